@@ -1,0 +1,168 @@
+//! A breadcrumb: state, deltas, status.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::Snapshot;
+use crate::model::{Cursor, Entry, Revision, Sequence, SyncStatus};
+use crate::trail::{BufferItem, TerminalError};
+
+/// What happened to a key from one breadcrumb to the next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeltaKind {
+    /// It was absent and is there now.
+    New,
+    /// It was there with another value or ttl.
+    Updated,
+    /// It was there and is gone.
+    Deleted,
+}
+
+/// One key's change from one breadcrumb to the next.
+#[derive(Clone, Debug)]
+pub struct Delta {
+    /// What happened.
+    pub kind: DeltaKind,
+    /// The new entry; for a deletion the old one (its key is what counts).
+    pub entry: Entry,
+    /// When it happened; for a deletion this is not the entry's own revision.
+    pub revision: Revision,
+}
+
+/// One change of one key at one revision *inside* a breadcrumb that covers several: what a
+/// cursor from another process, which cut its breadcrumbs elsewhere, needs to continue here.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// When.
+    pub revision: Revision,
+    /// An entry with the key in question.
+    pub entry: Entry,
+    /// Whether the key was there before this step.
+    pub existed: bool,
+}
+
+/// What a breadcrumb is made of.
+pub(super) struct Crumb {
+    pub(super) sequence: Sequence,
+    pub(super) timestamp: SystemTime,
+    pub(super) state: Snapshot,
+    pub(super) status: SyncStatus,
+    /// The cursor of the breadcrumb before; the first one's own.
+    pub(super) from: Cursor,
+    pub(super) deltas: Box<[Delta]>,
+    /// In order of revision; empty when all deltas are of one revision.
+    pub(super) steps: Box<[Step]>,
+    /// No upstream has said yet what history this is: cursors made of it would not last.
+    pub(super) provisional: bool,
+}
+
+/// The whole state at one revision, the updates since the breadcrumb before, and the sync status.
+///
+/// A cheap handle. Holding one keeps it and everything that comes after it in memory, so hold it
+/// only while working on it.
+pub struct Breadcrumb {
+    item: BufferItem<Arc<Crumb>>,
+    crumb: Arc<Crumb>,
+}
+
+impl Clone for Breadcrumb {
+    fn clone(&self) -> Self {
+        Self { item: self.item.clone(), crumb: Arc::clone(&self.crumb) }
+    }
+}
+
+impl Breadcrumb {
+    /// Gives the item back when it carries nothing (the trail's sentinel).
+    pub(super) fn of(item: BufferItem<Arc<Crumb>>) -> Result<Self, BufferItem<Arc<Crumb>>> {
+        match item.value().cloned() {
+            Some(crumb) => Ok(Self { item, crumb }),
+            None => Err(item),
+        }
+    }
+
+    /// Counts the breadcrumbs of this process from 1.
+    pub fn sequence(&self) -> Sequence {
+        self.crumb.sequence
+    }
+
+    /// When it was dropped.
+    pub fn timestamp(&self) -> SystemTime {
+        self.crumb.timestamp
+    }
+
+    /// The whole state.
+    pub fn kvs(&self) -> &Snapshot {
+        &self.crumb.state
+    }
+
+    /// The changes since the breadcrumb before, each key once.
+    pub fn deltas(&self) -> &[Delta] {
+        &self.crumb.deltas
+    }
+
+    /// The changes one revision at a time, where [`Breadcrumb::deltas`] spans several revisions.
+    pub fn steps(&self) -> &[Step] {
+        &self.crumb.steps
+    }
+
+    /// The feed's status.
+    pub fn sync_status(&self) -> SyncStatus {
+        self.crumb.status
+    }
+
+    /// The revision of the state.
+    pub fn revision(&self) -> Revision {
+        self.crumb.state.revision
+    }
+
+    /// Where a client stands that has this state and status.
+    pub fn cursor(&self) -> Cursor {
+        cursor_of(&self.crumb.state, self.crumb.status)
+    }
+
+    /// The cursor of the breadcrumb before.
+    pub fn from(&self) -> Cursor {
+        self.crumb.from
+    }
+
+    /// Whether the upstream is not known yet, so that no cursor should be handed out.
+    pub fn is_provisional(&self) -> bool {
+        self.crumb.provisional
+    }
+
+    /// The next breadcrumb, as soon as there is one. Cancel-safe: drop the future at any time.
+    ///
+    /// # Errors
+    /// Once the cache has stopped and everything that it published has been seen.
+    pub async fn next(&self) -> Result<Self, TerminalError> {
+        let mut item = self.item.next().await?;
+        loop {
+            match Self::of(item) {
+                Ok(breadcrumb) => return Ok(breadcrumb),
+                Err(empty) => item = empty.next().await?,
+            }
+        }
+    }
+
+    /// The breadcrumbs after this one that exist already, oldest first.
+    pub fn later(&self) -> impl Iterator<Item = Self> {
+        let next = |crumb: &Self| Self::of(crumb.item.next_no_block().ok()??).ok();
+        std::iter::successors(next(self), next)
+    }
+}
+
+pub(super) fn cursor_of(state: &Snapshot, status: SyncStatus) -> Cursor {
+    Cursor { history: state.history, revision: state.revision, status }
+}
+
+impl fmt::Debug for Breadcrumb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breadcrumb")
+            .field("sequence", &self.sequence())
+            .field("cursor", &self.cursor().to_string())
+            .field("keys", &self.kvs().len())
+            .field("deltas", &self.deltas().len())
+            .finish_non_exhaustive()
+    }
+}

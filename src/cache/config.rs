@@ -1,0 +1,48 @@
+//! Limits of the cache, and what it counts.
+
+use std::time::Duration;
+
+use crate::model::{Counter, MAX_KEY_BYTES};
+use crate::trail::Limits;
+
+/// Limits of the cache. Every queue and every loop in it is bounded by one of these.
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    /// Most updates in one breadcrumb, except that one upstream revision is never split. An idle
+    /// cache drops a breadcrumb at once; batches form only under load.
+    pub max_batch: usize,
+    /// Longest value, in bytes.
+    pub max_value_bytes: usize,
+    /// Longest key, in bytes; at most [`MAX_KEY_BYTES`].
+    pub max_key_bytes: usize,
+    /// Which breadcrumbs stay readable after newer ones exist.
+    pub window: Limits,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            max_batch: 1000,
+            max_value_bytes: 8 << 20,
+            max_key_bytes: MAX_KEY_BYTES,
+            window: Limits { max_count: 16_384, max_bytes: 256 << 20, max_age: Duration::from_secs(15 * 60) },
+        }
+    }
+}
+
+/// What the cache has counted since it started.
+#[derive(Debug, Default)]
+pub struct CacheStats {
+    /// Updates taken from the feed.
+    pub updates: Counter,
+    /// Of these: skipped because key, value and ttl were unchanged, or the key was absent already.
+    pub suppressed: Counter,
+    /// Of these: refused because key or value was over its limit.
+    pub refused: Counter,
+    /// Breadcrumbs dropped.
+    pub breadcrumbs: Counter,
+    /// Resyncs completed.
+    pub resyncs: Counter,
+    /// Keys deleted because a resync did not bring them again.
+    pub swept: Counter,
+}

@@ -1,0 +1,147 @@
+//! The cache as its readers and its feed see it.
+
+use std::sync::Arc;
+
+use super::breadcrumb::Crumb;
+use super::ingest::IngestTask;
+use super::publish::{Kept, Publisher};
+use super::store::Store;
+use super::{Breadcrumb, CacheConfig, CacheStats, Snapshot};
+use crate::ingest::{Buffer, IngestBuffer};
+use crate::model::{Batch, Cursor, FeedEvent, Grouping, History, SyncStatus, Update};
+use crate::trail::{Entry, Found, Head};
+
+/// The cache has stopped: its feed is gone and no breadcrumb will follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the cache has stopped")]
+pub struct Stopped;
+
+/// Where a cursor's revision lies among the kept breadcrumbs.
+pub enum Position {
+    /// The state at that revision is this breadcrumb's.
+    At(Breadcrumb),
+    /// The revision is inside `within`, after the first and before the last of the revisions
+    /// that it covers: the cursor was cut by another process.
+    Inside {
+        /// The breadcrumb that covers it.
+        within: Breadcrumb,
+    },
+    /// No breadcrumb that old is kept.
+    Gone,
+    /// No breadcrumb has come that far yet.
+    Ahead,
+    /// The cursor is of another history.
+    OtherHistory,
+}
+
+/// The cache. Clones share it.
+#[derive(Clone)]
+pub struct Cache {
+    head: Head<Arc<Crumb>>,
+    kept: Kept,
+    buffer: Arc<IngestBuffer<FeedEvent>>,
+    stats: Arc<CacheStats>,
+}
+
+impl Cache {
+    /// A cache that is fed through `buffer`, and the task that does its work: spawn it.
+    ///
+    /// Without a `history` the feed has to name one with its first resync; until then breadcrumbs
+    /// are provisional.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn new(
+        config: CacheConfig,
+        history: Option<History>,
+        buffer: Arc<IngestBuffer<FeedEvent>>,
+    ) -> (Self, IngestTask) {
+        let empty = Snapshot::empty(history.unwrap_or_else(History::random));
+        let started = Publisher::start(empty, &config, history.is_none());
+        let (publisher, head, kept) = started.expect("a trail that was just made is not ended");
+        let stats = Arc::new(CacheStats::default());
+        let max_batch = config.max_batch;
+        let store = Store::new(history, publisher, config, Arc::clone(&stats));
+        let task = IngestTask::new(store, Arc::clone(&buffer), max_batch);
+        (Self { head, kept, buffer, stats }, task)
+    }
+
+    /// The newest breadcrumb.
+    pub fn current_breadcrumb(&self) -> Breadcrumb {
+        Breadcrumb::of(self.head.head()).unwrap_or_else(|_| self.newest_kept())
+    }
+
+    /// The newest breadcrumb once the trail's head is its terminal error.
+    fn newest_kept(&self) -> Breadcrumb {
+        let kept = self.kept.read();
+        let newest = kept.newest().map(|entry| entry.item.clone());
+        newest.expect("the window always keeps the newest breadcrumb")
+    }
+
+    /// The oldest breadcrumb that is kept.
+    pub fn oldest_breadcrumb(&self) -> Breadcrumb {
+        let oldest = self.kept.read().oldest().map(|entry| entry.item.clone());
+        oldest.unwrap_or_else(|| self.current_breadcrumb())
+    }
+
+    /// How many breadcrumbs are kept, and an estimate of the bytes that only they hold.
+    pub fn kept(&self) -> (usize, usize) {
+        let kept = self.kept.read();
+        (kept.len(), kept.bytes())
+    }
+
+    /// Finds a cursor among the kept breadcrumbs.
+    pub fn locate(&self, cursor: Cursor) -> Position {
+        let kept = self.kept.read();
+        let same = |entry: &Entry<Breadcrumb>| entry.item.kvs().history() == cursor.history;
+        if !kept.newest().is_some_and(same) {
+            return Position::OtherHistory;
+        }
+        match kept.find(cursor.revision.0) {
+            Found::Ahead => Position::Ahead,
+            Found::Gone => Position::Gone,
+            Found::At(at) => Position::At(at.entry().item.clone()),
+            Found::Inside { within, .. } => Position::Inside { within: within.entry().item.clone() },
+        }
+    }
+
+    /// What has been counted.
+    pub fn stats(&self) -> &CacheStats {
+        &self.stats
+    }
+
+    /// How many events wait for the ingest task, and how many may.
+    pub fn backlog(&self) -> (usize, usize) {
+        (self.buffer.len(), self.buffer.capacity())
+    }
+
+    /// Hands updates to the ingest task; waits while its buffer is full. Neighbours with the same
+    /// revision are one upstream revision; an update without one stands alone.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the cache no longer takes any.
+    pub async fn on_updates(&self, updates: Vec<Update>) -> Result<(), Stopped> {
+        self.send(FeedEvent::Updates(Batch::new(updates, Grouping::ByRevision))).await
+    }
+
+    /// Tells the ingest task of the feed's status, in order with the updates.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the cache no longer takes any.
+    pub async fn on_status_updated(&self, status: SyncStatus) -> Result<(), Stopped> {
+        self.send(FeedEvent::Status(status)).await
+    }
+
+    /// Hands any event to the ingest task; waits while its buffer is full.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the cache no longer takes any.
+    pub async fn send(&self, event: FeedEvent) -> Result<(), Stopped> {
+        self.buffer.write(event, None).await.map_err(|_| Stopped)
+    }
+
+    /// Takes no more events. What is in the buffer is still applied; then followers are told.
+    pub fn stop(&self) {
+        self.buffer.close();
+    }
+}

@@ -1,0 +1,40 @@
+//! The one task that owns the map.
+
+use std::sync::Arc;
+
+use super::store::Store;
+use crate::ingest::{Buffer, IngestBuffer};
+use crate::model::FeedEvent;
+
+/// The ingest task: runs until its buffer is closed and drained.
+pub struct IngestTask {
+    store: Store,
+    buffer: Arc<IngestBuffer<FeedEvent>>,
+    max_batch: usize,
+}
+
+impl IngestTask {
+    pub(super) fn new(store: Store, buffer: Arc<IngestBuffer<FeedEvent>>, max_batch: usize) -> Self {
+        Self { store, buffer, max_batch }
+    }
+
+    /// Applies events until the buffer is closed and empty; then ends the trail, so that
+    /// followers learn of it.
+    ///
+    /// A batch is what the buffer holds when the task gets to it, up to a limit. There is no
+    /// linger time: an idle cache drops a breadcrumb per update, a busy one fewer and larger ones.
+    pub async fn run(mut self) {
+        while let Ok(event) = self.buffer.read(None).await {
+            let mut worth = self.store.apply(event);
+            while worth < self.max_batch
+                && let Ok(event) = self.buffer.try_read()
+            {
+                worth += self.store.apply(event);
+            }
+            self.store.end_batch();
+            // A feed that never pauses must not starve whoever else runs on this thread.
+            tokio::task::yield_now().await;
+        }
+        self.store.stop();
+    }
+}

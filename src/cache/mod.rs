@@ -1,0 +1,34 @@
+//! The one writer: it applies what the feed says to a persistent map and drops breadcrumbs.
+//!
+//! Typha's `snapcache`, rebuilt: a [`Breadcrumb`] is the whole state at one revision (an O(1)
+//! clone of the map), the deltas since the breadcrumb before it, and the sync status; breadcrumbs
+//! hang together in a linked list ([`crate::trail`]), and a reader walks it at its own pace.
+//!
+//! Why a list and one wake rather than a channel per client: a channel per client means a registry
+//! to keep, a loop over all clients per update, and a decision for every full channel. With the
+//! list nobody knows the clients: each holds a pointer, and one that is slow is merely behind.
+//!
+//! Promises:
+//! - one task owns the map, nobody else writes it, and a breadcrumb never changes;
+//! - an upstream revision is applied whole: no breadcrumb ends inside one;
+//! - a key occurs once in a breadcrumb's deltas, as `New` or `Updated` relative to the breadcrumb
+//!   before; what changes nothing makes no breadcrumb;
+//! - a status is never seen before the data that came before it.
+//!
+//! It must never wait for a reader, encode anything, or do I/O.
+
+mod breadcrumb;
+mod config;
+mod handle;
+mod ingest;
+mod pending;
+mod publish;
+mod resync;
+mod snapshot;
+mod store;
+
+pub use breadcrumb::{Breadcrumb, Delta, DeltaKind, Step};
+pub use config::{CacheConfig, CacheStats};
+pub use handle::{Cache, Position, Stopped};
+pub use ingest::IngestTask;
+pub use snapshot::Snapshot;

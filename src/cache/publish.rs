@@ -1,0 +1,183 @@
+//! Dropping a breadcrumb: link it, keep it in the window, wake its waiters.
+//!
+//! The ingest task pays for none of what grows with the number of readers or with the size of
+//! what is thrown away: waking 50,000 parked tasks takes tens of milliseconds, and dropping an old
+//! snapshot as long as making a new one. Both are handed on; when those who do it fall behind,
+//! the ingest task does it itself, which is the back-pressure.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::{Instant, SystemTime};
+
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+
+use super::breadcrumb::{Breadcrumb, Crumb, Delta, Step, cursor_of};
+use super::handle::Stopped;
+use super::{CacheConfig, Snapshot};
+use crate::model::{Cursor, Revision, Sequence, SyncStatus};
+use crate::trail::{AppendError, Entry, EventBuffer, Head, SharedError, Wake, Window};
+
+/// Wake-ups, and batches of garbage, that may wait to be done.
+const CHORES: usize = 64;
+
+/// About what one updated key costs in copied tree nodes per level of the tree, in bytes: a kept
+/// snapshot of 100 updates holds 103 to 135 KB at a million keys, which is four levels deep.
+const COPIED_BYTES_PER_LEVEL: usize = 320;
+
+pub(super) type Trail = EventBuffer<Arc<Crumb>>;
+pub(super) type Kept = Arc<RwLock<Window<Breadcrumb>>>;
+
+/// A breadcrumb before it has a number.
+pub(super) struct Draft {
+    pub(super) state: Snapshot,
+    pub(super) status: SyncStatus,
+    pub(super) deltas: Box<[Delta]>,
+    pub(super) steps: Box<[Step]>,
+    pub(super) first_revision: Option<Revision>,
+    pub(super) provisional: bool,
+}
+
+impl Draft {
+    pub(super) fn status_only(state: Snapshot, status: SyncStatus, provisional: bool) -> Self {
+        let (deltas, steps) = Default::default();
+        Self { state, status, deltas, steps, first_revision: None, provisional }
+    }
+}
+
+pub(super) struct Publisher {
+    trail: Trail,
+    kept: Kept,
+    head: Arc<Crumb>,
+    waker: mpsc::Sender<Wake<Arc<Crumb>>>,
+    dropper: SyncSender<Garbage>,
+}
+
+/// What is only kept to be dropped.
+#[expect(dead_code, reason = "nobody reads garbage: it is moved to another thread to be freed there")]
+enum Garbage {
+    Breadcrumbs(Vec<Breadcrumb>),
+    Snapshot(Snapshot),
+}
+
+impl Publisher {
+    /// Drops breadcrumb 1, the empty state, and starts the thread and the task for the chores.
+    /// Must be called within a tokio runtime.
+    pub(super) fn start(
+        state: Snapshot,
+        config: &CacheConfig,
+        provisional: bool,
+    ) -> Result<(Self, Head<Arc<Crumb>>, Kept), AppendError> {
+        let mut trail = Trail::new();
+        let status = SyncStatus::WaitForDatastore;
+        let from = cursor_of(&state, status);
+        let draft = Draft::status_only(state, status, provisional);
+        let head = Arc::new(crumb(draft, Sequence(1), from));
+        let first = trail.append(Arc::clone(&head))?;
+        let mut window = Window::new(config.window);
+        if let Ok(first) = Breadcrumb::of(first) {
+            let revision = head.state.revision;
+            drop(window.push(entry(revision, revision, 0, first)));
+        }
+        let (readers, kept) = (trail.reader(), Arc::new(RwLock::new(window)));
+        let publisher =
+            Self { trail, kept: Arc::clone(&kept), head, waker: start_waker(), dropper: start_dropper() };
+        Ok((publisher, readers, kept))
+    }
+
+    pub(super) fn head_state(&self) -> Snapshot {
+        self.head.state.clone()
+    }
+
+    pub(super) fn head_cursor(&self) -> Cursor {
+        cursor_of(&self.head.state, self.head.status)
+    }
+
+    /// Makes it readable: in the window first, so that whoever finds it on the trail finds its
+    /// cursor too.
+    pub(super) fn publish(&mut self, draft: Draft) {
+        let first_revision = draft.first_revision;
+        let sequence = Sequence(self.head.sequence.0 + 1);
+        let other_history = draft.state.history != self.head.state.history;
+        let crumb = Arc::new(crumb(draft, sequence, self.head_cursor()));
+        self.head = Arc::clone(&crumb);
+        let revision = crumb.state.revision;
+        // Where nothing changed, no revision lies inside this breadcrumb.
+        let first = first_revision.unwrap_or(revision);
+        let bytes = pinned_bytes(&crumb);
+        let Ok((item, wake)) = self.trail.append_deferred(crumb) else {
+            // Only `terminate` ends the trail, and it is the ingest task's last act.
+            debug_assert!(false, "published after the end of the trail");
+            return;
+        };
+        let Ok(breadcrumb) = Breadcrumb::of(item) else { return };
+        let evicted = {
+            let mut kept = self.kept.write();
+            let mut evicted = if other_history { kept.clear() } else { Vec::new() };
+            evicted.extend(kept.push(entry(revision, first, bytes, breadcrumb)));
+            evicted
+        };
+        if let Err(refused) = self.waker.try_send(wake) {
+            drop(refused);
+        }
+        if !evicted.is_empty() {
+            self.throw_away(Garbage::Breadcrumbs(evicted));
+        }
+    }
+
+    /// Frees a state that nobody needs any more, on another thread.
+    pub(super) fn discard(&self, state: Snapshot) {
+        self.throw_away(Garbage::Snapshot(state));
+    }
+
+    fn throw_away(&self, garbage: Garbage) {
+        match self.dropper.try_send(garbage) {
+            Ok(()) => {}
+            Err(TrySendError::Full(garbage) | TrySendError::Disconnected(garbage)) => drop(garbage),
+        }
+    }
+
+    pub(super) fn terminate(&mut self) -> Result<(), AppendError> {
+        self.trail.append_err(Arc::new(Stopped) as SharedError)
+    }
+}
+
+fn crumb(draft: Draft, sequence: Sequence, from: Cursor) -> Crumb {
+    let Draft { state, status, deltas, steps, first_revision: _, provisional } = draft;
+    let timestamp = SystemTime::now();
+    Crumb { sequence, timestamp, state, status, from, deltas, steps, provisional }
+}
+
+fn entry(revision: Revision, first: Revision, bytes: usize, item: Breadcrumb) -> Entry<Breadcrumb> {
+    Entry { index: revision.0, first_index: first.0, bytes, at: Instant::now(), item }
+}
+
+/// An estimate of the memory that only this breadcrumb holds: its lists, the values it replaced,
+/// and the tree nodes that were copied for it.
+fn pinned_bytes(crumb: &Crumb) -> usize {
+    let levels = 1 + crumb.state.len().checked_ilog(32).unwrap_or(0) as usize;
+    let nodes = (crumb.deltas.len() * levels * COPIED_BYTES_PER_LEVEL).min(crumb.state.len() * 24 + 512);
+    let lists = size_of_val(&*crumb.deltas) + size_of_val(&*crumb.steps) + size_of::<Crumb>();
+    let values: usize = crumb.deltas.iter().map(|delta| delta.entry.payload_bytes()).sum();
+    nodes + lists + values
+}
+
+fn start_waker() -> mpsc::Sender<Wake<Arc<Crumb>>> {
+    let (send, mut receive) = mpsc::channel::<Wake<_>>(CHORES);
+    tokio::spawn(async move {
+        while let Some(wake) = receive.recv().await {
+            wake.wake();
+        }
+    });
+    send
+}
+
+fn start_dropper() -> SyncSender<Garbage> {
+    let (send, receive) = sync_channel::<Garbage>(CHORES);
+    let thread = std::thread::Builder::new().name("crumbd-drop".to_owned());
+    // Without the thread the channel is closed, and garbage is dropped where it arises.
+    if let Err(error) = thread.spawn(move || receive.into_iter().for_each(drop)) {
+        tracing::warn!(%error, "no thread to free old snapshots on: the ingest task does it");
+    }
+    send
+}

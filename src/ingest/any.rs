@@ -1,0 +1,100 @@
+//! Either buffer, so that the daemon's configuration can choose.
+
+use std::time::Instant;
+
+use super::buffer::{Buffer, CapacityError, ReadError, WriteError};
+use super::channel::Channel;
+use super::ring::LockingRing;
+
+/// A [`Channel`] or a [`LockingRing`]. Why not a `Box<dyn Buffer>`: the trait's futures would each
+/// have to be boxed, one allocation for every update.
+#[derive(Debug)]
+pub enum IngestBuffer<T> {
+    /// Over tokio's channel.
+    Channel(Channel<T>),
+    /// A ring of slots behind a mutex.
+    Ring(LockingRing<T>),
+}
+
+impl<T> IngestBuffer<T> {
+    /// A [`Channel`] for `capacity` items.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Channel::new`].
+    pub fn channel(capacity: usize) -> Result<Self, CapacityError> {
+        Channel::new(capacity).map(Self::Channel)
+    }
+
+    /// A [`LockingRing`] of `capacity` slots.
+    ///
+    /// # Errors
+    ///
+    /// As for [`LockingRing::new`].
+    pub fn ring(capacity: usize) -> Result<Self, CapacityError> {
+        LockingRing::new(capacity).map(Self::Ring)
+    }
+}
+
+impl<T> From<Channel<T>> for IngestBuffer<T> {
+    fn from(channel: Channel<T>) -> Self {
+        Self::Channel(channel)
+    }
+}
+
+impl<T> From<LockingRing<T>> for IngestBuffer<T> {
+    fn from(ring: LockingRing<T>) -> Self {
+        Self::Ring(ring)
+    }
+}
+
+impl<T: Send> Buffer<T> for IngestBuffer<T> {
+    fn try_write(&self, item: T) -> Result<(), WriteError<T>> {
+        match self {
+            Self::Channel(buffer) => buffer.try_write(item),
+            Self::Ring(buffer) => buffer.try_write(item),
+        }
+    }
+
+    async fn write(&self, item: T, deadline: Option<Instant>) -> Result<(), WriteError<T>> {
+        match self {
+            Self::Channel(buffer) => buffer.write(item, deadline).await,
+            Self::Ring(buffer) => buffer.write(item, deadline).await,
+        }
+    }
+
+    fn try_read(&self) -> Result<T, ReadError> {
+        match self {
+            Self::Channel(buffer) => buffer.try_read(),
+            Self::Ring(buffer) => buffer.try_read(),
+        }
+    }
+
+    async fn read(&self, deadline: Option<Instant>) -> Result<T, ReadError> {
+        match self {
+            Self::Channel(buffer) => buffer.read(deadline).await,
+            Self::Ring(buffer) => buffer.read(deadline).await,
+        }
+    }
+
+    fn close(&self) {
+        match self {
+            Self::Channel(buffer) => buffer.close(),
+            Self::Ring(buffer) => buffer.close(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Channel(buffer) => buffer.len(),
+            Self::Ring(buffer) => buffer.len(),
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Channel(buffer) => buffer.capacity(),
+            Self::Ring(buffer) => buffer.capacity(),
+        }
+    }
+}

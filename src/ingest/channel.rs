@@ -1,0 +1,161 @@
+//! A buffer over tokio's channel.
+//!
+//! Tokio's bounded channel has many senders but one receiver, which cannot be shared while it
+//! waits. So waiting is taken away from it: `ready` is a semaphore with one permit for each item
+//! that is in the channel and promised to nobody. A reader waits for a permit, which costs no lock,
+//! and with it takes an item, which costs no waiting. The obvious other way, a lock around the
+//! receiver that is held while it waits, lets a reader that is not polled keep all others out.
+//!
+//! Both semaphores, that of the channel's room and `ready`, are fair and pass a permit on when the
+//! one who got it is dropped: hence the order among those who wait, and cancel-safety.
+//!
+//! Closing must not cut off a writer that has its slot but has not filled it yet. The sender lies
+//! in an `Arc`, the *line*, which such a writer holds too. `close` stops the channel from giving out
+//! slots, and lets go of the line; when the last writer has let go as well, its drop closes
+//! `ready`, and only then do readers believe that an empty channel stays empty.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Semaphore;
+use tokio::sync::TryAcquireError;
+use tokio::sync::mpsc;
+
+use super::buffer::{Buffer, CapacityError, ReadError, WriteError, until};
+
+/// A [`Buffer`] that serves writers and readers in the order in which they came. The idea is
+/// Ensign's `Channel`, which had no deadline.
+#[derive(Debug)]
+pub struct Channel<T> {
+    /// The way in; `None` once the channel is closed.
+    line: RwLock<Option<Arc<Line<T>>>>,
+    /// Locked to take an item, never to wait for one.
+    receiver: Mutex<mpsc::Receiver<T>>,
+    /// A permit for each item that a reader may take.
+    ready: Arc<Semaphore>,
+    capacity: usize,
+}
+
+/// What a writer holds while it writes.
+#[derive(Debug)]
+struct Line<T> {
+    sender: mpsc::Sender<T>,
+    ready: Arc<Semaphore>,
+}
+
+impl<T> Channel<T> {
+    /// A channel for `capacity` items. Memory is taken as items come, in blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`CapacityError`] if the capacity is 0 or more than tokio's semaphores count.
+    pub fn new(capacity: usize) -> Result<Self, CapacityError> {
+        if capacity == 0 {
+            return Err(CapacityError::Zero);
+        }
+        if capacity > Semaphore::MAX_PERMITS {
+            return Err(CapacityError::TooLarge { capacity });
+        }
+        let (sender, receiver) = mpsc::channel(capacity);
+        let ready = Arc::new(Semaphore::new(0));
+        Ok(Self {
+            line: RwLock::new(Some(Arc::new(Line { sender, ready: Arc::clone(&ready) }))),
+            receiver: Mutex::new(receiver),
+            ready,
+            capacity,
+        })
+    }
+
+    fn line(&self) -> Option<Arc<Line<T>>> {
+        self.line.read().clone()
+    }
+
+    /// Takes an item, by a permit or because no more will come. There is none only in the second
+    /// case: a permit is added after its item.
+    fn take(&self) -> Result<T, ReadError> {
+        self.receiver.lock().try_recv().map_err(|_| ReadError::Closed)
+    }
+}
+
+impl<T: Send> Buffer<T> for Channel<T> {
+    fn try_write(&self, item: T) -> Result<(), WriteError<T>> {
+        let Some(line) = self.line() else {
+            return Err(WriteError::Closed(item));
+        };
+        match line.sender.try_reserve() {
+            Ok(slot) => {
+                slot.send(item);
+                line.ready.add_permits(1);
+                Ok(())
+            }
+            Err(mpsc::error::TrySendError::Full(())) => Err(WriteError::Full(item)),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(WriteError::Closed(item)),
+        }
+    }
+
+    async fn write(&self, item: T, deadline: Option<Instant>) -> Result<(), WriteError<T>> {
+        let item = match self.try_write(item) {
+            Err(WriteError::Full(item)) => item,
+            done => return done,
+        };
+        let Some(line) = self.line() else {
+            return Err(WriteError::Closed(item));
+        };
+        match until(deadline, line.sender.reserve()).await {
+            Some(Ok(slot)) => {
+                slot.send(item);
+                line.ready.add_permits(1);
+                Ok(())
+            }
+            Some(Err(_)) => Err(WriteError::Closed(item)),
+            None => Err(WriteError::Timeout(item)),
+        }
+    }
+
+    fn try_read(&self) -> Result<T, ReadError> {
+        match self.ready.try_acquire() {
+            Ok(permit) => {
+                permit.forget();
+                self.take()
+            }
+            Err(TryAcquireError::Closed) => self.take(),
+            Err(TryAcquireError::NoPermits) => Err(ReadError::Empty),
+        }
+    }
+
+    async fn read(&self, deadline: Option<Instant>) -> Result<T, ReadError> {
+        match self.try_read() {
+            Err(ReadError::Empty) => {}
+            done => return done,
+        }
+        match until(deadline, self.ready.acquire()).await {
+            Some(Ok(permit)) => {
+                permit.forget();
+                self.take()
+            }
+            Some(Err(_)) => self.take(),
+            None => Err(ReadError::Timeout),
+        }
+    }
+
+    fn close(&self) {
+        self.receiver.lock().close();
+        let line = self.line.write().take();
+        drop(line);
+    }
+
+    fn len(&self) -> usize {
+        self.receiver.lock().len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+}
+
+impl<T> Drop for Line<T> {
+    fn drop(&mut self) {
+        self.ready.close();
+    }
+}

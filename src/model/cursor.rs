@@ -1,0 +1,88 @@
+//! Where a client stands.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{History, Revision, SyncStatus};
+
+/// A position that *any* daemon following the same history can continue.
+///
+/// Text form: `{history}.{revision}.{w|r|s}`, for example `5f0c11d29a3b4e77.1842.s`. Clients treat
+/// it as opaque; every cursor has exactly one spelling, so texts compare as cursors do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Cursor {
+    /// Whose revisions these are.
+    pub history: History,
+    /// The last revision that the client has seen whole.
+    pub revision: Revision,
+    /// The status that the client was told with it; a change of status alone is news too.
+    pub status: SyncStatus,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.history, self.revision, self.status.letter())
+    }
+}
+
+/// Not a cursor.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "malformed cursor {0:?}: a cursor is taken as it is from a Crumbd-Cursor header, a body's \"cursor\" \
+     or a Link; start from GET /v1/breadcrumbs/current"
+)]
+pub struct CursorError(pub String);
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        parse(text).ok_or_else(|| CursorError(text.chars().take(160).collect()))
+    }
+}
+
+fn parse(text: &str) -> Option<Cursor> {
+    let mut parts = text.split('.');
+    let (history, digits, letter) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let canonical =
+        digits.bytes().all(|b| b.is_ascii_digit()) && (digits.len() == 1 || !digits.starts_with('0'));
+    Some(Cursor {
+        history: history.parse().ok()?,
+        revision: Revision(digits.parse().ok().filter(|_| canonical)?),
+        status: SyncStatus::ALL.into_iter().find(|s| s.letter() == letter)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_its_text_and_has_one_spelling() {
+        for status in SyncStatus::ALL {
+            for revision in [0, 1, 10, u64::MAX] {
+                let cursor = Cursor { history: History::derive(b"x"), revision: Revision(revision), status };
+                assert_eq!(cursor.to_string().parse(), Ok(cursor));
+            }
+        }
+        let good =
+            Cursor { history: History::derive(b"x"), revision: Revision(7), status: SyncStatus::InSync }
+                .to_string();
+        for bad in [
+            "".to_owned(),
+            "..".to_owned(),
+            good.to_uppercase(),
+            good.replace(".7.", ".07."),
+            good.replace(".7.", ".+7."),
+            good.replace(".7.", ".18446744073709551616."),
+            format!("{good}.s"),
+            format!("{good} "),
+            good.replace(".s", ".x"),
+        ] {
+            assert!(bad.parse::<Cursor>().is_err(), "{bad:?} was taken for a cursor");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What a feed tells the cache.
+
+use tokio::sync::oneshot;
+
+use super::{Cursor, Digest, Entry, History, Key, Revision, SyncStatus};
+
+/// One change of one key.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The key has this value now. Whether it is new or updated is for the cache to say: a feed's
+    /// claim may be wrong, and after a resync it usually is.
+    Put(Entry),
+    /// The key is gone.
+    Delete(Key),
+}
+
+impl Change {
+    /// The key it is about.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::Put(entry) => entry.key(),
+            Self::Delete(key) => key.as_bytes(),
+        }
+    }
+}
+
+/// One change and the revision at which the upstream made it, when the upstream says.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// What changed.
+    pub change: Change,
+    /// When it changed; `None` lets the cache count.
+    pub revision: Option<Revision>,
+}
+
+impl Update {
+    /// Sets a key.
+    pub fn put(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        Entry::new(key.as_ref(), value.as_ref(), None).into()
+    }
+
+    /// Removes a key.
+    pub fn delete(key: impl AsRef<[u8]>) -> Self {
+        Self { change: Change::Delete(Key::copy_from(key.as_ref())), revision: None }
+    }
+
+    /// The same update with the upstream's revision.
+    pub fn at(self, revision: u64) -> Self {
+        Self { revision: Some(Revision(revision)), ..self }
+    }
+}
+
+impl From<Entry> for Update {
+    fn from(entry: Entry) -> Self {
+        Self { change: Change::Put(entry), revision: None }
+    }
+}
+
+/// Which updates of a batch belong together as one upstream revision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Grouping {
+    /// Neighbours with the same revision; an update that names none stands alone.
+    ByRevision,
+    /// All of them: one revision, applied whole or not at all.
+    Whole,
+}
+
+/// What must hold for a conditional write, checked in the moment before it is applied.
+#[derive(Clone, Debug)]
+pub enum Condition {
+    /// The key exists, at one of these revisions.
+    AtOneOf(Key, Vec<Revision>),
+    /// The key exists.
+    Exists(Key),
+    /// The key does not exist.
+    Absent(Key),
+    /// The key does not exist, or is at none of these revisions.
+    AtNoneOf(Key, Vec<Revision>),
+}
+
+/// Updates on their way from a feed to the cache.
+#[derive(Debug)]
+pub struct Batch {
+    /// The updates, in order.
+    pub updates: Vec<Update>,
+    /// Which of them belong together.
+    pub grouping: Grouping,
+    /// All must hold, or nothing of the batch is applied.
+    pub conditions: Vec<Condition>,
+    /// Told once the updates can be read.
+    pub ack: Option<Ack>,
+}
+
+impl Batch {
+    /// Updates that nobody waits for.
+    pub fn new(updates: Vec<Update>, grouping: Grouping) -> Self {
+        Self { updates, grouping, conditions: Vec::new(), ack: None }
+    }
+}
+
+/// Where the answer to a write goes.
+pub type Ack = oneshot::Sender<Result<Committed, Refusal>>;
+
+/// A write was applied: reading at or after this cursor sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The first breadcrumb that contains the write.
+    pub cursor: Cursor,
+    /// How many keys really changed.
+    pub changed: usize,
+}
+
+/// Why a write was not applied; then nothing of it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A condition does not hold.
+    #[error("the condition on key \"{key}\" does not hold: {found}")]
+    ConditionFailed {
+        /// The key of the condition.
+        key: Key,
+        /// How the key stands, as a sentence.
+        found: String,
+    },
+    /// A key or a value over its limit.
+    #[error("key \"{key}\": its {what} has {bytes} bytes, the limit is {limit}")]
+    TooLarge {
+        /// The key, cut to a readable length.
+        key: Key,
+        /// `key` or `value`.
+        what: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// What would be accepted.
+        limit: usize,
+    },
+}
+
+/// What a feed's `end` record says of the state before it; a mismatch means a damaged feed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResyncClaim {
+    /// Number of keys.
+    pub count: Option<u64>,
+    /// Digest of the state.
+    pub digest: Option<Digest>,
+}
+
+/// Everything a feed can say. The order in which it says things is the order in which they are applied.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FeedEvent {
+    /// The feed's sync status changed.
+    Status(SyncStatus),
+    /// Updates.
+    Updates(Batch),
+    /// The feed reads the whole state again. What is served stays as it is until `ResyncEnd`.
+    /// Another one before the end starts the reading anew.
+    ResyncBegin {
+        /// Set when the revisions that follow are those of another upstream; cursors then end.
+        history: Option<History>,
+        /// Set when everything up to the end is one revision (a `snapshot` record); otherwise each
+        /// update counts as it would outside of a resync.
+        whole_at: Option<Revision>,
+    },
+    /// The state is complete: keys that did not come again are deleted, and the difference to
+    /// what was served is published as one ordinary breadcrumb.
+    ResyncEnd {
+        /// The revision at which the upstream's state was read, when it says.
+        revision: Option<Revision>,
+        /// What the feed believes the state to be.
+        claim: ResyncClaim,
+        /// False when the feed was cut off: then nothing is swept.
+        complete: bool,
+    },
+}

@@ -1,0 +1,26 @@
+//! The vocabulary of the house: what an update, a revision, a cursor and a digest *are*.
+//!
+//! Every room may import this one; it imports none of ours and does no I/O. Numbers that must not
+//! be mixed up are types of their own ([`Revision`], [`Sequence`], [`History`]), never a bare `u64`.
+
+mod cursor;
+mod digest;
+mod encoding;
+mod entry;
+mod event;
+mod key;
+mod revision;
+mod status;
+mod upstream;
+
+pub use cursor::{Cursor, CursorError};
+pub use digest::{Digest, DigestError};
+pub use encoding::Encoding;
+pub use entry::{Entry, MAX_KEY_BYTES, Ttl};
+pub use event::{
+    Ack, Batch, Change, Committed, Condition, FeedEvent, Grouping, Refusal, ResyncClaim, Update,
+};
+pub use key::Key;
+pub use revision::{History, HistoryError, Revision, Sequence};
+pub use status::{StatusError, SyncStatus};
+pub use upstream::{Counter, Upstream};

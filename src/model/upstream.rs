@@ -1,0 +1,71 @@
+//! What is known of the upstream right now, beside the updates themselves.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A number that only goes up.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Reads.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Shared by the feed, which writes it, and by whoever reports on it.
+#[derive(Debug)]
+pub struct Upstream {
+    started: Instant,
+    /// Milliseconds after `started`, plus one; 0: never heard.
+    heard_ms: AtomicU64,
+    /// Set for an upstream that is this process itself (a push feed): it is always heard.
+    local: bool,
+    /// Records or events that were not understood, and so refused.
+    pub malformed: Counter,
+    /// How often the feed had to connect, open or read from the start again.
+    pub reconnects: Counter,
+}
+
+impl Upstream {
+    /// An upstream outside of this process, not heard yet.
+    pub fn remote() -> Self {
+        Self::new(false)
+    }
+
+    /// An upstream that is this process itself, and so is never out of reach.
+    pub fn local() -> Self {
+        Self::new(true)
+    }
+
+    fn new(local: bool) -> Self {
+        Self {
+            started: Instant::now(),
+            heard_ms: AtomicU64::new(0),
+            local,
+            malformed: Counter::default(),
+            reconnects: Counter::default(),
+        }
+    }
+
+    /// The upstream has answered, just now.
+    pub fn heard(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.heard_ms.fetch_max(now + 1, Ordering::Relaxed);
+    }
+
+    /// Time since the upstream was last heard; since the start of the process when it never was.
+    pub fn age(&self) -> Duration {
+        if self.local {
+            return Duration::ZERO;
+        }
+        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed).saturating_sub(1));
+        self.started.elapsed().saturating_sub(heard)
+    }
+}

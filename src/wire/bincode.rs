@@ -1,0 +1,176 @@
+//! Records as bincode 2 (standard configuration): raw bytes for keys and values.
+//!
+//! The only file that knows the bincode crate. The crate is finished and unmaintained
+//! (RUSTSEC-2025-0141) but its format is small and stable; wincode's varint mode writes the same
+//! bytes, so that crate is the way out should this one ever need replacing.
+//!
+//! A record is an enum value: its variant as a varint (in the order of [`Stored`]), then its fields in order.
+
+use ::bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use ::bincode::error::DecodeError;
+use ::bincode::{BorrowDecode, Encode};
+
+use super::json::{parse_optional, parse_ttl};
+use super::{End, Header, PutKind, Record, WireError};
+use crate::model::{Entry, Key, MAX_KEY_BYTES, Revision, Sequence};
+
+/// The most that one record may claim to hold, in bytes: a claim is checked before memory is taken.
+const MAX_RECORD_BYTES: usize = 1 << 30;
+
+const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_RECORD_BYTES>> =
+    ::bincode::config::standard().with_limit::<MAX_RECORD_BYTES>();
+
+/// The layout; the order of variants and fields is the format.
+#[derive(Encode, BorrowDecode)]
+enum Stored<'a> {
+    Put(StoredPut<'a>),
+    New(StoredPut<'a>),
+    Updated(StoredPut<'a>),
+    Deleted { key: &'a [u8], revision: Option<u64> },
+    Status { status: &'a str },
+    Snapshot(StoredHeader),
+    Breadcrumb(StoredHeader),
+    End { cursor: Option<String>, count: Option<u64>, digest: Option<String> },
+}
+
+#[derive(Encode, BorrowDecode)]
+struct StoredPut<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    revision: Option<u64>,
+    ttl: Option<u64>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct StoredHeader {
+    mode: Option<String>,
+    reason: Option<String>,
+    cursor: Option<String>,
+    from: Option<String>,
+    history: Option<String>,
+    revision: Option<u64>,
+    sequence: Option<u64>,
+    timestamp: Option<String>,
+    status: Option<String>,
+    count: Option<u64>,
+    digest: Option<String>,
+}
+
+fn text(value: Option<impl ToString>) -> Option<String> {
+    value.map(|value| value.to_string())
+}
+
+pub(super) fn write_record(out: &mut Vec<u8>, record: &Record) {
+    match record {
+        Record::Put { kind, entry } => write_put(out, *kind, entry),
+        Record::Deleted { key, revision } => write_deleted(out, key.as_bytes(), *revision),
+        Record::Status(status) => write(out, &Stored::Status { status: status.as_str() }),
+        Record::Snapshot(header) => write(out, &Stored::Snapshot(stored_header(header))),
+        Record::Breadcrumb(header) => write(out, &Stored::Breadcrumb(stored_header(header))),
+        Record::End(end) => {
+            write(out, &Stored::End { cursor: text(end.cursor), count: end.count, digest: text(end.digest) })
+        }
+    }
+}
+
+pub(super) fn write_put(out: &mut Vec<u8>, kind: PutKind, entry: &Entry) {
+    let put = StoredPut {
+        key: entry.key(),
+        value: entry.value(),
+        revision: entry.revision().map(|r| r.0),
+        ttl: entry.ttl().map(|ttl| ttl.0.into()),
+    };
+    let record = match kind {
+        PutKind::Put => Stored::Put(put),
+        PutKind::New => Stored::New(put),
+        PutKind::Updated => Stored::Updated(put),
+    };
+    write(out, &record);
+}
+
+pub(super) fn write_deleted(out: &mut Vec<u8>, key: &[u8], revision: Option<Revision>) {
+    write(out, &Stored::Deleted { key, revision: revision.map(|r| r.0) });
+}
+
+fn write(out: &mut Vec<u8>, record: &Stored<'_>) {
+    // Encoding into a Vec fails only for types that we do not use (locks, paths, times before 1970).
+    ::bincode::encode_into_std_write(record, out, CONFIG).unwrap_or_default();
+}
+
+fn stored_header(header: &Header) -> StoredHeader {
+    StoredHeader {
+        mode: text(header.mode),
+        reason: header.reason.clone(),
+        cursor: text(header.cursor),
+        from: text(header.from),
+        history: text(header.history),
+        revision: header.revision.map(|r| r.0),
+        sequence: header.sequence.map(|s| s.0),
+        timestamp: header.timestamp.clone(),
+        status: text(header.status),
+        count: header.count,
+        digest: text(header.digest),
+    }
+}
+
+/// Reads the first record and says how many bytes it took; `None` when it is not all there yet.
+pub(super) fn read_record(bytes: &[u8]) -> Result<Option<(Record, usize)>, WireError> {
+    match ::bincode::borrow_decode_from_slice::<Stored<'_>, _>(bytes, CONFIG) {
+        Ok((stored, used)) => Ok(Some((record(stored)?, used))),
+        Err(DecodeError::UnexpectedEnd { .. }) => Ok(None),
+        Err(error) => Err(WireError::Bincode(error.to_string())),
+    }
+}
+
+fn record(stored: Stored<'_>) -> Result<Record, WireError> {
+    Ok(match stored {
+        Stored::Put(put) => read_put(PutKind::Put, &put)?,
+        Stored::New(put) => read_put(PutKind::New, &put)?,
+        Stored::Updated(put) => read_put(PutKind::Updated, &put)?,
+        Stored::Deleted { key, revision } => {
+            check_key(key)?;
+            Record::Deleted { key: Key::copy_from(key), revision: revision.map(Revision) }
+        }
+        Stored::Status { status } => {
+            Record::Status(status.parse().map_err(|error| WireError::invalid("status", status, error))?)
+        }
+        Stored::Snapshot(header) => Record::Snapshot(read_header(header)?),
+        Stored::Breadcrumb(header) => Record::Breadcrumb(read_header(header)?),
+        Stored::End { cursor, count, digest } => Record::End(End {
+            cursor: parse_optional("cursor", cursor.as_deref())?,
+            count,
+            digest: parse_optional("digest", digest.as_deref())?,
+        }),
+    })
+}
+
+fn read_put(kind: PutKind, put: &StoredPut<'_>) -> Result<Record, WireError> {
+    check_key(put.key)?;
+    let entry = Entry::new(put.key, put.value, put.ttl.map(parse_ttl).transpose()?);
+    let entry = put.revision.map_or(entry.clone(), |revision| entry.at(Revision(revision)));
+    Ok(Record::Put { kind, entry })
+}
+
+fn check_key(key: &[u8]) -> Result<(), WireError> {
+    if key.len() > MAX_KEY_BYTES {
+        let text = format!("the key has {} bytes; the limit is {MAX_KEY_BYTES}", key.len());
+        return Err(WireError::Record(text));
+    }
+    Ok(())
+}
+
+fn read_header(stored: StoredHeader) -> Result<Header, WireError> {
+    Ok(Header {
+        mode: parse_optional("mode", stored.mode.as_deref())?,
+        reason: stored.reason,
+        cursor: parse_optional("cursor", stored.cursor.as_deref())?,
+        from: parse_optional("from", stored.from.as_deref())?,
+        history: parse_optional("history", stored.history.as_deref())?,
+        revision: stored.revision.map(Revision),
+        sequence: stored.sequence.map(Sequence),
+        timestamp: stored.timestamp,
+        status: parse_optional("status", stored.status.as_deref())?,
+        count: stored.count,
+        digest: parse_optional("digest", stored.digest.as_deref())?,
+    })
+}

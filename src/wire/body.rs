@@ -1,0 +1,171 @@
+//! Whole bodies: a header, records, an end, in one of the media types.
+
+use super::{End, Header, PutKind, Record, WireError, bincode, json};
+use crate::model::{Entry, Revision};
+
+/// The representations of a body.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MediaType {
+    /// `application/json`: one object.
+    Json,
+    /// `application/x-ndjson`: one record a line.
+    Ndjson,
+    /// `application/vnd.crumbd.v1+bincode`: the records of NDJSON, one after the other.
+    Bincode,
+}
+
+impl MediaType {
+    /// All of them, the default first.
+    pub const ALL: [Self; 3] = [Self::Json, Self::Ndjson, Self::Bincode];
+
+    /// The name in `Accept` and `Content-Type`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Ndjson => "application/x-ndjson",
+            Self::Bincode => "application/vnd.crumbd.v1+bincode",
+        }
+    }
+}
+
+/// Writes one body: `begin`, any number of records, `finish`.
+#[derive(Debug)]
+pub struct BodyWriter {
+    media: MediaType,
+    out: Vec<u8>,
+    first: bool,
+}
+
+impl BodyWriter {
+    /// Begins the body of a snapshot (`entries`).
+    pub fn snapshot(media: MediaType, header: &Header, size_hint: usize) -> Self {
+        Self::begin(media, size_hint, "entries", &Record::Snapshot(header.clone()), header)
+    }
+
+    /// Begins the body of a breadcrumb (`updates`).
+    pub fn breadcrumb(media: MediaType, header: &Header, size_hint: usize) -> Self {
+        Self::begin(media, size_hint, "updates", &Record::Breadcrumb(header.clone()), header)
+    }
+
+    fn begin(media: MediaType, size_hint: usize, items: &str, opening: &Record, header: &Header) -> Self {
+        let mut out = Vec::with_capacity(size_hint + 512);
+        match media {
+            MediaType::Json => json::write_header(&mut out, None, header).open_array(items),
+            MediaType::Ndjson => {
+                json::write_record(&mut out, opening);
+                out.push(b'\n');
+            }
+            MediaType::Bincode => bincode::write_record(&mut out, opening),
+        }
+        Self { media, out, first: true }
+    }
+
+    /// One key that is there.
+    pub fn put(&mut self, kind: PutKind, entry: &Entry) {
+        self.separate();
+        match self.media {
+            MediaType::Bincode => bincode::write_put(&mut self.out, kind, entry),
+            _ => json::write_put(&mut self.out, kind, entry),
+        }
+        self.terminate();
+    }
+
+    /// One key that is gone.
+    pub fn deleted(&mut self, key: &[u8], revision: Option<Revision>) {
+        self.separate();
+        match self.media {
+            MediaType::Bincode => bincode::write_deleted(&mut self.out, key, revision),
+            _ => json::write_deleted(&mut self.out, key, revision),
+        }
+        self.terminate();
+    }
+
+    fn separate(&mut self) {
+        if !std::mem::take(&mut self.first) && self.media == MediaType::Json {
+            self.out.push(b',');
+        }
+    }
+
+    fn terminate(&mut self) {
+        if self.media == MediaType::Ndjson {
+            self.out.push(b'\n');
+        }
+    }
+
+    /// Closes the body. A JSON body needs no `end` record: its closing brace is one.
+    pub fn finish(mut self, end: &End) -> Vec<u8> {
+        match self.media {
+            MediaType::Json => self.out.extend_from_slice(b"]}"),
+            MediaType::Ndjson => json::write_end(&mut self.out, end),
+            MediaType::Bincode => {
+                bincode::write_record(&mut self.out, &Record::End(end.clone()));
+            }
+        }
+        self.terminate();
+        if self.media == MediaType::Json {
+            self.out.push(b'\n');
+        }
+        self.out
+    }
+}
+
+/// Reads the records of an NDJSON or bincode body as its bytes arrive.
+#[derive(Debug)]
+pub struct RecordReader {
+    media: MediaType,
+    buffer: Vec<u8>,
+    used: usize,
+    position: usize,
+}
+
+impl RecordReader {
+    /// Reads a body of this type. A JSON body is one object and has no records to stream: it is read as NDJSON.
+    pub fn new(media: MediaType) -> Self {
+        Self { media, buffer: Vec::new(), used: 0, position: 0 }
+    }
+
+    /// Takes more bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        // What was read is dropped once it is the larger part, so that each byte moves once or twice.
+        if self.used > self.buffer.len() / 2 {
+            self.buffer.drain(..std::mem::take(&mut self.used));
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole record; `None` until more bytes come.
+    ///
+    /// # Errors
+    /// [`WireError::At`] with the record's number, from 1.
+    pub fn next_record(&mut self) -> Result<Option<Record>, WireError> {
+        let rest = &self.buffer[self.used..];
+        let read = match self.media {
+            MediaType::Bincode if rest.is_empty() => Ok(None),
+            MediaType::Bincode => bincode::read_record(rest),
+            MediaType::Json | MediaType::Ndjson => read_line(rest),
+        };
+        let read = read.map_err(|error| error.at(self.position + 1))?;
+        Ok(read.map(|(record, used)| {
+            self.used += used;
+            self.position += 1;
+            record
+        }))
+    }
+
+    /// Whether every byte that was pushed has been read.
+    ///
+    /// # Errors
+    /// [`WireError::CutOff`] when part of a record is left over.
+    pub fn finish(&self) -> Result<(), WireError> {
+        if self.used == self.buffer.len() { Ok(()) } else { Err(WireError::CutOff) }
+    }
+}
+
+fn read_line(bytes: &[u8]) -> Result<Option<(Record, usize)>, WireError> {
+    let Some(end) = bytes.iter().position(|&b| b == b'\n') else {
+        return Ok(None);
+    };
+    let line = std::str::from_utf8(&bytes[..end])
+        .map_err(|error| WireError::Json(format!("the line is not UTF-8: {error}")))?;
+    Ok(Some((json::parse_record(line)?, end + 1)))
+}
