@@ -1,6 +1,7 @@
 //! The cache as its readers and its feed see it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::breadcrumb::Crumb;
 use super::ingest::IngestTask;
@@ -41,6 +42,7 @@ pub struct Cache {
     kept: Kept,
     buffer: Arc<IngestBuffer<FeedEvent>>,
     stats: Arc<CacheStats>,
+    was_in_sync: Arc<AtomicBool>,
 }
 
 impl Cache {
@@ -57,13 +59,14 @@ impl Cache {
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> (Self, IngestTask) {
         let empty = Snapshot::empty(history.unwrap_or_else(History::random));
-        let started = Publisher::start(empty, &config, history.is_none());
+        let was_in_sync = Arc::new(AtomicBool::new(false));
+        let started = Publisher::start(empty, &config, history.is_none(), Arc::clone(&was_in_sync));
         let (publisher, head, kept) = started.expect("a trail that was just made is not ended");
         let stats = Arc::new(CacheStats::default());
         let max_batch = config.max_batch;
         let store = Store::new(history, publisher, config, Arc::clone(&stats));
         let task = IngestTask::new(store, Arc::clone(&buffer), max_batch);
-        (Self { head, kept, buffer, stats }, task)
+        (Self { head, kept, buffer, stats, was_in_sync }, task)
     }
 
     /// The newest breadcrumb.
@@ -103,6 +106,11 @@ impl Cache {
             Found::At(at) => Position::At(at.entry().item.clone()),
             Found::Inside { within, .. } => Position::Inside { within: within.entry().item.clone() },
         }
+    }
+
+    /// Whether the state has been complete at least once.
+    pub fn was_in_sync(&self) -> bool {
+        self.was_in_sync.load(Ordering::Acquire)
     }
 
     /// What has been counted.

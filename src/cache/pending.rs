@@ -46,10 +46,6 @@ impl Pending {
         self.updates
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.updates == 0
-    }
-
     /// Whether it spans several revisions, so that another process may have cut a breadcrumb inside it.
     pub(super) fn spans_revisions(&self) -> bool {
         self.several_revisions

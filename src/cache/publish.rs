@@ -6,6 +6,7 @@
 //! the ingest task does it itself, which is the back-pressure.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::{Instant, SystemTime};
 
@@ -51,6 +52,7 @@ pub(super) struct Publisher {
     head: Arc<Crumb>,
     waker: mpsc::Sender<Wake<Arc<Crumb>>>,
     dropper: SyncSender<Garbage>,
+    was_in_sync: Arc<AtomicBool>,
 }
 
 /// What is only kept to be dropped.
@@ -67,6 +69,7 @@ impl Publisher {
         state: Snapshot,
         config: &CacheConfig,
         provisional: bool,
+        was_in_sync: Arc<AtomicBool>,
     ) -> Result<(Self, Head<Arc<Crumb>>, Kept), AppendError> {
         let mut trail = Trail::new();
         let status = SyncStatus::WaitForDatastore;
@@ -80,8 +83,14 @@ impl Publisher {
             drop(window.push(entry(revision, revision, 0, first)));
         }
         let (readers, kept) = (trail.reader(), Arc::new(RwLock::new(window)));
-        let publisher =
-            Self { trail, kept: Arc::clone(&kept), head, waker: start_waker(), dropper: start_dropper() };
+        let publisher = Self {
+            trail,
+            kept: Arc::clone(&kept),
+            head,
+            waker: start_waker(),
+            dropper: start_dropper(),
+            was_in_sync,
+        };
         Ok((publisher, readers, kept))
     }
 
@@ -93,10 +102,13 @@ impl Publisher {
         cursor_of(&self.head.state, self.head.status)
     }
 
-    /// Makes it readable: in the window first, so that whoever finds it on the trail finds its
-    /// cursor too.
+    /// Makes it readable, on the trail and in the window under one lock, so that whoever finds it
+    /// on the trail finds its cursor too.
     pub(super) fn publish(&mut self, draft: Draft) {
         let first_revision = draft.first_revision;
+        if draft.status == SyncStatus::InSync {
+            self.was_in_sync.store(true, Ordering::Release);
+        }
         let sequence = Sequence(self.head.sequence.0 + 1);
         let other_history = draft.state.history != self.head.state.history;
         let crumb = Arc::new(crumb(draft, sequence, self.head_cursor()));
@@ -105,17 +117,17 @@ impl Publisher {
         // Where nothing changed, no revision lies inside this breadcrumb.
         let first = first_revision.unwrap_or(revision);
         let bytes = pinned_bytes(&crumb);
-        let Ok((item, wake)) = self.trail.append_deferred(crumb) else {
-            // Only `terminate` ends the trail, and it is the ingest task's last act.
-            debug_assert!(false, "published after the end of the trail");
-            return;
-        };
-        let Ok(breadcrumb) = Breadcrumb::of(item) else { return };
-        let evicted = {
+        let (wake, evicted) = {
             let mut kept = self.kept.write();
+            let Ok((item, wake)) = self.trail.append_deferred(crumb) else {
+                // Only `terminate` ends the trail, and it is the ingest task's last act.
+                debug_assert!(false, "published after the end of the trail");
+                return;
+            };
+            let Ok(breadcrumb) = Breadcrumb::of(item) else { return };
             let mut evicted = if other_history { kept.clear() } else { Vec::new() };
             evicted.extend(kept.push(entry(revision, first, bytes, breadcrumb)));
-            evicted
+            (wake, evicted)
         };
         if let Err(refused) = self.waker.try_send(wake) {
             drop(refused);

@@ -1,48 +1,66 @@
-//! A resync: the feed reads everything again while the old state is still served.
-
-use std::collections::HashSet;
+//! Reading everything again while the old state is still served.
+//!
+//! A resync builds a second map from nothing. Entries that come back unchanged are the old
+//! allocations, so a second map costs its nodes only, and the difference at the end is found by
+//! comparing addresses: what did not come again is gone. Until then nothing of it is published,
+//! and giving up a resync is dropping the second map.
+//!
+//! A *reload* is a resync that begins another history. Its revisions start from zero and must
+//! count exactly as they would after a restart of the process, so everything in it, including a
+//! `snapshot` … `end` inside of it, goes the same way as outside: that is why resyncs nest, one deep.
 
 use super::Snapshot;
-use crate::model::{Entry, Revision, SyncStatus};
+use crate::model::{Entry, History, Revision, SyncStatus};
 
-/// What is remembered between the begin and the end of a resync.
-///
-/// Meanwhile the store's map already holds the new values; what is served is the last
-/// breadcrumb's state, which `rollback` still is.
+/// A resync under way.
 pub(super) struct Resync {
-    /// The state to go back to when the feed begins anew or is cut off.
-    pub(super) rollback: Snapshot,
-    /// The revision of everything up to the end, when all is one revision.
+    /// The state before it: what to go back to, and what the result is compared with.
+    pub(super) before: Snapshot,
+    /// The revision of everything in it, when all is one revision.
     pub(super) whole_at: Option<Revision>,
-    /// The revision that `whole_at` turned into with the first change.
-    pub(super) assigned: Option<Revision>,
+    /// Whether it began another history.
+    pub(super) reload: bool,
     /// `in-sync` that came before the end: it is seen with the data, not before it.
     pub(super) status: Option<SyncStatus>,
-    /// Addresses of the entries in the store's map that the feed has named again: 8 bytes a key
-    /// instead of a second map. An address leaves the set when its entry leaves the map, so it is
-    /// never mistaken for a later entry in the same place.
-    seen: HashSet<usize>,
+}
+
+/// How one entry differs between two states.
+pub(super) struct Difference {
+    pub(super) old: Option<Entry>,
+    pub(super) new: Option<Entry>,
 }
 
 impl Resync {
-    pub(super) fn begin(rollback: Snapshot, whole_at: Option<Revision>) -> Self {
-        let seen = HashSet::with_capacity(rollback.len());
-        Self { rollback, whole_at, assigned: None, status: None, seen }
-    }
-
-    pub(super) fn saw(&mut self, entry: &Entry) {
-        self.seen.insert(entry.address());
-    }
-
-    pub(super) fn lost(&mut self, entry: &Entry) {
-        self.seen.remove(&entry.address());
-    }
-
-    /// The entries that did not come again.
-    pub(super) fn unseen(&self, now: &Snapshot) -> Vec<Entry> {
-        if self.seen.len() == now.len() {
-            return Vec::new();
+    /// Starts one, and returns it with the map to build.
+    pub(super) fn begin(
+        before: Snapshot,
+        history: Option<History>,
+        claimed: Option<Revision>,
+    ) -> (Self, Snapshot) {
+        let mut fresh = Snapshot::empty(history.unwrap_or(before.history));
+        if history.is_none() {
+            fresh.revision = before.revision;
         }
-        now.iter().filter(|entry| !self.seen.contains(&entry.address())).cloned().collect()
+        let current = fresh.revision;
+        let whole_at = claimed.map(|claimed| if claimed > current { claimed } else { current.next() });
+        (Self { before, whole_at, reload: history.is_some(), status: None }, fresh)
     }
+
+    /// The old entry with the same content, so that both states share it. Entries of another
+    /// history are not shared: their revisions mean nothing in this one.
+    pub(super) fn shared(&self, entry: &Entry) -> Option<&Entry> {
+        let old = self.before.get(entry.key()).filter(|_| !self.reload)?;
+        old.same_content(entry).then_some(old)
+    }
+}
+
+/// How `new` differs from `old`, by content.
+pub(super) fn differences<'a>(old: &'a Snapshot, new: &'a Snapshot) -> impl Iterator<Item = Difference> + 'a {
+    let changed = new.iter().filter_map(move |entry| {
+        let before = old.get(entry.key());
+        let same = before.is_some_and(|before| before.same_content(entry));
+        (!same).then(|| Difference { old: before.cloned(), new: Some(entry.clone()) })
+    });
+    let gone = old.iter().filter(move |entry| new.get(entry.key()).is_none());
+    changed.chain(gone.map(|entry| Difference { old: Some(entry.clone()), new: None }))
 }

@@ -1,5 +1,6 @@
 //! The writer's state and the rules by which an event changes it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
@@ -7,7 +8,7 @@ use tracing::{error, info, warn};
 use super::breadcrumb::cursor_of;
 use super::pending::Pending;
 use super::publish::{Draft, Publisher};
-use super::resync::Resync;
+use super::resync::{Difference, Resync, differences};
 use super::{CacheConfig, CacheStats, Snapshot};
 use crate::model::{
     Ack, Batch, Change, Committed, Condition, Entry, FeedEvent, Grouping, History, Key, Refusal, ResyncClaim,
@@ -29,13 +30,20 @@ pub(super) struct Store {
     /// For the last breadcrumb of this batch.
     next_status: SyncStatus,
     pending: Pending,
-    resync: Option<Resync>,
-    /// Writes that are applied and not yet readable, with the number of keys they changed.
-    unacknowledged: Vec<(Ack, usize)>,
+    /// The resyncs under way: none, one, or one within a reload.
+    resyncs: Vec<Resync>,
+    /// Writes that are applied and not yet readable.
+    unacknowledged: Vec<(Ack, Applied)>,
     provisional: bool,
     publisher: Publisher,
     config: CacheConfig,
     stats: Arc<CacheStats>,
+}
+
+/// What became of a batch that was applied whole.
+struct Applied {
+    revision: Option<Revision>,
+    changed: usize,
 }
 
 impl Store {
@@ -50,7 +58,7 @@ impl Store {
             status: SyncStatus::WaitForDatastore,
             next_status: SyncStatus::WaitForDatastore,
             pending: Pending::default(),
-            resync: None,
+            resyncs: Vec::new(),
             unacknowledged: Vec::new(),
             provisional: history.is_none(),
             publisher,
@@ -83,7 +91,7 @@ impl Store {
     }
 
     fn apply_status(&mut self, status: SyncStatus) {
-        match &mut self.resync {
+        match self.resyncs.first_mut() {
             Some(resync) if status == SyncStatus::InSync => resync.status = Some(status),
             _ => self.next_status = status,
         }
@@ -93,7 +101,6 @@ impl Store {
 
     fn apply_batch(&mut self, batch: Batch) {
         self.stats.updates.add(batch.updates.len() as u64);
-        let before = self.pending.len();
         if let Some(ack) = batch.ack {
             // Somebody waits for all or nothing, so everything is checked before anything changes.
             if let Err(refusal) = self.check(&batch.conditions, &batch.updates) {
@@ -102,23 +109,37 @@ impl Store {
                 _ = ack.send(Err(refusal));
                 return;
             }
-            self.apply_whole(batch.updates);
-            self.unacknowledged.push((ack, self.pending.len() - before));
+            let applied = self.apply_whole(batch.updates, batch.grouping);
+            self.unacknowledged.push((ack, applied));
             return;
         }
         match batch.grouping {
-            Grouping::Whole => self.apply_whole(batch.updates),
+            Grouping::Whole | Grouping::Replace => {
+                self.apply_whole(batch.updates, batch.grouping);
+            }
             Grouping::ByRevision => self.apply_by_revision(batch.updates),
         }
     }
 
-    fn apply_whole(&mut self, updates: Vec<Update>) {
+    fn apply_whole(&mut self, mut updates: Vec<Update>, grouping: Grouping) -> Applied {
+        let before = self.pending.len();
         let claimed = updates.iter().filter_map(|update| update.revision).max();
+        if grouping == Grouping::Replace {
+            updates.extend(self.missing_from(&updates));
+        }
         let mut assigned = None;
         for update in updates {
             self.apply_update(update, claimed, &mut assigned);
         }
         self.reached(claimed);
+        Applied { revision: assigned, changed: self.pending.len() - before }
+    }
+
+    /// Deletions of the keys that these updates do not name.
+    fn missing_from(&self, updates: &[Update]) -> Vec<Update> {
+        let named: HashSet<&[u8]> = updates.iter().map(|update| update.change.key()).collect();
+        let missing = self.state.iter().filter(|entry| !named.contains(entry.key()));
+        missing.map(|entry| Update::delete(entry.key())).collect()
     }
 
     fn apply_by_revision(&mut self, updates: Vec<Update>) {
@@ -140,22 +161,27 @@ impl Store {
     /// The upstream is at least here, whether or not that changed anything.
     fn reached(&mut self, claimed: Option<Revision>) {
         // Inside of a resync to one revision, what the updates claim is only when each key was set.
-        if self.resync.as_ref().is_none_or(|resync| resync.whole_at.is_none()) {
+        if self.whole_at().is_none() {
             self.state.revision = self.state.revision.max(claimed.unwrap_or_default());
         }
+    }
+
+    /// The revision of the resync under way, when it is to one revision.
+    fn whole_at(&self) -> Option<Revision> {
+        self.resyncs.last().and_then(|resync| resync.whole_at)
     }
 
     /// Applies one change. `assigned` is the revision of its group, fixed by the first change
     /// that is one: what the upstream claims, or the next one where it claims nothing or goes back.
     fn apply_update(&mut self, update: Update, claimed: Option<Revision>, assigned: &mut Option<Revision>) {
         let Update { change, revision } = update;
-        let old = self.state.get(change.key()).cloned();
         if let Err(refusal) = self.check_size(&change) {
             self.stats.refused.add(1);
             warn!("update refused: {refusal}");
-            self.mark_seen(old.as_ref());
+            self.keep_through_resync(change.key());
             return;
         }
+        let old = self.state.get(change.key()).cloned();
         let unchanged = match (&change, &old) {
             (Change::Put(entry), Some(old)) => old.same_content(entry),
             (Change::Delete(_), None) => true,
@@ -163,50 +189,56 @@ impl Store {
         };
         if unchanged {
             self.stats.suppressed.add(1);
-            self.mark_seen(old.as_ref());
+            return;
+        }
+        if let Change::Put(entry) = &change
+            && let Some(shared) = self.resyncs.last().and_then(|resync| resync.shared(entry)).cloned()
+        {
+            self.stats.suppressed.add(1);
+            self.state.put(shared, old.as_ref());
             return;
         }
         let now = self.revision_of_group(claimed, assigned);
-        if let (Some(resync), Some(old)) = (&mut self.resync, &old) {
-            resync.lost(old);
-        }
         match (change, old) {
             (Change::Put(entry), old) => {
                 let set_at = revision.map_or(now, |revision| revision.min(now));
-                let entry = entry.at(if self.in_whole_resync() { set_at } else { now });
-                self.mark_seen(Some(&entry));
+                let entry = entry.at(if self.whole_at().is_some() { set_at } else { now });
                 self.state.put(entry.clone(), old.as_ref());
-                self.pending.touch(entry, old, now);
+                self.touch(entry, old, now);
             }
             (Change::Delete(_), Some(old)) => {
                 self.state.remove(&old);
-                self.pending.touch(old.clone(), Some(old), now);
+                self.touch(old.clone(), Some(old), now);
             }
             (Change::Delete(_), None) => {}
         }
     }
 
-    fn in_whole_resync(&self) -> bool {
-        self.resync.as_ref().is_some_and(|resync| resync.whole_at.is_some())
+    /// Within a resync nothing is noted: its end compares the states.
+    fn touch(&mut self, key: Entry, old: Option<Entry>, revision: Revision) {
+        if self.resyncs.is_empty() {
+            self.pending.touch(key, old, revision);
+        }
+    }
+
+    /// A refused update leaves its key as it was, also when the state is being read anew.
+    fn keep_through_resync(&mut self, key: &[u8]) {
+        let kept = self.resyncs.last().and_then(|resync| resync.before.get(key)).cloned();
+        if let Some(entry) = kept.filter(|_| self.state.get(key).is_none()) {
+            self.state.put(entry, None);
+        }
     }
 
     fn revision_of_group(&mut self, claimed: Option<Revision>, assigned: &mut Option<Revision>) -> Revision {
-        let (claimed, assigned) = match &mut self.resync {
-            Some(Resync { whole_at: Some(whole_at), assigned, .. }) => (Some(*whole_at), assigned),
-            _ => (claimed, assigned),
-        };
+        if let Some(whole_at) = self.whole_at() {
+            return whole_at;
+        }
         let current = self.state.revision;
         let revision = *assigned.get_or_insert_with(|| {
             claimed.filter(|claimed| *claimed > current).unwrap_or_else(|| current.next())
         });
         self.state.revision = revision;
         revision
-    }
-
-    fn mark_seen(&mut self, entry: Option<&Entry>) {
-        if let (Some(resync), Some(entry)) = (&mut self.resync, entry) {
-            resync.saw(entry);
-        }
     }
 
     // ---- what is refused -------------------------------------------------------------------
@@ -261,57 +293,56 @@ impl Store {
 
     // ---- resync ----------------------------------------------------------------------------
 
-    fn begin_resync(&mut self, history: Option<History>, whole_at: Option<Revision>) {
-        if let Some(resync) = self.resync.take() {
-            // The feed begins anew: what it had said so far does not count.
-            self.state = resync.rollback;
-            self.pending.finish();
-        } else {
+    fn begin_resync(&mut self, history: Option<History>, claimed: Option<Revision>) {
+        let within_reload = history.is_none() && self.resyncs.first().is_some_and(|first| first.reload);
+        let depth = usize::from(within_reload);
+        if self.resyncs.is_empty() {
             self.publish(self.status);
+        } else if self.resyncs.len() > depth {
+            // The feed begins anew: what it had said so far does not count.
+            let abandoned = self.resyncs.drain(depth..).next();
+            abandoned.into_iter().for_each(|resync| self.state = resync.before);
         }
-        self.resync = Some(Resync::begin(self.state.clone(), whole_at));
-        if let Some(history) = history {
-            self.state.history = history;
-            self.state.revision = Revision::ZERO;
-        }
+        let (resync, fresh) = Resync::begin(self.state.clone(), history, claimed);
+        self.resyncs.push(resync);
+        self.state = fresh;
     }
 
     fn end_resync(&mut self, revision: Option<Revision>, claim: ResyncClaim, complete: bool) {
-        let Some(resync) = self.resync.take() else {
+        let Some(resync) = self.resyncs.pop() else {
             warn!("the feed ended a resync that it had not begun: ignored");
             return;
         };
-        let swept = if complete { self.sweep(&resync) } else { 0 };
-        self.state.revision = self.state.revision.max(revision.unwrap_or_default());
+        if !complete {
+            self.take_back(&resync.before);
+        }
+        let changes: Vec<Difference> = differences(&resync.before, &self.state).collect();
+        let swept = changes.iter().filter(|change| change.new.is_none()).count();
+        let reached = revision.max(resync.whole_at.filter(|_| !changes.is_empty()));
+        self.state.revision = self.state.revision.max(reached.unwrap_or_default());
         self.check_claim(claim);
         self.stats.resyncs.add(1);
         self.stats.swept.add(swept as u64);
-        self.next_status = resync.status.unwrap_or(self.next_status);
-        self.provisional &= self.state.history == resync.rollback.history;
-        let (keys, changed) = (self.state.len(), self.pending.len());
+        let (keys, changed) = (self.state.len(), changes.len());
         info!(keys, changed, swept, revision = self.state.revision.0, "resync finished");
-        // Dropping the old state is the publisher's chore, not this task's.
-        self.publisher.discard(resync.rollback);
+        let now = self.state.revision;
+        for Difference { old, new } in changes {
+            if let Some(key) = new.or_else(|| old.clone()) {
+                self.touch(key, old, now);
+            }
+        }
+        self.next_status = resync.status.unwrap_or(self.next_status);
+        self.provisional &= !resync.reload;
+        // Freeing the old state is a chore for another thread, not for this task.
+        self.publisher.discard(resync.before);
     }
 
-    fn sweep(&mut self, resync: &Resync) -> usize {
-        let gone = resync.unseen(&self.state);
-        let count = gone.len();
-        let current = self.state.revision;
-        let revision = match (resync.assigned, resync.whole_at) {
-            (Some(assigned), _) => assigned,
-            (None, Some(at)) if at > current => at,
-            // Nobody holds a cursor of a new history yet, and reading the same upstream again after a
-            // restart, when there is nothing to sweep, must count the same revisions.
-            _ if self.state.history != resync.rollback.history => current,
-            _ => current.next(),
-        };
-        for entry in gone {
-            self.state.revision = revision;
-            self.state.remove(&entry);
-            self.pending.touch(entry.clone(), Some(entry), revision);
+    /// The feed was cut off: the keys that it did not get to are not gone.
+    fn take_back(&mut self, before: &Snapshot) {
+        let unread = before.iter().filter(|entry| self.state.get(entry.key()).is_none());
+        for entry in unread.cloned().collect::<Vec<_>>() {
+            self.state.put(entry, None);
         }
-        count
     }
 
     fn check_claim(&self, claim: ResyncClaim) {
@@ -334,17 +365,17 @@ impl Store {
     pub(super) fn end_batch(&mut self) {
         self.publish(self.next_status);
         let head = self.publisher.head_cursor();
-        for (ack, changed) in self.unacknowledged.drain(..) {
+        for (ack, Applied { revision, changed }) in self.unacknowledged.drain(..) {
             // A writer that went away does not mind missing the answer.
-            _ = ack.send(Ok(Committed { cursor: head, changed }));
+            _ = ack.send(Ok(Committed { cursor: head, revision, changed }));
         }
     }
 
     fn publish(&mut self, status: SyncStatus) {
-        if let Some(resync) = &self.resync {
+        if let Some(resync) = self.resyncs.first() {
             // The old state is still the one that is served; only its status may change.
             if status != self.status {
-                let state = resync.rollback.clone();
+                let state = resync.before.clone();
                 self.drop_breadcrumb(Draft::status_only(state, status, self.provisional));
             }
             return;

@@ -9,18 +9,15 @@
 //! Both semaphores, that of the channel's room and `ready`, are fair and pass a permit on when the
 //! one who got it is dropped: hence the order among those who wait, and cancel-safety.
 //!
-//! Closing must not cut off a writer that has its slot but has not filled it yet. The sender lies
-//! in an `Arc`, the *line*, which such a writer holds too. `close` stops the channel from giving out
-//! slots, and lets go of the line; when the last writer has let go as well, its drop closes
-//! `ready`, and only then do readers believe that an empty channel stays empty.
+//! Closing must not cut off a writer that has got its slot but has not filled it yet. Slots are
+//! filled under a shared lock on `open`, and `close` takes that lock alone: who fills a slot does
+//! so before the close, or finds the channel closed and keeps the item. Only after that does `close`
+//! close `ready`, and only then do readers believe that an empty channel stays empty.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Semaphore;
-use tokio::sync::TryAcquireError;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, TryAcquireError, mpsc};
 
 use super::buffer::{Buffer, CapacityError, ReadError, WriteError, until};
 
@@ -28,20 +25,14 @@ use super::buffer::{Buffer, CapacityError, ReadError, WriteError, until};
 /// Ensign's `Channel`, which had no deadline.
 #[derive(Debug)]
 pub struct Channel<T> {
-    /// The way in; `None` once the channel is closed.
-    line: RwLock<Option<Arc<Line<T>>>>,
+    sender: mpsc::Sender<T>,
     /// Locked to take an item, never to wait for one.
     receiver: Mutex<mpsc::Receiver<T>>,
     /// A permit for each item that a reader may take.
-    ready: Arc<Semaphore>,
+    ready: Semaphore,
+    /// Whether slots may be filled. Held, shared, while one is; never while anyone waits.
+    open: RwLock<bool>,
     capacity: usize,
-}
-
-/// What a writer holds while it writes.
-#[derive(Debug)]
-struct Line<T> {
-    sender: mpsc::Sender<T>,
-    ready: Arc<Semaphore>,
 }
 
 impl<T> Channel<T> {
@@ -58,17 +49,25 @@ impl<T> Channel<T> {
             return Err(CapacityError::TooLarge { capacity });
         }
         let (sender, receiver) = mpsc::channel(capacity);
-        let ready = Arc::new(Semaphore::new(0));
         Ok(Self {
-            line: RwLock::new(Some(Arc::new(Line { sender, ready: Arc::clone(&ready) }))),
+            sender,
             receiver: Mutex::new(receiver),
-            ready,
+            ready: Semaphore::new(0),
+            open: RwLock::new(true),
             capacity,
         })
     }
 
-    fn line(&self) -> Option<Arc<Line<T>>> {
-        self.line.read().clone()
+    /// Fills a slot that was got from the channel, unless it was closed meanwhile.
+    fn fill(&self, slot: mpsc::Permit<'_, T>, item: T) -> Result<(), WriteError<T>> {
+        let open = self.open.read();
+        if !*open {
+            return Err(WriteError::Closed(item));
+        }
+        slot.send(item);
+        drop(open);
+        self.ready.add_permits(1);
+        Ok(())
     }
 
     /// Takes an item, by a permit or because no more will come. There is none only in the second
@@ -80,15 +79,8 @@ impl<T> Channel<T> {
 
 impl<T: Send> Buffer<T> for Channel<T> {
     fn try_write(&self, item: T) -> Result<(), WriteError<T>> {
-        let Some(line) = self.line() else {
-            return Err(WriteError::Closed(item));
-        };
-        match line.sender.try_reserve() {
-            Ok(slot) => {
-                slot.send(item);
-                line.ready.add_permits(1);
-                Ok(())
-            }
+        match self.sender.try_reserve() {
+            Ok(slot) => self.fill(slot, item),
             Err(mpsc::error::TrySendError::Full(())) => Err(WriteError::Full(item)),
             Err(mpsc::error::TrySendError::Closed(())) => Err(WriteError::Closed(item)),
         }
@@ -99,15 +91,8 @@ impl<T: Send> Buffer<T> for Channel<T> {
             Err(WriteError::Full(item)) => item,
             done => return done,
         };
-        let Some(line) = self.line() else {
-            return Err(WriteError::Closed(item));
-        };
-        match until(deadline, line.sender.reserve()).await {
-            Some(Ok(slot)) => {
-                slot.send(item);
-                line.ready.add_permits(1);
-                Ok(())
-            }
+        match until(deadline, self.sender.reserve()).await {
+            Some(Ok(slot)) => self.fill(slot, item),
             Some(Err(_)) => Err(WriteError::Closed(item)),
             None => Err(WriteError::Timeout(item)),
         }
@@ -140,9 +125,10 @@ impl<T: Send> Buffer<T> for Channel<T> {
     }
 
     fn close(&self) {
+        *self.open.write() = false;
+        // Wakes the writers that wait for a slot, then the readers that wait for an item.
         self.receiver.lock().close();
-        let line = self.line.write().take();
-        drop(line);
+        self.ready.close();
     }
 
     fn len(&self) -> usize {
@@ -151,11 +137,5 @@ impl<T: Send> Buffer<T> for Channel<T> {
 
     fn capacity(&self) -> usize {
         self.capacity
-    }
-}
-
-impl<T> Drop for Line<T> {
-    fn drop(&mut self) {
-        self.ready.close();
     }
 }

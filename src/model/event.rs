@@ -63,6 +63,9 @@ pub enum Grouping {
     ByRevision,
     /// All of them: one revision, applied whole or not at all.
     Whole,
+    /// All of them, and they are the whole state: keys that they do not set are deleted, in the
+    /// same revision.
+    Replace,
 }
 
 /// What must hold for a conditional write, checked in the moment before it is applied.
@@ -106,7 +109,9 @@ pub type Ack = oneshot::Sender<Result<Committed, Refusal>>;
 pub struct Committed {
     /// The first breadcrumb that contains the write.
     pub cursor: Cursor,
-    /// How many keys really changed.
+    /// The revision of the write itself; `None` when it changed nothing.
+    pub revision: Option<Revision>,
+    /// How many changes it really made.
     pub changed: usize,
 }
 

@@ -54,6 +54,7 @@ struct StoredHeader {
     status: Option<String>,
     count: Option<u64>,
     digest: Option<String>,
+    more: Option<bool>,
 }
 
 fn text(value: Option<impl ToString>) -> Option<String> {
@@ -110,6 +111,7 @@ fn stored_header(header: &Header) -> StoredHeader {
         status: text(header.status),
         count: header.count,
         digest: text(header.digest),
+        more: header.more,
     }
 }
 
@@ -172,5 +174,6 @@ fn read_header(stored: StoredHeader) -> Result<Header, WireError> {
         status: parse_optional("status", stored.status.as_deref())?,
         count: stored.count,
         digest: parse_optional("digest", stored.digest.as_deref())?,
+        more: stored.more,
     })
 }

@@ -35,15 +35,15 @@ impl Coding {
     ///
     /// # Errors
     /// [`WireError::Coding`] when the compressor fails, which for memory to memory means: out of memory.
-    pub fn encode(self, body: Vec<u8>) -> Result<Vec<u8>, WireError> {
+    pub fn encode(self, body: &[u8]) -> Result<Vec<u8>, WireError> {
         let coded = match self {
-            Self::Identity => Ok(body),
+            Self::Identity => Ok(body.to_vec()),
             Self::Gzip => {
                 let mut encoder =
                     GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::new(LEVEL.into()));
-                encoder.write_all(&body).and_then(|()| encoder.finish())
+                encoder.write_all(body).and_then(|()| encoder.finish())
             }
-            Self::Zstd => zstd::bulk::compress(&body, LEVEL.into()),
+            Self::Zstd => zstd::bulk::compress(body, LEVEL.into()),
         };
         coded.map_err(|error| WireError::Coding { coding: self.as_str(), detail: error.to_string() })
     }

@@ -46,6 +46,7 @@ struct Fields<'a> {
     count: Option<u64>,
     #[serde(borrow)]
     digest: Option<Cow<'a, str>>,
+    more: Option<bool>,
 }
 
 fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<&'de RawValue>, D::Error> {
@@ -177,6 +178,7 @@ impl Fields<'_> {
             status: parse_optional("status", self.status.as_deref())?,
             count: self.count,
             digest: parse_optional("digest", self.digest.as_deref())?,
+            more: self.more,
         })
     }
 
@@ -228,6 +230,7 @@ impl Fields<'_> {
             (self.timestamp.is_some(), "timestamp"),
             (self.count.is_some(), "count"),
             (self.digest.is_some(), "digest"),
+            (self.more.is_some(), "more"),
         ];
         fields.into_iter().try_for_each(|(there, field)| self.refuse(there, kind, field))
     }
@@ -341,6 +344,9 @@ pub(super) fn write_header<'a>(out: &'a mut Vec<u8>, kind: Option<&str>, header:
     object.shown("status", header.status);
     object.number("count", header.count);
     object.shown("digest", header.digest);
+    if let Some(more) = header.more {
+        object.raw("more", more.to_string().as_bytes());
+    }
     object
 }
 

@@ -124,6 +124,8 @@ pub struct Header {
     pub count: Option<u64>,
     /// Digest of the whole state; left out under a prefix.
     pub digest: Option<Digest>,
+    /// Only on a page of keys: whether there are more after its last one.
+    pub more: Option<bool>,
 }
 
 /// Closes a body: one without it was cut off.

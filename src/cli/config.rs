@@ -1,0 +1,223 @@
+//! Settings of `crumbd serve`: flags over `CRUMBD_…` variables over the configuration file over defaults.
+//!
+//! One structure is the command line, the variables and the file at once, so that they cannot differ.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+
+use super::log::LogFormat;
+use super::units::{Bytes, Span};
+use super::{DEFAULT_LISTEN, Failure};
+use crate::cache::CacheConfig;
+use crate::feed::FeedSpec;
+use crate::http::{AppConfig, ServerConfig};
+use crate::ingest::{CapacityError, IngestBuffer};
+use crate::model::FeedEvent;
+use crate::trail::Limits;
+use crate::view::ViewConfig;
+
+/// Which bounded buffer stands between feed and cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum BufferKind {
+    /// A channel.
+    Channel,
+    /// A ring behind a lock.
+    Ring,
+}
+
+/// Every setting; what is left out has its default.
+#[derive(Args, Deserialize, Default, Debug)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Settings {
+    /// Where updates come from. `push:` (the default) is this daemon's own HTTP interface: no
+    /// datastore is needed. `file:PATH` reads NDJSON records from a file; `file:PATH?follow=true`
+    /// goes on with what is appended and notices when the file is replaced. `stdin:` reads
+    /// standard input.
+    #[arg(long, env = "CRUMBD_FEED", value_name = "FEED")]
+    feed: Option<String>,
+
+    /// Address and port to serve on; port 0 takes a free one and logs it [default: 127.0.0.1:7811]
+    #[arg(long, env = "CRUMBD_LISTEN", value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+
+    /// End with an error at the first record of the feed that cannot be read, instead of logging it
+    /// and going on: for feeds where a missing key is worse than no service.
+    #[arg(long, env = "CRUMBD_STRICT", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    strict: Option<bool>,
+
+    /// How long waiting clients may take to be answered and connections to end after SIGTERM.
+    /// Keep it below what your orchestrator grants before it kills [default: 5s]
+    #[arg(long, env = "CRUMBD_DRAIN", value_name = "DURATION", help_heading = "Serving")]
+    drain: Option<Span>,
+
+    /// How long a client may take to send the head of a request, so that half-open connections do
+    /// not pile up [default: 10s]
+    #[arg(long, env = "CRUMBD_HEADER_TIMEOUT", value_name = "DURATION", help_heading = "Serving")]
+    header_timeout: Option<Span>,
+
+    /// Largest request body; a larger one is answered 413 [default: 64MiB]
+    #[arg(long, env = "CRUMBD_MAX_BODY_BYTES", value_name = "SIZE", help_heading = "Serving")]
+    max_body_bytes: Option<Bytes>,
+
+    /// Memory for encoded bodies that the next client may ask for too [default: 512MiB]
+    #[arg(long, env = "CRUMBD_BODY_CACHE_BYTES", value_name = "SIZE", help_heading = "Serving")]
+    body_cache_bytes: Option<Bytes>,
+
+    /// How many breadcrumbs stay readable: a client that is further behind has to fetch the whole
+    /// state again [default: 16384]
+    #[arg(long, env = "CRUMBD_KEEP_COUNT", value_name = "N", help_heading = "Keeping")]
+    keep_count: Option<usize>,
+
+    /// How much memory kept breadcrumbs may hold beyond the current state (an estimate)
+    /// [default: 256MiB]
+    #[arg(long, env = "CRUMBD_KEEP_BYTES", value_name = "SIZE", help_heading = "Keeping")]
+    keep_bytes: Option<Bytes>,
+
+    /// How long a breadcrumb stays readable after the next one [default: 15m]
+    #[arg(long, env = "CRUMBD_KEEP_AGE", value_name = "DURATION", help_heading = "Keeping")]
+    keep_age: Option<Span>,
+
+    /// Most updates in one breadcrumb under load; an idle daemon drops one per update
+    /// [default: 1000]
+    #[arg(long, env = "CRUMBD_MAX_BATCH", value_name = "N", help_heading = "Ingest")]
+    max_batch: Option<usize>,
+
+    /// Longest value; an update with a longer one is refused and counted [default: 8MiB]
+    #[arg(long, env = "CRUMBD_MAX_VALUE_BYTES", value_name = "SIZE", help_heading = "Ingest")]
+    max_value_bytes: Option<Bytes>,
+
+    /// The buffer between feed and cache [default: channel]
+    #[arg(long, env = "CRUMBD_INGEST_BUFFER", value_name = "KIND", help_heading = "Ingest")]
+    ingest_buffer: Option<BufferKind>,
+
+    /// How many events (writes, or batches of a feed) may wait in it; when it is full, writers get
+    /// 429 and other feeds wait [default: 1024]
+    #[arg(long, env = "CRUMBD_INGEST_CAPACITY", value_name = "N", help_heading = "Ingest")]
+    ingest_capacity: Option<usize>,
+
+    /// How log lines look: text for people, json for machines [default: text]
+    #[arg(long, env = "CRUMBD_LOG_FORMAT", value_name = "FORMAT", help_heading = "Logging")]
+    log_format: Option<LogFormat>,
+
+    /// What is logged: error, warn, info, debug, trace, or a filter such as info,crumbd::feed=debug
+    /// [default: info]
+    #[arg(long, env = "CRUMBD_LOG_LEVEL", value_name = "FILTER", help_heading = "Logging")]
+    log_level: Option<String>,
+}
+
+/// Takes each setting from the first that has it.
+macro_rules! or_else {
+    ($first:ident, $second:ident, $($field:ident),* $(,)?) => {
+        Settings { $($field: $first.$field.or($second.$field)),* }
+    };
+}
+
+impl Settings {
+    /// These settings, and what they leave out from the file.
+    pub(super) fn over_file(self, path: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = path else { return Ok(self) };
+        let file = Self::read(path)?;
+        Ok(or_else!(
+            self,
+            file,
+            feed,
+            listen,
+            strict,
+            drain,
+            header_timeout,
+            max_body_bytes,
+            body_cache_bytes,
+            keep_count,
+            keep_bytes,
+            keep_age,
+            max_batch,
+            max_value_bytes,
+            ingest_buffer,
+            ingest_capacity,
+            log_format,
+            log_level,
+        ))
+    }
+
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| format!("config file {shown}: {error}"))?;
+        Ok(toml::from_str(&text).map_err(|error| format!("config file {shown}: {error}"))?)
+    }
+
+    pub(super) fn feed(&self) -> Result<FeedSpec, Failure> {
+        Ok(self.feed.as_deref().unwrap_or("push:").parse()?)
+    }
+
+    pub(super) fn strict(&self) -> bool {
+        self.strict.unwrap_or(false)
+    }
+
+    pub(super) fn drain(&self) -> Duration {
+        self.drain.map_or(Duration::from_secs(5), |span| span.0)
+    }
+
+    pub(super) fn log(&self) -> (LogFormat, &str) {
+        (self.log_format.unwrap_or_default(), self.log_level.as_deref().unwrap_or("info"))
+    }
+
+    pub(super) fn buffer(&self) -> Result<IngestBuffer<FeedEvent>, CapacityError> {
+        let capacity = self.ingest_capacity.unwrap_or(1024);
+        match self.ingest_buffer.unwrap_or(BufferKind::Channel) {
+            BufferKind::Channel => IngestBuffer::channel(capacity),
+            BufferKind::Ring => IngestBuffer::ring(capacity),
+        }
+    }
+
+    pub(super) fn cache(&self) -> Result<CacheConfig, Failure> {
+        let default = CacheConfig::default();
+        let positive = |name: &str, value: Option<usize>| match value {
+            Some(0) => Err(format!("{name} is 0: it is at least 1")),
+            value => Ok(value),
+        };
+        Ok(CacheConfig {
+            max_batch: positive("max-batch", self.max_batch)?.unwrap_or(default.max_batch),
+            max_value_bytes: self.max_value_bytes.map_or(default.max_value_bytes, |bytes| bytes.0),
+            window: Limits {
+                max_count: positive("keep-count", self.keep_count)?.unwrap_or(default.window.max_count),
+                max_bytes: self.keep_bytes.map_or(default.window.max_bytes, |bytes| bytes.0),
+                max_age: self.keep_age.map_or(default.window.max_age, |span| span.0),
+            },
+            ..default
+        })
+    }
+
+    pub(super) fn view(&self) -> ViewConfig {
+        let default = ViewConfig::default();
+        let bytes = self.body_cache_bytes.map(|bytes| bytes.0 as u64);
+        ViewConfig { body_cache_bytes: bytes.unwrap_or(default.body_cache_bytes) }
+    }
+
+    pub(super) fn app(&self, feed: &FeedSpec) -> AppConfig {
+        let max_body_bytes = self.max_body_bytes.map_or(64 << 20, |bytes| bytes.0);
+        AppConfig { feed: feed.to_string(), max_body_bytes }
+    }
+
+    pub(super) fn server(&self) -> Result<ServerConfig, Failure> {
+        let listen = match self.listen {
+            Some(listen) => listen,
+            None => DEFAULT_LISTEN.parse()?,
+        };
+        let header_timeout = self.header_timeout.map_or(Duration::from_secs(10), |span| span.0);
+        Ok(ServerConfig { listen, header_timeout })
+    }
+}
+
+/// Where the file is.
+#[derive(Args, Debug)]
+pub(super) struct ConfigFile {
+    /// A TOML file with these settings under the same names, such as `listen = "0.0.0.0:7811"`.
+    /// Flags and variables win over it.
+    #[arg(long, env = "CRUMBD_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}

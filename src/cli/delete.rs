@@ -1,0 +1,24 @@
+//! `crumbd delete`.
+
+use clap::Args;
+
+use super::{Daemon, Failure};
+use crate::model::Key;
+
+/// Remove one key (only where the daemon's feed is push:)
+///
+/// Prints the cursor at which the key is gone. Removing an absent key changes nothing and is no error.
+#[derive(Args)]
+pub(super) struct Delete {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// The key.
+    key: String,
+}
+
+impl Delete {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        println!("{}", self.daemon.client()?.delete(&Key::from(self.key.as_str())).await?);
+        Ok(())
+    }
+}

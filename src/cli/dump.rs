@@ -1,0 +1,51 @@
+//! `crumbd dump`.
+
+use std::io::{BufWriter, Write};
+
+use clap::Args;
+
+use super::{Daemon, Failure};
+use crate::model::{Cursor, Key};
+use crate::wire::{self, MediaType, Record};
+
+/// Print the whole state as NDJSON records
+///
+/// What comes out can go in: the output is a feed.
+///
+///     crumbd dump > state.ndjson
+///     crumbd serve --feed file:state.ndjson
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Dump {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Only keys that begin so.
+    #[arg(long)]
+    prefix: Option<String>,
+    /// The state as it was at this cursor.
+    #[arg(long, value_name = "CURSOR")]
+    at: Option<Cursor>,
+}
+
+impl Dump {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let prefix = self.prefix.as_deref().map(Key::from);
+        let client = self.daemon.client()?;
+        let mut records = client.snapshot(self.at, prefix.as_ref(), MediaType::Bincode).await?;
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        let mut line = Vec::new();
+        let mut ended = false;
+        while let Some(record) = records.next().await? {
+            ended = matches!(record, Record::End(_));
+            line.clear();
+            wire::write_record(&mut line, &record);
+            line.push(b'\n');
+            out.write_all(&line)?;
+        }
+        out.flush()?;
+        if !ended {
+            return Err("the daemon's answer was cut off: this dump is not complete".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! The feed of a daemon, whichever it is.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use crate::feed::{FeedError, FeedSpec, FileFeed, PushHandle, Sink, StdinFeed, Syncer};
+use crate::ingest::{Buffer, IngestBuffer};
+use crate::model::{FeedEvent, History, SyncStatus, Upstream};
+
+/// A feed that was opened and not yet started.
+pub(super) enum Opened {
+    File(FileFeed),
+    Stdin(StdinFeed),
+    /// Its history is this process's.
+    Push(History),
+}
+
+type Feeding = JoinHandle<Result<(), FeedError>>;
+
+impl Opened {
+    pub(super) async fn open(spec: &FeedSpec, strict: bool) -> Result<Self, FeedError> {
+        Ok(match spec {
+            FeedSpec::File { path, follow } => {
+                Self::File(FileFeed::open(path.clone(), *follow, strict).await?)
+            }
+            FeedSpec::Stdin => Self::Stdin(StdinFeed::new(strict)),
+            FeedSpec::Push => Self::Push(History::random()),
+        })
+    }
+
+    pub(super) fn history(&self) -> Option<History> {
+        match self {
+            Self::File(feed) => feed.history(),
+            Self::Stdin(feed) => feed.history(),
+            Self::Push(history) => Some(*history),
+        }
+    }
+
+    pub(super) fn upstream(&self) -> Upstream {
+        match self {
+            Self::Push(_) => Upstream::local(),
+            Self::File(_) | Self::Stdin(_) => Upstream::remote(),
+        }
+    }
+
+    /// Starts it; a push feed is a handle for the HTTP side instead of a task that reads.
+    pub(super) fn start(
+        self,
+        sink: Sink,
+        buffer: Arc<IngestBuffer<FeedEvent>>,
+    ) -> (Option<PushHandle>, Feeding) {
+        match self {
+            Self::File(feed) => (None, tokio::spawn(feed.run(sink))),
+            Self::Stdin(feed) => (None, tokio::spawn(feed.run(sink))),
+            Self::Push(_) => {
+                let handle = PushHandle::new(Arc::clone(&buffer));
+                // An empty datastore of one's own is complete from the start.
+                let ready = async move {
+                    let status = FeedEvent::Status(SyncStatus::InSync);
+                    buffer.write(status, None).await.map_err(|_| FeedError::Stopped)
+                };
+                (Some(handle), tokio::spawn(ready))
+            }
+        }
+    }
+}

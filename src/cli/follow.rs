@@ -1,0 +1,164 @@
+//! `crumbd follow`.
+
+use std::io::{IsTerminal, Write};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Daemon, Failure};
+use crate::client::{Follower, Progress, Step};
+use crate::model::{Entry, Key};
+use crate::wire::{self, PutKind, Record};
+
+/// A first snapshot with at least so many keys gets a progress bar.
+const BIG_SNAPSHOT: u64 = 10_000;
+
+/// How much of a value is shown on a terminal, in characters.
+const SHOWN_VALUE_CHARS: usize = 100;
+
+/// Print changes as they come, for ever
+///
+/// Holds a copy of the state, checked against the daemon's digest at every step, and prints what
+/// changes: one line a change on a terminal, NDJSON records elsewhere. When the connection breaks it
+/// goes on by itself from where it was; after a gap it fetches the state again and prints the
+/// difference, so nothing is missed and nothing is printed twice.
+#[derive(Args)]
+pub(super) struct Follow {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Only keys that begin so.
+    #[arg(long)]
+    prefix: Option<String>,
+    /// Print the state as it is now first.
+    #[arg(long)]
+    all: bool,
+    /// Print NDJSON records on a terminal too.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Follow {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let for_people = std::io::stdout().is_terminal() && !self.json;
+        let prefix = self.prefix.as_deref().map(Key::from);
+        let mut follower = Follower::new(self.daemon.client()?, prefix);
+        let mut first = true;
+        loop {
+            let bar = Bar::new(first);
+            let step = follower.step(|progress| bar.show(progress)).await;
+            bar.clear();
+            match step {
+                Ok(step) => {
+                    if first {
+                        introduce(&follower, &step);
+                    } else if step.snapshot {
+                        eprintln!(
+                            "crumbd: the cursor was gone; the state was read again, here is the difference"
+                        );
+                    }
+                    if !first || self.all {
+                        print(&step, for_people)?;
+                    }
+                    first = false;
+                }
+                Err(error) if error.may_pass() || !first => {
+                    let pause = follower.pause();
+                    eprintln!("crumbd: {error}; trying again in {:.1} s", pause.as_secs_f64());
+                    tokio::time::sleep(pause).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn introduce(follower: &Follower, step: &Step) {
+    let status = step.header.status.map(|status| status.to_string()).unwrap_or_default();
+    let cursor = step.header.cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
+    eprintln!("crumbd: following {} keys from cursor {cursor} ({status})", follower.mirror().len());
+}
+
+fn print(step: &Step, for_people: bool) -> std::io::Result<()> {
+    let mut text = Vec::new();
+    for record in &step.changes {
+        if for_people {
+            write_for_people(&mut text, record)?;
+        } else {
+            wire::write_record(&mut text, record);
+        }
+        text.push(b'\n');
+    }
+    if step.changes.is_empty()
+        && let Some(status) = step.header.status
+        && !for_people
+    {
+        wire::write_record(&mut text, &Record::Status(status));
+        text.push(b'\n');
+    } else if step.changes.is_empty()
+        && let Some(status) = step.header.status
+    {
+        writeln!(text, "status {status}")?;
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(&text)?;
+    out.flush()
+}
+
+fn write_for_people(out: &mut Vec<u8>, record: &Record) -> std::io::Result<()> {
+    match record {
+        Record::Put { kind, entry } => {
+            let sign = if *kind == PutKind::New { '+' } else { '~' };
+            let at = entry.revision().unwrap_or_default();
+            write!(out, "{at:>8} {sign} {} = {}", entry.to_key(), shown(entry))
+        }
+        Record::Deleted { key, revision } => {
+            write!(out, "{:>8} - {key}", revision.unwrap_or_default())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The value on one line, cut to a readable length; control characters cannot reach the terminal.
+fn shown(entry: &Entry) -> String {
+    let text = String::from_utf8_lossy(entry.value());
+    let mut shown: String = text.chars().take(SHOWN_VALUE_CHARS).flat_map(printable).collect();
+    if text.chars().count() > SHOWN_VALUE_CHARS {
+        shown.push('…');
+    }
+    shown
+}
+
+fn printable(c: char) -> Vec<char> {
+    if c.is_control() { c.escape_default().collect() } else { vec![c] }
+}
+
+/// The progress of a big first snapshot, on a terminal.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(first: bool) -> Self {
+        let visible = first && std::io::stderr().is_terminal();
+        let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style =
+            ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} keys, {per_sec}, {eta} left");
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    fn show(&self, progress: Progress) {
+        match progress.total {
+            Some(total) if total >= BIG_SNAPSHOT => {
+                self.0.set_length(total);
+                self.0.set_position(progress.entries);
+            }
+            _ => {}
+        }
+    }
+
+    fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+}

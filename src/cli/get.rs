@@ -1,0 +1,31 @@
+//! `crumbd get`.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::{Daemon, Failure};
+use crate::model::{Cursor, Key};
+
+/// Print the value of one key
+///
+/// The value's bytes are printed as they are, with nothing added. An absent key is an error.
+#[derive(Args)]
+pub(super) struct Get {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// The key.
+    key: String,
+    /// Read it as it was at this cursor.
+    #[arg(long, value_name = "CURSOR")]
+    at: Option<Cursor>,
+}
+
+impl Get {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let value = self.daemon.client()?.get(&Key::from(self.key.as_str()), self.at).await?;
+        let mut out = std::io::stdout().lock();
+        out.write_all(&value)?;
+        Ok(out.flush()?)
+    }
+}

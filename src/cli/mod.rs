@@ -1,0 +1,99 @@
+//! The command line: one file a command.
+
+mod config;
+mod delete;
+mod dump;
+mod feeds;
+mod follow;
+mod get;
+mod log;
+mod put;
+mod serve;
+mod status;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::{Client, ClientError};
+
+/// Where a daemon listens, and where a client looks for one, when nobody says otherwise.
+const DEFAULT_LISTEN: &str = "127.0.0.1:7811";
+
+/// crumbd holds the state of a datastore in memory and serves it to any number of clients over
+/// plain HTTP: GET the current breadcrumb, then long-poll the next one, for ever.
+///
+/// Start a daemon that is its own datastore, and write to it:
+///
+///     crumbd serve
+///     crumbd put greeting hello
+///     crumbd follow
+///
+/// Or serve a file of records (one JSON object a line) and go on reading what is appended:
+///
+///     crumbd serve --feed 'file:feed.ndjson?follow=true'
+///     curl -i localhost:7811/v1/breadcrumbs/current
+#[derive(Parser)]
+#[command(name = "crumbd", version, verbatim_doc_comment)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(Box<serve::Serve>),
+    Get(get::Get),
+    Put(put::Put),
+    Delete(delete::Delete),
+    Dump(dump::Dump),
+    Follow(follow::Follow),
+    Status(status::Status),
+}
+
+/// How a command reaches the daemon.
+#[derive(Args)]
+struct Daemon {
+    /// The daemon's address.
+    #[arg(long, env = "CRUMBD_URL", value_name = "URL", default_value_t = format!("http://{DEFAULT_LISTEN}"))]
+    url: String,
+}
+
+impl Daemon {
+    fn client(&self) -> Result<Client, ClientError> {
+        Client::new(&self.url)
+    }
+}
+
+/// Why a command failed: one readable sentence.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+impl Cli {
+    /// Runs the command of this process's arguments.
+    pub async fn main() -> ExitCode {
+        let done = match Self::parse().command {
+            Command::Serve(serve) => serve.run().await,
+            Command::Get(get) => get.run().await,
+            Command::Put(put) => put.run().await,
+            Command::Delete(delete) => delete.run().await,
+            Command::Dump(dump) => dump.run().await,
+            Command::Follow(follow) => follow.run().await,
+            Command::Status(status) => status.run().await,
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            // Whoever read our output has seen enough, as in `crumbd dump | head`.
+            Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("crumbd: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

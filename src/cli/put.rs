@@ -1,0 +1,47 @@
+//! `crumbd put`.
+
+use std::io::Read;
+
+use clap::Args;
+
+use super::{Daemon, Failure};
+use crate::model::Key;
+
+/// Set one key (only where the daemon's feed is push:)
+///
+/// Prints the cursor at which the new value can be read; it can be read at once.
+///
+///     crumbd put greeting hello
+///     crumbd put config/web --json '{"replicas": 3}'
+///     crumbd put logo - < logo.png
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Put {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// The key.
+    key: String,
+    /// The value, taken byte by byte; `-` reads it from standard input.
+    #[arg(allow_hyphen_values = true)]
+    value: String,
+    /// The value is JSON: it is checked, and stored without insignificant white space.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Put {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let value = match self.value.as_str() {
+            "-" => {
+                let mut bytes = Vec::new();
+                std::io::stdin().lock().read_to_end(&mut bytes)?;
+                bytes
+            }
+            text => text.as_bytes().to_vec(),
+        };
+        let content_type = if self.json { "application/json" } else { "application/octet-stream" };
+        let cursor = self.daemon.client()?.put(&Key::from(self.key.as_str()), value, content_type).await?;
+        println!("{cursor}");
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! `crumbd serve`: the daemon.
+
+use std::sync::Arc;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use super::config::{ConfigFile, Settings};
+use super::feeds::Opened;
+use super::{Failure, log};
+use crate::cache::Cache;
+use crate::feed::{FeedError, Sink};
+use crate::http::{App, Server, Shutdown, router};
+use crate::view::View;
+
+/// Follow a feed and serve its state
+///
+/// The daemon follows one feed, keeps the whole state in memory and serves it over HTTP. Clients GET
+/// /v1/breadcrumbs/current and then follow the rel="next" link of each answer, for ever.
+///
+/// Every setting is also a variable (CRUMBD_LISTEN for --listen) and a key of the file given with
+/// --config (listen = "…"). Flags win over variables, variables over the file.
+#[derive(Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Serve {
+    pub(super) async fn run(self: Box<Self>) -> Result<(), Failure> {
+        let settings = self.settings.over_file(self.config.config.as_deref())?;
+        let (format, level) = settings.log();
+        log::start(format, level)?;
+        let spec = settings.feed()?;
+        let feed = Opened::open(&spec, settings.strict()).await?;
+        let server = Server::bind(settings.server()?)?;
+        let buffer = Arc::new(settings.buffer()?);
+        let upstream = Arc::new(feed.upstream());
+        let (cache, ingest) = Cache::new(settings.cache()?, feed.history(), Arc::clone(&buffer));
+        let ingest = tokio::spawn(ingest.run());
+        let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
+        let (push, mut feeding) = feed.start(sink, buffer);
+
+        let shutdown = Shutdown::default();
+        let view = View::new(cache.clone(), &settings.view());
+        let app = App::new(view, upstream, push, shutdown.clone(), settings.app(&spec));
+        info!(url = %format!("http://{}", server.address()), feed = %spec, "listening");
+        let serving = tokio::spawn(server.run(router(app), shutdown.clone()));
+
+        let ended = until_stopped(&mut feeding).await;
+        let drain = settings.drain();
+        info!(waiters = shutdown.waiters(), drain = %humantime::format_duration(drain), "draining");
+        shutdown.begin(drain);
+        let drained = tokio::select! {
+            drained = serving => drained.map_err(Failure::from),
+            () = interrupted() => {
+                warn!("stopped a second time: not waiting for the rest");
+                Ok(())
+            }
+        };
+        feeding.abort();
+        cache.stop();
+        ingest.await?;
+        drained?;
+        info!("stopped");
+        ended
+    }
+}
+
+/// Resolves when the daemon is told to stop, or when its feed has failed for good. A feed that
+/// has merely ended (a file, standard input) leaves its state to be served.
+async fn until_stopped(feeding: &mut JoinHandle<Result<(), FeedError>>) -> Result<(), Failure> {
+    let failed = async {
+        match feeding.await {
+            Ok(Ok(())) => std::future::pending().await,
+            Ok(Err(error)) => Failure::from(error),
+            Err(error) => Failure::from(format!("the feed has crashed: {error}")),
+        }
+    };
+    tokio::select! {
+        failure = failed => {
+            error!("{failure}");
+            Err(failure)
+        }
+        () = interrupted() => Ok(()),
+    }
+}
+
+/// SIGTERM or SIGINT.
+async fn interrupted() {
+    let signals =
+        signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+    match signals {
+        Ok((mut terminate, mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        Err(error) => {
+            warn!(%error, "signals cannot be received: only SIGKILL will stop this process");
+            std::future::pending().await
+        }
+    }
+}

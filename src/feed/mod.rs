@@ -1,0 +1,85 @@
+//! Where updates come from: one file a feed.
+//!
+//! A feed reads its upstream and tells the cache what it learns, as [`FeedEvent`]s through the
+//! ingest buffer, in order. Promises: it reconnects by itself; it waits when the buffer is full and
+//! drops nothing; it says when it last heard its upstream ([`Upstream`]); a record that it cannot
+//! read is counted and logged with its place, and (unless strict) the rest goes on. It must never
+//! read the cache: whether an update changes anything is not a feed's business.
+
+mod file;
+mod lines;
+mod push;
+mod spec;
+mod stdin;
+mod translate;
+
+pub use file::FileFeed;
+pub use push::{PushError, PushHandle};
+pub use spec::{FeedSpec, SpecError};
+pub use stdin::StdinFeed;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::ingest::{Buffer, IngestBuffer};
+use crate::model::{FeedEvent, History, Upstream};
+
+/// Why a feed ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FeedError {
+    /// The file cannot be read.
+    #[error("feed file {}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Standard input cannot be read.
+    #[error("feed standard input: {0}")]
+    Stdin(std::io::Error),
+    /// A bad record under `--strict`.
+    #[error("{place}: {reason} (--strict: one bad record ends the feed)")]
+    Strict {
+        /// File and line.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The cache no longer takes events: the daemon is stopping.
+    #[error("the cache has stopped")]
+    Stopped,
+}
+
+/// Where a feed puts what it learns.
+#[derive(Clone)]
+pub struct Sink {
+    buffer: Arc<IngestBuffer<FeedEvent>>,
+    upstream: Arc<Upstream>,
+}
+
+impl Sink {
+    /// A sink into this buffer.
+    pub fn new(buffer: Arc<IngestBuffer<FeedEvent>>, upstream: Arc<Upstream>) -> Self {
+        Self { buffer, upstream }
+    }
+
+    /// Waits while the buffer is full: that is the back-pressure to the upstream.
+    async fn send(&self, event: FeedEvent) -> Result<(), FeedError> {
+        self.buffer.write(event, None).await.map_err(|_| FeedError::Stopped)
+    }
+
+    fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+}
+
+/// A feed that was opened and will be run.
+pub trait Syncer: Send + 'static {
+    /// The identity of its revisions, when it is known before the upstream is read.
+    fn history(&self) -> Option<History>;
+
+    /// Reports statuses and updates until the upstream ends for good or the cache stops.
+    fn run(self, sink: Sink) -> impl Future<Output = Result<(), FeedError>> + Send;
+}

@@ -1,0 +1,54 @@
+//! `stdin:`, NDJSON records from standard input.
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tracing::info;
+
+use super::lines::{LineSplitter, READ_BYTES};
+use super::translate::Translator;
+use super::{FeedError, Sink, Syncer};
+use crate::model::{FeedEvent, History, SyncStatus};
+
+/// Standard input as a feed. What it said goes with the process, so its history is its own.
+pub struct StdinFeed {
+    history: History,
+    strict: bool,
+}
+
+impl StdinFeed {
+    /// Reads standard input; `strict` makes a bad record fatal.
+    pub fn new(strict: bool) -> Self {
+        Self { history: History::random(), strict }
+    }
+
+    async fn read(self, mut input: impl AsyncRead + Unpin, sink: Sink) -> Result<(), FeedError> {
+        sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
+        let mut translator = Translator::new(sink, "standard input".to_owned(), self.strict);
+        let mut lines = LineSplitter::default();
+        let mut chunk = vec![0; READ_BYTES];
+        loop {
+            let read = input.read(&mut chunk).await.map_err(FeedError::Stdin)?;
+            if read == 0 {
+                break;
+            }
+            lines.push(&chunk[..read], &mut translator).await?;
+            // A short read means that the pipe is empty: this is all there is for now.
+            if read < chunk.len() {
+                translator.caught_up().await?;
+            }
+        }
+        lines.finish(&mut translator).await?;
+        translator.finish().await?;
+        info!("standard input has ended; the state stays as it is");
+        Ok(())
+    }
+}
+
+impl Syncer for StdinFeed {
+    fn history(&self) -> Option<History> {
+        Some(self.history)
+    }
+
+    async fn run(self, sink: Sink) -> Result<(), FeedError> {
+        self.read(tokio::io::stdin(), sink).await
+    }
+}

@@ -1,0 +1,203 @@
+//! Records to events: what a line of NDJSON means to the cache.
+
+use tracing::warn;
+
+use super::{FeedError, Sink};
+use crate::model::{Batch, Change, FeedEvent, Grouping, ResyncClaim, Revision, SyncStatus, Update};
+use crate::wire::{self, End, Record};
+
+/// Updates that are sent as one event at the most; more of one revision are never split.
+const BATCH: usize = 1000;
+
+/// Bad records of one reading that are logged one by one; the rest is only counted.
+const LOGGED: u64 = 100;
+
+/// Reads records in order and sends events. It holds updates back until [`Translator::flush`], so
+/// that many lines cost one event.
+pub(super) struct Translator {
+    sink: Sink,
+    /// For messages: the file's name.
+    source: String,
+    strict: bool,
+    line: u64,
+    malformed: u64,
+    updates: Vec<Update>,
+    /// A `breadcrumb` … `end` is open: its updates are one revision.
+    breadcrumb: Option<Option<Revision>>,
+    /// A `snapshot` … `end` is open.
+    snapshot_line: Option<u64>,
+    /// The records name the status themselves.
+    has_status: bool,
+}
+
+impl Translator {
+    pub(super) fn new(sink: Sink, source: String, strict: bool) -> Self {
+        Self {
+            sink,
+            source,
+            strict,
+            line: 0,
+            malformed: 0,
+            updates: Vec::new(),
+            breadcrumb: None,
+            snapshot_line: None,
+            has_status: false,
+        }
+    }
+
+    /// Takes one line, without its line break.
+    pub(super) async fn line(&mut self, line: &[u8]) -> Result<(), FeedError> {
+        self.line += 1;
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        let text = std::str::from_utf8(line).map_err(|error| format!("not UTF-8: {error}"));
+        match text.and_then(|text| wire::parse_record(text).map_err(|error| error.to_string())) {
+            Ok(record) => self.record(record).await,
+            Err(reason) => self.bad(&reason),
+        }
+    }
+
+    /// A line that was longer than any line may be.
+    pub(super) fn overlong_line(&mut self, limit: usize) -> Result<(), FeedError> {
+        self.line += 1;
+        self.bad(&format!("the line is longer than {limit} bytes"))
+    }
+
+    fn bad(&mut self, reason: &str) -> Result<(), FeedError> {
+        let place = format!("{} line {}", self.source, self.line);
+        self.sink.upstream().malformed.add(1);
+        self.malformed += 1;
+        if self.strict {
+            return Err(FeedError::Strict { place, reason: reason.to_owned() });
+        }
+        match self.malformed {
+            ..=LOGGED => warn!(line = self.line, "{place} is skipped: {reason}"),
+            n if n == LOGGED + 1 => {
+                warn!("{}: more bad lines than {LOGGED}; the rest is only counted", self.source);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn record(&mut self, record: Record) -> Result<(), FeedError> {
+        match record {
+            Record::Put { entry, .. } => {
+                let revision = entry.revision();
+                self.update(Update { change: Change::Put(entry), revision }).await
+            }
+            Record::Deleted { key, revision } => {
+                self.update(Update { change: Change::Delete(key), revision }).await
+            }
+            Record::Status(status) => {
+                self.flush().await?;
+                self.has_status = true;
+                self.sink.send(FeedEvent::Status(status)).await
+            }
+            Record::Snapshot(header) => {
+                self.flush().await?;
+                if let Some(line) = self.snapshot_line.replace(self.line) {
+                    warn!(
+                        "{} line {}: a snapshot begins before the one of line {line} has its `end`; that one is dropped",
+                        self.source, self.line
+                    );
+                }
+                self.breadcrumb = None;
+                let whole_at = Some(header.revision.unwrap_or_default());
+                self.sink.send(FeedEvent::ResyncBegin { history: None, whole_at }).await
+            }
+            Record::Breadcrumb(header) => {
+                if self.breadcrumb.is_some() {
+                    return self.bad("a `breadcrumb` before the `end` of the one before");
+                }
+                self.flush().await?;
+                self.breadcrumb = Some(header.revision);
+                Ok(())
+            }
+            Record::End(end) => self.end(end).await,
+        }
+    }
+
+    async fn update(&mut self, update: Update) -> Result<(), FeedError> {
+        let same = self
+            .updates
+            .last()
+            .is_some_and(|last| update.revision.is_some() && last.revision == update.revision);
+        if self.updates.len() >= BATCH && !same && self.breadcrumb.is_none() {
+            self.flush().await?;
+        }
+        self.updates.push(update);
+        Ok(())
+    }
+
+    async fn end(&mut self, end: End) -> Result<(), FeedError> {
+        if let Some(revision) = self.breadcrumb.take() {
+            let mut updates = std::mem::take(&mut self.updates);
+            updates.iter_mut().for_each(|update| update.revision = revision);
+            return self.send(updates, Grouping::Whole).await;
+        }
+        if self.snapshot_line.is_none() {
+            return self.bad("an `end` without a `snapshot` or `breadcrumb` before it");
+        }
+        self.close_snapshot(ResyncClaim { count: end.count, digest: end.digest }, true).await
+    }
+
+    async fn close_snapshot(&mut self, claim: ResyncClaim, complete: bool) -> Result<(), FeedError> {
+        self.flush().await?;
+        self.snapshot_line = None;
+        self.sink.send(FeedEvent::ResyncEnd { revision: None, claim, complete }).await
+    }
+
+    /// Sends what is held back, unless it belongs to a revision that is not whole yet.
+    pub(super) async fn flush(&mut self) -> Result<(), FeedError> {
+        if self.breadcrumb.is_some() || self.updates.is_empty() {
+            return Ok(());
+        }
+        let updates = std::mem::take(&mut self.updates);
+        self.send(updates, Grouping::ByRevision).await
+    }
+
+    async fn send(&self, updates: Vec<Update>, grouping: Grouping) -> Result<(), FeedError> {
+        if updates.is_empty() {
+            return Ok(());
+        }
+        self.sink.send(FeedEvent::Updates(Batch::new(updates, grouping))).await
+    }
+
+    /// Whether no snapshot and no breadcrumb is open.
+    pub(super) fn is_whole(&self) -> bool {
+        self.snapshot_line.is_none() && self.breadcrumb.is_none()
+    }
+
+    /// Everything that there is has been read. Says so, unless the records themselves name the status.
+    pub(super) async fn caught_up(&mut self) -> Result<(), FeedError> {
+        self.flush().await?;
+        self.sink.upstream().heard();
+        if self.has_status || self.snapshot_line.is_some() {
+            return Ok(());
+        }
+        self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await
+    }
+
+    /// Nothing will follow. What was begun and not ended was cut off: a snapshot sweeps nothing
+    /// then, and an incomplete breadcrumb is not applied.
+    pub(super) async fn finish(&mut self) -> Result<(), FeedError> {
+        if let Some(line) = self.snapshot_line {
+            let reason = format!(
+                "the feed ends before the `end` of the snapshot that begins at line {line}: it was cut off, \
+                 so its keys are set and none is deleted"
+            );
+            self.bad(&reason)?;
+            self.close_snapshot(ResyncClaim::default(), false).await?;
+        }
+        if self.breadcrumb.take().is_some() {
+            let lost = std::mem::take(&mut self.updates).len();
+            let reason = format!(
+                "the feed ends before the `end` of a breadcrumb: it was cut off, so its {lost} updates are not applied"
+            );
+            self.bad(&reason)?;
+        }
+        self.caught_up().await
+    }
+}

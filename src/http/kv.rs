@@ -1,0 +1,79 @@
+//! `/v1/kv…`: one key, or a page of keys.
+
+use axum::extract::State;
+use axum::http::header::ETAG;
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+
+use super::breadcrumbs::catch_up;
+use super::negotiate::format;
+use super::problem::Problem;
+use super::query::{Query, path_key};
+use super::reply::{self, Caching, Place};
+use super::routes::App;
+use crate::model::{Encoding, Entry};
+use crate::view::{Page, Reason};
+use crate::wire::Mode;
+
+/// Entries on a page when the client does not say, and at the most.
+const DEFAULT_LIMIT: usize = 1000;
+const MAX_LIMIT: usize = 100_000;
+
+/// The raw bytes of one value.
+pub(super) async fn get(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    let key = path_key(&uri);
+    let at = Query::parse(&uri, &["at"])?.cursor("at")?;
+    let read = app.view.key(&key, at, catch_up()).await?;
+    let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
+    let (cursor, sequence) = (read.cursor, read.breadcrumb.sequence());
+    let place = Place { cursor, sequence, mode: Mode::Snapshot, reason: Reason::Read };
+    let Some(entry) = read.entry else {
+        let mut response = Problem::not_found(format!("there is no key \"{key}\"")).into_response();
+        reply::place(&app, response.headers_mut(), place, Caching::Never);
+        return Ok(response);
+    };
+    let etag = key_etag(&entry);
+    if reply::not_modified(&headers, &etag) {
+        return Ok(reply::unchanged(&app, place, &etag, caching));
+    }
+    let mut response = reply::body(Bytes::copy_from_slice(entry.value()), content_type(&entry));
+    let headers = response.headers_mut();
+    reply::place(&app, headers, place, caching);
+    reply::text(headers, ETAG, &etag);
+    reply::vary(headers);
+    Ok(response)
+}
+
+/// A key's ETag is its revision.
+pub(super) fn key_etag(entry: &Entry) -> String {
+    format!("\"{}\"", entry.revision().unwrap_or_default())
+}
+
+fn content_type(entry: &Entry) -> &'static str {
+    match entry.encoding() {
+        Encoding::Json => "application/json",
+        Encoding::Utf8 => "text/plain; charset=utf-8",
+        Encoding::Base64 => "application/octet-stream",
+    }
+}
+
+/// Entries in key order.
+pub(super) async fn list(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    let mut query = Query::parse(&uri, &["prefix", "limit", "start_after", "at"])?;
+    let at = query.cursor("at")?;
+    let limit = query.number("limit")?.unwrap_or(DEFAULT_LIMIT);
+    if limit == 0 {
+        return Err(Problem::bad_request(format!(
+            "query parameter \"limit\" is 0: it is 1 to {MAX_LIMIT}, and {DEFAULT_LIMIT} when left out"
+        )));
+    }
+    let page = Page {
+        prefix: query.prefix().unwrap_or_default(),
+        start_after: query.key("start_after"),
+        limit: limit.min(MAX_LIMIT),
+    };
+    let answer = app.view.page(page, at, format(&headers)?, catch_up()).await?;
+    let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
+    Ok(reply::answer(&app, &HeaderMap::new(), answer, caching))
+}

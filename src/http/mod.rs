@@ -1,0 +1,24 @@
+//! HTTP: a waiting client is a parked future and a cursor.
+//!
+//! Handlers are thin: parse, ask the [`crate::view`], answer. This room holds no client state
+//! between requests; what a breadcrumb *is* never depends on it. Everything that a client sends is
+//! either understood or refused with a `problem+json` that says what would be right: nothing is
+//! ignored.
+//!
+//! Start reading at [`routes`]: one line an endpoint.
+
+mod breadcrumbs;
+mod health;
+mod kv;
+mod negotiate;
+mod problem;
+mod query;
+mod reply;
+mod routes;
+mod server;
+mod shutdown;
+mod write;
+
+pub use routes::{App, AppConfig, router};
+pub use server::{ServeError, Server, ServerConfig};
+pub use shutdown::Shutdown;

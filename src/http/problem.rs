@@ -1,0 +1,145 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::feed::PushError;
+use crate::model::{Cursor, Refusal};
+use crate::view::ViewError;
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// The least and the most that a client is told to wait, in seconds: clients that all got the
+/// same answer must not all come back at the same moment.
+const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=3;
+
+/// What went wrong, for the client.
+#[derive(Debug, Serialize)]
+pub(super) struct Problem {
+    /// Names the kind of problem for programs.
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest: Option<String>,
+    /// Seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:crumbd:problem:{kind}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            current: None,
+            oldest: None,
+            retry_after: None,
+        }
+    }
+
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
+    }
+
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", detail)
+    }
+
+    pub(super) fn not_acceptable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", detail)
+    }
+
+    pub(super) fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
+    }
+
+    pub(super) fn unavailable(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail).retry_later()
+    }
+
+    fn retry_later(self) -> Self {
+        Self { retry_after: Some(fastrand::u64(RETRY_AFTER_S)), ..self }
+    }
+
+    fn current(self, cursor: Cursor) -> Self {
+        Self { current: Some(cursor.to_string()), ..self }
+    }
+}
+
+impl From<ViewError> for Problem {
+    fn from(error: ViewError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ViewError::Gone { current, oldest, .. } => {
+                let gone = Self::new(StatusCode::GONE, "cursor-gone", detail).current(current);
+                Self { oldest: Some(oldest.to_string()), ..gone }
+            }
+            ViewError::Ahead { current, .. } => Self::unavailable("behind", detail).current(current),
+            ViewError::Starting => Self::unavailable("starting", detail),
+            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail),
+        }
+    }
+}
+
+impl From<PushError> for Problem {
+    fn from(error: PushError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PushError::Full { .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "buffer-full", detail).retry_later()
+            }
+            PushError::Refused(Refusal::ConditionFailed { .. }) => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "condition-failed", detail)
+            }
+            PushError::Refused(_) => Self::too_large(detail),
+            _ => Self::unavailable("shutting-down", detail),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // Strings and numbers always serialize.
+        let mut body = serde_json::to_vec(&self).unwrap_or_default();
+        body.push(b'\n');
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// Gives a body to the errors that the framework answers without one (405 and its kin), keeping
+/// their headers, such as `Allow`.
+pub(super) async fn explain(response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_error || response.headers().get(CONTENT_TYPE) == Some(&PROBLEM_JSON) {
+        return response;
+    }
+    let detail = match (status, response.headers().get("allow").and_then(|allow| allow.to_str().ok())) {
+        (StatusCode::METHOD_NOT_ALLOWED, Some(allow)) => format!("this address takes {allow}"),
+        _ => status.canonical_reason().unwrap_or("the request failed").to_owned(),
+    };
+    let (parts, _) = response.into_parts();
+    let (explained, body) = Problem::new(status, "refused", detail).into_response().into_parts();
+    let mut response = Response::from_parts(parts, Body::new(body));
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response.headers_mut().extend(explained.headers);
+    response
+}

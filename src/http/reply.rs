@@ -1,0 +1,145 @@
+//! Answers as HTTP: one place decides status and headers.
+
+use axum::body::Body;
+use axum::http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, VARY,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+
+use super::routes::App;
+use crate::model::{Cursor, Sequence};
+use crate::view::{Answer, Reason};
+use crate::wire::{Coding, Mode};
+
+const CURSOR: HeaderName = HeaderName::from_static("crumbd-cursor");
+const MODE: HeaderName = HeaderName::from_static("crumbd-mode");
+const REASON: HeaderName = HeaderName::from_static("crumbd-reason");
+const REVISION: HeaderName = HeaderName::from_static("crumbd-revision");
+const SEQUENCE: HeaderName = HeaderName::from_static("crumbd-sequence");
+const STATUS: HeaderName = HeaderName::from_static("crumbd-status");
+const AGE: HeaderName = HeaderName::from_static("crumbd-age");
+
+/// How long an answer may be used again.
+#[derive(Clone, Copy)]
+pub(super) enum Caching {
+    /// The address always means the same.
+    Immutable,
+    /// Good for a moment: it was made of kept breadcrumbs, and whoever gets it a little later goes
+    /// on from its cursor and misses nothing.
+    Seconds,
+    /// Ask again each time (and get 304).
+    Revalidate,
+    /// Not at all.
+    Never,
+}
+
+impl Caching {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Immutable => "public, max-age=31536000, immutable",
+            Self::Seconds => "public, max-age=2",
+            Self::Revalidate => "no-cache",
+            Self::Never => "no-store",
+        }
+    }
+}
+
+/// Where a response leaves the client, and why.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) cursor: Cursor,
+    pub(super) sequence: Sequence,
+    pub(super) mode: Mode,
+    pub(super) reason: Reason,
+}
+
+/// The headers that every 200, 204 and 304 carries.
+pub(super) fn place(app: &App, headers: &mut HeaderMap, place: Place, caching: Caching) {
+    let Place { cursor, sequence, mode, reason } = place;
+    text(headers, CURSOR, &cursor.to_string());
+    headers.insert(MODE, HeaderValue::from_static(mode.as_str()));
+    headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
+    headers.insert(REVISION, cursor.revision.0.into());
+    headers.insert(SEQUENCE, sequence.0.into());
+    headers.insert(STATUS, HeaderValue::from_static(cursor.status.as_str()));
+    headers.insert(AGE, app.upstream.age().as_secs().into());
+    text(headers, LINK, &format!("</v1/breadcrumbs/{cursor}/next>; rel=\"next\""));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching.as_str()));
+    if reason == Reason::ShuttingDown {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Cursors, ETags and links are visible ASCII, so they always are header values.
+pub(super) fn text(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// A body with everything that belongs to it; 304 when the client has it already.
+pub(super) fn answer(app: &App, request: &HeaderMap, answer: Answer, caching: Caching) -> Response {
+    let at =
+        Place { cursor: answer.cursor, sequence: answer.sequence, mode: answer.mode, reason: answer.reason };
+    let etag = state_etag(answer.cursor);
+    if not_modified(request, &etag) {
+        return unchanged(app, at, &etag, caching);
+    }
+    let mut response = body(answer.body, answer.format.media.as_str());
+    let headers = response.headers_mut();
+    place(app, headers, at, caching);
+    text(headers, ETAG, &etag);
+    vary(headers);
+    if answer.format.coding != Coding::Identity {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(answer.format.coding.as_str()));
+    }
+    response
+}
+
+pub(super) fn body(bytes: Bytes, media: &'static str) -> Response {
+    let mut response = Response::new(Body::from(bytes));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    response
+}
+
+pub(super) fn vary(headers: &mut HeaderMap) {
+    headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+}
+
+/// Weak, because two daemons that serve the same state differ in sequence and timestamp.
+pub(super) fn state_etag(cursor: Cursor) -> String {
+    format!("W/\"{cursor}\"")
+}
+
+/// 304: the client's representation is still the one.
+pub(super) fn unchanged(app: &App, at: Place, etag: &str, caching: Caching) -> Response {
+    let mut response = StatusCode::NOT_MODIFIED.into_response();
+    let headers = response.headers_mut();
+    place(app, headers, Place { mode: Mode::None, reason: Reason::NotModified, ..at }, caching);
+    text(headers, ETAG, etag);
+    vary(headers);
+    response
+}
+
+/// 204: nothing for this client.
+pub(super) fn nothing(app: &App, cursor: Cursor, sequence: Sequence, reason: Reason) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let at = Place { cursor, sequence, mode: Mode::None, reason };
+    place(app, response.headers_mut(), at, Caching::Never);
+    response
+}
+
+/// Whether `If-None-Match` names this ETag (RFC 9110, 13.1.2: weak comparison).
+pub(super) fn not_modified(request: &HeaderMap, etag: &str) -> bool {
+    let opaque = etag.trim_start_matches("W/");
+    etags(request, &IF_NONE_MATCH).any(|tag| tag == "*" || tag.trim_start_matches("W/") == opaque)
+}
+
+/// The entity tags of a conditional header, quotes and weakness included.
+pub(super) fn etags<'a>(request: &'a HeaderMap, name: &'a HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = request.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    // No ETag of ours contains a comma.
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|tag| !tag.is_empty())
+}

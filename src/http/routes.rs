@@ -1,0 +1,76 @@
+//! The table of endpoints, and what their handlers share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::map_response;
+use axum::routing::{get, post};
+
+use super::problem::{self, Problem};
+use super::shutdown::Shutdown;
+use super::{breadcrumbs, health, kv, write};
+use crate::feed::PushHandle;
+use crate::model::Upstream;
+use crate::view::View;
+
+/// Limits of the handlers.
+#[derive(Clone, Debug)]
+pub struct AppConfig {
+    /// The feed, as the user wrote it.
+    pub feed: String,
+    /// The largest request body, in bytes.
+    pub max_body_bytes: usize,
+}
+
+/// What every handler sees.
+#[derive(Clone)]
+pub struct App {
+    pub(super) view: View,
+    pub(super) upstream: Arc<Upstream>,
+    /// Only a push feed can be written to.
+    pub(super) push: Option<PushHandle>,
+    pub(super) shutdown: Shutdown,
+    pub(super) config: Arc<AppConfig>,
+    pub(super) started: Instant,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(
+        view: View,
+        upstream: Arc<Upstream>,
+        push: Option<PushHandle>,
+        shutdown: Shutdown,
+        config: AppConfig,
+    ) -> Self {
+        Self { view, upstream, push, shutdown, config: Arc::new(config), started: Instant::now() }
+    }
+}
+
+/// The endpoints.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/v1/breadcrumbs/current", get(breadcrumbs::current))
+        .route("/v1/breadcrumbs/{cursor}/next", get(breadcrumbs::next))
+        .route("/v1/breadcrumbs/{cursor}", get(breadcrumbs::kept))
+        .route("/v1/breadcrumbs/{from}/diff/{to}", get(breadcrumbs::diff))
+        .route("/v1/kv", get(kv::list))
+        // The empty key is a key like any other.
+        .route("/v1/kv/", get(kv::get).put(write::put).delete(write::delete))
+        .route("/v1/kv/{*key}", get(kv::get).put(write::put).delete(write::delete))
+        .route("/v1/updates", post(write::post))
+        .route("/v1/status", get(health::status))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .fallback(async || {
+            Problem::not_found(
+                "there is nothing at this address; the interface begins at /v1/breadcrumbs/current",
+            )
+        })
+        .layer(map_response(problem::explain))
+        // The write handlers measure bodies themselves.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(app)
+}

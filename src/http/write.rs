@@ -1,0 +1,182 @@
+//! Writing, where the feed is `push:`.
+
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::problem::Problem;
+use super::query::{Query, path_key};
+use super::reply::{self, Caching, Place};
+use super::routes::App;
+use crate::feed::PushHandle;
+use crate::model::{Change, Committed, Condition, Entry, Grouping, Key, MAX_KEY_BYTES, Revision, Update};
+use crate::view::Reason;
+use crate::wire::{self, Mode, Record};
+
+pub(super) async fn put(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let push = writable(&app)?;
+    Query::parse(request.uri(), &[])?;
+    let key = checked_key(&request)?;
+    let conditions = conditions(request.headers(), &key);
+    let kind = content_type(request.headers());
+    let body = read_body(&app, request).await?;
+    let value = match kind.as_deref() {
+        Some("application/json") => {
+            let text = as_text(&body)?;
+            wire::compact_json(text).map_err(|error| {
+                Problem::bad_request(format!("Content-Type is application/json, but the body is {error}"))
+            })?
+        }
+        Some(kind) if kind.starts_with("text/") => as_text(&body)?.as_bytes().to_vec(),
+        _ => body.to_vec(),
+    };
+    let update = Entry::new(key.as_bytes(), &value, None).into();
+    let committed = push.write(vec![update], Grouping::Whole, conditions).await?;
+    Ok(written(&app, committed, committed.revision.or_else(|| revision_of(&app, &key))))
+}
+
+pub(super) async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let push = writable(&app)?;
+    Query::parse(request.uri(), &[])?;
+    let key = checked_key(&request)?;
+    let conditions = conditions(request.headers(), &key);
+    let update = Update { change: Change::Delete(key), revision: None };
+    let committed = push.write(vec![update], Grouping::Whole, conditions).await?;
+    Ok(written(&app, committed, None))
+}
+
+pub(super) async fn post(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let push = writable(&app)?;
+    Query::parse(request.uri(), &[])?;
+    let body = read_body(&app, request).await?;
+    let records =
+        wire::parse_records(as_text(&body)?).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let (updates, grouping) = updates(records)?;
+    let committed = push.write(updates, grouping, Vec::new()).await?;
+    Ok(written(&app, committed, None))
+}
+
+fn writable(app: &App) -> Result<&PushHandle, Problem> {
+    app.push.as_ref().ok_or_else(|| {
+        let detail = format!(
+            "the state comes from the feed {}: write there; only a push: feed is written over HTTP",
+            app.config.feed
+        );
+        Problem::new(StatusCode::FORBIDDEN, "read-only", detail)
+    })
+}
+
+fn checked_key(request: &Request) -> Result<Key, Problem> {
+    let key = path_key(request.uri());
+    match key.as_bytes().len() {
+        ..=MAX_KEY_BYTES => Ok(key),
+        bytes => Err(Problem::too_large(format!("the key has {bytes} bytes; the limit is {MAX_KEY_BYTES}"))),
+    }
+}
+
+async fn read_body(app: &App, request: Request) -> Result<Bytes, Problem> {
+    let coded = request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
+    if coded {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "coded-request",
+            "request bodies are taken without a Content-Encoding",
+        ));
+    }
+    let limit = app.config.max_body_bytes;
+    let body = Limited::new(request.into_body(), limit).collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        if error.downcast_ref::<LengthLimitError>().is_some() {
+            Problem::too_large(format!(
+                "the body is larger than {limit} bytes (--max-body-bytes): send several smaller ones"
+            ))
+        } else {
+            Problem::bad_request(format!("the body could not be read: {error}"))
+        }
+    })
+}
+
+fn as_text(body: &Bytes) -> Result<&str, Problem> {
+    std::str::from_utf8(body).map_err(|error| Problem::bad_request(format!("the body is not UTF-8: {error}")))
+}
+
+fn content_type(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(text.split(';').next().unwrap_or("").trim().to_ascii_lowercase())
+}
+
+/// `If-Match` and `If-None-Match` on the key's ETag. A tag that is no revision of ours, or is
+/// weak, matches nothing.
+fn conditions(headers: &HeaderMap, key: &Key) -> Vec<Condition> {
+    let listed = |name: &HeaderName| {
+        headers.contains_key(name).then(|| {
+            let tags: Vec<&str> = reply::etags(headers, name).collect();
+            let revision =
+                |tag: &&str| Some(Revision(tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()?));
+            (tags.contains(&"*"), tags.iter().filter_map(revision).collect::<Vec<_>>())
+        })
+    };
+    let key = || key.clone();
+    let matching = listed(&IF_MATCH).map(|(any, revisions)| match any {
+        true => Condition::Exists(key()),
+        false => Condition::AtOneOf(key(), revisions),
+    });
+    let none_matching = listed(&IF_NONE_MATCH).map(|(any, revisions)| match any {
+        true => Condition::Absent(key()),
+        false => Condition::AtNoneOf(key(), revisions),
+    });
+    matching.into_iter().chain(none_matching).collect()
+}
+
+/// The updates of a POST. A whole `snapshot` … `end`, as `crumbd dump` prints it, replaces the state.
+fn updates(records: Vec<Record>) -> Result<(Vec<Update>, Grouping), Problem> {
+    let replaces = matches!(records.first(), Some(Record::Snapshot(_)));
+    if replaces && !matches!(records.last(), Some(Record::End(_))) {
+        return Err(Problem::bad_request(
+            "the body begins with a `snapshot` record but has no `end`: it was cut off, so nothing is applied",
+        ));
+    }
+    let mut updates = Vec::with_capacity(records.len());
+    for (i, record) in records.into_iter().enumerate() {
+        let change = match record {
+            Record::Put { entry, .. } => Change::Put(entry),
+            Record::Deleted { key, .. } => Change::Delete(key),
+            Record::Snapshot(_) if i == 0 => continue,
+            Record::Breadcrumb(_) | Record::End(_) => continue,
+            Record::Snapshot(_) | Record::Status(_) => {
+                return Err(Problem::bad_request(format!(
+                    "record {}: a POST takes new, updated, put and deleted records, or one whole snapshot",
+                    i + 1
+                )));
+            }
+        };
+        updates.push(Update { change, revision: None });
+    }
+    Ok((updates, if replaces { Grouping::Replace } else { Grouping::Whole }))
+}
+
+fn revision_of(app: &App, key: &Key) -> Option<Revision> {
+    app.view.cache().current_breadcrumb().kvs().get(key.as_bytes())?.revision()
+}
+
+/// The answer to a write, after the breadcrumb exists.
+fn written(app: &App, committed: Committed, key_revision: Option<Revision>) -> Response {
+    let cursor = committed.cursor;
+    let body = serde_json::json!({
+        "cursor": cursor.to_string(),
+        "revision": cursor.revision.0,
+        "changed": committed.changed,
+    });
+    let mut response = reply::body(Bytes::from(format!("{body}\n")), "application/json");
+    let sequence = app.view.cache().current_breadcrumb().sequence();
+    let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::Written };
+    let headers = response.headers_mut();
+    reply::place(app, headers, place, Caching::Never);
+    if let Some(revision) = key_revision {
+        reply::text(headers, ETAG, &format!("\"{revision}\""));
+    }
+    response
+}

@@ -1,0 +1,151 @@
+//! What the view answers, in terms that know no HTTP.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::cache::Breadcrumb;
+use crate::model::{Cursor, Sequence};
+use crate::wire::{Coding, End, Header, MediaType, Mode};
+
+/// The representation that the client wants.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Format {
+    /// The media type.
+    pub media: MediaType,
+    /// The content coding for bodies that are worth it.
+    pub coding: Coding,
+}
+
+/// Why an answer is what it is; one word for people and for tests.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reason {
+    /// The newest breadcrumb was asked for.
+    Current,
+    /// An older breadcrumb was asked for by its cursor.
+    Kept,
+    /// One breadcrumb came after the cursor.
+    Next,
+    /// Several breadcrumbs came after the cursor.
+    Behind,
+    /// Only the sync status changed.
+    Status,
+    /// Two breadcrumbs were compared.
+    Diff,
+    /// Nothing came in time.
+    Timeout,
+    /// The client has this representation already.
+    NotModified,
+    /// The daemon is about to stop; continue with the cursor elsewhere, or here later.
+    ShuttingDown,
+    /// Keys or values were read by name.
+    Read,
+    /// A write was applied.
+    Written,
+}
+
+impl Reason {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Kept => "kept",
+            Self::Next => "next",
+            Self::Behind => "behind",
+            Self::Status => "status",
+            Self::Diff => "diff",
+            Self::Timeout => "timeout",
+            Self::NotModified => "not-modified",
+            Self::ShuttingDown => "shutting-down",
+            Self::Read => "read",
+            Self::Written => "written",
+        }
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Where the client stands after it.
+    pub cursor: Cursor,
+    /// How it was made.
+    pub mode: Mode,
+    /// Why it was made so.
+    pub reason: Reason,
+    /// The number of the breadcrumb that it came from.
+    pub sequence: Sequence,
+    /// The body, shared.
+    pub body: Bytes,
+    /// What the body is.
+    pub format: Format,
+    /// Whether it was there when the client asked.
+    pub at_once: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// The client has to start anew.
+    #[error(
+        "the cursor {cursor} is of another history or no longer kept; start again from \
+         GET /v1/breadcrumbs/current"
+    )]
+    Gone {
+        /// The cursor that was asked for.
+        cursor: Cursor,
+        /// The newest one.
+        current: Cursor,
+        /// The oldest one that would have been good.
+        oldest: Cursor,
+    },
+    /// This daemon has not come as far as the client.
+    #[error(
+        "the cursor {cursor} is ahead of this daemon, which is at {current}; try again soon, or ask another replica"
+    )]
+    Ahead {
+        /// The cursor that was asked for.
+        cursor: Cursor,
+        /// The newest one here.
+        current: Cursor,
+    },
+    /// The upstream has not been reached yet, so there is nothing to serve.
+    #[error("the feed has not reached its upstream yet, so there is nothing to serve")]
+    Starting,
+    /// A body could not be made.
+    #[error("the body could not be encoded: {0}")]
+    Encoding(String),
+}
+
+/// The header of a body that leads to `cursor`, made from `crumb`.
+pub(super) fn header(
+    crumb: &Breadcrumb,
+    cursor: Cursor,
+    from: Option<Cursor>,
+    mode: Mode,
+    reason: Reason,
+    whole: bool,
+) -> Header {
+    Header {
+        mode: Some(mode),
+        reason: Some(reason.as_str().to_owned()),
+        cursor: Some(cursor),
+        from,
+        history: Some(cursor.history),
+        revision: Some(cursor.revision),
+        sequence: Some(crumb.sequence()),
+        timestamp: Some(rfc3339(crumb.timestamp())),
+        status: Some(cursor.status),
+        count: whole.then_some(crumb.kvs().len() as u64),
+        digest: whole.then_some(crumb.kvs().digest()),
+        more: None,
+    }
+}
+
+pub(super) fn end(header: &Header) -> End {
+    End { cursor: header.cursor, count: header.count, digest: header.digest }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}

@@ -1,0 +1,124 @@
+//! Encoded bodies, each made once and shared while it is hot.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::{Format, ViewError};
+use crate::model::{Cursor, Key, Sequence};
+use crate::wire::Coding;
+
+/// Bodies up to this size are sent as they are: compressing them costs more than it saves.
+const UNCOMPRESSED_BYTES: usize = 1024;
+
+/// A body's bookkeeping counts as this many bytes beside its content.
+const OVERHEAD_BYTES: u64 = 256;
+
+/// About how many bodies there are at a time; the cache sizes its tables by it and is bounded by bytes.
+const EXPECTED_BODIES: usize = 4096;
+
+/// What a body is about.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Subject {
+    /// The state of a breadcrumb, under the cursor by which it was asked for.
+    Snapshot { crumb: Sequence, cursor: Cursor, current: bool },
+    /// The updates from a cursor to a breadcrumb.
+    Updates { from: Cursor, to: Sequence },
+    /// The difference of two kept breadcrumbs.
+    Diff { from: Cursor, to: Cursor, to_crumb: Sequence },
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct BodyKey {
+    subject: Subject,
+    prefix: Option<Key>,
+    format: Format,
+}
+
+/// A body and the coding that was really applied.
+#[derive(Clone, Debug)]
+pub(super) struct Body {
+    pub(super) bytes: Bytes,
+    pub(super) coding: Coding,
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<BodyKey, Body> for Weight {
+    fn weight(&self, key: &BodyKey, body: &Body) -> u64 {
+        let prefix = key.prefix.as_ref().map_or(0, |prefix| prefix.as_bytes().len());
+        OVERHEAD_BYTES + (prefix + body.bytes.len()) as u64
+    }
+}
+
+pub(super) struct Bodies {
+    cache: Cache<BodyKey, Body, Weight>,
+}
+
+impl Bodies {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        Self { cache: Cache::with_weighter(EXPECTED_BODIES, max_bytes, Weight) }
+    }
+
+    /// The body, made by `encode` when it is not there. Whoever asks for it meanwhile waits for
+    /// the one that makes it; the work is done off the async threads.
+    pub(super) async fn get<F>(
+        &self,
+        subject: Subject,
+        prefix: Option<&Key>,
+        format: Format,
+        encode: F,
+    ) -> Result<Body, ViewError>
+    where
+        F: FnOnce() -> Vec<u8> + Send + 'static,
+    {
+        let key = |coding| BodyKey {
+            subject: subject.clone(),
+            prefix: prefix.cloned(),
+            format: Format { coding, ..format },
+        };
+        let plain = self.single_flight(key(Coding::Identity), async {
+            let bytes = off_thread(encode).await?;
+            Ok(Body { bytes: bytes.into(), coding: Coding::Identity })
+        });
+        if format.coding == Coding::Identity {
+            return plain.await;
+        }
+        self.single_flight(key(format.coding), async { compress(plain.await?, format.coding).await }).await
+    }
+
+    /// A body that nobody else is likely to ask for: made, and not kept.
+    pub(super) async fn once(
+        &self,
+        format: Format,
+        encode: impl FnOnce() -> Vec<u8> + Send + 'static,
+    ) -> Result<Body, ViewError> {
+        let bytes = off_thread(encode).await?.into();
+        compress(Body { bytes, coding: Coding::Identity }, format.coding).await
+    }
+
+    async fn single_flight(
+        &self,
+        key: BodyKey,
+        make: impl Future<Output = Result<Body, ViewError>>,
+    ) -> Result<Body, ViewError> {
+        self.cache.get_or_insert_async(&key, make).await
+    }
+}
+
+async fn compress(body: Body, coding: Coding) -> Result<Body, ViewError> {
+    if body.bytes.len() <= UNCOMPRESSED_BYTES || coding == Coding::Identity {
+        return Ok(body);
+    }
+    let coded = off_thread(move || coding.encode(&body.bytes)).await?;
+    let bytes = coded.map_err(|error| ViewError::Encoding(error.to_string()))?.into();
+    Ok(Body { bytes, coding })
+}
+
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ViewError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| ViewError::Encoding(error.to_string()))
+}

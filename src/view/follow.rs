@@ -1,0 +1,149 @@
+//! Following: what comes after a cursor, now or as soon as there is anything.
+
+use tokio::time::Instant;
+
+use super::answer::{end, header};
+use super::bodies::Subject;
+use super::{Answer, Format, Reason, View, ViewError, changes};
+use crate::cache::{Breadcrumb, Delta, Position};
+use crate::model::{Cursor, Key, Sequence};
+use crate::wire::{BodyWriter, Mode};
+
+/// What came of waiting for the next breadcrumb.
+#[derive(Debug)]
+pub enum Next {
+    /// There are updates, or another status.
+    Answer(Answer),
+    /// Nothing came for this client; the cursor may have moved on all the same.
+    Nothing {
+        /// Where the client stands now.
+        cursor: Cursor,
+        /// The newest breadcrumb.
+        sequence: Sequence,
+        /// Why the wait ended.
+        reason: Reason,
+    },
+}
+
+/// One look at the newest breadcrumb.
+enum Look {
+    Changed(Vec<Delta>, Mode, Reason),
+    /// Nothing for this client up to this cursor.
+    Quiet(Cursor),
+}
+
+impl View {
+    /// Everything after the cursor up to now; waits for it until the deadline, or until `stop`
+    /// resolves. Cancel-safe.
+    ///
+    /// With a prefix, updates outside of it do not count, but the cursor of [`Next::Nothing`] moves
+    /// past them. A cursor ahead of this daemon waits; it never gets older data.
+    ///
+    /// # Errors
+    /// [`ViewError::Gone`], [`ViewError::Starting`].
+    pub async fn next(
+        &self,
+        cursor: Cursor,
+        prefix: Option<&Key>,
+        format: Format,
+        deadline: Instant,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Next, ViewError> {
+        let mut stop = std::pin::pin!(stop);
+        let mut at = cursor;
+        let mut at_once = true;
+        let mut newest = self.cache.current_breadcrumb();
+        loop {
+            match self.look(at, &newest, prefix)? {
+                Look::Changed(deltas, mode, reason) => {
+                    let change = Change { from: at, deltas, mode, reason, at_once };
+                    return self.updates(change, &newest, prefix, format).await.map(Next::Answer);
+                }
+                Look::Quiet(moved) => at = moved,
+            }
+            let sequence = newest.sequence();
+            let nothing = |reason| Ok(Next::Nothing { cursor: at, sequence, reason });
+            tokio::select! {
+                biased;
+                next = newest.next() => match next {
+                    // Several may have come since the wake: one answer covers them all.
+                    Ok(_) => newest = self.cache.current_breadcrumb(),
+                    Err(_) => return nothing(Reason::ShuttingDown),
+                },
+                () = &mut stop => return nothing(Reason::ShuttingDown),
+                () = tokio::time::sleep_until(deadline) => return nothing(Reason::Timeout),
+            }
+            at_once = false;
+        }
+    }
+
+    fn look(&self, at: Cursor, newest: &Breadcrumb, prefix: Option<&Key>) -> Result<Look, ViewError> {
+        if newest.is_provisional() {
+            return Err(ViewError::Starting);
+        }
+        let now = newest.cursor();
+        if at.history != now.history {
+            return Err(self.gone(at));
+        }
+        if at == now || at.revision > now.revision {
+            return Ok(Look::Quiet(at));
+        }
+        if at.revision == now.revision {
+            return Ok(Look::Changed(Vec::new(), Mode::Delta, Reason::Status));
+        }
+        let (deltas, breadcrumbs) = match self.cache.locate(at) {
+            Position::At(base) => {
+                let between = up_to(&base, newest);
+                (changes::between_states(&base, newest, &between, prefix), between.len())
+            }
+            Position::Inside { within } => {
+                let later = up_to(&within, newest);
+                (changes::from_inside(at, &within, &later, prefix), later.len() + 1)
+            }
+            Position::Gone | Position::Ahead | Position::OtherHistory => return Err(self.gone(at)),
+        };
+        if deltas.is_empty() && prefix.is_some() && at.status == now.status {
+            return Ok(Look::Quiet(now));
+        }
+        Ok(if breadcrumbs > 1 {
+            Look::Changed(deltas, Mode::Squash, Reason::Behind)
+        } else {
+            Look::Changed(deltas, Mode::Delta, Reason::Next)
+        })
+    }
+
+    async fn updates(
+        &self,
+        change: Change,
+        newest: &Breadcrumb,
+        prefix: Option<&Key>,
+        format: Format,
+    ) -> Result<Answer, ViewError> {
+        let Change { from, deltas, mode, reason, at_once } = change;
+        let (cursor, sequence) = (newest.cursor(), newest.sequence());
+        let header = header(newest, cursor, Some(from), mode, reason, prefix.is_none());
+        let subject = Subject::Updates { from, to: sequence };
+        let encode = move || {
+            let mut writer = BodyWriter::breadcrumb(format.media, &header, changes::size_hint(&deltas));
+            changes::write(&mut writer, &deltas);
+            writer.finish(&end(&header))
+        };
+        let body = self.bodies.get(subject, prefix, format, encode).await?;
+        let format = Format { coding: body.coding, ..format };
+        Ok(Answer { cursor, mode, reason, sequence, body: body.bytes, format, at_once })
+    }
+}
+
+struct Change {
+    from: Cursor,
+    deltas: Vec<Delta>,
+    mode: Mode,
+    reason: Reason,
+    at_once: bool,
+}
+
+/// The breadcrumbs after `base`, up to and with `newest`.
+pub(super) fn up_to(base: &Breadcrumb, newest: &Breadcrumb) -> Vec<Breadcrumb> {
+    let newest = newest.sequence();
+    base.later().take_while(|crumb| crumb.sequence() <= newest).collect()
+}

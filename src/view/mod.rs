@@ -1,0 +1,64 @@
+//! What readers ask of breadcrumbs: snapshot bodies, deltas, squashes, diffs, prefixes.
+//!
+//! This room turns a cursor and a format into an [`Answer`]: a header and shared bytes. It reads
+//! the cache and never writes it, and it knows no HTTP. Promises: an answer leads exactly from the
+//! state at the client's cursor to the state at the answer's cursor; a gap is an error
+//! ([`ViewError::Gone`]), never hidden; the same answer is encoded once, however many ask for it at
+//! the same time.
+
+mod answer;
+mod bodies;
+mod changes;
+mod follow;
+mod order;
+mod read;
+
+pub use answer::{Answer, Format, Reason, ViewError};
+pub use follow::Next;
+pub use read::{KeyRead, Page};
+
+use std::sync::Arc;
+
+use crate::cache::Cache;
+use crate::model::Cursor;
+use bodies::Bodies;
+use order::Orders;
+
+/// Limits of the view.
+#[derive(Clone, Debug)]
+pub struct ViewConfig {
+    /// Memory for encoded bodies that are kept for the next who asks, in bytes.
+    pub body_cache_bytes: u64,
+}
+
+impl Default for ViewConfig {
+    fn default() -> Self {
+        Self { body_cache_bytes: 512 << 20 }
+    }
+}
+
+/// The readers' side of the cache. Clones share it.
+#[derive(Clone)]
+pub struct View {
+    cache: Cache,
+    bodies: Arc<Bodies>,
+    orders: Arc<Orders>,
+}
+
+impl View {
+    /// A view of this cache.
+    pub fn new(cache: Cache, config: &ViewConfig) -> Self {
+        let bodies = Arc::new(Bodies::new(config.body_cache_bytes));
+        Self { cache, bodies, orders: Arc::new(Orders::new()) }
+    }
+
+    /// The cache that is viewed.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    fn gone(&self, cursor: Cursor) -> ViewError {
+        let (current, oldest) = (self.cache.current_breadcrumb(), self.cache.oldest_breadcrumb());
+        ViewError::Gone { cursor, current: current.cursor(), oldest: oldest.cursor() }
+    }
+}

@@ -1,0 +1,203 @@
+//! Reading a state: the whole of it, a page, one key, or the difference of two.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::answer::{end, header};
+use super::bodies::Subject;
+use super::follow::up_to;
+use super::order::with_prefix;
+use super::{Answer, Format, Reason, View, ViewError, changes};
+use crate::cache::{Breadcrumb, Position};
+use crate::model::{Cursor, Entry, Key};
+use crate::wire::{BodyWriter, Mode, PutKind};
+
+/// One key at one breadcrumb.
+#[derive(Debug)]
+pub struct KeyRead {
+    /// The entry, unless the key is absent.
+    pub entry: Option<Entry>,
+    /// The cursor of the state that was read.
+    pub cursor: Cursor,
+    /// The breadcrumb that it came from.
+    pub breadcrumb: Breadcrumb,
+}
+
+/// Which entries of a state are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Only keys that begin so.
+    pub prefix: Key,
+    /// Only keys greater than this one.
+    pub start_after: Option<Key>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl View {
+    /// The newest state.
+    ///
+    /// # Errors
+    /// [`ViewError::Starting`], [`ViewError::Encoding`].
+    pub async fn current(&self, prefix: Option<&Key>, format: Format) -> Result<Answer, ViewError> {
+        let crumb = self.newest()?;
+        let cursor = crumb.cursor();
+        self.snapshot(crumb, cursor, Reason::Current, prefix, format).await
+    }
+
+    /// The cursor and sequence of the newest state, without making a body.
+    ///
+    /// # Errors
+    /// [`ViewError::Starting`].
+    pub fn newest(&self) -> Result<Breadcrumb, ViewError> {
+        let crumb = self.cache.current_breadcrumb();
+        if crumb.is_provisional() { Err(ViewError::Starting) } else { Ok(crumb) }
+    }
+
+    /// The state at a kept cursor. A cursor ahead of this daemon is waited for until the deadline.
+    ///
+    /// # Errors
+    /// [`ViewError::Gone`], [`ViewError::Ahead`], [`ViewError::Starting`], [`ViewError::Encoding`].
+    pub async fn kept(
+        &self,
+        cursor: Cursor,
+        prefix: Option<&Key>,
+        format: Format,
+        deadline: Instant,
+    ) -> Result<Answer, ViewError> {
+        let crumb = self.state_at(cursor, deadline).await?;
+        self.snapshot(crumb, cursor, Reason::Kept, prefix, format).await
+    }
+
+    /// The breadcrumb whose state is that of the cursor.
+    async fn state_at(&self, cursor: Cursor, deadline: Instant) -> Result<Breadcrumb, ViewError> {
+        loop {
+            let newest = self.newest()?;
+            match self.cache.locate(cursor) {
+                Position::At(crumb) => return Ok(crumb),
+                Position::Ahead => {}
+                Position::Inside { .. } | Position::Gone | Position::OtherHistory => {
+                    return Err(self.gone(cursor));
+                }
+            }
+            let ahead = ViewError::Ahead { cursor, current: newest.cursor() };
+            match tokio::time::timeout_at(deadline, newest.next()).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return Err(ahead),
+            }
+        }
+    }
+
+    async fn snapshot(
+        &self,
+        crumb: Breadcrumb,
+        cursor: Cursor,
+        reason: Reason,
+        prefix: Option<&Key>,
+        format: Format,
+    ) -> Result<Answer, ViewError> {
+        let sequence = crumb.sequence();
+        let mode = Mode::Snapshot;
+        let header = header(&crumb, cursor, None, mode, reason, prefix.is_none());
+        let subject = Subject::Snapshot { crumb: sequence, cursor, current: reason == Reason::Current };
+        let orders = Arc::clone(&self.orders);
+        let run_of = prefix.cloned().unwrap_or_default();
+        let encode = move || {
+            let sorted = orders.of(&crumb);
+            let run = with_prefix(&sorted, run_of.as_bytes());
+            let size = run.iter().map(|entry| entry.payload_bytes() + 80).sum();
+            let mut writer = BodyWriter::snapshot(format.media, &header, size);
+            run.iter().for_each(|entry| writer.put(PutKind::New, entry));
+            writer.finish(&end(&header))
+        };
+        let body = self.bodies.get(subject, prefix, format, encode).await?;
+        let format = Format { coding: body.coding, ..format };
+        Ok(Answer { cursor, mode, reason, sequence, body: body.bytes, format, at_once: true })
+    }
+
+    /// The squashed updates that lead from one kept state to another, forwards or backwards.
+    ///
+    /// # Errors
+    /// As [`View::kept`].
+    pub async fn diff(
+        &self,
+        from: Cursor,
+        to: Cursor,
+        prefix: Option<&Key>,
+        format: Format,
+        deadline: Instant,
+    ) -> Result<Answer, ViewError> {
+        let base = self.state_at(from, deadline).await?;
+        let target = self.state_at(to, deadline).await?;
+        let (sequence, prefix_of) = (target.sequence(), prefix.cloned());
+        let (mode, reason) = (Mode::Squash, Reason::Diff);
+        let header = header(&target, to, Some(from), mode, reason, prefix.is_none());
+        let subject = Subject::Diff { from, to, to_crumb: sequence };
+        let encode = move || {
+            let between = match base.sequence() <= target.sequence() {
+                true => up_to(&base, &target),
+                false => up_to(&target, &base),
+            };
+            let deltas = changes::between_states(&base, &target, &between, prefix_of.as_ref());
+            let mut writer = BodyWriter::breadcrumb(format.media, &header, changes::size_hint(&deltas));
+            changes::write(&mut writer, &deltas);
+            writer.finish(&end(&header))
+        };
+        let body = self.bodies.get(subject, prefix, format, encode).await?;
+        let format = Format { coding: body.coding, ..format };
+        Ok(Answer { cursor: to, mode, reason, sequence, body: body.bytes, format, at_once: true })
+    }
+
+    /// One key, now or at a kept cursor.
+    ///
+    /// # Errors
+    /// As [`View::kept`].
+    pub async fn key(&self, key: &Key, at: Option<Cursor>, deadline: Instant) -> Result<KeyRead, ViewError> {
+        let (breadcrumb, cursor) = self.state(at, deadline).await?;
+        Ok(KeyRead { entry: breadcrumb.kvs().get(key.as_bytes()).cloned(), cursor, breadcrumb })
+    }
+
+    async fn state(&self, at: Option<Cursor>, deadline: Instant) -> Result<(Breadcrumb, Cursor), ViewError> {
+        match at {
+            Some(cursor) => Ok((self.state_at(cursor, deadline).await?, cursor)),
+            None => self.newest().map(|crumb| (crumb.clone(), crumb.cursor())),
+        }
+    }
+
+    /// A page of entries in key order, now or at a kept cursor. Its body says whether there are
+    /// more, so that pages can be asked for until there are none.
+    ///
+    /// # Errors
+    /// As [`View::kept`].
+    pub async fn page(
+        &self,
+        page: Page,
+        at: Option<Cursor>,
+        format: Format,
+        deadline: Instant,
+    ) -> Result<Answer, ViewError> {
+        let (crumb, cursor) = self.state(at, deadline).await?;
+        let (sequence, mode, reason) = (crumb.sequence(), Mode::Snapshot, Reason::Read);
+        let orders = Arc::clone(&self.orders);
+        let encode = move || {
+            let sorted = orders.of(&crumb);
+            let run = with_prefix(&sorted, page.prefix.as_bytes());
+            let after = page
+                .start_after
+                .as_ref()
+                .map_or(0, |after| run.partition_point(|entry| entry.key() <= after.as_bytes()));
+            let rest = &run[after..];
+            let entries = &rest[..rest.len().min(page.limit)];
+            let mut header = header(&crumb, cursor, None, mode, reason, false);
+            header.more = Some(rest.len() > page.limit);
+            let size = entries.iter().map(|entry| entry.payload_bytes() + 80).sum();
+            let mut writer = BodyWriter::snapshot(format.media, &header, size);
+            entries.iter().for_each(|entry| writer.put(PutKind::New, entry));
+            writer.finish(&end(&header))
+        };
+        let body = self.bodies.once(format, encode).await?;
+        let format = Format { coding: body.coding, ..format };
+        Ok(Answer { cursor, mode, reason, sequence, body: body.bytes, format, at_once: true })
+    }
+}
