@@ -82,6 +82,7 @@ fn quality(items: &[(String, u16)], name: &str) -> Option<u16> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -16,9 +16,12 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 /// same answer must not all come back at the same moment.
 const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=3;
 
-/// What went wrong, for the client.
+/// What went wrong, for the client; boxed, because it is the rare half of every handler's result.
+#[derive(Debug)]
+pub(super) struct Problem(Box<Details>);
+
 #[derive(Debug, Serialize)]
-pub(super) struct Problem {
+struct Details {
     /// Names the kind of problem for programs.
     #[serde(rename = "type")]
     kind: String,
@@ -36,7 +39,7 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             kind: format!("urn:crumbd:problem:{kind}"),
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
@@ -44,7 +47,7 @@ impl Problem {
             current: None,
             oldest: None,
             retry_after: None,
-        }
+        }))
     }
 
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
@@ -67,12 +70,15 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail).retry_later()
     }
 
-    fn retry_later(self) -> Self {
-        Self { retry_after: Some(fastrand::u64(RETRY_AFTER_S)), ..self }
+    fn retry_later(mut self) -> Self {
+        self.0.retry_after = Some(fastrand::u64(RETRY_AFTER_S));
+        self
     }
 
-    fn current(self, cursor: Cursor) -> Self {
-        Self { current: Some(cursor.to_string()), ..self }
+    fn cursors(mut self, current: Cursor, oldest: Option<Cursor>) -> Self {
+        self.0.current = Some(current.to_string());
+        self.0.oldest = oldest.map(|cursor| cursor.to_string());
+        self
     }
 }
 
@@ -81,10 +87,9 @@ impl From<ViewError> for Problem {
         let detail = error.to_string();
         match error {
             ViewError::Gone { current, oldest, .. } => {
-                let gone = Self::new(StatusCode::GONE, "cursor-gone", detail).current(current);
-                Self { oldest: Some(oldest.to_string()), ..gone }
+                Self::new(StatusCode::GONE, "cursor-gone", detail).cursors(current, Some(oldest))
             }
-            ViewError::Ahead { current, .. } => Self::unavailable("behind", detail).current(current),
+            ViewError::Ahead { current, .. } => Self::unavailable("behind", detail).cursors(current, None),
             ViewError::Starting => Self::unavailable("starting", detail),
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail),
         }
@@ -109,33 +114,35 @@ impl From<PushError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         // Strings and numbers always serialize.
-        let mut body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut body = serde_json::to_vec(&self.0).unwrap_or_default();
         body.push(b'\n');
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, PROBLEM_JSON);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = self.0.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         response
     }
 }
 
-/// Gives a body to the errors that the framework answers without one (405 and its kin), keeping
-/// their headers, such as `Allow`.
+/// 405; the router adds the `Allow` header.
+pub(super) async fn method_not_allowed(method: Method) -> Problem {
+    let detail = format!("this address does not take {method}; the Allow header lists what it takes");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}
+
+/// Gives a body to the errors that the framework answers without one, keeping their headers.
 pub(super) async fn explain(response: Response) -> Response {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
     if !is_error || response.headers().get(CONTENT_TYPE) == Some(&PROBLEM_JSON) {
         return response;
     }
-    let detail = match (status, response.headers().get("allow").and_then(|allow| allow.to_str().ok())) {
-        (StatusCode::METHOD_NOT_ALLOWED, Some(allow)) => format!("this address takes {allow}"),
-        _ => status.canonical_reason().unwrap_or("the request failed").to_owned(),
-    };
+    let detail = status.canonical_reason().unwrap_or("the request failed");
     let (parts, _) = response.into_parts();
     let (explained, body) = Problem::new(status, "refused", detail).into_response().into_parts();
     let mut response = Response::from_parts(parts, Body::new(body));

@@ -69,6 +69,7 @@ pub fn router(app: App) -> Router {
                 "there is nothing at this address; the interface begins at /v1/breadcrumbs/current",
             )
         })
+        .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(map_response(problem::explain))
         // The write handlers measure bodies themselves.
         .layer(DefaultBodyLimit::disable())

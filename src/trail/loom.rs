@@ -298,10 +298,12 @@ fn a_reader_walks_over_the_seam_of_a_join() {
 fn a_newcomer_at_the_head_misses_nothing_after_it() {
     bounded(|| {
         let mut buffer = EventBuffer::new();
-        let reader = buffer.reader();
+        let (start, reader) = (buffer.head(), buffer.reader());
         let newcomer = thread::spawn(move || {
             let head = reader.head();
             let first = head.value().copied().unwrap_or(0);
+            let walked = start.next_no_block().expect("open");
+            assert!(first == 0 || walked.is_some(), "linked before it was shown");
             let rest = follow(head, 2 - usize::try_from(first).expect("small"));
             (first, rest)
         });

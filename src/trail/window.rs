@@ -230,3 +230,6 @@ impl<T> Clone for Position<'_, T> {
 }
 
 impl<T> Copy for Position<'_, T> {}
+
+#[cfg(test)]
+mod tests;
