@@ -25,7 +25,7 @@ impl Default for CacheConfig {
             max_batch: 1000,
             max_value_bytes: 8 << 20,
             max_key_bytes: MAX_KEY_BYTES,
-            window: Limits { max_count: 16_384, max_bytes: 256 << 20, max_age: Duration::from_secs(15 * 60) },
+            window: Limits { max_count: 16_384, max_bytes: 64 << 20, max_age: Duration::from_secs(15 * 60) },
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
-use super::breadcrumb::{Breadcrumb, Crumb, Delta, Step, cursor_of};
+use super::breadcrumb::{Breadcrumb, Crumb, Delta, DeltaKind, Step, cursor_of};
 use super::handle::Stopped;
 use super::{CacheConfig, Snapshot};
 use crate::model::{Cursor, Revision, Sequence, SyncStatus};
@@ -170,7 +170,9 @@ fn pinned_bytes(crumb: &Crumb) -> usize {
     let levels = 1 + crumb.state.len().checked_ilog(32).unwrap_or(0) as usize;
     let nodes = (crumb.deltas.len() * levels * COPIED_BYTES_PER_LEVEL).min(crumb.state.len() * 24 + 512);
     let lists = size_of_val(&*crumb.deltas) + size_of_val(&*crumb.steps) + size_of::<Crumb>();
-    let values: usize = crumb.deltas.iter().map(|delta| delta.entry.payload_bytes()).sum();
+    // A new key's value is part of the current state until a later breadcrumb replaces it.
+    let replaced = crumb.deltas.iter().filter(|delta| delta.kind != DeltaKind::New);
+    let values: usize = replaced.map(|delta| delta.entry.payload_bytes()).sum();
     nodes + lists + values
 }
 

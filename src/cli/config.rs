@@ -74,7 +74,7 @@ pub(super) struct Settings {
     keep_count: Option<usize>,
 
     /// How much memory kept breadcrumbs may hold beyond the current state (an estimate)
-    /// [default: 256MiB]
+    /// [default: 64MiB]
     #[arg(long, env = "CRUMBD_KEEP_BYTES", value_name = "SIZE", help_heading = "Keeping")]
     keep_bytes: Option<Bytes>,
 

@@ -140,7 +140,7 @@ impl Bar {
         let visible = first && std::io::stderr().is_terminal();
         let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let style =
-            ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} keys, {per_sec}, {eta} left");
+            ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} keys");
         let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = style {
             bar.set_style(style);
@@ -151,7 +151,9 @@ impl Bar {
     fn show(&self, progress: Progress) {
         match progress.total {
             Some(total) if total >= BIG_SNAPSHOT => {
-                self.0.set_length(total);
+                if self.0.length() != Some(total) {
+                    self.0.set_length(total);
+                }
                 self.0.set_position(progress.entries);
             }
             _ => {}

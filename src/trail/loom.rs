@@ -10,6 +10,7 @@
 mod buffer;
 #[path = "item.rs"]
 mod item;
+mod sync;
 
 use super::error;
 
@@ -19,137 +20,6 @@ use ::loom::thread;
 
 use self::buffer::EventBuffer;
 use self::item::BufferItem;
-
-/// The names of `../sync.rs`, by loom.
-mod sync {
-    use std::future::Future;
-    use std::pin::Pin;
-    use std::task::{Context, Poll, Waker};
-
-    use ::loom::sync::atomic::{AtomicBool, Ordering};
-    use ::loom::sync::{Mutex, MutexGuard, RwLock};
-
-    pub(super) use ::loom::sync::Arc;
-
-    pub(super) fn into_inner<T>(arc: Arc<T>) -> Option<T> {
-        // Loom's has no `into_inner`. A failed `try_unwrap` hands the reference back and drops it,
-        // which may then be the last one; the drop of the node goes on from there.
-        Arc::try_unwrap(arc).ok()
-    }
-
-    ::loom::lazy_static! {
-        static ref JOIN: Mutex<()> = Mutex::new(());
-    }
-
-    pub(super) fn join_lock() -> MutexGuard<'static, ()> {
-        JOIN.lock().expect("no test panics while it joins")
-    }
-
-    /// A value, and a flag that says by release and acquire whether it may be seen.
-    pub(super) struct OnceLock<T> {
-        value: std::sync::OnceLock<T>,
-        stored: AtomicBool,
-    }
-
-    impl<T> OnceLock<T> {
-        pub(super) fn new() -> Self {
-            Self { value: std::sync::OnceLock::new(), stored: AtomicBool::new(false) }
-        }
-
-        pub(super) fn get(&self) -> Option<&T> {
-            if self.stored.load(Ordering::Acquire) { self.value.get() } else { None }
-        }
-
-        pub(super) fn set(&self, value: T) -> Result<(), T> {
-            self.value.set(value)?;
-            self.stored.store(true, Ordering::Release);
-            Ok(())
-        }
-
-        pub(super) fn take(&mut self) -> Option<T> {
-            self.value.take()
-        }
-    }
-
-    pub(super) struct ArcSwap<T> {
-        current: RwLock<Arc<T>>,
-    }
-
-    impl<T> ArcSwap<T> {
-        pub(super) fn new(first: Arc<T>) -> Self {
-            Self { current: RwLock::new(first) }
-        }
-
-        pub(super) fn load_full(&self) -> Arc<T> {
-            Arc::clone(&self.current.read().expect("no writer panics"))
-        }
-
-        pub(super) fn store(&self, next: Arc<T>) {
-            let mut current = self.current.write().expect("no writer panics");
-            let old = std::mem::replace(&mut *current, next);
-            drop(current);
-            drop(old);
-        }
-    }
-
-    /// As tokio's, but promises less: tokio's `notified()` counts as waiting from its creation,
-    /// this one only once it is enabled or polled. What holds with less holds with more.
-    pub(super) struct Notify {
-        state: Mutex<State>,
-    }
-
-    struct State {
-        /// How often `notify_waiters` was called.
-        rounds: usize,
-        wakers: Vec<Waker>,
-    }
-
-    impl Notify {
-        pub(super) fn new() -> Self {
-            Self { state: Mutex::new(State { rounds: 0, wakers: Vec::new() }) }
-        }
-
-        pub(super) fn notify_waiters(&self) {
-            let mut state = self.state.lock().expect("no waiter panics");
-            state.rounds += 1;
-            let wakers = std::mem::take(&mut state.wakers);
-            drop(state);
-            for waker in wakers {
-                waker.wake();
-            }
-        }
-
-        pub(super) fn notified(&self) -> Notified<'_> {
-            Notified { notify: self, enabled_in: None }
-        }
-    }
-
-    pub(super) struct Notified<'a> {
-        notify: &'a Notify,
-        enabled_in: Option<usize>,
-    }
-
-    impl Notified<'_> {
-        pub(super) fn enable(mut self: Pin<&mut Self>) -> bool {
-            let rounds = self.notify.state.lock().expect("no waiter panics").rounds;
-            *self.enabled_in.get_or_insert(rounds) != rounds
-        }
-    }
-
-    impl Future for Notified<'_> {
-        type Output = ();
-
-        fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-            let mut state = self.notify.state.lock().expect("no waiter panics");
-            let rounds = state.rounds;
-            if *self.enabled_in.get_or_insert(rounds) != rounds {
-                return Poll::Ready(());
-            }
-            state.wakers.push(context.waker().clone());
-            Poll::Pending
-        }
-    }
-}
 
 /// Runs a future on this loom thread. (Loom's own needs its feature `futures`.)
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -165,7 +35,10 @@ fn block_on<F: Future>(future: F) -> F::Output {
         }
     }
 
-    let signal = std::sync::Arc::new(Signal { woken: Mutex::new(false), changed: Condvar::new() });
+    let signal = std::sync::Arc::new(Signal {
+        woken: Mutex::new(false),
+        changed: Condvar::new(),
+    });
     let waker = std::sync::Arc::clone(&signal).into();
     let mut context = std::task::Context::from_waker(&waker);
     let mut future = std::pin::pin!(future);
@@ -240,8 +113,10 @@ fn a_deferred_wake_up_wakes_too() {
 fn two_readers_see_every_item_once_in_order() {
     bounded(|| {
         let mut buffer = EventBuffer::new();
-        let readers: Vec<_> =
-            (0..2).map(|_| buffer.head()).map(|start| thread::spawn(move || follow(start, 2))).collect();
+        let readers: Vec<_> = (0..2)
+            .map(|_| buffer.head())
+            .map(|start| thread::spawn(move || follow(start, 2)))
+            .collect();
         buffer.append(1).expect("open");
         buffer.append(2).expect("open");
         for reader in readers {
@@ -256,7 +131,9 @@ fn an_error_ends_every_reader() {
         let mut buffer = EventBuffer::<u32>::new();
         let readers: Vec<_> = (0..2)
             .map(|_| buffer.head())
-            .map(|start| thread::spawn(move || block_on(start.next()).expect_err("nothing was appended")))
+            .map(|start| {
+                thread::spawn(move || block_on(start.next()).expect_err("nothing was appended"))
+            })
             .collect();
         buffer.append_err(over()).expect("open");
         for reader in readers {
@@ -347,7 +224,7 @@ fn a_chain_and_its_reader_dropped_at_once_free_every_value_once() {
 
 #[test]
 fn two_writers_that_join_each_other_make_no_cycle() {
-    ::loom::model(|| {
+    bounded(|| {
         let mut one = EventBuffer::<u32>::new();
         let mut two = EventBuffer::<u32>::new();
         let (to_one, to_two) = (one.head(), two.head());
