@@ -8,14 +8,18 @@ use super::{Daemon, Failure};
 use crate::model::{Cursor, Key};
 use crate::wire::{self, MediaType, Record};
 
+/// How `crumbd dump --help` ends.
+const EXAMPLES: &str = "\
+Examples:
+  crumbd dump > state.ndjson
+  crumbd serve --feed file:state.ndjson
+  curl --data-binary @state.ndjson localhost:7811/v1/updates   (replaces the state of a push: daemon)";
+
 /// Print the whole state as NDJSON records
 ///
 /// What comes out can go in: the output is a feed.
-///
-///     crumbd dump > state.ndjson
-///     crumbd serve --feed file:state.ndjson
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Dump {
     #[command(flatten)]
     daemon: Daemon,

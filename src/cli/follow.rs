@@ -139,8 +139,7 @@ impl Bar {
     fn new(first: bool) -> Self {
         let visible = first && std::io::stderr().is_terminal();
         let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let style =
-            ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} keys");
+        let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} keys");
         let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = style {
             bar.set_style(style);

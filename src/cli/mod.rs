@@ -21,21 +21,23 @@ use crate::client::{Client, ClientError};
 /// Where a daemon listens, and where a client looks for one, when nobody says otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:7811";
 
-/// crumbd holds the state of a datastore in memory and serves it to any number of clients over
-/// plain HTTP: GET the current breadcrumb, then long-poll the next one, for ever.
+/// How `crumbd --help` ends.
+const EXAMPLES: &str = "\
+Examples:
+  A daemon that is its own datastore, a write, and a client that follows:
+      crumbd serve
+      crumbd put greeting hello
+      crumbd follow
+  A file of records (one JSON object a line), and what is appended to it:
+      crumbd serve --feed 'file:feed.ndjson?follow=true'
+      curl -i localhost:7811/v1/breadcrumbs/current";
+
+/// Serve the state of a datastore to any number of clients over plain HTTP
 ///
-/// Start a daemon that is its own datastore, and write to it:
-///
-///     crumbd serve
-///     crumbd put greeting hello
-///     crumbd follow
-///
-/// Or serve a file of records (one JSON object a line) and go on reading what is appended:
-///
-///     crumbd serve --feed 'file:feed.ndjson?follow=true'
-///     curl -i localhost:7811/v1/breadcrumbs/current
+/// crumbd follows one feed of updates and holds the whole state in memory. Clients GET the current
+/// breadcrumb, then long-poll the next one, for ever.
 #[derive(Parser)]
-#[command(name = "crumbd", version, verbatim_doc_comment)]
+#[command(name = "crumbd", version, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

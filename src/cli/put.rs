@@ -7,15 +7,18 @@ use clap::Args;
 use super::{Daemon, Failure};
 use crate::model::Key;
 
+/// How `crumbd put --help` ends.
+const EXAMPLES: &str = "\
+Examples:
+  crumbd put greeting hello
+  crumbd put config/web --json '{\"replicas\": 3}'
+  crumbd put logo - < logo.png";
+
 /// Set one key (only where the daemon's feed is push:)
 ///
 /// Prints the cursor at which the new value can be read; it can be read at once.
-///
-///     crumbd put greeting hello
-///     crumbd put config/web --json '{"replicas": 3}'
-///     crumbd put logo - < logo.png
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Put {
     #[command(flatten)]
     daemon: Daemon,

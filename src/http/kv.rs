@@ -1,8 +1,8 @@
 //! `/v1/kv…`: one key, or a page of keys.
 
 use axum::extract::State;
-use axum::http::header::ETAG;
-use axum::http::{HeaderMap, Uri};
+use axum::http::header::{ETAG, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
@@ -12,37 +12,65 @@ use super::problem::Problem;
 use super::query::{Query, path_key};
 use super::reply::{self, Caching, Place};
 use super::routes::App;
-use crate::model::{Encoding, Entry};
-use crate::view::{Page, Reason};
+use crate::model::{Encoding, Entry, Key};
+use crate::view::{KeyNext, KeyRead, Page, Reason};
 use crate::wire::Mode;
 
 /// Entries on a page when the client does not say, and at the most.
 const DEFAULT_LIMIT: usize = 1000;
 const MAX_LIMIT: usize = 100_000;
 
-/// The raw bytes of one value.
+/// The raw bytes of one value: now, at a kept cursor, or as soon as it changes.
 pub(super) async fn get(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let key = path_key(&uri);
-    let at = Query::parse(&uri, &["at"])?.cursor("at")?;
-    let read = app.view.key(&key, at, catch_up()).await?;
+    let mut query = Query::parse(&uri, &["at", "after", "wait"])?;
+    let (at, after) = (query.cursor("at")?, query.cursor("after")?);
+    let waits = query.has("wait");
+    let deadline = query.wait()?;
+    let read = match (at, after) {
+        (Some(_), Some(_)) => return Err(Problem::bad_request("\"at\" and \"after\" exclude each other")),
+        (_, None) if waits => {
+            return Err(Problem::bad_request("\"wait\" needs \"after\", the cursor to wait from"));
+        }
+        (None, Some(after)) => {
+            let waiter = app.shutdown.wait();
+            let next = app.view.key_after(&key, after, deadline, app.shutdown.my_turn()).await?;
+            drop(waiter);
+            match next {
+                KeyNext::Changed(read) => read,
+                KeyNext::Unchanged { cursor, sequence, reason } => {
+                    return Ok(reply::nothing(&app, cursor, sequence, reason));
+                }
+            }
+        }
+        (at, None) => app.view.key(&key, at, catch_up()).await?,
+    };
     let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
+    // A client that waited for a change wants the value, whatever it had before.
+    let conditional = if after.is_some() { HeaderMap::new() } else { headers };
+    Ok(value(&app, &key, &conditional, read, caching))
+}
+
+fn value(app: &App, key: &Key, request: &HeaderMap, read: KeyRead, caching: Caching) -> Response {
     let (cursor, sequence) = (read.cursor, read.breadcrumb.sequence());
     let place = Place { cursor, sequence, mode: Mode::Snapshot, reason: Reason::Read };
     let Some(entry) = read.entry else {
         let mut response = Problem::not_found(format!("there is no key \"{key}\"")).into_response();
-        reply::place(&app, response.headers_mut(), place, Caching::Never);
-        return Ok(response);
+        reply::place(app, response.headers_mut(), place, Caching::Never);
+        return response;
     };
     let etag = key_etag(&entry);
-    if reply::not_modified(&headers, &etag) {
-        return Ok(reply::unchanged(&app, place, &etag, caching));
+    if reply::not_modified(request, &etag) {
+        return reply::unchanged(app, place, &etag, caching);
     }
     let mut response = reply::body(Bytes::copy_from_slice(entry.value()), content_type(&entry));
     let headers = response.headers_mut();
-    reply::place(&app, headers, place, caching);
+    reply::place(app, headers, place, caching);
     reply::text(headers, ETAG, &etag);
     reply::vary(headers);
-    Ok(response)
+    // The bytes are anybody's: a browser must not guess that they are a page.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 /// A key's ETag is its revision.

@@ -5,7 +5,7 @@
 //! either understood or refused with a `problem+json` that says what would be right: nothing is
 //! ignored.
 //!
-//! Start reading at [`routes`]: one line an endpoint.
+//! Start reading at [`router`]: one line an endpoint.
 
 mod breadcrumbs;
 mod health;

@@ -48,6 +48,10 @@ impl Query {
         Ok(Self { pairs })
     }
 
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(found, _)| found == name)
+    }
+
     fn take(&mut self, name: &str) -> Option<Vec<u8>> {
         let position = self.pairs.iter().position(|(found, _)| found == name)?;
         Some(self.pairs.swap_remove(position).1)

@@ -1,12 +1,14 @@
 //! Connections: accept, serve HTTP/1.1, and let go in time.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -18,6 +20,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 4096;
+
+/// What a client hears that did not send the head of a request in time; hyper itself only hangs up.
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nCache-Control: no-store\r\n\
+    Content-Length: 0\r\n\r\n";
 
 /// Limits of the server.
 #[derive(Clone, Debug)]
@@ -126,19 +132,23 @@ async fn serve(
         debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     let service = TowerToHyperService::new(router);
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = Pin::new(&mut connection) => ended,
         _ = shutdown.begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            Pin::new(&mut connection).graceful_shutdown();
+            Pin::new(&mut connection).await
         }
     };
     if let Err(error) = ended {
         debug!(%peer, %error, "connection ended");
+        if error.is_timeout() {
+            let mut stream = connection.into_parts().io.into_inner();
+            // The client was too slow, and may well be gone.
+            _ = stream.write_all(TOO_SLOW).await;
+        }
     }
 }

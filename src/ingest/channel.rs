@@ -73,10 +73,7 @@ impl<T> Channel<T> {
     /// Takes an item, by a permit or because no more will come. There is none only in the second
     /// case: a permit is added after its item.
     fn take(&self) -> Result<T, ReadError> {
-        self.receiver
-            .lock()
-            .try_recv()
-            .map_err(|_| ReadError::Closed)
+        self.receiver.lock().try_recv().map_err(|_| ReadError::Closed)
     }
 }
 

@@ -61,17 +61,10 @@ impl<T> LockingRing<T> {
             return Err(CapacityError::Zero);
         }
         let mut array = Vec::new();
-        array
-            .try_reserve_exact(capacity)
-            .map_err(|_| CapacityError::TooLarge { capacity })?;
+        array.try_reserve_exact(capacity).map_err(|_| CapacityError::TooLarge { capacity })?;
         array.resize_with(capacity, || None);
         Ok(Self {
-            slots: Mutex::new(Slots {
-                array: array.into_boxed_slice(),
-                first: 0,
-                len: 0,
-                closed: false,
-            }),
+            slots: Mutex::new(Slots { array: array.into_boxed_slice(), first: 0, len: 0, closed: false }),
             room: Notify::new(),
             items: Notify::new(),
             capacity,
@@ -152,10 +145,7 @@ impl<T> Slots<T> {
             return Err(WriteError::Full(item));
         }
         let slot = self.slot(self.len);
-        debug_assert!(
-            self.array[slot].is_none(),
-            "a slot without an item is empty"
-        );
+        debug_assert!(self.array[slot].is_none(), "a slot without an item is empty");
         self.array[slot] = Some(item);
         self.len += 1;
         Ok(())
@@ -176,10 +166,6 @@ impl<T> Slots<T> {
     /// The slot `offset` places after the first, where `offset` is at most the capacity.
     fn slot(&self, offset: usize) -> usize {
         let to_the_end = self.array.len() - self.first;
-        if offset < to_the_end {
-            self.first + offset
-        } else {
-            offset - to_the_end
-        }
+        if offset < to_the_end { self.first + offset } else { offset - to_the_end }
     }
 }

@@ -23,9 +23,7 @@ fn both<T>(capacity: usize) -> [IngestBuffer<T>; 2] {
 fn a_capacity_of_0_or_beyond_memory_is_refused() {
     assert_eq!(Channel::<u64>::new(0).err(), Some(CapacityError::Zero));
     assert_eq!(LockingRing::<u64>::new(0).err(), Some(CapacityError::Zero));
-    let too_large = Some(CapacityError::TooLarge {
-        capacity: usize::MAX,
-    });
+    let too_large = Some(CapacityError::TooLarge { capacity: usize::MAX });
     assert_eq!(Channel::<u64>::new(usize::MAX).err(), too_large);
     assert_eq!(LockingRing::<u64>::new(usize::MAX).err(), too_large);
 }
@@ -37,10 +35,7 @@ fn one_slot_is_filled_and_emptied_again_and_again() {
         assert_eq!(buffer.try_read(), Err(ReadError::Empty));
         let first = Arc::new(0);
         buffer.try_write(Arc::clone(&first)).expect("room");
-        assert!(matches!(
-            buffer.try_write(Arc::new(1)),
-            Err(WriteError::Full(_))
-        ));
+        assert!(matches!(buffer.try_write(Arc::new(1)), Err(WriteError::Full(_))));
         assert!(Arc::ptr_eq(&buffer.try_read().expect("an item"), &first));
         assert_eq!(buffer.try_read(), Err(ReadError::Empty));
         for number in 0..10_000 {
@@ -89,9 +84,7 @@ fn order_holds_round_the_end_of_a_buffer_that_is_never_full_or_empty() {
 fn a_refused_item_is_handed_back_with_the_reason() {
     struct Opaque(u32);
     for buffer in both(1) {
-        buffer
-            .try_write(Opaque(1))
-            .unwrap_or_else(|_| panic!("room"));
+        buffer.try_write(Opaque(1)).unwrap_or_else(|_| panic!("room"));
         let full = buffer.try_write(Opaque(2)).expect_err("full");
         assert_eq!(format!("{full:?}"), "Full(..)");
         assert!(full.to_string().contains("full"));

@@ -60,12 +60,7 @@ impl<T> EventBuffer<T> {
     /// awaited.
     pub fn new() -> Self {
         let sentinel = BufferItem::new(Content::Empty).into_node();
-        Self {
-            head: Head {
-                newest: Arc::new(ArcSwap::new(sentinel)),
-            },
-            joined: false,
-        }
+        Self { head: Head { newest: Arc::new(ArcSwap::new(sentinel)) }, joined: false }
     }
 
     /// Appends a value, wakes the waiting readers, and returns the new item.
@@ -193,9 +188,7 @@ impl<T> Head<T> {
 
 impl<T> Clone for Head<T> {
     fn clone(&self) -> Self {
-        Self {
-            newest: Arc::clone(&self.newest),
-        }
+        Self { newest: Arc::clone(&self.newest) }
     }
 }
 
@@ -214,10 +207,7 @@ impl<T> Drop for Wake<T> {
 
 impl<T: fmt::Debug> fmt::Debug for EventBuffer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventBuffer")
-            .field("head", &self.head())
-            .field("joined", &self.joined)
-            .finish()
+        f.debug_struct("EventBuffer").field("head", &self.head()).field("joined", &self.joined).finish()
     }
 }
 

@@ -78,11 +78,7 @@ enum Walk<'a, T> {
 
 impl<T> BufferItem<T> {
     pub(super) fn new(content: Content<T>) -> Self {
-        Self::from_node(Arc::new(Node {
-            content,
-            next: OnceLock::new(),
-            linked: Notify::new(),
-        }))
+        Self::from_node(Arc::new(Node { content, next: OnceLock::new(), linked: Notify::new() }))
     }
 
     pub(super) fn from_node(node: Arc<Node<T>>) -> Self {

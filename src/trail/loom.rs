@@ -35,10 +35,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
         }
     }
 
-    let signal = std::sync::Arc::new(Signal {
-        woken: Mutex::new(false),
-        changed: Condvar::new(),
-    });
+    let signal = std::sync::Arc::new(Signal { woken: Mutex::new(false), changed: Condvar::new() });
     let waker = std::sync::Arc::clone(&signal).into();
     let mut context = std::task::Context::from_waker(&waker);
     let mut future = std::pin::pin!(future);
@@ -113,10 +110,8 @@ fn a_deferred_wake_up_wakes_too() {
 fn two_readers_see_every_item_once_in_order() {
     bounded(|| {
         let mut buffer = EventBuffer::new();
-        let readers: Vec<_> = (0..2)
-            .map(|_| buffer.head())
-            .map(|start| thread::spawn(move || follow(start, 2)))
-            .collect();
+        let readers: Vec<_> =
+            (0..2).map(|_| buffer.head()).map(|start| thread::spawn(move || follow(start, 2))).collect();
         buffer.append(1).expect("open");
         buffer.append(2).expect("open");
         for reader in readers {
@@ -131,9 +126,7 @@ fn an_error_ends_every_reader() {
         let mut buffer = EventBuffer::<u32>::new();
         let readers: Vec<_> = (0..2)
             .map(|_| buffer.head())
-            .map(|start| {
-                thread::spawn(move || block_on(start.next()).expect_err("nothing was appended"))
-            })
+            .map(|start| thread::spawn(move || block_on(start.next()).expect_err("nothing was appended")))
             .collect();
         buffer.append_err(over()).expect("open");
         for reader in readers {

@@ -39,10 +39,7 @@ impl CountingWaker {
     }
 }
 
-fn poll_once<F: Future>(
-    future: std::pin::Pin<&mut F>,
-    waker: &Arc<CountingWaker>,
-) -> Poll<F::Output> {
+fn poll_once<F: Future>(future: std::pin::Pin<&mut F>, waker: &Arc<CountingWaker>) -> Poll<F::Output> {
     let waker = Waker::from(Arc::clone(waker));
     future.poll(&mut Context::from_waker(&waker))
 }
@@ -94,9 +91,7 @@ fn a_new_buffer_has_a_head_without_a_value() {
 async fn a_thousand_readers_each_see_a_thousand_items_once_in_order() {
     /// Now and then gives way, differently for each seed.
     async fn maybe_yield(state: &mut u64) {
-        *state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         for _ in 0..(*state >> 61).saturating_sub(4) {
             tokio::task::yield_now().await;
         }
@@ -136,10 +131,7 @@ fn a_linked_next_is_ready_at_once_and_a_missing_one_wakes_when_it_comes() {
     buffer.append(1).expect("open");
     assert_eq!(waker.count(), 1);
     assert!(matches!(poll_once(next, &waker), Poll::Ready(Ok(item)) if item.value() == Some(&1)));
-    assert!(matches!(
-        poll_once(pin!(start.next()), &waker),
-        Poll::Ready(Ok(_))
-    ));
+    assert!(matches!(poll_once(pin!(start.next()), &waker), Poll::Ready(Ok(_))));
 }
 
 #[test]
@@ -204,10 +196,7 @@ fn an_error_ends_every_reader_after_the_values_before_it_and_for_good() {
         panic!("the reader that waited is not ended");
     };
     assert!(end.cause().is::<ShuttingDown>());
-    assert!(
-        end.source()
-            .is_some_and(|source| source.is::<ShuttingDown>())
-    );
+    assert!(end.source().is_some_and(|source| source.is::<ShuttingDown>()));
     assert_eq!(end.to_string(), "the event buffer has ended: shutting down");
     assert!(!end.is_closed());
 
@@ -216,18 +205,12 @@ fn an_error_ends_every_reader_after_the_values_before_it_and_for_good() {
     for _ in 0..2 {
         assert!(one.next_no_block().is_err());
         assert!(one.follow_after().is_err());
-        assert!(matches!(
-            poll_once(pin!(one.next()), &waker),
-            Poll::Ready(Err(_))
-        ));
+        assert!(matches!(poll_once(pin!(one.next()), &waker), Poll::Ready(Err(_))));
     }
     // The error item itself, which a newcomer gets as head, is not something to wait at.
     let head = buffer.head();
     assert!(head.value().is_none() && head.error().is_some());
-    assert!(matches!(
-        poll_once(pin!(head.next()), &waker),
-        Poll::Ready(Err(_))
-    ));
+    assert!(matches!(poll_once(pin!(head.next()), &waker), Poll::Ready(Err(_))));
     assert!(head.next_no_block().is_err() && head.follow_after().is_err());
 }
 
@@ -237,14 +220,8 @@ fn an_append_after_the_end_is_refused() {
     let (other, _writer) = buffer_of([2]);
     buffer.append_err(shutting_down()).expect("open");
     assert!(matches!(buffer.append(2), Err(AppendError::Terminated)));
-    assert!(matches!(
-        buffer.append_deferred(2),
-        Err(AppendError::Terminated)
-    ));
-    assert_eq!(
-        buffer.append_err(shutting_down()),
-        Err(AppendError::Terminated)
-    );
+    assert!(matches!(buffer.append_deferred(2), Err(AppendError::Terminated)));
+    assert_eq!(buffer.append_err(shutting_down()), Err(AppendError::Terminated));
     assert_eq!(buffer.append_buffer(other), Err(AppendError::Terminated));
     drop(buffer);
     let one = start.next_no_block().expect("open").expect("one value");
@@ -272,11 +249,5 @@ fn an_end_is_passed_on_without_being_wrapped_twice() {
     let end = start.next_no_block().expect_err("ended");
     let (start, mut buffer) = buffer_of([]);
     buffer.append_err(end).expect("open");
-    assert!(
-        start
-            .next_no_block()
-            .expect_err("ended")
-            .cause()
-            .is::<ShuttingDown>()
-    );
+    assert!(start.next_no_block().expect_err("ended").cause().is::<ShuttingDown>());
 }

@@ -96,11 +96,7 @@ pub struct Position<'w, T> {
 impl<T> Window<T> {
     /// An empty window.
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            entries: VecDeque::new(),
-            bytes: 0,
-        }
+        Self { limits, entries: VecDeque::new(), bytes: 0 }
     }
 
     /// Adds the newest entry, and returns what it pushed out, oldest first.
@@ -111,10 +107,7 @@ impl<T> Window<T> {
     #[must_use = "drop what was evicted where it may take long"]
     pub fn push(&mut self, entry: Entry<T>) -> Vec<T> {
         let mut evicted = Vec::new();
-        if self
-            .newest()
-            .is_some_and(|newest| entry.index < newest.index)
-        {
+        if self.newest().is_some_and(|newest| entry.index < newest.index) {
             evicted = self.clear();
         }
         while !self.entries.is_empty() && !self.has_room_for(entry.bytes) {
@@ -167,10 +160,7 @@ impl<T> Window<T> {
 
     /// The entries after a position of this window, oldest first.
     pub fn iter_after<'w>(&'w self, position: Position<'w, T>) -> vec_deque::Iter<'w, Entry<T>> {
-        debug_assert!(
-            std::ptr::eq(self, position.window),
-            "another window's position"
-        );
+        debug_assert!(std::ptr::eq(self, position.window), "another window's position");
         position.after()
     }
 
@@ -205,18 +195,13 @@ impl<T> Window<T> {
     }
 
     fn position(&self, offset: usize) -> Option<Position<'_, T>> {
-        Some(Position {
-            window: self,
-            offset,
-            entry: self.entries.get(offset)?,
-        })
+        Some(Position { window: self, offset, entry: self.entries.get(offset)? })
     }
 
     /// Whether one more entry of that weight keeps the window within its count and bytes.
     fn has_room_for(&self, bytes: usize) -> bool {
         let sum = self.bytes.checked_add(bytes);
-        self.entries.len() < self.limits.max_count
-            && sum.is_some_and(|sum| sum <= self.limits.max_bytes)
+        self.entries.len() < self.limits.max_count && sum.is_some_and(|sum| sum <= self.limits.max_bytes)
     }
 
     fn evict_oldest(&mut self) -> Option<T> {

@@ -12,10 +12,12 @@ mod changes;
 mod follow;
 mod order;
 mod read;
+mod watch;
 
 pub use answer::{Answer, Format, Reason, ViewError};
 pub use follow::Next;
 pub use read::{KeyRead, Page};
+pub use watch::KeyNext;
 
 use std::sync::Arc;
 

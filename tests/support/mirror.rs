@@ -150,6 +150,12 @@ impl Mirror {
         .await;
     }
 
+    /// Goes on at another daemon, or at the same one after a restart: the cursor is all that it takes along.
+    pub fn move_to(&mut self, http: Http) {
+        self.http = http;
+        self.sequence = 0;
+    }
+
     async fn ask(&mut self, path: &str) -> Got {
         let headers = [("accept", self.media.accept()), ("accept-encoding", self.coding.name())];
         let got = self.http.get_with(path, &headers).await;

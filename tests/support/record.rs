@@ -220,3 +220,11 @@ pub fn is_compact_json(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes)
         .is_ok_and(|text| serde_json::from_str::<&RawValue>(text).is_ok() && compact(text) == text)
 }
+
+/// The `entries` of a list of keys.
+pub fn listed(bytes: &[u8]) -> Vec<Record> {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let lists: Lists<'_> = serde_json::from_str(text).unwrap_or_else(|e| panic!("list: {e}: {text:.600}"));
+    let entries = lists.entries.unwrap_or_else(|| panic!("no entries: {text:.600}"));
+    entries.iter().map(|record| Record::read(record.get())).collect()
+}

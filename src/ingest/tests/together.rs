@@ -28,12 +28,7 @@ async fn consume(buffer: Arc<IngestBuffer<Stamp>>, cancels: bool) -> Vec<Stamp> 
 }
 
 /// Writes `count` items, and returns those that are surely in; sometimes drops a write.
-async fn produce(
-    buffer: Arc<IngestBuffer<Stamp>>,
-    id: usize,
-    count: usize,
-    cancels: bool,
-) -> Vec<Stamp> {
+async fn produce(buffer: Arc<IngestBuffer<Stamp>>, id: usize, count: usize, cancels: bool) -> Vec<Stamp> {
     let mut written = Vec::new();
     for number in 0..count {
         tokio::select! {
@@ -51,12 +46,10 @@ async fn produce(
 /// Runs 3 producers and 3 consumers; checks order, and that nothing is lost, doubled or made up.
 async fn run(buffer: IngestBuffer<Stamp>, count: usize, cancels: bool, close_early: bool) {
     let buffer = Arc::new(buffer);
-    let consumers: Vec<_> = (0..3)
-        .map(|id| tokio::spawn(consume(Arc::clone(&buffer), cancels && id > 0)))
-        .collect();
-    let producers: Vec<_> = (0..3)
-        .map(|id| tokio::spawn(produce(Arc::clone(&buffer), id, count, cancels && id > 0)))
-        .collect();
+    let consumers: Vec<_> =
+        (0..3).map(|id| tokio::spawn(consume(Arc::clone(&buffer), cancels && id > 0))).collect();
+    let producers: Vec<_> =
+        (0..3).map(|id| tokio::spawn(produce(Arc::clone(&buffer), id, count, cancels && id > 0))).collect();
     if close_early {
         tokio::task::yield_now().await;
         buffer.close();
@@ -71,10 +64,7 @@ async fn run(buffer: IngestBuffer<Stamp>, count: usize, cancels: bool, close_ear
         let seen = consumer.await.expect("consumer");
         for id in 0..3 {
             let numbers = seen.iter().filter(|stamp| stamp.0 == id);
-            assert!(
-                numbers.is_sorted_by(|one, next| one < next),
-                "order of producer {id}"
-            );
+            assert!(numbers.is_sorted_by(|one, next| one < next), "order of producer {id}");
         }
         for stamp in seen {
             assert!(read.insert(stamp), "{stamp:?} was read twice");

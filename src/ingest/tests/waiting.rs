@@ -36,10 +36,7 @@ fn woken(waker: &Arc<CountingWaker>) -> bool {
 async fn a_deadline_is_honoured_on_both_sides() {
     for buffer in both(1) {
         let deadline = Instant::now() + Duration::from_secs(3);
-        assert_eq!(
-            buffer.read(Some(deadline.into_std())).await,
-            Err(ReadError::Timeout)
-        );
+        assert_eq!(buffer.read(Some(deadline.into_std())).await, Err(ReadError::Timeout));
         assert!(Instant::now() >= deadline);
 
         buffer.write(1, None).await.expect("room");
@@ -137,11 +134,7 @@ fn a_writer_that_is_dropped_after_its_wake_up_passes_it_on() {
         drop(dropped);
         assert!(woken(&second));
         assert_eq!(poll(other, &second), Poll::Ready(Ok(())));
-        assert_eq!(
-            buffer.try_read(),
-            Ok(2),
-            "the dropped write left no item behind"
-        );
+        assert_eq!(buffer.try_read(), Ok(2), "the dropped write left no item behind");
         buffer.try_write(3).expect("nor did it keep its slot");
     }
 }
@@ -198,11 +191,7 @@ fn a_writer_that_got_its_slot_before_the_close_is_refused_after_it() {
         buffer.close();
         assert_eq!(buffer.try_read(), Err(ReadError::Closed));
         assert_eq!(poll(write, &waker), Poll::Ready(Err(WriteError::Closed(2))));
-        assert_eq!(
-            buffer.try_read(),
-            Err(ReadError::Closed),
-            "closed is for good"
-        );
+        assert_eq!(buffer.try_read(), Err(ReadError::Closed), "closed is for good");
     }
 }
 

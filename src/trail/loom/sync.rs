@@ -31,18 +31,11 @@ pub(super) struct OnceLock<T> {
 
 impl<T> OnceLock<T> {
     pub(super) fn new() -> Self {
-        Self {
-            value: std::sync::OnceLock::new(),
-            stored: AtomicBool::new(false),
-        }
+        Self { value: std::sync::OnceLock::new(), stored: AtomicBool::new(false) }
     }
 
     pub(super) fn get(&self) -> Option<&T> {
-        if self.stored.load(Ordering::Acquire) {
-            self.value.get()
-        } else {
-            None
-        }
+        if self.stored.load(Ordering::Acquire) { self.value.get() } else { None }
     }
 
     pub(super) fn set(&self, value: T) -> Result<(), T> {
@@ -62,9 +55,7 @@ pub(super) struct ArcSwap<T> {
 
 impl<T> ArcSwap<T> {
     pub(super) fn new(first: Arc<T>) -> Self {
-        Self {
-            current: RwLock::new(first),
-        }
+        Self { current: RwLock::new(first) }
     }
 
     pub(super) fn load_full(&self) -> Arc<T> {
@@ -93,12 +84,7 @@ struct State {
 
 impl Notify {
     pub(super) fn new() -> Self {
-        Self {
-            state: Mutex::new(State {
-                rounds: 0,
-                wakers: Vec::new(),
-            }),
-        }
+        Self { state: Mutex::new(State { rounds: 0, wakers: Vec::new() }) }
     }
 
     pub(super) fn notify_waiters(&self) {
@@ -112,10 +98,7 @@ impl Notify {
     }
 
     pub(super) fn notified(&self) -> Notified<'_> {
-        Notified {
-            notify: self,
-            enabled_in: None,
-        }
+        Notified { notify: self, enabled_in: None }
     }
 }
 

@@ -12,10 +12,7 @@ fn a_snapshot_is_joined_to_what_comes_after_the_live_head() {
     let (_, mut live) = buffer_of([1, 2]);
     let (start, mut snapshot) = buffer_of([10, 11]);
     let follow = live.head().follow_after().expect("open");
-    assert!(
-        follow.value().is_none(),
-        "the live head itself is not repeated"
-    );
+    assert!(follow.value().is_none(), "the live head itself is not repeated");
     snapshot.append_buffer(follow).expect("open");
     assert!(snapshot.head().value().is_none());
 
@@ -36,11 +33,7 @@ fn a_snapshot_is_joined_in_the_middle_of_the_live_chain() {
     let (start, mut snapshot) = buffer_of([10]);
     let one = old.next_no_block().expect("open").expect("1");
     let two = one.follow_after().expect("open");
-    assert_eq!(
-        two.value(),
-        Some(&2),
-        "there is a next, so that is what follows"
-    );
+    assert_eq!(two.value(), Some(&2), "there is a next, so that is what follows");
     let waker = Arc::default();
     let ten = snapshot.head();
     let mut next = pin!(ten.next());
@@ -58,14 +51,8 @@ fn a_joined_buffer_takes_nothing_more_and_ends_nothing() {
     let (start, mut snapshot) = buffer_of([10]);
     snapshot.append_buffer(live.head()).expect("open");
     assert!(matches!(snapshot.append(11), Err(AppendError::Joined)));
-    assert_eq!(
-        snapshot.append_err(shutting_down()),
-        Err(AppendError::Joined)
-    );
-    assert_eq!(
-        snapshot.append_buffer(live.head()),
-        Err(AppendError::Joined)
-    );
+    assert_eq!(snapshot.append_err(shutting_down()), Err(AppendError::Joined));
+    assert_eq!(snapshot.append_buffer(live.head()), Err(AppendError::Joined));
     drop(snapshot);
     live.append(2).expect("open");
     assert!(matches!(values(&live_start).as_deref(), Ok([1, 2])));
@@ -98,9 +85,7 @@ fn a_buffer_cannot_be_joined_to_itself() {
     let (other_start, mut other) = buffer_of([5]);
     other.append_buffer(buffer.head()).expect("open");
     assert_eq!(buffer.append_buffer(other_start), Err(AppendError::Cycle));
-    buffer
-        .append(3)
-        .expect("a refused join leaves the buffer as it was");
+    buffer.append(3).expect("a refused join leaves the buffer as it was");
     assert!(matches!(values(&start).as_deref(), Ok([1, 2, 3])));
 }
 

@@ -30,22 +30,14 @@ fn only_what_is_held_stays_in_memory() {
     for _ in 0..100 {
         buffer.append(Alive::new(&alive)).expect("open");
     }
-    assert_eq!(
-        alive.load(Ordering::SeqCst),
-        100,
-        "the start holds all that came after it"
-    );
+    assert_eq!(alive.load(Ordering::SeqCst), 100, "the start holds all that came after it");
     drop(start);
     assert_eq!(alive.load(Ordering::SeqCst), 1, "the head alone is held");
     buffer.append(Alive::new(&alive)).expect("open");
     assert_eq!(alive.load(Ordering::SeqCst), 1);
     let follow = buffer.head().follow_after().expect("open");
     drop(buffer);
-    assert_eq!(
-        alive.load(Ordering::SeqCst),
-        1,
-        "an empty item holds its origin"
-    );
+    assert_eq!(alive.load(Ordering::SeqCst), 1, "an empty item holds its origin");
     drop(follow);
     assert_eq!(alive.load(Ordering::SeqCst), 0);
 }
@@ -61,10 +53,7 @@ fn ten_million_items_drop_on_a_small_stack() {
         drop(buffer);
         drop(start);
     });
-    dropping
-        .expect("a thread")
-        .join()
-        .expect("no stack overflow");
+    dropping.expect("a thread").join().expect("no stack overflow");
 }
 
 #[test]
@@ -92,10 +81,7 @@ fn two_chains_with_a_shared_tail_drop_at_once_on_small_stacks() {
             .map(|drops| thread::Builder::new().stack_size(256 * 1024).spawn(drops))
             .collect();
         for dropper in droppers {
-            dropper
-                .expect("a thread")
-                .join()
-                .expect("no stack overflow");
+            dropper.expect("a thread").join().expect("no stack overflow");
         }
         assert_eq!(alive.load(Ordering::SeqCst), 0);
     }

@@ -6,20 +6,10 @@ mod model;
 
 use super::{Entry, Found, Limits, Window};
 
-const WIDE: Limits = Limits {
-    max_count: usize::MAX,
-    max_bytes: usize::MAX,
-    max_age: Duration::MAX,
-};
+const WIDE: Limits = Limits { max_count: usize::MAX, max_bytes: usize::MAX, max_age: Duration::MAX };
 
 fn entry(first_index: u64, index: u64, bytes: usize, at: Instant) -> Entry<u64> {
-    Entry {
-        index,
-        first_index,
-        bytes,
-        at,
-        item: index,
-    }
+    Entry { index, first_index, bytes, at, item: index }
 }
 
 fn window_of(limits: Limits, entries: impl IntoIterator<Item = Entry<u64>>) -> Window<u64> {
@@ -63,11 +53,7 @@ fn an_empty_window_knows_nothing() {
 #[test]
 fn an_index_is_found_as_the_module_draws_it() {
     let now = Instant::now();
-    let entries = [
-        entry(1, 10, 1, now),
-        entry(12, 13, 1, now),
-        entry(15, 20, 1, now),
-    ];
+    let entries = [entry(1, 10, 1, now), entry(12, 13, 1, now), entry(15, 20, 1, now)];
     let window = window_of(WIDE, entries);
     let places: Vec<_> = (9..=21).map(|index| found(&window, index)).collect();
     let inside_last = || Place::Inside(1, 2);
@@ -94,11 +80,7 @@ fn an_index_is_found_as_the_module_draws_it() {
 #[test]
 fn of_several_entries_with_one_index_the_last_is_found() {
     let now = Instant::now();
-    let entries = [
-        entry(5, 5, 1, now),
-        entry(5, 5, 1, now),
-        entry(6, 6, 1, now),
-    ];
+    let entries = [entry(5, 5, 1, now), entry(5, 5, 1, now), entry(6, 6, 1, now)];
     let window = window_of(WIDE, entries);
     assert_eq!(found(&window, 5), Place::At(1));
 }
@@ -111,10 +93,7 @@ fn what_follows_a_position_can_be_walked() {
         panic!("3 was pushed");
     };
     assert_eq!(position.entry().item, 3);
-    let after: Vec<_> = window
-        .iter_after(position)
-        .map(|entry| entry.item)
-        .collect();
+    let after: Vec<_> = window.iter_after(position).map(|entry| entry.item).collect();
     assert_eq!(after, [4, 5]);
     let Found::At(newest) = window.find(5) else {
         panic!("5 was pushed");
@@ -125,11 +104,7 @@ fn what_follows_a_position_can_be_walked() {
 #[test]
 fn the_newest_stays_even_over_every_limit() {
     let now = Instant::now();
-    let nothing = Limits {
-        max_count: 0,
-        max_bytes: 0,
-        max_age: Duration::ZERO,
-    };
+    let nothing = Limits { max_count: 0, max_bytes: 0, max_age: Duration::ZERO };
     let mut window = Window::new(nothing);
     assert!(window.push(entry(1, 1, usize::MAX, now)).is_empty());
     assert_eq!(window.push(entry(2, 2, usize::MAX, now)), [1]);
@@ -142,11 +117,7 @@ fn the_newest_stays_even_over_every_limit() {
 #[test]
 fn the_oldest_fall_out_first_by_count_and_by_bytes() {
     let now = Instant::now();
-    let limits = Limits {
-        max_count: 3,
-        max_bytes: 10,
-        ..WIDE
-    };
+    let limits = Limits { max_count: 3, max_bytes: 10, ..WIDE };
     let mut window = window_of(limits, (1..=3).map(|index| entry(index, index, 3, now)));
     assert_eq!(window.push(entry(4, 4, 1, now)), [1]);
     assert_eq!(window.push(entry(5, 5, 9, now)), [2, 3]);
@@ -158,17 +129,11 @@ fn the_oldest_fall_out_first_by_count_and_by_bytes() {
 fn age_counts_from_when_an_entry_was_superseded() {
     let second = Duration::from_secs(1);
     let start = Instant::now();
-    let limits = Limits {
-        max_age: 10 * second,
-        ..WIDE
-    };
+    let limits = Limits { max_age: 10 * second, ..WIDE };
     let mut window = window_of(limits, [entry(1, 1, 1, start)]);
     let after_an_hour = start + 3600 * second;
     assert!(window.expire(after_an_hour).is_empty());
-    assert!(
-        window.push(entry(2, 2, 1, after_an_hour)).is_empty(),
-        "1 was current till now"
-    );
+    assert!(window.push(entry(2, 2, 1, after_an_hour)).is_empty(), "1 was current till now");
     assert_eq!(found(&window, 1), Place::At(0));
     assert!(window.expire(after_an_hour + 10 * second).is_empty());
     assert_eq!(window.expire(after_an_hour + 11 * second), [1]);

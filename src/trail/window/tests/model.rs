@@ -54,9 +54,7 @@ impl Naive {
                 continue;
             }
             return match self.entries.get(at + 1) {
-                Some(next) if (next.first_index..next.index).contains(&index) => {
-                    Place::Inside(at, at + 1)
-                }
+                Some(next) if (next.first_index..next.index).contains(&index) => Place::Inside(at, at + 1),
                 Some(_) | None => Place::At(at),
             };
         }

@@ -1,0 +1,24 @@
+# What one can do here.
+
+# Serve the embedded default: a daemon that is its own datastore.
+run *args:
+    cargo run --release -- serve {{args}}
+
+# Everything that must pass.
+test:
+    cargo test --locked
+
+# What CI executes.
+ci:
+    .ci/run
+
+lint:
+    cargo fmt --check
+    cargo clippy --all-targets --locked -- -D warnings
+
+docs:
+    cargo doc --no-deps --locked --open
+
+# Ingest figures of the README's table (a few minutes; --quick for a first look).
+bench *args:
+    cargo bench --bench ingest -- {{args}}

@@ -1,0 +1,83 @@
+//! Following one key.
+
+use tokio::time::Instant;
+
+use super::{KeyRead, Reason, View, ViewError};
+use crate::cache::{Breadcrumb, Position, Step};
+use crate::model::{Cursor, Key, Sequence};
+
+/// What came of waiting for a key to change.
+#[derive(Debug)]
+pub enum KeyNext {
+    /// It changed: this is how it is now.
+    Changed(KeyRead),
+    /// It did not; the cursor may have moved on all the same.
+    Unchanged {
+        /// Where the client stands now.
+        cursor: Cursor,
+        /// The newest breadcrumb.
+        sequence: Sequence,
+        /// Why the wait ended.
+        reason: Reason,
+    },
+}
+
+impl View {
+    /// The key as it is as soon as it was changed after the cursor; values in between may be
+    /// skipped. Waits until the deadline, or until `stop` resolves. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ViewError::Gone`], [`ViewError::Starting`].
+    pub async fn key_after(
+        &self,
+        key: &Key,
+        after: Cursor,
+        deadline: Instant,
+        stop: impl Future<Output = ()>,
+    ) -> Result<KeyNext, ViewError> {
+        let mut stop = std::pin::pin!(stop);
+        let mut at = after;
+        loop {
+            let newest = self.newest()?;
+            let now = newest.cursor();
+            if at.history != now.history {
+                return Err(self.gone(at));
+            }
+            if at.revision < now.revision {
+                if self.has_changed(key, at, &newest)? {
+                    let entry = newest.kvs().get(key.as_bytes()).cloned();
+                    return Ok(KeyNext::Changed(KeyRead { entry, cursor: now, breadcrumb: newest }));
+                }
+                at = now;
+            }
+            let sequence = newest.sequence();
+            let reason = tokio::select! {
+                biased;
+                next = newest.next() => match next {
+                    Ok(_) => continue,
+                    Err(_) => Reason::ShuttingDown,
+                },
+                () = &mut stop => Reason::ShuttingDown,
+                () = tokio::time::sleep_until(deadline) => Reason::Timeout,
+            };
+            return Ok(KeyNext::Unchanged { cursor: at, sequence, reason });
+        }
+    }
+
+    fn has_changed(&self, key: &Key, at: Cursor, newest: &Breadcrumb) -> Result<bool, ViewError> {
+        let key = key.as_bytes();
+        let existed = match self.cache.locate(at) {
+            Position::At(base) => base.kvs().get(key).is_some(),
+            Position::Inside { within } => {
+                let missed = |step: &&Step| step.revision > at.revision;
+                let first = within.steps().iter().filter(missed).find(|step| step.entry.key() == key);
+                first.map_or_else(|| within.kvs().get(key).is_some(), |step| step.existed)
+            }
+            Position::Gone | Position::Ahead | Position::OtherHistory => return Err(self.gone(at)),
+        };
+        Ok(match newest.kvs().get(key) {
+            Some(entry) => entry.revision().is_some_and(|set_at| set_at > at.revision),
+            None => existed,
+        })
+    }
+}

@@ -1,0 +1,394 @@
+//! The `file:` and `stdin:` feeds: NDJSON read, followed, cut, replaced and half-written.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use support::daemon::Daemon;
+use support::http::{Http, lines};
+use support::mirror::{Coding, Media, Mirror, Step};
+use support::state::{State, assert_same};
+use support::workload::{Op, Workload, deleted, put};
+use support::{A_WHILE, eventually};
+use tempfile::TempDir;
+
+/// A feed file in a directory of its own.
+struct Feed {
+    dir: TempDir,
+    path: PathBuf,
+}
+
+impl Feed {
+    fn of(records: &[impl AsRef<str>]) -> Feed {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("feed.ndjson");
+        fs::write(&path, lines(records)).unwrap();
+        Feed { dir, path }
+    }
+
+    fn once(&self) -> String {
+        format!("file:{}", self.path.display())
+    }
+
+    fn followed(&self) -> String {
+        format!("file:{}?follow=true", self.path.display())
+    }
+
+    fn append(&self, text: &[u8]) {
+        OpenOptions::new().append(true).open(&self.path).unwrap().write_all(text).unwrap();
+    }
+
+    /// Puts another file in this one's place, as editors and deployers do.
+    fn replace(&self, records: &[impl AsRef<str>]) {
+        let aside = self.dir.path().join("aside");
+        fs::write(&aside, lines(records)).unwrap();
+        fs::rename(&aside, &self.path).unwrap();
+    }
+}
+
+/// The daemon's client, once it is ready.
+async fn ready(daemon: &Daemon) -> Http {
+    let http = daemon.http();
+    eventually("readyz", || async { (http.get("/readyz").await.status == 200).then_some(()) }).await;
+    http
+}
+
+/// A mirror of a daemon, once it is ready.
+async fn mirror(daemon: &Daemon) -> Mirror {
+    Mirror::of(ready(daemon).await, Media::Ndjson, Coding::Identity).await
+}
+
+fn state(entries: &[(&str, &str)]) -> State {
+    entries.iter().map(|(k, v)| (k.as_bytes().to_vec(), Arc::from(v.as_bytes()))).collect()
+}
+
+/// Follows until the mirror's state is this one.
+async fn follow_to(mirror: &mut Mirror, expected: &State) {
+    for _ in 0..100 {
+        if mirror.state == *expected {
+            return;
+        }
+        assert_ne!(mirror.next("1s").await, Step::Gone, "an append is no new history");
+    }
+    assert_same("the mirror", &mirror.state, expected);
+}
+
+/// Waits until whoever asks anew gets this state.
+async fn becomes(http: &Http, expected: &State) {
+    eventually(&format!("the state {expected:?}"), || async {
+        let mirror = Mirror::of(http.clone(), Media::Json, Coding::Identity).await;
+        (mirror.state == *expected && mirror.status == "in-sync").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_is_served_as_the_state_that_its_records_lead_to() {
+    let mut workload = Workload::new(41, "", 150);
+    let ops: Vec<Op> = (0..2000).map(|_| workload.op()).collect();
+    let mut model = State::new();
+    ops.iter().for_each(|op| op.apply(&mut model));
+    let feed = Feed::of(&ops.iter().map(Op::record).collect::<Vec<_>>());
+    for feed in [feed.once(), feed.followed()] {
+        let daemon = Daemon::serve(&["--feed", &feed]);
+        let mirror = mirror(&daemon).await;
+        assert_same(&feed, &mirror.state, &model);
+        assert_eq!(mirror.status, "in-sync");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_line_is_logged_with_its_number_and_the_rest_goes_on() {
+    let bad = "{\"type\":\"put\",\"key\":\"broken\"".to_owned();
+    let feed = Feed::of(&[put("a", "1"), bad.clone(), put("b", "2"), "nonsense".to_owned(), put("c", "3")]);
+    let daemon = Daemon::serve(&["--feed", &feed.followed()]);
+    let mut mirror = mirror(&daemon).await;
+    assert_same("the good lines", &mirror.state, &state(&[("a", "1"), ("b", "2"), ("c", "3")]));
+    for number in [2, 4] {
+        daemon.logged(&format!("line {number}"), |line| names_line(line, number).then_some(()));
+    }
+    // What is appended later is counted on from there.
+    feed.append(&lines(&[put("d", "4"), bad, put("e", "5")]));
+    follow_to(&mut mirror, &state(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")])).await;
+    daemon.logged("line 7", |line| names_line(line, 7).then_some(()));
+    let status = daemon.http().get("/v1/status").await.ok(200).json();
+    assert!(has_number(&status, 3), "three malformed lines are counted in {status}");
+}
+
+/// Whether a log line is about this line of the feed: it has the number as a field, or says it in words.
+fn names_line(log: &str, number: u64) -> bool {
+    let Ok(log) = serde_json::from_str::<serde_json::Value>(log) else { return false };
+    fn find(value: &serde_json::Value, name: &str, number: u64) -> bool {
+        match value {
+            serde_json::Value::Object(members) => {
+                members.iter().any(|(name, value)| find(value, name, number))
+            }
+            serde_json::Value::Number(n) => name.contains("line") && n.as_u64() == Some(number),
+            serde_json::Value::String(text) => {
+                text.contains(&format!("line {number}"))
+                    || text.contains(&format!(":{number}:"))
+                    || name.contains("line") && *text == number.to_string()
+            }
+            _ => false,
+        }
+    }
+    find(&log, "", number)
+}
+
+/// Whether a number is anywhere in a JSON value.
+fn has_number(value: &serde_json::Value, number: u64) -> bool {
+    match value {
+        serde_json::Value::Object(members) => members.values().any(|value| has_number(value, number)),
+        serde_json::Value::Array(items) => items.iter().any(|value| has_number(value, number)),
+        value => value.as_u64() == Some(number),
+    }
+}
+
+#[tokio::test]
+async fn strict_ends_at_the_first_malformed_line_and_names_file_and_line() {
+    let feed = Feed::of(&[put("a", "1"), put("b", "1"), "nonsense".to_owned(), put("c", "3")]);
+    for feed_name in [feed.once(), feed.followed()] {
+        let ended = Daemon::serve_and_end(&["--strict", "--feed", &feed_name]);
+        assert!(ended.status.code().is_some_and(|code| code != 0), "{}", ended.status);
+        let message =
+            ended.stderr.lines().find(|line| line.contains("feed.ndjson") && names_line_or_text(line, 3));
+        assert!(message.is_some(), "file and line:\n{}", ended.stderr);
+    }
+    let good = Feed::of(&[put("a", "1")]);
+    let daemon = Daemon::serve(&["--strict", "--feed", &good.once()]);
+    assert_eq!(mirror(&daemon).await.state.len(), 1);
+}
+
+/// The same for a message that may not be JSON.
+fn names_line_or_text(line: &str, number: u64) -> bool {
+    names_line(line, number)
+        || line.contains(&format!("line {number}"))
+        || line.contains(&format!(":{number}"))
+}
+
+#[tokio::test]
+async fn a_missing_file_is_an_error_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nowhere.ndjson");
+    let ended = Daemon::serve_and_end(&["--feed", &format!("file:{}", path.display())]);
+    assert!(ended.status.code().is_some_and(|code| code != 0), "{}", ended.status);
+    assert!(ended.stderr.contains("nowhere.ndjson"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn an_append_to_a_followed_file_is_seen() {
+    let feed = Feed::of(&[put("a", "1")]);
+    let daemon = Daemon::serve(&["--feed", &feed.followed()]);
+    let mut mirror = mirror(&daemon).await;
+    let mut workload = Workload::new(42, "", 50);
+    let mut model = mirror.state.clone();
+    for _ in 0..20 {
+        let batch = workload.batch(30);
+        batch.iter().for_each(|op| op.apply(&mut model));
+        feed.append(&lines(&batch.iter().map(Op::record).collect::<Vec<_>>()));
+        follow_to(&mut mirror, &model).await;
+    }
+    assert_eq!(mirror.status, "in-sync");
+}
+
+#[tokio::test]
+async fn a_half_written_line_is_not_applied_until_its_newline_comes() {
+    let feed = Feed::of(&[put("a", "1")]);
+    let daemon = Daemon::serve(&["--feed", &feed.followed()]);
+    let mut mirror = mirror(&daemon).await;
+    let late = put("late", "\"a value that comes in pieces\"");
+    let (head, tail) = late.split_at(late.len() / 2);
+    feed.append(&[lines(&[put("b", "1")]), head.as_bytes().to_vec()].concat());
+    follow_to(&mut mirror, &state(&[("a", "1"), ("b", "1")])).await;
+    // Whole as JSON, but not yet a line.
+    feed.append(tail.as_bytes());
+    assert_eq!(mirror.next(&format!("{}ms", A_WHILE.as_millis())).await, Step::Nothing);
+    feed.append(b"\n");
+    let value = "\"a value that comes in pieces\"";
+    follow_to(&mut mirror, &state(&[("a", "1"), ("b", "1"), ("late", value)])).await;
+    assert!(!daemon.log().contains("malformed"), "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn a_replaced_file_is_a_new_history_and_its_state_is_the_new_files_exactly() {
+    let feed = Feed::of(&[put("a", "1"), put("b", "1"), put("c", "1")]);
+    let daemon = Daemon::serve(&["--feed", &feed.followed()]);
+    let mut old = mirror(&daemon).await;
+    let http = daemon.http();
+    // Longer than before, as long, shorter: none of that tells a new file from an old one.
+    let files = [
+        vec![put("b", "2"), put("d", "1"), put("e", "1"), put("f", "1"), put("g", "1")],
+        vec![put("b", "3"), put("d", "2"), put("e", "2"), put("f", "2"), put("g", "2")],
+        vec![put("z", "1")],
+    ];
+    for records in files {
+        feed.replace(&records);
+        gone(&mut old).await;
+        let expected = expected(&records);
+        becomes(&http, &expected).await;
+        let history = old.history.clone();
+        old.take_current().await;
+        assert_same("the new file", &old.state, &expected);
+        assert_ne!(old.history, history);
+    }
+    feed.append(&lines(&[put("y", "1")]));
+    follow_to(&mut old, &state(&[("y", "1"), ("z", "1")])).await;
+}
+
+#[tokio::test]
+async fn a_truncated_file_is_a_new_history_and_its_state_is_what_is_left() {
+    let feed = Feed::of(&[put("a", "1"), put("b", "1"), put("c", "1")]);
+    let daemon = Daemon::serve(&["--feed", &feed.followed()]);
+    let mut old = mirror(&daemon).await;
+    let http = daemon.http();
+
+    // Written anew in place, shorter.
+    fs::write(&feed.path, lines(&[put("b", "2")])).unwrap();
+    gone(&mut old).await;
+    becomes(&http, &state(&[("b", "2")])).await;
+    let history = old.history.clone();
+    old.take_current().await;
+    assert_ne!(old.history, history);
+
+    // Cut to nothing, then grown again.
+    fs::write(&feed.path, b"").unwrap();
+    gone(&mut old).await;
+    becomes(&http, &State::new()).await;
+    old.take_current().await;
+    feed.append(&lines(&[put("x", "1")]));
+    follow_to(&mut old, &state(&[("x", "1")])).await;
+}
+
+/// Asks from an old cursor until it is gone.
+async fn gone(old: &mut Mirror) {
+    for _ in 0..200 {
+        if old.next("100ms").await == Step::Gone {
+            return;
+        }
+    }
+    panic!("a cursor of the old file is still good");
+}
+
+/// The state of plain puts.
+fn expected(records: &[String]) -> State {
+    let records = records.iter().map(|record| serde_json::from_str::<serde_json::Value>(record).unwrap());
+    records
+        .map(|r| (r["key"].as_str().unwrap().into(), Arc::from(r["value"].to_string().into_bytes())))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_snapshot_in_a_file_deletes_the_keys_that_did_not_come_back() {
+    let begin = "{\"type\":\"snapshot\"}".to_owned();
+    let end = "{\"type\":\"end\"}".to_owned();
+    let feed =
+        Feed::of(&[put("a", "1"), put("b", "1"), begin.clone(), put("b", "1"), put("c", "1"), end.clone()]);
+    let daemon = Daemon::serve(&["--feed", &feed.followed()]);
+    let mut mirror = mirror(&daemon).await;
+    assert_same("after the snapshot", &mirror.state, &state(&[("b", "1"), ("c", "1")]));
+
+    // Appended to a followed file it is an ordinary delta: cursors stay good, and nothing is deleted before its `end`.
+    feed.append(&lines(&[begin, put("c", "2"), put("d", "1")]));
+    follow_to(&mut mirror, &state(&[("b", "1"), ("c", "2"), ("d", "1")])).await;
+    feed.append(&lines(&[deleted("d"), put("e", "1"), end]));
+    follow_to(&mut mirror, &state(&[("c", "2"), ("e", "1")])).await;
+    for _ in 0..20 {
+        if mirror.status == "in-sync" {
+            break;
+        }
+        assert_ne!(mirror.next("1s").await, Step::Gone);
+    }
+    assert_eq!(mirror.status, "in-sync");
+}
+
+#[tokio::test]
+async fn a_restart_on_the_same_file_goes_on_from_old_cursors() {
+    let feed = Feed::of(&[put("a", "1"), put("b", "1"), deleted("a"), put("c", "1")]);
+    let first = Daemon::serve(&["--feed", &feed.followed()]);
+    let mut mirror = mirror(&first).await;
+    feed.append(&lines(&[put("d", "1")]));
+    follow_to(&mut mirror, &state(&[("b", "1"), ("c", "1"), ("d", "1")])).await;
+    drop(first);
+
+    let second = Daemon::serve(&["--feed", &feed.followed()]);
+    mirror.move_to(ready(&second).await);
+    assert_eq!(mirror.next("0").await, Step::Nothing, "nothing is new since the restart");
+    feed.append(&lines(&[put("e", "1"), deleted("b")]));
+    follow_to(&mut mirror, &state(&[("c", "1"), ("d", "1"), ("e", "1")])).await;
+    assert_eq!(mirror.seen.snapshots, 1, "no second snapshot was needed");
+    drop(second);
+
+    // What was appended while it was down may be out of the window, but it is never wrong.
+    feed.append(&lines(&[put("f", "1"), deleted("c")]));
+    let third = Daemon::serve(&["--feed", &feed.once()]);
+    mirror.move_to(ready(&third).await);
+    if mirror.next("0").await == Step::Gone {
+        mirror.take_current().await;
+    }
+    assert_same("after the second restart", &mirror.state, &state(&[("d", "1"), ("e", "1"), ("f", "1")]));
+}
+
+#[tokio::test]
+async fn a_client_that_moves_to_another_daemon_on_the_same_file_sees_no_snapshot() {
+    let feed = Feed::of(&[put("a", "1"), put("b", "1")]);
+    let daemons =
+        [Daemon::serve(&["--feed", &feed.followed()]), Daemon::serve(&["--feed", &feed.followed()])];
+    let https = [ready(&daemons[0]).await, ready(&daemons[1]).await];
+    let mut client = mirror(&daemons[0]).await;
+    let mut model = client.state.clone();
+    for n in 0..20 {
+        let value = n.to_string();
+        model.insert(b"a".to_vec(), value.as_bytes().into());
+        feed.append(&lines(&[put("a", &value)]));
+        for http in &https {
+            becomes(http, &model).await;
+        }
+        client.move_to(https[n % 2].clone());
+        follow_to(&mut client, &model).await;
+    }
+    assert_eq!(client.seen.snapshots, 1);
+}
+
+#[tokio::test]
+async fn stdin_is_served_as_it_comes() {
+    let mut daemon = Daemon::serve_stdin(&["--feed", "stdin:"]);
+    let http = daemon.http();
+    http.get("/livez").await.ok(200);
+    daemon.feed(&lines(&[put("a", "1"), "nonsense".to_owned(), put("b", "1")]));
+    let key = |key: &'static str, value: &'static str| {
+        let http = http.clone();
+        async move {
+            eventually(key, || async {
+                let got = http.get(&format!("/v1/kv/{key}")).await;
+                (got.status == 200 && got.body == value.as_bytes()).then_some(())
+            })
+            .await;
+        }
+    };
+    key("b", "1").await;
+    daemon.logged("line 2", |line| names_line(line, 2).then_some(()));
+    daemon.feed(&lines(&[put("b", "2"), put("c", "1")]));
+    key("c", "1").await;
+    // The end of the feed is not the end of the daemon: what came is served on.
+    daemon.feed(&lines(&[put("d", "1"), deleted("a")]));
+    daemon.end_of_feed();
+    becomes(&http, &state(&[("b", "2"), ("c", "1"), ("d", "1")])).await;
+    http.get("/readyz").await.ok(200);
+}
+
+#[tokio::test]
+async fn what_is_piped_in_is_the_state_once_it_has_ended() {
+    let mut workload = Workload::new(43, "", 100);
+    let ops: Vec<Op> = (0..1000).map(|_| workload.op()).collect();
+    let mut model = State::new();
+    ops.iter().for_each(|op| op.apply(&mut model));
+    let mut daemon = Daemon::serve_stdin(&["--feed", "stdin:"]);
+    daemon.feed(&lines(&ops.iter().map(Op::record).collect::<Vec<_>>()));
+    daemon.end_of_feed();
+    becomes(&daemon.http(), &model).await;
+}
