@@ -406,6 +406,10 @@ impl Store {
     }
 
     fn drop_breadcrumb(&mut self, draft: Draft) {
+        if self.status != draft.status {
+            let (keys, revision) = (draft.state.len(), draft.state.revision.0);
+            info!(keys, revision, "the feed is {}", draft.status);
+        }
         self.status = draft.status;
         self.stats.breadcrumbs.add(1);
         debug_assert!(

@@ -1,7 +1,6 @@
 //! Connections: accept, serve HTTP/1.1, and let go in time.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::time::Duration;
 
 use axum::Router;

@@ -139,3 +139,18 @@ impl<T: Send> Buffer<T> for Channel<T> {
         self.capacity
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_is_filled_after_the_close_is_refused_so_that_closed_stays_closed() {
+        let channel = Channel::new(1).expect("a good capacity");
+        let slot = channel.sender.try_reserve().expect("room");
+        channel.close();
+        assert_eq!(channel.try_read(), Err(ReadError::Closed));
+        assert_eq!(channel.fill(slot, 1), Err(WriteError::Closed(1)));
+        assert_eq!(channel.try_read(), Err(ReadError::Closed));
+    }
+}

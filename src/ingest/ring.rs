@@ -15,8 +15,8 @@
 //!
 //! One wake-up for one item is enough because none is lost on the way: the notifier keeps one for
 //! the next who comes if nobody waits, and a sleeper that is dropped after it was woken passes the
-//! wake-up on. A woken sleeper tries again like anyone else and may find that somebody was faster;
-//! then it sleeps again, and that somebody has made the change it was woken for undone. So order
+//! wake-up on. A woken sleeper tries again like anyone else. It may find that a newcomer was
+//! faster, and then sleeps again: what it was woken for is gone, so nothing is missed. Hence order
 //! holds among items, not among those who wait.
 //!
 //! Closing sets a flag under the mutex and wakes everybody.
