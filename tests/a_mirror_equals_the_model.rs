@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Enough that the window never ends within a test: what falls out of it is `long_poll.rs`'s subject.
-const KEEP: [&str; 2] = ["--keep-count", "1000000"];
+const KEEP: [&str; 6] = ["--keep-count", "1000000", "--keep-bytes", "4GiB", "--keep-age", "1h"];
 
 /// The writer's own account.
 #[derive(Default)]
@@ -113,7 +113,7 @@ async fn write(http: &Http, model: &mut Model, batch: &[Op]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_mirror_has_the_models_state_at_every_cursor_it_is_given() {
-    const BATCHES: usize = 2500;
+    const BATCHES: usize = 2000;
     let daemon = Daemon::push(&KEEP);
     let http = daemon.http();
     let mut model = Model::default();
@@ -128,6 +128,7 @@ async fn every_mirror_has_the_models_state_at_every_cursor_it_is_given() {
         (Media::Ndjson, Coding::Identity, Pace::Dawdling(Duration::from_millis(60))),
         (Media::Json, Coding::Zstd, Pace::Dawdling(Duration::from_millis(150))),
         (Media::Ndjson, Coding::Gzip, Pace::Dawdling(Duration::from_millis(400))),
+        (Media::Bincode, Coding::Zstd, Pace::Keen),
     ];
     let mut journeys = Vec::new();
     for (media, coding, pace) in paces {
@@ -200,10 +201,10 @@ async fn current_kept_breadcrumbs_and_diffs_in_both_directions_agree_with_the_mo
     }
 
     let codings = [Coding::Identity, Coding::Gzip, Coding::Zstd];
-    let medias = [Media::Json, Media::Ndjson];
+    let medias = [Media::Json, Media::Ndjson, Media::Bincode];
     let mut dice = Rng::with_seed(3);
     let mut read = async |path: &str| {
-        let accept = medias[dice.usize(..2)].accept();
+        let accept = medias[dice.usize(..3)].accept();
         let coding = codings[dice.usize(..3)].name();
         let got =
             http.get_with(path, &[("accept", accept), ("accept-encoding", coding)]).await.ok(200).standing();
@@ -262,9 +263,19 @@ async fn current_kept_breadcrumbs_and_diffs_in_both_directions_agree_with_the_mo
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_of_many_writers_are_seen_whole_and_in_each_writers_order() {
+    many_writers(&KEEP).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ring_and_breadcrumbs_smaller_than_a_write_do_not_tear_writes_apart() {
+    many_writers(&[&KEEP[..], &["--ingest-buffer", "ring", "--max-batch", "3"]].concat()).await;
+}
+
+/// Several writers at once, each with keys of its own, and mirrors that follow them.
+async fn many_writers(args: &[&str]) {
     const WRITERS: usize = 6;
-    const WRITES: usize = 250;
-    let daemon = Daemon::push(&KEEP);
+    const WRITES: usize = 150;
+    let daemon = Daemon::push(args);
 
     // Each writer owns the keys below its name. It waits for each answer, so at the answer's cursor its part of the
     // state is exactly what it had written by then, however many other writes the same breadcrumb took along.
@@ -392,7 +403,7 @@ async fn every_nasty_value_survives_byte_for_byte_whatever_the_way_in_and_out() 
     batch.iter().for_each(|op| op.apply(&mut model));
     http.post(&batch.iter().map(Op::record).collect::<Vec<_>>()).await;
 
-    for media in [Media::Json, Media::Ndjson] {
+    for media in [Media::Json, Media::Ndjson, Media::Bincode] {
         let mirror = Mirror::of(daemon.http(), media, Coding::Identity).await;
         assert_same(media.accept(), &mirror.state, &model);
     }

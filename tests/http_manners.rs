@@ -14,6 +14,8 @@ use support::record::{Body, listed};
 use support::state::{State, assert_same, below};
 use support::workload::{Op, Workload, deleted, put};
 use support::{eventually, in_time};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// A daemon with a state whose snapshot is well over 1 KiB; the cursors of its two breadcrumbs.
 async fn stocked() -> (Daemon, Http, [String; 2]) {
@@ -62,6 +64,7 @@ async fn an_unknown_query_parameter_is_a_400_that_names_it() {
         format!("/v1/breadcrumbs/{first}/next?Wait=1s"),
         format!("/v1/breadcrumbs/{first}/next?limit=1"),
         "/v1/kv?wait=1s".to_owned(),
+        format!("/v1/kv/key%2F001?at={first}&after={second}"),
         "/v1/kv/key%2F001?prefix=key".to_owned(),
     ];
     for path in unknown {
@@ -190,6 +193,7 @@ async fn accept_encoding_chooses_the_coding_of_bodies_over_1_kib() {
         format!("/v1/breadcrumbs/{second}"),
         format!("/v1/breadcrumbs/{first}/next"),
         format!("/v1/breadcrumbs/{first}/diff/{second}"),
+        "/v1/kv".to_owned(),
     ];
     for path in &paths {
         let whole = http.get(path).await.ok(200);
@@ -470,6 +474,8 @@ async fn one_key_is_its_raw_bytes_with_a_fitting_content_type() {
     let refused =
         http.send("PUT", "/v1/kv/x", &[("content-type", "application/json")], Some(b"{not json".to_vec()));
     refused.await.problem(400);
+    let refused = http.send("PUT", "/v1/kv/x", &[("content-type", "text/plain")], Some(b"\xff".to_vec()));
+    refused.await.problem(400);
     http.get("/v1/kv/x").await.problem(404);
 }
 
@@ -535,6 +541,44 @@ async fn the_list_is_paged_in_key_order_and_all_pages_are_of_one_breadcrumb() {
 }
 
 #[tokio::test]
+async fn a_page_says_whether_there_is_more_and_is_a_thousand_entries_when_nothing_is_asked() {
+    let daemon = Daemon::push(&[]);
+    let http = daemon.http();
+    let records: Vec<String> = (0..1500).map(|n| put(&format!("a b/{n:04}"), "1")).collect();
+    http.post(&records).await;
+    let cases = [
+        ("", 1000, true),
+        ("?limit=1499", 1499, true),
+        ("?limit=1500", 1500, false),
+        ("?limit=100000", 1500, false),
+        ("?prefix=a+b%2F000", 10, false),
+        ("?prefix=a%20b/000&limit=10", 10, false),
+        ("?prefix=a%2Bb", 0, false),
+        ("?start_after=a+b/0499", 1000, false),
+        ("?start_after=a+b/0498&limit=1000", 1000, true),
+    ];
+    for (query, entries, more) in cases {
+        let got = http.get(&format!("/v1/kv{query}")).await.ok(200).standing();
+        assert_eq!(
+            (listed(&got.plain()).len(), got.json()["more"].as_bool()),
+            (entries, Some(more)),
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_write_in_a_content_coding_is_a_415() {
+    let daemon = Daemon::push(&[]);
+    let http = daemon.http();
+    let headers = [("content-type", "text/plain"), ("content-encoding", "gzip")];
+    http.send("PUT", "/v1/kv/x", &headers, Some(b"x".to_vec())).await.problem(415);
+    let headers = [("content-type", "application/x-ndjson"), ("content-encoding", "zstd")];
+    http.send("POST", "/v1/updates", &headers, Some(lines(&[put("x", "1")]))).await.problem(415);
+    http.get("/v1/kv/x").await.problem(404);
+}
+
+#[tokio::test]
 async fn livez_readyz_and_status_tell_how_the_daemon_is() {
     let daemon = Daemon::push(&[]);
     let http = daemon.http();
@@ -592,6 +636,9 @@ async fn one_bad_record_refuses_the_whole_post_and_its_line_is_named() {
         r#"{"type":"put","key":"x","value":1,"ttl":-1}"#,
         r#"{"type":"put","key":"x","value":1,"ttl":"soon"}"#,
         r#"{"type":"put","key":"x","value":01}"#,
+        r#"{"type":"put","key":"x","value":1,"frobnicate":1}"#,
+        r#"{"type":"deleted","key":"a","value":1}"#,
+        r#"{"type":"status","status":"in-sync"}"#,
         r#"["type","put"]"#,
         "7",
     ];
@@ -612,22 +659,96 @@ async fn one_bad_record_refuses_the_whole_post_and_its_line_is_named() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_a_413() {
+async fn a_line_is_counted_as_an_editor_counts_it() {
     let daemon = Daemon::push(&[]);
+    let headers = [("content-type", "application/x-ndjson")];
+    let body = format!("{}\n\n\n{}\nnonsense\n", put("a", "1"), put("b", "1"));
+    let got = daemon.http().send("POST", "/v1/updates", &headers, Some(body.into_bytes())).await;
+    let problem = got.problem(400);
+    // Empty lines may be skipped or refused, but they are lines: either the second is named, or the fifth.
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("line 2") || detail.contains("line 5"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_body_or_a_value_that_is_too_large_is_a_413() {
+    let daemon = Daemon::push(&["--max-body-bytes", "64KiB", "--max-value-bytes", "4KiB"]);
     let http = daemon.http();
     let before = http.post(&[put("a", "1")]).await;
-    let large = vec![b'x'; 80 << 20];
-    http.send("PUT", "/v1/kv/large", &[("content-type", "text/plain")], Some(large)).await.problem(413);
-    assert_eq!(http.cursor().await, before);
+    let value = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));
+    let ndjson = [("content-type", "application/x-ndjson")];
+    let many: Vec<String> = (0..100).map(|n| put(&n.to_string(), &value(1000))).collect();
+    let long = lines(&[put("b", "1"), put("long", &value(5000))]);
+    let refused = [
+        http.send("PUT", "/v1/kv/long", &[("content-type", "text/plain")], Some(vec![b'x'; 5000])).await,
+        http.send("PUT", "/v1/kv/long", &[("content-type", "text/plain")], Some(vec![b'x'; 100_000])).await,
+        http.send("POST", "/v1/updates", &ndjson, Some(lines(&many))).await,
+        http.send("POST", "/v1/updates", &ndjson, Some(long)).await,
+    ];
+    for got in refused {
+        got.problem(413);
+    }
+    assert_eq!(http.cursor().await, before, "nothing was applied");
+    http.put(b"fits", "text/plain", &[b'x'; 4000]).await;
+}
+
+#[tokio::test]
+async fn a_write_that_finds_the_buffer_full_is_a_429_and_writes_nothing() {
+    let daemon = Daemon::push(&["--ingest-capacity", "1"]);
+    let writers = (0..32).map(|w| {
+        let http = daemon.http();
+        tokio::spawn(async move {
+            let mut written = Vec::new();
+            for n in 0..20 {
+                let key = format!("{w}/{n}");
+                let headers = [("content-type", "text/plain")];
+                let path = format!("/v1/kv/{}", encode(key.as_bytes()));
+                let got = http.send("PUT", &path, &headers, Some(b"x".to_vec())).await;
+                if got.status == 429 {
+                    got.problem(429);
+                    got.need("retry-after");
+                } else {
+                    got.written();
+                    written.push(key.into_bytes());
+                }
+            }
+            written
+        })
+    });
+    let mut expected = State::new();
+    for writer in writers.collect::<Vec<_>>() {
+        expected.extend(writer.await.unwrap().into_iter().map(|key| (key, b"x".as_slice().into())));
+    }
+    let mirror = Mirror::of(daemon.http(), Media::Json, Coding::Identity).await;
+    assert_same("what was not refused", &mirror.state, &expected);
+}
+
+/// Sends bytes as they are and reads what comes back until the daemon closes the connection.
+async fn raw(daemon: &Daemon, bytes: &[u8]) -> String {
+    let address = daemon.url().strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // The answer may come, and the connection close, before all of it is written.
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let _ = in_time("the connection to be closed", stream.read_to_end(&mut answer)).await;
+    String::from_utf8(answer).unwrap()
 }
 
 #[tokio::test]
 async fn an_address_that_is_too_long_is_a_414() {
     let daemon = Daemon::push(&[]);
-    let http = daemon.http();
-    let got = http.get(&format!("/v1/kv?prefix={}", "x".repeat(100_000))).await;
-    assert_eq!(got.status, 414);
-    http.get("/livez").await.ok(200);
+    let head = format!("GET /v1/kv?prefix={} HTTP/1.1\r\nHost: crumbd\r\n\r\n", "x".repeat(66_000));
+    let answer = raw(&daemon, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 414 "), "{answer:?}");
+    daemon.http().get("/livez").await.ok(200);
+}
+
+#[tokio::test]
+async fn a_head_that_comes_too_slowly_is_ended() {
+    let daemon = Daemon::push(&["--header-timeout", "200ms"]);
+    let answer = raw(&daemon, b"GET /livez HTTP/1.1\r\nHost: crumbd\r\n").await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+    daemon.http().get("/livez").await.ok(200);
 }
 
 #[tokio::test]
@@ -641,6 +762,7 @@ async fn every_answer_of_a_reading_request_has_the_standing_headers() {
         (format!("/v1/breadcrumbs/{first}/diff/{second}"), 200),
         ("/v1/kv/key%2F001".to_owned(), 200),
         (format!("/v1/kv/key%2F001?at={first}"), 200),
+        (format!("/v1/kv/key%2F001?after={first}&wait=0"), 200),
         (format!("/v1/kv/key%2F001?after={second}&wait=0"), 204),
         ("/v1/kv?limit=2".to_owned(), 200),
     ];

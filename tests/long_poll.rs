@@ -138,7 +138,10 @@ async fn a_cursor_ahead_of_the_daemon_waits_and_is_never_answered_with_older_dat
     }
     let mut waiter = ask(&http, &next(&ahead.cursor, "?wait=30s"));
     still_waits("a cursor ahead", &mut waiter).await;
+    let mut reader = ask(&http, &format!("/v1/breadcrumbs/{}", ahead.cursor));
+    still_waits("a read at a cursor ahead", &mut reader).await;
     waiter.abort();
+    reader.abort();
 }
 
 #[tokio::test]
@@ -208,7 +211,7 @@ async fn a_change_of_status_alone_answers_with_no_updates() {
     for status in ["resync-in-progress", "in-sync"] {
         append(&path, &lines(&[format!("{{\"type\":\"status\",\"status\":\"{status}\"}}")]));
         let step = in_time(status, mirror.next("30s")).await;
-        assert!(matches!(step, Step::Changes { .. }), "{step:?}");
+        assert_eq!(step, Step::Changes { updates: 0, mode: "delta".into() });
         assert_eq!(mirror.status, status);
         assert_eq!(mirror.state.len(), 1);
     }
@@ -263,6 +266,7 @@ async fn a_narrow_waiter_is_answered_for_its_prefix_only() {
     let got = answered("the narrow next's answer", waiter).await.ok(200).standing();
     assert_eq!(got.cursor(), written);
     assert_eq!(keys(&got), ["app/2"]);
+    assert_eq!(body(&got).header.from, Some(start), "`from` is the cursor that was asked for");
 }
 
 #[tokio::test]
@@ -340,7 +344,10 @@ async fn sigterm_answers_every_waiter_and_the_daemon_exits_with_0() {
     for waiter in waiters {
         let got = answered("a waiter's answer on SIGTERM", waiter).await;
         match got.status {
-            204 => assert_eq!(got.standing().cursor(), start),
+            204 => {
+                let got = got.standing();
+                assert_eq!((got.cursor(), got.need("crumbd-reason")), (&*start, "shutting-down"));
+            }
             503 => {
                 got.problem(503);
                 got.need("retry-after");

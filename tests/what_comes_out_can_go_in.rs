@@ -13,7 +13,7 @@ use support::daemon::{Daemon, command, run};
 use support::eventually;
 use support::http::{Http, lines};
 use support::mirror::{Coding, Media, Mirror, apply, entries};
-use support::record::{Body, Record};
+use support::record::{Body, Record, kind_of};
 use support::state::{State, assert_same, digest, hex};
 use support::workload::{Op, Workload, deleted, put};
 
@@ -53,6 +53,8 @@ async fn a_dump_served_as_a_feed_is_the_same_state() {
     let (copy, mirror) = served(&path).await;
     assert_same("the copy", &mirror.state, &model);
     assert_eq!(mirror.status, "in-sync");
+    let original = Mirror::of(daemon.http(), Media::Json, Coding::Identity).await;
+    assert_eq!(mirror.revision, original.revision, "a snapshot is one revision, its header's");
 
     // A dump of the copy is a dump of the state: the same entries, the same count and digest.
     let again = run(&["dump", "--url", copy.url()]);
@@ -104,7 +106,7 @@ async fn what_follow_prints_can_be_replayed() {
     let mut model = fill(&http, 14).await;
 
     let mut child = command()
-        .args(["follow", "--url", daemon.url()])
+        .args(["follow", "--all", "--url", daemon.url()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -123,8 +125,7 @@ async fn what_follow_prints_can_be_replayed() {
     let replay = || {
         let mut state = State::new();
         for line in printed.lock().unwrap().iter() {
-            let kind = serde_json::from_str::<serde_json::Value>(line).unwrap()["type"].clone();
-            match kind.as_str().unwrap() {
+            match &*kind_of(line) {
                 "snapshot" => state.clear(),
                 "breadcrumb" | "end" | "status" => {}
                 _ => drop(apply(&mut state, 0, &[Record::read(line)])),
@@ -175,6 +176,25 @@ async fn records_of_every_type_can_be_posted() {
     let expected: State = expected.into_iter().map(|(k, v)| (k.to_vec(), v.into())).collect();
     assert_eq!(mirror.cursor, cursor);
     assert_same("the state", &mirror.state, &expected);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_posted_replaces_the_state() {
+    let daemon = Daemon::push(&[]);
+    let http = daemon.http();
+    let model = fill(&http, 17).await;
+    let dump = run(&["dump", "--url", daemon.url()]).stdout;
+
+    let other = Daemon::push(&[]);
+    let http = other.http();
+    fill(&http, 18).await;
+    let mut mirror = Mirror::of(http.clone(), Media::Ndjson, Coding::Identity).await;
+    let headers = [("content-type", "application/x-ndjson")];
+    let cursor = http.send("POST", "/v1/updates", &headers, Some(dump)).await.written();
+    // It comes to a follower as one ordinary delta.
+    mirror.next("5s").await;
+    assert_eq!(mirror.cursor, cursor);
+    assert_same("the state after the POST", &mirror.state, &model);
 }
 
 #[tokio::test]

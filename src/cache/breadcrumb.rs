@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::watch;
+
 use super::Snapshot;
-use crate::model::{Cursor, Entry, Revision, Sequence, SyncStatus};
+use crate::model::{Check, Cursor, Entry, Revision, Sequence, SyncStatus};
 use crate::trail::{BufferItem, TerminalError};
 
 /// What happened to a key from one breadcrumb to the next.
@@ -40,6 +42,9 @@ pub struct Step {
     pub entry: Entry,
     /// Whether the key was there before this step.
     pub existed: bool,
+    /// What the state looked like after it, where that is known: a cursor between two steps is
+    /// recognised by it.
+    pub check: Option<Check>,
 }
 
 /// What a breadcrumb is made of.
@@ -53,8 +58,57 @@ pub(super) struct Crumb {
     pub(super) deltas: Box<[Delta]>,
     /// In order of revision; empty when all deltas are of one revision.
     pub(super) steps: Box<[Step]>,
+    /// Set where a lossy resync ended: what happened right before is not known, or told later.
+    pub(super) blind: Option<Blind>,
     /// No upstream has said yet what history this is: cursors made of it would not last.
     pub(super) provisional: bool,
+}
+
+/// What is known of the way to a state that was read as a whole.
+pub(super) struct Blind {
+    pub(super) past: watch::Sender<PastState>,
+}
+
+/// See [`Blind`].
+#[derive(Clone)]
+pub(super) enum PastState {
+    /// The feed may still tell.
+    Awaited,
+    /// It has told this.
+    Known(Arc<KnownPast>),
+    /// It cannot.
+    Unknown,
+}
+
+/// The way to a state, as far as the feed could find out.
+pub struct KnownPast {
+    pub(super) base: Revision,
+    pub(super) through: Revision,
+    pub(super) steps: Box<[Step]>,
+}
+
+impl KnownPast {
+    /// Every change on the way, one revision at a time.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+}
+
+impl Blind {
+    pub(super) fn new() -> Self {
+        Self { past: watch::Sender::new(PastState::Awaited) }
+    }
+
+    /// Nothing more will be told.
+    pub(super) fn give_up(&self) {
+        self.past.send_if_modified(|past| {
+            let awaited = matches!(past, PastState::Awaited);
+            if awaited {
+                *past = PastState::Unknown;
+            }
+            awaited
+        });
+    }
 }
 
 /// The whole state at one revision, the updates since the breadcrumb before, and the sync status.
@@ -145,6 +199,29 @@ impl Breadcrumb {
         }
     }
 
+    /// Whether a lossy resync ended here.
+    pub(super) fn is_blind(&self) -> bool {
+        self.crumb.blind.is_some()
+    }
+
+    /// What is known of the way here.
+    pub(super) fn past(&self) -> PastState {
+        let blind = self.crumb.blind.as_ref();
+        blind.map_or(PastState::Unknown, |blind| blind.past.borrow().clone())
+    }
+
+    /// Resolves when more becomes known of what happened before this breadcrumb; never, where
+    /// nothing more will.
+    pub async fn past_told(&self) {
+        match &self.crumb.blind {
+            Some(blind) if matches!(*blind.past.borrow(), PastState::Awaited | PastState::Known(_)) => {
+                // The sender lives as long as `self`.
+                _ = blind.past.subscribe().changed().await;
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
     /// The breadcrumbs after this one that exist already, oldest first.
     pub fn later(&self) -> impl Iterator<Item = Self> {
         let next = |crumb: &Self| Self::of(crumb.item.next_no_block().ok()??).ok();
@@ -153,7 +230,8 @@ impl Breadcrumb {
 }
 
 pub(super) fn cursor_of(state: &Snapshot, status: SyncStatus) -> Cursor {
-    Cursor { history: state.history, revision: state.revision, status }
+    let check = state.digest().into();
+    Cursor { history: state.history, revision: state.revision, status, check }
 }
 
 impl fmt::Debug for Breadcrumb {

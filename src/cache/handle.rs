@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::breadcrumb::Crumb;
+use super::breadcrumb::{Crumb, KnownPast, PastState};
 use super::ingest::IngestTask;
 use super::publish::{Kept, Publisher};
 use super::store::Store;
 use super::{Breadcrumb, CacheConfig, CacheStats, Snapshot};
 use crate::ingest::{Buffer, IngestBuffer};
-use crate::model::{Batch, Cursor, FeedEvent, Grouping, History, SyncStatus, Update};
+use crate::model::{Batch, Check, Cursor, FeedEvent, Grouping, History, SyncStatus, Update};
 use crate::trail::{Entry, Found, Head};
 
 /// The cache has stopped: its feed is gone and no breadcrumb will follow.
@@ -27,12 +27,38 @@ pub enum Position {
         /// The breadcrumb that covers it.
         within: Breadcrumb,
     },
+    /// The revision is before `within`, a state that was read as a whole, and the way there is known.
+    Before {
+        /// The state.
+        within: Breadcrumb,
+        /// The way.
+        past: Arc<KnownPast>,
+    },
+    /// As `Before`, but the feed has not found out the way yet (see [`Breadcrumb::past_told`]).
+    Awaited {
+        /// The state.
+        within: Breadcrumb,
+    },
     /// No breadcrumb that old is kept.
     Gone,
     /// No breadcrumb has come that far yet.
     Ahead,
-    /// The cursor is of another history.
+    /// The cursor is of another history, or of one that was taken for this one: the state at its
+    /// revision is another.
     OtherHistory,
+}
+
+impl Position {
+    /// A cursor that lies before a breadcrumb which ended a lossy resync.
+    fn before(within: &Breadcrumb, cursor: Cursor) -> Self {
+        let within = within.clone();
+        match within.past() {
+            PastState::Unknown => Self::Gone,
+            PastState::Known(past) if cursor.revision < past.base => Self::Gone,
+            PastState::Known(past) if cursor.revision <= past.through => Self::Before { within, past },
+            PastState::Known(_) | PastState::Awaited => Self::Awaited { within },
+        }
+    }
 }
 
 /// The cache. Clones share it.
@@ -102,9 +128,19 @@ impl Cache {
         }
         match kept.find(cursor.revision.0) {
             Found::Ahead => Position::Ahead,
-            Found::Gone => Position::Gone,
+            Found::Gone => {
+                let oldest = kept.oldest().filter(|entry| entry.item.is_blind());
+                oldest.map_or(Position::Gone, |entry| Position::before(&entry.item, cursor))
+            }
+            Found::At(at) if Check::from(at.entry().item.kvs().digest()) != cursor.check => {
+                Position::OtherHistory
+            }
             Found::At(at) => Position::At(at.entry().item.clone()),
-            Found::Inside { within, .. } => Position::Inside { within: within.entry().item.clone() },
+            Found::Inside { within, .. } => match &within.entry().item {
+                blind if blind.is_blind() => Position::before(blind, cursor),
+                within if !fits_inside(within, cursor) => Position::OtherHistory,
+                within => Position::Inside { within: within.clone() },
+            },
         }
     }
 
@@ -152,4 +188,12 @@ impl Cache {
     pub fn stop(&self) {
         self.buffer.close();
     }
+}
+
+/// Whether the state between two steps of a breadcrumb looked as the cursor says.
+fn fits_inside(within: &Breadcrumb, cursor: Cursor) -> bool {
+    let steps = within.steps();
+    let after = steps.partition_point(|step| step.revision <= cursor.revision);
+    let last = after.checked_sub(1).and_then(|at| steps.get(at)).and_then(|step| step.check);
+    last.is_none_or(|check| check == cursor.check)
 }

@@ -38,3 +38,12 @@ impl IngestTask {
         self.store.stop();
     }
 }
+
+impl Drop for IngestTask {
+    /// Nobody reads the buffer any more, whether the task ended, was dropped or panicked: whoever
+    /// waits for room, or for an answer to what is in it, is told.
+    fn drop(&mut self) {
+        self.buffer.close();
+        while self.buffer.try_read().is_ok() {}
+    }
+}

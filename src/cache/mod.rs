@@ -27,7 +27,7 @@ mod resync;
 mod snapshot;
 mod store;
 
-pub use breadcrumb::{Breadcrumb, Delta, DeltaKind, Step};
+pub use breadcrumb::{Breadcrumb, Delta, DeltaKind, KnownPast, Step};
 pub use config::{CacheConfig, CacheStats};
 pub use handle::{Cache, Position, Stopped};
 pub use ingest::IngestTask;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::breadcrumb::{Delta, DeltaKind, Step};
 use super::snapshot::{Keyed, Snapshot};
-use crate::model::{Entry, Revision};
+use crate::model::{Check, Entry, Revision};
 
 #[derive(Default)]
 pub(super) struct Pending {
@@ -28,12 +28,13 @@ struct Touched {
 }
 
 impl Pending {
-    /// Notes that a key changed at this revision from `old`; `key` is any entry with that key.
-    pub(super) fn touch(&mut self, key: Entry, old: Option<Entry>, revision: Revision) {
+    /// Notes that a key changed at this revision from `old`, and how the state looks since; `key` is any
+    /// entry with that key.
+    pub(super) fn touch(&mut self, key: Entry, old: Option<Entry>, revision: Revision, check: Check) {
         self.updates += 1;
         let first = *self.first_revision.get_or_insert(revision);
         self.several_revisions |= first != revision;
-        self.steps.push(Step { revision, entry: key.clone(), existed: old.is_some() });
+        self.steps.push(Step { revision, entry: key.clone(), existed: old.is_some(), check: Some(check) });
         let position = *self.index.entry(Keyed(key.clone())).or_insert_with(|| {
             self.touched.push(Touched { key, before: old, revision });
             self.touched.len() - 1

@@ -5,19 +5,19 @@
 //! snapshot as long as making a new one. Both are handed on; when those who do it fall behind,
 //! the ingest task does it itself, which is the back-pressure.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
-use super::breadcrumb::{Breadcrumb, Crumb, Delta, DeltaKind, Step, cursor_of};
+use super::breadcrumb::{Blind, Breadcrumb, Crumb, Delta, DeltaKind, KnownPast, PastState, Step, cursor_of};
 use super::handle::Stopped;
 use super::{CacheConfig, Snapshot};
-use crate::model::{Cursor, Revision, Sequence, SyncStatus};
-use crate::trail::{AppendError, Entry, EventBuffer, Head, SharedError, Wake, Window};
+use crate::model::{Cursor, Entry, Past, PastStep, Revision, Sequence, SyncStatus};
+use crate::trail::{self, AppendError, EventBuffer, Head, SharedError, Wake, Window};
 
 /// Wake-ups, and batches of garbage, that may wait to be done.
 const CHORES: usize = 64;
@@ -36,13 +36,14 @@ pub(super) struct Draft {
     pub(super) deltas: Box<[Delta]>,
     pub(super) steps: Box<[Step]>,
     pub(super) first_revision: Option<Revision>,
+    pub(super) blind: bool,
     pub(super) provisional: bool,
 }
 
 impl Draft {
     pub(super) fn status_only(state: Snapshot, status: SyncStatus, provisional: bool) -> Self {
         let (deltas, steps) = Default::default();
-        Self { state, status, deltas, steps, first_revision: None, provisional }
+        Self { state, status, deltas, steps, first_revision: None, blind: false, provisional }
     }
 }
 
@@ -53,6 +54,8 @@ pub(super) struct Publisher {
     waker: mpsc::Sender<Wake<Arc<Crumb>>>,
     dropper: SyncSender<Garbage>,
     was_in_sync: Arc<AtomicBool>,
+    /// The last breadcrumb that ended a lossy resync; it does not keep it.
+    blind: Option<Weak<Crumb>>,
 }
 
 /// What is only kept to be dropped.
@@ -90,6 +93,7 @@ impl Publisher {
             waker: start_waker(),
             dropper: start_dropper(),
             was_in_sync,
+            blind: None,
         };
         Ok((publisher, readers, kept))
     }
@@ -112,6 +116,11 @@ impl Publisher {
         let sequence = Sequence(self.head.sequence.0 + 1);
         let other_history = draft.state.history != self.head.state.history;
         let crumb = Arc::new(crumb(draft, sequence, self.head_cursor()));
+        if crumb.blind.is_some()
+            && let Some(before) = self.blind.replace(Arc::downgrade(&crumb)).and_then(|weak| weak.upgrade())
+        {
+            before.blind.iter().for_each(Blind::give_up);
+        }
         self.head = Arc::clone(&crumb);
         let revision = crumb.state.revision;
         // Where nothing changed, no revision lies inside this breadcrumb.
@@ -137,6 +146,19 @@ impl Publisher {
         }
     }
 
+    /// The feed has found out what happened before the last lossy resync.
+    pub(super) fn tell_past(&self, end: Revision, past: Option<Past>) {
+        let Some(crumb) = self.blind.as_ref().and_then(Weak::upgrade) else { return };
+        let Some(blind) = crumb.blind.as_ref().filter(|_| crumb.state.revision == end) else { return };
+        let Some(Past { base, through, steps }) = past else { return blind.give_up() };
+        let step = |step: PastStep| {
+            let entry = Entry::new(step.key.as_bytes(), b"", None);
+            Step { revision: step.revision, entry, existed: step.existed, check: None }
+        };
+        let steps = steps.into_iter().map(step).collect();
+        blind.past.send_replace(PastState::Known(Arc::new(KnownPast { base, through, steps })));
+    }
+
     /// Frees a state that nobody needs any more, on another thread.
     pub(super) fn discard(&self, state: Snapshot) {
         self.throw_away(Garbage::Snapshot(state));
@@ -155,13 +177,13 @@ impl Publisher {
 }
 
 fn crumb(draft: Draft, sequence: Sequence, from: Cursor) -> Crumb {
-    let Draft { state, status, deltas, steps, first_revision: _, provisional } = draft;
-    let timestamp = SystemTime::now();
-    Crumb { sequence, timestamp, state, status, from, deltas, steps, provisional }
+    let Draft { state, status, deltas, steps, first_revision: _, blind, provisional } = draft;
+    let (timestamp, blind) = (SystemTime::now(), blind.then(Blind::new));
+    Crumb { sequence, timestamp, state, status, from, deltas, steps, blind, provisional }
 }
 
-fn entry(revision: Revision, first: Revision, bytes: usize, item: Breadcrumb) -> Entry<Breadcrumb> {
-    Entry { index: revision.0, first_index: first.0, bytes, at: Instant::now(), item }
+fn entry(revision: Revision, first: Revision, bytes: usize, item: Breadcrumb) -> trail::Entry<Breadcrumb> {
+    trail::Entry { index: revision.0, first_index: first.0, bytes, at: Instant::now(), item }
 }
 
 /// An estimate of the memory that only this breadcrumb holds: its lists, the values it replaced,

@@ -20,6 +20,8 @@ pub(super) struct Resync {
     pub(super) whole_at: Option<Revision>,
     /// Whether it began another history.
     pub(super) reload: bool,
+    /// Whether what happened between `before` and the end of it stays unknown.
+    pub(super) lossy: bool,
     /// `in-sync` that came before the end: it is seen with the data, not before it.
     pub(super) status: Option<SyncStatus>,
 }
@@ -36,6 +38,7 @@ impl Resync {
         before: Snapshot,
         history: Option<History>,
         claimed: Option<Revision>,
+        lossy: bool,
     ) -> (Self, Snapshot) {
         let mut fresh = Snapshot::empty(history.unwrap_or(before.history));
         if history.is_none() {
@@ -43,7 +46,7 @@ impl Resync {
         }
         let current = fresh.revision;
         let whole_at = claimed.map(|claimed| if claimed > current { claimed } else { current.next() });
-        (Self { before, whole_at, reload: history.is_some(), status: None }, fresh)
+        (Self { before, whole_at, reload: history.is_some(), lossy, status: None }, fresh)
     }
 
     /// The old entry with the same content, so that both states share it. Entries of another

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::breadcrumb::cursor_of;
+use super::breadcrumb::{Delta, cursor_of};
 use super::pending::Pending;
 use super::publish::{Draft, Publisher};
 use super::resync::{Difference, Resync, differences};
@@ -35,6 +35,9 @@ pub(super) struct Store {
     /// Writes that are applied and not yet readable.
     unacknowledged: Vec<(Ack, Applied)>,
     provisional: bool,
+    /// A lossy resync has ended: the next breadcrumb covers revisions from here on of which nothing
+    /// is known.
+    blind_from: Option<Revision>,
     publisher: Publisher,
     config: CacheConfig,
     stats: Arc<CacheStats>,
@@ -61,6 +64,7 @@ impl Store {
             resyncs: Vec::new(),
             unacknowledged: Vec::new(),
             provisional: history.is_none(),
+            blind_from: None,
             publisher,
             config,
             stats,
@@ -79,8 +83,12 @@ impl Store {
                 self.apply_batch(batch);
                 worth
             }
-            FeedEvent::ResyncBegin { history, whole_at } => {
-                self.begin_resync(history, whole_at);
+            FeedEvent::ResyncBegin { history, whole_at, lossy } => {
+                self.begin_resync(history, whole_at, lossy);
+                1
+            }
+            FeedEvent::Past { end, past } => {
+                self.publisher.tell_past(end, past);
                 1
             }
             FeedEvent::ResyncEnd { revision, claim, complete } => {
@@ -93,7 +101,11 @@ impl Store {
     fn apply_status(&mut self, status: SyncStatus) {
         match self.resyncs.first_mut() {
             Some(resync) if status == SyncStatus::InSync => resync.status = Some(status),
-            _ => self.next_status = status,
+            resync => {
+                // What was said last counts, also over an `in-sync` that waits for the end.
+                resync.into_iter().for_each(|resync| resync.status = None);
+                self.next_status = status;
+            }
         }
     }
 
@@ -217,7 +229,8 @@ impl Store {
     /// Within a resync nothing is noted: its end compares the states.
     fn touch(&mut self, key: Entry, old: Option<Entry>, revision: Revision) {
         if self.resyncs.is_empty() {
-            self.pending.touch(key, old, revision);
+            let check = self.state.digest().into();
+            self.pending.touch(key, old, revision, check);
         }
     }
 
@@ -293,17 +306,24 @@ impl Store {
 
     // ---- resync ----------------------------------------------------------------------------
 
-    fn begin_resync(&mut self, history: Option<History>, claimed: Option<Revision>) {
+    fn begin_resync(&mut self, history: Option<History>, claimed: Option<Revision>, lossy: bool) {
         let within_reload = history.is_none() && self.resyncs.first().is_some_and(|first| first.reload);
         let depth = usize::from(within_reload);
         if self.resyncs.is_empty() {
             self.publish(self.status);
+            if self.pending.len() > 0 {
+                // What undid itself may wait for the next breadcrumb, but not across a resync: the
+                // state before it may be published again, under another status.
+                self.publish_pending(self.status, Box::default());
+            }
+            self.acknowledge();
         } else if self.resyncs.len() > depth {
-            // The feed begins anew: what it had said so far does not count.
+            // The feed begins anew: what it had said so far does not count, and nor do writes.
             let abandoned = self.resyncs.drain(depth..).next();
             abandoned.into_iter().for_each(|resync| self.state = resync.before);
+            self.unacknowledged.clear();
         }
-        let (resync, fresh) = Resync::begin(self.state.clone(), history, claimed);
+        let (resync, fresh) = Resync::begin(self.state.clone(), history, claimed, lossy);
         self.resyncs.push(resync);
         self.state = fresh;
     }
@@ -320,6 +340,10 @@ impl Store {
         let swept = changes.iter().filter(|change| change.new.is_none()).count();
         let reached = revision.max(resync.whole_at.filter(|_| !changes.is_empty()));
         self.state.revision = self.state.revision.max(reached.unwrap_or_default());
+        if !changes.is_empty() && !resync.reload && self.state.revision == resync.before.revision {
+            // Keys that did not come again were the only change, and nobody named a revision for it.
+            self.state.revision = self.state.revision.next();
+        }
         self.check_claim(claim);
         self.stats.resyncs.add(1);
         self.stats.swept.add(swept as u64);
@@ -330,6 +354,9 @@ impl Store {
             if let Some(key) = new.or_else(|| old.clone()) {
                 self.touch(key, old, now);
             }
+        }
+        if resync.lossy && self.state.revision > resync.before.revision {
+            self.blind_from = Some(resync.before.revision.next());
         }
         self.next_status = resync.status.unwrap_or(self.next_status);
         self.provisional &= !resync.reload;
@@ -364,6 +391,13 @@ impl Store {
     /// Ends a batch: everything that was applied becomes readable, and the status with it.
     pub(super) fn end_batch(&mut self) {
         self.publish(self.next_status);
+        if self.resyncs.is_empty() {
+            self.acknowledge();
+        }
+    }
+
+    /// Answers the writes: everything that was applied can be read.
+    fn acknowledge(&mut self) {
         let head = self.publisher.head_cursor();
         for (ack, Applied { revision, changed }) in self.unacknowledged.drain(..) {
             // A writer that went away does not mind missing the answer.
@@ -382,7 +416,7 @@ impl Store {
         }
         let deltas = self.pending.deltas(&self.state);
         let other_history = self.state.history != self.publisher.head_cursor().history;
-        if deltas.is_empty() && status == self.status && !other_history {
+        if deltas.is_empty() && status == self.status && !other_history && self.blind_from.is_none() {
             // Changes that undid each other across revisions wait for the next breadcrumb: a
             // cursor from elsewhere may lie between them. The bound keeps them from piling up.
             if !self.pending.spans_revisions() {
@@ -393,7 +427,12 @@ impl Store {
                 return;
             }
         }
-        let first_revision = self.pending.first_revision();
+        self.publish_pending(status, deltas);
+    }
+
+    fn publish_pending(&mut self, status: SyncStatus, deltas: Box<[Delta]>) {
+        let blind_from = self.blind_from.take();
+        let first_revision = blind_from.or(self.pending.first_revision());
         let steps = self.pending.finish();
         self.drop_breadcrumb(Draft {
             state: self.state.clone(),
@@ -401,6 +440,7 @@ impl Store {
             deltas,
             steps,
             first_revision,
+            blind: blind_from.is_some(),
             provisional: self.provisional,
         });
     }

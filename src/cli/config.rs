@@ -13,7 +13,7 @@ use super::log::LogFormat;
 use super::units::{Bytes, Span};
 use super::{DEFAULT_LISTEN, Failure};
 use crate::cache::CacheConfig;
-use crate::feed::FeedSpec;
+use crate::feed::{EtcdAccess, FeedSpec};
 use crate::http::{AppConfig, ServerConfig};
 use crate::ingest::{CapacityError, IngestBuffer};
 use crate::model::FeedEvent;
@@ -37,7 +37,8 @@ pub(super) struct Settings {
     /// Where updates come from. `push:` (the default) is this daemon's own HTTP interface: no
     /// datastore is needed. `file:PATH` reads NDJSON records from a file; `file:PATH?follow=true`
     /// goes on with what is appended and notices when the file is replaced. `stdin:` reads
-    /// standard input.
+    /// standard input. `etcd://HOST:PORT[,HOST:PORT…]/PREFIX` follows the keys of an etcd cluster that
+    /// begin with PREFIX (all that stands after the first slash); `etcds://` does so over TLS.
     #[arg(long, env = "CRUMBD_FEED", value_name = "FEED")]
     feed: Option<String>,
 
@@ -49,6 +50,27 @@ pub(super) struct Settings {
     /// and going on: for feeds where a missing key is worse than no service.
     #[arg(long, env = "CRUMBD_STRICT", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     strict: Option<bool>,
+
+    /// Certificate authority (PEM) of the etcd servers; the system's authorities when left out.
+    #[arg(long, env = "CRUMBD_ETCD_CA", value_name = "FILE", help_heading = "etcd")]
+    etcd_ca: Option<PathBuf>,
+
+    /// Client certificate (PEM) to show to etcd; needs --etcd-key.
+    #[arg(long, env = "CRUMBD_ETCD_CERT", value_name = "FILE", help_heading = "etcd")]
+    etcd_cert: Option<PathBuf>,
+
+    /// Private key (PEM) of the client certificate.
+    #[arg(long, env = "CRUMBD_ETCD_KEY", value_name = "FILE", help_heading = "etcd")]
+    etcd_key: Option<PathBuf>,
+
+    /// User to log in to etcd with; its password comes from --etcd-password-file or the variable
+    /// CRUMBD_ETCD_PASSWORD, never from the command line, which every process on the machine can read.
+    #[arg(long, env = "CRUMBD_ETCD_USER", value_name = "NAME", help_heading = "etcd")]
+    etcd_user: Option<String>,
+
+    /// File with the password; a line break at its end does not count.
+    #[arg(long, env = "CRUMBD_ETCD_PASSWORD_FILE", value_name = "FILE", help_heading = "etcd")]
+    etcd_password_file: Option<PathBuf>,
 
     /// How long waiting clients may take to be answered and connections to end after SIGTERM.
     /// Keep it below what your orchestrator grants before it kills [default: 5s]
@@ -128,6 +150,11 @@ impl Settings {
             feed,
             listen,
             strict,
+            etcd_ca,
+            etcd_cert,
+            etcd_key,
+            etcd_user,
+            etcd_password_file,
             drain,
             header_timeout,
             max_body_bytes,
@@ -156,6 +183,30 @@ impl Settings {
 
     pub(super) fn strict(&self) -> bool {
         self.strict.unwrap_or(false)
+    }
+
+    /// How to be let in to etcd; `tls` is the feed's to say.
+    pub(super) fn etcd_access(&self) -> Result<EtcdAccess, Failure> {
+        let identity = match (self.etcd_cert.clone(), self.etcd_key.clone()) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err("etcd-cert and etcd-key belong together: one of them is missing".into()),
+        };
+        let user = match self.etcd_user.clone() {
+            Some(user) => Some((user, self.etcd_password()?)),
+            None => None,
+        };
+        Ok(EtcdAccess { tls: false, ca: self.etcd_ca.clone(), identity, user })
+    }
+
+    fn etcd_password(&self) -> Result<String, Failure> {
+        if let Some(path) = &self.etcd_password_file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("etcd password file {}: {error}", path.display()))?;
+            return Ok(text.trim_end_matches(['\n', '\r']).to_owned());
+        }
+        std::env::var("CRUMBD_ETCD_PASSWORD")
+            .map_err(|_| "etcd-user needs a password: etcd-password-file or CRUMBD_ETCD_PASSWORD".into())
     }
 
     pub(super) fn drain(&self) -> Duration {

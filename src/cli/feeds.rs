@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use crate::feed::{FeedError, FeedSpec, FileFeed, PushHandle, Sink, StdinFeed, Syncer};
+use crate::feed::{EtcdAccess, EtcdFeed, FeedError, FeedSpec, FileFeed, PushHandle, Sink, StdinFeed, Syncer};
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::{FeedEvent, History, SyncStatus, Upstream};
 
@@ -12,6 +12,7 @@ use crate::model::{FeedEvent, History, SyncStatus, Upstream};
 pub(super) enum Opened {
     File(FileFeed),
     Stdin(StdinFeed),
+    Etcd(EtcdFeed),
     /// Its history is this process's.
     Push(History),
 }
@@ -19,12 +20,15 @@ pub(super) enum Opened {
 type Feeding = JoinHandle<Result<(), FeedError>>;
 
 impl Opened {
-    pub(super) async fn open(spec: &FeedSpec, strict: bool) -> Result<Self, FeedError> {
+    pub(super) async fn open(spec: &FeedSpec, strict: bool, access: EtcdAccess) -> Result<Self, FeedError> {
         Ok(match spec {
             FeedSpec::File { path, follow } => {
                 Self::File(FileFeed::open(path.clone(), *follow, strict).await?)
             }
             FeedSpec::Stdin => Self::Stdin(StdinFeed::new(strict)),
+            FeedSpec::Etcd { target, tls } => {
+                Self::Etcd(EtcdFeed::new(target.clone(), EtcdAccess { tls: *tls, ..access }))
+            }
             FeedSpec::Push => Self::Push(History::random()),
         })
     }
@@ -33,6 +37,7 @@ impl Opened {
         match self {
             Self::File(feed) => feed.history(),
             Self::Stdin(feed) => feed.history(),
+            Self::Etcd(feed) => feed.history(),
             Self::Push(history) => Some(*history),
         }
     }
@@ -40,7 +45,7 @@ impl Opened {
     pub(super) fn upstream(&self) -> Upstream {
         match self {
             Self::Push(_) => Upstream::local(),
-            Self::File(_) | Self::Stdin(_) => Upstream::remote(),
+            Self::File(_) | Self::Stdin(_) | Self::Etcd(_) => Upstream::remote(),
         }
     }
 
@@ -53,6 +58,7 @@ impl Opened {
         match self {
             Self::File(feed) => (None, tokio::spawn(feed.run(sink))),
             Self::Stdin(feed) => (None, tokio::spawn(feed.run(sink))),
+            Self::Etcd(feed) => (None, tokio::spawn(feed.run(sink))),
             Self::Push(_) => {
                 let handle = PushHandle::new(Arc::clone(&buffer));
                 // An empty datastore of one's own is complete from the start.

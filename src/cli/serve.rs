@@ -36,7 +36,7 @@ impl Serve {
         let (format, level) = settings.log();
         log::start(format, level)?;
         let spec = settings.feed()?;
-        let feed = Opened::open(&spec, settings.strict()).await?;
+        let feed = Opened::open(&spec, settings.strict(), settings.etcd_access()?).await?;
         let server = Server::bind(settings.server()?)?;
         let buffer = Arc::new(settings.buffer()?);
         let upstream = Arc::new(feed.upstream());
@@ -46,7 +46,7 @@ impl Serve {
         let (push, mut feeding) = feed.start(sink, buffer);
 
         let shutdown = Shutdown::default();
-        let view = View::new(cache.clone(), &settings.view());
+        let view = View::new(cache.clone(), Arc::clone(&upstream), &settings.view());
         let app = App::new(view, upstream, push, shutdown.clone(), settings.app(&spec));
         info!(url = %format!("http://{}", server.address()), feed = %spec, "listening");
         let serving = tokio::spawn(server.run(router(app), shutdown.clone()));

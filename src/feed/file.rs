@@ -10,7 +10,7 @@
 use std::io::SeekFrom;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -39,6 +39,8 @@ pub struct FileFeed {
     follow: bool,
     strict: bool,
     opened: Option<(File, History)>,
+    /// Every history that this process has had from this file: none may come back for another one.
+    past: Vec<History>,
 }
 
 impl FileFeed {
@@ -55,7 +57,7 @@ impl FileFeed {
             }
             Err(source) => return Err(FeedError::File { path, source }),
         };
-        Ok(Self { path, follow, strict, opened })
+        Ok(Self { path, follow, strict, opened, past: Vec::new() })
     }
 
     fn translator(&self, sink: &Sink) -> Translator {
@@ -76,9 +78,10 @@ impl Syncer for FileFeed {
     async fn run(mut self, sink: Sink) -> Result<(), FeedError> {
         let (mut reading, mut reload) = match self.opened.take() {
             Some((file, history)) => (Reading::new(file, history, self.translator(&sink)), false),
-            None => (self.reopen(&sink, None).await?, true),
+            None => (self.reopen(&sink).await?, true),
         };
         loop {
+            self.past.push(reading.history);
             begin(&sink, reload.then_some(reading.history)).await?;
             reading.read_to_end().await.map_err(|error| error.into_feed(&self))?;
             if !self.follow {
@@ -88,7 +91,7 @@ impl Syncer for FileFeed {
             }
             if reload {
                 if !self.settle(&mut reading).await? {
-                    reading = self.reopen(&sink, Some(reading.history)).await?;
+                    reading = self.reopen(&sink).await?;
                     continue;
                 }
                 end(&sink).await?;
@@ -96,7 +99,7 @@ impl Syncer for FileFeed {
             reading.translator.caught_up().await?;
             self.follow(&mut reading, &sink).await?;
             sink.upstream().reconnects.add(1);
-            reading = self.reopen(&sink, Some(reading.history)).await?;
+            reading = self.reopen(&sink).await?;
             reload = true;
         }
     }
@@ -106,7 +109,9 @@ impl Syncer for FileFeed {
 async fn begin(sink: &Sink, reload: Option<History>) -> Result<(), FeedError> {
     sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
     match reload {
-        Some(history) => sink.send(FeedEvent::ResyncBegin { history: Some(history), whole_at: None }).await,
+        Some(history) => {
+            sink.send(FeedEvent::ResyncBegin { history: Some(history), whole_at: None, lossy: false }).await
+        }
         None => Ok(()),
     }
 }
@@ -169,12 +174,13 @@ impl FileFeed {
     }
 
     /// Opens the file under the name, as soon as there is one.
-    async fn reopen(&self, sink: &Sink, before: Option<History>) -> Result<Reading, FeedError> {
+    async fn reopen(&self, sink: &Sink) -> Result<Reading, FeedError> {
         loop {
             match open(&self.path).await {
                 Ok((file, history)) => {
                     // Written anew in place with the same beginning: still another history.
-                    let history = if Some(history) == before { History::random() } else { history };
+                    let known = self.past.contains(&history);
+                    let history = if known { History::random() } else { history };
                     return Ok(Reading::new(file, history, self.translator(sink)));
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -207,6 +213,12 @@ async fn open(path: &Path) -> std::io::Result<(File, History)> {
     let mut identity = b"file".to_vec();
     identity.extend_from_slice(&meta.dev().to_le_bytes());
     identity.extend_from_slice(&meta.ino().to_le_bytes());
+    // Not every file system knows when a file was made; inode numbers are used again and again.
+    if let Ok(born) =
+        meta.created().and_then(|born| born.duration_since(UNIX_EPOCH).map_err(std::io::Error::other))
+    {
+        identity.extend_from_slice(&born.as_nanos().to_le_bytes());
+    }
     identity.extend_from_slice(first);
     Ok((file, History::derive(&identity)))
 }

@@ -6,6 +6,7 @@
 //! read is counted and logged with its place, and (unless strict) the rest goes on. It must never
 //! read the cache: whether an update changes anything is not a feed's business.
 
+mod etcd;
 mod file;
 mod lines;
 mod push;
@@ -13,6 +14,7 @@ mod spec;
 mod stdin;
 mod translate;
 
+pub use etcd::{EtcdAccess, EtcdFeed, EtcdTarget};
 pub use file::FileFeed;
 pub use push::{PushError, PushHandle};
 pub use spec::{FeedSpec, SpecError};

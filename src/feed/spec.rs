@@ -4,6 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use percent_encoding::percent_decode;
+
+use super::EtcdTarget;
+
 /// Which feed, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -14,6 +18,14 @@ pub enum FeedSpec {
         path: PathBuf,
         /// Whether to go on reading what is appended, and to notice truncation and replacement.
         follow: bool,
+    },
+    /// `etcd://HOST:PORT[,HOST:PORT…]/PREFIX`, or `etcds://` with TLS: the keys of an etcd cluster that begin
+    /// with the prefix, which is everything after the first slash, percent-decoded.
+    Etcd {
+        /// Which members, which prefix.
+        target: EtcdTarget,
+        /// Whether to speak TLS.
+        tls: bool,
     },
     /// `stdin:`: NDJSON records from standard input.
     Stdin,
@@ -41,7 +53,14 @@ impl FromStr for FeedSpec {
                 Err(error(format!("nothing follows the colon, but there is {rest:?}")))
             }
             Some(("file", rest)) => parse_file(rest).map_err(error),
-            _ => Err(error("it is push:, stdin: or file:PATH[?follow=true]".to_owned())),
+            Some((scheme @ ("etcd" | "etcds"), rest)) => {
+                let target = parse_etcd(rest).map_err(error)?;
+                Ok(Self::Etcd { target, tls: scheme == "etcds" })
+            }
+            _ => Err(error(
+                "it is push:, stdin:, file:PATH[?follow=true] or etcd://HOST:PORT[,HOST:PORT…]/PREFIX"
+                    .to_owned(),
+            )),
         }
     }
 }
@@ -60,11 +79,36 @@ fn parse_file(rest: &str) -> Result<FeedSpec, String> {
     Ok(FeedSpec::File { path: PathBuf::from(path), follow })
 }
 
+fn parse_etcd(rest: &str) -> Result<EtcdTarget, String> {
+    let form = "an etcd feed looks like etcd://127.0.0.1:2379/PREFIX";
+    let rest = rest.strip_prefix("//").ok_or(form)?;
+    let (hosts, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if hosts.contains('@') {
+        return Err(
+            "credentials do not belong into an address: use --etcd-user and --etcd-password-file".to_owned()
+        );
+    }
+    if prefix.contains('?') {
+        return Err("an etcd feed has no options after a ?; in a prefix it is written %3F".to_owned());
+    }
+    let endpoint = |host: &str| match host.rsplit_once(':') {
+        Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok() => Ok(host.to_owned()),
+        _ => Err(format!("{host:?} is no HOST:PORT; {form}")),
+    };
+    let endpoints = hosts.split(',').map(endpoint).collect::<Result<_, _>>()?;
+    Ok(EtcdTarget { endpoints, prefix: percent_decode(prefix.as_bytes()).collect() })
+}
+
 impl fmt::Display for FeedSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, follow: false } => write!(f, "file:{}", path.display()),
             Self::File { path, follow: true } => write!(f, "file:{}?follow=true", path.display()),
+            Self::Etcd { target, tls } => {
+                let scheme = if *tls { "etcds" } else { "etcd" };
+                let prefix = String::from_utf8_lossy(&target.prefix);
+                write!(f, "{scheme}://{}/{prefix}", target.endpoints.join(","))
+            }
             Self::Stdin => f.write_str("stdin:"),
             Self::Push => f.write_str("push:"),
         }
@@ -83,7 +127,30 @@ mod tests {
         assert_eq!("file:a/b.ndjson".parse(), Ok(file("a/b.ndjson", false)));
         assert_eq!("file:/a?follow=true".parse(), Ok(file("/a", true)));
         assert_eq!("file:///a".parse(), Ok(file("/a", false)));
-        for bad in ["", "push", "push:x", "file:", "file:a?tail=1", "http://x", "a.ndjson"] {
+        let etcd = |endpoints: &[&str], prefix: &str, tls| FeedSpec::Etcd {
+            target: EtcdTarget {
+                endpoints: endpoints.iter().map(|e| (*e).to_owned()).collect(),
+                prefix: prefix.as_bytes().to_vec(),
+            },
+            tls,
+        };
+        assert_eq!("etcd://a:1,b:2/x/y".parse(), Ok(etcd(&["a:1", "b:2"], "x/y", false)));
+        assert_eq!("etcds://a:1//registry/".parse(), Ok(etcd(&["a:1"], "/registry/", true)));
+        assert_eq!("etcd://a:1".parse(), Ok(etcd(&["a:1"], "", false)));
+        for bad in [
+            "etcd:",
+            "etcd://",
+            "etcd://a/x",
+            "etcd://u:p@a:1/x",
+            "etcd://a:1/x?y=z",
+            "",
+            "push",
+            "push:x",
+            "file:",
+            "file:a?tail=1",
+            "http://x",
+            "a.ndjson",
+        ] {
             assert!(bad.parse::<FeedSpec>().is_err(), "{bad:?} was taken for a feed");
         }
     }

@@ -105,7 +105,7 @@ impl Translator {
                 }
                 self.breadcrumb = None;
                 let whole_at = Some(header.revision.unwrap_or_default());
-                self.sink.send(FeedEvent::ResyncBegin { history: None, whole_at }).await
+                self.sink.send(FeedEvent::ResyncBegin { history: None, whole_at, lossy: false }).await
             }
             Record::Breadcrumb(header) => {
                 if self.breadcrumb.is_some() {

@@ -35,12 +35,18 @@ pub(super) async fn current(
     if reply::not_modified(&headers, &etag) {
         // Most who ask so have it already: no body is made for them.
         let (cursor, sequence) = (newest.cursor(), newest.sequence());
-        let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::NotModified };
+        let place = Place {
+            cursor,
+            sequence,
+            mode: Mode::None,
+            reason: Reason::NotModified,
+            prefix: prefix.as_ref(),
+        };
         return Ok(reply::unchanged(&app, place, &etag, Caching::Revalidate));
     }
     drop(newest);
     let snapshot = app.view.current(prefix.as_ref(), format).await?;
-    Ok(answer(&app, &headers, snapshot, Caching::Revalidate))
+    Ok(answer(&app, &headers, snapshot, prefix.as_ref(), Caching::Revalidate))
 }
 
 pub(super) async fn next(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
@@ -54,9 +60,11 @@ pub(super) async fn next(State(app): State<App>, uri: Uri, headers: HeaderMap) -
     Ok(match next {
         Next::Answer(updates) => {
             let caching = if updates.at_once { Caching::Seconds } else { Caching::Revalidate };
-            answer(&app, &HeaderMap::new(), updates, caching)
+            answer(&app, &HeaderMap::new(), updates, prefix.as_ref(), caching)
         }
-        Next::Nothing { cursor, sequence, reason } => reply::nothing(&app, cursor, sequence, reason),
+        Next::Nothing { cursor, sequence, reason } => {
+            reply::nothing(&app, cursor, sequence, reason, prefix.as_ref())
+        }
     })
 }
 
@@ -64,12 +72,12 @@ pub(super) async fn kept(State(app): State<App>, uri: Uri, headers: HeaderMap) -
     let cursor = path_cursor(&uri, 0)?;
     let prefix = Query::parse(&uri, &["prefix"])?.prefix();
     let snapshot = app.view.kept(cursor, prefix.as_ref(), format(&headers)?, catch_up()).await?;
-    Ok(answer(&app, &headers, snapshot, Caching::Immutable))
+    Ok(answer(&app, &headers, snapshot, prefix.as_ref(), Caching::Immutable))
 }
 
 pub(super) async fn diff(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let (from, to) = (path_cursor(&uri, 0)?, path_cursor(&uri, 2)?);
     let prefix = Query::parse(&uri, &["prefix"])?.prefix();
     let diff = app.view.diff(from, to, prefix.as_ref(), format(&headers)?, catch_up()).await?;
-    Ok(answer(&app, &headers, diff, Caching::Immutable))
+    Ok(answer(&app, &headers, diff, prefix.as_ref(), Caching::Immutable))
 }

@@ -22,7 +22,7 @@ const MAX_LIMIT: usize = 100_000;
 
 /// The raw bytes of one value: now, at a kept cursor, or as soon as it changes.
 pub(super) async fn get(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    let key = path_key(&uri);
+    let key = path_key(&uri)?;
     let mut query = Query::parse(&uri, &["at", "after", "wait"])?;
     let (at, after) = (query.cursor("at")?, query.cursor("after")?);
     let waits = query.has("wait");
@@ -39,7 +39,7 @@ pub(super) async fn get(State(app): State<App>, uri: Uri, headers: HeaderMap) ->
             match next {
                 KeyNext::Changed(read) => read,
                 KeyNext::Unchanged { cursor, sequence, reason } => {
-                    return Ok(reply::nothing(&app, cursor, sequence, reason));
+                    return Ok(reply::nothing(&app, cursor, sequence, reason, None));
                 }
             }
         }
@@ -53,7 +53,7 @@ pub(super) async fn get(State(app): State<App>, uri: Uri, headers: HeaderMap) ->
 
 fn value(app: &App, key: &Key, request: &HeaderMap, read: KeyRead, caching: Caching) -> Response {
     let (cursor, sequence) = (read.cursor, read.breadcrumb.sequence());
-    let place = Place { cursor, sequence, mode: Mode::Snapshot, reason: Reason::Read };
+    let place = Place { cursor, sequence, mode: Mode::Snapshot, reason: Reason::Read, prefix: None };
     let Some(entry) = read.entry else {
         let mut response = Problem::not_found(format!("there is no key \"{key}\"")).into_response();
         reply::place(app, response.headers_mut(), place, Caching::Never);
@@ -103,5 +103,5 @@ pub(super) async fn list(State(app): State<App>, uri: Uri, headers: HeaderMap) -
     };
     let answer = app.view.page(page, at, format(&headers)?, catch_up()).await?;
     let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
-    Ok(reply::answer(&app, &HeaderMap::new(), answer, caching))
+    Ok(reply::answer(&app, &HeaderMap::new(), answer, None, caching))
 }

@@ -32,7 +32,7 @@ impl Query {
         let mut pairs: Vec<(String, Vec<u8>)> = Vec::new();
         for part in text.split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            let name = String::from_utf8_lossy(&decode(name)).into_owned();
+            let name = String::from_utf8_lossy(&decode(name)?).into_owned();
             if !known.contains(&name.as_str()) {
                 let detail = match known {
                     [] => format!("unknown query parameter {name:?}: this address takes none"),
@@ -43,7 +43,7 @@ impl Query {
             if pairs.iter().any(|(seen, _)| *seen == name) {
                 return Err(Problem::bad_request(format!("query parameter {name:?} is there twice")));
             }
-            pairs.push((name, decode(value)));
+            pairs.push((name, decode(value)?));
         }
         Ok(Self { pairs })
     }
@@ -124,8 +124,20 @@ fn parse_wait(text: &str) -> Option<Duration> {
 }
 
 /// `+` is a space in a query, as every form encoder writes it.
-fn decode(text: &str) -> Vec<u8> {
-    percent_decode(text.replace('+', " ").as_bytes()).collect()
+fn decode(text: &str) -> Result<Vec<u8>, Problem> {
+    unescape(&text.replace('+', " "))
+}
+
+/// Percent-decodes; a `%` that begins no escape is an error, not itself.
+fn unescape(text: &str) -> Result<Vec<u8>, Problem> {
+    let hex = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
+    let mut escapes = text.match_indices('%');
+    match escapes.find(|(at, _)| !(hex(at + 1) && hex(at + 2))) {
+        Some(_) => Err(Problem::bad_request(format!(
+            "{text:?} holds a % that is no escape such as %2F; a % itself is written %25"
+        ))),
+        None => Ok(percent_decode(text.as_bytes()).collect()),
+    }
 }
 
 /// The cursors of a path: the segments at these places after `/v1/breadcrumbs/`.
@@ -136,9 +148,9 @@ pub(super) fn path_cursor(uri: &Uri, place: usize) -> Result<Cursor, Problem> {
 }
 
 /// The key of `/v1/kv/{key}`: the rest of the path, percent-decoded; it may hold slashes and any bytes.
-pub(super) fn path_key(uri: &Uri) -> Key {
+pub(super) fn path_key(uri: &Uri) -> Result<Key, Problem> {
     let rest = uri.path().strip_prefix("/v1/kv/").unwrap_or("");
-    Key::new(percent_decode(rest.as_bytes()).collect::<Vec<u8>>())
+    unescape(rest).map(Key::new)
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
 use super::routes::App;
-use crate::model::{Cursor, Sequence};
+use crate::model::{Cursor, Key, Sequence};
 use crate::view::{Answer, Reason};
 use crate::wire::{Coding, Mode};
 
@@ -48,16 +49,18 @@ impl Caching {
 
 /// Where a response leaves the client, and why.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Place<'a> {
     pub(super) cursor: Cursor,
     pub(super) sequence: Sequence,
     pub(super) mode: Mode,
     pub(super) reason: Reason,
+    /// The prefix to which the client has narrowed what it follows: the next link keeps it.
+    pub(super) prefix: Option<&'a Key>,
 }
 
 /// The headers that every 200, 204 and 304 carries.
-pub(super) fn place(app: &App, headers: &mut HeaderMap, place: Place, caching: Caching) {
-    let Place { cursor, sequence, mode, reason } = place;
+pub(super) fn place(app: &App, headers: &mut HeaderMap, place: Place<'_>, caching: Caching) {
+    let Place { cursor, sequence, mode, reason, prefix } = place;
     text(headers, CURSOR, &cursor.to_string());
     headers.insert(MODE, HeaderValue::from_static(mode.as_str()));
     headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
@@ -65,7 +68,10 @@ pub(super) fn place(app: &App, headers: &mut HeaderMap, place: Place, caching: C
     headers.insert(SEQUENCE, sequence.0.into());
     headers.insert(STATUS, HeaderValue::from_static(cursor.status.as_str()));
     headers.insert(AGE, app.upstream.age().as_secs().into());
-    text(headers, LINK, &format!("</v1/breadcrumbs/{cursor}/next>; rel=\"next\""));
+    let query = prefix.map_or(String::new(), |prefix| {
+        format!("?prefix={}", percent_encode(prefix.as_bytes(), NON_ALPHANUMERIC))
+    });
+    text(headers, LINK, &format!("</v1/breadcrumbs/{cursor}/next{query}>; rel=\"next\""));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching.as_str()));
     if reason == Reason::ShuttingDown {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -80,9 +86,20 @@ pub(super) fn text(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 }
 
 /// A body with everything that belongs to it; 304 when the client has it already.
-pub(super) fn answer(app: &App, request: &HeaderMap, answer: Answer, caching: Caching) -> Response {
-    let at =
-        Place { cursor: answer.cursor, sequence: answer.sequence, mode: answer.mode, reason: answer.reason };
+pub(super) fn answer(
+    app: &App,
+    request: &HeaderMap,
+    answer: Answer,
+    prefix: Option<&Key>,
+    caching: Caching,
+) -> Response {
+    let at = Place {
+        cursor: answer.cursor,
+        sequence: answer.sequence,
+        mode: answer.mode,
+        reason: answer.reason,
+        prefix,
+    };
     let etag = state_etag(answer.cursor);
     if not_modified(request, &etag) {
         return unchanged(app, at, &etag, caching);
@@ -114,7 +131,7 @@ pub(super) fn state_etag(cursor: Cursor) -> String {
 }
 
 /// 304: the client's representation is still the one.
-pub(super) fn unchanged(app: &App, at: Place, etag: &str, caching: Caching) -> Response {
+pub(super) fn unchanged(app: &App, at: Place<'_>, etag: &str, caching: Caching) -> Response {
     let mut response = StatusCode::NOT_MODIFIED.into_response();
     let headers = response.headers_mut();
     place(app, headers, Place { mode: Mode::None, reason: Reason::NotModified, ..at }, caching);
@@ -124,9 +141,15 @@ pub(super) fn unchanged(app: &App, at: Place, etag: &str, caching: Caching) -> R
 }
 
 /// 204: nothing for this client.
-pub(super) fn nothing(app: &App, cursor: Cursor, sequence: Sequence, reason: Reason) -> Response {
+pub(super) fn nothing(
+    app: &App,
+    cursor: Cursor,
+    sequence: Sequence,
+    reason: Reason,
+    prefix: Option<&Key>,
+) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
-    let at = Place { cursor, sequence, mode: Mode::None, reason };
+    let at = Place { cursor, sequence, mode: Mode::None, reason, prefix };
     place(app, response.headers_mut(), at, Caching::Never);
     response
 }

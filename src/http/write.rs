@@ -14,7 +14,7 @@ use super::routes::App;
 use crate::feed::PushHandle;
 use crate::model::{Change, Committed, Condition, Entry, Grouping, Key, MAX_KEY_BYTES, Revision, Update};
 use crate::view::Reason;
-use crate::wire::{self, Mode, Record};
+use crate::wire::{self, Mode, Parsed, Record};
 
 pub(super) async fn put(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let push = writable(&app)?;
@@ -70,7 +70,7 @@ fn writable(app: &App) -> Result<&PushHandle, Problem> {
 }
 
 fn checked_key(request: &Request) -> Result<Key, Problem> {
-    let key = path_key(request.uri());
+    let key = path_key(request.uri())?;
     match key.as_bytes().len() {
         ..=MAX_KEY_BYTES => Ok(key),
         bytes => Err(Problem::too_large(format!("the key has {bytes} bytes; the limit is {MAX_KEY_BYTES}"))),
@@ -132,24 +132,24 @@ fn conditions(headers: &HeaderMap, key: &Key) -> Vec<Condition> {
 }
 
 /// The updates of a POST. A whole `snapshot` … `end`, as `crumbd dump` prints it, replaces the state.
-fn updates(records: Vec<Record>) -> Result<(Vec<Update>, Grouping), Problem> {
-    let replaces = matches!(records.first(), Some(Record::Snapshot(_)));
-    if replaces && !matches!(records.last(), Some(Record::End(_))) {
+fn updates(parsed: Parsed) -> Result<(Vec<Update>, Grouping), Problem> {
+    let Parsed { unit, records } = parsed;
+    let replaces = matches!(records.first(), Some((_, Record::Snapshot(_))));
+    if replaces && !matches!(records.last(), Some((_, Record::End(_)))) {
         return Err(Problem::bad_request(
             "the body begins with a `snapshot` record but has no `end`: it was cut off, so nothing is applied",
         ));
     }
     let mut updates = Vec::with_capacity(records.len());
-    for (i, record) in records.into_iter().enumerate() {
+    for (position, record) in records {
         let change = match record {
             Record::Put { entry, .. } => Change::Put(entry),
             Record::Deleted { key, .. } => Change::Delete(key),
-            Record::Snapshot(_) if i == 0 => continue,
+            Record::Snapshot(_) if updates.is_empty() => continue,
             Record::Breadcrumb(_) | Record::End(_) => continue,
             Record::Snapshot(_) | Record::Status(_) => {
                 return Err(Problem::bad_request(format!(
-                    "record {}: a POST takes new, updated, put and deleted records, or one whole snapshot",
-                    i + 1
+                    "{unit} {position}: a POST takes new, updated, put and deleted records, or one whole snapshot"
                 )));
             }
         };
@@ -172,7 +172,7 @@ fn written(app: &App, committed: Committed, key_revision: Option<Revision>) -> R
     });
     let mut response = reply::body(Bytes::from(format!("{body}\n")), "application/json");
     let sequence = app.view.cache().current_breadcrumb().sequence();
-    let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::Written };
+    let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::Written, prefix: None };
     let headers = response.headers_mut();
     reply::place(app, headers, place, Caching::Never);
     if let Some(revision) = key_revision {

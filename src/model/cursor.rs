@@ -3,12 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{History, Revision, SyncStatus};
+use super::{Digest, History, Revision, SyncStatus};
 
 /// A position that *any* daemon following the same history can continue.
 ///
-/// Text form: `{history}.{revision}.{w|r|s}`, for example `5f0c11d29a3b4e77.1842.s`. Clients treat
-/// it as opaque; every cursor has exactly one spelling, so texts compare as cursors do.
+/// Text form: `{history}.{revision}.{w|r|s}{check}`, for example `5f0c11d29a3b4e77.1842.s9d03c1f2`.
+/// Clients treat it as opaque; every cursor has exactly one spelling, so texts compare as cursors do.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Cursor {
     /// Whose revisions these are.
@@ -17,11 +17,26 @@ pub struct Cursor {
     pub revision: Revision,
     /// The status that the client was told with it; a change of status alone is news too.
     pub status: SyncStatus,
+    /// What the state looks like at that revision. Histories can be mistaken for each other (a file
+    /// written anew with the same beginning, a store recreated under the same name); a daemon whose
+    /// state at the revision looks different refuses the cursor instead of continuing it wrongly.
+    pub check: Check,
+}
+
+/// The low 32 bits of a state's digest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Check(u32);
+
+impl From<Digest> for Check {
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
+    fn from(digest: Digest) -> Self {
+        Self(digest.bits() as u32)
+    }
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.history, self.revision, self.status.letter())
+        write!(f, "{}.{}.{}{:08x}", self.history, self.revision, self.status.letter(), self.check.0)
     }
 }
 
@@ -43,8 +58,13 @@ impl FromStr for Cursor {
 
 fn parse(text: &str) -> Option<Cursor> {
     let mut parts = text.split('.');
-    let (history, digits, letter) = (parts.next()?, parts.next()?, parts.next()?);
+    let (history, digits, rest) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {
+        return None;
+    }
+    let (letter, check) = rest.split_at_checked(1)?;
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if check.len() != 8 || !check.bytes().all(hex) {
         return None;
     }
     let canonical =
@@ -53,6 +73,7 @@ fn parse(text: &str) -> Option<Cursor> {
         history: history.parse().ok()?,
         revision: Revision(digits.parse().ok().filter(|_| canonical)?),
         status: SyncStatus::ALL.into_iter().find(|s| s.letter() == letter)?,
+        check: Check(u32::from_str_radix(check, 16).ok()?),
     })
 }
 
@@ -62,15 +83,20 @@ mod tests {
 
     #[test]
     fn a_cursor_survives_its_text_and_has_one_spelling() {
+        let check = Check(0x00ab_cdef);
+        let cursor = |revision, status| Cursor {
+            history: History::derive(b"x"),
+            revision: Revision(revision),
+            status,
+            check,
+        };
         for status in SyncStatus::ALL {
             for revision in [0, 1, 10, u64::MAX] {
-                let cursor = Cursor { history: History::derive(b"x"), revision: Revision(revision), status };
+                let cursor = cursor(revision, status);
                 assert_eq!(cursor.to_string().parse(), Ok(cursor));
             }
         }
-        let good =
-            Cursor { history: History::derive(b"x"), revision: Revision(7), status: SyncStatus::InSync }
-                .to_string();
+        let good = cursor(7, SyncStatus::InSync).to_string();
         for bad in [
             "".to_owned(),
             "..".to_owned(),
@@ -80,7 +106,10 @@ mod tests {
             good.replace(".7.", ".18446744073709551616."),
             format!("{good}.s"),
             format!("{good} "),
+            format!("{good}0"),
             good.replace(".s", ".x"),
+            good.replace("s00abcdef", "s"),
+            good.replace("s00abcdef", "ß0abcdef"),
         ] {
             assert!(bad.parse::<Cursor>().is_err(), "{bad:?} was taken for a cursor");
         }

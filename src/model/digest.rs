@@ -15,6 +15,10 @@ use super::Entry;
 pub struct Digest(u128);
 
 impl Digest {
+    pub(super) fn bits(self) -> u128 {
+        self.0
+    }
+
     /// Counts one entry in.
     pub fn add(&mut self, entry: &Entry) {
         self.0 = self.0.wrapping_add(xxh3_128(entry.fingerprinted()));
@@ -59,7 +63,7 @@ impl FromStr for Digest {
             text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         match u128::from_str_radix(text, 16) {
             Ok(bits) if canonical => Ok(Self(bits)),
-            _ => Err(DigestError(text.to_owned())),
+            _ => Err(DigestError(text.chars().take(40).collect())),
         }
     }
 }

@@ -166,6 +166,9 @@ pub enum FeedEvent {
         /// Set when everything up to the end is one revision (a `snapshot` record); otherwise each
         /// update counts as it would outside of a resync.
         whole_at: Option<Revision>,
+        /// Set when what happened between the state before and the one that is read is not known:
+        /// cursors in between can be continued only once a `Past` tells.
+        lossy: bool,
     },
     /// The state is complete: keys that did not come again are deleted, and the difference to
     /// what was served is published as one ordinary breadcrumb.
@@ -177,4 +180,34 @@ pub enum FeedEvent {
         /// False when the feed was cut off: then nothing is swept.
         complete: bool,
     },
+    /// What happened before a lossy resync that ended at revision `end`; `None` when that cannot be known.
+    /// May come again with more.
+    Past {
+        /// The revision of the resync.
+        end: Revision,
+        /// The way there.
+        past: Option<Past>,
+    },
+}
+
+/// The changes on the way to a state that was read as a whole, without their values.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// Every change after this revision is among the steps …
+    pub base: Revision,
+    /// … up to and with this one.
+    pub through: Revision,
+    /// In order of revision.
+    pub steps: Vec<PastStep>,
+}
+
+/// A change of one key.
+#[derive(Clone, Debug)]
+pub struct PastStep {
+    /// When.
+    pub revision: Revision,
+    /// Which key.
+    pub key: Key,
+    /// Whether it was there before.
+    pub existed: bool,
 }

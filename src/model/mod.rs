@@ -13,14 +13,15 @@ mod revision;
 mod status;
 mod upstream;
 
-pub use cursor::{Cursor, CursorError};
+pub use cursor::{Check, Cursor, CursorError};
 pub use digest::{Digest, DigestError};
 pub use encoding::Encoding;
 pub use entry::{Entry, MAX_KEY_BYTES, Ttl};
 pub use event::{
-    Ack, Batch, Change, Committed, Condition, FeedEvent, Grouping, Refusal, ResyncClaim, Update,
+    Ack, Batch, Change, Committed, Condition, FeedEvent, Grouping, Past, PastStep, Refusal, ResyncClaim,
+    Update,
 };
 pub use key::Key;
 pub use revision::{History, HistoryError, Revision, Sequence};
 pub use status::{StatusError, SyncStatus};
-pub use upstream::{Counter, Upstream};
+pub use upstream::{Counter, Sighting, Upstream};

@@ -76,7 +76,7 @@ impl FromStr for History {
             text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         match u64::from_str_radix(text, 16) {
             Ok(bits) if canonical => Ok(Self(bits)),
-            _ => Err(HistoryError(text.to_owned())),
+            _ => Err(HistoryError(text.chars().take(40).collect())),
         }
     }
 }

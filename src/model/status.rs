@@ -53,6 +53,9 @@ impl FromStr for SyncStatus {
     type Err = StatusError;
 
     fn from_str(text: &str) -> Result<Self, StatusError> {
-        Self::ALL.into_iter().find(|s| s.as_str() == text).ok_or_else(|| StatusError(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|s| s.as_str() == text)
+            .ok_or_else(|| StatusError(text.chars().take(40).collect()))
     }
 }

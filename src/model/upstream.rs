@@ -3,6 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
+use super::Revision;
+
 /// A number that only goes up.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -19,12 +23,24 @@ impl Counter {
     }
 }
 
+/// The upstream's own revision, as it was at some moment after it was asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting {
+    /// The revision.
+    pub revision: Revision,
+    /// When the question was sent.
+    pub asked: Instant,
+}
+
 /// Shared by the feed, which writes it, and by whoever reports on it.
 #[derive(Debug)]
 pub struct Upstream {
     started: Instant,
     /// Milliseconds after `started`, plus one; 0: never heard.
     heard_ms: AtomicU64,
+    /// How often it was heard.
+    heard_count: Counter,
+    sighting: watch::Sender<Option<Sighting>>,
     /// Set for an upstream that is this process itself (a push feed): it is always heard.
     local: bool,
     /// Records or events that were not understood, and so refused.
@@ -48,6 +64,8 @@ impl Upstream {
         Self {
             started: Instant::now(),
             heard_ms: AtomicU64::new(0),
+            heard_count: Counter::default(),
+            sighting: watch::Sender::new(None),
             local,
             malformed: Counter::default(),
             reconnects: Counter::default(),
@@ -58,6 +76,23 @@ impl Upstream {
     pub fn heard(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.heard_ms.fetch_max(now + 1, Ordering::Relaxed);
+        self.heard_count.add(1);
+    }
+
+    /// How often the upstream was heard.
+    pub fn heard_count(&self) -> u64 {
+        self.heard_count.get()
+    }
+
+    /// The upstream said that it is at this revision, when asked at that moment.
+    pub fn is_at(&self, revision: Revision, asked: Instant) {
+        self.sighting.send_replace(Some(Sighting { revision, asked }));
+    }
+
+    /// What the upstream last said of its revision, and what it says next; `None` for upstreams that
+    /// have no revision of their own.
+    pub fn sightings(&self) -> watch::Receiver<Option<Sighting>> {
+        self.sighting.subscribe()
     }
 
     /// Time since the upstream was last heard; since the start of the process when it never was.

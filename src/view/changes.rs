@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::cache::{Breadcrumb, Delta, DeltaKind, Snapshot};
+use crate::cache::{Breadcrumb, Delta, DeltaKind, Snapshot, Step};
 use crate::model::{Cursor, Entry, Key, Revision};
 use crate::wire::{BodyWriter, PutKind};
 
@@ -42,16 +42,17 @@ pub(super) fn between_states(
     net(touched, to.kvs())
 }
 
-/// The squashed changes from a cursor that lies inside `within` to the newest of `later` (which
-/// follow `within`), or to `within` itself when there are none.
+/// The squashed changes from a cursor that lies among the `steps` on the way to `within`, to the
+/// newest of `later` (which follow `within`), or to `within` itself when there are none.
 pub(super) fn from_inside(
     cursor: Cursor,
+    steps: &[Step],
     within: &Breadcrumb,
     later: &[Breadcrumb],
     prefix: Option<&Key>,
 ) -> Vec<Delta> {
     let mut touched: HashMap<&[u8], Touched<'_>> = HashMap::new();
-    let missed = within.steps().iter().filter(|step| step.revision > cursor.revision);
+    let missed = steps.iter().filter(|step| step.revision > cursor.revision);
     for step in missed.filter(|step| has_prefix(&step.entry, prefix)) {
         // The first missed step of a key tells how the key stood at the cursor.
         let known = if step.existed { Start::Existed } else { Start::Absent };

@@ -30,6 +30,10 @@ enum Look {
     Changed(Vec<Delta>, Mode, Reason),
     /// Nothing for this client up to this cursor.
     Quiet(Cursor),
+    /// The client is ahead of this daemon.
+    Ahead,
+    /// What lies between the client and this breadcrumb is still being found out.
+    Awaited(Breadcrumb),
 }
 
 impl View {
@@ -53,13 +57,18 @@ impl View {
         let mut at = cursor;
         let mut at_once = true;
         let mut newest = self.cache.current_breadcrumb();
+        let mut upstream = self.watch_upstream();
         loop {
+            let (mut ahead, mut awaited) = (false, None);
             match self.look(at, &newest, prefix)? {
                 Look::Changed(deltas, mode, reason) => {
-                    let change = Change { from: at, deltas, mode, reason, at_once };
+                    let change = Change { from: cursor, deltas, mode, reason, at_once };
                     return self.updates(change, &newest, prefix, format).await.map(Next::Answer);
                 }
                 Look::Quiet(moved) => at = moved,
+                Look::Ahead if upstream.is_below(at.revision) => return Err(self.gone(at)),
+                Look::Ahead => ahead = true,
+                Look::Awaited(crumb) => awaited = Some(crumb),
             }
             let sequence = newest.sequence();
             let nothing = |reason| Ok(Next::Nothing { cursor: at, sequence, reason });
@@ -70,6 +79,8 @@ impl View {
                     Ok(_) => newest = self.cache.current_breadcrumb(),
                     Err(_) => return nothing(Reason::ShuttingDown),
                 },
+                () = upstream.seen(), if ahead => {}
+                () = past_told(awaited.as_ref()), if awaited.is_some() => {}
                 () = &mut stop => return nothing(Reason::ShuttingDown),
                 () = tokio::time::sleep_until(deadline) => return nothing(Reason::Timeout),
             }
@@ -85,8 +96,14 @@ impl View {
         if at.history != now.history {
             return Err(self.gone(at));
         }
-        if at == now || at.revision > now.revision {
+        if at.revision > now.revision {
+            return Ok(Look::Ahead);
+        }
+        if at == now {
             return Ok(Look::Quiet(at));
+        }
+        if at.revision == now.revision && at.check != now.check {
+            return Err(self.gone(at));
         }
         if at.revision == now.revision {
             return Ok(Look::Changed(Vec::new(), Mode::Delta, Reason::Status));
@@ -98,8 +115,13 @@ impl View {
             }
             Position::Inside { within } => {
                 let later = up_to(&within, newest);
-                (changes::from_inside(at, &within, &later, prefix), later.len() + 1)
+                (changes::from_inside(at, within.steps(), &within, &later, prefix), later.len() + 1)
             }
+            Position::Before { within, past } => {
+                let later = up_to(&within, newest);
+                (changes::from_inside(at, past.steps(), &within, &later, prefix), later.len() + 1)
+            }
+            Position::Awaited { within } => return Ok(Look::Awaited(within)),
             Position::Gone | Position::Ahead | Position::OtherHistory => return Err(self.gone(at)),
         };
         if deltas.is_empty() && prefix.is_some() && at.status == now.status {
@@ -131,6 +153,13 @@ impl View {
         let body = self.bodies.get(subject, prefix, format, encode).await?;
         let format = Format { coding: body.coding, ..format };
         Ok(Answer { cursor, mode, reason, sequence, body: body.bytes, format, at_once })
+    }
+}
+
+async fn past_told(crumb: Option<&Breadcrumb>) {
+    match crumb {
+        Some(crumb) => crumb.past_told().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -12,6 +12,7 @@ mod changes;
 mod follow;
 mod order;
 mod read;
+mod upstream;
 mod watch;
 
 pub use answer::{Answer, Format, Reason, ViewError};
@@ -22,7 +23,7 @@ pub use watch::KeyNext;
 use std::sync::Arc;
 
 use crate::cache::Cache;
-use crate::model::Cursor;
+use crate::model::{Cursor, Upstream};
 use bodies::Bodies;
 use order::Orders;
 
@@ -43,15 +44,16 @@ impl Default for ViewConfig {
 #[derive(Clone)]
 pub struct View {
     cache: Cache,
+    upstream: Arc<Upstream>,
     bodies: Arc<Bodies>,
     orders: Arc<Orders>,
 }
 
 impl View {
-    /// A view of this cache.
-    pub fn new(cache: Cache, config: &ViewConfig) -> Self {
+    /// A view of this cache, which is fed from this upstream.
+    pub fn new(cache: Cache, upstream: Arc<Upstream>, config: &ViewConfig) -> Self {
         let bodies = Arc::new(Bodies::new(config.body_cache_bytes));
-        Self { cache, bodies, orders: Arc::new(Orders::new()) }
+        Self { cache, upstream, bodies, orders: Arc::new(Orders::new()) }
     }
 
     /// The cache that is viewed.

@@ -72,19 +72,30 @@ impl View {
 
     /// The breadcrumb whose state is that of the cursor.
     async fn state_at(&self, cursor: Cursor, deadline: Instant) -> Result<Breadcrumb, ViewError> {
+        let mut upstream = self.watch_upstream();
         loop {
             let newest = self.newest()?;
             match self.cache.locate(cursor) {
                 Position::At(crumb) => return Ok(crumb),
+                Position::Ahead if upstream.is_below(cursor.revision) => return Err(self.gone(cursor)),
                 Position::Ahead => {}
-                Position::Inside { .. } | Position::Gone | Position::OtherHistory => {
+                // The values on the way to a state are not kept, only at its two ends.
+                Position::Inside { .. }
+                | Position::Before { .. }
+                | Position::Awaited { .. }
+                | Position::Gone
+                | Position::OtherHistory => {
                     return Err(self.gone(cursor));
                 }
             }
             let ahead = ViewError::Ahead { cursor, current: newest.cursor() };
-            match tokio::time::timeout_at(deadline, newest.next()).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return Err(ahead),
+            tokio::select! {
+                next = newest.next() => match next {
+                    Ok(_) => {}
+                    Err(_) => return Err(ahead),
+                },
+                () = upstream.seen() => {}
+                () = tokio::time::sleep_until(deadline) => return Err(ahead),
             }
         }
     }

@@ -37,6 +37,7 @@ impl View {
     ) -> Result<KeyNext, ViewError> {
         let mut stop = std::pin::pin!(stop);
         let mut at = after;
+        let mut upstream = self.watch_upstream();
         loop {
             let newest = self.newest()?;
             let now = newest.cursor();
@@ -44,11 +45,18 @@ impl View {
                 return Err(self.gone(at));
             }
             if at.revision < now.revision {
-                if self.has_changed(key, at, &newest)? {
-                    let entry = newest.kvs().get(key.as_bytes()).cloned();
-                    return Ok(KeyNext::Changed(KeyRead { entry, cursor: now, breadcrumb: newest }));
+                match self.has_changed(key, at, &newest)? {
+                    Some(true) => {
+                        let entry = newest.kvs().get(key.as_bytes()).cloned();
+                        return Ok(KeyNext::Changed(KeyRead { entry, cursor: now, breadcrumb: newest }));
+                    }
+                    Some(false) => at = now,
+                    // Asked again below, when something new has come.
+                    None => {}
                 }
-                at = now;
+            }
+            if at.revision > now.revision && upstream.is_below(at.revision) {
+                return Err(self.gone(at));
             }
             let sequence = newest.sequence();
             let reason = tokio::select! {
@@ -57,6 +65,7 @@ impl View {
                     Ok(_) => continue,
                     Err(_) => Reason::ShuttingDown,
                 },
+                () = upstream.seen(), if at.revision != now.revision => continue,
                 () = &mut stop => Reason::ShuttingDown,
                 () = tokio::time::sleep_until(deadline) => Reason::Timeout,
             };
@@ -64,20 +73,24 @@ impl View {
         }
     }
 
-    fn has_changed(&self, key: &Key, at: Cursor, newest: &Breadcrumb) -> Result<bool, ViewError> {
+    /// `None`: it cannot be told yet.
+    fn has_changed(&self, key: &Key, at: Cursor, newest: &Breadcrumb) -> Result<Option<bool>, ViewError> {
         let key = key.as_bytes();
+        let existed_among = |steps: &[Step], within: &Breadcrumb| {
+            let missed = |step: &&Step| step.revision > at.revision;
+            let first = steps.iter().filter(missed).find(|step| step.entry.key() == key);
+            first.map_or_else(|| within.kvs().get(key).is_some(), |step| step.existed)
+        };
         let existed = match self.cache.locate(at) {
             Position::At(base) => base.kvs().get(key).is_some(),
-            Position::Inside { within } => {
-                let missed = |step: &&Step| step.revision > at.revision;
-                let first = within.steps().iter().filter(missed).find(|step| step.entry.key() == key);
-                first.map_or_else(|| within.kvs().get(key).is_some(), |step| step.existed)
-            }
+            Position::Inside { within } => existed_among(within.steps(), &within),
+            Position::Before { within, past } => existed_among(past.steps(), &within),
+            Position::Awaited { .. } => return Ok(None),
             Position::Gone | Position::Ahead | Position::OtherHistory => return Err(self.gone(at)),
         };
-        Ok(match newest.kvs().get(key) {
+        Ok(Some(match newest.kvs().get(key) {
             Some(entry) => entry.revision().is_some_and(|set_at| set_at > at.revision),
             None => existed,
-        })
+        }))
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! A record is an enum value: its variant as a varint (in the order of [`Stored`]), then its fields in order.
 
+use std::borrow::Cow;
+
 use ::bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use ::bincode::error::DecodeError;
 use ::bincode::{BorrowDecode, Encode};
@@ -28,9 +30,9 @@ enum Stored<'a> {
     Updated(StoredPut<'a>),
     Deleted { key: &'a [u8], revision: Option<u64> },
     Status { status: &'a str },
-    Snapshot(StoredHeader),
-    Breadcrumb(StoredHeader),
-    End { cursor: Option<String>, count: Option<u64>, digest: Option<String> },
+    Snapshot(StoredHeader<'a>),
+    Breadcrumb(StoredHeader<'a>),
+    End { cursor: Option<Text<'a>>, count: Option<u64>, digest: Option<Text<'a>> },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -41,24 +43,27 @@ struct StoredPut<'a> {
     ttl: Option<u64>,
 }
 
+/// Texts are borrowed from the bytes, so that a length that is only claimed takes no memory.
 #[derive(Encode, BorrowDecode)]
-struct StoredHeader {
-    mode: Option<String>,
-    reason: Option<String>,
-    cursor: Option<String>,
-    from: Option<String>,
-    history: Option<String>,
+struct StoredHeader<'a> {
+    mode: Option<Text<'a>>,
+    reason: Option<Text<'a>>,
+    cursor: Option<Text<'a>>,
+    from: Option<Text<'a>>,
+    history: Option<Text<'a>>,
     revision: Option<u64>,
     sequence: Option<u64>,
-    timestamp: Option<String>,
-    status: Option<String>,
+    timestamp: Option<Text<'a>>,
+    status: Option<Text<'a>>,
     count: Option<u64>,
-    digest: Option<String>,
+    digest: Option<Text<'a>>,
     more: Option<bool>,
 }
 
-fn text(value: Option<impl ToString>) -> Option<String> {
-    value.map(|value| value.to_string())
+type Text<'a> = Cow<'a, str>;
+
+fn text<'a>(value: Option<impl ToString>) -> Option<Text<'a>> {
+    value.map(|value| Cow::Owned(value.to_string()))
 }
 
 pub(super) fn write_record(out: &mut Vec<u8>, record: &Record) {
@@ -98,16 +103,16 @@ fn write(out: &mut Vec<u8>, record: &Stored<'_>) {
     ::bincode::encode_into_std_write(record, out, CONFIG).unwrap_or_default();
 }
 
-fn stored_header(header: &Header) -> StoredHeader {
+fn stored_header(header: &Header) -> StoredHeader<'_> {
     StoredHeader {
         mode: text(header.mode),
-        reason: header.reason.clone(),
+        reason: header.reason.as_deref().map(Cow::Borrowed),
         cursor: text(header.cursor),
         from: text(header.from),
         history: text(header.history),
         revision: header.revision.map(|r| r.0),
         sequence: header.sequence.map(|s| s.0),
-        timestamp: header.timestamp.clone(),
+        timestamp: header.timestamp.as_deref().map(Cow::Borrowed),
         status: text(header.status),
         count: header.count,
         digest: text(header.digest),
@@ -149,7 +154,10 @@ fn record(stored: Stored<'_>) -> Result<Record, WireError> {
 fn read_put(kind: PutKind, put: &StoredPut<'_>) -> Result<Record, WireError> {
     check_key(put.key)?;
     let entry = Entry::new(put.key, put.value, put.ttl.map(parse_ttl).transpose()?);
-    let entry = put.revision.map_or(entry.clone(), |revision| entry.at(Revision(revision)));
+    let entry = match put.revision {
+        Some(revision) => entry.at(Revision(revision)),
+        None => entry,
+    };
     Ok(Record::Put { kind, entry })
 }
 
@@ -161,16 +169,16 @@ fn check_key(key: &[u8]) -> Result<(), WireError> {
     Ok(())
 }
 
-fn read_header(stored: StoredHeader) -> Result<Header, WireError> {
+fn read_header(stored: StoredHeader<'_>) -> Result<Header, WireError> {
     Ok(Header {
         mode: parse_optional("mode", stored.mode.as_deref())?,
-        reason: stored.reason,
+        reason: stored.reason.map(Cow::into_owned),
         cursor: parse_optional("cursor", stored.cursor.as_deref())?,
         from: parse_optional("from", stored.from.as_deref())?,
         history: parse_optional("history", stored.history.as_deref())?,
         revision: stored.revision.map(Revision),
         sequence: stored.sequence.map(Sequence),
-        timestamp: stored.timestamp,
+        timestamp: stored.timestamp.map(Cow::into_owned),
         status: parse_optional("status", stored.status.as_deref())?,
         count: stored.count,
         digest: parse_optional("digest", stored.digest.as_deref())?,

@@ -144,7 +144,7 @@ impl RecordReader {
             MediaType::Bincode => bincode::read_record(rest),
             MediaType::Json | MediaType::Ndjson => read_line(rest),
         };
-        let read = read.map_err(|error| error.at(self.position + 1))?;
+        let read = read.map_err(|error| error.at("record", self.position + 1))?;
         Ok(read.map(|(record, used)| {
             self.used += used;
             self.position += 1;

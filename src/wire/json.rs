@@ -1,6 +1,7 @@
 //! Records as JSON text: one object a record, one record a line in NDJSON.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -58,28 +59,95 @@ fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<&'de RawValue>,
 /// # Errors
 /// [`WireError`] that says what is wrong and what would be right.
 pub fn parse_record(text: &str) -> Result<Record, WireError> {
+    if !text.trim_start().starts_with('{') {
+        // Serde would read an array as the fields in the order in which this file names them.
+        return Err(WireError::Json(format!("a record is a JSON object, not {}", sample(text))));
+    }
     let fields: Fields = serde_json::from_str(text).map_err(|error| json_error(text, &error))?;
     fields.into_record()
+}
+
+/// Records and where they stood.
+#[derive(Debug)]
+pub struct Parsed {
+    /// What the positions count: `record`, or `line` of NDJSON.
+    pub unit: &'static str,
+    /// Position, from 1, and record.
+    pub records: Vec<(usize, Record)>,
 }
 
 /// Reads a JSON array of records or NDJSON, whichever the text is. Blank lines are skipped.
 ///
 /// # Errors
 /// [`WireError::At`] with the number of the record (array) or of the line (NDJSON), from 1.
-pub fn parse_records(text: &str) -> Result<Vec<Record>, WireError> {
-    if text.trim_start().starts_with('[') {
-        let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| json_error(text, &error))?;
-        let numbered = items.into_iter().enumerate();
-        return numbered.map(|(i, raw)| parse_record(raw.get()).map_err(|e| e.at(i + 1))).collect();
-    }
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(i, line)| parse_record(line).map_err(|e| e.at(i + 1))).collect()
+pub fn parse_records(text: &str) -> Result<Parsed, WireError> {
+    let array = text.trim_start().starts_with('[').then(|| serde_json::from_str::<Vec<&RawValue>>(text));
+    let (unit, texts): (_, Vec<(usize, &str)>) = match array {
+        // A line of NDJSON may be an array by mistake; then its number helps more.
+        Some(Err(error)) if !is_lines(text) => return Err(json_error(text, &error)),
+        Some(Ok(items)) => ("record", items.iter().map(|raw| raw.get()).enumerate().collect()),
+        _ => ("line", text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect()),
+    };
+    let parse = |(i, text): (usize, &str)| match parse_record(text) {
+        Ok(record) => Ok((i + 1, record)),
+        Err(error) => Err(error.at(unit, i + 1)),
+    };
+    Ok(Parsed { unit, records: texts.into_iter().map(parse).collect::<Result<_, _>>()? })
+}
+
+/// Whether the first line is a JSON text by itself.
+fn is_lines(text: &str) -> bool {
+    let first = text.lines().find(|line| !line.trim().is_empty());
+    first.is_some_and(|line| serde_json::from_str::<&RawValue>(line).is_ok())
 }
 
 fn json_error(text: &str, error: &serde_json::Error) -> WireError {
-    let sample: String = text.trim().chars().take(60).collect();
-    let dots = if sample.len() < text.trim().len() { "…" } else { "" };
-    WireError::Json(format!("{error}, in {sample}{dots}"))
+    wrong_type(text).unwrap_or_else(|| {
+        let reason: String = error.to_string().chars().take(400).collect();
+        // A record is one line already: only the column says where.
+        let reason = reason.replace(" at line 1 column ", " at column ");
+        WireError::Json(format!("{reason}, in {}", sample(text)))
+    })
+}
+
+/// The first field that holds what it cannot, if that is what is wrong: serde names only a column.
+fn wrong_type(text: &str) -> Option<WireError> {
+    const NUMBERS: [&str; 4] = ["revision", "ttl", "sequence", "count"];
+    const TEXTS: [&str; 12] = [
+        "type",
+        "key",
+        "key_base64",
+        "encoding",
+        "status",
+        "mode",
+        "reason",
+        "cursor",
+        "from",
+        "history",
+        "timestamp",
+        "digest",
+    ];
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text).ok()?;
+    members.into_iter().find_map(|(name, raw)| {
+        let one_of = |fields: &[&'static str]| fields.iter().copied().find(|field| *field == name);
+        let (field, fits, expected) = if let Some(field) = one_of(&NUMBERS) {
+            let fits = serde_json::from_str::<Option<u64>>(raw.get()).is_ok();
+            (field, fits, "a whole number below 2^64, without quotes")
+        } else if let Some(field) = one_of(&TEXTS) {
+            (field, serde_json::from_str::<Option<Cow<'_, str>>>(raw.get()).is_ok(), "a JSON string")
+        } else {
+            let field = one_of(&["more"])?;
+            (field, serde_json::from_str::<Option<bool>>(raw.get()).is_ok(), "true or false")
+        };
+        (!fits).then(|| WireError::invalid(field, raw.get(), expected))
+    })
+}
+
+/// The beginning of a text, to recognize it by.
+fn sample(text: &str) -> String {
+    let text = text.trim();
+    let sample: String = text.chars().take(60).collect();
+    if sample.len() < text.len() { sample + "…" } else { sample }
 }
 
 impl Fields<'_> {
@@ -97,8 +165,8 @@ impl Fields<'_> {
             "updated" => PutKind::Updated,
             "deleted" | "delete" => return self.into_deleted(),
             "status" => return self.into_status(),
-            "snapshot" => return self.into_header().map(Record::Snapshot),
-            "breadcrumb" => return self.into_header().map(Record::Breadcrumb),
+            "snapshot" => return self.into_header("snapshot").map(Record::Snapshot),
+            "breadcrumb" => return self.into_header("breadcrumb").map(Record::Breadcrumb),
             "end" => return self.into_end(),
             other => {
                 return Err(WireError::invalid(
@@ -164,8 +232,8 @@ impl Fields<'_> {
         }
     }
 
-    fn into_header(self) -> Result<Header, WireError> {
-        self.refuse_update_fields("snapshot")?;
+    fn into_header(self, kind: &str) -> Result<Header, WireError> {
+        self.refuse_update_fields(kind)?;
         Ok(Header {
             mode: parse_optional("mode", self.mode.as_deref())?,
             reason: self.reason,

@@ -12,7 +12,7 @@ mod record;
 
 pub use body::{BodyWriter, MediaType, RecordReader};
 pub use coding::Coding;
-pub use json::{parse_record, parse_records, write_record};
+pub use json::{Parsed, parse_record, parse_records, write_record};
 pub use record::{End, Header, Mode, PutKind, Record, WireError, compact_json};
 
 /// The wire contract, version 1.

@@ -160,9 +160,11 @@ pub enum WireError {
         expected: String,
     },
     /// A record of an array or a body is wrong.
-    #[error("record {position}: {source}")]
+    #[error("{unit} {position}: {source}")]
     At {
-        /// Which, from 1. For NDJSON: the line.
+        /// What is counted: `record`, or `line` of NDJSON.
+        unit: &'static str,
+        /// Which, from 1.
         position: usize,
         /// What is wrong with it.
         source: Box<WireError>,
@@ -189,8 +191,8 @@ impl WireError {
         Self::Field { field, found, expected: expected.to_string() }
     }
 
-    pub(super) fn at(self, position: usize) -> Self {
-        Self::At { position, source: Box::new(self) }
+    pub(super) fn at(self, unit: &'static str, position: usize) -> Self {
+        Self::At { unit, position, source: Box::new(self) }
     }
 }
 

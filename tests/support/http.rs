@@ -212,7 +212,7 @@ impl Got {
     pub fn standing(self) -> Got {
         for name in STANDING {
             let value = self.need(name);
-            assert!(!value.is_empty() || name == "crumbd-reason", "{}: {name} is empty", self.asked);
+            assert!(!value.is_empty(), "{}: {name} is empty", self.asked);
         }
         let cursor = self.cursor();
         assert!(
@@ -227,6 +227,14 @@ impl Got {
         assert!(age >= 0.0, "{}: age {age}", self.asked);
         let mode = self.need("crumbd-mode");
         assert!(["none", "delta", "squash", "snapshot"].contains(&mode), "{}: mode {mode:?}", self.asked);
+        assert_eq!(mode == "none", self.status != 200, "{}: {} with mode {mode}", self.asked, self.status);
+        let reason = self.need("crumbd-reason");
+        let reasons: &[&str] = match self.status {
+            204 => &["timeout", "shutting-down"],
+            304 => &["not-modified"],
+            _ => &["current", "kept", "next", "behind", "status", "diff", "read"],
+        };
+        assert!(reasons.contains(&reason), "{}: {} with reason {reason}", self.asked, self.status);
         let status = self.need("crumbd-status");
         assert!(
             ["wait-for-datastore", "resync-in-progress", "in-sync"].contains(&status),

@@ -168,15 +168,10 @@ impl Body {
 
     /// Reads NDJSON of one or more bodies, one behind the other, each closed by its `end`.
     pub fn sequence(text: &str) -> Vec<Body> {
-        #[derive(Deserialize)]
-        struct Type {
-            #[serde(rename = "type")]
-            kind: String,
-        }
         let mut bodies: Vec<Body> = Vec::new();
         let mut open: Option<Body> = None;
         for line in text.lines() {
-            let kind = serde_json::from_str::<Type>(line).unwrap_or_else(|e| panic!("{e}: {line}")).kind;
+            let kind = kind_of(line);
             match (kind.as_str(), &mut open) {
                 ("snapshot" | "breadcrumb", None) => {
                     let header = serde_json::from_str(line).unwrap_or_else(|e| panic!("header: {e}: {line}"));
@@ -219,6 +214,16 @@ pub fn compact(json: &str) -> String {
 pub fn is_compact_json(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes)
         .is_ok_and(|text| serde_json::from_str::<&RawValue>(text).is_ok() && compact(text) == text)
+}
+
+/// A record's `type`, read past all the rest.
+pub fn kind_of(line: &str) -> String {
+    #[derive(Deserialize)]
+    struct Type {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    serde_json::from_str::<Type>(line).unwrap_or_else(|e| panic!("{e}: {line}")).kind
 }
 
 /// The `entries` of a list of keys.

@@ -1,0 +1,174 @@
+//! A connection to one member of an etcd cluster: the five calls that the feed makes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use super::EtcdError;
+use super::proto::{
+    AuthenticateRequest, AuthenticateResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, RangeRequest,
+    RangeResponse, WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse,
+};
+
+/// How long one member may take to be connected to, and to answer a small request.
+const CONNECT: Duration = Duration::from_secs(3);
+pub(super) const ANSWER: Duration = Duration::from_secs(3);
+
+/// How long a page of a big range may take.
+const PAGE: Duration = Duration::from_secs(30);
+
+/// A connection that is silent is asked after this time, and given up after that one: a cut network sends no
+/// farewell.
+const PING_EVERY: Duration = Duration::from_secs(3);
+const PING_ANSWER: Duration = Duration::from_secs(2);
+
+/// The largest message that is taken, in bytes: a page of values at etcd's own limit of 1.5 MiB each.
+const MAX_MESSAGE: usize = 1 << 30;
+
+/// How to be let in.
+#[derive(Clone, Default)]
+pub struct EtcdAccess {
+    /// Whether to speak TLS at all.
+    pub tls: bool,
+    /// The authority that signed the server's certificate (PEM); the system's when left out.
+    pub ca: Option<PathBuf>,
+    /// Client certificate and its key (PEM).
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// User and password.
+    pub user: Option<(String, String)>,
+}
+
+/// An open connection.
+#[derive(Clone)]
+pub(super) struct Connection {
+    channel: Channel,
+    token: Option<MetadataValue<Ascii>>,
+}
+
+impl Connection {
+    /// Connects to one endpoint (`host:port`) and authenticates.
+    pub(super) async fn open(endpoint: &str, access: &EtcdAccess) -> Result<Self, EtcdError> {
+        let scheme = if access.tls { "https" } else { "http" };
+        let unreachable = |error: tonic::transport::Error| EtcdError::unreachable(endpoint, &error);
+        let mut target = Endpoint::from_shared(format!("{scheme}://{endpoint}"))
+            .map_err(unreachable)?
+            .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_ANSWER)
+            .keep_alive_while_idle(true);
+        if access.tls {
+            target = target.tls_config(tls(access).await?).map_err(unreachable)?;
+        }
+        let channel = target.connect().await.map_err(unreachable)?;
+        let mut connection = Self { channel, token: None };
+        if let Some((name, password)) = access.user.clone() {
+            let request = AuthenticateRequest { name, password };
+            let answer: AuthenticateResponse =
+                connection.unary("/etcdserverpb.Auth/Authenticate", request, ANSWER).await?;
+            let token = answer.token.parse().map_err(|_| Status::internal("a token that is not ASCII"))?;
+            connection.token = Some(token);
+        }
+        Ok(connection)
+    }
+
+    /// A request with what etcd wants to know beside it. Without a leader it is refused at once
+    /// rather than answered from the past.
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let metadata = request.metadata_mut();
+        metadata.insert("hasleader", MetadataValue::from_static("true"));
+        if let Some(token) = &self.token {
+            metadata.insert("token", token.clone());
+        }
+        request
+    }
+
+    async fn unary<Q, A>(&self, path: &'static str, message: Q, patience: Duration) -> Result<A, EtcdError>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
+        let call = async {
+            let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            let codec = ProstCodec::<Q, A>::default();
+            grpc.unary(self.request(message), PathAndQuery::from_static(path), codec).await
+        };
+        match tokio::time::timeout(patience, call).await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => {
+                Err(Status::deadline_exceeded(format!("no answer within {} s", patience.as_secs())).into())
+            }
+        }
+    }
+
+    /// One page of a range.
+    pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
+        let answer = self.unary("/etcdserverpb.KV/Range", request, PAGE).await;
+        answer.map_err(|error| match error {
+            EtcdError::Refused(status)
+                if status.code() == Code::OutOfRange && status.message().contains("compacted") =>
+            {
+                EtcdError::Compacted
+            }
+            other => other,
+        })
+    }
+
+    /// The seconds for which a lease was granted; 0 when it is gone.
+    pub(super) async fn lease_ttl(&self, id: i64) -> Result<i64, EtcdError> {
+        let request = LeaseTimeToLiveRequest { id };
+        let answer: Result<LeaseTimeToLiveResponse, _> =
+            self.unary("/etcdserverpb.Lease/LeaseTimeToLive", request, ANSWER).await;
+        match answer {
+            Ok(answer) => Ok(answer.granted_ttl),
+            Err(EtcdError::Refused(status)) if status.code() == Code::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a watch. The sender keeps its half of the stream open: drop it to end the watch.
+    pub(super) async fn watch(
+        &self,
+        create: WatchCreateRequest,
+    ) -> Result<(Streaming<WatchResponse>, mpsc::Sender<WatchRequest>), EtcdError> {
+        let (send, mut receive) = mpsc::channel(1);
+        let create = WatchRequest { request: Some(WatchRequestUnion::Create(create)) };
+        // The channel is new and empty: there is room.
+        _ = send.try_send(create);
+        let requests = futures_util::stream::poll_fn(move |context| receive.poll_recv(context));
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+        let call = async {
+            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            let codec = ProstCodec::<WatchRequest, WatchResponse>::default();
+            let path = PathAndQuery::from_static("/etcdserverpb.Watch/Watch");
+            grpc.streaming(self.request(requests), path, codec).await
+        };
+        match tokio::time::timeout(ANSWER, call).await {
+            Ok(stream) => Ok((stream?.into_inner(), send)),
+            Err(_) => Err(Status::deadline_exceeded("the watch was not opened in time").into()),
+        }
+    }
+}
+
+async fn tls(access: &EtcdAccess) -> Result<ClientTlsConfig, EtcdError> {
+    let read = async |path: &PathBuf| {
+        tokio::fs::read(path).await.map_err(|source| EtcdError::Credentials { path: path.clone(), source })
+    };
+    let mut config = ClientTlsConfig::new();
+    config = match &access.ca {
+        Some(path) => config.ca_certificate(Certificate::from_pem(read(path).await?)),
+        None => config.with_enabled_roots(),
+    };
+    if let Some((certificate, key)) = &access.identity {
+        config = config.identity(Identity::from_pem(read(certificate).await?, read(key).await?));
+    }
+    Ok(config)
+}

@@ -1,0 +1,170 @@
+//! `etcd://HOST:PORT[,…]/PREFIX`: a range at one revision, then a watch from the next.
+//!
+//! What the feed promises:
+//!
+//! - a transaction is one revision and is never split;
+//! - replicas agree on the history: it is derived from the cluster's id and the prefix. That id comes
+//!   from the cluster's configuration, so a store that was recreated, or restored from a backup, can
+//!   carry the same one. It betrays itself: its revision is below ours, or what we last saw is not
+//!   there at that revision. Then the feed counts a generation up, and that is another history;
+//! - whatever happens to the connection or to the history in etcd (compaction), the daemon goes on
+//!   serving, and what it missed appears as one ordinary breadcrumb.
+//!
+//! Progress notifications are not used: before 3.4.25 and 3.5.8 etcd may send them ahead of events
+//! (etcd issue 15220). That the connection lives, and how far the store is, is asked once a second with a
+//! linearizable read of one key, which also fails when the leader is lost.
+
+mod backfill;
+mod caught_up;
+mod client;
+mod load;
+mod place;
+mod proto;
+mod session;
+
+pub use client::EtcdAccess;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tonic::Status;
+use tracing::{info, warn};
+
+use super::{FeedError, Sink, Syncer};
+use crate::model::{FeedEvent, History, SyncStatus};
+use backfill::Backfilling;
+use place::Place;
+use session::Session;
+
+/// The first pause after a failure and the longest; half of it is random.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What goes wrong between etcd and us. All of it is tried again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+enum EtcdError {
+    #[error("{endpoint} is not reached: {reason}")]
+    Unreachable { endpoint: String, reason: String },
+    #[error("etcd refused: {} ({:?})", .0.message(), .0.code())]
+    Refused(#[from] Status),
+    #[error("the revision was compacted away meanwhile")]
+    Compacted,
+    #[error("the watch was cancelled: {0}")]
+    Cancelled(String),
+    #[error("etcd's answer makes no sense: {0}")]
+    Nonsense(&'static str),
+    #[error("{}: {source}", path.display())]
+    Credentials { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+}
+
+impl EtcdError {
+    fn unreachable(endpoint: &str, error: &tonic::transport::Error) -> Self {
+        // The outermost error only says "transport error"; the innermost says what happened.
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        Self::Unreachable { endpoint: endpoint.to_owned(), reason: cause.to_string() }
+    }
+}
+
+/// Which part of which store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtcdTarget {
+    /// `host:port` of the members, in any order.
+    pub endpoints: Vec<String>,
+    /// Keys keep their full name; only those that begin so are followed. Empty: all.
+    pub prefix: Vec<u8>,
+}
+
+/// An etcd prefix as a feed.
+pub struct EtcdFeed {
+    target: EtcdTarget,
+    access: EtcdAccess,
+    /// Which endpoint is tried next.
+    next: usize,
+    backfilling: Option<Backfilling>,
+}
+
+impl EtcdFeed {
+    /// Follows this target; connecting is left to [`Syncer::run`], which never gives up.
+    pub fn new(target: EtcdTarget, access: EtcdAccess) -> Self {
+        let next = fastrand::usize(..target.endpoints.len().max(1));
+        Self { target, access, next, backfilling: None }
+    }
+
+    async fn session(&mut self, sink: &Sink, place: &mut Option<Place>) -> Result<(), EtcdError> {
+        let endpoints = &self.target.endpoints;
+        let endpoint = endpoints.get(self.next % endpoints.len().max(1)).cloned().unwrap_or_default();
+        // The next try, whenever it comes, is another member's.
+        self.next += 1;
+        let Self { target, access, backfilling, .. } = self;
+        let session = Session::open(&endpoint, access, &target.prefix, sink.clone(), backfilling).await?;
+        info!(%endpoint, "connected to etcd");
+        session.run(place).await
+    }
+}
+
+impl Syncer for EtcdFeed {
+    /// Known only once the cluster has told its id.
+    fn history(&self) -> Option<History> {
+        None
+    }
+
+    async fn run(mut self, sink: Sink) -> Result<(), FeedError> {
+        let mut place = None;
+        let mut failures: u32 = 0;
+        loop {
+            let before = sink.upstream().heard_count();
+            let error = match self.session(&sink, &mut place).await {
+                Err(EtcdError::Feed(error)) => return Err(error),
+                Err(error) => error,
+                Ok(()) => EtcdError::Cancelled("the stream has ended".to_owned()),
+            };
+            sink.upstream().reconnects.add(1);
+            failures = if sink.upstream().heard_count() > before { 1 } else { failures + 1 };
+            // One broken connection is mended at once by another member; what lasts longer is told.
+            if failures > 1 && place.is_some() {
+                sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
+            }
+            let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10));
+            let pause = doubled.min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0);
+            warn!(failures, "etcd: {error}; trying again in {} ms", pause.as_millis());
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// The end of the range of keys with this prefix, as etcd wants it: the first key after them.
+fn range_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    // Every key from the start on.
+    vec![0]
+}
+
+/// The start of that range: etcd has no empty key.
+fn range_start(prefix: &[u8]) -> Vec<u8> {
+    if prefix.is_empty() { vec![0] } else { prefix.to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_a_range() {
+        assert_eq!((range_start(b"a/"), range_end(b"a/")), (b"a/".to_vec(), b"a0".to_vec()));
+        assert_eq!((range_start(b""), range_end(b"")), (vec![0], vec![0]));
+        assert_eq!(range_end(b"a\xff\xff"), b"b".to_vec());
+        assert_eq!(range_end(b"\xff"), vec![0]);
+    }
+}

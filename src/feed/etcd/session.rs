@@ -1,0 +1,247 @@
+//! One connection: find out whether it is the store we know, catch up, and watch.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tonic::Streaming;
+use tracing::{info, warn};
+
+use super::backfill::{self, Backfilling};
+use super::caught_up::CaughtUp;
+use super::client::{ANSWER, Connection, EtcdAccess};
+use super::load::{Leases, load, put, revision};
+use super::place::{Place, Witness};
+use super::proto::{Event, EventType, RangeRequest, ResponseHeader, WatchCreateRequest, WatchResponse};
+use super::{EtcdError, range_end, range_start};
+use crate::feed::Sink;
+use crate::model::{Batch, FeedEvent, Grouping, SyncStatus, Update};
+
+/// How often the store is asked how far it is.
+const ASK: Duration = Duration::from_secs(1);
+
+pub(super) struct Session<'a> {
+    connection: Connection,
+    prefix: &'a [u8],
+    sink: Sink,
+    leases: Leases,
+    /// Survives the session: it goes on by itself.
+    backfilling: &'a mut Option<Backfilling>,
+}
+
+/// How a watch ended.
+enum Ended {
+    /// The revisions that it asked for are compacted away.
+    Compacted,
+    /// The store's revision is below ours.
+    WentBack,
+}
+
+impl<'a> Session<'a> {
+    pub(super) async fn open(
+        endpoint: &str,
+        access: &EtcdAccess,
+        prefix: &'a [u8],
+        sink: Sink,
+        backfilling: &'a mut Option<Backfilling>,
+    ) -> Result<Self, EtcdError> {
+        let connection = Connection::open(endpoint, access).await?;
+        Ok(Self { connection, prefix, sink, leases: Leases::default(), backfilling })
+    }
+
+    /// Follows the store until something breaks. `place` is left where the cache stands.
+    pub(super) async fn run(mut self, place: &mut Option<Place>) -> Result<(), EtcdError> {
+        let now = self.ask().await?;
+        let mut at = match place.take() {
+            Some(known) if self.is_known(&known, now).await? => known,
+            Some(other) => {
+                warn!(
+                    revision = other.revision,
+                    upstream = now.revision,
+                    "etcd is not the store it was: recreated or restored; its revisions are another history"
+                );
+                let generation = if other.cluster_id == now.cluster_id { other.generation + 1 } else { 0 };
+                // Should the load fail, this is still what we know.
+                *place = Some(other);
+                self.load(Some(generation), 0).await?
+            }
+            None => self.load(Some(0), 0).await?,
+        };
+        loop {
+            *place = Some(at.clone());
+            let ended = self.watch(&mut at, now.revision, place).await?;
+            at = match ended {
+                Ended::Compacted => {
+                    info!(
+                        revision = at.revision,
+                        "etcd has compacted what was missed: reading everything again"
+                    );
+                    let generation = at.generation;
+                    self.load(None, generation).await?
+                }
+                Ended::WentBack => {
+                    warn!(
+                        revision = at.revision,
+                        "etcd went back: recreated or restored; its revisions are another history"
+                    );
+                    self.load(Some(at.generation + 1), 0).await?
+                }
+            };
+        }
+    }
+
+    /// How far the store is: a linearizable read, so the leader and a majority were there.
+    async fn ask(&self) -> Result<ResponseHeader, EtcdError> {
+        let asked = Instant::now();
+        let key = range_start(self.prefix);
+        let request = RangeRequest { key, keys_only: true, limit: 1, ..RangeRequest::default() };
+        let answer = tokio::time::timeout(ANSWER, self.connection.range(request)).await;
+        let answer = answer.map_err(|_| EtcdError::Cancelled("no answer to a read in time".to_owned()))??;
+        let header = answer.header.ok_or(EtcdError::Nonsense("a range without a header"))?;
+        self.sink.upstream().heard();
+        self.sink.upstream().is_at(revision(header.revision), asked.into_std());
+        Ok(header)
+    }
+
+    /// Whether the store is the one in which we stand at `place`.
+    async fn is_known(&self, place: &Place, now: ResponseHeader) -> Result<bool, EtcdError> {
+        if place.cluster_id != now.cluster_id || now.revision < place.revision {
+            return Ok(false);
+        }
+        let Some(Witness { key, mod_revision }) = &place.witness else { return Ok(true) };
+        let request = RangeRequest {
+            key: key.clone(),
+            revision: place.revision,
+            keys_only: true,
+            ..RangeRequest::default()
+        };
+        match self.connection.range(request).await {
+            Ok(found) => Ok(found.kvs.first().map(|kv| kv.mod_revision) == *mod_revision),
+            // Nobody can tell any more; the watch will find out that it is compacted too.
+            Err(EtcdError::Compacted) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads everything. With a generation it begins another history, else it stays in `same`.
+    async fn load(&mut self, other: Option<u64>, same: u64) -> Result<Place, EtcdError> {
+        let prefix = self.prefix;
+        let generation = other.unwrap_or(same);
+        let history_of = |header: ResponseHeader| {
+            other.map(|generation| Place::history(header.cluster_id, generation, prefix))
+        };
+        let loaded = loop {
+            let loading = load(&self.connection, prefix, &self.sink, &mut self.leases, &history_of);
+            match loading.await {
+                // It took longer than the store keeps a revision: begin anew.
+                Err(EtcdError::Compacted) => {
+                    warn!("etcd compacted the revision that was being read: beginning anew")
+                }
+                done => break done?,
+            }
+        };
+        self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
+        let header = loaded.header;
+        *self.backfilling = Some(backfill::start(
+            self.connection.clone(),
+            prefix.to_vec(),
+            header.revision,
+            self.sink.clone(),
+        ));
+        Ok(Place {
+            cluster_id: header.cluster_id,
+            generation,
+            revision: header.revision,
+            witness: loaded.witness,
+        })
+    }
+
+    /// Watches from the next revision on. `target` is where the store was when we connected: once
+    /// that far, we are in sync.
+    async fn watch(
+        &mut self,
+        at: &mut Place,
+        target: i64,
+        place: &mut Option<Place>,
+    ) -> Result<Ended, EtcdError> {
+        let create = WatchCreateRequest {
+            key: range_start(self.prefix),
+            range_end: range_end(self.prefix),
+            start_revision: at.revision + 1,
+            fragment: true,
+        };
+        let (mut responses, _open) = self.connection.watch(create).await?;
+        let mut caught_up = CaughtUp::new(at.revision, target);
+        if caught_up.is_reached() {
+            self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
+        }
+        let mut ticks = interval(ASK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut parts: Vec<Event> = Vec::new();
+        loop {
+            let response = tokio::select! {
+                response = next(&mut responses) => response?,
+                _ = ticks.tick() => {
+                    let now = self.ask().await?;
+                    if now.revision < at.revision {
+                        return Ok(Ended::WentBack);
+                    }
+                    if now.cluster_id != at.cluster_id {
+                        return Err(EtcdError::Cancelled("another cluster answers".to_owned()));
+                    }
+                    if !caught_up.is_reached() && caught_up.ask(&self.connection, self.prefix).await? {
+                        self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
+                    }
+                    continue;
+                }
+            };
+            self.sink.upstream().heard();
+            if response.compact_revision > 0 {
+                return Ok(Ended::Compacted);
+            }
+            if response.canceled {
+                return Err(EtcdError::Cancelled(response.cancel_reason));
+            }
+            parts.extend(response.events);
+            if response.fragment || parts.is_empty() {
+                continue;
+            }
+            let events = std::mem::take(&mut parts);
+            let news = !caught_up.is_reached();
+            self.apply(&events, at).await?;
+            caught_up.saw(&events);
+            *place = Some(at.clone());
+            if news && caught_up.is_reached() {
+                self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
+            }
+        }
+    }
+
+    async fn apply(&mut self, events: &[Event], at: &mut Place) -> Result<(), EtcdError> {
+        let puts = events.iter().filter(|event| event.kind() == EventType::Put);
+        self.leases.learn(&self.connection, puts.filter_map(|event| event.kv.as_ref())).await?;
+        let mut updates = Vec::with_capacity(events.len());
+        for event in events {
+            let kv = event.kv.as_ref().ok_or(EtcdError::Nonsense("an event without a key"))?;
+            let mod_revision = match event.kind() {
+                EventType::Put => {
+                    updates.push(put(kv, &self.leases));
+                    Some(kv.mod_revision)
+                }
+                EventType::Delete => {
+                    let delete = Update::delete(&kv.key);
+                    updates.push(Update { revision: Some(revision(kv.mod_revision)), ..delete });
+                    None
+                }
+            };
+            at.revision = at.revision.max(kv.mod_revision);
+            at.witness = Some(Witness { key: kv.key.to_vec(), mod_revision });
+        }
+        self.sink.send(FeedEvent::Updates(Batch::new(updates, Grouping::ByRevision))).await?;
+        Ok(())
+    }
+}
+
+pub(super) async fn next(responses: &mut Streaming<WatchResponse>) -> Result<WatchResponse, EtcdError> {
+    let next = responses.message().await?;
+    next.ok_or_else(|| EtcdError::Cancelled("the server ended the watch".to_owned()))
+}
