@@ -3,7 +3,9 @@
 
 use std::io::Read;
 
-use crumbd::model::{Cursor, Digest, Encoding, Entry, History, Key, Revision, Sequence, SyncStatus, Ttl};
+use crumbd::model::{
+    Check, Cursor, Digest, Encoding, Entry, History, Key, Revision, Sequence, SyncStatus, Ttl,
+};
 use crumbd::wire::{
     BodyWriter, Coding, End, Header, MediaType, Mode, PutKind, Record, RecordReader, WireError, compact_json,
     parse_record, parse_records, write_record,
@@ -133,11 +135,9 @@ fn history() -> impl Strategy<Value = History> {
 }
 
 fn cursor() -> impl Strategy<Value = Cursor> {
-    (history(), any::<u64>().prop_map(Revision), status()).prop_map(|(history, revision, status)| Cursor {
-        history,
-        revision,
-        status,
-    })
+    (history(), any::<u64>().prop_map(Revision), status(), digest()).prop_map(
+        |(history, revision, status, digest)| Cursor { history, revision, status, check: digest.into() },
+    )
 }
 
 fn digest() -> impl Strategy<Value = Digest> {
@@ -291,8 +291,8 @@ proptest! {
         let lines: Vec<_> = records.iter().map(json_line).collect();
         for text in [lines.join("\n"), lines.join("\r\n\n "), format!(" [{}]\n", lines.join(" , "))] {
             let read = parse_records(&text).expect("they are records");
-            prop_assert_eq!(read.len(), records.len());
-            read.iter().zip(&records).for_each(|(read, written)| assert_same(read, written));
+            prop_assert_eq!(read.records.len(), records.len());
+            read.records.iter().zip(&records).for_each(|((_, read), written)| assert_same(read, written));
         }
     }
 
@@ -322,8 +322,8 @@ proptest! {
         prop_assert_eq!(&items[0].0, if snapshot { "entries" } else { "updates" });
         prop_assert_eq!(items.len(), 1);
         let read = parse_records(items[0].1.get()).expect("records");
-        prop_assert_eq!(read.len(), updates.len());
-        read.iter().zip(&updates).for_each(|(read, written)| assert_same(read, written));
+        prop_assert_eq!(read.records.len(), updates.len());
+        read.records.iter().zip(&updates).for_each(|((_, read), written)| assert_same(read, written));
         let fields: Vec<_> = fields.iter().map(|(name, raw)| format!(",\"{name}\":{raw}")).collect();
         let line = format!("{{\"type\":\"snapshot\"{}}}", fields.concat());
         assert_same(&parse_record(&line).expect("a header"), &Record::Snapshot(header));
@@ -450,7 +450,8 @@ fn members(text: &str) -> Vec<(String, Box<RawValue>)> {
 #[test]
 fn the_bincode_layout_is_this_byte_for_byte() {
     let history = History::derive(b"golden");
-    let cursor = Cursor { history, revision: Revision(300), status: SyncStatus::InSync };
+    let cursor =
+        Cursor { history, revision: Revision(300), status: SyncStatus::InSync, check: Check::default() };
     let header = Header {
         mode: Some(Mode::Delta),
         cursor: Some(cursor),
@@ -470,13 +471,13 @@ fn the_bincode_layout_is_this_byte_for_byte() {
         body.finish(&End { cursor: Some(cursor), count: Some(2), digest: Some(Digest::default()) });
 
     let cursor = cursor.to_string();
-    assert_eq!(cursor.len(), 22);
+    assert_eq!(cursor.len(), 30);
     let expected: Vec<&[u8]> = vec![
         &[6], // breadcrumb
         &[1, 5],
         b"delta", // mode
         &[0],     // reason
-        &[1, 22],
+        &[1, 30],
         cursor.as_bytes(),
         &[0],                  // from
         &[0],                  // history
