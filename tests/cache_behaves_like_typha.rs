@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crumbd::cache::{Breadcrumb, Cache, CacheConfig, DeltaKind, IngestTask, Position, Stopped};
 use crumbd::ingest::{Buffer, IngestBuffer};
 use crumbd::model::{
-    Batch, Change, Committed, Cursor, Digest, Entry, FeedEvent, Grouping, History, ResyncClaim, Revision,
-    SyncStatus, Ttl, Update,
+    Batch, Change, Committed, Cursor, Digest, Entry, FeedEvent, Grouping, History, Refusal, ResyncClaim,
+    Revision, SyncStatus, Ttl, Update,
 };
 use crumbd::trail::Limits;
 use futures_util::FutureExt;
@@ -377,7 +377,7 @@ async fn after_adding_many_keys_and_deleting_half_the_other_half_is_there() {
 async fn a_resync_keeps_serving_and_sweeps_what_did_not_come_again() {
     let cache = running();
     let old = publish(&cache, vec![Update::put("stays", "1"), Update::put("goes", "1")]).await;
-    let begin = FeedEvent::ResyncBegin { history: None, whole_at: Some(Revision(9)) };
+    let begin = FeedEvent::ResyncBegin { history: None, whole_at: Some(Revision(9)), lossy: false };
     cache.send(begin).await.expect("an event");
     cache.on_updates(vec![Update::put("stays", "1"), Update::put("comes", "1")]).await.expect("updates");
     all_taken(&cache).await;
@@ -394,18 +394,20 @@ async fn a_resync_keeps_serving_and_sweeps_what_did_not_come_again() {
     assert!(matches!(cache.locate(old.cursor()), Position::At(at) if at.sequence() == old.sequence()));
 }
 
+/// Sends a write that is to be answered.
+async fn write(cache: &Cache, key: &str) -> oneshot::Receiver<Result<Committed, Refusal>> {
+    let (ack, answer) = oneshot::channel();
+    let mut batch = Batch::new(vec![Update::put(key, "1")], Grouping::Whole);
+    batch.ack = Some(ack);
+    cache.send(FeedEvent::Updates(batch)).await.expect("an event");
+    answer
+}
+
 #[tokio::test]
 async fn a_write_during_a_resync_is_answered_when_it_can_be_read() {
     let (cache, task, _) = cache_with(small_batches(), 64);
     let task = tokio::spawn(task.run());
-    let write = async |cache: &Cache, key: &str| {
-        let (ack, answer) = oneshot::channel();
-        let mut batch = Batch::new(vec![Update::put(key, "1")], Grouping::Whole);
-        batch.ack = Some(ack);
-        cache.send(FeedEvent::Updates(batch)).await.expect("an event");
-        answer
-    };
-    let begin = || FeedEvent::ResyncBegin { history: None, whole_at: None };
+    let begin = || FeedEvent::ResyncBegin { history: None, whole_at: None, lossy: false };
     let before = write(&cache, "before").await;
     cache.send(begin()).await.expect("an event");
     let mut lost = write(&cache, "lost").await;

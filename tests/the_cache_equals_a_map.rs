@@ -6,14 +6,15 @@
 //! breadcrumb says about itself and about its neighbours must follow from the model.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crumbd::cache::{Breadcrumb, Cache, CacheConfig, Delta, DeltaKind, Position, Snapshot};
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{
-    Batch, Change, Committed, Condition, Cursor, Entry, FeedEvent, Grouping, History, Key, Refusal,
-    ResyncClaim, Revision, SyncStatus, Ttl, Update,
+    Batch, Change, Check, Committed, Condition, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key,
+    Refusal, ResyncClaim, Revision, SyncStatus, Ttl, Update,
 };
 use crumbd::trail::Limits;
 use proptest::prelude::*;
@@ -211,8 +212,8 @@ impl Model {
 
     /// The state that a revision names, and where it is among the points.
     fn point_at(&self, history: History, revision: u64) -> Option<(usize, &Point)> {
-        let known = self.points.iter().enumerate();
-        known.filter(|(_, point)| point.history == history && point.revision <= revision).next_back()
+        let mut known = self.points.iter().enumerate();
+        known.rfind(|(_, point)| point.history == history && point.revision <= revision)
     }
 
     /// What a reader should see now.
@@ -532,7 +533,7 @@ impl Run {
                 self.histories += u32::from(*other_history);
                 let history = other_history.then(|| History::derive(&self.histories.to_le_bytes()));
                 self.model.begin(history, whole_at);
-                FeedEvent::ResyncBegin { history, whole_at }
+                FeedEvent::ResyncBegin { history, whole_at, lossy: false }
             }
             Op::End { revision, complete } => {
                 let (revision, claim) = (revision.map(at), ResyncClaim::default());
@@ -567,7 +568,7 @@ impl Run {
         let same_history = history == before.kvs().history();
         assert_eq!(crumb.sequence().0, before.sequence().0 + 1, "sequences count by one");
         assert_eq!(crumb.from(), before.cursor(), "`from` is the cursor of the one before");
-        let cursor = Cursor { history, revision, status: crumb.sync_status() };
+        let cursor = Cursor { history, revision, status: crumb.sync_status(), check: crumb.cursor().check };
         assert_eq!((crumb.cursor(), crumb.kvs().revision()), (cursor, revision));
         check_snapshot(crumb.kvs(), state);
 
@@ -654,10 +655,18 @@ impl Run {
         for history in self.model.points.iter().map(|point| point.history).collect::<BTreeSet<_>>() {
             let revisions = (0..=newest.revision().0 + 2).chain([u64::MAX]);
             for revision in revisions.map(Revision) {
-                let cursor = Cursor { history, revision, status: SyncStatus::InSync };
+                let point = self.model.point_at(history, revision.0);
+                let check = point.map_or(Check::default(), |(_, point)| digest(&point.state).into());
+                let cursor = Cursor { history, revision, status: SyncStatus::InSync, check };
+                let nines = Digest::from_str(&"9".repeat(32)).expect("a digest");
+                let mistaken = Cursor { check: nines.into(), ..cursor };
+                if let Position::At(_) | Position::Inside { .. } = self.cache.locate(mistaken) {
+                    panic!("{mistaken} is taken for {cursor}");
+                }
                 match self.cache.locate(cursor) {
                     Position::OtherHistory => assert_ne!(history, newest.kvs().history()),
                     Position::Ahead => assert!(revision > newest.revision()),
+                    Position::Before { .. } | Position::Awaited { .. } => panic!("no resync is lossy"),
                     Position::Gone => assert!(revision < oldest.revision(), "{cursor} is kept"),
                     Position::At(crumb) => {
                         let (_, point) = self.model.point_at(history, revision.0).expect("a point");
@@ -711,6 +720,11 @@ fn update(wanted: &Wanted, at: impl Fn(i64) -> Revision) -> Update {
         None => Change::Delete(Key::copy_from(key)),
     };
     Update { change, revision: wanted.claim.map(at) }
+}
+
+fn digest(state: &State) -> Digest {
+    let entries: Vec<Entry> = state.iter().map(|(key, now)| Entry::new(key, &now.value, None)).collect();
+    entries.iter().collect()
 }
 
 fn stored(entry: &Entry) -> Stored {

@@ -507,7 +507,7 @@ fn the_bincode_layout_is_this_byte_for_byte() {
         &[3, 4],
         b"gone",
         &[0],
-        &[7, 1, 22],
+        &[7, 1, 30],
         cursor.as_bytes(),
         &[1, 2], // count
         &[1, 32],
@@ -588,7 +588,7 @@ fn an_error_in_many_records_says_in_which_line_or_record() {
     let good = r#"{"type":"put","key":"k","value":1}"#;
     let bad = r#"{"type":"put","key":"k"}"#;
     let error = parse_records(&format!("{good}\n\n{good}\n{bad}\n")).expect_err("a bad line").to_string();
-    assert!(error.contains("record 4: ") && error.contains("`value`"), "{error}");
+    assert!(error.contains("line 4: ") && error.contains("`value`"), "{error}");
     let error = parse_records(&format!("[{good},{bad}]")).expect_err("a bad record").to_string();
     assert!(error.contains("record 2: ") && error.contains("`value`"), "{error}");
     let error = read(MediaType::Ndjson, format!("{good}\n{bad}\n").as_bytes(), &[]).expect_err("a bad line");

@@ -190,9 +190,13 @@ impl Cache {
     }
 }
 
-/// Whether the state between two steps of a breadcrumb looked as the cursor says.
+/// Whether the state between two steps of a breadcrumb looked as the cursor says. A breadcrumb without
+/// steps changed at its first revision only, and the later ones that it covers changed nothing.
 fn fits_inside(within: &Breadcrumb, cursor: Cursor) -> bool {
     let steps = within.steps();
+    if steps.is_empty() {
+        return cursor.check == within.kvs().digest().into();
+    }
     let after = steps.partition_point(|step| step.revision <= cursor.revision);
     let last = after.checked_sub(1).and_then(|at| steps.get(at)).and_then(|step| step.check);
     last.is_none_or(|check| check == cursor.check)

@@ -6,6 +6,10 @@ use super::store::Store;
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::FeedEvent;
 
+/// After so many updates the task lets others run on its thread, however much waits for it. To do so
+/// after each small batch would cost more than the batch: the runtime asks the system for events then.
+const YIELD_AFTER: usize = 64;
+
 /// The ingest task: runs until its buffer is closed and drained.
 pub struct IngestTask {
     store: Store,
@@ -24,6 +28,7 @@ impl IngestTask {
     /// A batch is what the buffer holds when the task gets to it, up to a limit. There is no
     /// linger time: an idle cache drops a breadcrumb per update, a busy one fewer and larger ones.
     pub async fn run(mut self) {
+        let mut since_yield = 0;
         while let Ok(event) = self.buffer.read(None).await {
             let mut worth = self.store.apply(event);
             while worth < self.max_batch
@@ -32,8 +37,15 @@ impl IngestTask {
                 worth += self.store.apply(event);
             }
             self.store.end_batch();
-            // A feed that never pauses must not starve whoever else runs on this thread.
-            tokio::task::yield_now().await;
+            if self.buffer.is_empty() {
+                self.store.idle();
+            }
+            since_yield += worth;
+            if since_yield >= YIELD_AFTER {
+                // A feed that never pauses must not starve whoever else runs on this thread.
+                since_yield = 0;
+                tokio::task::yield_now().await;
+            }
         }
         self.store.stop();
     }

@@ -4,6 +4,10 @@
 //! what is thrown away: waking 50,000 parked tasks takes tens of milliseconds, and dropping an old
 //! snapshot as long as making a new one. Both are handed on; when those who do it fall behind,
 //! the ingest task does it itself, which is the back-pressure.
+//!
+//! To hand garbage on wakes a thread, which costs more than to free the few tree nodes of a
+//! breadcrumb of one delta. So it is handed on by the heap, and a little of it is freed by the ingest
+//! task when it has nothing else to do.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -21,6 +25,13 @@ use crate::trail::{self, AppendError, EventBuffer, Head, SharedError, Wake, Wind
 
 /// Wake-ups, and batches of garbage, that may wait to be done.
 const CHORES: usize = 64;
+
+/// Deltas whose breadcrumbs may wait to be handed on to be freed: under load that is one wake-up
+/// of a thread for so many updates.
+const HEAP: usize = 256;
+
+/// Deltas whose breadcrumbs an idle ingest task frees itself: a few microseconds each.
+const CRUMBS: usize = 16;
 
 /// About what one updated key costs in copied tree nodes per level of the tree, in bytes: a kept
 /// snapshot of 100 updates holds 103 to 135 KB at a million keys, which is four levels deep.
@@ -53,6 +64,10 @@ pub(super) struct Publisher {
     head: Arc<Crumb>,
     waker: mpsc::Sender<Wake<Arc<Crumb>>>,
     dropper: SyncSender<Garbage>,
+    /// Evicted, and not yet freed or handed on.
+    evicted: Vec<Breadcrumb>,
+    /// The number of deltas in `evicted`, each breadcrumb counting at least once.
+    evicted_deltas: usize,
     was_in_sync: Arc<AtomicBool>,
     /// The last breadcrumb that ended a lossy resync; it does not keep it.
     blind: Option<Weak<Crumb>>,
@@ -92,6 +107,8 @@ impl Publisher {
             head,
             waker: start_waker(),
             dropper: start_dropper(),
+            evicted: Vec::new(),
+            evicted_deltas: 0,
             was_in_sync,
             blind: None,
         };
@@ -141,9 +158,27 @@ impl Publisher {
         if let Err(refused) = self.waker.try_send(wake) {
             drop(refused);
         }
-        if !evicted.is_empty() {
-            self.throw_away(Garbage::Breadcrumbs(evicted));
+        self.evicted_deltas += evicted.iter().map(|crumb| crumb.deltas().len().max(1)).sum::<usize>();
+        self.evicted.extend(evicted);
+        if self.evicted_deltas >= HEAP {
+            self.hand_on();
         }
+    }
+
+    /// Nothing else is to be done at the moment.
+    pub(super) fn tidy(&mut self) {
+        if self.evicted_deltas > CRUMBS {
+            self.hand_on();
+        } else {
+            self.evicted.clear();
+            self.evicted_deltas = 0;
+        }
+    }
+
+    fn hand_on(&mut self) {
+        self.evicted_deltas = 0;
+        let evicted = std::mem::take(&mut self.evicted);
+        self.throw_away(Garbage::Breadcrumbs(evicted));
     }
 
     /// The feed has found out what happened before the last lossy resync.

@@ -9,7 +9,7 @@
 //! count exactly as they would after a restart of the process, so everything in it, including a
 //! `snapshot` … `end` inside of it, goes the same way as outside: that is why resyncs nest, one deep.
 
-use super::Snapshot;
+use super::{DeltaKind, Snapshot};
 use crate::model::{Entry, History, Revision, SyncStatus};
 
 /// A resync under way.
@@ -24,12 +24,6 @@ pub(super) struct Resync {
     pub(super) lossy: bool,
     /// `in-sync` that came before the end: it is seen with the data, not before it.
     pub(super) status: Option<SyncStatus>,
-}
-
-/// How one entry differs between two states.
-pub(super) struct Difference {
-    pub(super) old: Option<Entry>,
-    pub(super) new: Option<Entry>,
 }
 
 impl Resync {
@@ -57,13 +51,17 @@ impl Resync {
     }
 }
 
-/// How `new` differs from `old`, by content.
-pub(super) fn differences<'a>(old: &'a Snapshot, new: &'a Snapshot) -> impl Iterator<Item = Difference> + 'a {
-    let changed = new.iter().filter_map(move |entry| {
-        let before = old.get(entry.key());
-        let same = before.is_some_and(|before| before.same_content(entry));
-        (!same).then(|| Difference { old: before.cloned(), new: Some(entry.clone()) })
+/// How `new` differs from `old`, by content: what happened to a key, and its new entry, or the old
+/// one of a key that is gone.
+pub(super) fn differences<'a>(
+    old: &'a Snapshot,
+    new: &'a Snapshot,
+) -> impl Iterator<Item = (DeltaKind, Entry)> + 'a {
+    let changed = new.iter().filter_map(|entry| match old.get(entry.key()) {
+        None => Some((DeltaKind::New, entry.clone())),
+        Some(before) if before.same_content(entry) => None,
+        Some(_) => Some((DeltaKind::Updated, entry.clone())),
     });
-    let gone = old.iter().filter(move |entry| new.get(entry.key()).is_none());
-    changed.chain(gone.map(|entry| Difference { old: Some(entry.clone()), new: None }))
+    let gone = old.iter().filter(|entry| new.get(entry.key()).is_none());
+    changed.chain(gone.map(|entry| (DeltaKind::Deleted, entry.clone())))
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::breadcrumb::{Delta, cursor_of};
+use super::breadcrumb::{Delta, DeltaKind, Step, cursor_of};
 use super::pending::Pending;
 use super::publish::{Draft, Publisher};
-use super::resync::{Difference, Resync, differences};
+use super::resync::{Resync, differences};
 use super::{CacheConfig, CacheStats, Snapshot};
 use crate::model::{
     Ack, Batch, Change, Committed, Condition, Entry, FeedEvent, Grouping, History, Key, Refusal, ResyncClaim,
@@ -35,9 +35,6 @@ pub(super) struct Store {
     /// Writes that are applied and not yet readable.
     unacknowledged: Vec<(Ack, Applied)>,
     provisional: bool,
-    /// A lossy resync has ended: the next breadcrumb covers revisions from here on of which nothing
-    /// is known.
-    blind_from: Option<Revision>,
     publisher: Publisher,
     config: CacheConfig,
     stats: Arc<CacheStats>,
@@ -64,7 +61,6 @@ impl Store {
             resyncs: Vec::new(),
             unacknowledged: Vec::new(),
             provisional: history.is_none(),
-            blind_from: None,
             publisher,
             config,
             stats,
@@ -216,21 +212,21 @@ impl Store {
                 let set_at = revision.map_or(now, |revision| revision.min(now));
                 let entry = entry.at(if self.whole_at().is_some() { set_at } else { now });
                 self.state.put(entry.clone(), old.as_ref());
-                self.touch(entry, old, now);
+                self.touch(old, Some(entry), now);
             }
             (Change::Delete(_), Some(old)) => {
                 self.state.remove(&old);
-                self.touch(old.clone(), Some(old), now);
+                self.touch(Some(old), None, now);
             }
             (Change::Delete(_), None) => {}
         }
     }
 
     /// Within a resync nothing is noted: its end compares the states.
-    fn touch(&mut self, key: Entry, old: Option<Entry>, revision: Revision) {
+    fn touch(&mut self, old: Option<Entry>, new: Option<Entry>, revision: Revision) {
         if self.resyncs.is_empty() {
             let check = self.state.digest().into();
-            self.pending.touch(key, old, revision, check);
+            self.pending.touch(old, new, revision, check);
         }
     }
 
@@ -336,30 +332,33 @@ impl Store {
         if !complete {
             self.take_back(&resync.before);
         }
-        let changes: Vec<Difference> = differences(&resync.before, &self.state).collect();
-        let swept = changes.iter().filter(|change| change.new.is_none()).count();
-        let reached = revision.max(resync.whole_at.filter(|_| !changes.is_empty()));
-        self.state.revision = self.state.revision.max(reached.unwrap_or_default());
-        if !changes.is_empty() && !resync.reload && self.state.revision == resync.before.revision {
+        let mut changes = differences(&resync.before, &self.state).peekable();
+        let changed = changes.peek().is_some();
+        let reached = revision.max(resync.whole_at.filter(|_| changed)).unwrap_or_default();
+        let mut now = self.state.revision.max(reached);
+        if changed && !resync.reload && now == resync.before.revision {
             // Keys that did not come again were the only change, and nobody named a revision for it.
-            self.state.revision = self.state.revision.next();
+            now = now.next();
         }
+        let deltas: Box<[Delta]> =
+            changes.map(|(kind, entry)| Delta { kind, entry, revision: now }).collect();
+        let swept = deltas.iter().filter(|delta| delta.kind == DeltaKind::Deleted).count();
+        self.state.revision = now;
         self.check_claim(claim);
         self.stats.resyncs.add(1);
         self.stats.swept.add(swept as u64);
-        let (keys, changed) = (self.state.len(), changes.len());
-        info!(keys, changed, swept, revision = self.state.revision.0, "resync finished");
-        let now = self.state.revision;
-        for Difference { old, new } in changes {
-            if let Some(key) = new.or_else(|| old.clone()) {
-                self.touch(key, old, now);
-            }
-        }
-        if resync.lossy && self.state.revision > resync.before.revision {
-            self.blind_from = Some(resync.before.revision.next());
-        }
+        info!(keys = self.state.len(), changed = deltas.len(), swept, revision = now.0, "resync finished");
         self.next_status = resync.status.unwrap_or(self.next_status);
         self.provisional &= !resync.reload;
+        if self.resyncs.is_empty() {
+            // What lies between the state before and this one stays unknown.
+            let blind = resync.lossy && (resync.reload || now > resync.before.revision);
+            // Nothing was noted meanwhile, and each key differs once: no need to note it all now.
+            if blind || self.is_news(self.next_status, &deltas) {
+                let first = if blind { Some(resync.before.revision.next()) } else { changed.then_some(now) };
+                self.publish_changes(self.next_status, deltas, first, Box::default(), blind);
+            }
+        }
         // Freeing the old state is a chore for another thread, not for this task.
         self.publisher.discard(resync.before);
     }
@@ -405,6 +404,11 @@ impl Store {
         }
     }
 
+    /// Nothing waits to be applied.
+    pub(super) fn idle(&mut self) {
+        self.publisher.tidy();
+    }
+
     fn publish(&mut self, status: SyncStatus) {
         if let Some(resync) = self.resyncs.first() {
             // The old state is still the one that is served; only its status may change.
@@ -414,35 +418,41 @@ impl Store {
             }
             return;
         }
-        let deltas = self.pending.deltas(&self.state);
-        let other_history = self.state.history != self.publisher.head_cursor().history;
-        if deltas.is_empty() && status == self.status && !other_history && self.blind_from.is_none() {
-            // Changes that undid each other across revisions wait for the next breadcrumb: a
-            // cursor from elsewhere may lie between them. The bound keeps them from piling up.
-            if !self.pending.spans_revisions() {
-                self.pending.finish();
-                return;
-            }
-            if self.pending.len() < self.config.max_batch {
-                return;
-            }
+        let deltas = self.pending.deltas();
+        if self.is_news(status, &deltas) {
+            return self.publish_pending(status, deltas);
         }
-        self.publish_pending(status, deltas);
+        // Changes that undid each other across revisions wait for the next breadcrumb: a cursor
+        // from elsewhere may lie between them. The bound keeps them from piling up.
+        if !self.pending.spans_revisions() {
+            self.pending.finish();
+        } else if self.pending.len() >= self.config.max_batch {
+            self.publish_pending(status, deltas);
+        }
+    }
+
+    /// Whether a breadcrumb with these would tell its followers anything.
+    fn is_news(&self, status: SyncStatus, deltas: &[Delta]) -> bool {
+        let other_history = self.state.history != self.publisher.head_cursor().history;
+        !deltas.is_empty() || status != self.status || other_history
     }
 
     fn publish_pending(&mut self, status: SyncStatus, deltas: Box<[Delta]>) {
-        let blind_from = self.blind_from.take();
-        let first_revision = blind_from.or(self.pending.first_revision());
+        let first_revision = self.pending.first_revision();
         let steps = self.pending.finish();
-        self.drop_breadcrumb(Draft {
-            state: self.state.clone(),
-            status,
-            deltas,
-            steps,
-            first_revision,
-            blind: blind_from.is_some(),
-            provisional: self.provisional,
-        });
+        self.publish_changes(status, deltas, first_revision, steps, false);
+    }
+
+    fn publish_changes(
+        &mut self,
+        status: SyncStatus,
+        deltas: Box<[Delta]>,
+        first_revision: Option<Revision>,
+        steps: Box<[Step]>,
+        blind: bool,
+    ) {
+        let (state, provisional) = (self.state.clone(), self.provisional);
+        self.drop_breadcrumb(Draft { state, status, deltas, steps, first_revision, blind, provisional });
     }
 
     fn drop_breadcrumb(&mut self, draft: Draft) {

@@ -13,6 +13,9 @@ pub const MAX_KEY_BYTES: usize = 64 * 1024;
 /// Bytes of the key's length in front of the key.
 const PREFIX: usize = 4;
 
+/// Up to this many bytes an entry is put together on the stack, which saves an allocation.
+const SMALL: usize = 512;
+
 /// How long a key will live, in seconds, as the upstream says; crumbd carries it and does not enforce it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Ttl(pub u32);
@@ -26,11 +29,14 @@ pub struct Ttl(pub u32);
 #[derive(Clone)]
 pub struct Entry(ThinArc<Meta, u8>);
 
+/// 16 bytes of every entry; an `Option<Ttl>` would make it 24.
 #[derive(Clone, Copy)]
 struct Meta {
     /// 0: the upstream named none and the cache has not yet given one.
     revision: u64,
-    ttl: Option<Ttl>,
+    /// Means something only where `has_ttl`.
+    ttl: Ttl,
+    has_ttl: bool,
     encoding: Encoding,
 }
 
@@ -47,13 +53,20 @@ impl Entry {
     /// Like [`Entry::new`] for a caller who has already looked at the value.
     pub(crate) fn with_encoding(key: &[u8], value: &[u8], ttl: Option<Ttl>, encoding: Encoding) -> Self {
         debug_assert_eq!(encoding, Encoding::of(value));
-        let length = u32::try_from(key.len()).expect("keys are bounded by MAX_KEY_BYTES");
-        let mut bytes = Vec::with_capacity(PREFIX + key.len() + value.len());
-        bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(key);
-        bytes.extend_from_slice(value);
-        let meta = Meta { revision: 0, ttl, encoding };
-        Self(ThinArc::from_header_and_slice(meta, &bytes))
+        let length = u32::try_from(key.len()).expect("keys are bounded by MAX_KEY_BYTES").to_le_bytes();
+        let meta = Meta { revision: 0, ttl: ttl.unwrap_or(Ttl(0)), has_ttl: ttl.is_some(), encoding };
+        let parts = [&length, key, value];
+        let total = PREFIX + key.len() + value.len();
+        let mut small = [0; SMALL];
+        if let Some(mut rest) = small.get_mut(..total) {
+            for part in parts {
+                let (into, after) = rest.split_at_mut(part.len());
+                into.copy_from_slice(part);
+                rest = after;
+            }
+            return Self(ThinArc::from_header_and_slice(meta, &small[..total]));
+        }
+        Self(ThinArc::from_header_and_slice(meta, &parts.concat()))
     }
 
     /// The same entry with its revision; in place when nobody else holds it.
@@ -104,7 +117,7 @@ impl Entry {
 
     /// The upstream's time to live, when it gave one.
     pub fn ttl(&self) -> Option<Ttl> {
-        self.meta().ttl
+        Some(self.meta().ttl).filter(|_| self.meta().has_ttl)
     }
 
     /// How the value is written in a record.
