@@ -26,6 +26,7 @@ mod publish;
 mod resync;
 mod snapshot;
 mod store;
+mod table;
 
 pub use breadcrumb::{Breadcrumb, Delta, DeltaKind, KnownPast, Step};
 pub use config::{CacheConfig, CacheStats};

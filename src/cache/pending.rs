@@ -4,11 +4,11 @@
 //! key, which the map has hashed already. An entry that the map holds is found by its address: it
 //! is the one that the last touch of its key put there, or this is the first touch.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use super::breadcrumb::{Delta, DeltaKind, Step};
-use super::snapshot::Keyed;
 use crate::model::{Check, Entry, Revision};
 
 /// Capacity that is kept for the next breadcrumb. A first load may touch millions of keys at once.
@@ -110,6 +110,29 @@ impl Pending {
         self.first_revision = None;
         self.updates = 0;
         steps
+    }
+}
+
+/// An entry that is found, and compared, by its key alone.
+struct Keyed(Entry);
+
+impl Hash for Keyed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key().hash(state);
+    }
+}
+
+impl PartialEq for Keyed {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl Eq for Keyed {}
+
+impl Borrow<[u8]> for Keyed {
+    fn borrow(&self) -> &[u8] {
+        self.0.key()
     }
 }
 

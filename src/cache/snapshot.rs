@@ -1,41 +1,12 @@
-//! The whole state at one revision: a persistent hash map (HAMT).
+//! The whole state at one revision.
 
-use std::borrow::Borrow;
-use std::hash::{Hash, Hasher};
-
+use super::table::Table;
 use crate::model::{Digest, Entry, History, Revision};
 
-/// An entry that is found, and compared, by its key alone.
-#[derive(Clone)]
-pub(super) struct Keyed(pub(super) Entry);
-
-impl Hash for Keyed {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.key().hash(state);
-    }
-}
-
-impl PartialEq for Keyed {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key() == other.0.key()
-    }
-}
-
-impl Eq for Keyed {}
-
-impl Borrow<[u8]> for Keyed {
-    fn borrow(&self) -> &[u8] {
-        self.0.key()
-    }
-}
-
 /// The whole state at one revision. A clone is O(1) and never changes afterwards.
-///
-/// The map holds one thin pointer an entry. The hasher is the standard library's, seeded per
-/// process: keys come from outside, and path copying, not hashing, is what an update costs.
 #[derive(Clone)]
 pub struct Snapshot {
-    map: im::HashMap<Keyed, ()>,
+    table: Table,
     digest: Digest,
     payload_bytes: u64,
     pub(super) revision: Revision,
@@ -45,7 +16,7 @@ pub struct Snapshot {
 impl Snapshot {
     pub(super) fn empty(history: History) -> Self {
         Self {
-            map: im::HashMap::new(),
+            table: Table::new(),
             digest: Digest::default(),
             payload_bytes: 0,
             revision: Revision::ZERO,
@@ -55,22 +26,22 @@ impl Snapshot {
 
     /// The entry of a key.
     pub fn get(&self, key: &[u8]) -> Option<&Entry> {
-        self.map.get_key_value(key).map(|(keyed, ())| &keyed.0)
+        self.table.get(key)
     }
 
     /// Number of keys.
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.table.len()
     }
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.table.len() == 0
     }
 
     /// All entries, in no order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Entry> {
-        self.map.keys().map(|keyed| &keyed.0)
+        self.table.iter()
     }
 
     /// Fingerprint of the state.
@@ -100,13 +71,13 @@ impl Snapshot {
         }
         self.digest.add(&entry);
         self.payload_bytes += entry.payload_bytes() as u64;
-        self.map.insert(Keyed(entry), ());
+        self.table.insert(entry);
     }
 
     /// Removes the entry that [`Snapshot::get`] found.
     pub(super) fn remove(&mut self, old: &Entry) {
         self.forget(old);
-        self.map.remove(old.key());
+        self.table.remove(old.key());
     }
 
     fn forget(&mut self, old: &Entry) {
