@@ -19,12 +19,13 @@
 //! | [`trail`] | the linked list of breadcrumbs, and the window of those that are kept | knows no keys; only the window pins memory |
 //! | [`view`] | what readers ask of breadcrumbs: bodies, squashes, diffs | reads only; encodes nothing twice; knows no HTTP |
 //! | [`http`] | the interface | holds no client state between requests |
+//! | [`state`] | the state directory: the last state, kept for the next start | reads the cache only; no failure in it stops the serving |
 //! | [`client`] | the other side of the network: mirror and follower | written from the wire contract alone |
 //! | [`cli`] | the commands | everything is wired together in `cli/serve.rs` |
 //!
 //! A room imports only what stands here: `model`, `ingest` and `trail` nothing of ours; `wire` model;
 //! `cache` model, ingest, trail; `client` model, wire; `feed` model, wire, ingest; `view` model, wire,
-//! trail, cache; `http` model, wire, view, cache (read only) and a feed's write handle.
+//! trail, cache; `state` model, wire, cache (read only); `http` model, wire, view, cache (read only) and a feed's write handle.
 //!
 //! # Where to start reading
 //!
@@ -66,6 +67,7 @@ pub mod feed;
 pub mod http;
 pub mod ingest;
 pub mod model;
+pub mod state;
 pub mod trail;
 pub mod view;
 pub mod wire;

@@ -149,6 +149,11 @@ impl Cache {
         self.was_in_sync.load(Ordering::Acquire)
     }
 
+    /// The state of an earlier process was restored: it was complete once.
+    pub fn mark_warm(&self) {
+        self.was_in_sync.store(true, Ordering::Release);
+    }
+
     /// What has been counted.
     pub fn stats(&self) -> &CacheStats {
         &self.stats

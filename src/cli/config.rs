@@ -51,6 +51,15 @@ pub(super) struct Settings {
     #[arg(long, env = "CRUMBD_STRICT", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     strict: Option<bool>,
 
+    /// Directory that keeps the last state for the next start: it is then served at once, marked as not
+    /// in-sync, and cursors from before go on. Not for push: and stdin: feeds.
+    #[arg(long, env = "CRUMBD_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// Least time between two saves of the state [default: 10s]
+    #[arg(long, env = "CRUMBD_STATE_INTERVAL", value_name = "DURATION")]
+    state_interval: Option<Span>,
+
     /// Certificate authority (PEM) of the etcd servers; the system's authorities when left out.
     #[arg(long, env = "CRUMBD_ETCD_CA", value_name = "FILE", help_heading = "etcd")]
     etcd_ca: Option<PathBuf>,
@@ -150,6 +159,8 @@ impl Settings {
             feed,
             listen,
             strict,
+            state_dir,
+            state_interval,
             etcd_ca,
             etcd_cert,
             etcd_key,
@@ -183,6 +194,12 @@ impl Settings {
 
     pub(super) fn strict(&self) -> bool {
         self.strict.unwrap_or(false)
+    }
+
+    /// Where the last state is kept, and how often at the most.
+    pub(super) fn state(&self) -> Option<(PathBuf, Duration)> {
+        let interval = self.state_interval.map_or(Duration::from_secs(10), |span| span.0);
+        self.state_dir.clone().map(|dir| (dir, interval))
     }
 
     /// How to be let in to etcd; `tls` is the feed's to say.

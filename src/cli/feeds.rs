@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use crate::feed::{EtcdAccess, EtcdFeed, FeedError, FeedSpec, FileFeed, PushHandle, Sink, StdinFeed, Syncer};
+use crate::feed::{
+    EtcdAccess, EtcdFeed, FeedError, FeedSpec, FileFeed, PushHandle, Sink, StdinFeed, Syncer, Warm,
+};
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::{FeedEvent, History, SyncStatus, Upstream};
 
@@ -49,16 +51,31 @@ impl Opened {
         }
     }
 
+    /// Whether what happened before a state of it can be found out later.
+    pub(super) fn knows_the_past(&self) -> bool {
+        matches!(self, Self::Etcd(_))
+    }
+
+    /// Whether a state of it means anything to the next process.
+    pub(super) fn outlives_the_process(&self) -> Result<(), &'static str> {
+        match self {
+            Self::File(_) | Self::Etcd(_) => Ok(()),
+            Self::Stdin(_) => Err("what standard input said is gone with the process"),
+            Self::Push(_) => Err("a push: feed needs a write-ahead log for it, which is not there yet"),
+        }
+    }
+
     /// Starts it; a push feed is a handle for the HTTP side instead of a task that reads.
     pub(super) fn start(
         self,
         sink: Sink,
         buffer: Arc<IngestBuffer<FeedEvent>>,
+        warm: Option<Warm>,
     ) -> (Option<PushHandle>, Feeding) {
         match self {
-            Self::File(feed) => (None, tokio::spawn(feed.run(sink))),
-            Self::Stdin(feed) => (None, tokio::spawn(feed.run(sink))),
-            Self::Etcd(feed) => (None, tokio::spawn(feed.run(sink))),
+            Self::File(feed) => (None, tokio::spawn(feed.run(sink, warm))),
+            Self::Stdin(feed) => (None, tokio::spawn(feed.run(sink, warm))),
+            Self::Etcd(feed) => (None, tokio::spawn(feed.run(sink, warm))),
             Self::Push(_) => {
                 let handle = PushHandle::new(Arc::clone(&buffer));
                 // An empty datastore of one's own is complete from the start.

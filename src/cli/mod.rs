@@ -11,6 +11,7 @@ mod put;
 mod serve;
 mod status;
 mod units;
+mod warm;
 
 use std::process::ExitCode;
 

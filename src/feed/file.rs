@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::lines::{LineSplitter, READ_BYTES};
 use super::translate::Translator;
-use super::{FeedError, Sink, Syncer};
+use super::{FeedError, Sink, Syncer, Warm};
 use crate::model::{FeedEvent, History, ResyncClaim, SyncStatus};
 
 /// How often a followed file is looked at.
@@ -75,9 +75,12 @@ impl Syncer for FileFeed {
         self.opened.as_ref().map(|(_, history)| *history)
     }
 
-    async fn run(mut self, sink: Sink) -> Result<(), FeedError> {
+    async fn run(mut self, sink: Sink, warm: Option<Warm>) -> Result<(), FeedError> {
         let (mut reading, mut reload) = match self.opened.take() {
-            Some((file, history)) => (Reading::new(file, history, self.translator(&sink)), false),
+            Some((file, history)) => {
+                // What is served already is compared with the file, not added to.
+                (Reading::new(file, history, self.translator(&sink)), warm.is_some())
+            }
             None => (self.reopen(&sink).await?, true),
         };
         loop {
@@ -86,6 +89,10 @@ impl Syncer for FileFeed {
             reading.read_to_end().await.map_err(|error| error.into_feed(&self))?;
             if !self.follow {
                 reading.lines.finish(&mut reading.translator).await?;
+                if reload {
+                    reading.translator.finish_records().await?;
+                    end(&sink).await?;
+                }
                 reading.translator.finish().await?;
                 return Ok(());
             }

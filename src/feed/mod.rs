@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::ingest::{Buffer, IngestBuffer};
-use crate::model::{FeedEvent, History, Upstream};
+use crate::model::{Entry, FeedEvent, History, Revision, Upstream};
 
 /// Why a feed ended.
 #[derive(Debug, thiserror::Error)]
@@ -77,11 +77,25 @@ impl Sink {
     }
 }
 
+/// Where the cache stands when the feed begins, after a warm start.
+#[derive(Clone, Debug)]
+pub struct Warm {
+    /// Whose revisions these are.
+    pub history: History,
+    /// The revision of the restored state.
+    pub revision: Revision,
+    /// The newest entry of the restored state, to recognise the upstream by.
+    pub witness: Option<Entry>,
+}
+
 /// A feed that was opened and will be run.
 pub trait Syncer: Send + 'static {
     /// The identity of its revisions, when it is known before the upstream is read.
     fn history(&self) -> Option<History>;
 
     /// Reports statuses and updates until the upstream ends for good or the cache stops.
-    fn run(self, sink: Sink) -> impl Future<Output = Result<(), FeedError>> + Send;
+    ///
+    /// After a warm start the cache holds the state of `warm` already: the feed goes on from there, or
+    /// reads everything as a resync.
+    fn run(self, sink: Sink, warm: Option<Warm>) -> impl Future<Output = Result<(), FeedError>> + Send;
 }

@@ -5,7 +5,7 @@ use tracing::info;
 
 use super::lines::{LineSplitter, READ_BYTES};
 use super::translate::Translator;
-use super::{FeedError, Sink, Syncer};
+use super::{FeedError, Sink, Syncer, Warm};
 use crate::model::{FeedEvent, History, SyncStatus};
 
 /// Standard input as a feed. What it said goes with the process, so its history is its own.
@@ -48,7 +48,7 @@ impl Syncer for StdinFeed {
         Some(self.history)
     }
 
-    async fn run(self, sink: Sink) -> Result<(), FeedError> {
+    async fn run(self, sink: Sink, _: Option<Warm>) -> Result<(), FeedError> {
         self.read(tokio::io::stdin(), sink).await
     }
 }

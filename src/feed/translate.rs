@@ -180,9 +180,15 @@ impl Translator {
         self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await
     }
 
-    /// Nothing will follow. What was begun and not ended was cut off: a snapshot sweeps nothing
-    /// then, and an incomplete breadcrumb is not applied.
+    /// Nothing will follow.
     pub(super) async fn finish(&mut self) -> Result<(), FeedError> {
+        self.finish_records().await?;
+        self.caught_up().await
+    }
+
+    /// What was begun and not ended was cut off: a snapshot sweeps nothing then, and an incomplete
+    /// breadcrumb is not applied.
+    pub(super) async fn finish_records(&mut self) -> Result<(), FeedError> {
         if let Some(line) = self.snapshot_line {
             let reason = format!(
                 "the feed ends before the `end` of the snapshot that begins at line {line}: it was cut off, \
@@ -198,6 +204,6 @@ impl Translator {
             );
             self.bad(&reason)?;
         }
-        self.caught_up().await
+        self.flush().await
     }
 }

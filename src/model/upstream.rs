@@ -38,6 +38,8 @@ pub struct Upstream {
     started: Instant,
     /// Milliseconds after `started`, plus one; 0: never heard.
     heard_ms: AtomicU64,
+    /// Milliseconds that had passed at `started` since an earlier process heard it.
+    earlier_ms: AtomicU64,
     /// How often it was heard.
     heard_count: Counter,
     sighting: watch::Sender<Option<Sighting>>,
@@ -64,6 +66,7 @@ impl Upstream {
         Self {
             started: Instant::now(),
             heard_ms: AtomicU64::new(0),
+            earlier_ms: AtomicU64::new(0),
             heard_count: Counter::default(),
             sighting: watch::Sender::new(None),
             local,
@@ -77,6 +80,12 @@ impl Upstream {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.heard_ms.fetch_max(now + 1, Ordering::Relaxed);
         self.heard_count.add(1);
+    }
+
+    /// An earlier process heard the upstream so long before this one started.
+    pub fn was_heard(&self, before: Duration) {
+        let before = u64::try_from(before.as_millis()).unwrap_or(u64::MAX);
+        self.earlier_ms.store(before, Ordering::Relaxed);
     }
 
     /// How often the upstream was heard.
@@ -100,7 +109,9 @@ impl Upstream {
         if self.local {
             return Duration::ZERO;
         }
-        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed).saturating_sub(1));
-        self.started.elapsed().saturating_sub(heard)
+        match self.heard_ms.load(Ordering::Relaxed).checked_sub(1) {
+            Some(heard) => self.started.elapsed().saturating_sub(Duration::from_millis(heard)),
+            None => self.started.elapsed() + Duration::from_millis(self.earlier_ms.load(Ordering::Relaxed)),
+        }
     }
 }

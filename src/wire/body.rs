@@ -80,6 +80,21 @@ impl BodyWriter {
         self.terminate();
     }
 
+    /// Bytes written and not taken yet.
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// Takes what was written so far, for bodies that are not to be held whole.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
     fn separate(&mut self) {
         if !std::mem::take(&mut self.first) && self.media == MediaType::Json {
             self.out.push(b',');

@@ -30,7 +30,7 @@ use std::time::Duration;
 use tonic::Status;
 use tracing::{info, warn};
 
-use super::{FeedError, Sink, Syncer};
+use super::{FeedError, Sink, Syncer, Warm};
 use crate::model::{FeedEvent, History, SyncStatus};
 use backfill::Backfilling;
 use place::Place;
@@ -87,13 +87,15 @@ pub struct EtcdFeed {
     /// Which endpoint is tried next.
     next: usize,
     backfilling: Option<Backfilling>,
+    /// Until the cluster has told whether it is the one.
+    warm: Option<Warm>,
 }
 
 impl EtcdFeed {
     /// Follows this target; connecting is left to [`Syncer::run`], which never gives up.
     pub fn new(target: EtcdTarget, access: EtcdAccess) -> Self {
         let next = fastrand::usize(..target.endpoints.len().max(1));
-        Self { target, access, next, backfilling: None }
+        Self { target, access, next, backfilling: None, warm: None }
     }
 
     async fn session(&mut self, sink: &Sink, place: &mut Option<Place>) -> Result<(), EtcdError> {
@@ -101,10 +103,10 @@ impl EtcdFeed {
         let endpoint = endpoints.get(self.next % endpoints.len().max(1)).cloned().unwrap_or_default();
         // The next try, whenever it comes, is another member's.
         self.next += 1;
-        let Self { target, access, backfilling, .. } = self;
+        let Self { target, access, backfilling, warm, .. } = self;
         let session = Session::open(&endpoint, access, &target.prefix, sink.clone(), backfilling).await?;
         info!(%endpoint, "connected to etcd");
-        session.run(place).await
+        session.run(place, warm).await
     }
 }
 
@@ -114,7 +116,8 @@ impl Syncer for EtcdFeed {
         None
     }
 
-    async fn run(mut self, sink: Sink) -> Result<(), FeedError> {
+    async fn run(mut self, sink: Sink, warm: Option<Warm>) -> Result<(), FeedError> {
+        self.warm = warm;
         let mut place = None;
         let mut failures: u32 = 0;
         loop {

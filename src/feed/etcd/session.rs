@@ -13,11 +13,14 @@ use super::load::{Leases, load, put, revision};
 use super::place::{Place, Witness};
 use super::proto::{Event, EventType, RangeRequest, ResponseHeader, WatchCreateRequest, WatchResponse};
 use super::{EtcdError, range_end, range_start};
-use crate::feed::Sink;
+use crate::feed::{Sink, Warm};
 use crate::model::{Batch, FeedEvent, Grouping, SyncStatus, Update};
 
 /// How often the store is asked how far it is.
 const ASK: Duration = Duration::from_secs(1);
+
+/// How many times a store with the same id may have turned out to be another one.
+const MAX_GENERATION: u64 = 1000;
 
 pub(super) struct Session<'a> {
     connection: Connection,
@@ -49,8 +52,18 @@ impl<'a> Session<'a> {
     }
 
     /// Follows the store until something breaks. `place` is left where the cache stands.
-    pub(super) async fn run(mut self, place: &mut Option<Place>) -> Result<(), EtcdError> {
+    pub(super) async fn run(
+        mut self,
+        place: &mut Option<Place>,
+        warm: &mut Option<Warm>,
+    ) -> Result<(), EtcdError> {
         let now = self.ask().await?;
+        if place.is_none()
+            && let Some(known) = warm
+        {
+            *place = self.recognise(known, now).await?;
+            *warm = None;
+        }
         let mut at = match place.take() {
             Some(known) if self.is_known(&known, now).await? => known,
             Some(other) => {
@@ -117,6 +130,46 @@ impl<'a> Session<'a> {
         match self.connection.range(request).await {
             Ok(found) => Ok(found.kvs.first().map(|kv| kv.mod_revision) == *mod_revision),
             // Nobody can tell any more; the watch will find out that it is compacted too.
+            Err(EtcdError::Compacted) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether this is the store of which the last run kept a state: then we stand at its revision.
+    async fn recognise(&mut self, warm: &Warm, now: ResponseHeader) -> Result<Option<Place>, EtcdError> {
+        let of = |generation| Place::history(now.cluster_id, generation, self.prefix);
+        let Some(generation) = (0..MAX_GENERATION).find(|generation| of(*generation) == warm.history) else {
+            return Ok(None);
+        };
+        let mut place = Place {
+            cluster_id: now.cluster_id,
+            generation,
+            revision: i64::try_from(warm.revision.0).unwrap_or(i64::MAX),
+            witness: None,
+        };
+        let same = now.revision >= place.revision && self.has_had(warm, place.revision).await?;
+        if same {
+            let end = place.revision;
+            *self.backfilling =
+                Some(backfill::start(self.connection.clone(), self.prefix.to_vec(), end, self.sink.clone()));
+        } else {
+            // No store of this generation is there any more: the session finds that out by this.
+            place.revision = i64::MAX;
+        }
+        Ok(Some(place))
+    }
+
+    /// Whether the store had the newest entry of the kept state at that revision. It may have been set
+    /// again to the same value since, which the cache does not note.
+    async fn has_had(&self, warm: &Warm, at: i64) -> Result<bool, EtcdError> {
+        let Some(witness) = &warm.witness else { return Ok(true) };
+        let set_at = witness.revision().unwrap_or_default();
+        let request = RangeRequest { key: witness.key().to_vec(), revision: at, ..RangeRequest::default() };
+        match self.connection.range(request).await {
+            Ok(found) => Ok(found.kvs.first().is_some_and(|kv| {
+                let since = revision(kv.create_revision) <= set_at && set_at <= revision(kv.mod_revision);
+                since && kv.value == witness.value()
+            })),
             Err(EtcdError::Compacted) => Ok(true),
             Err(error) => Err(error),
         }

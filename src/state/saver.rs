@@ -1,0 +1,104 @@
+//! Saving in the background.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use super::{PREVIOUS, STATE, StateDir, StateError, file};
+use crate::cache::{Breadcrumb, Cache};
+use crate::model::Sequence;
+
+/// Saves the state of a cache now and then.
+pub struct Saver {
+    dir: StateDir,
+    cache: Cache,
+    /// At most one save in this time.
+    interval: Duration,
+    saved: Option<Sequence>,
+}
+
+impl Saver {
+    /// A saver into this directory.
+    pub fn new(dir: StateDir, cache: Cache, interval: Duration) -> Self {
+        Self { dir, cache, interval, saved: None }
+    }
+
+    /// Saves after changes, until the cache stops; then a last time.
+    pub async fn run(mut self) {
+        loop {
+            let mut stopped = self.cache.current_breadcrumb().next().await.is_err();
+            if !stopped {
+                stopped = tokio::time::timeout(self.interval, ended(&self.cache)).await.is_ok();
+            }
+            self.save().await;
+            if stopped {
+                return;
+            }
+        }
+    }
+
+    /// Saves now, if there is anything new that was ever complete.
+    pub async fn save(&mut self) {
+        let crumb = self.cache.current_breadcrumb();
+        let sequence = crumb.sequence();
+        if self.saved == Some(sequence) || crumb.is_provisional() || !self.cache.was_in_sync() {
+            return;
+        }
+        let (dir, path) = (self.dir.clone(), self.dir.path.clone());
+        let (keys, revision) = (crumb.kvs().len(), crumb.revision().0);
+        let written = tokio::task::spawn_blocking(move || dir.write(&crumb)).await;
+        let failed: Option<Box<dyn std::error::Error>> = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.into()),
+            Err(error) => Some(error.into()),
+        };
+        match failed {
+            None => {
+                let first = self.saved.replace(sequence).is_none();
+                if first {
+                    info!(keys, revision, "state saved in {}", path.display());
+                } else {
+                    debug!(keys, revision, "state saved");
+                }
+            }
+            Some(error) => {
+                warn!(
+                    "the state could not be saved in {}: {error}; serving goes on, and so do the tries",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+/// Resolves when no breadcrumb will follow.
+async fn ended(cache: &Cache) {
+    let mut crumb = cache.current_breadcrumb();
+    while let Ok(next) = crumb.next().await {
+        crumb = next;
+    }
+}
+
+impl StateDir {
+    /// Writes aside, syncs, and puts it in the place of the one before, which is kept.
+    fn write(&self, crumb: &Breadcrumb) -> Result<(), StateError> {
+        let in_dir = |name: &str| -> PathBuf { self.path.join(name) };
+        let aside = in_dir("state.tmp");
+        fs::create_dir_all(&self.path)?;
+        let written = file::write(&aside, &self.feed, crumb);
+        if let Err(error) = written {
+            // What is half written must not fill the disk further; that it cannot be removed is no worse.
+            _ = fs::remove_file(&aside);
+            return Err(error);
+        }
+        match fs::rename(in_dir(STATE), in_dir(PREVIOUS)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        fs::rename(&aside, in_dir(STATE))?;
+        // The names themselves are on the disk once the directory is.
+        Ok(fs::File::open(&self.path)?.sync_all()?)
+    }
+}
