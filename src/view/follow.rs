@@ -4,10 +4,11 @@ use tokio::time::Instant;
 
 use super::answer::{end, header};
 use super::bodies::Subject;
+use super::way::{Found, Way};
 use super::{Answer, Format, Reason, View, ViewError, changes};
-use crate::cache::{Breadcrumb, Delta, Position};
+use crate::cache::{Breadcrumb, Delta};
 use crate::model::{Cursor, Key, Sequence};
-use crate::wire::{BodyWriter, Mode};
+use crate::wire::BodyWriter;
 
 /// What came of waiting for the next breadcrumb.
 #[derive(Debug)]
@@ -27,7 +28,8 @@ pub enum Next {
 
 /// One look at the newest breadcrumb.
 enum Look {
-    Changed(Vec<Delta>, Mode, Reason),
+    /// There is a way to it; with a prefix, what changed on it is known already.
+    Changed(Way, Option<Vec<Delta>>),
     /// Nothing for this client up to this cursor.
     Quiet(Cursor),
     /// The client is ahead of this daemon.
@@ -61,9 +63,9 @@ impl View {
         loop {
             let (mut ahead, mut awaited) = (false, None);
             match self.look(at, &newest, prefix)? {
-                Look::Changed(deltas, mode, reason) => {
-                    let change = Change { from: cursor, deltas, mode, reason, at_once };
-                    return self.updates(change, &newest, prefix, format).await.map(Next::Answer);
+                Look::Changed(way, deltas) => {
+                    let change = Change { from: cursor, way, deltas, at_once };
+                    return self.updates(change, newest, prefix, format).await.map(Next::Answer);
                 }
                 Look::Quiet(moved) => at = moved,
                 Look::Ahead if upstream.is_below(at.revision) => return Err(self.gone(at)),
@@ -102,50 +104,32 @@ impl View {
         if at == now {
             return Ok(Look::Quiet(at));
         }
-        if at.revision == now.revision && at.check != now.check {
-            return Err(self.gone(at));
-        }
-        if at.revision == now.revision {
-            return Ok(Look::Changed(Vec::new(), Mode::Delta, Reason::Status));
-        }
-        let (deltas, breadcrumbs) = match self.cache.locate(at) {
-            Position::At(base) => {
-                let between = up_to(&base, newest);
-                (changes::between_states(&base, newest, &between, prefix), between.len())
-            }
-            Position::Inside { within } => {
-                let later = up_to(&within, newest);
-                (changes::from_inside(at, within.steps(), &within, &later, prefix), later.len() + 1)
-            }
-            Position::Before { within, past } => {
-                let later = up_to(&within, newest);
-                (changes::from_inside(at, past.steps(), &within, &later, prefix), later.len() + 1)
-            }
-            Position::Awaited { within } => return Ok(Look::Awaited(within)),
-            Position::Gone | Position::Ahead | Position::OtherHistory => return Err(self.gone(at)),
+        let way = match self.way(at, newest)? {
+            Found::Way(way) => way,
+            Found::Awaited(crumb) => return Ok(Look::Awaited(crumb)),
         };
-        if deltas.is_empty() && prefix.is_some() && at.status == now.status {
+        let Some(prefix) = prefix else { return Ok(Look::Changed(way, None)) };
+        let deltas = way.deltas(newest, Some(prefix));
+        if deltas.is_empty() && at.status == now.status {
             return Ok(Look::Quiet(now));
         }
-        Ok(if breadcrumbs > 1 {
-            Look::Changed(deltas, Mode::Squash, Reason::Behind)
-        } else {
-            Look::Changed(deltas, Mode::Delta, Reason::Next)
-        })
+        Ok(Look::Changed(way, Some(deltas)))
     }
 
     async fn updates(
         &self,
         change: Change,
-        newest: &Breadcrumb,
+        newest: Breadcrumb,
         prefix: Option<&Key>,
         format: Format,
     ) -> Result<Answer, ViewError> {
-        let Change { from, deltas, mode, reason, at_once } = change;
+        let Change { from, way, deltas, at_once } = change;
+        let (mode, reason) = way.name();
         let (cursor, sequence) = (newest.cursor(), newest.sequence());
-        let header = header(newest, cursor, Some(from), mode, reason, prefix.is_none());
+        let header = header(&newest, cursor, Some(from), mode, reason, prefix.is_none());
         let subject = Subject::Updates { from, to: sequence };
         let encode = move || {
+            let deltas = deltas.unwrap_or_else(|| way.deltas(&newest, None));
             let mut writer = BodyWriter::breadcrumb(format.media, &header, changes::size_hint(&deltas));
             changes::write(&mut writer, &deltas);
             writer.finish(&end(&header))
@@ -165,14 +149,7 @@ async fn past_told(crumb: Option<&Breadcrumb>) {
 
 struct Change {
     from: Cursor,
-    deltas: Vec<Delta>,
-    mode: Mode,
-    reason: Reason,
+    way: Way,
+    deltas: Option<Vec<Delta>>,
     at_once: bool,
-}
-
-/// The breadcrumbs after `base`, up to and with `newest`.
-pub(super) fn up_to(base: &Breadcrumb, newest: &Breadcrumb) -> Vec<Breadcrumb> {
-    let newest = newest.sequence();
-    base.later().take_while(|crumb| crumb.sequence() <= newest).collect()
 }

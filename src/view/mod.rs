@@ -14,6 +14,7 @@ mod order;
 mod read;
 mod upstream;
 mod watch;
+mod way;
 
 pub use answer::{Answer, Format, Reason, ViewError};
 pub use follow::Next;

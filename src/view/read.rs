@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::answer::{end, header};
 use super::bodies::Subject;
-use super::follow::up_to;
 use super::order::with_prefix;
+use super::way::up_to;
 use super::{Answer, Format, Reason, View, ViewError, changes};
 use crate::cache::{Breadcrumb, Position};
 use crate::model::{Cursor, Entry, Key};

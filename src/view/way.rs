@@ -1,0 +1,84 @@
+//! The way from a cursor to the newest breadcrumb.
+
+use std::sync::Arc;
+
+use super::{Reason, View, ViewError, changes};
+use crate::cache::{Breadcrumb, Delta, KnownPast, Position};
+use crate::model::{Cursor, Key};
+use crate::wire::Mode;
+
+/// Found at once; what changed on it is worked out when somebody encodes it, and only once.
+pub(super) enum Way {
+    /// The state is the same, its status is not.
+    Status,
+    /// From a breadcrumb over these.
+    Breadcrumbs { base: Breadcrumb, between: Vec<Breadcrumb> },
+    /// From inside a breadcrumb over these.
+    Inside { at: Cursor, within: Breadcrumb, later: Vec<Breadcrumb> },
+    /// From before a state that was read as a whole over these.
+    Past { at: Cursor, past: Arc<KnownPast>, within: Breadcrumb, later: Vec<Breadcrumb> },
+}
+
+/// What there is to find.
+pub(super) enum Found {
+    Way(Way),
+    /// What lies between the client and this breadcrumb is still being found out.
+    Awaited(Breadcrumb),
+}
+
+impl View {
+    /// Finds the way from a cursor of this history that is not ahead.
+    pub(super) fn way(&self, at: Cursor, newest: &Breadcrumb) -> Result<Found, ViewError> {
+        if at.revision == newest.revision() && at.check == newest.cursor().check {
+            return Ok(Found::Way(Way::Status));
+        }
+        Ok(Found::Way(match self.cache.locate(at) {
+            Position::At(base) => {
+                let between = up_to(&base, newest);
+                Way::Breadcrumbs { base, between }
+            }
+            Position::Inside { within } => {
+                let later = up_to(&within, newest);
+                Way::Inside { at, within, later }
+            }
+            Position::Before { within, past } => {
+                let later = up_to(&within, newest);
+                Way::Past { at, past, within, later }
+            }
+            Position::Awaited { within } => return Ok(Found::Awaited(within)),
+            Position::Gone | Position::Ahead | Position::OtherHistory => return Err(self.gone(at)),
+        }))
+    }
+}
+
+impl Way {
+    /// How an answer that goes this way is called, and why.
+    pub(super) fn name(&self) -> (Mode, Reason) {
+        let breadcrumbs = match self {
+            Self::Status => return (Mode::Delta, Reason::Status),
+            Self::Breadcrumbs { between, .. } => between.len(),
+            Self::Inside { later, .. } | Self::Past { later, .. } => later.len() + 1,
+        };
+        if breadcrumbs > 1 { (Mode::Squash, Reason::Behind) } else { (Mode::Delta, Reason::Next) }
+    }
+
+    /// What changed on it.
+    pub(super) fn deltas(&self, newest: &Breadcrumb, prefix: Option<&Key>) -> Vec<Delta> {
+        match self {
+            Self::Status => Vec::new(),
+            Self::Breadcrumbs { base, between } => changes::between_states(base, newest, between, prefix),
+            Self::Inside { at, within, later } => {
+                changes::from_inside(*at, within.steps(), within, later, prefix)
+            }
+            Self::Past { at, past, within, later } => {
+                changes::from_inside(*at, past.steps(), within, later, prefix)
+            }
+        }
+    }
+}
+
+/// The breadcrumbs after `base`, up to and with `newest`.
+pub(super) fn up_to(base: &Breadcrumb, newest: &Breadcrumb) -> Vec<Breadcrumb> {
+    let newest = newest.sequence();
+    base.later().take_while(|crumb| crumb.sequence() <= newest).collect()
+}
