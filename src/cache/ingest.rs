@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::store::Store;
+use super::{Delta, Journal};
 use crate::ingest::{Buffer, IngestBuffer};
-use crate::model::FeedEvent;
+use crate::model::{FeedEvent, Revision};
 
 /// After so many updates the task lets others run on its thread, however much waits for it. To do so
 /// after each small batch would cost more than the batch: the runtime asks the system for events then.
@@ -15,11 +16,19 @@ pub struct IngestTask {
     store: Store,
     buffer: Arc<IngestBuffer<FeedEvent>>,
     max_batch: usize,
+    /// Where changes are made to last before they can be read, if anywhere.
+    journal: Option<Box<dyn Journal>>,
 }
 
 impl IngestTask {
     pub(super) fn new(store: Store, buffer: Arc<IngestBuffer<FeedEvent>>, max_batch: usize) -> Self {
-        Self { store, buffer, max_batch }
+        Self { store, buffer, max_batch, journal: None }
+    }
+
+    /// Writes every change to this journal, if there is one, before it can be read.
+    pub fn with_journal(mut self, journal: Option<Box<dyn Journal>>) -> Self {
+        self.journal = journal;
+        self
     }
 
     /// Applies events until the buffer is closed and empty; then ends the trail, so that
@@ -36,6 +45,7 @@ impl IngestTask {
             {
                 worth += self.store.apply(event);
             }
+            self.make_last().await;
             self.store.end_batch();
             if self.buffer.is_empty() {
                 self.store.idle();
@@ -48,6 +58,41 @@ impl IngestTask {
             }
         }
         self.store.stop();
+    }
+}
+
+impl IngestTask {
+    /// Hands what was applied to the journal, and takes it back when that fails.
+    async fn make_last(&mut self) {
+        let Some(mut journal) = self.journal.take() else { return };
+        let Some((revision, deltas)) = self.store.unpublished() else {
+            self.journal = Some(journal);
+            return;
+        };
+        let append = move || {
+            let done = journal.append(revision, &deltas);
+            (journal, done)
+        };
+        match tokio::task::spawn_blocking(append).await {
+            Ok((journal, done)) => {
+                self.journal = Some(journal);
+                done.unwrap_or_else(|reason| self.store.roll_back(&reason));
+            }
+            // The journal is gone with its panic: from now on nothing can be kept.
+            Err(error) => {
+                self.store.roll_back(&format!("the journal has failed: {error}"));
+                self.journal = Some(Box::new(Broken));
+            }
+        }
+    }
+}
+
+/// Stands in for a journal that is gone.
+struct Broken;
+
+impl Journal for Broken {
+    fn append(&mut self, _: Revision, _: &[Delta]) -> Result<(), String> {
+        Err("the journal has failed; restart the daemon".to_owned())
     }
 }
 

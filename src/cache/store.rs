@@ -1,22 +1,21 @@
 //! The writer's state and the rules by which an event changes it.
 
+mod refuse;
+mod reread;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::breadcrumb::{Delta, DeltaKind, Step, cursor_of};
+use super::breadcrumb::{Delta, Step, cursor_of};
 use super::pending::Pending;
 use super::publish::{Draft, Publisher};
-use super::resync::{Resync, differences};
+use super::resync::Resync;
 use super::{CacheConfig, CacheStats, Snapshot};
 use crate::model::{
-    Ack, Batch, Change, Committed, Condition, Entry, FeedEvent, Grouping, History, Key, Refusal, ResyncClaim,
-    Revision, SyncStatus, Update,
+    Ack, Batch, Change, Committed, Entry, FeedEvent, Grouping, History, Refusal, Revision, SyncStatus, Update,
 };
-
-/// How many bytes of an offending key a log line shows.
-const SHOWN_KEY_BYTES: usize = 120;
 
 /// Up to this many keys a debug build recomputes the digest after every batch.
 const SMALL: usize = 256;
@@ -230,14 +229,6 @@ impl Store {
         }
     }
 
-    /// A refused update leaves its key as it was, also when the state is being read anew.
-    fn keep_through_resync(&mut self, key: &[u8]) {
-        let kept = self.resyncs.last().and_then(|resync| resync.before.get(key)).cloned();
-        if let Some(entry) = kept.filter(|_| self.state.get(key).is_none()) {
-            self.state.put(entry, None);
-        }
-    }
-
     fn revision_of_group(&mut self, claimed: Option<Revision>, assigned: &mut Option<Revision>) -> Revision {
         if let Some(whole_at) = self.whole_at() {
             return whole_at;
@@ -248,141 +239,6 @@ impl Store {
         });
         self.state.revision = revision;
         revision
-    }
-
-    // ---- what is refused -------------------------------------------------------------------
-
-    fn check(&self, conditions: &[Condition], updates: &[Update]) -> Result<(), Refusal> {
-        conditions.iter().try_for_each(|condition| self.check_condition(condition))?;
-        updates.iter().try_for_each(|update| self.check_size(&update.change))
-    }
-
-    fn check_condition(&self, condition: &Condition) -> Result<(), Refusal> {
-        let (key, holds) = match condition {
-            Condition::Exists(key) => (key, self.revision_of(key).is_some()),
-            Condition::Absent(key) => (key, self.revision_of(key).is_none()),
-            Condition::AtOneOf(key, revisions) => {
-                (key, self.revision_of(key).is_some_and(|at| revisions.contains(&at)))
-            }
-            Condition::AtNoneOf(key, revisions) => {
-                (key, self.revision_of(key).is_none_or(|at| !revisions.contains(&at)))
-            }
-        };
-        if holds {
-            return Ok(());
-        }
-        let found = match self.revision_of(key) {
-            Some(revision) => format!("the key exists, its ETag is \"{revision}\""),
-            None => "the key does not exist".to_owned(),
-        };
-        Err(Refusal::ConditionFailed { key: key.clone(), found })
-    }
-
-    /// Every entry in the map has been given a revision.
-    fn revision_of(&self, key: &Key) -> Option<Revision> {
-        self.state.get(key.as_bytes()).map(|entry| entry.revision().unwrap_or_default())
-    }
-
-    fn check_size(&self, change: &Change) -> Result<(), Refusal> {
-        let key = change.key();
-        let value = match change {
-            Change::Put(entry) => entry.value().len(),
-            Change::Delete(_) => 0,
-        };
-        let checks =
-            [("key", key.len(), self.config.max_key_bytes), ("value", value, self.config.max_value_bytes)];
-        match checks.into_iter().find(|(_, bytes, limit)| bytes > limit) {
-            None => Ok(()),
-            Some((what, bytes, limit)) => {
-                let key = Key::copy_from(&key[..key.len().min(SHOWN_KEY_BYTES)]);
-                Err(Refusal::TooLarge { key, what, bytes, limit })
-            }
-        }
-    }
-
-    // ---- resync ----------------------------------------------------------------------------
-
-    fn begin_resync(&mut self, history: Option<History>, claimed: Option<Revision>, lossy: bool) {
-        let within_reload = history.is_none() && self.resyncs.first().is_some_and(|first| first.reload);
-        let depth = usize::from(within_reload);
-        if self.resyncs.is_empty() {
-            self.publish(self.status);
-            if self.pending.len() > 0 {
-                // What undid itself may wait for the next breadcrumb, but not across a resync: the
-                // state before it may be published again, under another status.
-                self.publish_pending(self.status, Box::default());
-            }
-            self.acknowledge();
-        } else if self.resyncs.len() > depth {
-            // The feed begins anew: what it had said so far does not count, and nor do writes.
-            let abandoned = self.resyncs.drain(depth..).next();
-            abandoned.into_iter().for_each(|resync| self.state = resync.before);
-            self.unacknowledged.clear();
-        }
-        let (resync, fresh) = Resync::begin(self.state.clone(), history, claimed, lossy);
-        self.resyncs.push(resync);
-        self.state = fresh;
-    }
-
-    fn end_resync(&mut self, revision: Option<Revision>, claim: ResyncClaim, complete: bool) {
-        let Some(resync) = self.resyncs.pop() else {
-            warn!("the feed ended a resync that it had not begun: ignored");
-            return;
-        };
-        if !complete {
-            self.take_back(&resync.before);
-        }
-        let mut changes = differences(&resync.before, &self.state).peekable();
-        let changed = changes.peek().is_some();
-        let reached = revision.max(resync.whole_at.filter(|_| changed)).unwrap_or_default();
-        let mut now = self.state.revision.max(reached);
-        if changed && !resync.reload && now == resync.before.revision {
-            // Keys that did not come again were the only change, and nobody named a revision for it.
-            now = now.next();
-        }
-        let deltas: Box<[Delta]> =
-            changes.map(|(kind, entry)| Delta { kind, entry, revision: now }).collect();
-        let swept = deltas.iter().filter(|delta| delta.kind == DeltaKind::Deleted).count();
-        self.state.revision = now;
-        self.check_claim(claim);
-        self.stats.resyncs.add(1);
-        self.stats.swept.add(swept as u64);
-        info!(keys = self.state.len(), changed = deltas.len(), swept, revision = now.0, "resync finished");
-        self.next_status = resync.status.unwrap_or(self.next_status);
-        self.provisional &= !resync.reload;
-        if self.resyncs.is_empty() {
-            // What lies between the state before and this one stays unknown.
-            let blind = resync.lossy && (resync.reload || now > resync.before.revision);
-            // Nothing was noted meanwhile, and each key differs once: no need to note it all now.
-            if blind || self.is_news(self.next_status, &deltas) {
-                let first = if blind { Some(resync.before.revision.next()) } else { changed.then_some(now) };
-                self.publish_changes(self.next_status, deltas, first, Box::default(), blind);
-            }
-        }
-        // Freeing the old state is a chore for another thread, not for this task.
-        self.publisher.discard(resync.before);
-    }
-
-    /// The feed was cut off: the keys that it did not get to are not gone.
-    fn take_back(&mut self, before: &Snapshot) {
-        let unread = before.iter().filter(|entry| self.state.get(entry.key()).is_none());
-        for entry in unread.cloned().collect::<Vec<_>>() {
-            self.state.put(entry, None);
-        }
-    }
-
-    fn check_claim(&self, claim: ResyncClaim) {
-        let count = self.state.len() as u64;
-        if claim.count.is_some_and(|claimed| claimed != count) {
-            warn!(
-                keys = count,
-                claimed = claim.count,
-                "the feed's `end` claims another number of keys: was it edited or cut?"
-            );
-        }
-        if let Some(claimed) = claim.digest.filter(|claimed| *claimed != self.state.digest()) {
-            warn!(digest = %self.state.digest(), %claimed, "the feed's `end` claims another digest: was it edited or cut?");
-        }
     }
 
     // ---- publication -----------------------------------------------------------------------
@@ -401,6 +257,23 @@ impl Store {
         for (ack, Applied { revision, changed }) in self.unacknowledged.drain(..) {
             // A writer that went away does not mind missing the answer.
             _ = ack.send(Ok(Committed { cursor: head, revision, changed }));
+        }
+    }
+
+    /// What was applied and cannot be read yet, and the revision that it leads to.
+    pub(super) fn unpublished(&self) -> Option<(Revision, Box<[Delta]>)> {
+        let deltas = if self.resyncs.is_empty() { self.pending.deltas() } else { Box::default() };
+        (!deltas.is_empty()).then_some((self.state.revision, deltas))
+    }
+
+    /// What was applied cannot be kept: it never happened, and its writers are told so.
+    pub(super) fn roll_back(&mut self, reason: &str) {
+        error!("writes are refused: {reason}");
+        self.state = self.publisher.head_state();
+        self.pending.finish();
+        for (ack, _) in self.unacknowledged.drain(..) {
+            // A writer that went away does not mind missing the answer.
+            _ = ack.send(Err(Refusal::NotKept { reason: reason.to_owned() }));
         }
     }
 

@@ -52,7 +52,8 @@ pub(super) struct Settings {
     strict: Option<bool>,
 
     /// Directory that keeps the last state for the next start: it is then served at once, marked as not
-    /// in-sync, and cursors from before go on. Not for push: and stdin: feeds.
+    /// in-sync, and cursors from before go on. For a push: feed it is the datastore itself: every write
+    /// is in its log before it is answered. Not for stdin: feeds.
     #[arg(long, env = "CRUMBD_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
 

@@ -56,13 +56,9 @@ impl Opened {
         matches!(self, Self::Etcd(_))
     }
 
-    /// Whether a state of it means anything to the next process.
-    pub(super) fn outlives_the_process(&self) -> Result<(), &'static str> {
-        match self {
-            Self::File(_) | Self::Etcd(_) => Ok(()),
-            Self::Stdin(_) => Err("what standard input said is gone with the process"),
-            Self::Push(_) => Err("a push: feed needs a write-ahead log for it, which is not there yet"),
-        }
+    /// Whether what it said is gone with the process, so that keeping a state means nothing.
+    pub(super) fn dies_with_the_process(&self) -> bool {
+        matches!(self, Self::Stdin(_))
     }
 
     /// Starts it; a push feed is a handle for the HTTP side instead of a task that reads.

@@ -9,11 +9,11 @@ use tracing::{error, info, warn};
 
 use super::config::{ConfigFile, Settings};
 use super::feeds::Opened;
-use super::{Failure, log, warm};
+use super::warm::Kept;
+use super::{Failure, log};
 use crate::cache::Cache;
 use crate::feed::{FeedError, Sink};
 use crate::http::{App, Server, Shutdown, router};
-use crate::state::{Saver, StateDir};
 use crate::view::View;
 
 /// Follow a feed and serve its state
@@ -41,26 +41,12 @@ impl Serve {
         let server = Server::bind(settings.server()?)?;
         let buffer = Arc::new(settings.buffer()?);
         let upstream = Arc::new(feed.upstream());
-        let (cache, ingest) = Cache::new(settings.cache()?, feed.history(), Arc::clone(&buffer));
-        let ingest = tokio::spawn(ingest.run());
-        let (warm, saving) = match settings.state() {
-            None => (None, None),
-            Some((path, interval)) => {
-                feed.outlives_the_process()
-                    .map_err(|reason| format!("--state-dir has no use here: {reason}"))?;
-                let dir = StateDir::new(path, spec.to_string());
-                let saved = dir.load();
-                if let Some(saved) = &saved {
-                    upstream.was_heard(saved.saved_at().elapsed().unwrap_or_default());
-                }
-                let saver = tokio::spawn(Saver::new(dir, cache.clone(), interval).run());
-                let warm = match saved {
-                    Some(saved) => warm::restore(saved, cache.clone(), feed.knows_the_past()).await?,
-                    None => None,
-                };
-                (warm, Some(saver))
-            }
-        };
+        let kept = Kept::open(settings.state(), &feed, &spec)?;
+        let history = kept.history().or(feed.history());
+        let (cache, ingest) = Cache::new(settings.cache()?, history, Arc::clone(&buffer));
+        let (journal, kept) = kept.journal();
+        let ingest = tokio::spawn(ingest.with_journal(journal).run());
+        let (warm, saving) = kept.restore(&cache, &upstream, feed.knows_the_past()).await?;
         let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
         let (push, mut feeding) = feed.start(sink, buffer, warm);
 

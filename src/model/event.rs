@@ -127,6 +127,12 @@ pub enum Refusal {
         /// How the key stands, as a sentence.
         found: String,
     },
+    /// The write could not be made to last.
+    #[error("the write could not be kept, so it was not done: {reason}")]
+    NotKept {
+        /// What the journal says.
+        reason: String,
+    },
     /// A key or a value over its limit.
     #[error("key \"{key}\": its {what} has {bytes} bytes, the limit is {limit}")]
     TooLarge {

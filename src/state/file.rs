@@ -14,7 +14,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use xxhash_rust::xxh3::Xxh3Default;
@@ -52,6 +52,9 @@ pub enum StateError {
         /// Whose it should be.
         expected: String,
     },
+    /// Another daemon is running on it.
+    #[error("state directory {}: another daemon uses it", .0.display())]
+    InUse(PathBuf),
     /// Bytes are missing or wrong.
     #[error("it is damaged: {0}")]
     Damaged(String),

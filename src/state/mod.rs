@@ -9,9 +9,13 @@
 //! May import `model`, `wire`, and `cache` (read only).
 
 mod file;
+mod log;
+mod push;
 mod saver;
 
 pub use file::{Saved, StateError};
+pub use log::LogEntry;
+pub use push::PushStore;
 pub use saver::Saver;
 
 use std::path::{Path, PathBuf};

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tracing::{debug, info, warn};
 
-use super::{PREVIOUS, STATE, StateDir, StateError, file};
+use super::{PREVIOUS, STATE, StateDir, StateError, file, log};
 use crate::cache::{Breadcrumb, Cache};
-use crate::model::Sequence;
+use crate::model::{Revision, Sequence};
 
 /// Saves the state of a cache now and then.
 pub struct Saver {
@@ -17,12 +19,13 @@ pub struct Saver {
     /// At most one save in this time.
     interval: Duration,
     saved: Option<Sequence>,
+    saved_revision: Option<Revision>,
 }
 
 impl Saver {
     /// A saver into this directory.
     pub fn new(dir: StateDir, cache: Cache, interval: Duration) -> Self {
-        Self { dir, cache, interval, saved: None }
+        Self { dir, cache, interval, saved: None, saved_revision: None }
     }
 
     /// Saves after changes, until the cache stops; then a last time.
@@ -35,6 +38,22 @@ impl Saver {
             self.save().await;
             if stopped {
                 return;
+            }
+        }
+    }
+
+    /// Saves each time the log begins a new file, and removes log files that no state file needs.
+    /// The log itself keeps what is newer, so a stop needs no last save.
+    pub async fn run_for_log(mut self, rotated: Arc<Notify>) {
+        loop {
+            tokio::select! {
+                () = rotated.notified() => {}
+                () = ended(&self.cache) => return,
+            }
+            let before = self.saved_revision;
+            self.save().await;
+            if let Some(needed) = before {
+                self.dir.remove_logs_before(needed);
             }
         }
     }
@@ -56,6 +75,7 @@ impl Saver {
         };
         match failed {
             None => {
+                self.saved_revision = Some(Revision(revision));
                 let first = self.saved.replace(sequence).is_none();
                 if first {
                     info!(keys, revision, "state saved in {}", path.display());
@@ -82,6 +102,17 @@ async fn ended(cache: &Cache) {
 }
 
 impl StateDir {
+    /// Removes the log files all of whose entries are at or below this revision.
+    fn remove_logs_before(&self, needed: Revision) {
+        let bases = log::bases(&self.path).unwrap_or_default();
+        // A file ends where the next one begins.
+        for (base, _) in bases.iter().zip(bases.iter().skip(1)).filter(|(_, next)| **next <= needed) {
+            if let Err(error) = fs::remove_file(log::path_of(&self.path, *base)) {
+                warn!("an old log file could not be removed: {error}");
+            }
+        }
+    }
+
     /// Writes aside, syncs, and puts it in the place of the one before, which is kept.
     fn write(&self, crumb: &Breadcrumb) -> Result<(), StateError> {
         let in_dir = |name: &str| -> PathBuf { self.path.join(name) };
