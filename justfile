@@ -6,7 +6,7 @@ run *args:
 
 # Everything that must pass.
 test:
-    cargo test --locked
+    .ci/setup && cargo test --locked
 
 # What CI executes.
 ci:

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use super::Snapshot;
-use crate::model::{Check, Cursor, Entry, Revision, Sequence, SyncStatus};
+use crate::model::{Check, Cursor, Digest, Entry, Past, PastStep, Revision, Sequence, SyncStatus};
 use crate::trail::{BufferItem, TerminalError};
 
 /// What happened to a key from one breadcrumb to the next.
@@ -85,9 +85,36 @@ pub struct KnownPast {
     pub(super) base: Revision,
     pub(super) through: Revision,
     pub(super) steps: Box<[Step]>,
+    /// What the state looked like at `base`, where that is known.
+    pub(super) base_check: Option<Check>,
 }
 
 impl KnownPast {
+    /// Traces a way back from the digest of the state at its end.
+    pub(super) fn trace(past: Past, end: Digest) -> Self {
+        let mut digest = past.leads_to_the_end.then_some(end);
+        let step = |step: PastStep| {
+            let check = digest.map(Check::from);
+            digest = digest.zip(step.change).map(|(after, change)| after.before(change));
+            let entry = Entry::new(step.key.as_bytes(), b"", None);
+            Step { revision: step.revision, entry, existed: step.existed, check }
+        };
+        let mut steps: Vec<Step> = past.steps.into_iter().rev().map(step).collect();
+        steps.reverse();
+        let base_check = digest.map(Check::from);
+        Self { base: past.base, through: past.through, steps: steps.into(), base_check }
+    }
+
+    /// Whether the state at the cursor's revision looked as it says, as far as that is known.
+    pub(super) fn fits(&self, cursor: Cursor) -> bool {
+        let after = self.steps.partition_point(|step| step.revision <= cursor.revision);
+        let check = match after.checked_sub(1).and_then(|at| self.steps.get(at)) {
+            Some(step) => step.check,
+            None => self.base_check,
+        };
+        check.is_none_or(|check| check == cursor.check)
+    }
+
     /// Every change on the way, one revision at a time.
     pub fn steps(&self) -> &[Step] {
         &self.steps

@@ -55,6 +55,9 @@ impl Position {
         match within.past() {
             PastState::Unknown => Self::Gone,
             PastState::Known(past) if cursor.revision < past.base => Self::Gone,
+            PastState::Known(past) if cursor.revision <= past.through && !past.fits(cursor) => {
+                Self::OtherHistory
+            }
             PastState::Known(past) if cursor.revision <= past.through => Self::Before { within, past },
             PastState::Known(_) | PastState::Awaited => Self::Awaited { within },
         }

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use super::breadcrumb::{Blind, Breadcrumb, Crumb, Delta, DeltaKind, KnownPast, PastState, Step, cursor_of};
 use super::handle::Stopped;
 use super::{CacheConfig, Snapshot};
-use crate::model::{Cursor, Entry, Past, PastStep, Revision, Sequence, SyncStatus};
+use crate::model::{Cursor, Past, Revision, Sequence, SyncStatus};
 use crate::trail::{self, AppendError, EventBuffer, Head, SharedError, Wake, Window};
 
 /// Wake-ups, and batches of garbage, that may wait to be done.
@@ -192,13 +192,9 @@ impl Publisher {
     pub(super) fn tell_past(&self, end: Revision, past: Option<Past>) {
         let Some(crumb) = self.blind.as_ref().and_then(Weak::upgrade) else { return };
         let Some(blind) = crumb.blind.as_ref().filter(|_| crumb.state.revision == end) else { return };
-        let Some(Past { base, through, steps }) = past else { return blind.give_up() };
-        let step = |step: PastStep| {
-            let entry = Entry::new(step.key.as_bytes(), b"", None);
-            Step { revision: step.revision, entry, existed: step.existed, check: None }
-        };
-        let steps = steps.into_iter().map(step).collect();
-        blind.past.send_replace(PastState::Known(Arc::new(KnownPast { base, through, steps })));
+        let Some(past) = past else { return blind.give_up() };
+        let known = KnownPast::trace(past, crumb.state.digest());
+        blind.past.send_replace(PastState::Known(Arc::new(known)));
     }
 
     /// Frees a state that nobody needs any more, on another thread.

@@ -19,6 +19,11 @@ impl Digest {
         self.0
     }
 
+    /// The digest before a change, given the one after it and what the change added.
+    pub fn before(self, change: Self) -> Self {
+        Self(self.0.wrapping_sub(change.0))
+    }
+
     /// Counts one entry in.
     pub fn add(&mut self, entry: &Entry) {
         self.0 = self.0.wrapping_add(xxh3_128(entry.fingerprinted()));

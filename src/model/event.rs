@@ -203,6 +203,8 @@ pub struct Past {
     pub base: Revision,
     /// … up to and with this one.
     pub through: Revision,
+    /// Whether the state after the last step is the one at the end, as far as keys that live on go.
+    pub leads_to_the_end: bool,
     /// In order of revision.
     pub steps: Vec<PastStep>,
 }
@@ -216,4 +218,6 @@ pub struct PastStep {
     pub key: Key,
     /// Whether it was there before.
     pub existed: bool,
+    /// What it did to the digest of the state, where the value before is known.
+    pub change: Option<Digest>,
 }

@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::Revision;
+use super::{History, Revision};
 
 /// A number that only goes up.
 #[derive(Debug, Default)]
@@ -42,6 +43,7 @@ pub struct Upstream {
     earlier_ms: AtomicU64,
     /// How often it was heard.
     heard_count: Counter,
+    cousins: RwLock<Vec<History>>,
     sighting: watch::Sender<Option<Sighting>>,
     /// Set for an upstream that is this process itself (a push feed): it is always heard.
     local: bool,
@@ -68,6 +70,7 @@ impl Upstream {
             heard_ms: AtomicU64::new(0),
             earlier_ms: AtomicU64::new(0),
             heard_count: Counter::default(),
+            cousins: RwLock::default(),
             sighting: watch::Sender::new(None),
             local,
             malformed: Counter::default(),
@@ -91,6 +94,18 @@ impl Upstream {
     /// How often the upstream was heard.
     pub fn heard_count(&self) -> u64 {
         self.heard_count.get()
+    }
+
+    /// These histories may be one and the same: whether a cursor of one is good in another, the
+    /// state that it names decides.
+    pub fn is_cousin_of(&self, histories: Vec<History>) {
+        *self.cousins.write() = histories;
+    }
+
+    /// Whether both may be one and the same.
+    pub fn are_cousins(&self, one: History, other: History) -> bool {
+        let cousins = self.cousins.read();
+        cousins.contains(&one) && cousins.contains(&other)
     }
 
     /// The upstream said that it is at this revision, when asked at that moment.

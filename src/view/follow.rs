@@ -56,7 +56,7 @@ impl View {
         stop: impl Future<Output = ()>,
     ) -> Result<Next, ViewError> {
         let mut stop = std::pin::pin!(stop);
-        let mut at = cursor;
+        let mut at = self.adopt(cursor);
         let mut at_once = true;
         let mut newest = self.cache.current_breadcrumb();
         let mut upstream = self.watch_upstream();
@@ -73,7 +73,8 @@ impl View {
                 Look::Awaited(crumb) => awaited = Some(crumb),
             }
             let sequence = newest.sequence();
-            let nothing = |reason| Ok(Next::Nothing { cursor: at, sequence, reason });
+            let moved = Cursor { history: cursor.history, ..at };
+            let nothing = |reason| Ok(Next::Nothing { cursor: moved, sequence, reason });
             tokio::select! {
                 biased;
                 next = newest.next() => match next {
@@ -125,7 +126,9 @@ impl View {
     ) -> Result<Answer, ViewError> {
         let Change { from, way, deltas, at_once } = change;
         let (mode, reason) = way.name();
-        let (cursor, sequence) = (newest.cursor(), newest.sequence());
+        // In the client's own history, should ours be a cousin of it.
+        let cursor = Cursor { history: from.history, ..newest.cursor() };
+        let sequence = newest.sequence();
         let header = header(&newest, cursor, Some(from), mode, reason, prefix.is_none());
         let subject = Subject::Updates { from, to: sequence };
         let encode = move || {

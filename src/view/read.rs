@@ -72,6 +72,7 @@ impl View {
 
     /// The breadcrumb whose state is that of the cursor.
     async fn state_at(&self, cursor: Cursor, deadline: Instant) -> Result<Breadcrumb, ViewError> {
+        let cursor = self.adopt(cursor);
         let mut upstream = self.watch_upstream();
         loop {
             let newest = self.newest()?;

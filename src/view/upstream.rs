@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::View;
-use crate::model::{Revision, Sighting};
+use crate::model::{Cursor, Revision, Sighting};
 
 /// What the upstream has said of its own revision since a request came.
 ///
@@ -18,6 +18,15 @@ pub(super) struct UpstreamWatch {
 }
 
 impl View {
+    /// The cursor in terms of our own history, where its history may be the same.
+    pub(super) fn adopt(&self, cursor: Cursor) -> Cursor {
+        let ours = self.cache.current_breadcrumb().kvs().history();
+        if cursor.history != ours && self.upstream.are_cousins(cursor.history, ours) {
+            return Cursor { history: ours, ..cursor };
+        }
+        cursor
+    }
+
     pub(super) fn watch_upstream(&self) -> UpstreamWatch {
         UpstreamWatch { since: Instant::now(), sightings: self.upstream.sightings() }
     }

@@ -36,7 +36,7 @@ impl View {
         stop: impl Future<Output = ()>,
     ) -> Result<KeyNext, ViewError> {
         let mut stop = std::pin::pin!(stop);
-        let mut at = after;
+        let mut at = self.adopt(after);
         let mut upstream = self.watch_upstream();
         loop {
             let newest = self.newest()?;
@@ -48,7 +48,8 @@ impl View {
                 match self.has_changed(key, at, &newest)? {
                     Some(true) => {
                         let entry = newest.kvs().get(key.as_bytes()).cloned();
-                        return Ok(KeyNext::Changed(KeyRead { entry, cursor: now, breadcrumb: newest }));
+                        let cursor = Cursor { history: after.history, ..now };
+                        return Ok(KeyNext::Changed(KeyRead { entry, cursor, breadcrumb: newest }));
                     }
                     Some(false) => at = now,
                     // Asked again below, when something new has come.
@@ -69,7 +70,8 @@ impl View {
                 () = &mut stop => Reason::ShuttingDown,
                 () = tokio::time::sleep_until(deadline) => Reason::Timeout,
             };
-            return Ok(KeyNext::Unchanged { cursor: at, sequence, reason });
+            let cursor = Cursor { history: after.history, ..at };
+            return Ok(KeyNext::Unchanged { cursor, sequence, reason });
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod bincode;
 pub mod daemon;
+pub mod etcd;
 pub mod http;
 pub mod mirror;
 pub mod record;

@@ -14,11 +14,11 @@ use tracing::{debug, info};
 use super::caught_up::CaughtUp;
 use super::client::Connection;
 use super::load::revision;
-use super::proto::{Event, EventType, WatchCreateRequest};
+use super::proto::{Event, EventType, KeyValue, WatchCreateRequest};
 use super::session::next;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::Sink;
-use crate::model::{FeedEvent, Key, Past, PastStep};
+use crate::model::{Digest, Entry, FeedEvent, Key, Past, PastStep};
 
 /// How far back, in revisions of the store and in updates of the prefix.
 const REVISIONS: i64 = 20_000;
@@ -64,6 +64,7 @@ async fn read(connection: &Connection, prefix: &[u8], end: i64, sink: &Sink) -> 
         range_end: range_end(prefix),
         start_revision: base + 1,
         fragment: true,
+        prev_kv: true,
     };
     let (mut responses, mut _open) = connection.watch(create(base)).await?;
     let mut caught_up = CaughtUp::new(base, end);
@@ -113,6 +114,16 @@ async fn read(connection: &Connection, prefix: &[u8], end: i64, sink: &Sink) -> 
     }
 }
 
+/// What an event did to the digest of the state.
+fn change_of(kind: EventType, kv: &KeyValue, before: Option<&KeyValue>) -> Digest {
+    let mut change = Digest::default();
+    if kind == EventType::Put {
+        change.add(&Entry::new(&kv.key, &kv.value, None));
+    }
+    before.iter().for_each(|before| change.remove(&Entry::new(&before.key, &before.value, None)));
+    change
+}
+
 struct Reading {
     /// Everything after this revision was asked for.
     base: i64,
@@ -128,7 +139,9 @@ impl Reading {
             let existed = event.kind() == EventType::Delete || kv.create_revision != kv.mod_revision;
             self.last = kv.mod_revision;
             let at = revision(kv.mod_revision);
-            self.steps.push(PastStep { revision: at, key: Key::new(kv.key.clone()), existed });
+            let known = existed == event.prev_kv.is_some();
+            let change = known.then(|| change_of(event.kind(), kv, event.prev_kv.as_ref()));
+            self.steps.push(PastStep { revision: at, key: Key::new(kv.key.clone()), existed, change });
         }
     }
 
@@ -141,7 +154,7 @@ impl Reading {
             through = through.0,
             "history read: older cursors can be continued"
         );
-        let past = Past { base, through, steps: self.steps.clone() };
+        let past = Past { base, through, leads_to_the_end: true, steps: self.steps.clone() };
         Ok(sink.send(FeedEvent::Past { end: revision(self.end), past: Some(past) }).await?)
     }
 }

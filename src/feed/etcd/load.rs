@@ -45,7 +45,7 @@ pub(super) async fn load(
     };
     let mut header: Option<ResponseHeader> = None;
     let mut keys = 0_u64;
-    let mut newest: Option<(i64, Vec<u8>)> = None;
+    let mut newest: Option<KeyValue> = None;
     loop {
         let page = connection.range(request.clone()).await?;
         sink.upstream().heard();
@@ -63,8 +63,8 @@ pub(super) async fn load(
         let count = page.kvs.len();
         keys += count as u64;
         for kv in &page.kvs {
-            if newest.as_ref().is_none_or(|(revision, _)| kv.mod_revision > *revision) {
-                newest = Some((kv.mod_revision, kv.key.to_vec()));
+            if newest.as_ref().is_none_or(|newest| kv.mod_revision > newest.mod_revision) {
+                newest = Some(kv.clone());
             }
         }
         let last = page.kvs.last().map(|kv| kv.key.to_vec());
@@ -83,7 +83,7 @@ pub(super) async fn load(
     let claim = ResyncClaim { count: Some(keys), digest: None };
     let at = Some(revision(header.revision));
     sink.send(FeedEvent::ResyncEnd { revision: at, claim, complete: true }).await?;
-    let witness = newest.map(|(at, key)| Witness { key, mod_revision: Some(at) });
+    let witness = newest.map(|kv| Witness { key: kv.key.to_vec(), set: Some((kv.mod_revision, kv.value)) });
     Ok(Loaded { header, witness })
 }
 

@@ -83,6 +83,8 @@ pub(super) struct WatchCreateRequest {
     pub(super) range_end: Vec<u8>,
     #[prost(int64, tag = "3")]
     pub(super) start_revision: i64,
+    #[prost(bool, tag = "6")]
+    pub(super) prev_kv: bool,
     /// Large responses come in parts; a revision is whole with the last part.
     #[prost(bool, tag = "8")]
     pub(super) fragment: bool,
@@ -120,6 +122,9 @@ pub(super) struct Event {
     pub(super) kind: i32,
     #[prost(message, optional, tag = "2")]
     pub(super) kv: Option<KeyValue>,
+    /// The key before, where it was asked for and is not compacted away.
+    #[prost(message, optional, tag = "3")]
+    pub(super) prev_kv: Option<KeyValue>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]

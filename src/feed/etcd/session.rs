@@ -10,7 +10,7 @@ use super::backfill::{self, Backfilling};
 use super::caught_up::CaughtUp;
 use super::client::{ANSWER, Connection, EtcdAccess};
 use super::load::{Leases, load, put, revision};
-use super::place::{Place, Witness};
+use super::place::{GENERATIONS, Place, Witness};
 use super::proto::{Event, EventType, RangeRequest, ResponseHeader, WatchCreateRequest, WatchResponse};
 use super::{EtcdError, range_end, range_start};
 use crate::feed::{Sink, Warm};
@@ -18,9 +18,6 @@ use crate::model::{Batch, FeedEvent, Grouping, SyncStatus, Update};
 
 /// How often the store is asked how far it is.
 const ASK: Duration = Duration::from_secs(1);
-
-/// How many times a store with the same id may have turned out to be another one.
-const MAX_GENERATION: u64 = 1000;
 
 pub(super) struct Session<'a> {
     connection: Connection,
@@ -58,6 +55,7 @@ impl<'a> Session<'a> {
         warm: &mut Option<Warm>,
     ) -> Result<(), EtcdError> {
         let now = self.ask().await?;
+        self.sink.upstream().is_cousin_of(Place::cousins(now.cluster_id, self.prefix));
         if place.is_none()
             && let Some(known) = warm
         {
@@ -120,15 +118,10 @@ impl<'a> Session<'a> {
         if place.cluster_id != now.cluster_id || now.revision < place.revision {
             return Ok(false);
         }
-        let Some(Witness { key, mod_revision }) = &place.witness else { return Ok(true) };
-        let request = RangeRequest {
-            key: key.clone(),
-            revision: place.revision,
-            keys_only: true,
-            ..RangeRequest::default()
-        };
+        let Some(Witness { key, set }) = &place.witness else { return Ok(true) };
+        let request = RangeRequest { key: key.clone(), revision: place.revision, ..RangeRequest::default() };
         match self.connection.range(request).await {
-            Ok(found) => Ok(found.kvs.first().map(|kv| kv.mod_revision) == *mod_revision),
+            Ok(found) => Ok(found.kvs.first().map(|kv| (kv.mod_revision, kv.value.clone())) == *set),
             // Nobody can tell any more; the watch will find out that it is compacted too.
             Err(EtcdError::Compacted) => Ok(true),
             Err(error) => Err(error),
@@ -138,7 +131,7 @@ impl<'a> Session<'a> {
     /// Whether this is the store of which the last run kept a state: then we stand at its revision.
     async fn recognise(&mut self, warm: &Warm, now: ResponseHeader) -> Result<Option<Place>, EtcdError> {
         let of = |generation| Place::history(now.cluster_id, generation, self.prefix);
-        let Some(generation) = (0..MAX_GENERATION).find(|generation| of(*generation) == warm.history) else {
+        let Some(generation) = (0..GENERATIONS).find(|generation| of(*generation) == warm.history) else {
             return Ok(None);
         };
         let mut place = Place {
@@ -221,6 +214,7 @@ impl<'a> Session<'a> {
             range_end: range_end(self.prefix),
             start_revision: at.revision + 1,
             fragment: true,
+            prev_kv: false,
         };
         let (mut responses, _open) = self.connection.watch(create).await?;
         let mut caught_up = CaughtUp::new(at.revision, target);
@@ -275,10 +269,10 @@ impl<'a> Session<'a> {
         let mut updates = Vec::with_capacity(events.len());
         for event in events {
             let kv = event.kv.as_ref().ok_or(EtcdError::Nonsense("an event without a key"))?;
-            let mod_revision = match event.kind() {
+            let set = match event.kind() {
                 EventType::Put => {
                     updates.push(put(kv, &self.leases));
-                    Some(kv.mod_revision)
+                    Some((kv.mod_revision, kv.value.clone()))
                 }
                 EventType::Delete => {
                     let delete = Update::delete(&kv.key);
@@ -287,7 +281,7 @@ impl<'a> Session<'a> {
                 }
             };
             at.revision = at.revision.max(kv.mod_revision);
-            at.witness = Some(Witness { key: kv.key.to_vec(), mod_revision });
+            at.witness = Some(Witness { key: kv.key.to_vec(), set });
         }
         self.sink.send(FeedEvent::Updates(Batch::new(updates, Grouping::ByRevision))).await?;
         Ok(())

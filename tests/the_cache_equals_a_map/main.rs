@@ -1,9 +1,12 @@
 //! Random histories through the public interface of the cache, against a plain map.
 //!
-//! The model below says in the simplest words what a feed's events mean: a `BTreeMap`, a list of
+//! The model says in the simplest words what a feed's events mean: a `BTreeMap`, a list of
 //! the states that it went through, and nothing persistent, shared or batched. The cache may cut its
 //! breadcrumbs where it likes, but each of them must be one of those states, and everything that a
 //! breadcrumb says about itself and about its neighbours must follow from the model.
+
+mod model;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -14,12 +17,13 @@ use crumbd::cache::{Breadcrumb, Cache, CacheConfig, Delta, DeltaKind, Position, 
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{
     Batch, Change, Check, Committed, Condition, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key,
-    Refusal, ResyncClaim, Revision, SyncStatus, Ttl, Update,
+    Past, PastStep, Refusal, ResyncClaim, Revision, SyncStatus, Ttl, Update,
 };
 use crumbd::trail::Limits;
+use model::{Answer, Model, Point, State, Stored, Told, same_contents, stored};
 use proptest::prelude::*;
-use proptest::sample::select;
 use tokio::sync::oneshot;
+use wanted::{Burst, Guard, Op, Setting, Wanted};
 use xxhash_rust::xxh3::xxh3_128;
 
 const MAX_KEY_BYTES: usize = 4;
@@ -31,394 +35,6 @@ const KEYS: [&[u8]; 7] = [b"", b"a", b"ab", b"abc", b"\xff", b"b", b"too long"];
 
 /// The last one is over the limit.
 const VALUES: [&[u8]; 6] = [b"", b"1", b"[1]", b"\xfe\x00", b"text", b"far too long"];
-
-// ---- what may happen -----------------------------------------------------------------------
-
-/// A number of a revision, seen from where the model stands when the burst is made.
-type Relative = i64;
-
-#[derive(Clone, Debug)]
-struct Wanted {
-    key: usize,
-    /// `None` deletes.
-    value: Option<(usize, Option<u32>)>,
-    claim: Option<Relative>,
-}
-
-#[derive(Clone, Debug)]
-enum Guard {
-    Exists(usize),
-    Absent(usize),
-    /// The revision is right, or wrong by so much.
-    AtOneOf(usize, u64),
-    AtNoneOf(usize, u64),
-}
-
-#[derive(Clone, Debug)]
-enum Op {
-    ByRevision(Vec<Wanted>),
-    Whole(Vec<Wanted>),
-    /// A write whose author waits for the answer.
-    Write(Vec<Wanted>, Option<Guard>, Grouping),
-    Replace(Vec<Wanted>),
-    Status(SyncStatus),
-    /// Also an abandoned one, when one is going on.
-    Begin {
-        other_history: bool,
-        whole_at: Option<Relative>,
-    },
-    /// Also one without a begin.
-    End {
-        revision: Option<Relative>,
-        complete: bool,
-    },
-}
-
-/// What is in the buffer when the ingest task gets to it.
-type Burst = Vec<Op>;
-
-#[derive(Clone, Debug)]
-struct Setting {
-    max_batch: usize,
-    max_count: usize,
-    ring: bool,
-    history_is_known: bool,
-}
-
-fn claim() -> impl Strategy<Value = Option<Relative>> {
-    prop_oneof![3 => Just(None), 4 => (1..6i64).prop_map(Some), 1 => (-4..1i64).prop_map(Some)]
-}
-
-fn wanted() -> impl Strategy<Value = Wanted> {
-    let key = prop_oneof![20 => 0..KEYS.len() - 1, 1 => Just(KEYS.len() - 1)];
-    let content = prop_oneof![20 => 0..VALUES.len() - 1, 1 => Just(VALUES.len() - 1)];
-    let ttl = prop_oneof![4 => Just(None), 1 => (1..3u32).prop_map(Some)];
-    let value = prop_oneof![3 => (content, ttl).prop_map(Some), 1 => Just(None)];
-    (key, value, claim()).prop_map(|(key, value, claim)| Wanted { key, value, claim })
-}
-
-fn guard() -> impl Strategy<Value = Guard> {
-    let key = 0..KEYS.len() - 1;
-    prop_oneof![
-        key.clone().prop_map(Guard::Exists),
-        key.clone().prop_map(Guard::Absent),
-        (key.clone(), 0..2u64).prop_map(|(key, wrong)| Guard::AtOneOf(key, wrong)),
-        (key, 0..2u64).prop_map(|(key, wrong)| Guard::AtNoneOf(key, wrong)),
-    ]
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let some = || prop::collection::vec(wanted(), 0..7);
-    prop_oneof![
-        8 => some().prop_map(Op::ByRevision),
-        3 => some().prop_map(Op::Whole),
-        1 => some().prop_map(Op::Replace),
-        3 => (some(), prop::option::of(guard()), prop::bool::weighted(0.2)).prop_map(
-            |(wanted, guard, replace)| {
-                let grouping = if replace { Grouping::Replace } else { Grouping::Whole };
-                Op::Write(wanted, guard, grouping)
-            }),
-        3 => select(&SyncStatus::ALL[..]).prop_map(Op::Status),
-        2 => (prop::bool::weighted(0.3), claim())
-            .prop_map(|(other_history, whole_at)| Op::Begin { other_history, whole_at }),
-        3 => (claim(), prop::bool::weighted(0.8))
-            .prop_map(|(revision, complete)| Op::End { revision, complete }),
-    ]
-}
-
-fn history() -> impl Strategy<Value = Vec<Burst>> {
-    prop::collection::vec(prop::collection::vec(op(), 1..6), 1..14)
-}
-
-fn setting() -> impl Strategy<Value = Setting> {
-    let max_count = prop_oneof![3 => Just(10_000usize), 1 => 1..6usize];
-    (1..12usize, max_count, any::<bool>(), any::<bool>()).prop_map(
-        |(max_batch, max_count, ring, history_is_known)| Setting {
-            max_batch,
-            max_count,
-            ring,
-            history_is_known,
-        },
-    )
-}
-
-// ---- the model -----------------------------------------------------------------------------
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stored {
-    value: Vec<u8>,
-    ttl: Option<Ttl>,
-    set_at: u64,
-}
-
-impl Stored {
-    fn same_content(&self, other: &Self) -> bool {
-        (&self.value, self.ttl) == (&other.value, other.ttl)
-    }
-}
-
-type State = BTreeMap<Vec<u8>, Stored>;
-
-/// A state that the upstream went through and that readers may see: none inside of a resync.
-#[derive(Clone, Debug)]
-struct Point {
-    history: History,
-    revision: u64,
-    state: State,
-}
-
-struct ModelResync {
-    before: Point,
-    whole_at: Option<u64>,
-    /// It began another history: then there may be another resync within it.
-    reload: bool,
-    in_sync_at_end: bool,
-}
-
-#[derive(Default)]
-struct Counted {
-    updates: u64,
-    suppressed: u64,
-    refused: u64,
-    resyncs: u64,
-    swept: u64,
-}
-
-struct Model {
-    state: State,
-    revision: u64,
-    history: History,
-    status: SyncStatus,
-    /// Every status that was said, with the number of points that were there before it.
-    said: Vec<(SyncStatus, usize)>,
-    points: Vec<Point>,
-    resyncs: Vec<ModelResync>,
-    counted: Counted,
-}
-
-impl Model {
-    fn new(history: History) -> Self {
-        Self {
-            state: State::new(),
-            revision: 0,
-            history,
-            status: SyncStatus::WaitForDatastore,
-            said: vec![(SyncStatus::WaitForDatastore, 0)],
-            points: vec![Point { history, revision: 0, state: State::new() }],
-            resyncs: Vec::new(),
-            counted: Counted::default(),
-        }
-    }
-
-    /// The state that a revision names, and where it is among the points.
-    fn point_at(&self, history: History, revision: u64) -> Option<(usize, &Point)> {
-        let mut known = self.points.iter().enumerate();
-        known.rfind(|(_, point)| point.history == history && point.revision <= revision)
-    }
-
-    /// What a reader should see now.
-    fn served(&self) -> &State {
-        self.resyncs.first().map_or(&self.state, |resync| &resync.before.state)
-    }
-
-    fn by_revision(&mut self, updates: &[Update]) {
-        self.counted.updates += updates.len() as u64;
-        for group in updates.chunk_by(|a, b| a.revision.is_some() && a.revision == b.revision) {
-            self.group(group, group[0].revision);
-        }
-    }
-
-    /// Returns the revision, and how many updates changed something.
-    fn whole(&mut self, updates: &[Update]) -> (Option<u64>, usize) {
-        self.counted.updates += updates.len() as u64;
-        self.group(updates, updates.iter().filter_map(|update| update.revision).max())
-    }
-
-    fn replace(&mut self, updates: &[Update]) -> (Option<u64>, usize) {
-        self.counted.updates += updates.len() as u64;
-        let named: BTreeSet<_> = updates.iter().map(|update| update.change.key()).collect();
-        let missing = self.state.keys().filter(|key| !named.contains(&key[..])).map(Update::delete);
-        let updates = [updates, &missing.collect::<Vec<_>>()].concat();
-        self.group(&updates, updates.iter().filter_map(|update| update.revision).max())
-    }
-
-    fn group(&mut self, updates: &[Update], claimed: Option<Revision>) -> (Option<u64>, usize) {
-        let mut assigned = None;
-        let changes = updates.iter().filter(|update| self.update(update, claimed, &mut assigned)).count();
-        if self.whole_at().is_none() {
-            self.revision = self.revision.max(claimed.unwrap_or_default().0);
-        }
-        if let Some(revision) = assigned {
-            self.point(revision);
-        }
-        (assigned, changes)
-    }
-
-    fn whole_at(&self) -> Option<u64> {
-        self.resyncs.last().and_then(|resync| resync.whole_at)
-    }
-
-    fn here(&self) -> Point {
-        Point { history: self.history, revision: self.revision, state: self.state.clone() }
-    }
-
-    fn point(&mut self, revision: u64) {
-        if self.resyncs.is_empty() {
-            self.points.push(Point { revision, ..self.here() });
-        }
-    }
-
-    /// Whether it changed something.
-    fn update(&mut self, update: &Update, claimed: Option<Revision>, assigned: &mut Option<u64>) -> bool {
-        let key = update.change.key().to_vec();
-        let before = self.resyncs.last().and_then(|resync| resync.before.state.get(&key)).cloned();
-        if too_large(&update.change) {
-            self.counted.refused += 1;
-            if let Some(before) = before {
-                self.state.entry(key).or_insert(before);
-            }
-            return false;
-        }
-        let new = match &update.change {
-            Change::Put(entry) => Some(stored(entry)),
-            Change::Delete(_) => None,
-        };
-        let same = |old: Option<&Stored>| match (&new, old) {
-            (Some(new), Some(old)) => new.same_content(old),
-            (None, None) => true,
-            _ => false,
-        };
-        if same(self.state.get(&key)) {
-            self.counted.suppressed += 1;
-            return false;
-        }
-        // What comes again as it was keeps its revision, except in another history.
-        if let Some(before) = before.filter(|before| same(Some(before)) && !self.last_is_reload()) {
-            self.counted.suppressed += 1;
-            self.state.insert(key, before);
-            return false;
-        }
-        let whole_at = self.whole_at();
-        let now = whole_at.or(*assigned).unwrap_or_else(|| {
-            let claimed = claimed.map(|revision| revision.0);
-            claimed.filter(|claimed| *claimed > self.revision).unwrap_or(self.revision + 1)
-        });
-        if whole_at.is_none() {
-            *assigned = Some(now);
-            self.revision = now;
-        }
-        let own = update.revision.map_or(now, |revision| revision.0.min(now));
-        let set_at = if whole_at.is_some() { own } else { now };
-        match new {
-            Some(new) => _ = self.state.insert(key, Stored { set_at, ..new }),
-            None => _ = self.state.remove(&key),
-        }
-        true
-    }
-
-    fn last_is_reload(&self) -> bool {
-        self.resyncs.last().is_some_and(|resync| resync.reload)
-    }
-
-    fn holds(&self, condition: &Condition) -> bool {
-        let at = |key: &Key| self.state.get(key.as_bytes()).map(|stored| Revision(stored.set_at));
-        match condition {
-            Condition::Exists(key) => at(key).is_some(),
-            Condition::Absent(key) => at(key).is_none(),
-            Condition::AtOneOf(key, revisions) => at(key).is_some_and(|at| revisions.contains(&at)),
-            Condition::AtNoneOf(key, revisions) => at(key).is_none_or(|at| !revisions.contains(&at)),
-        }
-    }
-
-    fn write(&mut self, updates: &[Update], conditions: &[Condition], replace: bool) -> Answer {
-        if !conditions.iter().all(|condition| self.holds(condition)) {
-            self.counted.updates += updates.len() as u64;
-            self.counted.refused += updates.len() as u64;
-            return Answer::ConditionFailed;
-        }
-        if updates.iter().any(|update| too_large(&update.change)) {
-            self.counted.updates += updates.len() as u64;
-            self.counted.refused += updates.len() as u64;
-            return Answer::TooLarge;
-        }
-        let (revision, changed) = if replace { self.replace(updates) } else { self.whole(updates) };
-        Answer::Committed { revision: revision.map(Revision), changed, point: self.points.len() - 1 }
-    }
-
-    fn say(&mut self, status: SyncStatus) {
-        match self.resyncs.first_mut() {
-            Some(resync) if status == SyncStatus::InSync => resync.in_sync_at_end = true,
-            resync => {
-                // The old state is served on, under its new status.
-                resync.into_iter().for_each(|resync| resync.in_sync_at_end = false);
-                self.status = status;
-                self.said.push((status, self.points.len()));
-            }
-        }
-    }
-
-    fn begin(&mut self, other: Option<History>, claimed: Option<Revision>) {
-        let within = other.is_none() && self.resyncs.first().is_some_and(|first| first.reload);
-        // What does not nest begins anew.
-        if let Some(abandoned) = self.resyncs.drain(usize::from(within)..).next() {
-            Point { history: self.history, revision: self.revision, state: self.state } = abandoned.before;
-        }
-        let before = self.here();
-        self.state = State::new();
-        if let Some(history) = other {
-            (self.history, self.revision) = (history, 0);
-        }
-        let whole_at = claimed.map(|claimed| claimed.0.max(self.revision + 1));
-        self.resyncs.push(ModelResync { before, whole_at, reload: other.is_some(), in_sync_at_end: false });
-    }
-
-    fn end(&mut self, revision: Option<Revision>, complete: bool) {
-        let Some(resync) = self.resyncs.pop() else { return };
-        let old = &resync.before.state;
-        if !complete {
-            for (key, stored) in old {
-                self.state.entry(key.clone()).or_insert_with(|| stored.clone());
-            }
-        }
-        self.counted.resyncs += 1;
-        self.counted.swept += old.keys().filter(|key| !self.state.contains_key(*key)).count() as u64;
-        let changed = !same_contents(old, &self.state);
-        self.revision = self.revision.max(revision.unwrap_or_default().0);
-        if changed {
-            self.revision = self.revision.max(resync.whole_at.unwrap_or_default());
-            if !resync.reload {
-                self.revision = self.revision.max(resync.before.revision + 1);
-            }
-        }
-        self.point(self.revision);
-        if resync.in_sync_at_end {
-            self.status = SyncStatus::InSync;
-            self.said.push((SyncStatus::InSync, self.points.len()));
-        }
-    }
-}
-
-fn too_large(change: &Change) -> bool {
-    let value = match change {
-        Change::Put(entry) => entry.value().len(),
-        Change::Delete(_) => 0,
-    };
-    change.key().len() > MAX_KEY_BYTES || value > MAX_VALUE_BYTES
-}
-
-#[derive(Debug)]
-enum Answer {
-    ConditionFailed,
-    TooLarge,
-    Committed {
-        revision: Option<Revision>,
-        changed: usize,
-        /// The first point that contains it.
-        point: usize,
-    },
-}
-
-// ---- the run -------------------------------------------------------------------------------
 
 type Written = oneshot::Receiver<Result<Committed, Refusal>>;
 
@@ -528,12 +144,37 @@ impl Run {
                 self.model.say(*status);
                 FeedEvent::Status(*status)
             }
-            Op::Begin { other_history, whole_at } => {
+            Op::Past { right, reach } => {
+                let end = self.model.blind_at().unwrap_or(7) + u64::from(!right);
+                let reach = reach.map(|(base, through)| {
+                    (
+                        end.saturating_sub((base + through).unsigned_abs()),
+                        end.saturating_sub(through.unsigned_abs()),
+                    )
+                });
+                self.model.tell(end, reach);
+                let past = reach.map(|(base, through)| {
+                    let step = PastStep {
+                        revision: Revision(through),
+                        key: Key::from("a"),
+                        existed: true,
+                        change: None,
+                    };
+                    Past {
+                        base: Revision(base),
+                        through: Revision(through),
+                        leads_to_the_end: false,
+                        steps: vec![step],
+                    }
+                });
+                FeedEvent::Past { end: Revision(end), past }
+            }
+            Op::Begin { other_history, whole_at, lossy } => {
                 let whole_at = whole_at.map(at);
                 self.histories += u32::from(*other_history);
                 let history = other_history.then(|| History::derive(&self.histories.to_le_bytes()));
-                self.model.begin(history, whole_at);
-                FeedEvent::ResyncBegin { history, whole_at, lossy: false }
+                self.model.begin(history, whole_at, *lossy);
+                FeedEvent::ResyncBegin { history, whole_at, lossy: *lossy }
             }
             Op::End { revision, complete } => {
                 let (revision, claim) = (revision.map(at), ResyncClaim::default());
@@ -581,7 +222,8 @@ impl Run {
 
         let status_changed = crumb.sync_status() != before.sync_status();
         let changed = !crumb.deltas().is_empty() || !crumb.steps().is_empty();
-        assert!(changed || status_changed || !same_history, "{crumb:?} says nothing new");
+        let read_anew = point.past.is_some() && revision > before.revision();
+        assert!(changed || status_changed || !same_history || read_anew, "{crumb:?} says nothing new");
         if status_changed {
             let said = |(status, points): &(SyncStatus, usize)| {
                 *status == crumb.sync_status() && *points <= index + 1
@@ -666,8 +308,29 @@ impl Run {
                 match self.cache.locate(cursor) {
                     Position::OtherHistory => assert_ne!(history, newest.kvs().history()),
                     Position::Ahead => assert!(revision > newest.revision()),
-                    Position::Before { .. } | Position::Awaited { .. } => panic!("no resync is lossy"),
-                    Position::Gone => assert!(revision < oldest.revision(), "{cursor} is kept"),
+                    Position::Before { within, past } => {
+                        let Some(Told::From { base, through }) = self.told(&within) else {
+                            panic!("nobody told what was before {within:?}");
+                        };
+                        assert!((base..=through).contains(&revision.0), "{cursor} is not in what was told");
+                        assert!(past.steps().iter().all(|step| step.revision.0 == through));
+                    }
+                    Position::Awaited { within } => match self.told(&within) {
+                        Some(Told::Nothing) => {}
+                        Some(Told::From { through, .. }) if revision.0 > through => {}
+                        told => panic!("{cursor} is before {within:?}, of which {told:?} was told"),
+                    },
+                    Position::Gone if revision < oldest.revision() => {}
+                    Position::Gone => {
+                        let after = self.trail.iter().find(|seen| {
+                            seen.crumb.revision() > revision && seen.crumb.kvs().history() == history
+                        });
+                        match after.and_then(|seen| self.told(&seen.crumb)) {
+                            Some(Told::Unknown) => {}
+                            Some(Told::From { base, .. }) if revision.0 < base => {}
+                            _ => panic!("{cursor} is kept"),
+                        }
+                    }
                     Position::At(crumb) => {
                         let (_, point) = self.model.point_at(history, revision.0).expect("a point");
                         let state = &self.seen(&crumb).state;
@@ -692,6 +355,13 @@ impl Run {
                 );
             }
         }
+    }
+
+    /// What the feed said of the way to this breadcrumb, when it ended a lossy resync.
+    fn told(&self, crumb: &Breadcrumb) -> Option<Told> {
+        let here =
+            |point: &&Point| (point.history, point.revision) == (crumb.kvs().history(), crumb.revision().0);
+        self.model.points.iter().filter(here).find_map(|point| point.past)
     }
 
     fn seen(&self, crumb: &Breadcrumb) -> &Seen {
@@ -727,17 +397,8 @@ fn digest(state: &State) -> Digest {
     entries.iter().collect()
 }
 
-fn stored(entry: &Entry) -> Stored {
-    let set_at = entry.revision().unwrap_or_default().0;
-    Stored { value: entry.value().to_vec(), ttl: entry.ttl(), set_at }
-}
-
 fn copy(kvs: &Snapshot) -> State {
     kvs.iter().map(|entry| (entry.key().to_vec(), stored(entry))).collect()
-}
-
-fn same_contents(a: &State, b: &State) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|((ka, va), (kb, vb))| ka == kb && va.same_content(vb))
 }
 
 /// All that a snapshot says of itself.
@@ -824,7 +485,7 @@ mod the_cache_once_differed {
     }
 
     fn begin() -> Op {
-        Op::Begin { other_history: false, whole_at: None }
+        Op::Begin { other_history: false, whole_at: None, lossy: false }
     }
 
     #[test]
@@ -905,7 +566,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn the_cache_equals_a_map(setting in setting(), bursts in history()) {
+    fn the_cache_equals_a_map(setting in wanted::setting(), bursts in wanted::history()) {
         run(&setting, &bursts);
     }
 }

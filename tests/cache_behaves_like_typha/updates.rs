@@ -1,0 +1,199 @@
+//! B.2: what one update does, and what a resync does.
+
+use super::*;
+
+#[tokio::test]
+async fn an_unchanged_value_is_suppressed_and_keeps_its_revision() {
+    let cache = running();
+    publish(&cache, vec![Update::put("node", "v").at(10)]).await;
+    let crumb = publish(&cache, vec![Update::put("node", "v").at(11), Update::put("biff", "w").at(12)]).await;
+    assert_eq!(shown(&crumb), ["New biff=w @12"]);
+    assert_eq!(crumb.kvs().get(b"node").and_then(Entry::revision), Some(Revision(10)));
+    assert_eq!(crumb.revision(), Revision(12));
+}
+
+/// Typha suppresses only what is sent as `Updated`; so a feed that replays its state defeats it.
+#[tokio::test]
+async fn a_feed_that_replays_its_whole_state_makes_no_breadcrumb() {
+    let cache = running();
+    for update in fresh(50) {
+        publish(&cache, vec![update]).await;
+    }
+    assert!(publish_nothing(&cache, fresh(50)).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_change_of_ttl_is_a_change() {
+    let cache = running();
+    let with_ttl = |ttl| Update::from(Entry::new(b"a", b"1", Some(Ttl(ttl))));
+    publish(&cache, vec![with_ttl(5)]).await;
+    assert!(publish_nothing(&cache, vec![with_ttl(5)]).await.is_empty());
+    let crumb = publish(&cache, vec![with_ttl(6)]).await;
+    assert_eq!((shown(&crumb), crumb.deltas()[0].entry.ttl()), (vec!["Updated a=1 @2".into()], Some(Ttl(6))));
+    let crumb = publish(&cache, vec![Update::put("a", "1")]).await;
+    assert_eq!((shown(&crumb), crumb.deltas()[0].entry.ttl()), (vec!["Updated a=1 @3".into()], None));
+}
+
+/// In Typha the feed's claim passes through, and its clients repair it.
+#[tokio::test]
+async fn new_and_updated_are_said_by_the_cache() {
+    let cache = running();
+    assert_eq!(shown(&publish(&cache, vec![Update::put("foo", "bar").at(10)]).await), ["New foo=bar @10"]);
+    let crumb = publish(&cache, vec![Update::put("foo", "updated").at(11)]).await;
+    assert_eq!(shown(&crumb), ["Updated foo=updated @11"]);
+    assert_eq!(value(&crumb, "foo").as_deref(), Some("updated"));
+}
+
+#[tokio::test]
+async fn a_delete_empties_the_snapshot_and_is_one_delta() {
+    let cache = running();
+    publish(&cache, vec![Update::put("foo", "bar").at(10)]).await;
+    let crumb = publish(&cache, vec![Update::delete("foo").at(11)]).await;
+    assert_eq!(shown(&crumb), ["Deleted foo @11"]);
+    assert_eq!((crumb.kvs().len(), crumb.kvs().payload_bytes()), (0, 0));
+    assert_eq!(crumb.kvs().digest(), Digest::default());
+}
+
+/// Typha makes a breadcrumb of each, for its clients' statistics.
+#[tokio::test]
+async fn the_deletion_of_an_absent_key_is_nothing() {
+    let cache = running();
+    publish(&cache, vec![Update::put("a", "1")]).await;
+    assert!(publish_nothing(&cache, vec![Update::delete("b"), Update::delete("b")]).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_empty_value_is_a_value() {
+    let cache = running();
+    assert_eq!(shown(&publish(&cache, vec![Update::put("a", "")]).await), ["New a= @1"]);
+    assert_eq!(shown(&publish(&cache, vec![Update::delete("a")]).await), ["Deleted a @2"]);
+}
+
+/// Typha keeps every repeat.
+#[tokio::test]
+async fn a_key_occurs_once_in_a_breadcrumb_with_its_last_value() {
+    let cache = running();
+    publish(&cache, vec![Update::put("old", "0")]).await;
+    let repeats = ["1", "2", "3"].map(|value| Update::put("new", value));
+    let crumb = publish(&cache, repeats.into()).await;
+    assert_eq!(shown(&crumb), ["New new=3 @4"]);
+    let crumb = publish(&cache, vec![Update::put("old", "1"), Update::put("old", "2")]).await;
+    assert_eq!(shown(&crumb), ["Updated old=2 @6"]);
+}
+
+#[tokio::test]
+async fn changes_that_undo_each_other_in_one_breadcrumb_are_no_delta() {
+    let cache = running();
+    publish(&cache, vec![Update::put("a", "1"), Update::put("b", "1")]).await;
+    let flicker = vec![
+        Update::put("new", "1"),
+        Update::delete("new"),
+        Update::delete("a"),
+        Update::put("a", "1"),
+        Update::delete("b"),
+        Update::put("b", "2"),
+    ];
+    let crumb = publish(&cache, flicker).await;
+    assert_eq!(shown(&crumb), ["Updated b=2 @8"]);
+    assert_eq!(value(&crumb, "a").as_deref(), Some("1"));
+}
+
+/// In Typha a value that cannot be serialized is treated as a deletion.
+#[tokio::test]
+async fn an_oversized_update_is_refused_and_the_others_go_on() {
+    let (cache, task, _) =
+        cache_with(CacheConfig { max_value_bytes: 3, max_key_bytes: 3, ..small_batches() }, 4);
+    tokio::spawn(task.run());
+    publish(&cache, vec![Update::put("a", "old")]).await;
+    let updates = vec![
+        Update::put("b", "1"),
+        Update::put("a", "long"),
+        Update::put("long", "1"),
+        Update::delete("long"),
+        Update::put("c", "123"),
+    ];
+    let crumb = publish(&cache, updates).await;
+    assert_eq!(shown(&crumb), ["New b=1 @2", "New c=123 @3"]);
+    assert_eq!(value(&crumb, "a").as_deref(), Some("old"), "a refused update leaves the old value");
+    assert_eq!(cache.stats().refused.get(), 3);
+}
+
+#[tokio::test]
+async fn keys_that_are_prefixes_of_each_other_are_different_keys() {
+    let cache = running();
+    publish(&cache, vec![Update::put("foobar", "1"), Update::put("foobar2", "2")]).await;
+    let crumb = publish(&cache, vec![Update::delete("foobar")]).await;
+    assert_eq!((value(&crumb, "foobar"), value(&crumb, "foobar2").as_deref()), (None, Some("2")));
+}
+
+/// Typha's regression 28: a thousand keys did not trigger it.
+#[tokio::test]
+async fn after_adding_many_keys_and_deleting_half_the_other_half_is_there() {
+    let cache = running();
+    let key = |i: u32| format!("/pods/{i}");
+    cache.on_updates((0..10_000).map(|i| Update::put(key(i), key(i))).collect()).await.expect("updates");
+    cache.on_updates((0..5_000).map(|i| Update::delete(key(i))).collect()).await.expect("updates");
+    cache.on_status_updated(SyncStatus::InSync).await.expect("a status");
+    let mut crumb = cache.current_breadcrumb();
+    while crumb.sync_status() != SyncStatus::InSync {
+        crumb = in_time(crumb.next()).await.expect("the rest comes");
+    }
+    assert_eq!(crumb.kvs().len(), 5_000);
+    assert!((5_000..10_000).all(|i| value(&crumb, &key(i)) == Some(key(i))));
+}
+
+#[tokio::test]
+async fn a_resync_keeps_serving_and_sweeps_what_did_not_come_again() {
+    let cache = running();
+    let old = publish(&cache, vec![Update::put("stays", "1"), Update::put("goes", "1")]).await;
+    let begin = FeedEvent::ResyncBegin { history: None, whole_at: Some(Revision(9)), lossy: false };
+    cache.send(begin).await.expect("an event");
+    cache.on_updates(vec![Update::put("stays", "1"), Update::put("comes", "1")]).await.expect("updates");
+    all_taken(&cache).await;
+    assert_eq!(old.later().count(), 0, "nothing is seen before the end");
+    assert_eq!(value(&cache.current_breadcrumb(), "goes").as_deref(), Some("1"));
+    cache.on_status_updated(SyncStatus::InSync).await.expect("a status");
+    let claim = ResyncClaim::default();
+    let end = FeedEvent::ResyncEnd { revision: Some(Revision(9)), claim, complete: true };
+    cache.send(end).await.expect("an event");
+    let crumb = in_time(old.next()).await.expect("the difference is published");
+    let told: BTreeSet<_> = shown(&crumb).into_iter().collect();
+    assert_eq!(told, ["New comes=1 @9", "Deleted goes @9"].map(String::from).into());
+    assert_eq!((crumb.sync_status(), crumb.from()), (SyncStatus::InSync, old.cursor()));
+    assert!(matches!(cache.locate(old.cursor()), Position::At(at) if at.sequence() == old.sequence()));
+}
+
+/// Sends a write that is to be answered.
+async fn write(cache: &Cache, key: &str) -> oneshot::Receiver<Result<Committed, Refusal>> {
+    let (ack, answer) = oneshot::channel();
+    let mut batch = Batch::new(vec![Update::put(key, "1")], Grouping::Whole);
+    batch.ack = Some(ack);
+    cache.send(FeedEvent::Updates(batch)).await.expect("an event");
+    answer
+}
+
+#[tokio::test]
+async fn a_write_during_a_resync_is_answered_when_it_can_be_read() {
+    let (cache, task, _) = cache_with(small_batches(), 64);
+    let task = tokio::spawn(task.run());
+    let begin = || FeedEvent::ResyncBegin { history: None, whole_at: None, lossy: false };
+    let before = write(&cache, "before").await;
+    cache.send(begin()).await.expect("an event");
+    let mut lost = write(&cache, "lost").await;
+    assert_eq!(in_time(before).await.expect("an answer").map(|Committed { changed, .. }| changed), Ok(1));
+    all_taken(&cache).await;
+    assert!(lost.try_recv().is_err(), "it cannot be read yet");
+    cache.send(begin()).await.expect("an event");
+    let mut kept = write(&cache, "kept").await;
+    all_taken(&cache).await;
+    assert!(in_time(lost).await.is_err(), "the feed began anew: its author is not told that it is there");
+    assert!(kept.try_recv().is_err(), "it cannot be read yet");
+    let claim = ResyncClaim::default();
+    cache.send(FeedEvent::ResyncEnd { revision: None, claim, complete: false }).await.expect("an event");
+    let Committed { cursor, .. } = in_time(kept).await.expect("an answer").expect("a write");
+    let Position::At(crumb) = cache.locate(cursor) else { panic!("the answer's cursor is kept") };
+    assert_eq!(value(&crumb, "kept").as_deref(), Some("1"));
+    assert_eq!((value(&crumb, "lost"), value(&crumb, "before").as_deref()), (None, Some("1")));
+    cache.stop();
+    task.await.expect("the task ends");
+}
