@@ -231,22 +231,9 @@ impl Breadcrumb {
         self.crumb.blind.is_some()
     }
 
-    /// What is known of the way here.
-    pub(super) fn past(&self) -> PastState {
-        let blind = self.crumb.blind.as_ref();
-        blind.map_or(PastState::Unknown, |blind| blind.past.borrow().clone())
-    }
-
-    /// Resolves when more becomes known of what happened before this breadcrumb; never, where
-    /// nothing more will.
-    pub async fn past_told(&self) {
-        match &self.crumb.blind {
-            Some(blind) if matches!(*blind.past.borrow(), PastState::Awaited | PastState::Known(_)) => {
-                // The sender lives as long as `self`.
-                _ = blind.past.subscribe().changed().await;
-            }
-            _ => std::future::pending().await,
-        }
+    /// What is known of the way here, now and later; `None` where nothing ever will be.
+    pub(super) fn past(&self) -> Option<watch::Receiver<PastState>> {
+        self.crumb.blind.as_ref().map(|blind| blind.past.subscribe())
     }
 
     /// The breadcrumbs after this one that exist already, oldest first.

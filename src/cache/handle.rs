@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::watch;
+
 use super::breadcrumb::{Crumb, KnownPast, PastState};
 use super::ingest::IngestTask;
 use super::publish::{Kept, Publisher};
@@ -34,11 +36,8 @@ pub enum Position {
         /// The way.
         past: Arc<KnownPast>,
     },
-    /// As `Before`, but the feed has not found out the way yet (see [`Breadcrumb::past_told`]).
-    Awaited {
-        /// The state.
-        within: Breadcrumb,
-    },
+    /// As `Before`, but the feed has not found out the way yet.
+    Awaited(PastAwaited),
     /// No breadcrumb that old is kept.
     Gone,
     /// No breadcrumb has come that far yet.
@@ -52,15 +51,36 @@ impl Position {
     /// A cursor that lies before a breadcrumb which ended a lossy resync.
     fn before(within: &Breadcrumb, cursor: Cursor) -> Self {
         let within = within.clone();
-        match within.past() {
+        let Some(mut told) = within.past() else { return Self::Gone };
+        let past = told.borrow_and_update().clone();
+        match past {
             PastState::Unknown => Self::Gone,
             PastState::Known(past) if cursor.revision < past.base => Self::Gone,
             PastState::Known(past) if cursor.revision <= past.through && !past.fits(cursor) => {
                 Self::OtherHistory
             }
             PastState::Known(past) if cursor.revision <= past.through => Self::Before { within, past },
-            PastState::Known(_) | PastState::Awaited => Self::Awaited { within },
+            PastState::Known(_) | PastState::Awaited => Self::Awaited(PastAwaited { within, told }),
         }
+    }
+}
+
+/// What happened before a breadcrumb that ended a lossy resync is still being found out.
+pub struct PastAwaited {
+    within: Breadcrumb,
+    told: watch::Receiver<PastState>,
+}
+
+impl PastAwaited {
+    /// The breadcrumb.
+    pub fn within(&self) -> &Breadcrumb {
+        &self.within
+    }
+
+    /// Resolves when more has become known since the cursor was located: locate it again then.
+    pub async fn told(&mut self) {
+        // The sender lives as long as `within`.
+        _ = self.told.changed().await;
     }
 }
 

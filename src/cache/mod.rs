@@ -31,7 +31,7 @@ mod table;
 
 pub use breadcrumb::{Breadcrumb, Delta, DeltaKind, KnownPast, Step};
 pub use config::{CacheConfig, CacheStats};
-pub use handle::{Cache, Position, Stopped};
+pub use handle::{Cache, PastAwaited, Position, Stopped};
 pub use ingest::IngestTask;
 pub use journal::Journal;
 pub use snapshot::Snapshot;

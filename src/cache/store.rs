@@ -208,8 +208,7 @@ impl Store {
         let now = self.revision_of_group(claimed, assigned);
         match (change, old) {
             (Change::Put(entry), old) => {
-                let set_at = revision.map_or(now, |revision| revision.min(now));
-                let entry = entry.at(if self.whole_at().is_some() { set_at } else { now });
+                let entry = entry.at(self.set_at(revision, now));
                 self.state.put(entry.clone(), old.as_ref());
                 self.touch(old, Some(entry), now);
             }
@@ -219,6 +218,14 @@ impl Store {
             }
             (Change::Delete(_), None) => {}
         }
+    }
+
+    /// The revision of an entry that changes now. In a state that is read whole the upstream may say
+    /// when each key was set; but a key that differs from the state before was set after that.
+    fn set_at(&self, claimed: Option<Revision>, now: Revision) -> Revision {
+        let Some(resync) = self.resyncs.last().filter(|resync| resync.whole_at.is_some()) else { return now };
+        let before = if resync.reload { Revision::ZERO } else { resync.before.revision };
+        claimed.filter(|claimed| *claimed > before).map_or(now, |claimed| claimed.min(now))
     }
 
     /// Within a resync nothing is noted: its end compares the states.

@@ -6,7 +6,7 @@ use super::answer::{end, header};
 use super::bodies::Subject;
 use super::way::{Found, Way};
 use super::{Answer, Format, Reason, View, ViewError, changes};
-use crate::cache::{Breadcrumb, Delta};
+use crate::cache::{Breadcrumb, Delta, PastAwaited};
 use crate::model::{Cursor, Key, Sequence};
 use crate::wire::BodyWriter;
 
@@ -34,8 +34,8 @@ enum Look {
     Quiet(Cursor),
     /// The client is ahead of this daemon.
     Ahead,
-    /// What lies between the client and this breadcrumb is still being found out.
-    Awaited(Breadcrumb),
+    /// What lies between the client and a breadcrumb is still being found out.
+    Awaited(PastAwaited),
 }
 
 impl View {
@@ -70,7 +70,7 @@ impl View {
                 Look::Quiet(moved) => at = moved,
                 Look::Ahead if upstream.is_below(at.revision) => return Err(self.gone(at)),
                 Look::Ahead => ahead = true,
-                Look::Awaited(crumb) => awaited = Some(crumb),
+                Look::Awaited(past) => awaited = Some(past),
             }
             let sequence = newest.sequence();
             let moved = Cursor { history: cursor.history, ..at };
@@ -83,7 +83,7 @@ impl View {
                     Err(_) => return nothing(Reason::ShuttingDown),
                 },
                 () = upstream.seen(), if ahead => {}
-                () = past_told(awaited.as_ref()), if awaited.is_some() => {}
+                () = past_told(awaited.as_mut()), if awaited.is_some() => {}
                 () = &mut stop => return nothing(Reason::ShuttingDown),
                 () = tokio::time::sleep_until(deadline) => return nothing(Reason::Timeout),
             }
@@ -107,7 +107,7 @@ impl View {
         }
         let way = match self.way(at, newest)? {
             Found::Way(way) => way,
-            Found::Awaited(crumb) => return Ok(Look::Awaited(crumb)),
+            Found::Awaited(past) => return Ok(Look::Awaited(past)),
         };
         let Some(prefix) = prefix else { return Ok(Look::Changed(way, None)) };
         let deltas = way.deltas(newest, Some(prefix));
@@ -143,9 +143,10 @@ impl View {
     }
 }
 
-async fn past_told(crumb: Option<&Breadcrumb>) {
-    match crumb {
-        Some(crumb) => crumb.past_told().await,
+/// Resolves when more is known of the way from the cursor that waits for it.
+pub(super) async fn past_told(past: Option<&mut PastAwaited>) {
+    match past {
+        Some(past) => past.told().await,
         None => std::future::pending().await,
     }
 }

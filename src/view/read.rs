@@ -83,7 +83,7 @@ impl View {
                 // The values on the way to a state are not kept, only at its two ends.
                 Position::Inside { .. }
                 | Position::Before { .. }
-                | Position::Awaited { .. }
+                | Position::Awaited(_)
                 | Position::Gone
                 | Position::OtherHistory => {
                     return Err(self.gone(cursor));

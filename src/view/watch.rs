@@ -2,8 +2,9 @@
 
 use tokio::time::Instant;
 
+use super::follow::past_told;
 use super::{KeyRead, Reason, View, ViewError};
-use crate::cache::{Breadcrumb, Position, Step};
+use crate::cache::{Breadcrumb, PastAwaited, Position, Step};
 use crate::model::{Cursor, Key, Sequence};
 
 /// What came of waiting for a key to change.
@@ -20,6 +21,13 @@ pub enum KeyNext {
         /// Why the wait ended.
         reason: Reason,
     },
+}
+
+enum Seen {
+    Changed,
+    Unchanged,
+    /// It cannot be told yet.
+    Awaited(PastAwaited),
 }
 
 impl View {
@@ -39,6 +47,7 @@ impl View {
         let mut at = self.adopt(after);
         let mut upstream = self.watch_upstream();
         loop {
+            let mut awaited = None;
             let newest = self.newest()?;
             let now = newest.cursor();
             if at.history != now.history {
@@ -46,14 +55,13 @@ impl View {
             }
             if at.revision < now.revision {
                 match self.has_changed(key, at, &newest)? {
-                    Some(true) => {
+                    Seen::Changed => {
                         let entry = newest.kvs().get(key.as_bytes()).cloned();
                         let cursor = Cursor { history: after.history, ..now };
                         return Ok(KeyNext::Changed(KeyRead { entry, cursor, breadcrumb: newest }));
                     }
-                    Some(false) => at = now,
-                    // Asked again below, when something new has come.
-                    None => {}
+                    Seen::Unchanged => at = now,
+                    Seen::Awaited(past) => awaited = Some(past),
                 }
             }
             if at.revision > now.revision && upstream.is_below(at.revision) {
@@ -66,6 +74,7 @@ impl View {
                     Ok(_) => continue,
                     Err(_) => Reason::ShuttingDown,
                 },
+                () = past_told(awaited.as_mut()), if awaited.is_some() => continue,
                 () = upstream.seen(), if at.revision != now.revision => continue,
                 () = &mut stop => Reason::ShuttingDown,
                 () = tokio::time::sleep_until(deadline) => Reason::Timeout,
@@ -75,8 +84,7 @@ impl View {
         }
     }
 
-    /// `None`: it cannot be told yet.
-    fn has_changed(&self, key: &Key, at: Cursor, newest: &Breadcrumb) -> Result<Option<bool>, ViewError> {
+    fn has_changed(&self, key: &Key, at: Cursor, newest: &Breadcrumb) -> Result<Seen, ViewError> {
         let key = key.as_bytes();
         let existed_among = |steps: &[Step], within: &Breadcrumb| {
             let missed = |step: &&Step| step.revision > at.revision;
@@ -87,12 +95,13 @@ impl View {
             Position::At(base) => base.kvs().get(key).is_some(),
             Position::Inside { within } => existed_among(within.steps(), &within),
             Position::Before { within, past } => existed_among(past.steps(), &within),
-            Position::Awaited { .. } => return Ok(None),
+            Position::Awaited(past) => return Ok(Seen::Awaited(past)),
             Position::Gone | Position::Ahead | Position::OtherHistory => return Err(self.gone(at)),
         };
-        Ok(Some(match newest.kvs().get(key) {
+        let changed = match newest.kvs().get(key) {
             Some(entry) => entry.revision().is_some_and(|set_at| set_at > at.revision),
             None => existed,
-        }))
+        };
+        Ok(if changed { Seen::Changed } else { Seen::Unchanged })
     }
 }

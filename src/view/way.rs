@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Reason, View, ViewError, changes};
-use crate::cache::{Breadcrumb, Delta, KnownPast, Position};
+use crate::cache::{Breadcrumb, Delta, KnownPast, PastAwaited, Position};
 use crate::model::{Cursor, Key};
 use crate::wire::Mode;
 
@@ -22,8 +22,8 @@ pub(super) enum Way {
 /// What there is to find.
 pub(super) enum Found {
     Way(Way),
-    /// What lies between the client and this breadcrumb is still being found out.
-    Awaited(Breadcrumb),
+    /// What lies between the client and a breadcrumb is still being found out.
+    Awaited(PastAwaited),
 }
 
 impl View {
@@ -45,7 +45,7 @@ impl View {
                 let later = up_to(&within, newest);
                 Way::Past { at, past, within, later }
             }
-            Position::Awaited { within } => return Ok(Found::Awaited(within)),
+            Position::Awaited(past) => return Ok(Found::Awaited(past)),
             Position::Gone | Position::Ahead | Position::OtherHistory => return Err(self.gone(at)),
         }))
     }

@@ -130,13 +130,16 @@ pub struct RecordReader {
     media: MediaType,
     buffer: Vec<u8>,
     used: usize,
+    /// Bytes after `used` among which there is no line break: a long line is searched once, not
+    /// once for each chunk of it.
+    searched: usize,
     position: usize,
 }
 
 impl RecordReader {
     /// Reads a body of this type. A JSON body is one object and has no records to stream: it is read as NDJSON.
     pub fn new(media: MediaType) -> Self {
-        Self { media, buffer: Vec::new(), used: 0, position: 0 }
+        Self { media, buffer: Vec::new(), used: 0, searched: 0, position: 0 }
     }
 
     /// Takes more bytes.
@@ -157,7 +160,7 @@ impl RecordReader {
         let read = match self.media {
             MediaType::Bincode if rest.is_empty() => Ok(None),
             MediaType::Bincode => bincode::read_record(rest),
-            MediaType::Json | MediaType::Ndjson => read_line(rest),
+            MediaType::Json | MediaType::Ndjson => read_line(rest, &mut self.searched),
         };
         let read = read.map_err(|error| error.at("record", self.position + 1))?;
         Ok(read.map(|(record, used)| {
@@ -176,11 +179,15 @@ impl RecordReader {
     }
 }
 
-fn read_line(bytes: &[u8]) -> Result<Option<(Record, usize)>, WireError> {
-    let Some(end) = bytes.iter().position(|&b| b == b'\n') else {
+fn read_line(bytes: &[u8], searched: &mut usize) -> Result<Option<(Record, usize)>, WireError> {
+    let Some(end) = bytes[*searched..].iter().position(|&b| b == b'\n').map(|at| *searched + at) else {
+        *searched = bytes.len();
         return Ok(None);
     };
+    *searched = end;
     let line = std::str::from_utf8(&bytes[..end])
         .map_err(|error| WireError::Json(format!("the line is not UTF-8: {error}")))?;
-    Ok(Some((json::parse_record(line)?, end + 1)))
+    let record = json::parse_record(line)?;
+    *searched = 0;
+    Ok(Some((record, end + 1)))
 }

@@ -197,3 +197,47 @@ async fn a_write_during_a_resync_is_answered_when_it_can_be_read() {
     cache.stop();
     task.await.expect("the task ends");
 }
+
+#[tokio::test]
+async fn who_waits_for_the_past_of_a_lossy_resync_is_told_also_what_came_meanwhile() {
+    let cache = running();
+    let old = publish(&cache, vec![Update::put("a", "1").at(10)]).await;
+    let begin = FeedEvent::ResyncBegin { history: None, whole_at: Some(Revision(20)), lossy: true };
+    cache.send(begin).await.expect("an event");
+    cache.on_updates(vec![Update::put("a", "2").at(15)]).await.expect("updates");
+    let claim = ResyncClaim::default();
+    let end = FeedEvent::ResyncEnd { revision: Some(Revision(20)), claim, complete: true };
+    cache.send(end).await.expect("an event");
+    let new = in_time(old.next()).await.expect("the difference is published");
+    assert_eq!(shown(&new), ["Updated a=2 @20"]);
+
+    let inside = Cursor { revision: Revision(12), ..old.cursor() };
+    let Position::Awaited(mut past) = cache.locate(inside) else { panic!("nobody knows {inside} yet") };
+    assert_eq!(past.within().cursor(), new.cursor());
+    assert!(Box::pin(past.told()).as_mut().now_or_never().is_none(), "it has to wait");
+    let Position::Awaited(mut late) = cache.locate(inside) else { panic!("nobody knows {inside} yet") };
+    let step = PastStep { revision: Revision(15), key: Key::from("a"), existed: true, change: None };
+    let known = Past { base: Revision(10), through: Revision(20), leads_to_the_end: true, steps: vec![step] };
+    cache.send(FeedEvent::Past { end: Revision(20), past: Some(known) }).await.expect("an event");
+    all_taken(&cache).await;
+    in_time(past.told()).await;
+    in_time(late.told()).await;
+    let Position::Before { within, past } = cache.locate(inside) else { panic!("{inside} is known now") };
+    assert_eq!((within.cursor(), past.steps().len()), (new.cursor(), 1));
+}
+
+#[tokio::test]
+async fn a_key_that_a_resync_changed_was_set_after_the_state_before_whatever_the_feed_says() {
+    let cache = running();
+    let old = publish(&cache, vec![Update::put("a", "1").at(10), Update::put("b", "1").at(10)]).await;
+    let begin = FeedEvent::ResyncBegin { history: None, whole_at: Some(Revision(20)), lossy: false };
+    cache.send(begin).await.expect("an event");
+    let read = vec![Update::put("a", "2").at(3), Update::put("b", "1").at(3), Update::put("c", "1").at(15)];
+    cache.on_updates(read).await.expect("updates");
+    let claim = ResyncClaim::default();
+    let end = FeedEvent::ResyncEnd { revision: Some(Revision(20)), claim, complete: true };
+    cache.send(end).await.expect("an event");
+    let new = in_time(old.next()).await.expect("the difference is published");
+    let set_at = |key: &str| new.kvs().get(key.as_bytes()).and_then(Entry::revision);
+    assert_eq!(["a", "b", "c"].map(set_at), [20, 10, 15].map(|at| Some(Revision(at))));
+}

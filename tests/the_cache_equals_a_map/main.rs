@@ -315,10 +315,10 @@ impl Run {
                         assert!((base..=through).contains(&revision.0), "{cursor} is not in what was told");
                         assert!(past.steps().iter().all(|step| step.revision.0 == through));
                     }
-                    Position::Awaited { within } => match self.told(&within) {
+                    Position::Awaited(past) => match self.told(past.within()) {
                         Some(Told::Nothing) => {}
                         Some(Told::From { through, .. }) if revision.0 > through => {}
-                        told => panic!("{cursor} is before {within:?}, of which {told:?} was told"),
+                        told => panic!("{cursor} is before {:?}, of which {told:?} was told", past.within()),
                     },
                     Position::Gone if revision < oldest.revision() => {}
                     Position::Gone => {

@@ -180,8 +180,11 @@ impl Model {
             *assigned = Some(now);
             self.revision = now;
         }
-        let own = update.revision.map_or(now, |revision| revision.0.min(now));
-        let set_at = if whole_at.is_some() { own } else { now };
+        // What differs from the state before was set after it, whatever the feed says.
+        let floor =
+            self.resyncs.last().map_or(0, |resync| if resync.reload { 0 } else { resync.before.revision });
+        let own = update.revision.filter(|own| whole_at.is_some() && own.0 > floor);
+        let set_at = own.map_or(now, |own| own.0.min(now));
         match new {
             Some(new) => _ = self.state.insert(key, Stored { set_at, ..new }),
             None => _ = self.state.remove(&key),

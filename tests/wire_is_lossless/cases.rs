@@ -2,8 +2,8 @@
 
 use crumbd::model::{Check, Cursor, Digest, Encoding, Entry, History, Revision, SyncStatus, Ttl};
 use crumbd::wire::{
-    BodyWriter, End, Header, MediaType, Mode, PutKind, Record, WireError, compact_json, parse_record,
-    parse_records,
+    BodyWriter, End, Header, MediaType, Mode, PutKind, Record, RecordReader, WireError, compact_json,
+    parse_record, parse_records,
 };
 
 use super::{assert_same, read};
@@ -205,4 +205,18 @@ fn a_claimed_length_is_not_believed() {
 fn the_revision_zero_of_a_put_is_none() {
     let read = parse_record(r#"{"type":"put","key":"k","value":1,"revision":0}"#).expect("a record");
     assert_same(&read, &Record::Put { kind: PutKind::Put, entry: Entry::new(b"k", b"1", None) });
+}
+
+/// Searching it anew with every chunk would take as long as the square of its length.
+#[test]
+fn a_long_line_in_small_chunks_is_searched_once() {
+    let line = format!("{{\"type\":\"put\",\"key\":\"k\",\"value\":\"{}\"}}\n", "x".repeat(4 << 20));
+    let mut reader = RecordReader::new(MediaType::Ndjson);
+    for chunk in line.as_bytes().chunks(256) {
+        assert!(reader.next_record().expect("no fault").is_none());
+        reader.push(chunk);
+    }
+    let Some(Record::Put { entry, .. }) = reader.next_record().expect("a record") else { panic!("a put") };
+    assert_eq!(entry.value().len(), (4 << 20) + 2);
+    reader.finish().expect("nothing is left");
 }
