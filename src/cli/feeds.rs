@@ -62,7 +62,7 @@ impl Opened {
     }
 
     /// Starts it; a push feed is a handle for the HTTP side instead of a task that reads.
-    pub(super) fn start(
+    pub(super) async fn start(
         self,
         sink: Sink,
         buffer: Arc<IngestBuffer<FeedEvent>>,
@@ -74,12 +74,10 @@ impl Opened {
             Self::Etcd(feed) => (None, tokio::spawn(feed.run(sink, warm))),
             Self::Push(_) => {
                 let handle = PushHandle::new(Arc::clone(&buffer));
-                // An empty datastore of one's own is complete from the start.
-                let ready = async move {
-                    let status = FeedEvent::Status(SyncStatus::InSync);
-                    buffer.write(status, None).await.map_err(|_| FeedError::Stopped)
-                };
-                (Some(handle), tokio::spawn(ready))
+                // A datastore of one's own is complete from the start, before anybody can ask.
+                let status = FeedEvent::Status(SyncStatus::InSync);
+                let told = buffer.write(status, None).await.map_err(|_| FeedError::Stopped);
+                (Some(handle), tokio::spawn(std::future::ready(told)))
             }
         }
     }

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use super::config::{ConfigFile, Settings};
 use super::feeds::Opened;
-use super::warm::Kept;
+use super::warm::{self, Kept};
 use super::{Failure, log};
 use crate::cache::Cache;
 use crate::feed::{FeedError, Sink};
@@ -48,7 +48,10 @@ impl Serve {
         let ingest = tokio::spawn(ingest.with_journal(journal).run());
         let (warm, saving) = kept.restore(&cache, &upstream, feed.knows_the_past()).await?;
         let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
-        let (push, mut feeding) = feed.start(sink, buffer, warm);
+        let (push, mut feeding) = feed.start(sink, buffer, warm).await;
+        if push.is_some() {
+            warm::applied(&cache).await?;
+        }
 
         let shutdown = Shutdown::default();
         let view = View::new(cache.clone(), Arc::clone(&upstream), &settings.view());

@@ -122,7 +122,6 @@ impl Restore {
                     let batch = Batch::new(updates, Grouping::ByRevision);
                     cache.send(FeedEvent::Updates(batch)).await?;
                 }
-                applied(cache).await?;
                 let saver = Saver::new(dir, cache.clone(), Duration::ZERO);
                 let saving = tokio::spawn(async move {
                     saver.run_for_log(rotated).await;
@@ -135,8 +134,9 @@ impl Restore {
 }
 
 /// Resolves when everything that was handed to the cache can be read: nobody must be served an older
-/// state than the one that the last run told of.
-async fn applied(cache: &Cache) -> Result<(), Stopped> {
+/// state than the one that the last run told of. Not for use while a feed may be in a resync, which
+/// holds everything back.
+pub(super) async fn applied(cache: &Cache) -> Result<(), Stopped> {
     let (ack, answer) = oneshot::channel();
     let batch = Batch { ack: Some(ack), ..Batch::new(Vec::new(), Grouping::Whole) };
     cache.send(FeedEvent::Updates(batch)).await?;
