@@ -222,7 +222,7 @@ impl Run {
 
         let status_changed = crumb.sync_status() != before.sync_status();
         let changed = !crumb.deltas().is_empty() || !crumb.steps().is_empty();
-        let read_anew = point.past.is_some() && revision > before.revision();
+        let read_anew = self.told(crumb).is_some() && revision > before.revision();
         assert!(changed || status_changed || !same_history || read_anew, "{crumb:?} says nothing new");
         if status_changed {
             let said = |(status, points): &(SyncStatus, usize)| {
@@ -496,6 +496,13 @@ mod the_cache_once_differed {
         let status = Op::Status(SyncStatus::ResyncInProgress);
         run(&setting(3), &[vec![undone.clone()], vec![begin()], vec![status]]);
         run(&setting(9), &[vec![undone, begin(), begin()], vec![Op::End { revision: None, complete: true }]]);
+    }
+
+    #[test]
+    fn where_an_empty_resync_followed_an_empty_lossy_one() {
+        let lossy = Op::Begin { other_history: false, whole_at: None, lossy: true };
+        let end = |revision| Op::End { revision, complete: true };
+        run(&setting(1), &[vec![lossy, end(Some(3)), begin(), end(None)]]);
     }
 
     #[test]
