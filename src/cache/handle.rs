@@ -50,7 +50,6 @@ pub enum Position {
 impl Position {
     /// A cursor that lies before a breadcrumb which ended a lossy resync.
     fn before(within: &Breadcrumb, cursor: Cursor) -> Self {
-        let within = within.clone();
         let Some(mut told) = within.past() else { return Self::Gone };
         let past = told.borrow_and_update().clone();
         match past {
@@ -59,27 +58,32 @@ impl Position {
             PastState::Known(past) if cursor.revision <= past.through && !past.fits(cursor) => {
                 Self::OtherHistory
             }
-            PastState::Known(past) if cursor.revision <= past.through => Self::Before { within, past },
-            PastState::Known(_) | PastState::Awaited => Self::Awaited(PastAwaited { within, told }),
+            PastState::Known(past) if cursor.revision <= past.through => {
+                Self::Before { within: within.clone(), past }
+            }
+            PastState::Known(_) | PastState::Awaited => {
+                Self::Awaited(PastAwaited { end: within.cursor(), told })
+            }
         }
     }
 }
 
-/// What happened before a breadcrumb that ended a lossy resync is still being found out.
+/// What happened before a breadcrumb that ended a lossy resync is still being found out. It does
+/// not keep the breadcrumb, so it may be held while waiting.
 pub struct PastAwaited {
-    within: Breadcrumb,
+    end: Cursor,
     told: watch::Receiver<PastState>,
 }
 
 impl PastAwaited {
-    /// The breadcrumb.
-    pub fn within(&self) -> &Breadcrumb {
-        &self.within
+    /// The breadcrumb's cursor.
+    pub fn end(&self) -> Cursor {
+        self.end
     }
 
-    /// Resolves when more has become known since the cursor was located: locate it again then.
+    /// Resolves when more has become known since the cursor was located, or when the breadcrumb is
+    /// gone: locate it again then.
     pub async fn told(&mut self) {
-        // The sender lives as long as `within`.
         _ = self.told.changed().await;
     }
 }

@@ -50,7 +50,8 @@ impl View {
             let mut awaited = None;
             let newest = self.newest()?;
             let now = newest.cursor();
-            if at.history != now.history {
+            let another_state = at.revision == now.revision && at.check != now.check;
+            if at.history != now.history || another_state {
                 return Err(self.gone(at));
             }
             if at.revision < now.revision {

@@ -222,7 +222,7 @@ impl Run {
 
         let status_changed = crumb.sync_status() != before.sync_status();
         let changed = !crumb.deltas().is_empty() || !crumb.steps().is_empty();
-        let read_anew = self.told(crumb).is_some() && revision > before.revision();
+        let read_anew = self.told(crumb.cursor()).is_some() && revision > before.revision();
         assert!(changed || status_changed || !same_history || read_anew, "{crumb:?} says nothing new");
         if status_changed {
             let said = |(status, points): &(SyncStatus, usize)| {
@@ -309,23 +309,23 @@ impl Run {
                     Position::OtherHistory => assert_ne!(history, newest.kvs().history()),
                     Position::Ahead => assert!(revision > newest.revision()),
                     Position::Before { within, past } => {
-                        let Some(Told::From { base, through }) = self.told(&within) else {
+                        let Some(Told::From { base, through }) = self.told(within.cursor()) else {
                             panic!("nobody told what was before {within:?}");
                         };
                         assert!((base..=through).contains(&revision.0), "{cursor} is not in what was told");
                         assert!(past.steps().iter().all(|step| step.revision.0 == through));
                     }
-                    Position::Awaited(past) => match self.told(past.within()) {
+                    Position::Awaited(past) => match self.told(past.end()) {
                         Some(Told::Nothing) => {}
                         Some(Told::From { through, .. }) if revision.0 > through => {}
-                        told => panic!("{cursor} is before {:?}, of which {told:?} was told", past.within()),
+                        told => panic!("{cursor} is before {:?}, of which {told:?} was told", past.end()),
                     },
                     Position::Gone if revision < oldest.revision() => {}
                     Position::Gone => {
                         let after = self.trail.iter().find(|seen| {
                             seen.crumb.revision() > revision && seen.crumb.kvs().history() == history
                         });
-                        match after.and_then(|seen| self.told(&seen.crumb)) {
+                        match after.and_then(|seen| self.told(seen.crumb.cursor())) {
                             Some(Told::Unknown) => {}
                             Some(Told::From { base, .. }) if revision.0 < base => {}
                             _ => panic!("{cursor} is kept"),
@@ -357,10 +357,9 @@ impl Run {
         }
     }
 
-    /// What the feed said of the way to this breadcrumb, when it ended a lossy resync.
-    fn told(&self, crumb: &Breadcrumb) -> Option<Told> {
-        let here =
-            |point: &&Point| (point.history, point.revision) == (crumb.kvs().history(), crumb.revision().0);
+    /// What the feed said of the way to the breadcrumb at this cursor, when it ended a lossy resync.
+    fn told(&self, at: Cursor) -> Option<Told> {
+        let here = |point: &&Point| (point.history, point.revision) == (at.history, at.revision.0);
         self.model.points.iter().filter(here).find_map(|point| point.past)
     }
 
