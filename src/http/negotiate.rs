@@ -82,14 +82,15 @@ fn quality(items: &[(String, u16)], name: &str) -> Option<u16> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
-    fn chosen(accept: &str, encoding: &str) -> Option<(MediaType, Coding)> {
+    fn chosen(accept: &'static str, encoding: &'static str) -> Option<(MediaType, Coding)> {
         let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, accept.parse().unwrap());
-        headers.insert(ACCEPT_ENCODING, encoding.parse().unwrap());
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
         format(&headers).ok().map(|format| (format.media, format.coding))
     }
 
