@@ -1,5 +1,9 @@
 //! Answers as HTTP: one place decides status and headers.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use axum::body::Body;
 use axum::http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, VARY,
@@ -7,11 +11,12 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use hyper::body::{self as http_body, Frame, SizeHint};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
 use super::routes::App;
 use crate::model::{Cursor, Key, Sequence};
-use crate::view::{Answer, Reason};
+use crate::view::{self, Answer, Reason};
 use crate::wire::{Coding, Mode};
 
 const CURSOR: HeaderName = HeaderName::from_static("crumbd-cursor");
@@ -104,7 +109,7 @@ pub(super) fn answer(
     if not_modified(request, &etag) {
         return unchanged(app, at, &etag, caching);
     }
-    let mut response = body(answer.body, answer.format.media.as_str());
+    let mut response = body(stream(&answer.body), answer.format.media.as_str());
     let headers = response.headers_mut();
     place(app, headers, at, caching);
     text(headers, ETAG, &etag);
@@ -115,8 +120,48 @@ pub(super) fn answer(
     response
 }
 
-pub(super) fn body(bytes: Bytes, media: &'static str) -> Response {
-    let mut response = Response::new(Body::from(bytes));
+/// A body for the framework, which sends its parts as they are.
+fn stream(body: &view::Body) -> Body {
+    match body.parts() {
+        [one] => Body::from(one.clone()),
+        _ => Body::new(Streamed { body: body.clone(), sent: 0, left: body.len() }),
+    }
+}
+
+/// Sends the parts of a body one by one.
+struct Streamed {
+    body: view::Body,
+    /// Parts.
+    sent: usize,
+    /// Bytes.
+    left: u64,
+}
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(part) = self.body.parts().get(self.sent).cloned() else { return Poll::Ready(None) };
+        self.sent += 1;
+        self.left -= part.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+pub(super) fn body(content: impl Into<Body>, media: &'static str) -> Response {
+    let mut response = Response::new(content.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     response
 }

@@ -2,8 +2,7 @@
 
 use std::time::SystemTime;
 
-use bytes::Bytes;
-
+use super::Body;
 use crate::cache::Breadcrumb;
 use crate::model::{Cursor, Sequence};
 use crate::wire::{Coding, End, Header, MediaType, Mode};
@@ -75,7 +74,7 @@ pub struct Answer {
     /// The number of the breadcrumb that it came from.
     pub sequence: Sequence,
     /// The body, shared.
-    pub body: Bytes,
+    pub body: Body,
     /// What the body is.
     pub format: Format,
     /// Whether it was there when the client asked.

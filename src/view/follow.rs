@@ -139,7 +139,7 @@ impl View {
         };
         let body = self.bodies.get(subject, prefix, format, encode).await?;
         let format = Format { coding: body.coding, ..format };
-        Ok(Answer { cursor, mode, reason, sequence, body: body.bytes, format, at_once })
+        Ok(Answer { cursor, mode, reason, sequence, body: body.bytes.into(), format, at_once })
     }
 }
 

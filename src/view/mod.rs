@@ -8,6 +8,7 @@
 
 mod answer;
 mod bodies;
+mod body;
 mod changes;
 mod follow;
 mod order;
@@ -17,6 +18,7 @@ mod watch;
 mod way;
 
 pub use answer::{Answer, Format, Reason, ViewError};
+pub use body::Body;
 pub use follow::Next;
 pub use read::{KeyRead, Page};
 pub use watch::KeyNext;

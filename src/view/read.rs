@@ -125,7 +125,7 @@ impl View {
         };
         let body = self.bodies.get(subject, prefix, format, encode).await?;
         let format = Format { coding: body.coding, ..format };
-        Ok(Answer { cursor, mode, reason, sequence, body: body.bytes, format, at_once: true })
+        Ok(Answer { cursor, mode, reason, sequence, body: body.bytes.into(), format, at_once: true })
     }
 
     /// The squashed updates that lead from one kept state to another, forwards or backwards.
@@ -158,7 +158,7 @@ impl View {
         };
         let body = self.bodies.get(subject, prefix, format, encode).await?;
         let format = Format { coding: body.coding, ..format };
-        Ok(Answer { cursor: to, mode, reason, sequence, body: body.bytes, format, at_once: true })
+        Ok(Answer { cursor: to, mode, reason, sequence, body: body.bytes.into(), format, at_once: true })
     }
 
     /// One key, now or at a kept cursor.
@@ -210,6 +210,6 @@ impl View {
         };
         let body = self.bodies.once(format, encode).await?;
         let format = Format { coding: body.coding, ..format };
-        Ok(Answer { cursor, mode, reason, sequence, body: body.bytes, format, at_once: true })
+        Ok(Answer { cursor, mode, reason, sequence, body: body.bytes.into(), format, at_once: true })
     }
 }
