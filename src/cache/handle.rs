@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 use super::breadcrumb::{Crumb, KnownPast, PastState};
+use super::deliver::{Deliver, Delivery};
 use super::ingest::IngestTask;
 use super::publish::{Kept, Publisher};
 use super::store::Store;
@@ -96,6 +97,7 @@ pub struct Cache {
     buffer: Arc<IngestBuffer<FeedEvent>>,
     stats: Arc<CacheStats>,
     was_in_sync: Arc<AtomicBool>,
+    delivery: Delivery,
 }
 
 impl Cache {
@@ -113,13 +115,20 @@ impl Cache {
     ) -> (Self, IngestTask) {
         let empty = Snapshot::empty(history.unwrap_or_else(History::random));
         let was_in_sync = Arc::new(AtomicBool::new(false));
-        let started = Publisher::start(empty, &config, history.is_none(), Arc::clone(&was_in_sync));
+        let delivery = Delivery::default();
+        let started =
+            Publisher::start(empty, &config, history.is_none(), Arc::clone(&was_in_sync), &delivery);
         let (publisher, head, kept) = started.expect("a trail that was just made is not ended");
         let stats = Arc::new(CacheStats::default());
         let max_batch = config.max_batch;
         let store = Store::new(history, publisher, config, Arc::clone(&stats));
         let task = IngestTask::new(store, Arc::clone(&buffer), max_batch);
-        (Self { head, kept, buffer, stats, was_in_sync }, task)
+        (Self { head, kept, buffer, stats, was_in_sync, delivery }, task)
+    }
+
+    /// From now on every breadcrumb goes through there before its waiters are woken.
+    pub fn deliver_through(&self, deliver: Arc<dyn Deliver>) {
+        self.delivery.add(deliver);
     }
 
     /// The newest breadcrumb.

@@ -19,6 +19,7 @@
 
 mod breadcrumb;
 mod config;
+mod deliver;
 mod handle;
 mod ingest;
 mod journal;
@@ -31,6 +32,7 @@ mod table;
 
 pub use breadcrumb::{Breadcrumb, Delta, DeltaKind, KnownPast, Step};
 pub use config::{CacheConfig, CacheStats};
+pub use deliver::Deliver;
 pub use handle::{Cache, PastAwaited, Position, Stopped};
 pub use ingest::IngestTask;
 pub use journal::Journal;

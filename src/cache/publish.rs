@@ -18,12 +18,13 @@ use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
 use super::breadcrumb::{Blind, Breadcrumb, Crumb, Delta, DeltaKind, KnownPast, PastState, Step, cursor_of};
+use super::deliver::Delivery;
 use super::handle::Stopped;
 use super::{CacheConfig, Snapshot};
 use crate::model::{Cursor, Past, Revision, Sequence, SyncStatus};
 use crate::trail::{self, AppendError, EventBuffer, Head, SharedError, Wake, Window};
 
-/// Wake-ups, and batches of garbage, that may wait to be done.
+/// Batches of garbage that may wait to be freed.
 const CHORES: usize = 64;
 
 /// Deltas whose breadcrumbs may wait to be handed on to be freed: under load that is one wake-up
@@ -95,6 +96,7 @@ impl Publisher {
         config: &CacheConfig,
         provisional: bool,
         was_in_sync: Arc<AtomicBool>,
+        delivery: &Delivery,
     ) -> Result<(Self, Head<Arc<Crumb>>, Kept), AppendError> {
         let mut trail = Trail::new();
         let status = SyncStatus::WaitForDatastore;
@@ -112,7 +114,7 @@ impl Publisher {
             trail,
             kept: Arc::clone(&kept),
             head,
-            waker: start_waker(),
+            waker: delivery.start(&readers),
             dropper: start_dropper(),
             evicted: Vec::new(),
             evicted_deltas: 0,
@@ -236,16 +238,6 @@ fn pinned_bytes(crumb: &Crumb) -> usize {
     let replaced = crumb.deltas.iter().filter(|delta| delta.kind != DeltaKind::New);
     let values: usize = replaced.map(|delta| delta.entry.payload_bytes() + ENTRY_BYTES).sum();
     nodes + lists + values
-}
-
-fn start_waker() -> mpsc::Sender<Wake<Arc<Crumb>>> {
-    let (send, mut receive) = mpsc::channel::<Wake<_>>(CHORES);
-    tokio::spawn(async move {
-        while let Some(wake) = receive.recv().await {
-            wake.wake();
-        }
-    });
-    send
 }
 
 fn start_dropper() -> SyncSender<Garbage> {

@@ -1,5 +1,6 @@
 //! A key: any bytes.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use bytes::Bytes;
@@ -21,6 +22,13 @@ impl Key {
 
     /// The raw bytes.
     pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A key hashes as its bytes do, so maps of keys are looked up by bytes.
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
         &self.0
     }
 }

@@ -90,6 +90,11 @@ impl Bodies {
         self.single_flight(key(format.coding), async { compress(plain.await?, format.coding).await }).await
     }
 
+    /// The body, if it has been made.
+    pub(super) fn made(&self, subject: Subject, prefix: Option<&Key>, format: Format) -> Option<Body> {
+        self.cache.get(&BodyKey { subject, prefix: prefix.cloned(), format })
+    }
+
     /// A body that nobody else is likely to ask for: made, and not kept.
     pub(super) async fn once(
         &self,
@@ -110,12 +115,23 @@ impl Bodies {
 }
 
 async fn compress(body: Body, coding: Coding) -> Result<Body, ViewError> {
-    if body.bytes.len() <= UNCOMPRESSED_BYTES || coding == Coding::Identity {
-        return Ok(body);
+    if body.is_worth(coding) { off_thread(move || body.compressed(coding)).await? } else { Ok(body) }
+}
+
+impl Body {
+    fn is_worth(&self, coding: Coding) -> bool {
+        self.bytes.len() > UNCOMPRESSED_BYTES && coding != Coding::Identity
     }
-    let coded = off_thread(move || coding.encode(&body.bytes)).await?;
-    let bytes = coded.map_err(|error| ViewError::Encoding(error.to_string()))?.into();
-    Ok(Body { bytes, coding })
+
+    /// The same body in this coding, where it is worth it; on this thread.
+    pub(super) fn compressed(self, coding: Coding) -> Result<Self, ViewError> {
+        if !self.is_worth(coding) {
+            return Ok(self);
+        }
+        let bytes =
+            coding.encode(&self.bytes).map_err(|error| ViewError::Encoding(error.to_string()))?.into();
+        Ok(Self { bytes, coding })
+    }
 }
 
 async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ViewError> {

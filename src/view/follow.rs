@@ -3,12 +3,15 @@
 use tokio::time::Instant;
 
 use super::answer::{end, header};
-use super::bodies::Subject;
+use super::bodies::{Body, Subject};
+use super::interest::Registered;
+use super::upstream::UpstreamWatch;
+use super::waiting::{Waiting, Woken};
 use super::way::{Found, Way};
 use super::{Answer, Format, Reason, View, ViewError, changes};
 use crate::cache::{Breadcrumb, Delta, PastAwaited};
 use crate::model::{Cursor, Key, Sequence};
-use crate::wire::BodyWriter;
+use crate::wire::{BodyWriter, Header, MediaType, Mode};
 
 /// What came of waiting for the next breadcrumb.
 #[derive(Debug)]
@@ -26,8 +29,19 @@ pub enum Next {
     },
 }
 
+/// Somebody who follows.
+#[derive(Clone, Copy)]
+struct Follower<'a> {
+    /// As it was asked with; its history may be a cousin of ours.
+    asked: Cursor,
+    prefix: Option<&'a Key>,
+    format: Format,
+}
+
 /// One look at the newest breadcrumb.
 enum Look {
+    /// The answer is there already.
+    Ready(Answer),
     /// There is a way to it; with a prefix, what changed on it is known already.
     Changed(Way, Option<Vec<Delta>>),
     /// Nothing for this client up to this cursor.
@@ -42,8 +56,9 @@ impl View {
     /// Everything after the cursor up to now; waits for it until the deadline, or until `stop`
     /// resolves. Cancel-safe.
     ///
-    /// With a prefix, updates outside of it do not count, but the cursor of [`Next::Nothing`] moves
-    /// past them. A cursor ahead of this daemon waits; it never gets older data.
+    /// With a prefix, updates outside of it do not count and do not even wake the waiter, but the
+    /// cursor of [`Next::Nothing`] moves past them. A cursor ahead of this daemon waits; it never
+    /// gets older data.
     ///
     /// # Errors
     /// [`ViewError::Gone`], [`ViewError::Starting`].
@@ -56,42 +71,55 @@ impl View {
         stop: impl Future<Output = ()>,
     ) -> Result<Next, ViewError> {
         let mut stop = std::pin::pin!(stop);
+        let follower = Follower { asked: cursor, prefix, format };
         let mut at = self.adopt(cursor);
+        let mut upstream: Option<Box<UpstreamWatch>> = None;
         let mut at_once = true;
-        let mut newest = self.cache.current_breadcrumb();
-        let mut upstream = self.watch_upstream();
         loop {
-            let (mut ahead, mut awaited) = (false, None);
-            match self.look(at, &newest, prefix)? {
-                Look::Changed(way, deltas) => {
-                    let change = Change { from: cursor, way, deltas, at_once };
-                    return self.updates(change, newest, prefix, format).await.map(Next::Answer);
-                }
-                Look::Quiet(moved) => at = moved,
-                Look::Ahead if upstream.is_below(at.revision) => return Err(self.gone(at)),
-                Look::Ahead => ahead = true,
-                Look::Awaited(past) => awaited = Some(past),
-            }
+            // Several may have come since the wake: one answer covers them all.
+            let newest = self.cache.current_breadcrumb();
             let sequence = newest.sequence();
-            let moved = Cursor { history: cursor.history, ..at };
-            let nothing = |reason| Ok(Next::Nothing { cursor: moved, sequence, reason });
-            tokio::select! {
+            let mut waiting = match self.look(follower, at, &newest)? {
+                Look::Ready(answer) => return Ok(Next::Answer(Answer { at_once, ..answer })),
+                Look::Changed(way, deltas) => {
+                    // Boxed: what is rarely needed shall not make every waiter larger.
+                    let answer = Box::pin(self.updates(follower, way, deltas, newest)).await?;
+                    return Ok(Next::Answer(Answer { at_once, ..answer }));
+                }
+                Look::Quiet(moved) => {
+                    at = moved;
+                    self.waiting_for_news(follower, newest)
+                }
+                Look::Ahead => {
+                    let upstream = upstream.get_or_insert_with(|| Box::new(self.watch_upstream()));
+                    if upstream.is_below(at.revision) {
+                        return Err(self.gone(at));
+                    }
+                    Waiting::ToCatchUp(newest, upstream)
+                }
+                Look::Awaited(past) => Waiting::ForThePast(newest, Box::new(past)),
+            };
+            let woken = tokio::select! {
                 biased;
-                next = newest.next() => match next {
-                    // Several may have come since the wake: one answer covers them all.
-                    Ok(_) => newest = self.cache.current_breadcrumb(),
-                    Err(_) => return nothing(Reason::ShuttingDown),
-                },
-                () = upstream.seen(), if ahead => {}
-                () = past_told(awaited.as_mut()), if awaited.is_some() => {}
-                () = &mut stop => return nothing(Reason::ShuttingDown),
-                () = tokio::time::sleep_until(deadline) => return nothing(Reason::Timeout),
+                woken = waiting.woken() => woken,
+                () = &mut stop => Woken::Over(Reason::ShuttingDown),
+                () = tokio::time::sleep_until(deadline) => Woken::Over(Reason::Timeout),
+            };
+            match woken {
+                Woken::Look => {}
+                Woken::Untouched(before) => at = furthest(at, before),
+                Woken::Over(reason) => {
+                    let moved = waiting.untouched_until().map_or(at, |until| furthest(at, until));
+                    let cursor = Cursor { history: cursor.history, ..moved };
+                    return Ok(Next::Nothing { cursor, sequence, reason });
+                }
             }
             at_once = false;
         }
     }
 
-    fn look(&self, at: Cursor, newest: &Breadcrumb, prefix: Option<&Key>) -> Result<Look, ViewError> {
+    fn look(&self, follower: Follower<'_>, at: Cursor, newest: &Breadcrumb) -> Result<Look, ViewError> {
+        let Follower { asked, prefix, format } = follower;
         if newest.is_provisional() {
             return Err(ViewError::Starting);
         }
@@ -105,11 +133,20 @@ impl View {
         if at == now {
             return Ok(Look::Quiet(at));
         }
+        if let Some(answer) = self.ready(follower, newest) {
+            return Ok(Look::Ready(answer));
+        }
         let way = match self.way(at, newest)? {
             Found::Way(way) => way,
             Found::Awaited(past) => return Ok(Look::Awaited(past)),
         };
         let Some(prefix) = prefix else { return Ok(Look::Changed(way, None)) };
+        let subject = Subject::Updates { from: asked, to: newest.sequence() };
+        if let Some(body) = self.bodies.made(subject, Some(prefix), format) {
+            // Somebody with the same prefix has worked it out already.
+            let (mode, reason) = way.name();
+            return Ok(Look::Ready(Draft::new(newest, asked, mode, reason, false).answer(body, format)));
+        }
         let deltas = way.deltas(newest, Some(prefix));
         if deltas.is_empty() && at.status == now.status {
             return Ok(Look::Quiet(now));
@@ -117,43 +154,79 @@ impl View {
         Ok(Look::Changed(way, Some(deltas)))
     }
 
+    /// The answer that was made ahead.
+    fn ready(&self, follower: Follower<'_>, newest: &Breadcrumb) -> Option<Answer> {
+        let Follower { asked, prefix: None, format } = follower else { return None };
+        self.ahead.hot.answer(asked, newest.sequence(), format)
+    }
+
+    fn waiting_for_news(&self, follower: Follower<'_>, newest: Breadcrumb) -> Waiting<'static> {
+        let Some(prefix) = follower.prefix else {
+            self.ahead.hot.want(follower.format, newest.sequence());
+            return Waiting::ForNews(newest);
+        };
+        // The breadcrumb is let go: a waiter who is not woken must not keep it.
+        match self.ahead.interest.register(prefix, newest.sequence()) {
+            Registered::Waiting(registration) => Waiting::ForPrefix(registration),
+            Registered::Behind => Waiting::ForNothing(Woken::Look),
+            Registered::Ended => Waiting::ForNothing(Woken::Over(Reason::ShuttingDown)),
+        }
+    }
+
     async fn updates(
         &self,
-        change: Change,
+        follower: Follower<'_>,
+        way: Way,
+        deltas: Option<Vec<Delta>>,
         newest: Breadcrumb,
-        prefix: Option<&Key>,
-        format: Format,
     ) -> Result<Answer, ViewError> {
-        let Change { from, way, deltas, at_once } = change;
+        let Follower { asked, prefix, format } = follower;
         let (mode, reason) = way.name();
-        // In the client's own history, should ours be a cousin of it.
-        let cursor = Cursor { history: from.history, ..newest.cursor() };
-        let sequence = newest.sequence();
-        let header = header(&newest, cursor, Some(from), mode, reason, prefix.is_none());
-        let subject = Subject::Updates { from, to: sequence };
+        let draft = Draft::new(&newest, asked, mode, reason, prefix.is_none());
+        let subject = Subject::Updates { from: asked, to: draft.sequence };
+        let writing = draft.clone();
         let encode = move || {
             let deltas = deltas.unwrap_or_else(|| way.deltas(&newest, None));
-            let mut writer = BodyWriter::breadcrumb(format.media, &header, changes::size_hint(&deltas));
-            changes::write(&mut writer, &deltas);
-            writer.finish(&end(&header))
+            writing.encode(format.media, &deltas)
         };
         let body = self.bodies.get(subject, prefix, format, encode).await?;
+        Ok(draft.answer(body, format))
+    }
+}
+
+fn furthest(at: Cursor, known: Cursor) -> Cursor {
+    if known.revision > at.revision { known } else { at }
+}
+
+/// An answer that lacks its body.
+#[derive(Clone)]
+pub(super) struct Draft {
+    pub(super) sequence: Sequence,
+    cursor: Cursor,
+    mode: Mode,
+    reason: Reason,
+    header: Header,
+}
+
+impl Draft {
+    /// The answer that leads from the cursor, as it was asked with, to a breadcrumb; `whole` when it
+    /// tells of all keys.
+    pub(super) fn new(to: &Breadcrumb, asked: Cursor, mode: Mode, reason: Reason, whole: bool) -> Self {
+        // In the client's own history, should ours be a cousin of it.
+        let cursor = Cursor { history: asked.history, ..to.cursor() };
+        let header = header(to, cursor, Some(asked), mode, reason, whole);
+        Self { sequence: to.sequence(), cursor, mode, reason, header }
+    }
+
+    pub(super) fn encode(&self, media: MediaType, deltas: &[Delta]) -> Vec<u8> {
+        let mut writer = BodyWriter::breadcrumb(media, &self.header, changes::size_hint(deltas));
+        changes::write(&mut writer, deltas);
+        writer.finish(&end(&self.header))
+    }
+
+    pub(super) fn answer(&self, body: Body, format: Format) -> Answer {
+        let Self { sequence, cursor, mode, reason, .. } = *self;
         let format = Format { coding: body.coding, ..format };
-        Ok(Answer { cursor, mode, reason, sequence, body: body.bytes.into(), format, at_once })
+        Answer { cursor, mode, reason, sequence, body: body.bytes.into(), format, at_once: true }
     }
-}
-
-/// Resolves when more is known of the way from the cursor that waits for it.
-pub(super) async fn past_told(past: Option<&mut PastAwaited>) {
-    match past {
-        Some(past) => past.told().await,
-        None => std::future::pending().await,
-    }
-}
-
-struct Change {
-    from: Cursor,
-    way: Way,
-    deltas: Option<Vec<Delta>>,
-    at_once: bool,
 }

@@ -6,14 +6,18 @@
 //! ([`ViewError::Gone`]), never hidden; the same answer is encoded once, however many ask for it at
 //! the same time.
 
+mod ahead;
 mod answer;
 mod bodies;
 mod body;
 mod changes;
 mod follow;
+mod hot;
+mod interest;
 mod order;
 mod read;
 mod upstream;
+mod waiting;
 mod watch;
 mod way;
 
@@ -25,8 +29,9 @@ pub use watch::KeyNext;
 
 use std::sync::Arc;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Deliver};
 use crate::model::{Cursor, Upstream};
+use ahead::Ahead;
 use bodies::Bodies;
 use order::Orders;
 
@@ -50,13 +55,16 @@ pub struct View {
     upstream: Arc<Upstream>,
     bodies: Arc<Bodies>,
     orders: Arc<Orders>,
+    ahead: Arc<Ahead>,
 }
 
 impl View {
     /// A view of this cache, which is fed from this upstream.
     pub fn new(cache: Cache, upstream: Arc<Upstream>, config: &ViewConfig) -> Self {
         let bodies = Arc::new(Bodies::new(config.body_cache_bytes));
-        Self { cache, upstream, bodies, orders: Arc::new(Orders::new()) }
+        let ahead = Arc::new(Ahead::default());
+        cache.deliver_through(Arc::clone(&ahead) as Arc<dyn Deliver>);
+        Self { cache, upstream, bodies, orders: Arc::new(Orders::new()), ahead }
     }
 
     /// The cache that is viewed.

@@ -2,7 +2,6 @@
 
 use tokio::time::Instant;
 
-use super::follow::past_told;
 use super::{KeyRead, Reason, View, ViewError};
 use crate::cache::{Breadcrumb, PastAwaited, Position, Step};
 use crate::model::{Cursor, Key, Sequence};
@@ -75,7 +74,7 @@ impl View {
                     Ok(_) => continue,
                     Err(_) => Reason::ShuttingDown,
                 },
-                () = past_told(awaited.as_mut()), if awaited.is_some() => continue,
+                () = told(awaited.as_mut()), if awaited.is_some() => continue,
                 () = upstream.seen(), if at.revision != now.revision => continue,
                 () = &mut stop => Reason::ShuttingDown,
                 () = tokio::time::sleep_until(deadline) => Reason::Timeout,
@@ -104,5 +103,13 @@ impl View {
             None => existed,
         };
         Ok(if changed { Seen::Changed } else { Seen::Unchanged })
+    }
+}
+
+/// Resolves when more is known of the way from the cursor that waits for it.
+async fn told(past: Option<&mut PastAwaited>) {
+    match past {
+        Some(past) => past.told().await,
+        None => std::future::pending().await,
     }
 }

@@ -77,6 +77,13 @@ impl Way {
     }
 }
 
+/// Why the answer is what it is that leads to a breadcrumb from the one before.
+pub(super) fn step_reason(breadcrumb: &Breadcrumb) -> Reason {
+    let (from, now) = (breadcrumb.from(), breadcrumb.cursor());
+    let same_state = from.revision == now.revision && from.check == now.check;
+    if same_state { Reason::Status } else { Reason::Next }
+}
+
 /// The breadcrumbs after `base`, up to and with `newest`.
 pub(super) fn up_to(base: &Breadcrumb, newest: &Breadcrumb) -> Vec<Breadcrumb> {
     let newest = newest.sequence();

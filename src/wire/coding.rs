@@ -22,6 +22,9 @@ pub enum Coding {
 }
 
 impl Coding {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Identity, Self::Gzip, Self::Zstd];
+
     /// The name in `Accept-Encoding` and `Content-Encoding`.
     pub fn as_str(self) -> &'static str {
         match self {
