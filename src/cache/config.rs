@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ingest::BATCHES_GATHERED;
 use crate::model::{Counter, MAX_KEY_BYTES};
 use crate::trail::Limits;
 
@@ -11,6 +12,8 @@ pub struct CacheConfig {
     /// Most updates in one breadcrumb, except that one upstream revision is never split. An idle
     /// cache drops a breadcrumb at once; batches form only under load.
     pub max_batch: usize,
+    /// Least time between two breadcrumbs; zero for none. One that comes after a pause is not delayed.
+    pub min_interval: Duration,
     /// Longest value, in bytes.
     pub max_value_bytes: usize,
     /// Longest key, in bytes; at most [`MAX_KEY_BYTES`].
@@ -19,10 +22,19 @@ pub struct CacheConfig {
     pub window: Limits,
 }
 
+impl CacheConfig {
+    /// Where a batch of many upstream revisions is split into several breadcrumbs, in updates.
+    pub(super) fn split_at(&self) -> usize {
+        let batches = if self.min_interval.is_zero() { 1 } else { BATCHES_GATHERED };
+        self.max_batch.saturating_mul(batches)
+    }
+}
+
 impl Default for CacheConfig {
     fn default() -> Self {
         Self {
             max_batch: 1000,
+            min_interval: Duration::ZERO,
             max_value_bytes: 8 << 20,
             max_key_bytes: MAX_KEY_BYTES,
             window: Limits { max_count: 16_384, max_bytes: 64 << 20, max_age: Duration::from_secs(15 * 60) },

@@ -120,9 +120,9 @@ impl Cache {
             Publisher::start(empty, &config, history.is_none(), Arc::clone(&was_in_sync), &delivery);
         let (publisher, head, kept) = started.expect("a trail that was just made is not ended");
         let stats = Arc::new(CacheStats::default());
-        let max_batch = config.max_batch;
+        let (max_batch, min_interval) = (config.max_batch, config.min_interval);
         let store = Store::new(history, publisher, config, Arc::clone(&stats));
-        let task = IngestTask::new(store, Arc::clone(&buffer), max_batch);
+        let task = IngestTask::new(store, Arc::clone(&buffer), max_batch, min_interval);
         (Self { head, kept, buffer, stats, was_in_sync, delivery }, task)
     }
 

@@ -1,6 +1,7 @@
 //! The one task that owns the map.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::store::Store;
 use super::{Delta, Journal};
@@ -11,18 +12,27 @@ use crate::model::{FeedEvent, Revision};
 /// after each small batch would cost more than the batch: the runtime asks the system for events then.
 const YIELD_AFTER: usize = 64;
 
+/// Batches that are gathered into one breadcrumb at most, where breadcrumbs have a least interval.
+pub(super) const BATCHES_GATHERED: usize = 100;
+
 /// The ingest task: runs until its buffer is closed and drained.
 pub struct IngestTask {
     store: Store,
     buffer: Arc<IngestBuffer<FeedEvent>>,
     max_batch: usize,
+    min_interval: Duration,
     /// Where changes are made to last before they can be read, if anywhere.
     journal: Option<Box<dyn Journal>>,
 }
 
 impl IngestTask {
-    pub(super) fn new(store: Store, buffer: Arc<IngestBuffer<FeedEvent>>, max_batch: usize) -> Self {
-        Self { store, buffer, max_batch, journal: None }
+    pub(super) fn new(
+        store: Store,
+        buffer: Arc<IngestBuffer<FeedEvent>>,
+        max_batch: usize,
+        min_interval: Duration,
+    ) -> Self {
+        Self { store, buffer, max_batch, min_interval, journal: None }
     }
 
     /// Writes every change to this journal, if there is one, before it can be read.
@@ -35,18 +45,23 @@ impl IngestTask {
     /// followers learn of it.
     ///
     /// A batch is what the buffer holds when the task gets to it, up to a limit. There is no
-    /// linger time: an idle cache drops a breadcrumb per update, a busy one fewer and larger ones.
+    /// linger time unless a least interval is configured: an idle cache drops a breadcrumb per
+    /// update, a busy one fewer and larger ones.
     pub async fn run(mut self) {
         let mut since_yield = 0;
+        let mut not_before = Instant::now();
         while let Ok(event) = self.buffer.read(None).await {
             let mut worth = self.store.apply(event);
+            worth += self.gather_until(not_before).await;
             while worth < self.max_batch
                 && let Ok(event) = self.buffer.try_read()
             {
                 worth += self.store.apply(event);
             }
             self.make_last().await;
-            self.store.end_batch();
+            if self.store.end_batch() {
+                not_before = Instant::now() + self.min_interval;
+            }
             if self.buffer.is_empty() {
                 self.store.idle();
             }
@@ -62,6 +77,16 @@ impl IngestTask {
 }
 
 impl IngestTask {
+    /// Applies what comes until then, and says how much of a batch it was worth.
+    async fn gather_until(&mut self, not_before: Instant) -> usize {
+        let mut worth = 0;
+        while Instant::now() < not_before && worth < self.max_batch * BATCHES_GATHERED {
+            let Ok(event) = self.buffer.read(Some(not_before)).await else { break };
+            worth += self.store.apply(event);
+        }
+        worth
+    }
+
     /// Hands what was applied to the journal, and takes it back when that fails.
     async fn make_last(&mut self) {
         let Some(mut journal) = self.journal.take() else { return };

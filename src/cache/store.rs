@@ -159,7 +159,7 @@ impl Store {
                 self.apply_update(update, claimed, &mut assigned);
             }
             self.reached(claimed);
-            if self.pending.len() >= self.config.max_batch && updates.peek().is_some() {
+            if self.pending.len() >= self.config.split_at() && updates.peek().is_some() {
                 self.publish(self.status);
             }
         }
@@ -251,11 +251,14 @@ impl Store {
     // ---- publication -----------------------------------------------------------------------
 
     /// Ends a batch: everything that was applied becomes readable, and the status with it.
-    pub(super) fn end_batch(&mut self) {
+    /// Says whether that made a breadcrumb.
+    pub(super) fn end_batch(&mut self) -> bool {
+        let before = self.stats.breadcrumbs.get();
         self.publish(self.next_status);
         if self.resyncs.is_empty() {
             self.acknowledge();
         }
+        self.stats.breadcrumbs.get() > before
     }
 
     /// Answers the writes: everything that was applied can be read.

@@ -3,6 +3,7 @@
 //! One structure is the command line, the variables and the file at once, so that they cannot differ.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,10 +15,10 @@ use super::units::{Bytes, Span};
 use super::{DEFAULT_LISTEN, Failure};
 use crate::cache::CacheConfig;
 use crate::feed::{EtcdAccess, FeedSpec};
-use crate::http::{AppConfig, ServerConfig};
+use crate::http::{AppConfig, Limits, ServerConfig};
 use crate::ingest::{CapacityError, IngestBuffer};
 use crate::model::FeedEvent;
-use crate::trail::Limits;
+use crate::trail;
 use crate::view::ViewConfig;
 
 /// Which bounded buffer stands between feed and cache.
@@ -28,6 +29,16 @@ pub(super) enum BufferKind {
     Channel,
     /// A ring behind a lock.
     Ring,
+}
+
+/// A switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnOff {
+    /// Yes.
+    On,
+    /// No.
+    Off,
 }
 
 /// Every setting; what is left out has its default.
@@ -92,6 +103,36 @@ pub(super) struct Settings {
     #[arg(long, env = "CRUMBD_HEADER_TIMEOUT", value_name = "DURATION", help_heading = "Serving")]
     header_timeout: Option<Span>,
 
+    /// How long a client may take nothing of an answer before it is cut off. A slow client is
+    /// never cut off as long as it takes something [default: 30s]
+    #[arg(long, env = "CRUMBD_STALL_TIMEOUT", value_name = "DURATION", help_heading = "Serving")]
+    stall_timeout: Option<Span>,
+
+    /// Most connections at a time; one more is answered 503. What the system allows (ulimit -n) may
+    /// be less [default: 100000]
+    #[arg(long, env = "CRUMBD_MAX_CONNECTIONS", value_name = "N", help_heading = "Serving")]
+    max_connections: Option<usize>,
+
+    /// Most requests that wait for a breadcrumb at a time; one more is answered 503
+    /// [default: 100000]
+    #[arg(long, env = "CRUMBD_MAX_WAITERS", value_name = "N", help_heading = "Serving")]
+    max_waiters: Option<usize>,
+
+    /// How many bytes of snapshots may be on their way to clients at a time; who comes then waits up
+    /// to 5s for others to have theirs, and is answered 503 after that [default: 1GiB]
+    #[arg(long, env = "CRUMBD_MAX_SNAPSHOT_BYTES", value_name = "SIZE", help_heading = "Serving")]
+    max_snapshot_bytes: Option<Bytes>,
+
+    /// Wake at most about so many waiters per second, so that a change which concerns tens of
+    /// thousands does not come back as one burst of requests; off when left out
+    #[arg(long, env = "CRUMBD_WAKE_RATE", value_name = "N", help_heading = "Serving")]
+    wake_rate: Option<u32>,
+
+    /// Let long polls wait outside of the HTTP framework: the same answers for a fraction of the
+    /// memory. `off` is for comparing [default: on]
+    #[arg(long, env = "CRUMBD_LEAN_FRONT", value_name = "ON|OFF", help_heading = "Serving")]
+    lean_front: Option<OnOff>,
+
     /// Largest request body; a larger one is answered 413 [default: 64MiB]
     #[arg(long, env = "CRUMBD_MAX_BODY_BYTES", value_name = "SIZE", help_heading = "Serving")]
     max_body_bytes: Option<Bytes>,
@@ -118,6 +159,11 @@ pub(super) struct Settings {
     /// [default: 1000]
     #[arg(long, env = "CRUMBD_MAX_BATCH", value_name = "N", help_heading = "Ingest")]
     max_batch: Option<usize>,
+
+    /// Least time between two breadcrumbs. After a pause the next one still comes at once; what comes
+    /// within the interval is gathered into one [default: 0s]
+    #[arg(long, env = "CRUMBD_MIN_INTERVAL", value_name = "DURATION", help_heading = "Ingest")]
+    min_interval: Option<Span>,
 
     /// Longest value; an update with a longer one is refused and counted [default: 8MiB]
     #[arg(long, env = "CRUMBD_MAX_VALUE_BYTES", value_name = "SIZE", help_heading = "Ingest")]
@@ -169,12 +215,19 @@ impl Settings {
             etcd_password_file,
             drain,
             header_timeout,
+            stall_timeout,
+            max_connections,
+            max_waiters,
+            max_snapshot_bytes,
+            wake_rate,
+            lean_front,
             max_body_bytes,
             body_cache_bytes,
             keep_count,
             keep_bytes,
             keep_age,
             max_batch,
+            min_interval,
             max_value_bytes,
             ingest_buffer,
             ingest_capacity,
@@ -245,14 +298,11 @@ impl Settings {
 
     pub(super) fn cache(&self) -> Result<CacheConfig, Failure> {
         let default = CacheConfig::default();
-        let positive = |name: &str, value: Option<usize>| match value {
-            Some(0) => Err(format!("{name} is 0: it is at least 1")),
-            value => Ok(value),
-        };
         Ok(CacheConfig {
             max_batch: positive("max-batch", self.max_batch)?.unwrap_or(default.max_batch),
+            min_interval: self.min_interval.map_or(default.min_interval, |span| span.0),
             max_value_bytes: self.max_value_bytes.map_or(default.max_value_bytes, |bytes| bytes.0),
-            window: Limits {
+            window: trail::Limits {
                 max_count: positive("keep-count", self.keep_count)?.unwrap_or(default.window.max_count),
                 max_bytes: self.keep_bytes.map_or(default.window.max_bytes, |bytes| bytes.0),
                 max_age: self.keep_age.map_or(default.window.max_age, |span| span.0),
@@ -264,12 +314,18 @@ impl Settings {
     pub(super) fn view(&self) -> ViewConfig {
         let default = ViewConfig::default();
         let bytes = self.body_cache_bytes.map(|bytes| bytes.0 as u64);
-        ViewConfig { body_cache_bytes: bytes.unwrap_or(default.body_cache_bytes) }
+        let body_cache_bytes = bytes.unwrap_or(default.body_cache_bytes);
+        ViewConfig { body_cache_bytes, wake_rate: self.wake_rate.and_then(NonZeroU32::new) }
     }
 
-    pub(super) fn app(&self, feed: &FeedSpec) -> AppConfig {
+    pub(super) fn app(&self, feed: &FeedSpec) -> Result<AppConfig, Failure> {
         let max_body_bytes = self.max_body_bytes.map_or(64 << 20, |bytes| bytes.0);
-        AppConfig { feed: feed.to_string(), max_body_bytes }
+        let limits = Limits {
+            max_connections: positive("max-connections", self.max_connections)?.unwrap_or(100_000),
+            max_waiters: positive("max-waiters", self.max_waiters)?.unwrap_or(100_000),
+            max_snapshot_bytes: self.max_snapshot_bytes.map_or(1 << 30, |bytes| bytes.0 as u64),
+        };
+        Ok(AppConfig { feed: feed.to_string(), max_body_bytes, limits })
     }
 
     pub(super) fn server(&self) -> Result<ServerConfig, Failure> {
@@ -278,7 +334,16 @@ impl Settings {
             None => DEFAULT_LISTEN.parse()?,
         };
         let header_timeout = self.header_timeout.map_or(Duration::from_secs(10), |span| span.0);
-        Ok(ServerConfig { listen, header_timeout })
+        let stall_timeout = self.stall_timeout.map_or(Duration::from_secs(30), |span| span.0);
+        let lean_front = self.lean_front != Some(OnOff::Off);
+        Ok(ServerConfig { listen, header_timeout, stall_timeout, lean_front })
+    }
+}
+
+fn positive(name: &str, value: Option<usize>) -> Result<Option<usize>, Failure> {
+    match value {
+        Some(0) => Err(format!("{name} is 0: it is at least 1").into()),
+        value => Ok(value),
     }
 }
 

@@ -13,7 +13,7 @@ use super::warm::{self, Kept};
 use super::{Failure, log};
 use crate::cache::Cache;
 use crate::feed::{FeedError, Sink};
-use crate::http::{App, Server, Shutdown, router};
+use crate::http::{App, Server, Shutdown};
 use crate::view::View;
 
 /// Follow a feed and serve its state
@@ -55,13 +55,13 @@ impl Serve {
 
         let shutdown = Shutdown::default();
         let view = View::new(cache.clone(), Arc::clone(&upstream), &settings.view());
-        let app = App::new(view, upstream, push, shutdown.clone(), settings.app(&spec));
+        let app = App::new(view, upstream, push, shutdown.clone(), settings.app(&spec)?);
         info!(url = %format!("http://{}", server.address()), feed = %spec, "listening");
-        let serving = tokio::spawn(server.run(router(app), shutdown.clone()));
+        let serving = tokio::spawn(server.run(app.clone()));
 
         let ended = until_stopped(&mut feeding).await;
         let drain = settings.drain();
-        info!(waiters = shutdown.waiters(), drain = %humantime::format_duration(drain), "draining");
+        info!(waiters = app.waiters(), drain = %humantime::format_duration(drain), "draining");
         shutdown.begin(drain);
         let drained = tokio::select! {
             drained = serving => drained.map_err(Failure::from),

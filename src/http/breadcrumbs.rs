@@ -7,12 +7,14 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use tokio::time::Instant;
 
+use super::budget::{self, held};
 use super::negotiate::format;
 use super::problem::Problem;
 use super::query::{Query, path_cursor};
-use super::reply::{self, Caching, Place, answer};
+use super::reply::{self, Caching, Place, Reply, answer, framed};
 use super::routes::App;
-use crate::view::{Next, Reason};
+use crate::model::{Cursor, Key};
+use crate::view::{Format, Next, Reason, ViewError};
 use crate::wire::Mode;
 
 /// How long a read at a cursor ahead of this daemon waits for it to catch up.
@@ -42,42 +44,97 @@ pub(super) async fn current(
             reason: Reason::NotModified,
             prefix: prefix.as_ref(),
         };
-        return Ok(reply::unchanged(&app, place, &etag, Caching::Revalidate));
+        return Ok(framed(reply::unchanged(&app, place, &etag, Caching::Revalidate)));
     }
+    let permit = app.budgets.snapshot(budget::expected(&newest, prefix.as_ref())).await?;
     drop(newest);
     let snapshot = app.view.current(prefix.as_ref(), format).await?;
-    Ok(answer(&app, &headers, snapshot, prefix.as_ref(), Caching::Revalidate))
+    let permit = app.budgets.fit(permit, snapshot.body.len()).await?;
+    Ok(held(answer(&app, &headers, snapshot, prefix.as_ref(), Caching::Revalidate), permit))
+}
+
+/// A long poll, as it is asked for.
+pub(super) struct NextRequest {
+    pub(super) cursor: Cursor,
+    pub(super) prefix: Option<Key>,
+    pub(super) format: Format,
+    pub(super) deadline: Instant,
+}
+
+impl NextRequest {
+    pub(super) fn parse(uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
+        let cursor = path_cursor(uri, 0)?;
+        let mut query = Query::parse(uri, &["wait", "prefix"])?;
+        let (deadline, prefix) = (query.wait()?, query.prefix());
+        Ok(Self { cursor, prefix, format: format(headers)?, deadline })
+    }
+
+    /// Waits for what comes after the cursor, or until `over` resolves.
+    pub(super) async fn follow(&self, app: &App, over: impl Future<Output = Reason>) -> Outcome {
+        let _waiter = app.budgets.waiter()?;
+        Ok(app.view.next(self.cursor, self.prefix.as_ref(), self.format, over).await?)
+    }
+
+    /// The one place that decides how a long poll is answered, whoever writes the bytes.
+    pub(super) fn reply(&self, app: &App, outcome: Outcome) -> Reply {
+        let prefix = self.prefix.as_ref();
+        match outcome {
+            Ok(Next::Answer(updates)) => {
+                let caching = if updates.at_once { Caching::Seconds } else { Caching::Revalidate };
+                answer(app, &HeaderMap::new(), updates, prefix, caching)
+            }
+            Ok(Next::Nothing { cursor, sequence, reason }) => {
+                reply::nothing(app, cursor, sequence, reason, prefix)
+            }
+            Err(error) => error.0.into_reply(),
+        }
+    }
+}
+
+/// What came of a long poll.
+pub(super) type Outcome = Result<Next, NextError>;
+
+/// Why a long poll came to nothing.
+pub(super) struct NextError(Problem);
+
+impl From<ViewError> for NextError {
+    fn from(error: ViewError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<Problem> for NextError {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
 }
 
 pub(super) async fn next(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    let cursor = path_cursor(&uri, 0)?;
-    let mut query = Query::parse(&uri, &["wait", "prefix"])?;
-    let (deadline, prefix) = (query.wait()?, query.prefix());
-    let format = format(&headers)?;
-    let waiter = app.shutdown.wait();
-    let next = app.view.next(cursor, prefix.as_ref(), format, deadline, app.shutdown.my_turn()).await?;
-    drop(waiter);
-    Ok(match next {
-        Next::Answer(updates) => {
-            let caching = if updates.at_once { Caching::Seconds } else { Caching::Revalidate };
-            answer(&app, &HeaderMap::new(), updates, prefix.as_ref(), caching)
+    let request = NextRequest::parse(&uri, &headers)?;
+    let over = async {
+        tokio::select! {
+            () = app.my_turn() => Reason::ShuttingDown,
+            () = tokio::time::sleep_until(request.deadline) => Reason::Timeout,
         }
-        Next::Nothing { cursor, sequence, reason } => {
-            reply::nothing(&app, cursor, sequence, reason, prefix.as_ref())
-        }
-    })
+    };
+    let outcome = request.follow(&app, over).await;
+    Ok(framed(request.reply(&app, outcome)))
 }
 
 pub(super) async fn kept(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let cursor = path_cursor(&uri, 0)?;
     let prefix = Query::parse(&uri, &["prefix"])?.prefix();
-    let snapshot = app.view.kept(cursor, prefix.as_ref(), format(&headers)?, catch_up()).await?;
-    Ok(answer(&app, &headers, snapshot, prefix.as_ref(), Caching::Immutable))
+    let format = format(&headers)?;
+    let permit = app.budgets.snapshot(budget::expected(&app.view.newest()?, prefix.as_ref())).await?;
+    let snapshot = app.view.kept(cursor, prefix.as_ref(), format, catch_up()).await?;
+    let permit = app.budgets.fit(permit, snapshot.body.len()).await?;
+    Ok(held(answer(&app, &headers, snapshot, prefix.as_ref(), Caching::Immutable), permit))
 }
 
 pub(super) async fn diff(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let (from, to) = (path_cursor(&uri, 0)?, path_cursor(&uri, 2)?);
     let prefix = Query::parse(&uri, &["prefix"])?.prefix();
     let diff = app.view.diff(from, to, prefix.as_ref(), format(&headers)?, catch_up()).await?;
-    Ok(answer(&app, &headers, diff, prefix.as_ref(), Caching::Immutable))
+    let permit = app.budgets.snapshot(diff.body.len()).await?;
+    Ok(held(answer(&app, &headers, diff, prefix.as_ref(), Caching::Immutable), permit))
 }

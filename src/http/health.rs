@@ -4,7 +4,6 @@ use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use serde_json::json;
 
 use super::problem::Problem;
@@ -75,7 +74,9 @@ pub(super) async fn status(State(app): State<App>, uri: Uri) -> Result<Response,
             "bytes": kept_bytes,
             "oldest": known.map(|_| oldest.cursor().to_string()),
         },
-        "waiters": app.shutdown.waiters(),
+        "waiters": app.budgets.waiters(),
+        "connections": app.budgets.connections(),
+        "snapshot_bytes_in_flight": app.budgets.snapshot_bytes(),
         "ingest": {
             "backlog": backlog,
             "capacity": capacity,
@@ -92,5 +93,5 @@ pub(super) async fn status(State(app): State<App>, uri: Uri) -> Result<Response,
     // Strings and numbers always serialize.
     let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
     body.push(b'\n');
-    Ok(no_store(reply::body(Bytes::from(body), "application/json")))
+    Ok(no_store(reply::framed(reply::body(body, "application/json"))))
 }

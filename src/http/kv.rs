@@ -7,10 +7,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use super::breadcrumbs::catch_up;
+use super::budget::held;
 use super::negotiate::format;
 use super::problem::Problem;
 use super::query::{Query, path_key};
-use super::reply::{self, Caching, Place};
+use super::reply::{self, Caching, Place, framed};
 use super::routes::App;
 use crate::model::{Encoding, Entry, Key};
 use crate::view::{KeyNext, KeyRead, Page, Reason};
@@ -33,13 +34,13 @@ pub(super) async fn get(State(app): State<App>, uri: Uri, headers: HeaderMap) ->
             return Err(Problem::bad_request("\"wait\" needs \"after\", the cursor to wait from"));
         }
         (None, Some(after)) => {
-            let waiter = app.shutdown.wait();
-            let next = app.view.key_after(&key, after, deadline, app.shutdown.my_turn()).await?;
+            let waiter = app.budgets.waiter()?;
+            let next = app.view.key_after(&key, after, deadline, app.my_turn()).await?;
             drop(waiter);
             match next {
                 KeyNext::Changed(read) => read,
                 KeyNext::Unchanged { cursor, sequence, reason } => {
-                    return Ok(reply::nothing(&app, cursor, sequence, reason, None));
+                    return Ok(framed(reply::nothing(&app, cursor, sequence, reason, None)));
                 }
             }
         }
@@ -61,9 +62,9 @@ fn value(app: &App, key: &Key, request: &HeaderMap, read: KeyRead, caching: Cach
     };
     let etag = key_etag(&entry);
     if reply::not_modified(request, &etag) {
-        return reply::unchanged(app, place, &etag, caching);
+        return framed(reply::unchanged(app, place, &etag, caching));
     }
-    let mut response = reply::body(Bytes::copy_from_slice(entry.value()), content_type(&entry));
+    let mut response = framed(reply::body(Bytes::copy_from_slice(entry.value()), content_type(&entry)));
     let headers = response.headers_mut();
     reply::place(app, headers, place, caching);
     reply::text(headers, ETAG, &etag);
@@ -103,5 +104,6 @@ pub(super) async fn list(State(app): State<App>, uri: Uri, headers: HeaderMap) -
     };
     let answer = app.view.page(page, at, format(&headers)?, catch_up()).await?;
     let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
-    Ok(reply::answer(&app, &HeaderMap::new(), answer, None, caching))
+    let permit = app.budgets.snapshot(answer.body.len()).await?;
+    Ok(held(reply::answer(&app, &HeaderMap::new(), answer, None, caching), permit))
 }

@@ -8,8 +8,11 @@
 //! Start reading at [`router`]: one line an endpoint.
 
 mod breadcrumbs;
+mod budget;
+mod connection;
 mod health;
 mod kv;
+mod lean;
 mod negotiate;
 mod problem;
 mod query;
@@ -17,8 +20,10 @@ mod reply;
 mod routes;
 mod server;
 mod shutdown;
+mod transport;
 mod write;
 
+pub use budget::Limits;
 pub use routes::{App, AppConfig, router};
 pub use server::{ServeError, Server, ServerConfig};
 pub use shutdown::Shutdown;

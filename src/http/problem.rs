@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::reply::{Reply, framed};
 use crate::feed::PushError;
 use crate::model::{Cursor, Refusal};
 use crate::view::ViewError;
@@ -115,11 +116,18 @@ impl From<PushError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        framed(self.into_reply())
+    }
+}
+
+impl Problem {
+    pub(super) fn into_reply(self) -> Reply {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         // Strings and numbers always serialize.
         let mut body = serde_json::to_vec(&self.0).unwrap_or_default();
         body.push(b'\n');
-        let mut response = (status, body).into_response();
+        let mut response = Reply::new(body.into());
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, PROBLEM_JSON);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

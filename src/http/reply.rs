@@ -9,7 +9,7 @@ use axum::http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{self as http_body, Frame, SizeHint};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
@@ -25,7 +25,7 @@ const REASON: HeaderName = HeaderName::from_static("crumbd-reason");
 const REVISION: HeaderName = HeaderName::from_static("crumbd-revision");
 const SEQUENCE: HeaderName = HeaderName::from_static("crumbd-sequence");
 const STATUS: HeaderName = HeaderName::from_static("crumbd-status");
-const AGE: HeaderName = HeaderName::from_static("crumbd-age");
+pub(super) const AGE: HeaderName = HeaderName::from_static("crumbd-age");
 
 /// How long an answer may be used again.
 #[derive(Clone, Copy)]
@@ -90,6 +90,14 @@ pub(super) fn text(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
+/// An answer before it is known who writes it.
+pub(super) type Reply = axum::http::Response<view::Body>;
+
+/// Hands a reply to the framework.
+pub(super) fn framed(reply: Reply) -> Response {
+    reply.map(|body| stream(&body))
+}
+
 /// A body with everything that belongs to it; 304 when the client has it already.
 pub(super) fn answer(
     app: &App,
@@ -97,7 +105,7 @@ pub(super) fn answer(
     answer: Answer,
     prefix: Option<&Key>,
     caching: Caching,
-) -> Response {
+) -> Reply {
     let at = Place {
         cursor: answer.cursor,
         sequence: answer.sequence,
@@ -109,7 +117,7 @@ pub(super) fn answer(
     if not_modified(request, &etag) {
         return unchanged(app, at, &etag, caching);
     }
-    let mut response = body(stream(&answer.body), answer.format.media.as_str());
+    let mut response = body(answer.body, answer.format.media.as_str());
     let headers = response.headers_mut();
     place(app, headers, at, caching);
     text(headers, ETAG, &etag);
@@ -160,8 +168,8 @@ impl http_body::Body for Streamed {
     }
 }
 
-pub(super) fn body(content: impl Into<Body>, media: &'static str) -> Response {
-    let mut response = Response::new(content.into());
+pub(super) fn body(content: impl Into<view::Body>, media: &'static str) -> Reply {
+    let mut response = Reply::new(content.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     response
 }
@@ -175,9 +183,15 @@ pub(super) fn state_etag(cursor: Cursor) -> String {
     format!("W/\"{cursor}\"")
 }
 
+fn empty(status: StatusCode) -> Reply {
+    let mut response = Reply::new(view::Body::from(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
 /// 304: the client's representation is still the one.
-pub(super) fn unchanged(app: &App, at: Place<'_>, etag: &str, caching: Caching) -> Response {
-    let mut response = StatusCode::NOT_MODIFIED.into_response();
+pub(super) fn unchanged(app: &App, at: Place<'_>, etag: &str, caching: Caching) -> Reply {
+    let mut response = empty(StatusCode::NOT_MODIFIED);
     let headers = response.headers_mut();
     place(app, headers, Place { mode: Mode::None, reason: Reason::NotModified, ..at }, caching);
     text(headers, ETAG, etag);
@@ -192,8 +206,8 @@ pub(super) fn nothing(
     sequence: Sequence,
     reason: Reason,
     prefix: Option<&Key>,
-) -> Response {
-    let mut response = StatusCode::NO_CONTENT.into_response();
+) -> Reply {
+    let mut response = empty(StatusCode::NO_CONTENT);
     let at = Place { cursor, sequence, mode: Mode::None, reason, prefix };
     place(app, response.headers_mut(), at, Caching::Never);
     response

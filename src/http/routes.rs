@@ -8,6 +8,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::map_response;
 use axum::routing::{get, post};
 
+use super::budget::{Budgets, Limits};
 use super::problem::{self, Problem};
 use super::shutdown::Shutdown;
 use super::{breadcrumbs, health, kv, write};
@@ -22,6 +23,8 @@ pub struct AppConfig {
     pub feed: String,
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// What may be under way at once.
+    pub limits: Limits,
 }
 
 /// What every handler sees.
@@ -32,6 +35,7 @@ pub struct App {
     /// Only a push feed can be written to.
     pub(super) push: Option<PushHandle>,
     pub(super) shutdown: Shutdown,
+    pub(super) budgets: Budgets,
     pub(super) config: Arc<AppConfig>,
     pub(super) started: Instant,
 }
@@ -45,7 +49,19 @@ impl App {
         shutdown: Shutdown,
         config: AppConfig,
     ) -> Self {
-        Self { view, upstream, push, shutdown, config: Arc::new(config), started: Instant::now() }
+        let budgets = Budgets::new(config.limits.clone());
+        Self { view, upstream, push, shutdown, budgets, config: Arc::new(config), started: Instant::now() }
+    }
+
+    /// How many requests are waiting for a breadcrumb.
+    pub fn waiters(&self) -> usize {
+        self.budgets.waiters()
+    }
+
+    /// Resolves when the caller, a waiter, is to be answered because the daemon stops.
+    pub(super) async fn my_turn(&self) {
+        let window = self.shutdown.begun().await;
+        tokio::time::sleep(Shutdown::turn(window, self.waiters())).await;
     }
 }
 

@@ -1,18 +1,16 @@
-//! Connections: accept, serve HTTP/1.1, and let go in time.
+//! Accepting connections, and letting go of them in time.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use super::shutdown::Shutdown;
+use super::connection::{self, Shared};
+use super::routes::App;
 
 /// After the accept call fails (no file descriptors left, for example), so long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -20,9 +18,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 4096;
 
-/// What a client hears that did not send the head of a request in time; hyper itself only hangs up.
-const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nCache-Control: no-store\r\n\
-    Content-Length: 0\r\n\r\n";
+/// Connections over the budget that are told so at a time; more are hung up on.
+const REFUSALS: usize = 256;
 
 /// Limits of the server.
 #[derive(Clone, Debug)]
@@ -31,6 +28,10 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// How long a client may take to send the head of a request.
     pub header_timeout: Duration,
+    /// How long a client may take none of the bytes of an answer.
+    pub stall_timeout: Duration,
+    /// Whether long polls wait outside of the HTTP framework, which is the same and cheaper.
+    pub lean_front: bool,
 }
 
 /// Why the server cannot serve.
@@ -71,13 +72,15 @@ impl Server {
         self.address
     }
 
-    /// Serves until the shutdown begins, then lets every connection finish its request within the
-    /// drain window. Returns when the last one is closed or the window is over.
-    pub async fn run(self, router: Router, shutdown: Shutdown) {
+    /// Serves until the app's shutdown begins, then lets every connection finish its request within
+    /// the drain window. Returns when the last one is closed or the window is over.
+    pub async fn run(self, app: App) {
         let Self { listener, config, .. } = self;
+        let begun = app.shutdown.clone();
+        let mut begun = std::pin::pin!(begun.begun());
+        let shared = Arc::new(Shared::new(app, config));
+        let refusals = Arc::new(Semaphore::new(REFUSALS));
         let mut connections = JoinSet::new();
-        let begun = shutdown.begun();
-        let mut begun = std::pin::pin!(begun);
         let window = loop {
             tokio::select! {
                 biased;
@@ -85,10 +88,7 @@ impl Server {
                 // Ended connections are forgotten as they end.
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => {
-                        let serving = serve(stream, peer, router.clone(), shutdown.clone(), config.header_timeout);
-                        connections.spawn(serving);
-                    }
+                    Ok((stream, peer)) => accept(stream, peer, &shared, &mut connections, &refusals),
                     Err(error) => {
                         warn!(%error, "cannot accept a connection; is the limit of open files too low (ulimit -n)?");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -120,34 +120,31 @@ fn listener(listen: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn serve(
+fn accept(
     stream: TcpStream,
     peer: SocketAddr,
-    router: Router,
-    shutdown: Shutdown,
-    header_timeout: Duration,
+    shared: &Arc<Shared>,
+    connections: &mut JoinSet<()>,
+    refusals: &Arc<Semaphore>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
-    let service = TowerToHyperService::new(router);
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(stream), service);
-    let ended = tokio::select! {
-        ended = Pin::new(&mut connection) => ended,
-        _ = shutdown.begun() => {
-            Pin::new(&mut connection).graceful_shutdown();
-            Pin::new(&mut connection).await
+    let shared = Arc::clone(shared);
+    match shared.app.budgets.connection() {
+        Some(permit) => {
+            connections.spawn(async move {
+                connection::serve(stream, &shared).await;
+                drop(permit);
+            });
         }
-    };
-    if let Err(error) = ended {
-        debug!(%peer, %error, "connection ended");
-        if error.is_timeout() {
-            let mut stream = connection.into_parts().io.into_inner();
-            // The client was too slow, and may well be gone.
-            _ = stream.write_all(TOO_SLOW).await;
+        None => {
+            // Without a permit this is one of too many even to be told so.
+            let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
+            connections.spawn(async move {
+                connection::refuse(stream, shared.app.budgets.no_connection()).await;
+                drop(permit);
+            });
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Going down without dropping anybody.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,12 +15,11 @@ const SPREAD_PER_WAITER: Duration = Duration::from_millis(1);
 pub struct Shutdown {
     /// The drain window, once it has begun.
     draining: watch::Sender<Option<Duration>>,
-    waiters: Arc<AtomicUsize>,
 }
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { draining: watch::Sender::new(None), waiters: Arc::default() }
+        Self { draining: watch::Sender::new(None) }
     }
 }
 
@@ -48,32 +45,11 @@ impl Shutdown {
         receiver.wait_for(Option::is_some).await.ok().and_then(|window| *window).unwrap_or_default()
     }
 
-    /// Counts the caller as a waiter until the guard is dropped.
-    pub(super) fn wait(&self) -> Waiter {
-        self.waiters.fetch_add(1, Ordering::Relaxed);
-        Waiter(Arc::clone(&self.waiters))
-    }
-
-    /// How many requests are waiting for a breadcrumb.
-    pub fn waiters(&self) -> usize {
-        self.waiters.load(Ordering::Relaxed)
-    }
-
-    /// Resolves when the caller, a waiter, is to be answered: at random within the window, so that
-    /// the clients of a daemon with many do not all reconnect elsewhere at once.
-    pub(super) async fn my_turn(&self) {
-        let window = self.begun().await;
-        let waiters = u32::try_from(self.waiters()).unwrap_or(u32::MAX);
+    /// When a waiter is to be answered, counted from the beginning: at random within the window, so
+    /// that the clients of a daemon with many do not all reconnect elsewhere at once.
+    pub(super) fn turn(window: Duration, waiters: usize) -> Duration {
+        let waiters = u32::try_from(waiters).unwrap_or(u32::MAX);
         let spread = window.mul_f64(SPREAD).min(SPREAD_PER_WAITER.saturating_mul(waiters));
-        tokio::time::sleep(spread.mul_f64(fastrand::f64())).await;
-    }
-}
-
-/// See [`Shutdown::wait`].
-pub(super) struct Waiter(Arc<AtomicUsize>);
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        spread.mul_f64(fastrand::f64())
     }
 }

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::problem::Problem;
 use super::query::{Query, path_key};
-use super::reply::{self, Caching, Place};
+use super::reply::{self, Caching, Place, framed};
 use super::routes::App;
 use crate::feed::PushHandle;
 use crate::model::{Change, Committed, Condition, Entry, Grouping, Key, MAX_KEY_BYTES, Revision, Update};
@@ -170,7 +170,7 @@ fn written(app: &App, committed: Committed, key_revision: Option<Revision>) -> R
         "revision": cursor.revision.0,
         "changed": committed.changed,
     });
-    let mut response = reply::body(Bytes::from(format!("{body}\n")), "application/json");
+    let mut response = framed(reply::body(Bytes::from(format!("{body}\n")), "application/json"));
     let sequence = app.view.cache().current_breadcrumb().sequence();
     let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::Written, prefix: None };
     let headers = response.headers_mut();

@@ -1,10 +1,9 @@
 //! Following: what comes after a cursor, now or as soon as there is anything.
 
-use tokio::time::Instant;
-
 use super::answer::{end, header};
 use super::bodies::{Body, Subject};
 use super::interest::Registered;
+use super::pace::Pace;
 use super::upstream::UpstreamWatch;
 use super::waiting::{Waiting, Woken};
 use super::way::{Found, Way};
@@ -53,8 +52,8 @@ enum Look {
 }
 
 impl View {
-    /// Everything after the cursor up to now; waits for it until the deadline, or until `stop`
-    /// resolves. Cancel-safe.
+    /// Everything after the cursor up to now; waits for it until `over` resolves, which says why.
+    /// Cancel-safe.
     ///
     /// With a prefix, updates outside of it do not count and do not even wake the waiter, but the
     /// cursor of [`Next::Nothing`] moves past them. A cursor ahead of this daemon waits; it never
@@ -67,10 +66,10 @@ impl View {
         cursor: Cursor,
         prefix: Option<&Key>,
         format: Format,
-        deadline: Instant,
-        stop: impl Future<Output = ()>,
+        over: impl Future<Output = Reason>,
     ) -> Result<Next, ViewError> {
-        let mut stop = std::pin::pin!(stop);
+        let mut over = std::pin::pin!(over);
+        let _waiting = self.pace.as_deref().map(Pace::wait);
         let follower = Follower { asked: cursor, prefix, format };
         let mut at = self.adopt(cursor);
         let mut upstream: Option<Box<UpstreamWatch>> = None;
@@ -102,9 +101,11 @@ impl View {
             let woken = tokio::select! {
                 biased;
                 woken = waiting.woken() => woken,
-                () = &mut stop => Woken::Over(Reason::ShuttingDown),
-                () = tokio::time::sleep_until(deadline) => Woken::Over(Reason::Timeout),
+                reason = &mut over => Woken::Over(reason),
             };
+            if let (Some(pace), Woken::Look | Woken::Untouched(_)) = (&self.pace, woken) {
+                Box::pin(pace.turn()).await;
+            }
             match woken {
                 Woken::Look => {}
                 Woken::Untouched(before) => at = furthest(at, before),

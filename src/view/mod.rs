@@ -15,6 +15,7 @@ mod follow;
 mod hot;
 mod interest;
 mod order;
+mod pace;
 mod read;
 mod upstream;
 mod waiting;
@@ -27,6 +28,7 @@ pub use follow::Next;
 pub use read::{KeyRead, Page};
 pub use watch::KeyNext;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::cache::{Cache, Deliver};
@@ -34,17 +36,20 @@ use crate::model::{Cursor, Upstream};
 use ahead::Ahead;
 use bodies::Bodies;
 use order::Orders;
+use pace::Pace;
 
 /// Limits of the view.
 #[derive(Clone, Debug)]
 pub struct ViewConfig {
     /// Memory for encoded bodies that are kept for the next who asks, in bytes.
     pub body_cache_bytes: u64,
+    /// Most waiters that are woken per second, about; all at once when there is no limit.
+    pub wake_rate: Option<NonZeroU32>,
 }
 
 impl Default for ViewConfig {
     fn default() -> Self {
-        Self { body_cache_bytes: 512 << 20 }
+        Self { body_cache_bytes: 512 << 20, wake_rate: None }
     }
 }
 
@@ -56,6 +61,7 @@ pub struct View {
     bodies: Arc<Bodies>,
     orders: Arc<Orders>,
     ahead: Arc<Ahead>,
+    pace: Option<Arc<Pace>>,
 }
 
 impl View {
@@ -64,7 +70,8 @@ impl View {
         let bodies = Arc::new(Bodies::new(config.body_cache_bytes));
         let ahead = Arc::new(Ahead::default());
         cache.deliver_through(Arc::clone(&ahead) as Arc<dyn Deliver>);
-        Self { cache, upstream, bodies, orders: Arc::new(Orders::new()), ahead }
+        let pace = config.wake_rate.map(|rate| Arc::new(Pace::new(rate)));
+        Self { cache, upstream, bodies, orders: Arc::new(Orders::new()), ahead, pace }
     }
 
     /// The cache that is viewed.

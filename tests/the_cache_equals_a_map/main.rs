@@ -65,6 +65,7 @@ fn run(setting: &Setting, bursts: &[Burst]) {
             max_value_bytes: MAX_VALUE_BYTES,
             max_key_bytes: MAX_KEY_BYTES,
             window,
+            ..CacheConfig::default()
         };
         let (cache, task) = Cache::new(config, known, Arc::new(buffer.expect("a buffer")));
         let task = tokio::spawn(task.run());

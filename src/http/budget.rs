@@ -1,0 +1,167 @@
+//! What may be under way at once: connections, waiters, bytes of snapshots. What is over a budget is
+//! refused with a 503 and a time to come back, different for each, so that the others are served well.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::response::Response;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::problem::Problem;
+use super::reply::{Reply, framed};
+use crate::cache::Breadcrumb;
+use crate::model::Key;
+
+/// How long a snapshot may wait for others to be written before it is refused.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(5);
+
+/// Bytes of snapshots are counted in units of this.
+const UNIT: u64 = 1024;
+
+/// About how many bytes a record takes beside key and value.
+const RECORD_BYTES: u64 = 64;
+
+/// How much may be under way at once.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open connections.
+    pub max_connections: usize,
+    /// Requests that wait for a breadcrumb.
+    pub max_waiters: usize,
+    /// Bytes of snapshots that are being written. One that is larger is served alone.
+    pub max_snapshot_bytes: u64,
+}
+
+/// The budgets and what is left of them. Clones share them.
+#[derive(Clone)]
+pub(super) struct Budgets {
+    limits: Arc<Limits>,
+    waiters: Arc<AtomicUsize>,
+    connections: Arc<Semaphore>,
+    snapshots: Arc<Semaphore>,
+}
+
+impl Budgets {
+    pub(super) fn new(limits: Limits) -> Self {
+        let permits = |number: usize| Arc::new(Semaphore::new(number.min(Semaphore::MAX_PERMITS)));
+        Self {
+            waiters: Arc::default(),
+            connections: permits(limits.max_connections),
+            snapshots: permits(units(limits.max_snapshot_bytes) as usize),
+            limits: Arc::new(limits),
+        }
+    }
+
+    /// Counts the caller as a waiter until the guard is dropped.
+    pub(super) fn waiter(&self) -> Result<Waiter, Problem> {
+        let before = self.waiters.fetch_add(1, Ordering::Relaxed);
+        let waiter = Waiter(Arc::clone(&self.waiters));
+        if before < self.limits.max_waiters {
+            return Ok(waiter);
+        }
+        let max = self.limits.max_waiters;
+        Err(over_budget(format!("{max} requests wait for a breadcrumb already (--max-waiters)")))
+    }
+
+    /// How many requests are waiting for a breadcrumb.
+    pub(super) fn waiters(&self) -> usize {
+        self.waiters.load(Ordering::Relaxed)
+    }
+
+    /// Room for one more connection, if there is any.
+    pub(super) fn connection(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.connections).try_acquire_owned().ok()
+    }
+
+    /// How many connections are open.
+    pub(super) fn connections(&self) -> usize {
+        self.limits.max_connections.saturating_sub(self.connections.available_permits())
+    }
+
+    /// The refusal of a connection that there is no room for.
+    pub(super) fn no_connection(&self) -> Problem {
+        let max = self.limits.max_connections;
+        over_budget(format!("{max} connections are open already (--max-connections)"))
+    }
+
+    /// Room for a body of about so many bytes; waits a little for others to be written.
+    pub(super) async fn snapshot(&self, bytes: u64) -> Result<SnapshotPermit, Problem> {
+        let permit = self.room(self.wanted(bytes)).await?;
+        Ok(SnapshotPermit { permit })
+    }
+
+    /// The same for the size that the body turned out to have.
+    pub(super) async fn fit(&self, mut held: SnapshotPermit, bytes: u64) -> Result<SnapshotPermit, Problem> {
+        let (has, wanted) = (held.permit.num_permits(), self.wanted(bytes));
+        match wanted.checked_sub(u32::try_from(has).unwrap_or(u32::MAX)) {
+            None => drop(held.permit.split(has - wanted as usize)),
+            Some(0) => {}
+            Some(more) => held.permit.merge(self.room(more).await?),
+        }
+        Ok(held)
+    }
+
+    /// One that is larger than the whole budget has it for itself.
+    fn wanted(&self, bytes: u64) -> u32 {
+        units(bytes).min(units(self.limits.max_snapshot_bytes))
+    }
+
+    async fn room(&self, wanted: u32) -> Result<OwnedSemaphorePermit, Problem> {
+        let room = Arc::clone(&self.snapshots).acquire_many_owned(wanted);
+        match tokio::time::timeout(SNAPSHOT_WAIT, room).await {
+            Ok(Ok(permit)) => Ok(permit),
+            // The semaphore is never closed; both are "no room".
+            Ok(Err(_)) | Err(_) => {
+                let max = self.limits.max_snapshot_bytes;
+                Err(over_budget(format!(
+                    "{max} bytes of snapshots are being written already (--max-snapshot-bytes)"
+                )))
+            }
+        }
+    }
+
+    /// Bytes of snapshots that are being written.
+    pub(super) fn snapshot_bytes(&self) -> u64 {
+        let left = self.snapshots.available_permits() as u64 * UNIT;
+        self.limits.max_snapshot_bytes.saturating_sub(left)
+    }
+}
+
+/// At least one: also the smallest body has its place in the queue.
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).max(1)
+}
+
+fn over_budget(detail: String) -> Problem {
+    Problem::unavailable("over-budget", format!("{detail}; come back later or ask another replica"))
+}
+
+/// About how large the body of this state will be. One under a prefix is mostly small, and is
+/// counted once its size is known.
+pub(super) fn expected(newest: &Breadcrumb, prefix: Option<&Key>) -> u64 {
+    let state = newest.kvs();
+    if prefix.is_some() { 0 } else { state.payload_bytes() + RECORD_BYTES * state.len() as u64 }
+}
+
+/// See [`Budgets::waiter`].
+pub(super) struct Waiter(Arc<AtomicUsize>);
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Room for the body of a snapshot, until it is written.
+#[derive(Debug)]
+pub(super) struct SnapshotPermit {
+    permit: OwnedSemaphorePermit,
+}
+
+/// A response that takes its room along: whoever writes it gives it back when it is written.
+pub(super) fn held(reply: Reply, permit: SnapshotPermit) -> Response {
+    let mut response = framed(reply);
+    response.extensions_mut().insert(Arc::new(permit));
+    response
+}

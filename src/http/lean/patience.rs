@@ -1,0 +1,102 @@
+//! How long a connection may take: one timer for all its waits, and the end of the daemon.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::super::routes::App;
+use super::super::shutdown::Shutdown;
+use crate::view::Reason;
+
+/// Why a client is not waited for any longer.
+pub(super) enum Ended {
+    Time,
+    Draining,
+}
+
+/// A connection's one timer. Its limit moves with every request; the timer itself is only touched
+/// when the limit comes nearer, or when it fires too early: about once per long poll's length
+/// instead of twice per wake.
+pub(super) struct Patience<'a> {
+    pub(super) app: &'a App,
+    limit: Instant,
+    sleep: Pin<Box<Sleep>>,
+    begun: Pin<Box<dyn Future<Output = Duration> + Send + 'a>>,
+    /// The drain window, once it has begun.
+    draining: Option<Duration>,
+}
+
+impl<'a> Patience<'a> {
+    pub(super) fn new(app: &'a App, time: Duration) -> Self {
+        let limit = Instant::now() + time;
+        let (sleep, begun) = (Box::pin(sleep_until(limit)), Box::pin(app.shutdown.begun()));
+        Self { app, limit, sleep, begun, draining: None }
+    }
+
+    /// From now on there is this time left, if it is not less already.
+    pub(super) fn shorten(&mut self, time: Duration) {
+        let limit = self.limit.min(Instant::now() + time);
+        self.set(limit);
+    }
+
+    /// From now on there is this time left.
+    pub(super) fn lengthen(&mut self, time: Duration) {
+        self.set(Instant::now() + time);
+    }
+
+    /// A waiter waits until then, or until its turn when the daemon is going down.
+    pub(super) fn wait_until(&mut self, deadline: Instant) {
+        let turn = self.draining.map(|window| self.turn(window));
+        self.set(turn.unwrap_or(deadline));
+    }
+
+    fn turn(&self, window: Duration) -> Instant {
+        Instant::now() + Shutdown::turn(window, self.app.waiters())
+    }
+
+    fn set(&mut self, limit: Instant) {
+        self.limit = limit;
+        if limit < self.sleep.deadline() {
+            self.sleep.as_mut().reset(limit);
+        }
+    }
+
+    /// Resolves when a waiter has to be answered.
+    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        if self.draining.is_none()
+            && let Poll::Ready(window) = self.begun.as_mut().poll(cx)
+        {
+            self.draining = Some(window);
+            let turn = self.turn(window);
+            self.set(turn);
+        }
+        ready!(self.poll_limit(cx));
+        Poll::Ready(if self.draining.is_some() { Reason::ShuttingDown } else { Reason::Timeout })
+    }
+
+    /// Resolves when a client that has asked for nothing is not to be waited for.
+    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if self.draining.is_none() {
+            self.draining = match self.begun.as_mut().poll(cx) {
+                Poll::Ready(window) => Some(window),
+                Poll::Pending => None,
+            };
+        }
+        if self.draining.is_some() {
+            return Poll::Ready(Ended::Draining);
+        }
+        self.poll_limit(cx).map(|()| Ended::Time)
+    }
+
+    fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            if self.sleep.deadline() >= self.limit {
+                return Poll::Ready(());
+            }
+            self.sleep.as_mut().reset(self.limit);
+        }
+    }
+}

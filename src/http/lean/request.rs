@@ -1,0 +1,168 @@
+//! Which requests are plain long polls.
+
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+use super::super::breadcrumbs::NextRequest;
+
+/// Every long poll begins so; what does not, is known not to be one at its first wrong byte.
+const START: &[u8] = b"GET /v1/breadcrumbs/";
+
+/// A longer head is not plain.
+const MAX_HEAD: usize = 4096;
+
+/// More headers are not plain.
+const MAX_HEADERS: usize = 32;
+
+/// What the bytes at the beginning of a request are.
+pub(super) enum Recognised {
+    /// A plain long poll, and how many bytes it took.
+    Next(NextRequest, usize),
+    /// It may become one.
+    Incomplete,
+    /// Anything else.
+    Other,
+}
+
+/// Looks at the beginning of a request.
+pub(super) fn recognise(bytes: &[u8]) -> Recognised {
+    let known = bytes.len().min(START.len());
+    if bytes[..known] != START[..known] {
+        return Recognised::Other;
+    }
+    match bytes.windows(4).take(MAX_HEAD).position(|end| end == b"\r\n\r\n") {
+        Some(end) => match plain(&bytes[..end + 4]) {
+            Some(request) => Recognised::Next(request, end + 4),
+            None => Recognised::Other,
+        },
+        None if bytes.len() < MAX_HEAD => Recognised::Incomplete,
+        None => Recognised::Other,
+    }
+}
+
+fn plain(head: &[u8]) -> Option<NextRequest> {
+    // A line that ends otherwise may be read otherwise by whoever stands before us.
+    let bare = |pair: &[u8]| pair[1] == b'\n' && pair[0] != b'\r';
+    if head.windows(2).any(bare) {
+        return None;
+    }
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let whole = request.parse(head).is_ok_and(|parsed| parsed == httparse::Status::Complete(head.len()));
+    if !whole || request.method != Some("GET") || request.version != Some(1) {
+        return None;
+    }
+    let uri: Uri = request.path?.parse().ok()?;
+    if !is_next(uri.path()) {
+        return None;
+    }
+    // A fault in it is explained by the framework, in the same words as any other.
+    NextRequest::parse(&uri, &wanted(request.headers)?).ok()
+}
+
+/// `/v1/breadcrumbs/{cursor}/next`, nothing escaped.
+fn is_next(path: &str) -> bool {
+    let cursor = path.strip_prefix("/v1/breadcrumbs/").and_then(|rest| rest.strip_suffix("/next"));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
+    cursor.is_some_and(|cursor| !cursor.is_empty() && cursor.bytes().all(plain))
+}
+
+/// The headers that decide the answer; none when there is one that makes it more than a plain request.
+fn wanted(headers: &[httparse::Header<'_>]) -> Option<HeaderMap> {
+    let mut wanted = HeaderMap::new();
+    let mut hosts = 0;
+    for header in headers {
+        let is = |name: &HeaderName| header.name.eq_ignore_ascii_case(name.as_str());
+        let among = |names: &[&str]| names.iter().any(|name| header.name.eq_ignore_ascii_case(name));
+        let more_than_plain = [
+            "content-length",
+            "transfer-encoding",
+            "upgrade",
+            "http2-settings",
+            "expect",
+            "te",
+            "trailer",
+            "authorization",
+        ];
+        if among(&more_than_plain) || !header.value.iter().all(|byte| (b' '..=b'~').contains(byte)) {
+            return None;
+        }
+        if among(&["connection"]) && !header.value.eq_ignore_ascii_case(b"keep-alive") {
+            return None;
+        }
+        hosts += usize::from(among(&["host"]));
+        for name in [ACCEPT, ACCEPT_ENCODING].into_iter().filter(is) {
+            wanted.append(name, HeaderValue::from_bytes(header.value).ok()?);
+        }
+    }
+    (hosts == 1).then_some(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CURSOR: &str = "5f0c11d29a3b4e77.1842.s9d03c1f2";
+
+    fn is_taken(text: &str) -> Option<bool> {
+        match recognise(text.replace("CURSOR", CURSOR).as_bytes()) {
+            Recognised::Next(..) => Some(true),
+            Recognised::Other => Some(false),
+            Recognised::Incomplete => None,
+        }
+    }
+
+    #[test]
+    fn plain_long_polls_are_taken_and_nothing_else() {
+        let start = "GET /v1/breadcrumbs/CURSOR/next HTTP/1.1\r\n";
+        for taken in [
+            format!("{start}Host: a\r\n\r\n"),
+            format!("{start}host:a\r\nAccept: */*\r\nConnection: Keep-Alive\r\nX: y\r\n\r\n"),
+            "GET /v1/breadcrumbs/CURSOR/next?wait=5s&prefix=a%2Fb HTTP/1.1\r\nHost: a\r\n\r\nGET /"
+                .to_owned(),
+        ] {
+            assert_eq!(is_taken(&taken), Some(true), "{taken:?}");
+        }
+        for header in [
+            "Content-Length: 0",
+            "Transfer-Encoding: chunked",
+            "Connection: close",
+            "Connection: keep-alive, upgrade",
+            "Expect: 100-continue",
+            "Upgrade: h2c",
+            "Host: b",
+            "Accept: text/html",
+            "A: \u{e9}",
+            "A : b",
+            " folded",
+            "A: b\nC: d",
+        ] {
+            let other = format!("{start}Host: a\r\n{header}\r\n\r\n");
+            assert_eq!(is_taken(&other), Some(false), "{other:?}");
+        }
+        for line in [
+            "GET /v1/breadcrumbs/CURSOR/next HTTP/1.0",
+            "GET  /v1/breadcrumbs/CURSOR/next HTTP/1.1",
+            "HEAD /v1/breadcrumbs/CURSOR/next HTTP/1.1",
+            "GET /v1/breadcrumbs/CURSOR/next/ HTTP/1.1",
+            "GET /v1/breadcrumbs//next HTTP/1.1",
+            "GET /v1/breadcrumbs/nonsense/next HTTP/1.1",
+            "GET /v1/breadcrumbs/CURSOR%2e/next HTTP/1.1",
+            "GET /v1/breadcrumbs/CURSOR/next?wait=1 HTTP/1.1",
+            "GET /v1/breadcrumbs/CURSOR/next?unknown=1 HTTP/1.1",
+            "GET /v1/breadcrumbs/current HTTP/1.1",
+            "GET /v1/breadcrumbs/CURSOR HTTP/1.1",
+        ] {
+            let other = format!("{line}\r\nHost: a\r\n\r\n");
+            assert_eq!(is_taken(&other), Some(false), "{other:?}");
+        }
+        assert_eq!(is_taken(&format!("{start}\r\n")), Some(false), "no Host");
+        assert_eq!(is_taken("POST"), Some(false));
+        assert_eq!(is_taken("\r\nGET"), Some(false));
+        for begun in ["", "G", "GET /v1/breadcrumbs/", start] {
+            assert_eq!(is_taken(begun), None, "{begun:?}");
+        }
+        let long = format!("{start}A: {}", "a".repeat(MAX_HEAD));
+        assert_eq!(is_taken(&long), Some(false), "too long");
+    }
+}

@@ -1,0 +1,153 @@
+//! The stream under the HTTP framework: it gives back bytes that were read before, notices when
+//! everything was written, and cuts who takes nothing.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::budget::SnapshotPermit;
+
+/// What the framework has in hand on one connection. All of it is used by that connection's task.
+#[derive(Default)]
+pub(super) struct Session {
+    begun: AtomicU32,
+    ended: AtomicU32,
+    /// A request had a body: where it ends is known to the framework alone.
+    had_body: AtomicBool,
+    /// Bytes were written that may not have left the framework's buffer yet.
+    unflushed: AtomicBool,
+    closing: AtomicBool,
+    /// Of bodies that the framework has taken whole.
+    permits: Mutex<Vec<Arc<SnapshotPermit>>>,
+}
+
+impl Session {
+    pub(super) fn request_begins(&self, has_body: bool) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.had_body.fetch_or(has_body, Ordering::Relaxed);
+    }
+
+    /// The framework has let go of the response's body: it has taken all of it, or gives up.
+    pub(super) fn response_ends(&self, permit: Option<Arc<SnapshotPermit>>) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        if let Some(permit) = permit {
+            self.unflushed.store(true, Ordering::Relaxed);
+            self.permits.lock().push(permit);
+        }
+    }
+
+    /// Whether the framework stands between two requests with nothing in hand but bytes that it has
+    /// not looked at: then it can be taken away and another put in its place.
+    pub(super) fn is_idle(&self) -> bool {
+        let begun = self.begun.load(Ordering::Relaxed);
+        begun > 0
+            && begun == self.ended.load(Ordering::Relaxed)
+            && ![&self.had_body, &self.unflushed, &self.closing]
+                .iter()
+                .any(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    fn written(&self) {
+        self.unflushed.store(true, Ordering::Relaxed);
+    }
+
+    /// The framework flushes the stream when its own buffer is empty.
+    fn flushed(&self) {
+        if self.unflushed.swap(false, Ordering::Relaxed) {
+            self.permits.lock().clear();
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Transport<S> {
+    pub(super) stream: S,
+    /// Read before, and not yet read again.
+    before: Bytes,
+    pub(super) session: Arc<Session>,
+    stall: Duration,
+    /// Runs while the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Transport<S> {
+    pub(super) fn new(stream: S, before: Bytes, stall: Duration) -> Self {
+        Self { stream, before, session: Arc::default(), stall, stalled: None }
+    }
+
+    /// The stream and what was not read again.
+    pub(super) fn into_parts(self) -> (S, Bytes) {
+        (self.stream, self.before)
+    }
+
+    fn progress(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let since = || Box::pin(sleep_until(Instant::now() + self.stall));
+        ready!(self.stalled.get_or_insert_with(since).as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Transport<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.before.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, into);
+        }
+        let length = self.before.len().min(into.remaining());
+        into.put_slice(&self.before[..length]);
+        self.before.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Transport<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.session.written();
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.progress(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.session.written();
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.progress(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.session.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.session.closing.store(true, Ordering::Relaxed);
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
