@@ -21,10 +21,12 @@
 //! | [`http`] | the interface | holds no client state between requests |
 //! | [`state`] | the state directory: the last state, kept for the next start | reads the cache only; no failure in it stops the serving |
 //! | [`client`] | the other side of the network: mirror and follower | written from the wire contract alone |
+//! | [`load`] | clients by the thousand, for `crumbd bench` and `benches/` | cheap; every wait has a deadline; counts what it read |
 //! | [`cli`] | the commands | everything is wired together in `cli/serve.rs` |
 //!
 //! A room imports only what stands here: `model`, `ingest` and `trail` nothing of ours; `wire` model;
-//! `cache` model, ingest, trail; `client` model, wire; `feed` model, wire, ingest; `view` model, wire,
+//! `cache` model, ingest, trail; `client` model, wire; `load` model and the
+//! client, never the server's side; `feed` model, wire, ingest; `view` model, wire,
 //! trail, cache; `state` model, wire, cache (read only); `http` model, wire, view, cache (read only) and a feed's write handle.
 //!
 //! # Where to start reading
@@ -66,6 +68,7 @@ pub mod client;
 pub mod feed;
 pub mod http;
 pub mod ingest;
+pub mod load;
 pub mod model;
 pub mod state;
 pub mod trail;

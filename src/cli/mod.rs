@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod bench;
 mod config;
 mod delete;
 mod dump;
@@ -53,6 +54,7 @@ enum Command {
     Dump(dump::Dump),
     Follow(follow::Follow),
     Status(status::Status),
+    Bench(Box<bench::Bench>),
 }
 
 /// How a command reaches the daemon.
@@ -83,6 +85,7 @@ impl Cli {
             Command::Dump(dump) => dump.run().await,
             Command::Follow(follow) => follow.run().await,
             Command::Status(status) => status.run().await,
+            Command::Bench(bench) => bench.run().await,
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,41 @@
+//! `crumbd bench`: what a deployment of this size costs.
+//!
+//! The clients are those of [`crate::load`]; here are the commands, one file each, what they share, and
+//! how their figures are shown.
+
+mod bar;
+mod daemon;
+mod fanout;
+mod report;
+
+use clap::{Args, Subcommand};
+
+use super::Failure;
+
+/// Measure a running daemon: what does it cost to serve so many?
+///
+/// Drives the daemon at --url with clients of its own and says how fast it was, whether anybody missed
+/// anything, and, for a daemon on this machine, what each client cost it in CPU and memory. The clients share the
+/// machine's cores with such a daemon, so latencies under full load are an upper bound; CPU and memory are
+/// the daemon's own.
+///
+/// Writes go below the key prefix bench/ and need a daemon with a push: feed: use one of your own for it, as in
+/// `crumbd serve --feed push: --listen 127.0.0.1:7822`.
+#[derive(Args)]
+pub(super) struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    Fanout(fanout::Fanout),
+}
+
+impl Bench {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        match self.what {
+            What::Fanout(fanout) => fanout.run().await,
+        }
+    }
+}

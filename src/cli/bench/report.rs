@@ -1,0 +1,110 @@
+//! How figures are shown: a table for people, one JSON object for machines.
+
+use serde::Serialize;
+
+use crate::cli::Failure;
+use crate::cli::units::Bytes;
+use crate::load::{Cpu, Percentiles};
+
+/// What a measurement found.
+pub(super) trait Report: Serialize {
+    /// What was done, as a headline.
+    fn title(&self) -> String;
+
+    /// Name and figures.
+    fn lines(&self) -> Vec<(&'static str, String)>;
+
+    /// What makes the whole measurement a failure, beside what ended it.
+    fn fault(&self) -> Option<String>;
+}
+
+#[derive(Serialize)]
+struct Whole<'a, R> {
+    #[serde(flatten)]
+    report: &'a R,
+    /// Why it ended early, or what was found to be wrong.
+    error: Option<&'a str>,
+}
+
+/// Runs a measurement until it ends or is interrupted, then shows what there is.
+///
+/// # Errors
+/// What ended it early, or what it found to be wrong.
+pub(super) async fn shown<R: Report>(
+    json: bool,
+    work: impl AsyncFnOnce(&mut R) -> Result<(), Failure>,
+    report: &mut R,
+) -> Result<(), Failure> {
+    let ended: Result<(), Failure> = tokio::select! {
+        ended = work(report) => ended,
+        _ = tokio::signal::ctrl_c() => Err("interrupted: the figures are of what was done until then".into()),
+    };
+    let error = ended.err().map(|error| error.to_string()).or_else(|| report.fault());
+    if json {
+        let whole = Whole { report, error: error.as_deref() };
+        println!("{}", serde_json::to_string(&whole)?);
+    } else {
+        println!("{}", report.title());
+        for (name, figures) in report.lines() {
+            println!("  {name:<18} {figures}");
+        }
+    }
+    error.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// CPU and memory of the daemon, where it could be looked at.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Server {
+    pub(super) pid: Option<u32>,
+    /// Over the measured time.
+    pub(super) cpu_seconds: f64,
+    pub(super) user_seconds: f64,
+    pub(super) system_seconds: f64,
+    pub(super) memory_before_bytes: u64,
+}
+
+impl Server {
+    pub(super) fn spent(&mut self, cpu: Cpu) {
+        let cpu = cpu.shared_out();
+        self.cpu_seconds = cpu.total.as_secs_f64();
+        self.user_seconds = cpu.user.as_secs_f64();
+        self.system_seconds = cpu.system.as_secs_f64();
+    }
+
+    /// `19.3 µs a wake (user 7.1, system 12.2)`.
+    pub(super) fn cpu_per(&self, count: u64, what: &str) -> String {
+        let Some(pid) = self.pid else {
+            return "unknown: the daemon is not on this machine (or is somebody else's; --pid)".to_owned();
+        };
+        if count == 0 {
+            return format!("no {what}, pid {pid}");
+        }
+        let us = |seconds: f64| seconds * 1e6 / count as f64;
+        let unit = |us: f64| if us < 1000.0 { (us, "µs") } else { (us / 1000.0, "ms") };
+        let (total, name) = unit(us(self.cpu_seconds));
+        let scale = if name == "µs" { 1.0 } else { 1000.0 };
+        let (user, system) = (us(self.user_seconds) / scale, us(self.system_seconds) / scale);
+        format!("{total:.1} {name} a {what} (user {user:.1}, system {system:.1}), pid {pid}")
+    }
+}
+
+/// `p50 12.1  p90 17.3  p99 19.9  max 20.4 ms`.
+pub(super) fn percentiles(found: &Percentiles) -> String {
+    if found.count == 0 {
+        return "none".to_owned();
+    }
+    let Percentiles { p50_ms, p90_ms, p99_ms, max_ms, .. } = found;
+    let digits = if *p99_ms < 10.0 { 2 } else { 1 };
+    format!("p50 {p50_ms:.digits$}  p90 {p90_ms:.digits$}  p99 {p99_ms:.digits$}  max {max_ms:.digits$} ms")
+}
+
+pub(super) fn size(bytes: u64) -> String {
+    Bytes(usize::try_from(bytes).unwrap_or(usize::MAX)).to_string()
+}
+
+/// `1234567` as `1,234,567`.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group).into_owned());
+    groups.collect::<Vec<_>>().join(",")
+}

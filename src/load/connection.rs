@@ -1,0 +1,204 @@
+//! One keep-alive connection: a request goes out, an answer comes in.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+use super::answer::Head;
+use super::{Answer, LoadError};
+
+/// What one read can bring. Many times the answer of a wake, and large enough for a body not to cost a
+/// system call per packet.
+const SCRATCH_BYTES: usize = 256 * 1024;
+
+/// An answer that is read whole is not longer than this.
+const MAX_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
+
+/// How often a slow reader reads.
+const SLOW_STEP: Duration = Duration::from_millis(100);
+
+thread_local! {
+    /// Every read of a thread goes here first, so that a parked connection owns no buffer at all.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    /// The beginning of an answer that did not come in one piece.
+    begun: Vec<u8>,
+    closing: bool,
+}
+
+/// A large answer of which only the head was kept.
+#[derive(Debug, Clone, Default)]
+pub struct Download {
+    /// HTTP status.
+    pub status: u16,
+    /// Body bytes that arrived.
+    pub bytes: u64,
+    /// The head, and whatever of the body came with it.
+    begun: Vec<u8>,
+    head: usize,
+}
+
+impl Download {
+    /// The value of a header field; the name in lower case.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.answer().field(name)
+    }
+
+    /// Head and beginning of the body; an error is small enough to be all of it.
+    pub fn answer(&self) -> Answer<'_> {
+        let head = Head { status: self.status, head_bytes: self.head, body_bytes: 0, close: false };
+        Answer::new(head, &self.begun)
+    }
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, begun: Vec::new(), closing: false }
+    }
+
+    /// Whether the server has said that it hangs up after the last answer.
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// [`LoadError::Broken`].
+    pub async fn send(&mut self, request: &[u8]) -> Result<(), LoadError> {
+        Ok(self.stream.write_all(request).await?)
+    }
+
+    /// Waits for an answer and reads it whole. `read` runs while the answer is in the thread's memory; it
+    /// must not wait for anything.
+    ///
+    /// # Errors
+    /// [`LoadError::Broken`], [`LoadError::Closed`], [`LoadError::Answer`].
+    pub async fn answer<T>(&mut self, read: impl FnOnce(&Answer<'_>) -> T) -> Result<T, LoadError> {
+        let mut read = Some(read);
+        poll_fn(|cx| self.poll_answer(cx, &mut read)).await
+    }
+
+    fn poll_answer<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: &mut Option<impl FnOnce(&Answer<'_>) -> T>,
+    ) -> Poll<Result<T, LoadError>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            loop {
+                let mut buffer = ReadBuf::new(scratch);
+                match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                    Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                        return Poll::Ready(Err(LoadError::Closed));
+                    }
+                    Poll::Ready(Ok(())) => {}
+                }
+                let mut bytes = buffer.filled();
+                if !self.begun.is_empty() {
+                    self.begun.extend_from_slice(bytes);
+                    bytes = &self.begun;
+                }
+                let whole = match whole(bytes) {
+                    Ok(whole) => whole,
+                    Err(error) => return Poll::Ready(Err(error)),
+                };
+                if let Some(head) = whole
+                    && let Some(read) = read.take()
+                {
+                    self.closing = head.close;
+                    let done = read(&Answer::new(head, bytes));
+                    self.begun = Vec::new();
+                    return Poll::Ready(Ok(done));
+                }
+                if self.begun.is_empty() {
+                    self.begun = bytes.to_vec();
+                }
+            }
+        })
+    }
+
+    /// Waits for an answer and throws its body away: only its length is looked at.
+    ///
+    /// With `slow`, not more than so many bytes a second are taken.
+    ///
+    /// # Errors
+    /// [`LoadError::Broken`], [`LoadError::Closed`], [`LoadError::Answer`].
+    pub async fn download(&mut self, slow: Option<u64>) -> Result<Download, LoadError> {
+        let mut begun = Vec::new();
+        let head = loop {
+            let got = self.receive(RecvFlags::empty(), 4096, |bytes| begun.extend_from_slice(bytes)).await?;
+            if got == 0 {
+                return Err(LoadError::Closed);
+            }
+            if let Some(head) = Head::read(&begun)? {
+                break head;
+            }
+        };
+        self.closing = head.close;
+        let mut bytes = (begun.len() - head.head_bytes) as u64;
+        let step = slow.map(|per_second| (per_second as f64 * SLOW_STEP.as_secs_f64()).max(1.0) as usize);
+        let mut at = Instant::now();
+        while bytes < head.body_bytes {
+            let left = usize::try_from(head.body_bytes - bytes).unwrap_or(usize::MAX);
+            let most = left.min(step.unwrap_or(SCRATCH_BYTES)).min(SCRATCH_BYTES);
+            // An error is to be shown; a state is only to be carried.
+            let got = match head.status {
+                200 => self.receive(RecvFlags::TRUNC, most, |_| {}).await?,
+                _ => self.receive(RecvFlags::empty(), most, |bytes| begun.extend_from_slice(bytes)).await?,
+            };
+            if got == 0 {
+                return Err(LoadError::Closed);
+            }
+            bytes += got as u64;
+            if step.is_some() {
+                at += SLOW_STEP;
+                sleep_until(at).await;
+            }
+        }
+        Ok(Download { status: head.status, bytes, begun, head: head.head_bytes })
+    }
+
+    /// One read. On a TCP socket of Linux `TRUNC` discards what it receives without copying it.
+    async fn receive(
+        &self,
+        flags: RecvFlags,
+        most: usize,
+        mut keep: impl FnMut(&[u8]),
+    ) -> Result<usize, LoadError> {
+        let received = self.stream.async_io(Interest::READABLE, || {
+            SCRATCH.with_borrow_mut(|scratch| {
+                let (_, got) = recv(&self.stream, &mut scratch[..most], flags)?;
+                keep(&scratch[..got.min(most)]);
+                Ok(got)
+            })
+        });
+        Ok(received.await?)
+    }
+}
+
+/// Whether the whole answer is there, and nothing behind it: nobody here asks twice without waiting.
+fn whole(bytes: &[u8]) -> Result<Option<Head>, LoadError> {
+    let Some(head) = Head::read(bytes)? else { return Ok(None) };
+    let body = (bytes.len() - head.head_bytes) as u64;
+    match head.body_bytes {
+        length if length > MAX_ANSWER_BYTES => {
+            Err(LoadError::Answer(format!("it has {length} bytes; {MAX_ANSWER_BYTES} are the most")))
+        }
+        length if body > length => Err(LoadError::Answer("there are bytes behind its end".to_owned())),
+        length => Ok((body == length).then_some(head)),
+    }
+}

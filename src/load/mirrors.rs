@@ -1,0 +1,150 @@
+//! Copies of the state that check count and digest at every cursor.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::LoadError;
+use crate::client::{Client, ClientError, Follower};
+use crate::model::{Digest, Revision};
+
+/// How often it is looked whether all have arrived.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Mirrors at work, until this is dropped.
+#[derive(Debug)]
+pub struct Mirrors {
+    tasks: JoinSet<()>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Where each stands.
+    at: Vec<Mutex<Option<(Revision, Digest)>>>,
+    checked: AtomicU64,
+    snapshots: AtomicU64,
+    wrong: AtomicU64,
+    unreachable: AtomicU64,
+    first_failure: Mutex<Option<String>>,
+}
+
+/// What the mirrors found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Mirrored {
+    /// Mirrors.
+    pub mirrors: usize,
+    /// Cursors at which count and digest were compared, and were right.
+    pub checked: u64,
+    /// Snapshots that were read: one each, and one after every gap.
+    pub snapshots: u64,
+    /// Answers that did not fit the state: each is a fault of the daemon or of the client.
+    pub wrong: u64,
+    /// Requests that failed and were made again.
+    pub unreachable: u64,
+    /// Mirrors that hold the final state.
+    pub in_sync: usize,
+    /// What the first failure was.
+    pub first_failure: Option<String>,
+}
+
+impl Mirrors {
+    /// Starts so many.
+    ///
+    /// # Errors
+    /// [`LoadError::Url`].
+    pub fn start(url: &str, mirrors: usize) -> Result<Self, LoadError> {
+        let shared = Arc::new(Shared {
+            at: (0..mirrors).map(|_| Mutex::new(None)).collect(),
+            checked: AtomicU64::new(0),
+            snapshots: AtomicU64::new(0),
+            wrong: AtomicU64::new(0),
+            unreachable: AtomicU64::new(0),
+            first_failure: Mutex::new(None),
+        });
+        let mut tasks = JoinSet::new();
+        for mirror in 0..mirrors {
+            let error =
+                |reason: ClientError| LoadError::Url { url: url.to_owned(), reason: reason.to_string() };
+            let client = Client::new(url).map_err(error)?;
+            tasks.spawn(follow(shared.clone(), mirror, Follower::new(client, None)));
+        }
+        Ok(Self { tasks, shared })
+    }
+
+    /// Waits until every mirror has read the state once.
+    ///
+    /// # Errors
+    /// [`LoadError::Late`].
+    pub async fn all_follow(&self, patience: Duration) -> Result<(), LoadError> {
+        let end = Instant::now() + patience;
+        while self.count(|at| at.is_some()) < self.shared.at.len() {
+            if Instant::now() > end {
+                return Err(LoadError::Late {
+                    what: "all mirrors hold the state".to_owned(),
+                    after: patience,
+                });
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until all stand at this revision or beyond it, or the time is over, and says what they found.
+    /// `digest` is that of the daemon at the revision.
+    pub async fn end(mut self, revision: Revision, digest: &str, patience: Duration) -> Mirrored {
+        let end = Instant::now() + patience;
+        let arrived = |at: Option<(Revision, Digest)>| at.is_some_and(|(at, _)| at >= revision);
+        while self.count(arrived) < self.shared.at.len() && Instant::now() < end {
+            sleep(LOOK).await;
+        }
+        self.tasks.shutdown().await;
+        let equal = |at: Option<(Revision, Digest)>| {
+            at.is_some_and(|(at, found)| at > revision || (at == revision && found.to_string() == digest))
+        };
+        let in_sync = self.count(equal);
+        Mirrored { in_sync, ..self.so_far() }
+    }
+
+    /// What was found until now.
+    pub fn so_far(&self) -> Mirrored {
+        let shared = &self.shared;
+        Mirrored {
+            mirrors: shared.at.len(),
+            checked: shared.checked.load(Relaxed),
+            snapshots: shared.snapshots.load(Relaxed),
+            wrong: shared.wrong.load(Relaxed),
+            unreachable: shared.unreachable.load(Relaxed),
+            in_sync: 0,
+            first_failure: shared.first_failure.lock().clone(),
+        }
+    }
+
+    fn count(&self, is: impl Fn(Option<(Revision, Digest)>) -> bool) -> usize {
+        self.shared.at.iter().filter(|at| is(*at.lock())).count()
+    }
+}
+
+async fn follow(shared: Arc<Shared>, mirror: usize, mut follower: Follower) {
+    loop {
+        match follower.step(|_| {}).await {
+            Ok(step) => {
+                shared.checked.fetch_add(1, Relaxed);
+                shared.snapshots.fetch_add(u64::from(step.snapshot), Relaxed);
+                let held = follower.mirror();
+                *shared.at[mirror].lock() = held.cursor().map(|cursor| (cursor.revision, held.digest()));
+            }
+            Err(error) => {
+                let counter = if error.may_pass() { &shared.unreachable } else { &shared.wrong };
+                counter.fetch_add(1, Relaxed);
+                shared.first_failure.lock().get_or_insert(error.to_string());
+                sleep(follower.pause()).await;
+            }
+        }
+    }
+}
