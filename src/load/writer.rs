@@ -61,6 +61,11 @@ impl Writer {
         Self::connect(target, "/v1/updates", "application/x-ndjson").await
     }
 
+    /// Where the bodies go.
+    pub fn path(&self) -> &'static str {
+        self.path
+    }
+
     /// Sends a body and waits for the answer.
     ///
     /// # Errors
