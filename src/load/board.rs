@@ -153,11 +153,11 @@ impl Board {
     }
 
     /// A waiter's answer is there whole, now.
-    pub(super) fn heard(&self, waiter: usize, heard: Heard, body_bytes: usize) {
+    pub(super) fn heard(&self, waiter: usize, heard: Heard, body_bytes: u64) {
         let now = self.now_ns();
         let before = self.last(waiter);
         self.counters.wakes.fetch_add(1, Relaxed);
-        self.counters.body_bytes.fetch_add(body_bytes as u64, Relaxed);
+        self.counters.body_bytes.fetch_add(body_bytes, Relaxed);
         if heard.last <= before {
             self.counters.others.fetch_add(1, Relaxed);
             return;
@@ -259,6 +259,14 @@ impl Board {
             let what = format!("{} of {all} waiters could connect", counts.asked);
             Err(LoadError::Late { what, after: patience })
         })
+    }
+
+    /// Lets the time pass as long as no waiter fails.
+    ///
+    /// # Errors
+    /// [`LoadError::Clients`] as soon as one has.
+    pub async fn undisturbed(&self, time: Duration) -> Result<(), LoadError> {
+        self.until(time, |_| false).await.unwrap_or(Ok(()))
     }
 
     /// `Err` holds the counts when the time is over.

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::{Board, Connection, LoadError, LongPoll, Target};
+use super::{Answer, Board, Connection, LoadError, LongPoll, Target};
 
 /// Connections that are made at once: below every usual accept queue.
 const CONNECTING: usize = 128;
@@ -123,24 +123,32 @@ impl<P: LongPoll> Shared<P> {
             *asked = true;
             self.board.has_asked();
         }
-        connection
-            .answer(|answer| match answer.status {
-                200 | 204 => {
-                    let before = self.board.last(waiter);
-                    match self.poll.next(waiter, before, answer, request) {
-                        Ok(_) if answer.status == 204 => self.board.was_idle(),
-                        Ok(heard) => self.board.heard(waiter, heard, answer.body.len()),
-                        Err(reason) => return Then::GiveUp(reason),
-                    }
-                    Then::AskNext
+        if self.poll.reads_bodies() {
+            let read = |answer: &Answer<'_>| self.take(waiter, answer, answer.body.len() as u64, request);
+            connection.answer(read).await
+        } else {
+            let got = connection.download(None).await?;
+            Ok(self.take(waiter, &got.answer(), got.bytes, request))
+        }
+    }
+
+    fn take(&self, waiter: usize, answer: &Answer<'_>, body_bytes: u64, request: &mut Vec<u8>) -> Then {
+        match answer.status {
+            200 | 204 => {
+                let before = self.board.last(waiter);
+                match self.poll.next(waiter, before, answer, request) {
+                    Ok(_) if answer.status == 204 => self.board.was_idle(),
+                    Ok(heard) => self.board.heard(waiter, heard, body_bytes),
+                    Err(reason) => return Then::GiveUp(reason),
                 }
-                429 | 503 => {
-                    let pause = answer.number("retry-after").unwrap_or(1).min(LONGEST_PAUSE_S);
-                    Then::AskAgainAfter(Duration::from_secs(pause))
-                }
-                status => Then::GiveUp(format!("a waiter was answered {status}: {}", answer.detail())),
-            })
-            .await
+                Then::AskNext
+            }
+            429 | 503 => {
+                let pause = answer.number("retry-after").unwrap_or(1).min(LONGEST_PAUSE_S);
+                Then::AskAgainAfter(Duration::from_secs(pause))
+            }
+            status => Then::GiveUp(format!("a waiter was answered {status}: {}", answer.detail())),
+        }
     }
 
     async fn reconnect(&self, waiter: usize) -> Result<Connection, LoadError> {

@@ -18,6 +18,11 @@ pub trait LongPoll: Send + Sync + 'static {
     /// Writes the request with which this waiter begins.
     fn first(&self, waiter: usize, request: &mut Vec<u8>);
 
+    /// Whether the body has to be read. Where it has not, the kernel throws it away.
+    fn reads_bodies(&self) -> bool {
+        true
+    }
+
     /// Reads a 200 or 204 and writes the request that follows it. `before` is the number that the waiter
     /// had heard last.
     ///
@@ -52,8 +57,15 @@ pub struct CrumbdPoll {
     /// What stands behind the cursor in a request, without and with a prefix.
     query: String,
     fields: String,
-    prefix_each: bool,
+    prefix: Option<Prefix>,
     counts: Counting,
+}
+
+#[derive(Debug, Clone)]
+enum Prefix {
+    Each,
+    /// The same for all, percent-encoded.
+    Same(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,13 +81,20 @@ impl CrumbdPoll {
     pub fn new(target: &Target, cursor: &str, accept: &str) -> Self {
         let fields = format!(" HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\n\r\n", target.authority());
         let query = format!("/next?wait={WAIT}");
-        Self { cursor: cursor.to_owned(), query, fields, prefix_each: false, counts: Counting::Marks }
+        Self { cursor: cursor.to_owned(), query, fields, prefix: None, counts: Counting::Marks }
     }
 
     /// Each waiter follows [`CrumbdPoll::prefix_of`] it only.
     #[must_use]
     pub fn with_prefix_each(self) -> Self {
-        Self { prefix_each: true, ..self }
+        Self { prefix: Some(Prefix::Each), ..self }
+    }
+
+    /// All follow this prefix only.
+    #[must_use]
+    pub fn with_prefix(self, prefix: &str) -> Self {
+        let prefix = percent_encoding::utf8_percent_encode(prefix, percent_encoding::NON_ALPHANUMERIC);
+        Self { prefix: Some(Prefix::Same(prefix.to_string())), ..self }
     }
 
     /// Breadcrumbs are counted, not the values of our own writes.
@@ -94,15 +113,22 @@ impl CrumbdPoll {
         request.extend_from_slice(b"GET /v1/breadcrumbs/");
         request.extend_from_slice(cursor);
         request.extend_from_slice(self.query.as_bytes());
-        if self.prefix_each {
+        if let Some(prefix) = &self.prefix {
             request.extend_from_slice(b"&prefix=");
-            request.extend_from_slice(Self::prefix_of(waiter as u64).as_bytes());
+            match prefix {
+                Prefix::Each => request.extend_from_slice(Self::prefix_of(waiter as u64).as_bytes()),
+                Prefix::Same(prefix) => request.extend_from_slice(prefix.as_bytes()),
+            }
         }
         request.extend_from_slice(self.fields.as_bytes());
     }
 }
 
 impl LongPoll for CrumbdPoll {
+    fn reads_bodies(&self) -> bool {
+        self.counts == Counting::Marks
+    }
+
     fn first(&self, waiter: usize, request: &mut Vec<u8>) {
         self.write(waiter, self.cursor.as_bytes(), request);
     }
@@ -133,6 +159,7 @@ impl LongPoll for CrumbdPoll {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

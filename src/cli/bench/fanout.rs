@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::bar::Bar;
 use super::daemon::{Measured, Options};
@@ -115,12 +115,9 @@ impl Fanout {
         let begins_at = |waiter: usize| if self.prefix_each { waiter as u64 } else { begins };
         let board = Arc::new(Board::new(self.waiters, clock, stride, begins_at));
         let mut figures = Figures { url: daemon.url.clone(), waiters: self.waiters, ..Figures::default() };
-        let work = async |figures: &mut Figures| {
-            let ended = self.drive(&mut daemon, &board, figures).await;
-            figures.complete(&board);
-            ended
-        };
-        report::shown(self.options.json, work, &mut figures).await
+        let work = async |figures: &mut Figures| self.drive(&mut daemon, &board, figures).await;
+        let finish = |figures: &mut Figures| figures.complete(&board);
+        report::shown(self.options.json, work, finish, &mut figures).await
     }
 
     async fn drive(
@@ -130,8 +127,7 @@ impl Fanout {
         figures: &mut Figures,
     ) -> Result<(), Failure> {
         let memory = |daemon: &Measured| daemon.process.as_ref().map_or(0, |process| process.memory());
-        figures.server.pid = daemon.process.as_ref().map(|process| process.pid());
-        figures.server.memory_before_bytes = memory(daemon);
+        figures.server.find(daemon);
 
         let mut poll = CrumbdPoll::new(&daemon.target, &daemon.cursor()?, self.accept.media());
         if self.prefix_each {
@@ -157,7 +153,6 @@ impl Fanout {
         if let (Some(process), Some(before)) = (&mut daemon.process, before) {
             figures.server.spent(process.cpu() - before);
         }
-        figures.complete(board);
         crowd.end().await;
         ended
     }
@@ -183,14 +178,17 @@ impl Fanout {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
             let end = Instant::now() + self.duration.0;
             let bar = Bar::new("publishing", (rate * self.duration.0.as_secs_f64()) as u64);
-            while Instant::now() < end {
-                ticks.tick().await;
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    ended = board.undisturbed(end.duration_since(Instant::now())) => ended?,
+                }
+                if Instant::now() >= end {
+                    break;
+                }
                 figures.refused_writes += publisher.publish(board).await?.refused;
                 figures.publications = publisher.number() - first;
                 bar.at(figures.publications);
-                if let Some(failure) = board.failure() {
-                    return Err(failure.into());
-                }
             }
             board.delivered(figures.publications * hearing, patience).await?;
         } else {
@@ -208,11 +206,8 @@ impl Fanout {
 
     /// Measures what comes by itself.
     async fn listen(&self, board: &Board, figures: &mut Figures) -> Result<(), Failure> {
-        let end = Instant::now() + self.duration.0;
-        Bar::during("listening", self.duration.0, sleep_until(end)).await;
-        if let Some(failure) = board.failure() {
-            return Err(failure.into());
-        }
+        let time = self.duration.0;
+        Bar::during("listening", time, board.undisturbed(time)).await?;
         // Whoever has not heard what somebody has heard gets the time to.
         let newest = board.newest();
         let end = Instant::now() + self.deadline.0;

@@ -6,7 +6,11 @@
 mod bar;
 mod daemon;
 mod fanout;
+mod ingest;
+mod join;
+mod mixed;
 mod report;
+mod text;
 
 use clap::{Args, Subcommand};
 
@@ -29,13 +33,19 @@ pub(super) struct Bench {
 
 #[derive(Subcommand)]
 enum What {
+    Ingest(ingest::Ingest),
     Fanout(fanout::Fanout),
+    Join(join::Join),
+    Mixed(mixed::Mixed),
 }
 
 impl Bench {
     pub(super) async fn run(self) -> Result<(), Failure> {
         match self.what {
+            What::Ingest(ingest) => ingest.run().await,
             What::Fanout(fanout) => fanout.run().await,
+            What::Join(join) => join.run().await,
+            What::Mixed(mixed) => mixed.run().await,
         }
     }
 }

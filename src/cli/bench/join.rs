@@ -1,0 +1,287 @@
+//! `crumbd bench join`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, interval, timeout};
+
+use super::bar::Bar;
+use super::daemon::{Measured, Options};
+use super::fanout::Accept;
+use super::report::{self, Report, Server, grouped, percentiles, size};
+use super::text::Text;
+use crate::cli::Failure;
+use crate::cli::units::Span;
+use crate::load::{Joined, Joiner, Latencies, LoadError, Percentiles, Target, Writer};
+
+/// How often the daemon's memory is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Updates in a batch of `--fill`.
+const FILLING: u64 = 1000;
+
+/// Keys that `--rate` writes.
+const CHANGING_KEYS: u64 = 1000;
+
+/// Let many clients fetch the whole state at once
+///
+/// A joiner fetches the current breadcrumb and then asks once for what came after it: only then is it in
+/// sync. Where the daemon says 503 it comes back when it was told to, as clients do.
+#[derive(Args)]
+pub(super) struct Join {
+    #[command(flatten)]
+    options: Options,
+    /// How many join.
+    #[arg(long, default_value_t = 100)]
+    joiners: usize,
+    /// What they ask for.
+    #[arg(long, value_enum, default_value_t)]
+    accept: Accept,
+    /// How they want it compressed. Nothing is decompressed: that is the clients' own cost.
+    #[arg(long, value_enum, default_value_t)]
+    encoding: Encoding,
+    /// First write so many keys.
+    #[arg(long, value_name = "KEYS")]
+    fill: Option<u64>,
+    /// Size of the values, those of --fill and those of --rate.
+    #[arg(long, default_value_t = 200, value_name = "BYTES")]
+    value_bytes: usize,
+    /// Updates a second that are written meanwhile.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    rate: u32,
+    /// How long all may take together.
+    #[arg(long, default_value = "5m", value_name = "TIME")]
+    deadline: Span,
+}
+
+/// The content codings.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Encoding {
+    /// None.
+    #[default]
+    Identity,
+    Zstd,
+    Gzip,
+}
+
+impl Encoding {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+        }
+    }
+}
+
+#[derive(Default, Serialize)]
+struct Figures {
+    url: String,
+    keys: u64,
+    joiners: usize,
+    in_sync: u64,
+    failed: u64,
+    first_failure: Option<String>,
+    /// Answers 503 and 429.
+    refused: u64,
+    /// Times that a cursor was gone before its joiner had used it.
+    gone: u64,
+    /// All snapshots together.
+    body_bytes: u64,
+    snapshot_bytes: u64,
+    /// Until the last joiner was in sync.
+    seconds: f64,
+    latency: Percentiles,
+    written_meanwhile: u64,
+    server: Server,
+    memory_peak_bytes: u64,
+    /// Peak less what it was before they came; sampled where the kernel's own mark cannot be reset.
+    memory_grown_bytes: u64,
+}
+
+impl Join {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let mut daemon = self.options.find(self.joiners).await?;
+        if self.fill.is_some() || self.rate > 0 {
+            daemon.must_be_writable("; without --fill and --rate it need not be")?;
+        }
+        let mut figures = Figures { url: daemon.url.clone(), joiners: self.joiners, ..Figures::default() };
+        let latencies = Latencies::default();
+        let work = async |figures: &mut Figures| self.drive(&mut daemon, &latencies, figures).await;
+        let finish = |figures: &mut Figures| figures.latency = latencies.percentiles();
+        report::shown(self.options.json, work, finish, &mut figures).await
+    }
+
+    async fn drive(
+        &self,
+        daemon: &mut Measured,
+        latencies: &Latencies,
+        figures: &mut Figures,
+    ) -> Result<(), Failure> {
+        if let Some(keys) = self.fill {
+            fill(&daemon.target, keys, self.value_bytes).await?;
+        }
+        daemon.cursor()?;
+        let joiner = Joiner::new(&daemon.target, self.accept.media(), self.encoding.as_str());
+        // The first one pays for what all share: the body in this form.
+        figures.snapshot_bytes = timeout(self.deadline.0, joiner.join(0)).await??.bytes;
+        figures.keys = daemon.ask().await?.count;
+        let written = Arc::new(AtomicU64::new(0));
+        let _writing = self.start_writing(&daemon.target, &written);
+
+        figures.server.find(daemon);
+        let kernel_marks = daemon.process.as_ref().is_some_and(|process| process.forget_peak());
+        let before = daemon.process.as_mut().map(|process| process.cpu());
+        let began = Instant::now();
+        let ended = timeout(self.deadline.0, self.join(daemon, &joiner, latencies, figures)).await;
+        figures.seconds = began.elapsed().as_secs_f64();
+        figures.written_meanwhile = written.load(Relaxed);
+        if let (Some(process), Some(before)) = (&mut daemon.process, before) {
+            figures.server.spent(process.cpu() - before);
+            if kernel_marks {
+                figures.memory_peak_bytes = figures.memory_peak_bytes.max(process.peak());
+            }
+            let grown = figures.memory_peak_bytes.saturating_sub(figures.server.memory_before_bytes);
+            figures.memory_grown_bytes = grown;
+        }
+        let late = |_| LoadError::Late { what: "all joiners are in sync".to_owned(), after: self.deadline.0 };
+        Ok(ended.map_err(late)?)
+    }
+
+    async fn join(&self, daemon: &Measured, joiner: &Joiner, latencies: &Latencies, figures: &mut Figures) {
+        let mut joining = JoinSet::new();
+        for client in 0..self.joiners {
+            let joiner = joiner.clone();
+            joining.spawn(async move {
+                let began = Instant::now();
+                (joiner.join(client).await, began.elapsed())
+            });
+        }
+        let bar = Bar::new("joined", self.joiners as u64);
+        let mut ticks = interval(LOOK);
+        loop {
+            tokio::select! {
+                joined = joining.join_next() => match joined {
+                    None => return,
+                    Some(Ok((Ok(Joined { bytes, refused, gone }), took))) => {
+                        latencies.record(took);
+                        figures.in_sync += 1;
+                        figures.body_bytes += bytes;
+                        figures.refused += refused;
+                        figures.gone += gone;
+                        bar.at(figures.in_sync);
+                    }
+                    Some(Ok((Err(error), _))) => figures.failed(error.to_string()),
+                    Some(Err(error)) => figures.failed(error.to_string()),
+                },
+                _ = ticks.tick() => {
+                    let now = daemon.process.as_ref().map_or(0, |process| process.memory_now());
+                    figures.memory_peak_bytes = figures.memory_peak_bytes.max(now);
+                }
+            }
+        }
+    }
+
+    fn start_writing(&self, target: &Target, written: &Arc<AtomicU64>) -> Option<Writing> {
+        let period = Duration::from_secs(1).checked_div(self.rate)?;
+        let (target, written) = (target.clone(), written.clone());
+        let text = Text::new("join", CHANGING_KEYS, self.value_bytes);
+        Some(Writing(tokio::spawn(async move {
+            let mut writer = Writer::of_updates(&target).await?;
+            let mut ticks = interval(period);
+            let mut body = String::new();
+            loop {
+                ticks.tick().await;
+                text.write(&mut body, written.fetch_add(1, Relaxed), 1);
+                writer.write(body.as_bytes()).await?;
+            }
+        })))
+    }
+}
+
+/// A writer, until this is dropped.
+struct Writing(JoinHandle<Result<(), LoadError>>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn fill(target: &Target, keys: u64, value_bytes: usize) -> Result<(), LoadError> {
+    let bar = Bar::new("filling", keys);
+    let mut writer = Writer::of_updates(target).await?;
+    let (text, mut body, mut first) = (Text::new("join", keys, value_bytes), String::new(), 0);
+    while first < keys {
+        let last = keys.min(first + FILLING);
+        text.write(&mut body, first, last - first);
+        writer.write(body.as_bytes()).await?;
+        bar.at(last);
+        first = last;
+    }
+    Ok(())
+}
+
+impl Figures {
+    fn failed(&mut self, reason: String) {
+        self.failed += 1;
+        self.first_failure.get_or_insert(reason);
+    }
+}
+
+impl Report for Figures {
+    fn title(&self) -> String {
+        let Self { url, keys, joiners, snapshot_bytes, .. } = self;
+        format!(
+            "join: {} at once to {url}, {} keys, a snapshot of {}",
+            grouped(*joiners as u64),
+            grouped(*keys),
+            size(*snapshot_bytes)
+        )
+    }
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let rate = self.body_bytes as f64 / self.seconds.max(1e-9);
+        vec![
+            (
+                "in sync",
+                format!(
+                    "{} of {} after {:.2} s; {} in all, {}/s",
+                    grouped(self.in_sync),
+                    grouped(self.joiners as u64),
+                    self.seconds,
+                    size(self.body_bytes),
+                    size(rate as u64)
+                ),
+            ),
+            (
+                "failures",
+                format!(
+                    "{} failed, {} refused for a while, {} cursors gone",
+                    self.failed, self.refused, self.gone
+                ),
+            ),
+            ("latency", percentiles(&self.latency)),
+            ("written meanwhile", grouped(self.written_meanwhile)),
+            ("server CPU", self.server.cpu_per(self.in_sync, "joiner")),
+            (
+                "server memory",
+                format!(
+                    "{} before, {} at most: {} more",
+                    size(self.server.memory_before_bytes),
+                    size(self.memory_peak_bytes),
+                    size(self.memory_grown_bytes)
+                ),
+            ),
+        ]
+    }
+
+    fn fault(&self) -> Option<String> {
+        let first = self.first_failure.as_ref()?;
+        Some(format!("{} of {} joiners have failed; the first: {first}", self.failed, self.joiners))
+    }
+}
