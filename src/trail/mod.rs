@@ -18,6 +18,7 @@
 //! * [`BufferItem`] is a place in the list: [`BufferItem::next`] waits for what follows it.
 //! * [`Window`] keeps the newest items by count, bytes and age, and finds the place in it that
 //!   belongs to an index.
+//! * [`stream`] splices snapshots onto lists, and has a list for each subject that is wanted.
 //!
 //! # What it promises
 //!
@@ -36,6 +37,7 @@
 mod buffer;
 mod error;
 mod item;
+pub mod stream;
 mod sync;
 mod window;
 
@@ -47,4 +49,5 @@ mod tests;
 pub use self::buffer::{EventBuffer, Head, Wake};
 pub use self::error::{AppendError, Closed, SharedError, TerminalError};
 pub use self::item::BufferItem;
+pub use self::stream::{EventPublisher, EventSnapshot, SnapFn, Subscription};
 pub use self::window::{Entry, Found, Limits, Position, Window};
