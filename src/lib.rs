@@ -17,6 +17,7 @@
 //! | [`ingest`] | the bounded buffer between feed and cache | knows no keys; hands back what it refuses |
 //! | [`cache`] | the one writer: applies updates, drops breadcrumbs | only it writes the map; never waits for a reader |
 //! | [`trail`] | the linked list of breadcrumbs, and the window of those that are kept | knows no keys; only the window pins memory |
+//! | [`value`] | values that change: whoever watches one gets the newest | knows no keys of ours; keeps no history |
 //! | [`view`] | what readers ask of breadcrumbs: bodies, squashes, diffs | reads only; encodes nothing twice; knows no HTTP |
 //! | [`http`] | the interface | holds no client state between requests |
 //! | [`state`] | the state directory: the last state, kept for the next start | reads the cache only; no failure in it stops the serving |
@@ -24,7 +25,7 @@
 //! | [`load`] | clients by the thousand, for `crumbd bench` and `benches/` | cheap; every wait has a deadline; counts what it read |
 //! | [`cli`] | the commands | everything is wired together in `cli/serve.rs` |
 //!
-//! A room imports only what stands here: `model`, `ingest` and `trail` nothing of ours; `wire` model;
+//! A room imports only what stands here: `model`, `ingest`, `trail` and `value` nothing of ours; `wire` model;
 //! `cache` model, ingest, trail; `client` model, wire; `load` model and the
 //! client, never the server's side; `feed` model, wire, ingest; `view` model, wire,
 //! trail, cache; `state` model, wire, cache (read only); `http` model, wire, view, cache (read only) and a feed's write handle.
@@ -72,5 +73,6 @@ pub mod load;
 pub mod model;
 pub mod state;
 pub mod trail;
+pub mod value;
 pub mod view;
 pub mod wire;

@@ -41,6 +41,7 @@
 mod close;
 mod event;
 mod publisher;
+mod shared;
 mod snapshot;
 mod subscription;
 mod topic;

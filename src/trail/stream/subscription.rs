@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::close::{CloseReason, StreamError};
 use super::event::{Event, Message, Part};
-use super::publisher::Shared;
+use super::shared::Shared;
 use super::topic::{Place, Seat};
 use crate::trail::BufferItem;
 
