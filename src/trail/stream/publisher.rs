@@ -92,7 +92,7 @@ impl<E: Event> Drop for EventPublisher<E> {
 }
 
 impl<E: Event> Subscriptions<E> {
-    /// Begins to follow a subject. There are three [`Outcome`]s: who has the newest state of the
+    /// Begins to follow a subject. There are three [outcomes](super::Outcome): who has the newest state of the
     /// subject goes on, who has none gets a snapshot, and who has an old one is told that a
     /// snapshot follows and gets it. The snapshot is shared with others while it is being made, and
     /// for [`snapshot_ttl`](StreamConfig::snapshot_ttl) after it.

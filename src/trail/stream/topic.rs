@@ -163,6 +163,7 @@ impl<E: Event> Topic<E> {
     pub(super) fn flush(&mut self, index: u64, max_lag_bytes: u64, later: &mut Afterwards<E>) {
         let events = std::mem::take(&mut self.pending);
         let bytes = events.iter().map(|event| event.bytes() as u64).fold(0, u64::saturating_add);
+        let before = self.mark;
         self.mark = self.mark.saturating_add(bytes);
         self.newest = index;
         match self.buffer.append_deferred(Part::events_at(index, self.mark, events)) {
@@ -170,15 +171,16 @@ impl<E: Event> Topic<E> {
             Err(refused) => debug_assert!(false, "a topic's buffer ends with the topic: {refused}"),
         }
         if self.mark >= self.next_sweep {
-            self.sweep(max_lag_bytes, later);
+            self.sweep(before, max_lag_bytes, later);
         }
     }
 
     /// Lets go of what pins too much. Done once for each quarter of the limit that is published, so
     /// that it costs next to nothing for each event; hence up to 5/4 of the limit may be pinned.
-    fn sweep(&mut self, max_lag_bytes: u64, later: &mut Afterwards<E>) {
+    /// Who had read all that was there `before` this item is not behind, however large the item.
+    fn sweep(&mut self, before: u64, max_lag_bytes: u64, later: &mut Afterwards<E>) {
         self.next_sweep = self.mark.saturating_add((max_lag_bytes / 4).max(1));
-        let oldest = self.mark.saturating_sub(max_lag_bytes);
+        let oldest = self.mark.saturating_sub(max_lag_bytes).min(before);
         for seat in self.seats.values() {
             seat.leave_behind(oldest, later);
         }

@@ -193,3 +193,14 @@ async fn a_snapshot_that_takes_long_is_made_and_read_whatever_is_published_meanw
     assert_eq!(next(&mut other).await, "[a=1] @1");
     assert_eq!(store.begun(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_item_larger_than_the_limit_leaves_nobody_behind_who_was_up_to_date() {
+    let store = Store::with(1, &[]);
+    let (publisher, subscriptions) = publisher(StreamConfig { max_lag_bytes: 2, ..SHARED }, &store);
+    let mut reader = after(&subscriptions, Subject::All, 1);
+    for index in 2..10 {
+        store.set(&publisher, index, &[("a", index), ("b", index), ("c", index), ("d", index)]);
+        assert_eq!(next(&mut reader).await, format!("[a={index}, b={index}, c={index}, d={index}] @{index}"));
+    }
+}
