@@ -10,6 +10,7 @@ use std::thread;
 
 mod join;
 mod memory;
+mod paced;
 
 use super::{AppendError, BufferItem, EventBuffer, TerminalError};
 
