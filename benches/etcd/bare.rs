@@ -1,0 +1,171 @@
+//! The barest client of etcd: the messages of the feed over a plain channel, and nothing else.
+
+use prost::{Message, Oneof};
+use tokio::sync::mpsc;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Streaming};
+use tonic_prost::ProstCodec;
+
+use crate::data::{self, PREFIX};
+use crate::proto::{
+    RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse,
+};
+
+/// Keys on the first page and on the others: what the feed asks for with entries of this size (`load.rs`).
+const FIRST_PAGE: i64 = 1000;
+const PAGE: i64 = 20_000;
+
+/// Operations in a transaction of [`Bare::fill`].
+const TXN: usize = 1000;
+
+#[derive(Clone, PartialEq, Message)]
+struct Put {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DeleteRange {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum OpKind {
+    #[prost(message, tag = "2")]
+    Put(Put),
+    #[prost(message, tag = "3")]
+    Delete(DeleteRange),
+}
+
+/// One change in a transaction.
+#[derive(Clone, PartialEq, Message)]
+pub struct Op {
+    #[prost(oneof = "OpKind", tags = "2, 3")]
+    kind: Option<OpKind>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Txn {
+    #[prost(message, repeated, tag = "2")]
+    success: Vec<Op>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Compaction {
+    #[prost(int64, tag = "1")]
+    revision: i64,
+    #[prost(bool, tag = "2")]
+    physical: bool,
+}
+
+/// An answer of which only the header counts.
+#[derive(Clone, PartialEq, Message)]
+struct Done {
+    #[prost(message, optional, tag = "1")]
+    header: Option<crate::proto::ResponseHeader>,
+}
+
+impl Op {
+    pub fn put(index: usize, version: u64) -> Op {
+        let (key, value) = (data::key(index).into_bytes(), data::value(index, version).into_bytes());
+        Op { kind: Some(OpKind::Put(Put { key, value })) }
+    }
+
+    pub fn delete(index: usize) -> Op {
+        Op { kind: Some(OpKind::Delete(DeleteRange { key: data::key(index).into_bytes() })) }
+    }
+}
+
+#[derive(Clone)]
+pub struct Bare {
+    channel: Channel,
+}
+
+impl Bare {
+    pub async fn connect(endpoint: &str) -> Bare {
+        let endpoint = Endpoint::from_shared(format!("http://{endpoint}")).unwrap();
+        Bare { channel: endpoint.connect().await.unwrap() }
+    }
+
+    async fn call<Q, A>(&self, path: &'static str, message: Q) -> A
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(1 << 30);
+        grpc.ready().await.unwrap();
+        let codec = ProstCodec::<Q, A>::default();
+        let answer = grpc.unary(Request::new(message), PathAndQuery::from_static(path), codec).await;
+        answer.unwrap_or_else(|error| panic!("etcd: {path}: {error}")).into_inner()
+    }
+
+    /// Reads the whole prefix at one revision, page by page, watches from the next revision on until the
+    /// watch is open, and throws everything away. Returns the number of keys.
+    pub async fn range_and_watch(&self) -> usize {
+        let mut end = PREFIX.as_bytes().to_vec();
+        *end.last_mut().unwrap() += 1;
+        let mut request = RangeRequest {
+            key: PREFIX.as_bytes().to_vec(),
+            range_end: end.clone(),
+            limit: FIRST_PAGE,
+            ..RangeRequest::default()
+        };
+        let mut keys = 0;
+        loop {
+            let page: RangeResponse = self.call("/etcdserverpb.KV/Range", request.clone()).await;
+            keys += page.kvs.len();
+            request.revision = page.header.unwrap().revision;
+            let (true, Some(last)) = (page.more, page.kvs.last()) else { break };
+            request.key = last.key.to_vec();
+            request.key.push(0);
+            request.limit = PAGE;
+        }
+        let (mut responses, _open) = self.watch(end, request.revision + 1).await;
+        assert!(responses.message().await.unwrap().unwrap().created);
+        keys
+    }
+
+    async fn watch(
+        &self,
+        range_end: Vec<u8>,
+        start_revision: i64,
+    ) -> (Streaming<WatchResponse>, mpsc::Sender<WatchRequest>) {
+        let key = PREFIX.as_bytes().to_vec();
+        let create = WatchCreateRequest { key, range_end, start_revision, fragment: true, prev_kv: false };
+        let (send, mut receive) = mpsc::channel(1);
+        send.try_send(WatchRequest { request: Some(WatchRequestUnion::Create(create)) }).unwrap();
+        let requests = futures_util::stream::poll_fn(move |context| receive.poll_recv(context));
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.unwrap();
+        let codec = ProstCodec::<WatchRequest, WatchResponse>::default();
+        let path = PathAndQuery::from_static("/etcdserverpb.Watch/Watch");
+        (grpc.streaming(Request::new(requests), path, codec).await.unwrap().into_inner(), send)
+    }
+
+    /// Applies these changes as one transaction; returns its revision.
+    pub async fn txn(&self, success: Vec<Op>) -> i64 {
+        let done: Done = self.call("/etcdserverpb.KV/Txn", Txn { success }).await;
+        done.header.unwrap().revision
+    }
+
+    /// Sets so many keys, and forgets how they came: nobody's history is read back while it is measured.
+    pub async fn fill(&self, keys: usize) {
+        for first in (0..keys).step_by(TXN) {
+            self.txn((first..keys.min(first + TXN)).map(|index| Op::put(index, 0)).collect()).await;
+        }
+        self.forget_the_past().await;
+    }
+
+    /// Compacts every revision of the prefix away, the last one too: a key outside is set after it.
+    pub async fn forget_the_past(&self) {
+        let outside = Put { key: b"outside".to_vec(), value: Vec::new() };
+        let revision = self.txn(vec![Op { kind: Some(OpKind::Put(outside)) }]).await;
+        let compaction = Compaction { revision, physical: true };
+        let _: Done = self.call("/etcdserverpb.KV/Compact", compaction).await;
+    }
+}
