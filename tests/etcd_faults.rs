@@ -168,6 +168,32 @@ async fn compaction_while_the_network_is_cut_is_an_ordinary_delta_to_clients() {
     assert_eq!(status["ingest"]["swept"], 50, "{status}");
 }
 
+/// Debian's etcd forgets the deletions *of* the revision to which it is compacted, and still lets one watch from that
+/// revision on (etcd issue 19179).
+#[tokio::test]
+async fn a_deletion_at_the_very_revision_of_a_compaction_is_not_missed() {
+    let etcd = Etcd::start().await;
+    let keys = etcd.keys();
+    let proxy = Proxy::before(etcd.endpoint()).await;
+    fill(&keys, 0, 50, "before").await;
+    let daemon = daemon(&proxy.feed("app/"));
+    let mut mirror = mirror(&daemon.http()).await;
+    let changes = [
+        vec![Op::Put(b"app/new".to_vec(), b"1".to_vec()), Op::Delete(b"app/00007".to_vec())],
+        vec![Op::Delete(b"app/00008".to_vec())],
+    ];
+    for change in changes {
+        proxy.set(Net::Cut);
+        told(&mut mirror, "resync-in-progress").await;
+        let at = keys.txn(&change).await;
+        keys.compact(at).await;
+        proxy.set(Net::Open);
+        catch_up(&mut mirror, &keys).await;
+    }
+    assert_eq!(mirror.state.len(), 49);
+    assert_eq!(mirror.seen.snapshots, 1);
+}
+
 #[tokio::test]
 async fn a_network_that_falls_silent_is_noticed_and_mended() {
     let etcd = Etcd::start().await;

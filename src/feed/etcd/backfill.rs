@@ -76,9 +76,14 @@ async fn read(connection: &Connection, prefix: &[u8], end: i64, sink: &Sink) -> 
             response = next(&mut responses) => response?,
             _ = ticks.tick() => {
                 // Only once nothing has come for a whole tick: asking is dear.
-                if quiet && !told && caught_up.ask(connection, prefix).await? {
-                    reading.tell(reading.last, sink).await?;
-                    told = true;
+                if quiet && !told {
+                    told = match caught_up.ask(connection, prefix).await {
+                        Err(EtcdError::Compacted) => false,
+                        asked => asked?,
+                    };
+                    if told {
+                        reading.tell(reading.last, sink).await?;
+                    }
                 }
                 quiet = true;
                 continue;

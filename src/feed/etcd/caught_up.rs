@@ -51,6 +51,9 @@ impl CaughtUp {
 
     /// Asks the store. Exact: every key that was set after `from` was seen at that revision or
     /// later, and the number of keys is that at `from` plus what was seen, so no deletion is missing.
+    ///
+    /// # Errors
+    /// [`EtcdError::Compacted`] when `from` or the target is compacted away: then it cannot be told this way.
     pub(super) async fn ask(&mut self, connection: &Connection, prefix: &[u8]) -> Result<bool, EtcdError> {
         let range = RangeRequest {
             key: range_start(prefix),
@@ -58,14 +61,9 @@ impl CaughtUp {
             keys_only: true,
             ..RangeRequest::default()
         };
-        let before = count_at(connection, &range, self.from).await;
+        let before = count_at(connection, &range, self.from).await?;
         let set = RangeRequest { revision: self.target, min_mod_revision: self.from + 1, ..range.clone() };
-        let (before, now) = match (before, connection.range(set).await) {
-            (Ok(before), Ok(now)) => (before, now),
-            // Then it cannot be told this way; an event will.
-            (Err(EtcdError::Compacted), _) | (_, Err(EtcdError::Compacted)) => return Ok(false),
-            (Err(error), _) | (_, Err(error)) => return Err(error),
-        };
+        let now = connection.range(set).await?;
         let seen = |kv: &KeyValue| self.seen.get(&kv.key[..]).is_some_and(|at| *at >= kv.mod_revision);
         self.reached = now.kvs.iter().all(seen) && now.count == before + self.balance;
         Ok(self.reached)

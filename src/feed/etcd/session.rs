@@ -224,6 +224,8 @@ impl<'a> Session<'a> {
         let mut ticks = interval(ASK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut parts: Vec<Event> = Vec::new();
+        // Up to here the watch brings what etcd reads from its history, and not what just happens.
+        let mut history = target;
         loop {
             let response = tokio::select! {
                 response = next(&mut responses) => response?,
@@ -235,8 +237,14 @@ impl<'a> Session<'a> {
                     if now.cluster_id != at.cluster_id {
                         return Err(EtcdError::Cancelled("another cluster answers".to_owned()));
                     }
-                    if !caught_up.is_reached() && caught_up.ask(&self.connection, self.prefix).await? {
-                        self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
+                    if !caught_up.is_reached() {
+                        match caught_up.ask(&self.connection, self.prefix).await {
+                            Ok(false) => {}
+                            Ok(true) => self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?,
+                            // Whether everything came can no longer be told.
+                            Err(EtcdError::Compacted) => return Ok(Ended::Compacted),
+                            Err(error) => return Err(error),
+                        }
                     }
                     continue;
                 }
@@ -248,11 +256,18 @@ impl<'a> Session<'a> {
             if response.canceled {
                 return Err(EtcdError::Cancelled(response.cancel_reason));
             }
+            if response.created {
+                history = history.max(response.header.map_or(0, |header| header.revision));
+            }
             parts.extend(response.events);
             if response.fragment || parts.is_empty() {
                 continue;
             }
             let events = std::mem::take(&mut parts);
+            let oldest = events.iter().filter_map(|event| event.kv.as_ref()).map(|kv| kv.mod_revision).min();
+            if oldest.is_some_and(|oldest| oldest <= history) && self.is_compacted(at.revision).await? {
+                return Ok(Ended::Compacted);
+            }
             let news = !caught_up.is_reached();
             self.apply(&events, at).await?;
             caught_up.saw(&events);
@@ -260,6 +275,26 @@ impl<'a> Session<'a> {
             if news && caught_up.is_reached() {
                 self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
             }
+        }
+    }
+
+    /// Whether etcd has forgotten how the store was at this revision.
+    ///
+    /// Then a watch from the next revision on may lack deletions, although etcd accepts it where that one is just the
+    /// compacted revision: it forgets the deletions of that revision too (etcd issues 18089 and 19179, mended in
+    /// 3.4.36 and 3.5.18). So what a watch brings of the past is believed only if it is known, after it
+    /// came, that nothing of it was compacted away.
+    async fn is_compacted(&self, revision: i64) -> Result<bool, EtcdError> {
+        // Nothing happens to an empty store, and 0 would mean the newest.
+        if revision <= 1 {
+            return Ok(false);
+        }
+        let key = range_start(self.prefix);
+        let request = RangeRequest { key, revision, count_only: true, ..RangeRequest::default() };
+        match self.connection.range(request).await {
+            Ok(_) => Ok(false),
+            Err(EtcdError::Compacted) => Ok(true),
+            Err(error) => Err(error),
         }
     }
 
