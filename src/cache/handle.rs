@@ -114,14 +114,38 @@ impl Cache {
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> (Self, IngestTask) {
         let empty = Snapshot::empty(history.unwrap_or_else(History::random));
+        Self::start(config, empty, history.is_none(), false, buffer)
+    }
+
+    /// A cache that begins with a state which an earlier process kept. `lossy`: the feed will tell what
+    /// happened before it, so that older cursors can be continued.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn restored(
+        config: CacheConfig,
+        state: Snapshot,
+        lossy: bool,
+        buffer: Arc<IngestBuffer<FeedEvent>>,
+    ) -> (Self, IngestTask) {
+        Self::start(config, state, false, lossy, buffer)
+    }
+
+    fn start(
+        config: CacheConfig,
+        state: Snapshot,
+        provisional: bool,
+        blind: bool,
+        buffer: Arc<IngestBuffer<FeedEvent>>,
+    ) -> (Self, IngestTask) {
         let was_in_sync = Arc::new(AtomicBool::new(false));
         let delivery = Delivery::default();
         let started =
-            Publisher::start(empty, &config, history.is_none(), Arc::clone(&was_in_sync), &delivery);
+            Publisher::start(state, &config, provisional, blind, Arc::clone(&was_in_sync), &delivery);
         let (publisher, head, kept) = started.expect("a trail that was just made is not ended");
         let stats = Arc::new(CacheStats::default());
         let (max_batch, min_interval) = (config.max_batch, config.min_interval);
-        let store = Store::new(history, publisher, config, Arc::clone(&stats));
+        let store = Store::new(provisional, publisher, config, Arc::clone(&stats));
         let task = IngestTask::new(store, Arc::clone(&buffer), max_batch, min_interval);
         (Self { head, kept, buffer, stats, was_in_sync, delivery }, task)
     }

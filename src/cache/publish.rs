@@ -89,19 +89,20 @@ enum Garbage {
 }
 
 impl Publisher {
-    /// Drops breadcrumb 1, the empty state, and starts the thread and the task for the chores.
+    /// Drops breadcrumb 1, the empty state or a restored one, and starts the thread and the task for the chores.
     /// Must be called within a tokio runtime.
     pub(super) fn start(
         state: Snapshot,
         config: &CacheConfig,
         provisional: bool,
+        blind: bool,
         was_in_sync: Arc<AtomicBool>,
         delivery: &Delivery,
     ) -> Result<(Self, Head<Arc<Crumb>>, Kept), AppendError> {
         let mut trail = Trail::new();
         let status = SyncStatus::WaitForDatastore;
         let from = cursor_of(&state, status);
-        let draft = Draft::status_only(state, status, provisional);
+        let draft = Draft { blind, ..Draft::status_only(state, status, provisional) };
         let head = Arc::new(crumb(draft, Sequence(1), from));
         let first = trail.append(Arc::clone(&head))?;
         let mut window = Window::new(config.window);
@@ -110,6 +111,7 @@ impl Publisher {
             drop(window.push(entry(revision, revision, 0, first)));
         }
         let (readers, kept) = (trail.reader(), Arc::new(RwLock::new(window)));
+        let known_blind = blind.then(|| Arc::downgrade(&head));
         let publisher = Self {
             trail,
             kept: Arc::clone(&kept),
@@ -119,7 +121,7 @@ impl Publisher {
             evicted: Vec::new(),
             evicted_deltas: 0,
             was_in_sync,
-            blind: None,
+            blind: known_blind,
         };
         Ok((publisher, readers, kept))
     }

@@ -6,9 +6,9 @@ use crate::model::{Digest, Entry, History, Revision};
 /// The whole state at one revision. A clone is O(1) and never changes afterwards.
 #[derive(Clone)]
 pub struct Snapshot {
-    table: Table,
-    digest: Digest,
-    payload_bytes: u64,
+    pub(super) table: Table,
+    pub(super) digest: Digest,
+    pub(super) payload_bytes: u64,
     pub(super) revision: Revision,
     pub(super) history: History,
 }

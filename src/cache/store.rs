@@ -14,7 +14,7 @@ use super::publish::{Draft, Publisher};
 use super::resync::Resync;
 use super::{CacheConfig, CacheStats, Snapshot};
 use crate::model::{
-    Ack, Batch, Change, Committed, Entry, FeedEvent, Grouping, History, Refusal, Revision, SyncStatus, Update,
+    Ack, Batch, Change, Committed, Entry, FeedEvent, Grouping, Refusal, Revision, SyncStatus, Update,
 };
 
 /// Up to this many keys a debug build recomputes the digest after every batch.
@@ -47,7 +47,7 @@ struct Applied {
 
 impl Store {
     pub(super) fn new(
-        history: Option<History>,
+        provisional: bool,
         publisher: Publisher,
         config: CacheConfig,
         stats: Arc<CacheStats>,
@@ -59,7 +59,7 @@ impl Store {
             pending: Pending::default(),
             resyncs: Vec::new(),
             unacknowledged: Vec::new(),
-            provisional: history.is_none(),
+            provisional,
             publisher,
             config,
             stats,

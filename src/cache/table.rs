@@ -27,7 +27,9 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
+use std::panic::resume_unwind;
 use std::slice;
+use std::thread;
 
 use triomphe::{Arc, ThinArc};
 
@@ -60,6 +62,20 @@ enum Node {
     Branch(Arc<[Node; WIDTH]>),
 }
 
+/// Entries for a table that is built at once, by the root's child to which they belong.
+#[derive(Default)]
+pub(super) struct Part {
+    groups: [Vec<(u64, Entry)>; WIDTH],
+}
+
+impl Part {
+    /// The hasher must be the table's.
+    pub(super) fn add(&mut self, entry: Entry, hasher: &impl BuildHasher) {
+        let hash = hasher.hash_one(entry.key());
+        self.groups[child(hash)].push((hash, entry));
+    }
+}
+
 /// Entries, and the highest byte of the hash of each of the first sixteen.
 type Leaf = ThinArc<[u8; LEAF], Entry>;
 
@@ -72,6 +88,26 @@ impl Table {
 impl<S: BuildHasher> Table<S> {
     fn with_hasher(hasher: S) -> Self {
         Self { root: Node::Empty, len: 0, hasher }
+    }
+
+    /// A table of all these entries, built by a thread for each of the root's children. Where several have
+    /// the same key, the last one stays.
+    pub(super) fn of_parts(hasher: S, parts: Vec<Part>) -> Self {
+        let mut groups: [Vec<(u64, Entry)>; WIDTH] = Default::default();
+        for part in parts {
+            groups.iter_mut().zip(part.groups).for_each(|(group, mut more)| group.append(&mut more));
+        }
+        if groups.iter().map(Vec::len).sum::<usize>() <= LEAF {
+            let (root, len) = built(groups.into_iter().flatten().collect(), 0);
+            return Self { root, len, hasher };
+        }
+        let build = |group| move || built(group, 1);
+        let children = thread::scope(|scope| {
+            let threads = groups.map(|group| scope.spawn(build(group)));
+            threads.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        });
+        let len = children.iter().map(|(_, len)| len).sum();
+        Self { root: Node::Branch(Arc::new(children.map(|(node, _)| node))), len, hasher }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -154,6 +190,33 @@ fn leaf_of(entries: impl ExactSizeIterator<Item = (u64, Entry)>) -> Node {
     let entries: Vec<_> = entries.collect();
     entries.iter().zip(&mut tags).for_each(|((hash, _), into)| *into = tag(*hash));
     Node::Leaf(Leaf::from_header_and_iter(tags, entries.into_iter().map(|(_, entry)| entry)))
+}
+
+/// A node of all these entries at this depth, and how many they are without repetitions.
+fn built(mut entries: Vec<(u64, Entry)>, depth: u32) -> (Node, usize) {
+    if entries.len() > LEAF && depth < MAX_DEPTH {
+        let mut groups: [Vec<(u64, Entry)>; WIDTH] = Default::default();
+        for (hash, entry) in entries {
+            groups[child(hash >> (depth * BITS))].push((hash, entry));
+        }
+        let mut len = 0;
+        let children = groups.map(|group| {
+            let (node, below) = built(group, depth + 1);
+            len += below;
+            node
+        });
+        return (Node::Branch(Arc::new(children)), len);
+    }
+    let same = |one: &(u64, Entry), other: &(u64, Entry)| one.0 == other.0 && one.1.key() == other.1.key();
+    for at in (0..entries.len()).rev() {
+        if entries[at + 1..].iter().any(|later| same(&entries[at], later)) {
+            entries.remove(at);
+        }
+    }
+    match entries.len() {
+        0 => (Node::Empty, 0),
+        len => (leaf_of(entries.into_iter()), len),
+    }
 }
 
 /// A full leaf and one entry more, as a branch.
@@ -373,6 +436,39 @@ mod tests {
         held.iter().for_each(|(table, model)| check(table, model));
     }
 
+    /// A table that is built at once is the one that the same entries make one by one, and goes on like it.
+    fn build<S: BuildHasher + Default + Clone>(changes: &[(u16, Option<u8>)], parts: usize) {
+        let hasher = S::default();
+        let mut model = Model::new();
+        let mut all: Vec<Part> = (0..parts).map(|_| Part::default()).collect();
+        for (i, (key, value)) in changes.iter().enumerate() {
+            let (key, value) = (key.to_le_bytes().to_vec(), vec![value.unwrap_or_default()]);
+            // The same key in several parts: the last part's stays.
+            if model.contains_key(&key) && i % 3 > 0 {
+                continue;
+            }
+            let part = model.len() * parts / (changes.len() + 1);
+            all[part].add(Entry::new(&key, &value, None), &hasher);
+            model.insert(key, value);
+        }
+        let mut table = Table::of_parts(hasher, all);
+        check(&table, &model);
+        for (key, value) in changes {
+            let key = key.to_le_bytes().to_vec();
+            match value {
+                Some(value) => {
+                    table.insert(Entry::new(&key, &[*value], None));
+                    model.insert(key, vec![*value]);
+                }
+                None => {
+                    table.remove(&key);
+                    model.remove(&key);
+                }
+            }
+        }
+        check(&table, &model);
+    }
+
     fn changes() -> impl Strategy<Value = Vec<(u16, Option<u8>)>> {
         let keys = prop_oneof![Just(20u16), Just(300), Just(u16::MAX)];
         let change = |most| (0..most, prop::option::weighted(0.7, any::<u8>()));
@@ -385,6 +481,13 @@ mod tests {
         #[test]
         fn a_table_is_a_map_and_a_clone_never_changes(changes in changes(), every in 1..300usize) {
             run::<RandomState>(&changes, every);
+        }
+
+        #[test]
+        fn a_table_built_at_once_is_the_same_table(changes in changes(), parts in 1..4usize) {
+            build::<RandomState>(&changes, parts);
+            build::<BuildHasherDefault<Poor<0xff>>>(&changes, parts);
+            build::<BuildHasherDefault<Poor<0>>>(&changes, parts);
         }
 
         #[test]

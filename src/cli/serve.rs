@@ -11,7 +11,6 @@ use super::config::{ConfigFile, Settings};
 use super::feeds::Opened;
 use super::warm::{self, Kept};
 use super::{Failure, log};
-use crate::cache::Cache;
 use crate::feed::{FeedError, Sink};
 use crate::http::{App, Server, Shutdown};
 use crate::view::View;
@@ -42,11 +41,9 @@ impl Serve {
         let buffer = Arc::new(settings.buffer()?);
         let upstream = Arc::new(feed.upstream());
         let kept = Kept::open(settings.state(), &feed, &spec)?;
-        let history = kept.history().or(feed.history());
-        let (cache, ingest) = Cache::new(settings.cache()?, history, Arc::clone(&buffer));
-        let (journal, kept) = kept.journal();
-        let ingest = tokio::spawn(ingest.with_journal(journal).run());
-        let (warm, saving) = kept.restore(&cache, &upstream, feed.knows_the_past()).await?;
+        let (cache, ingest, kept) = kept.cache(settings.cache()?, &feed, Arc::clone(&buffer), &upstream);
+        let ingest = tokio::spawn(ingest.run());
+        let (warm, saving) = kept.restore(&cache).await?;
         let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
         let (push, mut feeding) = feed.start(sink, buffer, warm).await;
         if push.is_some() {

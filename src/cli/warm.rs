@@ -2,31 +2,36 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Failure;
 use super::feeds::Opened;
-use crate::cache::{Cache, Journal, Stopped};
+use crate::cache::{Cache, CacheConfig, IngestTask, Snapshot, SnapshotBuilder, Stopped};
 use crate::feed::{FeedSpec, Warm};
-use crate::model::{Batch, Change, Entry, FeedEvent, Grouping, History, ResyncClaim, Update, Upstream};
-use crate::state::{PushStore, Saved, Saver, StateDir};
-
-/// Entries that are handed to the cache at a time.
-const BATCH: usize = 4096;
+use crate::ingest::IngestBuffer;
+use crate::model::{Batch, Entry, FeedEvent, Grouping, History, Update, Upstream};
+use crate::state::{PushStore, Saved, Saver, StateDir, StateError};
 
 /// What the state directory held, if there is one.
 pub(super) enum Kept {
     /// No state directory.
     Nothing,
     /// The last state, saved now and then.
-    State { dir: StateDir, interval: Duration, saved: Option<Saved> },
+    State { dir: StateDir, interval: Duration, saved: Option<Restored> },
     /// A push feed's store.
-    Store { dir: StateDir, store: PushStore },
+    Store { dir: StateDir, store: PushStore, saved: Option<Restored> },
+}
+
+/// A kept state, decoded.
+pub(super) struct Restored {
+    state: Snapshot,
+    saved_at: SystemTime,
+    /// The entry that was set last.
+    witness: Option<Entry>,
 }
 
 impl Kept {
@@ -43,81 +48,91 @@ impl Kept {
         }
         let dir = StateDir::new(path, spec.to_string());
         if let Opened::Push(_) = feed {
-            let store = dir.open_store()?;
-            return Ok(Self::Store { dir, store });
+            let mut store = dir.open_store()?;
+            // Without it the log would go on from nothing: better not to start than to lose writes.
+            let saved = store.saved.take().map(decode).transpose()?;
+            return Ok(Self::Store { dir, store, saved });
         }
-        let saved = dir.load();
+        let saved = dir.load().and_then(|saved| {
+            let decoded = decode(saved);
+            decoded.inspect_err(|error| warn!("the saved state cannot be used after all: {error}")).ok()
+        });
         Ok(Self::State { dir, interval, saved })
     }
 
-    /// The history that the store goes on with.
-    pub(super) fn history(&self) -> Option<History> {
+    /// A cache that begins with what was kept, or empty. `lossy`: the feed will tell what happened before that.
+    pub(super) fn cache(
+        self,
+        config: CacheConfig,
+        feed: &Opened,
+        buffer: Arc<IngestBuffer<FeedEvent>>,
+        upstream: &Upstream,
+    ) -> (Cache, IngestTask, Restore) {
+        let begin = |history: Option<History>, saved: Option<Restored>| match saved {
+            Some(saved) => Cache::restored(config, saved.state, feed.knows_the_past(), buffer),
+            None => Cache::new(config, history.or(feed.history()), buffer),
+        };
         match self {
-            Self::Store { store, .. } => Some(store.history),
-            _ => None,
-        }
-    }
-
-    /// The journal of a store, for the ingest task.
-    pub(super) fn journal(self) -> (Option<Box<dyn Journal>>, Restore) {
-        match self {
-            Self::Nothing => (None, Restore::Nothing),
-            Self::State { dir, interval, saved } => (None, Restore::State { dir, interval, saved }),
-            Self::Store { dir, store } => {
-                let PushStore { saved, entries, journal, rotated, lock, .. } = store;
+            Self::Nothing => {
+                let (cache, task) = begin(None, None);
+                (cache, task, Restore::Nothing)
+            }
+            Self::State { dir, interval, saved } => {
+                let warm = saved.as_ref().map(|saved| {
+                    upstream.was_heard(saved.saved_at.elapsed().unwrap_or_default());
+                    let (history, revision) = (saved.state.history(), saved.state.revision());
+                    Warm { history, revision, witness: saved.witness.clone() }
+                });
+                let (cache, task) = begin(None, saved);
+                if warm.is_some() {
+                    cache.mark_warm();
+                }
+                (cache, task, Restore::State { dir, interval, warm })
+            }
+            Self::Store { dir, store, saved } => {
+                let PushStore { history, entries, journal, rotated, lock, .. } = store;
                 let updates = entries.into_iter().map(|entry| entry.updates).collect();
-                (Some(journal), Restore::Store { dir, saved, updates, rotated, lock })
+                let (cache, task) = begin(Some(history), saved);
+                (cache, task.with_journal(Some(journal)), Restore::Store { dir, updates, rotated, lock })
             }
         }
     }
 }
 
-/// What is still to be given to the cache.
+fn decode(saved: Saved) -> Result<Restored, StateError> {
+    let started = Instant::now();
+    let builder = SnapshotBuilder::new(saved.history(), saved.revision());
+    let parts = saved.decode(|| builder.part(), |part, entry| part.add(entry))?;
+    let (state, witness) = builder.finish(parts);
+    saved.check(state.len(), state.digest())?;
+    info!(
+        keys = state.len(),
+        revision = state.revision().0,
+        took_ms = started.elapsed().as_millis(),
+        "state of the last run restored; it is served until the upstream has told what changed"
+    );
+    Ok(Restored { state, saved_at: saved.saved_at(), witness })
+}
+
+/// What is still to be given to the cache, and what is to be kept of it from now on.
 pub(super) enum Restore {
     Nothing,
-    State {
-        dir: StateDir,
-        interval: Duration,
-        saved: Option<Saved>,
-    },
-    Store {
-        dir: StateDir,
-        saved: Option<Saved>,
-        updates: Vec<Vec<Update>>,
-        rotated: Arc<Notify>,
-        lock: Option<std::fs::File>,
-    },
+    State { dir: StateDir, interval: Duration, warm: Option<Warm> },
+    Store { dir: StateDir, updates: Vec<Vec<Update>>, rotated: Arc<Notify>, lock: Option<std::fs::File> },
 }
 
 impl Restore {
-    /// Fills the cache, and starts what keeps its state from now on. `lossy`: the feed will tell what
-    /// happened before the restored state.
+    /// Brings the cache to where the last run was, and starts what keeps its state from now on.
     pub(super) async fn restore(
         self,
         cache: &Cache,
-        upstream: &Upstream,
-        lossy: bool,
     ) -> Result<(Option<Warm>, Option<JoinHandle<()>>), Failure> {
         match self {
             Self::Nothing => Ok((None, None)),
-            Self::State { dir, interval, saved } => {
-                if let Some(saved) = &saved {
-                    upstream.was_heard(saved.saved_at().elapsed().unwrap_or_default());
-                }
-                let warm = match saved {
-                    Some(saved) => fill(saved, cache, lossy).await?,
-                    None => None,
-                };
-                if warm.is_some() {
-                    cache.mark_warm();
-                    applied(cache).await?;
-                }
+            Self::State { dir, interval, warm } => {
                 Ok((warm, Some(tokio::spawn(Saver::new(dir, cache.clone(), interval).run()))))
             }
-            Self::Store { dir, saved, updates, rotated, lock } => {
-                if let Some(saved) = saved {
-                    fill(saved, cache, lossy).await?;
-                }
+            Self::Store { dir, updates, rotated, lock } => {
                 for updates in updates {
                     let batch = Batch::new(updates, Grouping::ByRevision);
                     cache.send(FeedEvent::Updates(batch)).await?;
@@ -142,41 +157,4 @@ pub(super) async fn applied(cache: &Cache) -> Result<(), Stopped> {
     cache.send(FeedEvent::Updates(batch)).await?;
     answer.await.map_err(|_| Stopped)?.map_err(|_| Stopped)?;
     Ok(())
-}
-
-/// Gives a saved state to the cache as its first breadcrumb. `None` when it could not be read.
-async fn fill(saved: Saved, cache: &Cache, lossy: bool) -> Result<Option<Warm>, Stopped> {
-    let (history, revision) = (saved.history(), saved.revision());
-    cache.send(FeedEvent::ResyncBegin { history: Some(history), whole_at: Some(revision), lossy }).await?;
-    let (handle, target) = (Handle::current(), cache.clone());
-    let claim = ResyncClaim { count: saved.header().count, digest: saved.header().digest };
-    let decode = move || {
-        let mut witness: Option<Entry> = None;
-        let done = saved.entries(BATCH, |entries| {
-            for entry in &entries {
-                if witness.as_ref().is_none_or(|newest| entry.revision() > newest.revision()) {
-                    witness = Some(entry.clone());
-                }
-            }
-            let update = |entry: Entry| {
-                let revision = entry.revision();
-                Update { change: Change::Put(entry), revision }
-            };
-            let updates = entries.into_iter().map(update).collect();
-            let event = FeedEvent::Updates(Batch::new(updates, Grouping::Whole));
-            // A cache that has stopped takes nothing; the end below finds out.
-            _ = handle.block_on(target.send(event));
-        });
-        done.map(|()| witness)
-    };
-    let failed: Failure = match tokio::task::spawn_blocking(decode).await {
-        Ok(Ok(witness)) => {
-            cache.send(FeedEvent::ResyncEnd { revision: Some(revision), claim, complete: true }).await?;
-            return Ok(Some(Warm { history, revision, witness }));
-        }
-        Ok(Err(error)) => error.into(),
-        Err(error) => error.into(),
-    };
-    warn!("the saved state cannot be used after all: {failed}");
-    Ok(None)
 }

@@ -24,6 +24,11 @@ impl Digest {
         Self(self.0.wrapping_sub(change.0))
     }
 
+    /// Counts in what another one has counted.
+    pub fn merge(&mut self, other: Self) {
+        self.0 = self.0.wrapping_add(other.0);
+    }
+
     /// Counts one entry in.
     pub fn add(&mut self, entry: &Entry) {
         self.0 = self.0.wrapping_add(xxh3_128(entry.fingerprinted()));

@@ -5,22 +5,26 @@
 //! 0       8      "CRUMBDS1"
 //! 8       4      length of the feed's name, u32 little-endian
 //! 12      n      the feed's name, UTF-8
-//! 12+n    …      one zstd frame: a bincode snapshot body (PROTOCOL.md): header, entries, end
+//! 12+n    …      zstd frames, one after the other, each of whole records. Together: a bincode snapshot
+//!                body (PROTOCOL.md): header, entries, end
 //! end-8   8      XXH3-64 of everything before, little-endian
 //! ```
 //!
 //! The name keeps one feed's state from being served as another's. The checksum is checked before a
-//! byte is believed; the body's own digest and count are checked again by the cache.
+//! byte is believed, and the body's own digest and count once it is decoded. There are many frames so that
+//! several threads can decode them.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::SystemTime;
 
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use crate::cache::Breadcrumb;
-use crate::model::{Entry, History, Revision};
+use crate::model::{Digest, Entry, History, Revision};
 use crate::wire::{BodyWriter, End, Header, MediaType, Mode, PutKind, Record, RecordReader, WireError};
 
 const MAGIC: &[u8; 8] = b"CRUMBDS1";
@@ -31,7 +35,7 @@ const CHECKSUM: usize = 8;
 /// Speed counts for more than size: level 1 compresses about 950 MB/s.
 const LEVEL: i32 = 1;
 
-/// Encoded entries that are compressed at a time, in bytes.
+/// Encoded entries in a frame, in bytes, give or take one.
 const CHUNK: usize = 1 << 20;
 
 /// Why a state file is not used, or could not be written.
@@ -72,8 +76,9 @@ pub struct Saved {
     history: History,
     revision: Revision,
     saved_at: SystemTime,
-    /// The zstd frame.
-    frame: Vec<u8>,
+    bytes: Vec<u8>,
+    /// Where in them the frames begin.
+    body_at: usize,
 }
 
 impl Saved {
@@ -85,27 +90,25 @@ impl Saved {
         }
         let cut_off = || StateError::Damaged("it was cut off".to_owned());
         let sum_at = bytes.len().checked_sub(CHECKSUM).filter(|at| *at >= 12).ok_or_else(cut_off)?;
-        let sum = bytes.split_off(sum_at);
-        let mut hasher = Xxh3Default::new();
-        hasher.update(&bytes);
-        if hasher.digest().to_le_bytes()[..] != sum[..] {
+        if xxh3_64(&bytes[..sum_at]).to_le_bytes()[..] != bytes[sum_at..] {
             return Err(StateError::Damaged("its checksum is wrong".to_owned()));
         }
+        bytes.truncate(sum_at);
         let length = u32::from_le_bytes(bytes[8..12].try_into().map_err(|_| cut_off())?) as usize;
         let name = bytes.get(12..12 + length).ok_or_else(cut_off)?;
         if name != feed.as_bytes() {
             let found = String::from_utf8_lossy(name).into_owned();
             return Err(StateError::OtherFeed { found, expected: feed.to_owned() });
         }
-        let frame = bytes.split_off(12 + length);
-        let mut records = Records::of(&frame)?;
+        let body_at = 12 + length;
+        let mut records = Records::of(&bytes[body_at..])?;
         let Some(Record::Snapshot(header)) = records.next()? else {
             return Err(StateError::Damaged("it does not begin with a header".to_owned()));
         };
         let (Some(history), Some(revision)) = (header.history, header.revision) else {
             return Err(StateError::Damaged("its header names no revision".to_owned()));
         };
-        Ok(Self { header, history, revision, saved_at, frame })
+        Ok(Self { header, history, revision, saved_at, bytes, body_at })
     }
 
     /// Whose revisions these are.
@@ -128,33 +131,66 @@ impl Saved {
         self.saved_at
     }
 
-    /// What the state must turn out to be.
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
-    /// Decodes the entries, and hands them over in batches of about this size.
+    /// Decodes the entries on all cores. Each thread adds those that come to it to a part of its own.
     ///
     /// # Errors
     /// [`StateError::Damaged`]; the checksum was right, so this does not happen to files of ours.
-    pub fn entries(&self, batch: usize, mut take: impl FnMut(Vec<Entry>)) -> Result<(), StateError> {
-        let mut records = Records::of(&self.frame)?;
-        let mut entries = Vec::with_capacity(batch);
-        while let Some(record) = records.next()? {
-            match record {
-                Record::Put { entry, .. } => entries.push(entry),
-                Record::End(_) => {
-                    take(entries);
-                    return Ok(());
+    pub fn decode<P: Send>(
+        &self,
+        part: impl Fn() -> P + Sync,
+        add: impl Fn(&mut P, Entry) + Sync,
+    ) -> Result<Vec<P>, StateError> {
+        let frames = frames(&self.bytes[self.body_at..])?;
+        let next = AtomicUsize::new(0);
+        let decode = || -> Result<P, StateError> {
+            let mut part = part();
+            while let Some(frame) = frames.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let mut records = Records::of(frame)?;
+                while let Some(record) = records.next()? {
+                    if let Record::Put { entry, .. } = record {
+                        add(&mut part, entry);
+                    }
                 }
-                _ => {}
+                records.reader.finish()?;
             }
-            if entries.len() >= batch {
-                take(std::mem::replace(&mut entries, Vec::with_capacity(batch)));
-            }
-        }
-        Err(StateError::Damaged("it has no end".to_owned()))
+            Ok(part)
+        };
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..cores.min(frames.len())).map(|_| scope.spawn(&decode)).collect();
+            let crashed = |_| Err(StateError::Damaged("decoding it has crashed".to_owned()));
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(crashed)).collect()
+        })
     }
+
+    /// Whether what was decoded is what was saved.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`] otherwise.
+    pub fn check(&self, count: usize, digest: Digest) -> Result<(), StateError> {
+        let fits = self.header.count.is_none_or(|saved| saved == count as u64)
+            && self.header.digest.is_none_or(|saved| saved == digest);
+        if fits {
+            Ok(())
+        } else {
+            Err(StateError::Damaged("its entries are not the state that it names".to_owned()))
+        }
+    }
+}
+
+/// Cuts a body into its frames.
+fn frames(mut body: &[u8]) -> Result<Vec<&[u8]>, StateError> {
+    let mut frames = Vec::new();
+    while !body.is_empty() {
+        let length = zstd::zstd_safe::find_frame_compressed_size(body).unwrap_or_default();
+        let (frame, rest) = body
+            .split_at_checked(length)
+            .filter(|(frame, _)| !frame.is_empty())
+            .ok_or_else(|| StateError::Damaged("it is not made of whole frames".to_owned()))?;
+        frames.push(frame);
+        body = rest;
+    }
+    Ok(frames)
 }
 
 /// The records of a compressed body.
@@ -201,17 +237,17 @@ pub(super) fn write(path: &Path, feed: &str, crumb: &Breadcrumb) -> Result<(), S
         digest: Some(kvs.digest()),
         ..Header::default()
     };
-    let mut frame = zstd::Encoder::new(out, LEVEL)?;
+    let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
     let mut body = BodyWriter::snapshot(MediaType::Bincode, &header, CHUNK);
     for entry in kvs.iter() {
         body.put(PutKind::New, entry);
         if body.len() >= CHUNK {
-            frame.write_all(&body.take())?;
+            out.write_all(&compressor.compress(&body.take())?)?;
         }
     }
     let end = End { cursor: header.cursor, count: header.count, digest: header.digest };
-    frame.write_all(&body.finish(&end))?;
-    let Summed { mut file, hasher } = frame.finish()?;
+    out.write_all(&compressor.compress(&body.finish(&end))?)?;
+    let Summed { mut file, hasher } = out;
     file.write_all(&hasher.digest().to_le_bytes())?;
     file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
     Ok(())
@@ -232,5 +268,49 @@ impl Write for Summed {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cache::{Cache, CacheConfig, SnapshotBuilder};
+    use crate::ingest::IngestBuffer;
+
+    #[tokio::test]
+    async fn a_state_of_many_frames_comes_back_whole() -> Result<(), Box<dyn std::error::Error>> {
+        let (history, revision) = (History::derive(b"test"), Revision(7));
+        let builder = SnapshotBuilder::new(history, revision);
+        let mut part = builder.part();
+        for n in 0..3000_u32 {
+            let value = vec![n as u8; 1000 + n as usize % 500];
+            part.add(Entry::new(&n.to_le_bytes(), &value, None).at(Revision(1 + u64::from(n % 5))));
+        }
+        let (state, _) = builder.finish(vec![part]);
+        let buffer = Arc::new(IngestBuffer::channel(1)?);
+        let (cache, _task) = Cache::restored(CacheConfig::default(), state, false, buffer);
+        let crumb = cache.current_breadcrumb();
+
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("state");
+        write(&path, "a feed", &crumb)?;
+        let saved = Saved::read(&path, "a feed")?;
+        assert!(frames(&saved.bytes[saved.body_at..])?.len() > 2);
+        let builder = SnapshotBuilder::new(saved.history(), saved.revision());
+        let parts = saved.decode(|| builder.part(), |part, entry| part.add(entry))?;
+        let (again, newest) = builder.finish(parts);
+        saved.check(again.len(), again.digest())?;
+        assert_eq!((again.len(), again.digest()), (3000, crumb.kvs().digest()));
+        assert_eq!(again.payload_bytes(), crumb.kvs().payload_bytes());
+        assert_eq!(newest.and_then(|entry| entry.revision()), Some(Revision(5)));
+        for entry in crumb.kvs().iter() {
+            let found = again.get(entry.key()).ok_or("a key is missing")?;
+            assert!(found.same_content(entry) && found.revision() == entry.revision());
+        }
+        assert!(saved.check(2999, again.digest()).is_err());
+        assert!(matches!(Saved::read(&path, "another"), Err(StateError::OtherFeed { .. })));
+        Ok(())
     }
 }
