@@ -38,6 +38,8 @@
 //! [`view::View::next`], an answer of [`http::router`]. The contract of the wire is
 //! [`wire::protocol`].
 //!
+//! Where the ideas come from, and which test holds which case of the originals' tests: [`cases`].
+//!
 //! # A cache in a program of one's own
 //!
 //! ```
@@ -64,6 +66,8 @@
 //! ```
 
 pub mod cache;
+#[doc = include_str!("cases.md")]
+pub mod cases {}
 pub mod cli;
 pub mod client;
 pub mod feed;

@@ -325,6 +325,8 @@ async fn a_wait_on_one_key_is_answered_when_that_key_changes() {
     // And a key that is not there can be waited for.
     let mut waiter = ask(&http, &format!("/v1/kv/new?after={written}&wait=30s"));
     still_waits("a wait on a key that is not there", &mut waiter).await;
+    http.post(&[put("b", "3")]).await;
+    still_waits("a wait on a key that is not there, with an update of another", &mut waiter).await;
     http.put(b"new", "text/plain", b"here").await;
     assert_eq!(&*answered("the wait on a new key", waiter).await.ok(200).body, b"here");
 }
