@@ -62,11 +62,11 @@ pub(super) struct NextRequest {
 }
 
 impl NextRequest {
-    pub(super) fn parse(uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(super) fn parse(uri: &Uri, format: Format) -> Result<Self, Problem> {
         let cursor = path_cursor(uri, 0)?;
         let mut query = Query::parse(uri, &["wait", "prefix"])?;
         let (deadline, prefix) = (query.wait()?, query.prefix());
-        Ok(Self { cursor, prefix, format: format(headers)?, deadline })
+        Ok(Self { cursor, prefix, format, deadline })
     }
 
     /// Waits for what comes after the cursor, or until `over` resolves.
@@ -110,7 +110,7 @@ impl From<Problem> for NextError {
 }
 
 pub(super) async fn next(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    let request = NextRequest::parse(&uri, &headers)?;
+    let request = NextRequest::parse(&uri, format(&headers)?)?;
     let over = async {
         tokio::select! {
             () = app.my_turn() => Reason::ShuttingDown,

@@ -185,3 +185,58 @@ impl Drop for Tracked {
         self.session.response_ends(self.permit.take());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[tokio::test]
+    async fn size() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let buffer = Arc::new(crate::ingest::IngestBuffer::channel(64).unwrap());
+        let (cache, _ingest) = crate::cache::Cache::new(
+            crate::cache::CacheConfig::default(),
+            Some(crate::model::History::random()),
+            buffer,
+        );
+        let up = Arc::new(crate::model::Upstream::local());
+        let view = crate::view::View::new(cache, up.clone(), &crate::view::ViewConfig::default());
+        let limits = super::super::Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1 };
+        let app = App::new(
+            view,
+            up,
+            None,
+            super::super::Shutdown::default(),
+            super::super::AppConfig { feed: String::new(), max_body_bytes: 1, limits },
+        );
+        let config = ServerConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            header_timeout: Duration::ZERO,
+            stall_timeout: Duration::ZERO,
+            lean_front: true,
+        };
+        let shared = Shared::new(app, config);
+        let mut read = Vec::new();
+        eprintln!("lean {}", size_of_val(&lean::serve(&mut stream, &mut read, &shared, true)));
+        eprintln!("sleep {}", size_of::<tokio::time::Sleep>());
+        let request = super::super::breadcrumbs::NextRequest {
+            cursor: shared.app.view.cache().current_breadcrumb().cursor(),
+            prefix: None,
+            format: crate::view::Format {
+                media: crate::wire::MediaType::Json,
+                coding: crate::wire::Coding::Identity,
+            },
+            deadline: tokio::time::Instant::now(),
+        };
+        eprintln!("request {}", size_of_val(&request));
+        eprintln!("begun {}", size_of_val(&shared.app.shutdown.begun()));
+        eprintln!("follow {}", size_of_val(&request.follow(&shared.app, std::future::pending())));
+        eprintln!(
+            "next {}",
+            size_of_val(&shared.app.view.next(request.cursor, None, request.format, std::future::pending()))
+        );
+        eprintln!("crumbnext {}", size_of_val(&shared.app.view.cache().current_breadcrumb().next()));
+        eprintln!("answer {}", size_of::<crate::view::Answer>());
+        eprintln!("serve {}", size_of_val(&serve(stream, &shared)));
+    }
+}

@@ -1,9 +1,14 @@
 //! Which requests are plain long polls.
 
+use std::cell::RefCell;
+
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use memchr::memmem;
 
 use super::super::breadcrumbs::NextRequest;
+use super::super::negotiate::format;
+use crate::view::Format;
 
 /// Every long poll begins so; what does not, is known not to be one at its first wrong byte.
 const START: &[u8] = b"GET /v1/breadcrumbs/";
@@ -30,7 +35,7 @@ pub(super) fn recognise(bytes: &[u8]) -> Recognised {
     if bytes[..known] != START[..known] {
         return Recognised::Other;
     }
-    match bytes.windows(4).take(MAX_HEAD).position(|end| end == b"\r\n\r\n") {
+    match memmem::find(&bytes[..bytes.len().min(MAX_HEAD)], b"\r\n\r\n") {
         Some(end) => match plain(&bytes[..end + 4]) {
             Some(request) => Recognised::Next(request, end + 4),
             None => Recognised::Other,
@@ -40,10 +45,42 @@ pub(super) fn recognise(bytes: &[u8]) -> Recognised {
     }
 }
 
+thread_local! {
+    /// The header lines of the last plain request, and what they ask for. A fleet of clients of one
+    /// make sends the same lines over and over.
+    static LAST: RefCell<(Vec<u8>, Option<Format>)> = const { RefCell::new((Vec::new(), None)) };
+}
+
 fn plain(head: &[u8]) -> Option<NextRequest> {
+    let line_end = memchr::memchr(b'\n', head)? + 1;
+    let (line, headers) = head.split_at(line_end);
+    let known = LAST.with_borrow(|(lines, format)| format.filter(|_| lines == headers));
+    let format = match known {
+        Some(format) => format,
+        None => {
+            let format = plain_headers(head)?;
+            LAST.set((headers.to_vec(), Some(format)));
+            format
+        }
+    };
+    let target = line.strip_prefix(b"GET ")?.strip_suffix(b" HTTP/1.1\r\n")?;
+    let uri = plain_target(target)?;
+    // A fault in it is explained by the framework, in the same words as any other.
+    NextRequest::parse(&uri, format).ok()
+}
+
+/// A target of which nobody can think differently.
+fn plain_target(target: &[u8]) -> Option<Uri> {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._~-?=&%+".contains(byte);
+    let uri: Uri = std::str::from_utf8(target).ok()?.parse().ok()?;
+    (target.iter().all(plain) && is_next(uri.path())).then_some(uri)
+}
+
+/// What the headers ask for, if there is nothing but a plain request in the whole head.
+fn plain_headers(head: &[u8]) -> Option<Format> {
     // A line that ends otherwise may be read otherwise by whoever stands before us.
-    let bare = |pair: &[u8]| pair[1] == b'\n' && pair[0] != b'\r';
-    if head.windows(2).any(bare) {
+    let bare = |at: usize| at == 0 || head[at - 1] != b'\r';
+    if memchr::memchr_iter(b'\n', head).any(bare) {
         return None;
     }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -52,12 +89,7 @@ fn plain(head: &[u8]) -> Option<NextRequest> {
     if !whole || request.method != Some("GET") || request.version != Some(1) {
         return None;
     }
-    let uri: Uri = request.path?.parse().ok()?;
-    if !is_next(uri.path()) {
-        return None;
-    }
-    // A fault in it is explained by the framework, in the same words as any other.
-    NextRequest::parse(&uri, &wanted(request.headers)?).ok()
+    format(&wanted(request.headers)?).ok()
 }
 
 /// `/v1/breadcrumbs/{cursor}/next`, nothing escaped.

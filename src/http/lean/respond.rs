@@ -3,11 +3,13 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use super::super::breadcrumbs::{NextRequest, Outcome};
 use super::super::connection::Shared;
@@ -66,49 +68,83 @@ async fn write_all<S>(
 where
     S: AsyncWrite + Unpin,
 {
-    let part = |index: usize| match index {
-        0 => Some(head),
-        1 => Some(tail),
-        _ => body.parts().get(index - 2).map(|part| &part[..]),
+    let mut left = Left { parts: [head, tail], body, at: 0, written: 0 };
+    // Nearly always the system takes everything at once, and no timer is needed.
+    let Some(done) = poll_fn(|cx| Poll::Ready(at_once(left.poll_write(stream, cx)))).await else {
+        return Box::pin(write_slowly(stream, &mut left, stall)).await;
     };
-    // The part that is to be written next, and how much of it is written already.
-    let (mut at, mut written) = (0, 0);
-    while part(at).is_some() {
-        let mut slices = [IoSlice::new(&[]); PARTS];
-        let mut filled = 0;
-        for slice in &mut slices {
-            let Some(bytes) = part(at + filled) else { break };
-            *slice = IoSlice::new(if filled == 0 { &bytes[written..] } else { bytes });
-            filled += 1;
-        }
-        written += write_some(stream, &slices[..filled], stall).await?;
-        while let Some(bytes) = part(at).filter(|bytes| bytes.len() <= written) {
-            written -= bytes.len();
-            at += 1;
-        }
-    }
-    poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx)).await
+    done
 }
 
-async fn write_some<S>(stream: &mut S, slices: &[IoSlice<'_>], stall: Duration) -> io::Result<usize>
+fn at_once(written: Poll<io::Result<()>>) -> Option<io::Result<()>> {
+    match written {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+}
+
+/// Writes the rest to a client that takes it slowly, or at last not at all.
+async fn write_slowly<S>(stream: &mut S, left: &mut Left<'_>, stall: Duration) -> io::Result<()>
 where
     S: AsyncWrite + Unpin,
 {
-    let mut taken = std::pin::pin!(poll_fn(|cx| Pin::new(&mut *stream).poll_write_vectored(cx, slices)));
-    let mut at_once = std::pin::pin!(std::future::ready(()));
-    // Nearly always the system takes everything at once, and no timer is needed.
-    let first = tokio::select! {
-        biased;
-        first = &mut taken => Some(first),
-        () = &mut at_once => None,
-    };
-    let result = match first {
-        Some(result) => result,
-        // Boxed: the timer is rarely needed.
-        None => Box::pin(tokio::time::timeout(stall, taken)).await.map_err(|_| io::ErrorKind::TimedOut)?,
-    };
-    match result {
-        Ok(0) if slices.iter().any(|slice| !slice.is_empty()) => Err(io::ErrorKind::WriteZero.into()),
-        result => result,
+    let mut timer = std::pin::pin!(tokio::time::sleep(stall));
+    poll_fn(|cx| {
+        let before = (left.at, left.written);
+        if let Poll::Ready(done) = left.poll_write(stream, cx) {
+            return Poll::Ready(done);
+        }
+        if before != (left.at, left.written) {
+            timer.as_mut().reset(Instant::now() + stall);
+        }
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    })
+    .await
+}
+
+/// What is left to write.
+struct Left<'a> {
+    /// The head's.
+    parts: [&'a [u8]; 2],
+    body: &'a Body,
+    /// The part that comes next, and how much of it is written already.
+    at: usize,
+    written: usize,
+}
+
+impl<'a> Left<'a> {
+    fn part(&self, index: usize) -> Option<&'a [u8]> {
+        let in_body = || self.body.parts().get(index - self.parts.len()).map(|part| &part[..]);
+        self.parts.get(index).copied().or_else(in_body)
+    }
+
+    fn poll_write<S>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        while self.part(self.at).is_some() {
+            // On the stack while the system copies: a connection that waits does not hold it.
+            let mut slices = [IoSlice::new(&[]); PARTS];
+            let mut filled = 0;
+            while let Some(bytes) = self.part(self.at + filled).filter(|_| filled < PARTS) {
+                slices[filled] = IoSlice::new(if filled == 0 { &bytes[self.written..] } else { bytes });
+                filled += 1;
+            }
+            let taken = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..filled]))?;
+            if taken == 0 && slices.iter().any(|slice| !slice.is_empty()) {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(taken);
+        }
+        Pin::new(stream).poll_flush(cx)
+    }
+
+    fn advance(&mut self, taken: usize) {
+        self.written += taken;
+        while let Some(bytes) = self.part(self.at).filter(|bytes| bytes.len() <= self.written) {
+            self.written -= bytes.len();
+            self.at += 1;
+        }
     }
 }
