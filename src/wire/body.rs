@@ -28,7 +28,7 @@ impl MediaType {
     }
 }
 
-/// Writes one body: `begin`, any number of records, `finish`.
+/// Writes one body: `begin`, any number of records, `finish`. Or a piece of one: `resume`, records, `take`.
 #[derive(Debug)]
 pub struct BodyWriter {
     media: MediaType,
@@ -58,6 +58,13 @@ impl BodyWriter {
             MediaType::Bincode => bincode::write_record(&mut out, opening),
         }
         Self { media, out, first: true }
+    }
+
+    /// Goes on in the middle of a body, after other records: for what is put together of pieces.
+    /// What `buffer` holds is thrown away; its memory is used.
+    pub fn resume(media: MediaType, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self { media, out: buffer, first: false }
     }
 
     /// One key that is there.

@@ -1,14 +1,35 @@
-//! Content codings of a body.
+//! Content codings of a body, and of the pieces of one.
+//!
+//! A body may be coded whole, or as *pieces* each of which is coded once and then stands in any
+//! number of bodies. What the codings are when they are in pieces:
+//!
+//! ```text
+//! identity   opening ‖ inner ‖ … ‖ closing
+//! zstd       a frame each: decoders read frames one after the other
+//! gzip       header ‖ deflate blocks ‖ … ‖ deflate blocks, the last one final ‖ CRC-32 ‖ length
+//! ```
+//!
+//! gzip has no such luck as zstd: `curl`, reqwest and others read the first *member* and drop the
+//! others without a word. So it is one member. Each piece is raw deflate that ends with a full flush
+//! (a byte boundary, and nothing behind it refers back over it), and only the closing piece, which
+//! comes with the checksum of all before it, belongs to one body.
 
 use std::io::Write;
 
-use flate2::Compression;
 use flate2::write::GzEncoder;
+use flate2::{Compress, Compression, Crc, FlushCompress};
+use zstd::bulk::Compressor;
 
 use super::WireError;
 
 /// Level 1 of both: on records they are within a few per cent of the better levels and several times faster.
 const LEVEL: u8 = 1;
+
+/// RFC 1952: deflate, no flags, no time, "fastest", unknown system.
+const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
+
+/// More than an empty block, a flush and the end of a stream take.
+const DEFLATE_ROOM: usize = 64;
 
 /// A content coding (RFC 9110).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -17,7 +38,7 @@ pub enum Coding {
     Identity,
     /// One gzip member.
     Gzip,
-    /// zstd.
+    /// zstd, in one frame or in several.
     Zstd,
 }
 
@@ -48,6 +69,182 @@ impl Coding {
             }
             Self::Zstd => zstd::bulk::compress(body, LEVEL.into()),
         };
-        coded.map_err(|error| WireError::Coding { coding: self.as_str(), detail: error.to_string() })
+        coded.map_err(|error| self.error(error))
+    }
+
+    fn error(self, error: impl ToString) -> WireError {
+        WireError::Coding { coding: self.as_str(), detail: error.to_string() }
+    }
+}
+
+/// What is to be known of the plain bytes before the closing piece: gzip's checksum and length,
+/// and nothing for the other codings.
+#[derive(Debug, Default)]
+pub struct Checksum(Crc);
+
+impl Checksum {
+    /// Goes on over bytes that follow and have this checksum.
+    pub fn append(&mut self, next: &Self) {
+        self.0.combine(&next.0);
+    }
+}
+
+/// Codes the pieces of bodies; keeps the compressor's memory between them.
+pub struct PieceCoder {
+    coding: Coding,
+    compressor: Option<Box<dyn Compressing>>,
+}
+
+/// Codes one piece onto the end of `out`.
+trait Compressing: Send {
+    fn piece(&mut self, plain: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), String>;
+}
+
+impl PieceCoder {
+    /// A coder of this coding.
+    ///
+    /// # Errors
+    /// As [`Coding::encode`].
+    pub fn new(coding: Coding) -> Result<Self, WireError> {
+        let compressor: Option<Box<dyn Compressing>> = match coding {
+            Coding::Identity => None,
+            Coding::Gzip => Some(Box::new(Compress::new(Compression::new(LEVEL.into()), false))),
+            Coding::Zstd => Some(Box::new(Compressor::new(LEVEL.into()).map_err(|e| coding.error(e))?)),
+        };
+        Ok(Self { coding, compressor })
+    }
+
+    /// The first piece of a body.
+    ///
+    /// # Errors
+    /// As [`Coding::encode`].
+    pub fn opening(&mut self, plain: &[u8]) -> Result<(Vec<u8>, Checksum), WireError> {
+        let head: &[u8] = if self.coding == Coding::Gzip { &GZIP_HEADER } else { &[] };
+        self.piece(head, plain, false)
+    }
+
+    /// A piece that may stand anywhere between the first and the last one of any body.
+    ///
+    /// # Errors
+    /// As [`Coding::encode`].
+    pub fn inner(&mut self, plain: &[u8]) -> Result<(Vec<u8>, Checksum), WireError> {
+        self.piece(&[], plain, false)
+    }
+
+    /// The last piece of a body: `before` is the checksum of all pieces before it.
+    ///
+    /// # Errors
+    /// As [`Coding::encode`].
+    pub fn closing(&mut self, plain: &[u8], mut before: Checksum) -> Result<Vec<u8>, WireError> {
+        let (mut coded, checksum) = self.piece(&[], plain, true)?;
+        if self.coding == Coding::Gzip {
+            before.append(&checksum);
+            coded.extend_from_slice(&before.0.sum().to_le_bytes());
+            coded.extend_from_slice(&before.0.amount().to_le_bytes());
+        }
+        Ok(coded)
+    }
+
+    fn piece(&mut self, head: &[u8], plain: &[u8], last: bool) -> Result<(Vec<u8>, Checksum), WireError> {
+        let mut out = head.to_vec();
+        let mut checksum = Checksum::default();
+        if self.coding == Coding::Gzip {
+            checksum.0.update(plain);
+        }
+        match &mut self.compressor {
+            Some(compressor) => {
+                compressor.piece(plain, last, &mut out).map_err(|error| self.coding.error(error))?;
+            }
+            None => out.extend_from_slice(plain),
+        }
+        Ok((out, checksum))
+    }
+}
+
+impl Compressing for Compressor<'_> {
+    fn piece(&mut self, plain: &[u8], _: bool, out: &mut Vec<u8>) -> Result<(), String> {
+        let frame = self.compress(plain).map_err(|error| error.to_string())?;
+        out.extend_from_slice(&frame);
+        Ok(())
+    }
+}
+
+impl Compressing for Compress {
+    fn piece(&mut self, plain: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), String> {
+        let flush = if last { FlushCompress::Finish } else { FlushCompress::Full };
+        let before = self.total_in();
+        loop {
+            let done = usize::try_from(self.total_in() - before).unwrap_or(usize::MAX);
+            let rest = plain.get(done..).unwrap_or_default();
+            out.reserve(rest.len() / 2 + DEFLATE_ROOM);
+            self.compress_vec(rest, out, flush).map_err(|error| error.to_string())?;
+            // Room that is left over says that nothing waits for room.
+            if out.len() < out.capacity() {
+                break;
+            }
+        }
+        if last {
+            self.reset();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test may unwrap
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn texts() -> [Vec<u8>; 5] {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let noise = (0..70_000).map(|_| rng.u8(..)).collect();
+        [b"head".to_vec(), b"the same again ".repeat(3000), noise, Vec::new(), b"x".to_vec()]
+    }
+
+    fn join(coding: Coding) -> Vec<u8> {
+        let texts = texts();
+        let mut coder = PieceCoder::new(coding).unwrap();
+        let (mut body, mut sum) = coder.opening(&texts[0]).unwrap();
+        // Coded in another order than they stand in, and by a coder that was used before.
+        let mut inner: Vec<_> = texts[1..4].iter().rev().map(|text| coder.inner(text).unwrap()).collect();
+        inner.reverse();
+        for (bytes, next) in &inner {
+            body.extend_from_slice(bytes);
+            sum.append(next);
+        }
+        body.extend(coder.closing(&texts[4], sum).unwrap());
+        body
+    }
+
+    #[test]
+    fn pieces_make_one_gzip_member_with_a_true_checksum() {
+        let body = join(Coding::Gzip);
+        let mut decoder = flate2::bufread::GzDecoder::new(&body[..]);
+        let mut plain = Vec::new();
+        decoder.read_to_end(&mut plain).unwrap();
+        assert!(plain == texts().concat(), "the pieces in order");
+        assert!(decoder.into_inner().is_empty(), "nothing behind the one member");
+    }
+
+    #[test]
+    fn pieces_make_a_zstd_body_and_a_plain_one() {
+        assert!(zstd::decode_all(&join(Coding::Zstd)[..]).unwrap() == texts().concat());
+        assert!(join(Coding::Identity) == texts().concat());
+    }
+
+    #[test]
+    fn a_deflate_piece_needs_nothing_that_came_before() {
+        let mut coder = PieceCoder::new(Coding::Gzip).unwrap();
+        let text = b"what was said before ".repeat(100);
+        let (first, _) = coder.inner(&text).unwrap();
+        let (again, _) = coder.inner(&text).unwrap();
+        assert_eq!(first, again, "no reference to the first");
+        let mut plain = Vec::with_capacity(text.len() + 1);
+        flate2::Decompress::new(false)
+            .decompress_vec(&again, &mut plain, flate2::FlushDecompress::Sync)
+            .unwrap();
+        assert_eq!(plain, text);
     }
 }

@@ -11,7 +11,7 @@ mod json;
 mod record;
 
 pub use body::{BodyWriter, MediaType, RecordReader};
-pub use coding::Coding;
+pub use coding::{Checksum, Coding, PieceCoder};
 pub use json::{Parsed, parse_record, parse_records, write_record};
 pub use record::{End, Header, Mode, PutKind, Record, WireError, compact_json};
 
