@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use super::Body;
-use crate::cache::Breadcrumb;
-use crate::model::{Cursor, Sequence};
+use crate::cache::{Breadcrumb, Snapshot};
+use crate::model::{Cursor, Digest, Sequence};
 use crate::wire::{Coding, End, Header, MediaType, Mode};
 
 /// The representation that the client wants.
@@ -116,6 +116,55 @@ pub enum ViewError {
     Encoding(String),
 }
 
+/// What a header says of a breadcrumb; unlike the breadcrumb it keeps nothing in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stand {
+    pub(super) cursor: Cursor,
+    pub(super) sequence: Sequence,
+    timestamp: SystemTime,
+    count: usize,
+    digest: Digest,
+}
+
+impl Stand {
+    pub(super) fn of(crumb: &Breadcrumb) -> Self {
+        let (count, digest) = (crumb.kvs().len(), crumb.kvs().digest());
+        let (cursor, sequence, timestamp) = (crumb.cursor(), crumb.sequence(), crumb.timestamp());
+        Self { cursor, sequence, timestamp, count, digest }
+    }
+
+    /// Whether this state is the breadcrumb's, whatever the status and the sequence.
+    pub(super) fn is_state_of(&self, state: &Snapshot) -> bool {
+        let place = (state.history(), state.revision());
+        (self.cursor.history, self.cursor.revision) == place && self.digest == state.digest()
+    }
+
+    /// The header of a body that leads to `cursor`, made from this breadcrumb.
+    pub(super) fn header(
+        &self,
+        cursor: Cursor,
+        from: Option<Cursor>,
+        mode: Mode,
+        reason: Reason,
+        whole: bool,
+    ) -> Header {
+        Header {
+            mode: Some(mode),
+            reason: Some(reason.as_str().to_owned()),
+            cursor: Some(cursor),
+            from,
+            history: Some(cursor.history),
+            revision: Some(cursor.revision),
+            sequence: Some(self.sequence),
+            timestamp: Some(rfc3339(self.timestamp)),
+            status: Some(cursor.status),
+            count: whole.then_some(self.count as u64),
+            digest: whole.then_some(self.digest),
+            more: None,
+        }
+    }
+}
+
 /// The header of a body that leads to `cursor`, made from `crumb`.
 pub(super) fn header(
     crumb: &Breadcrumb,
@@ -125,20 +174,7 @@ pub(super) fn header(
     reason: Reason,
     whole: bool,
 ) -> Header {
-    Header {
-        mode: Some(mode),
-        reason: Some(reason.as_str().to_owned()),
-        cursor: Some(cursor),
-        from,
-        history: Some(cursor.history),
-        revision: Some(cursor.revision),
-        sequence: Some(crumb.sequence()),
-        timestamp: Some(rfc3339(crumb.timestamp())),
-        status: Some(cursor.status),
-        count: whole.then_some(crumb.kvs().len() as u64),
-        digest: whole.then_some(crumb.kvs().digest()),
-        more: None,
-    }
+    Stand::of(crumb).header(cursor, from, mode, reason, whole)
 }
 
 pub(super) fn end(header: &Header) -> End {

@@ -1,4 +1,4 @@
-//! Encoded bodies, each made once and shared while it is hot.
+//! Encoded bodies of updates, each made once and shared while it is hot. (Snapshots are made of pages.)
 
 use std::future::Future;
 
@@ -11,7 +11,7 @@ use crate::model::{Cursor, Key, Sequence};
 use crate::wire::Coding;
 
 /// Bodies up to this size are sent as they are: compressing them costs more than it saves.
-const UNCOMPRESSED_BYTES: usize = 1024;
+pub(super) const UNCOMPRESSED_BYTES: usize = 1024;
 
 /// A body's bookkeeping counts as this many bytes beside its content.
 const OVERHEAD_BYTES: u64 = 256;
@@ -22,8 +22,6 @@ const EXPECTED_BODIES: usize = 4096;
 /// What a body is about.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Subject {
-    /// The state of a breadcrumb, under the cursor by which it was asked for.
-    Snapshot { crumb: Sequence, cursor: Cursor, current: bool },
     /// The updates from a cursor to a breadcrumb.
     Updates { from: Cursor, to: Sequence },
     /// The difference of two kept breadcrumbs.
@@ -134,7 +132,9 @@ impl Body {
     }
 }
 
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ViewError> {
+pub(super) async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ViewError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| ViewError::Encoding(error.to_string()))
 }

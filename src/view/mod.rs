@@ -14,8 +14,8 @@ mod changes;
 mod follow;
 mod hot;
 mod interest;
-mod order;
 mod pace;
+mod pages;
 mod read;
 mod upstream;
 mod waiting;
@@ -23,7 +23,7 @@ mod watch;
 mod way;
 
 pub use answer::{Answer, Format, Reason, ViewError};
-pub use body::Body;
+pub use body::{Body, Run};
 pub use follow::Next;
 pub use read::{KeyRead, Page};
 pub use watch::KeyNext;
@@ -35,8 +35,8 @@ use crate::cache::{Cache, Deliver};
 use crate::model::{Cursor, Upstream};
 use ahead::Ahead;
 use bodies::Bodies;
-use order::Orders;
 use pace::Pace;
+use pages::Keeper;
 
 /// Limits of the view.
 #[derive(Clone, Debug)]
@@ -59,9 +59,9 @@ pub struct View {
     cache: Cache,
     upstream: Arc<Upstream>,
     bodies: Arc<Bodies>,
-    orders: Arc<Orders>,
     ahead: Arc<Ahead>,
     pace: Option<Arc<Pace>>,
+    pages: Arc<Keeper>,
 }
 
 impl View {
@@ -71,7 +71,8 @@ impl View {
         let ahead = Arc::new(Ahead::default());
         cache.deliver_through(Arc::clone(&ahead) as Arc<dyn Deliver>);
         let pace = config.wake_rate.map(|rate| Arc::new(Pace::new(rate)));
-        Self { cache, upstream, bodies, orders: Arc::new(Orders::new()), ahead, pace }
+        let pages = Keeper::new(cache.clone(), config.body_cache_bytes);
+        Self { cache, upstream, bodies, ahead, pace, pages }
     }
 
     /// The cache that is viewed.

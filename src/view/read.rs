@@ -1,12 +1,9 @@
 //! Reading a state: the whole of it, a page, one key, or the difference of two.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 
-use super::answer::{end, header};
+use super::answer::{Stand, end, header};
 use super::bodies::Subject;
-use super::order::with_prefix;
 use super::way::up_to;
 use super::{Answer, Format, Reason, View, ViewError, changes};
 use crate::cache::{Breadcrumb, Position};
@@ -41,9 +38,8 @@ impl View {
     /// # Errors
     /// [`ViewError::Starting`], [`ViewError::Encoding`].
     pub async fn current(&self, prefix: Option<&Key>, format: Format) -> Result<Answer, ViewError> {
-        let crumb = self.newest()?;
-        let cursor = crumb.cursor();
-        self.snapshot(crumb, cursor, Reason::Current, prefix, format).await
+        self.newest()?;
+        self.pages.current(prefix, format).await
     }
 
     /// The cursor and sequence of the newest state, without making a body.
@@ -67,7 +63,7 @@ impl View {
         deadline: Instant,
     ) -> Result<Answer, ViewError> {
         let crumb = self.state_at(cursor, deadline).await?;
-        self.snapshot(crumb, cursor, Reason::Kept, prefix, format).await
+        self.pages.kept(crumb, cursor, prefix, format).await
     }
 
     /// The breadcrumb whose state is that of the cursor.
@@ -99,33 +95,6 @@ impl View {
                 () = tokio::time::sleep_until(deadline) => return Err(ahead),
             }
         }
-    }
-
-    async fn snapshot(
-        &self,
-        crumb: Breadcrumb,
-        cursor: Cursor,
-        reason: Reason,
-        prefix: Option<&Key>,
-        format: Format,
-    ) -> Result<Answer, ViewError> {
-        let sequence = crumb.sequence();
-        let mode = Mode::Snapshot;
-        let header = header(&crumb, cursor, None, mode, reason, prefix.is_none());
-        let subject = Subject::Snapshot { crumb: sequence, cursor, current: reason == Reason::Current };
-        let orders = Arc::clone(&self.orders);
-        let run_of = prefix.cloned().unwrap_or_default();
-        let encode = move || {
-            let sorted = orders.of(&crumb);
-            let run = with_prefix(&sorted, run_of.as_bytes());
-            let size = run.iter().map(|entry| entry.payload_bytes() + 80).sum();
-            let mut writer = BodyWriter::snapshot(format.media, &header, size);
-            run.iter().for_each(|entry| writer.put(PutKind::New, entry));
-            writer.finish(&end(&header))
-        };
-        let body = self.bodies.get(subject, prefix, format, encode).await?;
-        let format = Format { coding: body.coding, ..format };
-        Ok(Answer { cursor, mode, reason, sequence, body: body.bytes.into(), format, at_once: true })
     }
 
     /// The squashed updates that lead from one kept state to another, forwards or backwards.
@@ -189,20 +158,26 @@ impl View {
         format: Format,
         deadline: Instant,
     ) -> Result<Answer, ViewError> {
-        let (crumb, cursor) = self.state(at, deadline).await?;
-        let (sequence, mode, reason) = (crumb.sequence(), Mode::Snapshot, Reason::Read);
-        let orders = Arc::clone(&self.orders);
+        self.pages.note(None);
+        let (pages, stand, cursor) = match at {
+            None => {
+                self.newest()?;
+                let newest = self.pages.newest().await?;
+                (newest.pages, newest.stand, newest.stand.cursor)
+            }
+            Some(cursor) => {
+                let crumb = self.state_at(cursor, deadline).await?;
+                let stand = Stand::of(&crumb);
+                (self.pages.pages_of(crumb).await?, stand, cursor)
+            }
+        };
+        let (sequence, mode, reason) = (stand.sequence, Mode::Snapshot, Reason::Read);
         let encode = move || {
-            let sorted = orders.of(&crumb);
-            let run = with_prefix(&sorted, page.prefix.as_bytes());
-            let after = page
-                .start_after
-                .as_ref()
-                .map_or(0, |after| run.partition_point(|entry| entry.key() <= after.as_bytes()));
-            let rest = &run[after..];
-            let entries = &rest[..rest.len().min(page.limit)];
-            let mut header = header(&crumb, cursor, None, mode, reason, false);
-            header.more = Some(rest.len() > page.limit);
+            let after = page.start_after.as_ref().map(Key::as_bytes);
+            let mut rest = pages.list(page.prefix.as_bytes(), after);
+            let entries: Vec<&Entry> = rest.by_ref().take(page.limit).collect();
+            let mut header = stand.header(cursor, None, mode, reason, false);
+            header.more = Some(rest.next().is_some());
             let size = entries.iter().map(|entry| entry.payload_bytes() + 80).sum();
             let mut writer = BodyWriter::snapshot(format.media, &header, size);
             entries.iter().for_each(|entry| writer.put(PutKind::New, entry));
