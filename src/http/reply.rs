@@ -130,16 +130,17 @@ pub(super) fn answer(
 
 /// A body for the framework, which sends its parts as they are.
 fn stream(body: &view::Body) -> Body {
-    match body.parts() {
-        [one] => Body::from(one.clone()),
-        _ => Body::new(Streamed { body: body.clone(), sent: 0, left: body.len() }),
+    match (body.run(0), body.run(1)) {
+        (Some([one]), None) => Body::from(one.clone()),
+        _ => Body::new(Streamed { body: body.clone(), run: 0, sent: 0, left: body.len() }),
     }
 }
 
 /// Sends the parts of a body one by one.
 struct Streamed {
     body: view::Body,
-    /// Parts.
+    /// The run that is being sent, and how many of its parts are.
+    run: usize,
     sent: usize,
     /// Bytes.
     left: u64,
@@ -153,10 +154,15 @@ impl http_body::Body for Streamed {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let Some(part) = self.body.parts().get(self.sent).cloned() else { return Poll::Ready(None) };
-        self.sent += 1;
-        self.left -= part.len() as u64;
-        Poll::Ready(Some(Ok(Frame::data(part))))
+        while let Some(run) = self.body.run(self.run) {
+            if let Some(part) = run.get(self.sent).cloned() {
+                self.sent += 1;
+                self.left -= part.len() as u64;
+                return Poll::Ready(Some(Ok(Frame::data(part))));
+            }
+            (self.run, self.sent) = (self.run + 1, 0);
+        }
+        Poll::Ready(None)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,6 +1,6 @@
 //! A body to send: shared bytes, in one part or in many.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -22,27 +22,13 @@ pub type Run = Arc<[Bytes]>;
 #[derive(Clone, Debug)]
 enum Parts {
     One(Bytes),
-    Runs(Arc<Runs>),
-}
-
-#[derive(Debug)]
-struct Runs {
-    runs: Box<[Run]>,
-    /// For readers that want one list.
-    flat: OnceLock<Box<[Bytes]>>,
+    Runs(Arc<[Run]>),
 }
 
 impl Body {
-    /// A body of these parts.
-    pub fn of_parts(parts: impl Into<Run>) -> Self {
-        let parts = parts.into();
-        let len = parts.iter().map(|part| part.len() as u64).sum();
-        Self::of_runs(vec![parts], len)
-    }
-
     /// A body of these runs, which are `len` bytes in all.
     pub fn of_runs(runs: Vec<Run>, len: u64) -> Self {
-        Self { parts: Parts::Runs(Arc::new(Runs { runs: runs.into(), flat: OnceLock::new() })), len }
+        Self { parts: Parts::Runs(runs.into()), len }
     }
 
     /// Length in bytes, as in `Content-Length`.
@@ -60,19 +46,7 @@ impl Body {
     pub fn run(&self, number: usize) -> Option<&[Bytes]> {
         match &self.parts {
             Parts::One(bytes) => (number == 0).then(|| std::slice::from_ref(bytes)),
-            Parts::Runs(many) => many.runs.get(number).map(|run| &run[..]),
-        }
-    }
-
-    /// The parts in order, as one list. It is made once a body and costs a step for each part:
-    /// [`Body::run`] costs nothing.
-    pub fn parts(&self) -> &[Bytes] {
-        match &self.parts {
-            Parts::One(bytes) => std::slice::from_ref(bytes),
-            Parts::Runs(many) => match &many.runs[..] {
-                [run] => run,
-                runs => many.flat.get_or_init(|| runs.iter().flat_map(|run| run.iter().cloned()).collect()),
-            },
+            Parts::Runs(runs) => runs.get(number).map(|run| &run[..]),
         }
     }
 }

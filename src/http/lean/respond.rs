@@ -68,7 +68,7 @@ async fn write_all<S>(
 where
     S: AsyncWrite + Unpin,
 {
-    let mut left = Left { parts: [head, tail], body, at: 0, written: 0 };
+    let mut left = Left { heads: [head, tail], body, run: 0, at: 0, written: 0 };
     // Nearly always the system takes everything at once, and no timer is needed.
     let Some(done) = poll_fn(|cx| Poll::Ready(at_once(left.poll_write(stream, cx)))).await else {
         return Box::pin(write_slowly(stream, &mut left, stall)).await;
@@ -90,11 +90,11 @@ where
 {
     let mut timer = std::pin::pin!(tokio::time::sleep(stall));
     poll_fn(|cx| {
-        let before = (left.at, left.written);
+        let before = (left.run, left.at, left.written);
         if let Poll::Ready(done) = left.poll_write(stream, cx) {
             return Poll::Ready(done);
         }
-        if before != (left.at, left.written) {
+        if before != (left.run, left.at, left.written) {
             timer.as_mut().reset(Instant::now() + stall);
         }
         ready!(timer.as_mut().poll(cx));
@@ -105,25 +105,27 @@ where
 
 /// What is left to write.
 struct Left<'a> {
-    /// The head's.
-    parts: [&'a [u8]; 2],
+    /// They stand before the body's first run.
+    heads: [&'a [u8]; 2],
     body: &'a Body,
-    /// The part that comes next, and how much of it is written already.
+    /// The run of the body, the part that comes next, and how much of it is written already.
+    run: usize,
     at: usize,
     written: usize,
 }
 
 impl<'a> Left<'a> {
     fn part(&self, index: usize) -> Option<&'a [u8]> {
-        let in_body = || self.body.parts().get(index - self.parts.len()).map(|part| &part[..]);
-        self.parts.get(index).copied().or_else(in_body)
+        let heads = if self.run == 0 { &self.heads[..] } else { &[] };
+        let in_body = || self.body.run(self.run)?.get(index - heads.len()).map(|part| &part[..]);
+        heads.get(index).copied().or_else(in_body)
     }
 
     fn poll_write<S>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         S: AsyncWrite + Unpin,
     {
-        while self.part(self.at).is_some() {
+        while self.run == 0 || self.body.run(self.run).is_some() {
             // On the stack while the system copies: a connection that waits does not hold it.
             let mut slices = [IoSlice::new(&[]); PARTS];
             let mut filled = 0;
@@ -145,6 +147,9 @@ impl<'a> Left<'a> {
         while let Some(bytes) = self.part(self.at).filter(|bytes| bytes.len() <= self.written) {
             self.written -= bytes.len();
             self.at += 1;
+        }
+        if self.part(self.at).is_none() {
+            (self.run, self.at) = (self.run + 1, 0);
         }
     }
 }

@@ -134,11 +134,13 @@ fn end(header: &Header) -> End {
     End { cursor: header.cursor, count: header.count, digest: header.digest }
 }
 
+fn parts(body: &Body) -> Vec<&[u8]> {
+    (0..).map_while(|number| body.run(number)).flatten().map(|part| &part[..]).collect()
+}
+
 fn decoded(body: &Body, coding: Coding) -> Vec<u8> {
-    let bytes = body.parts().concat();
+    let bytes = parts(body).concat();
     assert_eq!(bytes.len() as u64, body.len(), "the length that was said");
-    let runs = (0..).map_while(|number| body.run(number));
-    assert!(runs.flatten().eq(body.parts()), "both ways to read a body are the same");
     match coding {
         Coding::Identity => bytes,
         Coding::Zstd => zstd::decode_all(&bytes[..]).unwrap(),
@@ -247,7 +249,7 @@ proptest! {
         }
         let format = Format { media: MediaType::Json, coding: Coding::Identity };
         let made = assemble(&pages, pages.with_prefix(b""), &header, &end(&header), format).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&made.body.parts().concat()).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&parts(&made.body).concat()).unwrap();
         assert_eq!(json["entries"].as_array().unwrap().len(), model.len());
     }
 
@@ -279,9 +281,9 @@ fn a_changed_key_makes_one_part_anew_and_shares_all_others() {
             assemble(pages, pages.with_prefix(b""), &header, &end(&header), format).unwrap().body
         };
         let addresses =
-            |body: &Body| -> BTreeSet<*const u8> { body.parts().iter().map(|part| part.as_ptr()).collect() };
+            |body: &Body| -> BTreeSet<*const u8> { parts(body).iter().map(|part| part.as_ptr()).collect() };
         let before = body(&pages);
-        assert!(before.parts().len() > 200);
+        assert!(parts(&before).len() > 200);
         pages.apply(&apply(&Batch::Some(vec![(50_000, Some(9))]), 2, &mut model));
         let after = body(&pages);
         let new = addresses(&after).difference(&addresses(&before)).count();
