@@ -22,3 +22,7 @@ docs:
 # Ingest figures of the README's table (a few minutes; --quick for a first look).
 bench *args:
     cargo bench --bench ingest -- {{args}}
+
+# Delivery figures beside the floors: bare tokio, bare axum, nchan where it is installed (libnginx-mod-nchan).
+bench-delivery *args:
+    cargo bench --bench delivery -- {{args}}

@@ -1,8 +1,8 @@
 //! What it costs to deliver: crumbd beside the floors, in one run.
 //!
 //! ```text
-//! cargo bench --bench delivery                             # everything, about six minutes
-//! cargo bench --bench delivery -- --quick                  # about a minute and a half
+//! cargo bench --bench delivery                             # everything, about four minutes
+//! cargo bench --bench delivery -- --quick                  # about half a minute
 //! cargo bench --bench delivery -- --waiters 2000,9000      # fan-out with so many waiters
 //! cargo bench --bench delivery -- --waiters 2000 --only crumbd,tokio
 //! cargo bench --bench delivery -- --joiners 200            # snapshots to so many joiners at once
@@ -83,15 +83,15 @@ fn effort(arguments: &[String]) -> Effort {
     };
     let numbers = |text: &str| text.split(',').map(|n| n.parse().unwrap()).collect::<Vec<usize>>();
     let full = Effort {
-        turns: 3,
-        rounds: 11,
+        turns: 7,
+        rounds: 15,
         waiters: vec![2000, 9000],
-        joiners: 200,
+        joiners: 300,
         keys: 100_000,
         only: ALL.to_vec(),
     };
     let mut effort = match (has("--quick"), has("--bench")) {
-        (true, _) => Effort { turns: 1, rounds: 7, joiners: 50, ..full },
+        (true, _) => Effort { turns: 3, rounds: 5, joiners: 100, ..full },
         (false, true) => full,
         // `cargo test --benches` runs this file too; it then only shows that it works.
         (false, false) => Effort { turns: 1, rounds: 2, waiters: vec![20], joiners: 3, keys: 1000, ..full },

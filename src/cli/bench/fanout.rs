@@ -22,7 +22,8 @@ const CONNECTING: Duration = Duration::from_secs(120);
 ///
 /// Each waiter is a keep-alive connection that follows the cursors for ever. A writer publishes: in
 /// rounds, the next when all have heard and are parked again, or at a steady --rate. Every publication
-/// carries a number, so a waiter that missed one is known.
+/// carries a number, so a waiter that missed one is known. Memory per waiter is what the daemon grows by: measure
+/// a freshly started one, since memory that was freed before is used again.
 #[derive(Args)]
 pub(super) struct Fanout {
     #[command(flatten)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::bar::Bar;
 use super::daemon::{Measured, Options};
@@ -128,7 +128,9 @@ impl Join {
         daemon.cursor()?;
         let joiner = Joiner::new(&daemon.target, self.accept.media(), self.encoding.as_str());
         // The first one pays for what all share: the body in this form.
-        figures.snapshot_bytes = timeout(self.deadline.0, joiner.join(0)).await??.bytes;
+        let late = |what: &str| LoadError::Late { what: what.to_owned(), after: self.deadline.0 };
+        let first = timeout(self.deadline.0, joiner.join(0)).await;
+        figures.snapshot_bytes = first.map_err(|_| late("the first joiner is in sync"))??.bytes;
         figures.keys = daemon.ask().await?.count;
         let written = Arc::new(AtomicU64::new(0));
         let _writing = self.start_writing(&daemon.target, &written);
@@ -148,8 +150,7 @@ impl Join {
             let grown = figures.memory_peak_bytes.saturating_sub(figures.server.memory_before_bytes);
             figures.memory_grown_bytes = grown;
         }
-        let late = |_| LoadError::Late { what: "all joiners are in sync".to_owned(), after: self.deadline.0 };
-        Ok(ended.map_err(late)?)
+        Ok(ended.map_err(|_| late("all joiners are in sync"))?)
     }
 
     async fn join(&self, daemon: &Measured, joiner: &Joiner, latencies: &Latencies, figures: &mut Figures) {
@@ -188,16 +189,24 @@ impl Join {
 
     fn start_writing(&self, target: &Target, written: &Arc<AtomicU64>) -> Option<Writing> {
         let period = Duration::from_secs(1).checked_div(self.rate)?;
-        let (target, written) = (target.clone(), written.clone());
+        let (target, written, rate) = (target.clone(), written.clone(), self.rate);
         let text = Text::new("join", CHANGING_KEYS, self.value_bytes);
         Some(Writing(tokio::spawn(async move {
             let mut writer = Writer::of_updates(&target).await?;
-            let mut ticks = interval(period);
-            let mut body = String::new();
+            let (began, mut body) = (Instant::now(), String::new());
+            let mut ticks = interval(period.max(Duration::from_millis(1)));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                text.write(&mut body, written.fetch_add(1, Relaxed), 1);
-                writer.write(body.as_bytes()).await?;
+                let due = began.elapsed().as_secs_f64() * f64::from(rate);
+                let done = written.load(Relaxed);
+                // What is late goes out together: the rate holds however long one write takes.
+                let count = (due as u64).saturating_sub(done);
+                if count > 0 {
+                    text.write(&mut body, done, count);
+                    writer.write(body.as_bytes()).await?;
+                    written.fetch_add(count, Relaxed);
+                }
             }
         })))
     }
@@ -266,7 +275,7 @@ impl Report for Figures {
                 ),
             ),
             ("latency", percentiles(&self.latency)),
-            ("written meanwhile", grouped(self.written_meanwhile)),
+            ("written meanwhile", format!("{} updates", grouped(self.written_meanwhile))),
             ("server CPU", self.server.cpu_per(self.in_sync, "joiner")),
             (
                 "server memory",
