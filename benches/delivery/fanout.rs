@@ -89,7 +89,7 @@ async fn take_turn(contestant: Contestant, waiters: usize, rounds: usize, found:
         found.max_ms.push(latency.max_ms);
     }
     // Ticks are too coarse for one round.
-    found.user_share.push(user.as_secs_f64() / both.as_secs_f64());
+    found.user_share.push(user.as_secs_f64() / both.as_secs_f64().max(1e-9));
     found.lost += board.counts().holes + board.counts().failed;
     crowd.end().await;
 }

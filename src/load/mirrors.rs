@@ -1,7 +1,7 @@
 //! Copies of the state that check count and digest at every cursor.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -19,7 +19,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Mirrors at work, until this is dropped.
 #[derive(Debug)]
 pub struct Mirrors {
-    tasks: JoinSet<()>,
+    /// Dropped, they end.
+    _tasks: JoinSet<()>,
     shared: Arc<Shared>,
 }
 
@@ -31,6 +32,8 @@ struct Shared {
     snapshots: AtomicU64,
     wrong: AtomicU64,
     unreachable: AtomicU64,
+    /// As [`Mirrors::arrive`] has found.
+    in_sync: AtomicUsize,
     first_failure: Mutex<Option<String>>,
 }
 
@@ -65,6 +68,7 @@ impl Mirrors {
             snapshots: AtomicU64::new(0),
             wrong: AtomicU64::new(0),
             unreachable: AtomicU64::new(0),
+            in_sync: AtomicUsize::new(0),
             first_failure: Mutex::new(None),
         });
         let mut tasks = JoinSet::new();
@@ -74,7 +78,7 @@ impl Mirrors {
             let client = Client::new(url).map_err(error)?;
             tasks.spawn(follow(shared.clone(), mirror, Follower::new(client, None)));
         }
-        Ok(Self { tasks, shared })
+        Ok(Self { _tasks: tasks, shared })
     }
 
     /// Waits until every mirror has read the state once.
@@ -95,24 +99,25 @@ impl Mirrors {
         Ok(())
     }
 
-    /// Waits until all stand at this revision or beyond it, or the time is over, and says what they found.
-    /// `digest` is that of the daemon at the revision.
-    pub async fn end(mut self, revision: Revision, digest: &str, patience: Duration) -> Mirrored {
+    /// Waits until all stand at this revision or beyond it, or the time is over. `digest` is that of the
+    /// daemon at the revision.
+    pub async fn arrive(&self, revision: Revision, digest: &str, patience: Duration) {
         let end = Instant::now() + patience;
-        let arrived = |at: Option<(Revision, Digest)>| at.is_some_and(|(at, _)| at >= revision);
-        while self.count(arrived) < self.shared.at.len() && Instant::now() < end {
-            sleep(LOOK).await;
-        }
-        self.tasks.shutdown().await;
         let equal = |at: Option<(Revision, Digest)>| {
             at.is_some_and(|(at, found)| at > revision || (at == revision && found.to_string() == digest))
         };
-        let in_sync = self.count(equal);
-        Mirrored { in_sync, ..self.so_far() }
+        loop {
+            let in_sync = self.count(equal);
+            self.shared.in_sync.store(in_sync, Relaxed);
+            if in_sync == self.shared.at.len() || Instant::now() > end {
+                return;
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// What was found until now.
-    pub fn so_far(&self) -> Mirrored {
+    pub fn found(&self) -> Mirrored {
         let shared = &self.shared;
         Mirrored {
             mirrors: shared.at.len(),
@@ -120,7 +125,7 @@ impl Mirrors {
             snapshots: shared.snapshots.load(Relaxed),
             wrong: shared.wrong.load(Relaxed),
             unreachable: shared.unreachable.load(Relaxed),
-            in_sync: 0,
+            in_sync: shared.in_sync.load(Relaxed),
             first_failure: shared.first_failure.lock().clone(),
         }
     }

@@ -18,6 +18,9 @@ use crate::wire::MediaType;
 /// How long the waiters may take to connect.
 const CONNECTING: Duration = Duration::from_secs(120);
 
+/// How long the waiters get to be parked when others may wake them.
+const SETTLING: Duration = Duration::from_secs(2);
+
 /// Hold many long polls and wake them
 ///
 /// Each waiter is a keep-alive connection that follows the cursors for ever. A writer publishes: in
@@ -115,7 +118,9 @@ impl Fanout {
         };
         let begins_at = |waiter: usize| if self.prefix_each { waiter as u64 } else { begins };
         let board = Arc::new(Board::new(self.waiters, clock, stride, begins_at));
-        let mut figures = Figures { url: daemon.url.clone(), waiters: self.waiters, ..Figures::default() };
+        let server = Server::new(daemon.process.take());
+        let mut figures =
+            Figures { url: daemon.url.clone(), waiters: self.waiters, server, ..Figures::default() };
         let work = async |figures: &mut Figures| self.drive(&mut daemon, &board, figures).await;
         let finish = |figures: &mut Figures| figures.complete(&board);
         report::shown(self.options.json, work, finish, &mut figures).await
@@ -127,9 +132,6 @@ impl Fanout {
         board: &Arc<Board>,
         figures: &mut Figures,
     ) -> Result<(), Failure> {
-        let memory = |daemon: &Measured| daemon.process.as_ref().map_or(0, |process| process.memory());
-        figures.server.find(daemon);
-
         let mut poll = CrumbdPoll::new(&daemon.target, &daemon.cursor()?, self.accept.media());
         if self.prefix_each {
             poll = poll.with_prefix_each();
@@ -141,19 +143,18 @@ impl Fanout {
         let bar = Bar::new("connecting", self.waiters as u64);
         board.all_asked(CONNECTING, |asked| bar.at(asked)).await?;
         drop(bar);
-        // With a feed of its own the daemon may wake them at any time: then they are never all parked.
-        if !self.no_write {
-            daemon.parked(self.waiters).await?;
+        let parked = daemon.parked(self.waiters);
+        if self.no_write {
+            // The feed may wake them at any time: then they are never all parked.
+            _ = tokio::time::timeout(SETTLING, parked).await;
+        } else {
+            parked.await?;
         }
-        figures.memory_parked_bytes = memory(daemon);
+        figures.memory_parked_bytes = figures.server.memory();
 
-        let before = daemon.process.as_mut().map(|process| process.cpu());
-        let began = Instant::now();
+        figures.server.begin();
         let ended = self.publish(daemon, board, figures).await;
-        figures.seconds = began.elapsed().as_secs_f64();
-        if let (Some(process), Some(before)) = (&mut daemon.process, before) {
-            figures.server.spent(process.cpu() - before);
-        }
+        figures.server.end();
         crowd.end().await;
         ended
     }
@@ -222,6 +223,8 @@ impl Fanout {
 
 impl Figures {
     fn complete(&mut self, board: &Board) {
+        self.server.end();
+        self.seconds = self.server.seconds;
         self.counts = board.counts();
         self.latency = board.latencies.percentiles();
         if self.publications > 0 {

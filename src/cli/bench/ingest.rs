@@ -1,7 +1,7 @@
 //! `crumbd bench ingest`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
@@ -76,14 +76,11 @@ struct Figures {
     /// Answers that the waiters got meanwhile.
     wakes: u64,
     server: Server,
-    memory_after_bytes: u64,
 }
 
 /// What the writers do together.
 #[derive(Default)]
 struct Together {
-    /// When they began to write.
-    began: OnceLock<Instant>,
     /// Updates that a writer has taken on.
     taken: AtomicU64,
     written: AtomicU64,
@@ -100,15 +97,14 @@ impl Ingest {
         daemon.must_be_writable("")?;
         let Self { batch, keys, writers, waiters, .. } = self;
         let url = daemon.url.clone();
-        let mut figures = Figures { url, batch, keys, writers, waiters, ..Figures::default() };
+        let server = Server::new(daemon.process.take());
+        let mut figures = Figures { url, batch, keys, writers, waiters, server, ..Figures::default() };
         let together = Arc::new(Together::default());
         let board = Arc::new(Board::new(waiters, Clock::FirstWaiter, 1, |_| daemon.status.sequence));
         let work = async |figures: &mut Figures| self.drive(&mut daemon, &board, &together, figures).await;
         let finish = |figures: &mut Figures| {
-            // An interrupted work has not taken its time.
-            if let (0.0, Some(began)) = (figures.seconds, together.began.get()) {
-                figures.seconds = began.elapsed().as_secs_f64();
-            }
+            figures.server.end();
+            figures.seconds = figures.server.seconds;
             figures.updates = together.written.load(Relaxed);
             figures.refused = together.refused.load(Relaxed);
             figures.latency = together.latencies.percentiles();
@@ -125,7 +121,6 @@ impl Ingest {
         together: &Arc<Together>,
         figures: &mut Figures,
     ) -> Result<(), Failure> {
-        figures.server.find(daemon);
         let mut poll = CrumbdPoll::new(&daemon.target, &daemon.cursor()?, MediaType::Json.as_str());
         if let Some(prefix) = &self.prefix {
             poll = poll.with_prefix(prefix);
@@ -135,8 +130,8 @@ impl Ingest {
         board.all_asked(CONNECTING, |asked| bar.at(asked)).await?;
         drop(bar);
 
-        let before = daemon.process.as_mut().map(|process| process.cpu());
-        let began = *together.began.get_or_init(Instant::now);
+        figures.server.begin();
+        let began = Instant::now();
         let end = if self.updates.is_none() { Some(began + self.duration.0) } else { None };
         let text = Text::new("ingest", self.keys, self.value_bytes);
         let mut writing = JoinSet::new();
@@ -162,11 +157,7 @@ impl Ingest {
                 }),
             }
         };
-        figures.seconds = began.elapsed().as_secs_f64();
-        if let (Some(process), Some(before)) = (&mut daemon.process, before) {
-            figures.server.spent(process.cpu() - before);
-            figures.memory_after_bytes = process.memory();
-        }
+        figures.server.end();
         let failed = board.failure();
         crowd.end().await;
         done?;
@@ -230,7 +221,7 @@ impl Report for Figures {
                 format!(
                     "{} before, {} after",
                     size(self.server.memory_before_bytes),
-                    size(self.memory_after_bytes)
+                    size(self.server.memory_after_bytes)
                 ),
             ),
         ];

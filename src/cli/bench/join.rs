@@ -99,6 +99,8 @@ struct Figures {
     written_meanwhile: u64,
     server: Server,
     memory_peak_bytes: u64,
+    /// Whether the kernel told the peak.
+    kernel_marks: bool,
     /// Peak less what it was before they came; sampled where the kernel's own mark cannot be reset.
     memory_grown_bytes: u64,
 }
@@ -112,7 +114,10 @@ impl Join {
         let mut figures = Figures { url: daemon.url.clone(), joiners: self.joiners, ..Figures::default() };
         let latencies = Latencies::default();
         let work = async |figures: &mut Figures| self.drive(&mut daemon, &latencies, figures).await;
-        let finish = |figures: &mut Figures| figures.latency = latencies.percentiles();
+        let finish = |figures: &mut Figures| {
+            figures.latency = latencies.percentiles();
+            figures.complete();
+        };
         report::shown(self.options.json, work, finish, &mut figures).await
     }
 
@@ -135,25 +140,14 @@ impl Join {
         let written = Arc::new(AtomicU64::new(0));
         let _writing = self.start_writing(&daemon.target, &written);
 
-        figures.server.find(daemon);
-        let kernel_marks = daemon.process.as_ref().is_some_and(|process| process.forget_peak());
-        let before = daemon.process.as_mut().map(|process| process.cpu());
-        let began = Instant::now();
-        let ended = timeout(self.deadline.0, self.join(daemon, &joiner, latencies, figures)).await;
-        figures.seconds = began.elapsed().as_secs_f64();
-        figures.written_meanwhile = written.load(Relaxed);
-        if let (Some(process), Some(before)) = (&mut daemon.process, before) {
-            figures.server.spent(process.cpu() - before);
-            if kernel_marks {
-                figures.memory_peak_bytes = figures.memory_peak_bytes.max(process.peak());
-            }
-            let grown = figures.memory_peak_bytes.saturating_sub(figures.server.memory_before_bytes);
-            figures.memory_grown_bytes = grown;
-        }
+        figures.server = Server::new(daemon.process.take());
+        figures.kernel_marks = figures.server.process.as_ref().is_some_and(|process| process.forget_peak());
+        figures.server.begin();
+        let ended = timeout(self.deadline.0, self.join(&joiner, latencies, &written, figures)).await;
         Ok(ended.map_err(|_| late("all joiners are in sync"))?)
     }
 
-    async fn join(&self, daemon: &Measured, joiner: &Joiner, latencies: &Latencies, figures: &mut Figures) {
+    async fn join(&self, joiner: &Joiner, latencies: &Latencies, written: &AtomicU64, figures: &mut Figures) {
         let mut joining = JoinSet::new();
         for client in 0..self.joiners {
             let joiner = joiner.clone();
@@ -167,7 +161,7 @@ impl Join {
         loop {
             tokio::select! {
                 joined = joining.join_next() => match joined {
-                    None => return,
+                    None => break,
                     Some(Ok((Ok(Joined { bytes, refused, gone }), took))) => {
                         latencies.record(took);
                         figures.in_sync += 1;
@@ -180,11 +174,14 @@ impl Join {
                     Some(Err(error)) => figures.failed(error.to_string()),
                 },
                 _ = ticks.tick() => {
-                    let now = daemon.process.as_ref().map_or(0, |process| process.memory_now());
+                    figures.written_meanwhile = written.load(Relaxed);
+                    let now = figures.server.process.as_ref().map_or(0, |process| process.memory_now());
                     figures.memory_peak_bytes = figures.memory_peak_bytes.max(now);
                 }
             }
         }
+        figures.server.end();
+        figures.written_meanwhile = written.load(Relaxed);
     }
 
     fn start_writing(&self, target: &Target, written: &Arc<AtomicU64>) -> Option<Writing> {
@@ -236,6 +233,15 @@ async fn fill(target: &Target, keys: u64, value_bytes: usize) -> Result<(), Load
 }
 
 impl Figures {
+    fn complete(&mut self) {
+        self.server.end();
+        self.seconds = self.server.seconds;
+        if let (true, Some(process)) = (self.kernel_marks, &self.server.process) {
+            self.memory_peak_bytes = self.memory_peak_bytes.max(process.peak());
+        }
+        self.memory_grown_bytes = self.memory_peak_bytes.saturating_sub(self.server.memory_before_bytes);
+    }
+
     fn failed(&mut self, reason: String) {
         self.failed += 1;
         self.first_failure.get_or_insert(reason);

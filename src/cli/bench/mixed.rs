@@ -104,7 +104,6 @@ struct Figures {
     mirrors: Mirrored,
     seconds: f64,
     server: Server,
-    memory_after_bytes: u64,
 }
 
 /// What the clients count, beside the board.
@@ -128,14 +127,17 @@ impl Mixed {
         daemon.must_be_writable("")?;
         let board = Arc::new(Board::new(self.waiters, Clock::Publisher, 1, |_| 0));
         let tally = Arc::new(Tally::default());
+        let mirrors = Mirrors::start(&daemon.url, self.mirrors)?;
         let mut figures = Figures {
             url: daemon.url.clone(),
             waiters: self.waiters,
             slow_readers: self.slow_readers,
+            server: Server::new(daemon.process.take()),
             ..Figures::default()
         };
-        let work = async |figures: &mut Figures| self.drive(&mut daemon, &board, &tally, figures).await;
-        let finish = |figures: &mut Figures| figures.complete(&board, &tally);
+        let work =
+            async |figures: &mut Figures| self.drive(&mut daemon, &board, &tally, &mirrors, figures).await;
+        let finish = |figures: &mut Figures| figures.complete(&board, &tally, &mirrors);
         report::shown(self.options.json, work, finish, &mut figures).await
     }
 
@@ -144,33 +146,26 @@ impl Mixed {
         daemon: &mut Measured,
         board: &Arc<Board>,
         tally: &Arc<Tally>,
+        mirrors: &Mirrors,
         figures: &mut Figures,
     ) -> Result<(), Failure> {
-        figures.server.find(daemon);
         let poll = CrumbdPoll::new(&daemon.target, &daemon.cursor()?, self.accept.media());
         let crowd = Crowd::start(&daemon.target, poll, self.waiters, board.clone());
-        let mirrors = Mirrors::start(&daemon.url, self.mirrors)?;
         let bar = Bar::new("connecting", self.waiters as u64);
         board.all_asked(CONNECTING, |asked| bar.at(asked)).await?;
         mirrors.all_follow(CONNECTING).await?;
         drop(bar);
 
-        let before = daemon.process.as_mut().map(|process| process.cpu());
-        let began = Instant::now();
+        figures.server.begin();
         let loaded = self.load(daemon, board, tally).await;
-        figures.seconds = began.elapsed().as_secs_f64();
-        if let (Some(process), Some(before)) = (&mut daemon.process, before) {
-            figures.server.spent(process.cpu() - before);
-            figures.memory_after_bytes = process.memory();
-        }
-        figures.mirrors = mirrors.so_far();
+        figures.server.end();
         loaded?;
 
         // Nobody writes any more: all must arrive at the state of now.
         board.delivered(board.last_published() * self.waiters as u64, self.deadline.0).await?;
         let last = daemon.ask().await?;
         figures.keys = last.count;
-        figures.mirrors = mirrors.end(Revision(last.revision), &last.digest, self.deadline.0).await;
+        mirrors.arrive(Revision(last.revision), &last.digest, self.deadline.0).await;
         crowd.end().await;
         Ok(())
     }
@@ -279,7 +274,10 @@ async fn join_again_and_again(joiner: Joiner, client: usize, slow: bool, end: In
 }
 
 impl Figures {
-    fn complete(&mut self, board: &Board, tally: &Tally) {
+    fn complete(&mut self, board: &Board, tally: &Tally, mirrors: &Mirrors) {
+        self.server.end();
+        self.seconds = self.server.seconds;
+        self.mirrors = mirrors.found();
         self.counts = board.counts();
         self.wake_latency = board.latencies.percentiles();
         self.publications = board.last_published();
@@ -351,13 +349,13 @@ impl Report for Figures {
                 ),
             ),
             ("join latency", percentiles(&self.join_latency)),
-            ("server CPU", self.server.cores(self.seconds)),
+            ("server CPU", self.server.cores()),
             (
                 "server memory",
                 format!(
                     "{} before, {} after",
                     size(self.server.memory_before_bytes),
-                    size(self.memory_after_bytes)
+                    size(self.server.memory_after_bytes)
                 ),
             ),
         ]

@@ -1,11 +1,11 @@
 //! How figures are shown: a table for people, one JSON object for machines.
 
 use serde::Serialize;
+use tokio::time::Instant;
 
-use super::daemon::Measured;
 use crate::cli::Failure;
 use crate::cli::units::Bytes;
-use crate::load::{Cpu, Percentiles};
+use crate::load::{Cpu, Percentiles, Process};
 
 /// What a measurement found.
 pub(super) trait Report: Serialize {
@@ -58,36 +58,63 @@ pub(super) async fn shown<R: Report>(
 
 const UNKNOWN: &str = "unknown: the daemon is not on this machine, or it is somebody else's (--pid)";
 
-/// CPU and memory of the daemon, where it could be looked at.
-#[derive(Debug, Clone, Default, Serialize)]
+/// CPU and memory of the daemon, where it could be looked at, over the measured time.
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Server {
     pub(super) pid: Option<u32>,
-    /// Over the measured time.
     pub(super) cpu_seconds: f64,
     pub(super) user_seconds: f64,
     pub(super) system_seconds: f64,
     pub(super) memory_before_bytes: u64,
+    pub(super) memory_after_bytes: u64,
+    /// How long it was measured.
+    #[serde(skip)]
+    pub(super) seconds: f64,
+    #[serde(skip)]
+    pub(super) process: Option<Process>,
+    #[serde(skip)]
+    began: Option<(Instant, Cpu)>,
 }
 
 impl Server {
-    /// Looks at the daemon before it has work.
-    pub(super) fn find(&mut self, daemon: &Measured) {
-        self.pid = daemon.process.as_ref().map(|process| process.pid());
-        self.memory_before_bytes = daemon.process.as_ref().map_or(0, |process| process.memory());
+    /// A daemon that has no work of ours yet.
+    pub(super) fn new(process: Option<Process>) -> Self {
+        let pid = process.as_ref().map(|process| process.pid());
+        let mut server = Self { pid, process, ..Self::default() };
+        server.memory_before_bytes = server.memory();
+        server
     }
 
-    /// Over the measured time.
-    pub(super) fn spent(&mut self, cpu: Cpu) {
-        let cpu = cpu.shared_out();
-        self.cpu_seconds = cpu.total.as_secs_f64();
-        self.user_seconds = cpu.user.as_secs_f64();
-        self.system_seconds = cpu.system.as_secs_f64();
+    /// Now; 0 when it cannot be known.
+    pub(super) fn memory(&self) -> u64 {
+        self.process.as_ref().map_or(0, |process| process.memory())
+    }
+
+    fn cpu(&mut self) -> Cpu {
+        self.process.as_mut().map_or(Cpu::default(), |process| process.cpu())
+    }
+
+    /// The measured time begins.
+    pub(super) fn begin(&mut self) {
+        self.began = Some((Instant::now(), self.cpu()));
+    }
+
+    /// The measured time has ended, unless it had before.
+    pub(super) fn end(&mut self) {
+        if let Some((began, before)) = self.began.take() {
+            self.seconds = began.elapsed().as_secs_f64();
+            let spent = (self.cpu() - before).shared_out();
+            self.cpu_seconds = spent.total.as_secs_f64();
+            self.user_seconds = spent.user.as_secs_f64();
+            self.system_seconds = spent.system.as_secs_f64();
+            self.memory_after_bytes = self.memory();
+        }
     }
 
     /// `0.68 of a core (user 0.44, system 0.24)`.
-    pub(super) fn cores(&self, seconds: f64) -> String {
+    pub(super) fn cores(&self) -> String {
         let Some(pid) = self.pid else { return UNKNOWN.to_owned() };
-        let part = |cpu: f64| cpu / seconds.max(1e-9);
+        let part = |cpu: f64| cpu / self.seconds.max(1e-9);
         let (user, system) = (part(self.user_seconds), part(self.system_seconds));
         format!("{:.2} of a core (user {user:.2}, system {system:.2}), pid {pid}", part(self.cpu_seconds))
     }
