@@ -1,5 +1,7 @@
 //! Going down without dropping anybody.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,11 +17,13 @@ const SPREAD_PER_WAITER: Duration = Duration::from_millis(1);
 pub struct Shutdown {
     /// The drain window, once it has begun.
     draining: watch::Sender<Option<Duration>>,
+    /// The same as a flag that costs nothing to read.
+    begun: Arc<AtomicBool>,
 }
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { draining: watch::Sender::new(None) }
+        Self { draining: watch::Sender::new(None), begun: Arc::default() }
     }
 }
 
@@ -28,6 +32,8 @@ impl Shutdown {
     pub fn begin(&self, window: Duration) {
         self.draining.send_if_modified(|draining| {
             let first = draining.is_none();
+            // Before anybody is woken by it.
+            self.begun.store(true, Ordering::Release);
             draining.get_or_insert(window);
             first
         });
@@ -35,7 +41,7 @@ impl Shutdown {
 
     /// Whether it has begun.
     pub fn has_begun(&self) -> bool {
-        self.draining.borrow().is_some()
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Resolves when it begins, with the window.

@@ -16,14 +16,22 @@ pub(super) enum Ended {
     Draining,
 }
 
-/// A connection's one timer. Its limit moves with every request; the timer itself is only touched
-/// when the limit comes nearer, or when it fires too early: about once per long poll's length
-/// instead of twice per wake.
+/// A connection's one timer, and its ear for the end of the daemon.
+///
+/// Its limit moves with every request; the timer itself is only touched when the limit comes nearer,
+/// or when it fires too early: about once per long poll's length instead of twice per wake. Both are
+/// asked once, so that they wake the task; after that it is the clock and one shared flag that say
+/// whether they have anything to tell. With thousands of connections whatever is asked each time
+/// has left the processor's cache since the last time.
 pub(super) struct Patience<'a> {
     pub(super) app: &'a App,
     limit: Instant,
+    /// When the timer fires.
+    armed: Instant,
     sleep: Pin<Box<Sleep>>,
     begun: Pin<Box<dyn Future<Output = Duration> + Send + 'a>>,
+    /// Whether both will wake the task.
+    listening: bool,
     /// The drain window, once it has begun.
     draining: Option<Duration>,
 }
@@ -32,7 +40,7 @@ impl<'a> Patience<'a> {
     pub(super) fn new(app: &'a App, time: Duration) -> Self {
         let limit = Instant::now() + time;
         let (sleep, begun) = (Box::pin(sleep_until(limit)), Box::pin(app.shutdown.begun()));
-        Self { app, limit, sleep, begun, draining: None }
+        Self { app, limit, armed: limit, sleep, begun, listening: false, draining: None }
     }
 
     /// From now on there is this time left, if it is not less already.
@@ -58,17 +66,20 @@ impl<'a> Patience<'a> {
 
     fn set(&mut self, limit: Instant) {
         self.limit = limit;
-        if limit < self.sleep.deadline() {
-            self.sleep.as_mut().reset(limit);
+        if limit < self.armed {
+            self.arm(limit);
         }
+    }
+
+    fn arm(&mut self, at: Instant) {
+        self.armed = at;
+        self.sleep.as_mut().reset(at);
+        self.listening = false;
     }
 
     /// Resolves when a waiter has to be answered.
     pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
-        if self.draining.is_none()
-            && let Poll::Ready(window) = self.begun.as_mut().poll(cx)
-        {
-            self.draining = Some(window);
+        if let Some(window) = self.drain_begins(cx) {
             let turn = self.turn(window);
             self.set(turn);
         }
@@ -78,25 +89,37 @@ impl<'a> Patience<'a> {
 
     /// Resolves when a client that has asked for nothing is not to be waited for.
     pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        if self.draining.is_none() {
-            self.draining = match self.begun.as_mut().poll(cx) {
-                Poll::Ready(window) => Some(window),
-                Poll::Pending => None,
-            };
-        }
+        self.drain_begins(cx);
         if self.draining.is_some() {
             return Poll::Ready(Ended::Draining);
         }
         self.poll_limit(cx).map(|()| Ended::Time)
     }
 
+    /// The drain window, the first time that it is seen to have begun.
+    fn drain_begins(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
+        let listening = self.listening && !self.app.shutdown.has_begun();
+        if self.draining.is_some() || listening {
+            return None;
+        }
+        match self.begun.as_mut().poll(cx) {
+            Poll::Ready(window) => Some(*self.draining.insert(window)),
+            Poll::Pending => None,
+        }
+    }
+
     fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.listening && Instant::now() < self.armed {
+            return Poll::Pending;
+        }
         loop {
-            ready!(self.sleep.as_mut().poll(cx));
-            if self.sleep.deadline() >= self.limit {
-                return Poll::Ready(());
+            let fired = self.sleep.as_mut().poll(cx).is_ready();
+            self.listening = true;
+            match fired {
+                false => return Poll::Pending,
+                true if self.armed >= self.limit => return Poll::Ready(()),
+                true => self.arm(self.limit),
             }
-            self.sleep.as_mut().reset(self.limit);
         }
     }
 }
