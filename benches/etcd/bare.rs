@@ -13,9 +13,11 @@ use crate::proto::{
     RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse,
 };
 
-/// Keys on the first page and on the others: what the feed asks for with entries of this size (`load.rs`).
+/// Keys on the first page, and pages after it: as the feed asks for them (`load.rs`).
 const FIRST_PAGE: i64 = 1000;
-const PAGE: i64 = 20_000;
+const PAGES: i64 = 16;
+/// With keys and values of this size a page of the feed has at least so many keys.
+const SMALL_PAGE: i64 = (1 << 20) / (data::KEY_BYTES + data::VALUE_BYTES) as i64;
 
 /// Operations in a transaction of [`Bare::fill`].
 const TXN: usize = 1000;
@@ -119,11 +121,13 @@ impl Bare {
         loop {
             let page: RangeResponse = self.call("/etcdserverpb.KV/Range", request.clone()).await;
             keys += page.kvs.len();
-            request.revision = page.header.unwrap().revision;
+            if request.revision == 0 {
+                request.revision = page.header.unwrap().revision;
+                request.limit = (page.count / PAGES + 1).max(SMALL_PAGE);
+            }
             let (true, Some(last)) = (page.more, page.kvs.last()) else { break };
             request.key = last.key.to_vec();
             request.key.push(0);
-            request.limit = PAGE;
         }
         let (mut responses, _open) = self.watch(end, request.revision + 1).await;
         assert!(responses.message().await.unwrap().unwrap().created);

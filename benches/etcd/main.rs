@@ -4,6 +4,7 @@
 //! cargo bench --bench etcd                      # 100,000 and 1,000,000 keys, medians: some minutes
 //! cargo bench --bench etcd -- --quick           # 100,000 keys, one run each
 //! cargo bench --bench etcd -- 50000 2000000     # other sizes
+//! cargo bench --bench etcd -- --only=warm       # or load, or resync
 //! ```
 //!
 //! It starts an etcd of its own for each size, on free loopback ports, with its data in memory where there is
@@ -40,30 +41,47 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Effort {
     runs: usize,
     sizes: Vec<usize>,
+    only: Option<String>,
+}
+
+impl Effort {
+    fn wants(&self, part: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == part)
+    }
 }
 
 /// What was measured at one size; medians.
 struct Figures {
     keys: usize,
+    load: Option<Load>,
+    warm: Option<Warm>,
+    resync: Option<resync::Resynced>,
+}
+
+struct Load {
     floor: Duration,
     library: Duration,
     daemon: Duration,
+}
+
+struct Warm {
     file_bytes: u64,
-    warm: Duration,
-    resync: resync::Resynced,
+    time: Duration,
 }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let sizes: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
-    let effort = match (has("--bench"), has("--quick")) {
-        (_, true) => Effort { runs: 1, sizes: vec![100_000] },
-        (true, false) => Effort { runs: 5, sizes: vec![100_000, 1_000_000] },
+    let (runs, default_sizes) = match (has("--bench"), has("--quick")) {
+        (_, true) => (1, vec![100_000]),
+        (true, false) => (5, vec![100_000, 1_000_000]),
         // `cargo test --benches` runs this file too; it then only shows that it works.
-        (false, false) => Effort { runs: 1, sizes: vec![2_000] },
+        (false, false) => (1, vec![2_000]),
     };
-    let effort = Effort { sizes: if sizes.is_empty() { effort.sizes } else { sizes }, ..effort };
+    let sizes = if sizes.is_empty() { default_sizes } else { sizes };
+    let only = arguments.iter().find_map(|argument| argument.strip_prefix("--only=")).map(str::to_owned);
+    let effort = Effort { runs, sizes, only };
     if let Err(error) = std::process::Command::new("etcd").arg("--version").output() {
         eprintln!("this bench starts a real etcd, and there is none ({error}): apt-get install etcd-server");
         std::process::exit(1);
@@ -73,7 +91,7 @@ fn main() {
     let started = Instant::now();
     let mut all = Vec::new();
     for keys in &effort.sizes {
-        all.push(runtime.block_on(measure(*keys, effort.runs)));
+        all.push(runtime.block_on(measure(*keys, &effort)));
     }
     print(&all, effort.runs, started.elapsed());
 }
@@ -89,7 +107,8 @@ fn use_memory_for_data(keys: usize) {
     }
 }
 
-async fn measure(keys: usize, runs: usize) -> Figures {
+async fn measure(keys: usize, effort: &Effort) -> Figures {
+    let runs = effort.runs;
     let step = |what: &str| eprint!("\r{:<80}", format!("{} keys: {what} …", thousands(keys as f64)));
     step("filling etcd");
     let etcd = Etcd::start_with(&[
@@ -105,27 +124,39 @@ async fn measure(keys: usize, runs: usize) -> Figures {
     Bare::connect(&endpoint).await.fill(keys).await;
     let feed = etcd.feed(data::PREFIX);
 
-    // In turn, so that a machine that changes its pace changes it for all of them.
-    let (mut floor, mut library, mut daemon) = (Vec::new(), Vec::new(), Vec::new());
-    for run in 1..=runs {
-        step(&format!("first load, {run} of {runs}"));
-        floor.push(load::floor(&endpoint, keys).await);
-        library.push(load::library(&endpoint, keys).await);
-        daemon.push(load::daemon(&feed, keys).await);
+    let mut figures = Figures { keys, load: None, warm: None, resync: None };
+    if effort.wants("load") {
+        // In turn, so that a machine that changes its pace changes it for all of them.
+        let (mut floor, mut library, mut daemon) = (Vec::new(), Vec::new(), Vec::new());
+        for run in 1..=runs {
+            step(&format!("first load, {run} of {runs}"));
+            floor.push(load::floor(&endpoint, keys).await);
+            library.push(load::library(&endpoint, keys).await);
+            daemon.push(load::daemon(&feed, keys).await);
+        }
+        let [floor, library, daemon] = [floor, library, daemon].map(median);
+        figures.load = Some(Load { floor, library, daemon });
     }
-    let dir = tempfile::tempdir().unwrap();
-    let file_bytes = warm::keep(&feed, dir.path()).await;
-    let mut warm = Vec::new();
-    for run in 1..=runs {
-        step(&format!("warm start, {run} of {runs}"));
-        warm.push(warm::start(&feed, dir.path(), keys).await);
+    if effort.wants("warm") {
+        step("keeping a state");
+        let dir = tempfile::tempdir().unwrap();
+        let file_bytes = warm::keep(&feed, dir.path()).await;
+        let mut times = Vec::new();
+        for run in 1..=runs {
+            step(&format!("warm start, {run} of {runs}"));
+            times.push(warm::start(&feed, dir.path(), keys).await);
+        }
+        figures.warm = Some(Warm { file_bytes, time: median(times) });
     }
-    step("resync");
-    let resync = resync::resync(&endpoint, keys).await;
-    assert_eq!(resync.updates, resync::DIFFERENCES, "a client hears of what differs, and of nothing else");
+    if effort.wants("resync") {
+        step("resync");
+        let resync = resync::resync(&endpoint, keys).await;
+        let updates = resync.updates;
+        assert_eq!(updates, resync::DIFFERENCES, "a client hears of what differs, and of nothing else");
+        figures.resync = Some(resync);
+    }
     eprint!("\r{:<80}\r", "");
-    let [floor, library, daemon, warm] = [floor, library, daemon, warm].map(median);
-    Figures { keys, floor, library, daemon, file_bytes, warm, resync }
+    figures
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
@@ -138,23 +169,51 @@ fn print(all: &[Figures], runs: usize, took: Duration) {
     let ratio = |of: Duration, to: Duration| format!("{:.2}", to.as_secs_f64() / of.as_secs_f64());
     let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
     let mebibytes = |bytes: u64| format!("{} MiB", bytes >> 20);
-    type Cell<'a> = Box<dyn Fn(&Figures) -> String + 'a>;
+    type Cell<'a> = Box<dyn Fn(&Figures) -> Option<String> + 'a>;
     let rows: Vec<(&str, Cell<'_>)> = vec![
-        ("first load, bare range and watch, updates/s", Box::new(|f| rate(f, f.floor))),
-        ("first load, crumbd as a library, updates/s", Box::new(|f| rate(f, f.library))),
-        ("… as a ratio to the bare client", Box::new(|f| ratio(f.library, f.floor))),
-        ("first load, the daemon from its start, updates/s", Box::new(|f| rate(f, f.daemon))),
-        ("… as a ratio to the bare client", Box::new(|f| ratio(f.daemon, f.floor))),
-        ("warm start, from its start until served", Box::new(|f| seconds(f.warm))),
-        ("… from a file of", Box::new(|f| mebibytes(f.file_bytes))),
-        ("resync with 1,000 differences, until a client has them", Box::new(|f| seconds(f.resync.time))),
-        ("… updates that the client received", Box::new(|f| thousands(f.resync.updates as f64))),
-        ("… memory before it", Box::new(|f| mebibytes(f.resync.steady_bytes))),
+        (
+            "first load, bare range and watch, updates/s",
+            Box::new(|f| f.load.as_ref().map(|load| rate(f, load.floor))),
+        ),
+        (
+            "first load, crumbd as a library, updates/s",
+            Box::new(|f| f.load.as_ref().map(|load| rate(f, load.library))),
+        ),
+        (
+            "… as a ratio to the bare client",
+            Box::new(|f| f.load.as_ref().map(|load| ratio(load.library, load.floor))),
+        ),
+        (
+            "first load, the daemon from its start, updates/s",
+            Box::new(|f| f.load.as_ref().map(|load| rate(f, load.daemon))),
+        ),
+        (
+            "… as a ratio to the bare client",
+            Box::new(|f| f.load.as_ref().map(|load| ratio(load.daemon, load.floor))),
+        ),
+        (
+            "warm start, from its start until served",
+            Box::new(|f| f.warm.as_ref().map(|warm| seconds(warm.time))),
+        ),
+        ("… from a file of", Box::new(|f| f.warm.as_ref().map(|warm| mebibytes(warm.file_bytes)))),
+        (
+            "resync with 1,000 differences, until a client has them",
+            Box::new(|f| f.resync.as_ref().map(|resync| seconds(resync.time))),
+        ),
+        (
+            "… updates that the client received",
+            Box::new(|f| f.resync.as_ref().map(|resync| thousands(resync.updates as f64))),
+        ),
+        ("… memory before it", Box::new(|f| f.resync.as_ref().map(|resync| mebibytes(resync.steady_bytes)))),
         (
             "… at most during it, as a ratio",
-            Box::new(|f| format!("{:.2}", f.resync.peak_bytes as f64 / f.resync.steady_bytes as f64)),
+            Box::new(|f| {
+                let resync = f.resync.as_ref()?;
+                Some(format!("{:.2}", resync.peak_bytes as f64 / resync.steady_bytes as f64))
+            }),
         ),
     ];
+    let cell = |cell: &Cell<'_>, figures: &Figures| cell(figures).unwrap_or_else(|| "–".to_owned());
     println!("{}", "=".repeat(91));
     println!("cargo bench --bench etcd   ({} s; {})", took.as_secs(), machine());
     println!(
@@ -162,15 +221,17 @@ fn print(all: &[Figures], runs: usize, took: Duration) {
         data::KEY_BYTES,
         data::VALUE_BYTES
     );
-    for (name, cell) in &rows {
-        let cells: String = all.iter().map(|figures| format!("{:>16}", cell(figures))).collect();
+    for (name, row) in &rows {
+        let cells: String = all.iter().map(|figures| format!("{:>16}", cell(row, figures))).collect();
         println!("{name:<56}{cells}");
     }
     println!("\nfor the README:\n");
     let line = |name: &str, cells: Vec<String>| println!("| {name} | {} |", cells.join(" | "));
     line("", all.iter().map(|figures| format!("{} keys", thousands(figures.keys as f64))).collect());
     line("---", all.iter().map(|_| "---".to_owned()).collect());
-    rows.iter().for_each(|(name, cell)| line(name, all.iter().map(cell).collect()));
+    for (name, row) in &rows {
+        line(name, all.iter().map(|figures| cell(row, figures)).collect());
+    }
 }
 
 /// What it was measured on.
