@@ -324,6 +324,56 @@ async fn a_recreated_store_with_fewer_revisions_is_another_history() {
     }
 }
 
+#[tokio::test]
+async fn a_warm_start_finds_out_that_the_store_was_recreated() {
+    let mut etcd = Etcd::start().await;
+    let keys = etcd.keys();
+    for n in 0..50 {
+        keys.put(format!("app/{n}").as_bytes(), b"old").await;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = [
+        "--feed",
+        &etcd.feed("app/"),
+        "--state-dir",
+        dir.path().to_str().unwrap(),
+        "--state-interval",
+        "50ms",
+    ];
+    let mut before = Daemon::serve(&arguments);
+    let old = mirror(&before.http()).await;
+    before.terminate();
+    assert!(before.wait_exit().success());
+
+    etcd.wipe();
+    let daemon = Daemon::serve(&arguments);
+    let http = daemon.http();
+    // Until it can ask, the old state is what it has, and it says that it may be old.
+    let got = http.get("/v1/breadcrumbs/current").await.ok(200);
+    assert_eq!(
+        (got.cursor().split('.').next(), got.json()["count"].as_u64()),
+        (Some(&*old.history), Some(50))
+    );
+    assert_ne!(got.need("crumbd-status"), "in-sync");
+    etcd.restart().await;
+    keys.put(b"app/1", b"new").await;
+    let cursors = [got.cursor().to_owned(), old.cursor.clone()];
+    for cursor in &cursors {
+        becomes_gone("a cursor of the old store to be refused", &http, cursor).await;
+    }
+    let new = agrees_with(&http, &keys).await;
+    assert_eq!(new.state.len(), 1);
+    assert_ne!(new.history, old.history, "a revision that went backwards starts a new history");
+    // And when the new one gets further than the old one was.
+    for n in 0..60 {
+        keys.put(b"app/2", format!("{n}").as_bytes()).await;
+    }
+    agrees_with(&http, &keys).await;
+    for cursor in &cursors {
+        http.get(&format!("/v1/breadcrumbs/{cursor}/next?wait=0")).await.problem(410);
+    }
+}
+
 /// Another store takes the place of one with `app/0` to `app/9`, set at revisions 2 to 11, while the daemon is away,
 /// and gets further than that one was. `name` is the number of the key that the write number `n` sets.
 async fn recreated_and_further_on(name: impl Fn(usize) -> usize) {
@@ -667,8 +717,8 @@ async fn a_cursor_ahead_of_a_replica_waits_while_etcd_may_be_ahead() {
 }
 
 /// An etcd that wants a name and a password. `reader` may read `app/` and nothing else.
-async fn guarded() -> Etcd {
-    let etcd = Etcd::start().await;
+async fn guarded(more: &[&str]) -> Etcd {
+    let etcd = Etcd::start_with(more).await;
     fill(&etcd.keys(), 0, 10, "guarded").await;
     etcd.keys().put(b"secret/key", b"not for readers").await;
     etcd.ctl(&["user", "add", "root:admin"]);
@@ -684,7 +734,7 @@ async fn guarded() -> Etcd {
 
 #[tokio::test]
 async fn a_user_with_a_password_from_a_file_reads_what_it_may_and_logs_in_again_by_itself() {
-    let mut etcd = guarded().await;
+    let mut etcd = guarded(&[]).await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("password");
     std::fs::write(&file, "correct horse\n").unwrap();
@@ -715,9 +765,51 @@ async fn a_user_with_a_password_from_a_file_reads_what_it_may_and_logs_in_again_
     }
 }
 
+/// etcd forgets a token that was not used for a while (5 minutes; here 1 second).
+#[tokio::test]
+async fn a_token_that_has_expired_is_replaced_by_logging_in_again() {
+    let etcd = guarded(&["--auth-token-ttl", "1"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "correct horse").unwrap();
+    let daemon = Daemon::serve(&[
+        "--feed",
+        &etcd.feed("app/"),
+        "--etcd-user",
+        "reader",
+        "--etcd-password-file",
+        file.to_str().unwrap(),
+    ]);
+    let mut mirror = mirror(&daemon.http()).await;
+    // A daemon that did not get to run uses no token; how long etcd keeps it beyond its time is etcd's business.
+    eventually("etcd to have forgotten the token", || async {
+        daemon.pause();
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        daemon.go_on();
+        let used = status(&daemon.http()).await["ingest"]["reconnects"].clone();
+        eventually("the token to be used", || async {
+            let status = status(&daemon.http()).await;
+            (status["age_seconds"].as_f64()? < 1.0 || status["ingest"]["reconnects"] != used).then_some(())
+        })
+        .await;
+        daemon.log().contains("invalid auth token").then_some(())
+    })
+    .await;
+    etcd.ctl(&["--user", "root:admin", "put", "app/late", "1"]);
+    in_time("what was written afterwards", async {
+        while mirror.state.len() < 11 {
+            assert_ne!(mirror.next("5s").await, Step::Gone);
+        }
+    })
+    .await;
+    told(&mut mirror, "in-sync").await;
+    assert_eq!(mirror.seen.snapshots, 1);
+    assert!(daemon.log().lines().filter(|line| line.contains("connected to etcd")).count() > 1);
+}
+
 #[tokio::test]
 async fn a_wrong_password_is_told_in_the_log_and_tried_again_and_a_forbidden_prefix_is_not_served() {
-    let etcd = guarded().await;
+    let etcd = guarded(&[]).await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("password");
     for (password, prefix, complaint) in
@@ -786,19 +878,24 @@ async fn tls_with_certificates_on_both_sides() {
         }
     })
     .await;
-    // Nobody is spoken to whose authority is another one, and nobody is let in without a certificate.
+    // Nobody is spoken to whose authority is another one, and nobody is let in without a certificate. The log says
+    // what would be right.
     let other = file("other-ca.pem");
+    let plain = etcd.feed("app/");
     for (bad, complaint) in [
         (
             vec!["--feed", &feed, "--etcd-ca", &other, "--etcd-cert", &cert, "--etcd-key", &key],
             "invalid peer certificate",
         ),
-        (vec!["--feed", &feed], "invalid peer certificate"),
-        // With TLS 1.3 the server refuses after the handshake, and may hang up before its reason is read.
-        (vec!["--feed", &feed, "--etcd-ca", &ca], "etcd: "),
+        (vec!["--feed", &feed], "--etcd-ca"),
+        (vec!["--feed", &feed, "--etcd-ca", &ca], "--etcd-cert and --etcd-key"),
+        (vec!["--feed", &plain], "etcds://"),
     ] {
         let refused = Daemon::serve(&bad);
         refused.logged(complaint, |line| (line.contains("WARN") && line.contains(complaint)).then_some(()));
         refused.http().get("/readyz").await.problem(503);
+        let log = refused.log();
+        assert!(!log.contains("connected to etcd"), "nobody was let in, and yet: {log}");
     }
+    daemon.logged("that it is connected", |line| line.contains("connected to etcd").then_some(()));
 }

@@ -68,7 +68,11 @@ impl Daemon {
     }
 
     fn spawn(args: &[&str], stdin: Stdio) -> Daemon {
-        let mut child = command()
+        Daemon::spawn_as(command(), args, stdin)
+    }
+
+    fn spawn_as(mut command: Command, args: &[&str], stdin: Stdio) -> Daemon {
+        let mut child = command
             .arg("serve")
             .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
             .args(args)
@@ -142,8 +146,40 @@ impl Daemon {
 
     /// Asks the daemon to end, as a service manager does.
     pub fn terminate(&self) {
-        let done = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.pid())).status().unwrap();
+        self.signal("TERM");
+    }
+
+    /// Lets the process run no further, until [`Daemon::go_on`].
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn go_on(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let done = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.pid())).status().unwrap();
         assert!(done.success());
+    }
+
+    /// `crumbd serve` that can write no file beyond this size: what a full disk is to a process, without needing one.
+    pub fn serve_on_a_full_disk(kibibytes: usize, args: &[&str]) -> Daemon {
+        let mut limited = Command::new("bash");
+        // Ignored, the signal becomes an error of the write, as on a full disk.
+        let script = format!("trap '' XFSZ; ulimit -S -f {kibibytes}; exec \"$0\" \"$@\"");
+        limited.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_crumbd"));
+        match Daemon::spawn_as(without_own_settings(limited), args, Stdio::null()).listening() {
+            Ok(daemon) => daemon,
+            Err(ended) => panic!("serve {args:?} ended: {}\n{}", ended.status, ended.stderr),
+        }
+    }
+
+    /// There is room on the disk again.
+    pub fn make_room(&self) {
+        let pid = self.pid().to_string();
+        let done = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited:"]).status();
+        assert!(done.expect("prlimit is part of util-linux").success());
     }
 
     /// Waits for the process to end.
@@ -207,7 +243,10 @@ impl Log {
 
 /// The binary under test, with nothing of the developer's own settings.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_crumbd"));
+    without_own_settings(Command::new(env!("CARGO_BIN_EXE_crumbd")))
+}
+
+fn without_own_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CRUMBD_") || name == "RUST_LOG" {
             command.env_remove(name);

@@ -17,6 +17,7 @@
 mod backfill;
 mod caught_up;
 mod client;
+mod error;
 mod load;
 mod place;
 mod proto;
@@ -24,52 +25,20 @@ mod session;
 
 pub use client::EtcdAccess;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use tonic::Status;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{FeedError, Sink, Syncer, Warm};
 use crate::model::{FeedEvent, History, SyncStatus};
 use backfill::Backfilling;
+use error::EtcdError;
 use place::Place;
 use session::Session;
 
 /// The first pause after a failure and the longest; half of it is random.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// What goes wrong between etcd and us. All of it is tried again.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-enum EtcdError {
-    #[error("{endpoint} is not reached: {reason}")]
-    Unreachable { endpoint: String, reason: String },
-    #[error("etcd refused: {} ({:?})", .0.message(), .0.code())]
-    Refused(#[from] Status),
-    #[error("the revision was compacted away meanwhile")]
-    Compacted,
-    #[error("the watch was cancelled: {0}")]
-    Cancelled(String),
-    #[error("etcd's answer makes no sense: {0}")]
-    Nonsense(&'static str),
-    #[error("{}: {source}", path.display())]
-    Credentials { path: PathBuf, source: std::io::Error },
-    #[error(transparent)]
-    Feed(#[from] FeedError),
-}
-
-impl EtcdError {
-    fn unreachable(endpoint: &str, error: &tonic::transport::Error) -> Self {
-        // The outermost error only says "transport error"; the innermost says what happened.
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        Self::Unreachable { endpoint: endpoint.to_owned(), reason: cause.to_string() }
-    }
-}
 
 /// Which part of which store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +74,6 @@ impl EtcdFeed {
         self.next += 1;
         let Self { target, access, backfilling, warm, .. } = self;
         let session = Session::open(&endpoint, access, &target.prefix, sink.clone(), backfilling).await?;
-        info!(%endpoint, "connected to etcd");
         session.run(place, warm).await
     }
 }
@@ -128,14 +96,17 @@ impl Syncer for EtcdFeed {
                 Ok(()) => EtcdError::Cancelled("the stream has ended".to_owned()),
             };
             sink.upstream().reconnects.add(1);
-            failures = if sink.upstream().heard_count() > before { 1 } else { failures + 1 };
+            let answered = sink.upstream().heard_count() > before;
+            failures = if answered { 1 } else { failures + 1 };
             // One broken connection is mended at once by another member; what lasts longer is told.
             if failures > 1 && place.is_some() {
                 sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
             }
             let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10));
             let pause = doubled.min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0);
-            warn!(failures, "etcd: {error}; trying again in {} ms", pause.as_millis());
+            let advice = error.advice(&self.access, answered).map(|advice| format!(" ({advice})"));
+            let advice = advice.unwrap_or_default();
+            warn!(failures, "etcd: {error}{advice}; trying again in {} ms", pause.as_millis());
             tokio::time::sleep(pause).await;
         }
     }

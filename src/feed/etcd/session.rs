@@ -20,6 +20,7 @@ use crate::model::{Batch, FeedEvent, Grouping, SyncStatus, Update};
 const ASK: Duration = Duration::from_secs(1);
 
 pub(super) struct Session<'a> {
+    endpoint: &'a str,
     connection: Connection,
     prefix: &'a [u8],
     sink: Sink,
@@ -38,14 +39,14 @@ enum Ended {
 
 impl<'a> Session<'a> {
     pub(super) async fn open(
-        endpoint: &str,
+        endpoint: &'a str,
         access: &EtcdAccess,
         prefix: &'a [u8],
         sink: Sink,
         backfilling: &'a mut Option<Backfilling>,
     ) -> Result<Self, EtcdError> {
         let connection = Connection::open(endpoint, access).await?;
-        Ok(Self { connection, prefix, sink, leases: Leases::default(), backfilling })
+        Ok(Self { endpoint, connection, prefix, sink, leases: Leases::default(), backfilling })
     }
 
     /// Follows the store until something breaks. `place` is left where the cache stands.
@@ -55,6 +56,8 @@ impl<'a> Session<'a> {
         warm: &mut Option<Warm>,
     ) -> Result<(), EtcdError> {
         let now = self.ask().await?;
+        // Only now: a server may take a connection and refuse whoever is at its other end.
+        info!(endpoint = %self.endpoint, revision = now.revision, "connected to etcd");
         self.sink.upstream().is_cousin_of(Place::cousins(now.cluster_id, self.prefix));
         if place.is_none()
             && let Some(known) = warm

@@ -1,0 +1,111 @@
+//! What goes wrong between etcd and us, as a sentence that says what happened and what may mend it.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use tonic::Status;
+
+use super::EtcdAccess;
+use crate::feed::FeedError;
+
+/// What goes wrong between etcd and us. All of it is tried again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum EtcdError {
+    #[error("{endpoint} is not reached: {reason}")]
+    Unreachable { endpoint: String, reason: String },
+    #[error("{}", answer(.0))]
+    Refused(#[from] Status),
+    #[error("the revision was compacted away meanwhile")]
+    Compacted,
+    #[error("the watch was cancelled: {0}")]
+    Cancelled(String),
+    #[error("etcd's answer makes no sense: {0}")]
+    Nonsense(&'static str),
+    #[error("{}: {source}", path.display())]
+    Credentials { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+}
+
+impl EtcdError {
+    pub(super) fn unreachable(endpoint: &str, error: &tonic::transport::Error) -> Self {
+        let reason = error.source().map_or_else(|| error.to_string(), chain);
+        Self::Unreachable { endpoint: endpoint.to_owned(), reason }
+    }
+
+    /// What the user may have to change, where that can be told. `answered`: etcd has answered on this connection,
+    /// so that the way there is right.
+    pub(super) fn advice(&self, access: &EtcdAccess, answered: bool) -> Option<&'static str> {
+        let said = self.to_string();
+        let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
+        if says(&["user name is empty"]) {
+            return Some("it wants a user: --etcd-user and --etcd-password-file");
+        }
+        let broken = matches!(self, Self::Unreachable { .. })
+            || matches!(self, Self::Refused(status) if status.source().is_some());
+        if answered || !broken || says(&["refused (os error", "timed out", "deadline has elapsed"]) {
+            return None;
+        }
+        if !access.tls {
+            return Some("does it want TLS? Then the feed is etcds:// instead of etcd://");
+        }
+        if says(&["UnknownIssuer"]) && access.ca.is_none() {
+            return Some(
+                "the authority that signed the server's certificate is not one of the system's: name it with --etcd-ca",
+            );
+        }
+        if says(&["CertificateRequired"]) {
+            return Some("the server wants a client certificate: --etcd-cert and --etcd-key");
+        }
+        if says(&["InvalidContentType"]) {
+            return Some("does it speak TLS at all? If not, the feed is etcd:// instead of etcds://");
+        }
+        // With TLS 1.3 it refuses after the handshake, and may hang up before its reason is read.
+        let hung_up = access.identity.is_none() && !says(&["certificate"]);
+        hung_up.then_some("does the server want a client certificate? Then give --etcd-cert and --etcd-key")
+    }
+}
+
+/// etcd's own refusal, or how the connection failed.
+fn answer(status: &Status) -> String {
+    match status.source() {
+        Some(source) => format!("the connection failed: {}", chain(source)),
+        None => format!("etcd refused: {} ({:?})", status.message(), status.code()),
+    }
+}
+
+/// An error and its causes in one line. The outermost usually says least ("transport error"), the innermost what happened;
+/// what only repeats its cause is left out.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let mut said: Vec<String> = Vec::new();
+    for cause in causes.map(ToString::to_string) {
+        said.retain(|before| !cause.contains(before.as_str()));
+        if !said.iter().any(|before| before.contains(&cause)) {
+            said.push(cause);
+        }
+    }
+    said.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Outer(&'static str, #[source] io::Error);
+
+    #[test]
+    fn an_error_is_told_with_its_causes_and_without_repetitions() {
+        assert_eq!(
+            chain(&Outer("transport error", io::Error::other("it hung up"))),
+            "transport error: it hung up"
+        );
+        assert_eq!(chain(&Outer("tls: it hung up", io::Error::other("it hung up"))), "tls: it hung up");
+        assert_eq!(chain(&Outer("hung", io::Error::other("it hung up"))), "it hung up");
+    }
+}
