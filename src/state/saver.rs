@@ -20,18 +20,25 @@ pub struct Saver {
     interval: Duration,
     saved: Option<Sequence>,
     saved_revision: Option<Revision>,
+    /// Why the last try failed; the log says it once, not at every try.
+    failing: Option<String>,
 }
 
 impl Saver {
     /// A saver into this directory.
     pub fn new(dir: StateDir, cache: Cache, interval: Duration) -> Self {
-        Self { dir, cache, interval, saved: None, saved_revision: None }
+        Self { dir, cache, interval, saved: None, saved_revision: None, failing: None }
     }
 
-    /// Saves after changes, until the cache stops; then a last time.
+    /// Saves after changes, until the cache stops; then a last time. What could not be saved is tried again
+    /// without a further change: the disk may have room again.
     pub async fn run(mut self) {
         loop {
-            let mut stopped = self.cache.current_breadcrumb().next().await.is_err();
+            let current = self.cache.current_breadcrumb();
+            let all_is_saved = self.saved == Some(current.sequence());
+            let mut stopped = (all_is_saved || !self.cache.was_in_sync()) && current.next().await.is_err();
+            // Not held while waiting: it would keep everything that comes after it.
+            drop(current);
             if !stopped {
                 stopped = tokio::time::timeout(self.interval, ended(&self.cache)).await.is_ok();
             }
@@ -77,17 +84,23 @@ impl Saver {
             None => {
                 self.saved_revision = Some(Revision(revision));
                 let first = self.saved.replace(sequence).is_none();
-                if first {
+                if self.failing.take().is_some() {
+                    info!(keys, revision, "the state can be saved again in {}", path.display());
+                } else if first {
                     info!(keys, revision, "state saved in {}", path.display());
                 } else {
                     debug!(keys, revision, "state saved");
                 }
             }
             Some(error) => {
-                warn!(
-                    "the state could not be saved in {}: {error}; serving goes on, and so do the tries",
-                    path.display()
-                );
+                let reason = error.to_string();
+                if self.failing.as_ref() != Some(&reason) {
+                    warn!(
+                        "the state could not be saved in {}: {reason}; serving goes on, and so do the tries",
+                        path.display()
+                    );
+                }
+                self.failing = Some(reason);
             }
         }
     }
