@@ -26,3 +26,6 @@ bench *args:
 # Delivery figures beside the floors: bare tokio, bare axum, nchan where it is installed (libnginx-mod-nchan).
 bench-delivery *args:
     cargo bench --bench delivery -- {{args}}
+# The same for etcd: first load, warm start, resync. It starts an etcd of its own.
+bench-etcd *args:
+    cargo bench --bench etcd -- {{args}}

@@ -67,6 +67,7 @@ struct Load {
 struct Warm {
     file_bytes: u64,
     time: Duration,
+    cpu: Duration,
 }
 
 fn main() {
@@ -146,7 +147,8 @@ async fn measure(keys: usize, effort: &Effort) -> Figures {
             step(&format!("warm start, {run} of {runs}"));
             times.push(warm::start(&feed, dir.path(), keys).await);
         }
-        figures.warm = Some(Warm { file_bytes, time: median(times) });
+        let (times, cpu) = times.into_iter().unzip();
+        figures.warm = Some(Warm { file_bytes, time: median(times), cpu: median(cpu) });
     }
     if effort.wants("resync") {
         step("resync");
@@ -195,6 +197,7 @@ fn print(all: &[Figures], runs: usize, took: Duration) {
             "warm start, from its start until served",
             Box::new(|f| f.warm.as_ref().map(|warm| seconds(warm.time))),
         ),
+        ("… CPU time of that", Box::new(|f| f.warm.as_ref().map(|warm| seconds(warm.cpu)))),
         ("… from a file of", Box::new(|f| f.warm.as_ref().map(|warm| mebibytes(warm.file_bytes)))),
         (
             "resync with 1,000 differences, until a client has them",

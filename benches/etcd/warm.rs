@@ -13,12 +13,13 @@ pub async fn keep(feed: &str, dir: &Path) -> u64 {
     std::fs::metadata(dir.join("state.crumbd")).unwrap().len()
 }
 
-/// Starts again and waits for the first answer; the feed is as far as the kept state.
-pub async fn start(feed: &str, dir: &Path, keys: usize) -> Duration {
+/// Starts again and waits for the first answer; the feed is as far as the kept state. Also gives the CPU time of it.
+pub async fn start(feed: &str, dir: &Path, keys: usize) -> (Duration, Duration) {
     let started = Instant::now();
     let again = Watched::start(&["--feed", feed, "--state-dir", dir.to_str().unwrap()]).await;
     let status = again.status().await;
     let elapsed = started.elapsed();
+    let cpu = again.cpu_time();
     assert_eq!(status["count"], keys, "the whole state at once: {status}");
-    elapsed
+    (elapsed, cpu)
 }

@@ -23,7 +23,7 @@ pub(super) enum Kept {
     /// The last state, saved now and then.
     State { dir: StateDir, interval: Duration, saved: Option<Restored> },
     /// A push feed's store.
-    Store { dir: StateDir, store: PushStore, saved: Option<Restored> },
+    Store { dir: StateDir, store: Box<PushStore>, saved: Option<Restored> },
 }
 
 /// A kept state, decoded.
@@ -51,7 +51,7 @@ impl Kept {
             let mut store = dir.open_store()?;
             // Without it the log would go on from nothing: better not to start than to lose writes.
             let saved = store.saved.take().map(decode).transpose()?;
-            return Ok(Self::Store { dir, store, saved });
+            return Ok(Self::Store { dir, store: Box::new(store), saved });
         }
         let saved = dir.load().and_then(|saved| {
             let decoded = decode(saved);
@@ -90,7 +90,7 @@ impl Kept {
                 (cache, task, Restore::State { dir, interval, warm })
             }
             Self::Store { dir, store, saved } => {
-                let PushStore { history, entries, journal, rotated, lock, .. } = store;
+                let PushStore { history, entries, journal, rotated, lock, .. } = *store;
                 let updates = entries.into_iter().map(|entry| entry.updates).collect();
                 let (cache, task) = begin(Some(history), saved);
                 (cache, task.with_journal(Some(journal)), Restore::Store { dir, updates, rotated, lock })

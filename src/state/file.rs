@@ -157,7 +157,7 @@ impl Saved {
         };
         let cores = thread::available_parallelism().map_or(1, usize::from);
         thread::scope(|scope| {
-            let threads: Vec<_> = (0..cores.min(frames.len())).map(|_| scope.spawn(&decode)).collect();
+            let threads: Vec<_> = (0..cores.min(frames.len())).map(|_| scope.spawn(decode)).collect();
             let crashed = |_| Err(StateError::Damaged("decoding it has crashed".to_owned()));
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(crashed)).collect()
         })

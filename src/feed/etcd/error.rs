@@ -34,17 +34,19 @@ impl EtcdError {
         Self::Unreachable { endpoint: endpoint.to_owned(), reason }
     }
 
-    /// What the user may have to change, where that can be told. `answered`: etcd has answered on this connection,
-    /// so that the way there is right.
-    pub(super) fn advice(&self, access: &EtcdAccess, answered: bool) -> Option<&'static str> {
+    /// What the user may have to change, where that can be told, for an etcd that has never answered.
+    pub(super) fn advice(&self, access: &EtcdAccess) -> Option<&'static str> {
         let said = self.to_string();
         let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
         if says(&["user name is empty"]) {
             return Some("it wants a user: --etcd-user and --etcd-password-file");
         }
-        let broken = matches!(self, Self::Unreachable { .. })
-            || matches!(self, Self::Refused(status) if status.source().is_some());
-        if answered || !broken || says(&["refused (os error", "timed out", "deadline has elapsed"]) {
+        let broken = match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused(status) => status.source().is_some(),
+            _ => false,
+        };
+        if !broken || says(&["(os error", "timed out", "deadline has elapsed"]) {
             return None;
         }
         if !access.tls {
@@ -52,18 +54,23 @@ impl EtcdError {
         }
         if says(&["UnknownIssuer"]) && access.ca.is_none() {
             return Some(
-                "the authority that signed the server's certificate is not one of the system's: name it with --etcd-ca",
+                "no authority of the system signed the server's certificate: name its authority with --etcd-ca",
             );
-        }
-        if says(&["CertificateRequired"]) {
-            return Some("the server wants a client certificate: --etcd-cert and --etcd-key");
         }
         if says(&["InvalidContentType"]) {
             return Some("does it speak TLS at all? If not, the feed is etcd:// instead of etcds://");
         }
+        if says(&["invalid peer certificate"]) {
+            return None;
+        }
         // With TLS 1.3 it refuses after the handshake, and may hang up before its reason is read.
-        let hung_up = access.identity.is_none() && !says(&["certificate"]);
-        hung_up.then_some("does the server want a client certificate? Then give --etcd-cert and --etcd-key")
+        match &access.identity {
+            None if says(&["CertificateRequired", "BadCertificate"]) => {
+                Some("the server wants a client certificate: --etcd-cert and --etcd-key")
+            }
+            None => Some("does the server want a client certificate? Then give --etcd-cert and --etcd-key"),
+            Some(_) => Some("does the server know the authority that signed the certificate of --etcd-cert?"),
+        }
     }
 }
 

@@ -104,7 +104,10 @@ impl Syncer for EtcdFeed {
             }
             let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10));
             let pause = doubled.min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0);
-            let advice = error.advice(&self.access, answered).map(|advice| format!(" ({advice})"));
+            // Once etcd has answered, ever, the settings are right.
+            let never_answered = sink.upstream().heard_count() == 0;
+            let advice =
+                error.advice(&self.access).filter(|_| never_answered).map(|advice| format!(" ({advice})"));
             let advice = advice.unwrap_or_default();
             warn!(failures, "etcd: {error}{advice}; trying again in {} ms", pause.as_millis());
             tokio::time::sleep(pause).await;
