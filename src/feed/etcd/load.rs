@@ -19,7 +19,8 @@ use crate::model::{
 const FIRST_PAGE: i64 = 1000;
 
 /// Pages after that. For each one etcd counts all keys that are left, so that with pages of one size the time would
-/// grow with the square of the keys: with 20,000 keys a page, etcd took 14 s for a million keys, with these 7.
+/// grow with the square of the keys: a million of 240 bytes took etcd 12.6 s with 20,000 keys a page, and takes
+/// 6.3 s with these.
 const PAGES: i64 = 16;
 
 /// The size of a page in bytes is at least and at most this: large enough to be quick, small enough for the
