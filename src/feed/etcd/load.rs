@@ -29,7 +29,7 @@ const SMALL_PAGE: i64 = 1 << 20;
 const LARGE_PAGE: i64 = 64 << 20;
 
 /// Updates that are handed to the cache at a time. Small: the buffer between is bounded by the number of events.
-const BATCH: usize = 64;
+const BATCH: usize = 16;
 
 /// Leases whose time to live is remembered.
 const KNOWN_LEASES: usize = 100_000;
