@@ -142,74 +142,71 @@ impl Blind {
 ///
 /// A cheap handle. Holding one keeps it and everything that comes after it in memory, so hold it
 /// only while working on it.
+#[derive(Clone)]
 pub struct Breadcrumb {
+    /// Always one with a value. One reference and not two: every waiter takes one, twice a wake, and
+    /// all cores count on the same address.
     item: BufferItem<Arc<Crumb>>,
-    crumb: Arc<Crumb>,
-}
-
-impl Clone for Breadcrumb {
-    fn clone(&self) -> Self {
-        Self { item: self.item.clone(), crumb: Arc::clone(&self.crumb) }
-    }
 }
 
 impl Breadcrumb {
     /// Gives the item back when it carries nothing (the trail's sentinel).
     pub(super) fn of(item: BufferItem<Arc<Crumb>>) -> Result<Self, BufferItem<Arc<Crumb>>> {
-        match item.value().cloned() {
-            Some(crumb) => Ok(Self { item, crumb }),
-            None => Err(item),
-        }
+        if item.value().is_some() { Ok(Self { item }) } else { Err(item) }
+    }
+
+    fn crumb(&self) -> &Crumb {
+        self.item.value().expect("`of` takes no item without a value, and items never change")
     }
 
     /// Counts the breadcrumbs of this process from 1.
     pub fn sequence(&self) -> Sequence {
-        self.crumb.sequence
+        self.crumb().sequence
     }
 
     /// When it was dropped.
     pub fn timestamp(&self) -> SystemTime {
-        self.crumb.timestamp
+        self.crumb().timestamp
     }
 
     /// The whole state.
     pub fn kvs(&self) -> &Snapshot {
-        &self.crumb.state
+        &self.crumb().state
     }
 
     /// The changes since the breadcrumb before, each key once.
     pub fn deltas(&self) -> &[Delta] {
-        &self.crumb.deltas
+        &self.crumb().deltas
     }
 
     /// The changes one revision at a time, where [`Breadcrumb::deltas`] spans several revisions.
     pub fn steps(&self) -> &[Step] {
-        &self.crumb.steps
+        &self.crumb().steps
     }
 
     /// The feed's status.
     pub fn sync_status(&self) -> SyncStatus {
-        self.crumb.status
+        self.crumb().status
     }
 
     /// The revision of the state.
     pub fn revision(&self) -> Revision {
-        self.crumb.state.revision
+        self.crumb().state.revision
     }
 
     /// Where a client stands that has this state and status.
     pub fn cursor(&self) -> Cursor {
-        cursor_of(&self.crumb.state, self.crumb.status)
+        cursor_of(&self.crumb().state, self.crumb().status)
     }
 
     /// The cursor of the breadcrumb before.
     pub fn from(&self) -> Cursor {
-        self.crumb.from
+        self.crumb().from
     }
 
     /// Whether the upstream is not known yet, so that no cursor should be handed out.
     pub fn is_provisional(&self) -> bool {
-        self.crumb.provisional
+        self.crumb().provisional
     }
 
     /// The next breadcrumb, as soon as there is one. Cancel-safe: drop the future at any time.
@@ -226,14 +223,22 @@ impl Breadcrumb {
         }
     }
 
+    /// Waits until there is a next breadcrumb. Cancel-safe.
+    ///
+    /// # Errors
+    /// As for [`Breadcrumb::next`].
+    pub async fn followed(&self) -> Result<(), TerminalError> {
+        self.item.next_ref().await.map(|_| ())
+    }
+
     /// Whether a lossy resync ended here.
     pub(super) fn is_blind(&self) -> bool {
-        self.crumb.blind.is_some()
+        self.crumb().blind.is_some()
     }
 
     /// What is known of the way here, now and later; `None` where nothing ever will be.
     pub(super) fn past(&self) -> Option<watch::Receiver<PastState>> {
-        self.crumb.blind.as_ref().map(|blind| blind.past.subscribe())
+        self.crumb().blind.as_ref().map(|blind| blind.past.subscribe())
     }
 
     /// The breadcrumbs after this one that exist already, oldest first.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::budget::{self, held};
 use super::negotiate::format;
 use super::problem::Problem;
-use super::query::{Query, path_cursor};
+use super::query::{Query, Wait, path_cursor};
 use super::reply::{self, Caching, Place, Reply, answer, framed};
 use super::routes::App;
 use crate::model::{Cursor, Key};
@@ -54,19 +54,20 @@ pub(super) async fn current(
 }
 
 /// A long poll, as it is asked for.
+#[derive(Clone)]
 pub(super) struct NextRequest {
     pub(super) cursor: Cursor,
     pub(super) prefix: Option<Key>,
     pub(super) format: Format,
-    pub(super) deadline: Instant,
+    pub(super) wait: Wait,
 }
 
 impl NextRequest {
     pub(super) fn parse(uri: &Uri, format: Format) -> Result<Self, Problem> {
         let cursor = path_cursor(uri, 0)?;
         let mut query = Query::parse(uri, &["wait", "prefix"])?;
-        let (deadline, prefix) = (query.wait()?, query.prefix());
-        Ok(Self { cursor, prefix, format, deadline })
+        let (wait, prefix) = (query.wait()?, query.prefix());
+        Ok(Self { cursor, prefix, format, wait })
     }
 
     /// Waits for what comes after the cursor, or until `over` resolves.
@@ -111,10 +112,11 @@ impl From<Problem> for NextError {
 
 pub(super) async fn next(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let request = NextRequest::parse(&uri, format(&headers)?)?;
+    let deadline = request.wait.deadline();
     let over = async {
         tokio::select! {
             () = app.my_turn() => Reason::ShuttingDown,
-            () = tokio::time::sleep_until(request.deadline) => Reason::Timeout,
+            () = tokio::time::sleep_until(deadline) => Reason::Timeout,
         }
     };
     let outcome = request.follow(&app, over).await;

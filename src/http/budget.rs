@@ -54,9 +54,9 @@ impl Budgets {
     }
 
     /// Counts the caller as a waiter until the guard is dropped.
-    pub(super) fn waiter(&self) -> Result<Waiter, Problem> {
+    pub(super) fn waiter(&self) -> Result<Waiter<'_>, Problem> {
         let before = self.waiters.fetch_add(1, Ordering::Relaxed);
-        let waiter = Waiter(Arc::clone(&self.waiters));
+        let waiter = Waiter(&self.waiters);
         if before < self.limits.max_waiters {
             return Ok(waiter);
         }
@@ -145,9 +145,9 @@ pub(super) fn expected(newest: &Breadcrumb, prefix: Option<&Key>) -> u64 {
 }
 
 /// See [`Budgets::waiter`].
-pub(super) struct Waiter(Arc<AtomicUsize>);
+pub(super) struct Waiter<'a>(&'a AtomicUsize);
 
-impl Drop for Waiter {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

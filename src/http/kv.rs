@@ -27,7 +27,7 @@ pub(super) async fn get(State(app): State<App>, uri: Uri, headers: HeaderMap) ->
     let mut query = Query::parse(&uri, &["at", "after", "wait"])?;
     let (at, after) = (query.cursor("at")?, query.cursor("after")?);
     let waits = query.has("wait");
-    let deadline = query.wait()?;
+    let deadline = query.wait()?.deadline();
     let read = match (at, after) {
         (Some(_), Some(_)) => return Err(Problem::bad_request("\"at\" and \"after\" exclude each other")),
         (_, None) if waits => {

@@ -75,8 +75,8 @@ impl Query {
         self.parsed(name)
     }
 
-    /// When a long poll that begins now ends.
-    pub(super) fn wait(&mut self) -> Result<Instant, Problem> {
+    /// How long a long poll waits at most.
+    pub(super) fn wait(&mut self) -> Result<Wait, Problem> {
         let wait = match self.take("wait") {
             None => DEFAULT_WAIT,
             Some(bytes) => {
@@ -87,8 +87,7 @@ impl Query {
                 })?
             }
         };
-        let wait = wait.min(MAX_WAIT);
-        Ok(Instant::now() + wait - (wait / JITTER_PART).mul_f64(fastrand::f64()))
+        Ok(Wait(wait.min(MAX_WAIT)))
     }
 
     fn parsed<T>(&mut self, name: &str) -> Result<Option<T>, Problem>
@@ -102,6 +101,17 @@ impl Query {
             .parse()
             .map_err(|error| Problem::bad_request(format!("query parameter {name:?} is {text:?}: {error}")));
         parsed.map(Some)
+    }
+}
+
+/// How long a long poll waits at most.
+#[derive(Clone, Copy)]
+pub(super) struct Wait(Duration);
+
+impl Wait {
+    /// When a long poll that begins now ends.
+    pub(super) fn deadline(self) -> Instant {
+        Instant::now() + self.0 - (self.0 / JITTER_PART).mul_f32(fastrand::f32())
     }
 }
 

@@ -142,10 +142,20 @@ impl<T> BufferItem<T> {
     /// The [`TerminalError`] that ended the buffer, for each caller and each time, once all values
     /// before it were returned.
     pub async fn next(&self) -> Result<BufferItem<T>, TerminalError> {
+        self.next_ref().await.cloned()
+    }
+
+    /// As [`next`](Self::next), without taking a reference of its own: for readers by the
+    /// thousand who, once woken, want the newest item anyway.
+    ///
+    /// # Errors
+    ///
+    /// As for [`next`](Self::next).
+    pub async fn next_ref(&self) -> Result<&BufferItem<T>, TerminalError> {
         let mut from: &Node<T> = &self.node;
         loop {
             match from.walk() {
-                Walk::Found(item) => return Ok(item.clone()),
+                Walk::Found(item) => return Ok(item),
                 Walk::Ended(error) => return Err(error.clone()),
                 Walk::Last(last) => {
                     let mut linked = pin!(last.linked.notified());

@@ -57,8 +57,8 @@ impl Waiting<'_> {
 }
 
 async fn followed(newest: &Breadcrumb) -> Woken {
-    match newest.next().await {
-        Ok(_) => Woken::Look,
+    match newest.followed().await {
+        Ok(()) => Woken::Look,
         Err(_) => Woken::Over(Reason::ShuttingDown),
     }
 }

@@ -100,7 +100,7 @@ where
     S: AsyncRead + Unpin,
 {
     let app = patience.app;
-    patience.wait_until(request.deadline);
+    patience.wait_until(request.wait.deadline());
     let over = poll_fn(|cx| patience.poll_over(cx));
     tokio::select! {
         biased;

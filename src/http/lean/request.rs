@@ -29,11 +29,27 @@ pub(super) enum Recognised {
     Other,
 }
 
+thread_local! {
+    /// The last plain request. When a breadcrumb has gone out to a fleet of clients of one make, the
+    /// very same bytes come back from each of them.
+    static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+}
+
+struct Last {
+    head: Vec<u8>,
+    /// Where the header lines begin.
+    headers: usize,
+    request: NextRequest,
+}
+
 /// Looks at the beginning of a request.
 pub(super) fn recognise(bytes: &[u8]) -> Recognised {
     let known = bytes.len().min(START.len());
     if bytes[..known] != START[..known] {
         return Recognised::Other;
+    }
+    if let Some(again) = LAST.with_borrow(|last| last.as_ref().and_then(|last| last.again(bytes))) {
+        return again;
     }
     match memmem::find(&bytes[..bytes.len().min(MAX_HEAD)], b"\r\n\r\n") {
         Some(end) => match plain(&bytes[..end + 4]) {
@@ -45,28 +61,29 @@ pub(super) fn recognise(bytes: &[u8]) -> Recognised {
     }
 }
 
-thread_local! {
-    /// The header lines of the last plain request, and what they ask for. A fleet of clients of one
-    /// make sends the same lines over and over.
-    static LAST: RefCell<(Vec<u8>, Option<Format>)> = const { RefCell::new((Vec::new(), None)) };
+impl Last {
+    fn again(&self, bytes: &[u8]) -> Option<Recognised> {
+        bytes.starts_with(&self.head).then(|| Recognised::Next(self.request.clone(), self.head.len()))
+    }
+
+    fn has_headers(&self, lines: &[u8]) -> bool {
+        self.head[self.headers..] == *lines
+    }
 }
 
 fn plain(head: &[u8]) -> Option<NextRequest> {
     let line_end = memchr::memchr(b'\n', head)? + 1;
     let (line, headers) = head.split_at(line_end);
-    let known = LAST.with_borrow(|(lines, format)| format.filter(|_| lines == headers));
-    let format = match known {
+    let same = |last: &Last| last.has_headers(headers).then_some(last.request.format);
+    let format = match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
         Some(format) => format,
-        None => {
-            let format = plain_headers(head)?;
-            LAST.set((headers.to_vec(), Some(format)));
-            format
-        }
+        None => plain_headers(head)?,
     };
     let target = line.strip_prefix(b"GET ")?.strip_suffix(b" HTTP/1.1\r\n")?;
-    let uri = plain_target(target)?;
     // A fault in it is explained by the framework, in the same words as any other.
-    NextRequest::parse(&uri, format).ok()
+    let request = NextRequest::parse(&plain_target(target)?, format).ok()?;
+    LAST.set(Some(Last { head: head.to_vec(), headers: line_end, request: request.clone() }));
+    Some(request)
 }
 
 /// A target of which nobody can think differently.

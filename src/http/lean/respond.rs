@@ -37,9 +37,9 @@ where
     let (app, stall) = (&shared.app, shared.config.stall_timeout);
     if let (Ok(Next::Answer(answer)), None) = (&outcome, &request.prefix) {
         // Thousands get the same answer: its head is made once.
-        let (head, body) = (heads::shared(app, request, answer), answer.body.clone());
+        let head = heads::shared(app, request, answer);
         let tail = heads::tail(Some(app.upstream.age().as_secs()));
-        return write_all(stream, &head, &tail, &body, stall).await.map(|()| true);
+        return write_all(stream, &head, &tail, &answer.body, stall).await.map(|()| true);
     }
     let reply = request.reply(app, outcome);
     let keep_alive = !reply.headers().contains_key(CONNECTION);
