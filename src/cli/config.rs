@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::log::LogFormat;
 use super::units::{Bytes, Span};
-use super::{DEFAULT_LISTEN, Failure};
+use super::{DEFAULT_LISTEN, Failure, open_files};
 use crate::cache::CacheConfig;
 use crate::feed::{EtcdAccess, FeedSpec};
 use crate::http::{AppConfig, Limits, ServerConfig};
@@ -320,8 +320,9 @@ impl Settings {
 
     pub(super) fn app(&self, feed: &FeedSpec) -> Result<AppConfig, Failure> {
         let max_body_bytes = self.max_body_bytes.map_or(64 << 20, |bytes| bytes.0);
+        let max_connections = positive("max-connections", self.max_connections)?.unwrap_or(100_000);
         let limits = Limits {
-            max_connections: positive("max-connections", self.max_connections)?.unwrap_or(100_000),
+            max_connections: open_files::connections(max_connections),
             max_waiters: positive("max-waiters", self.max_waiters)?.unwrap_or(100_000),
             max_snapshot_bytes: self.max_snapshot_bytes.map_or(1 << 30, |bytes| bytes.0 as u64),
         };

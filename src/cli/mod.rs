@@ -8,6 +8,7 @@ mod feeds;
 mod follow;
 mod get;
 mod log;
+mod open_files;
 mod put;
 mod serve;
 mod status;

@@ -5,7 +5,8 @@
 //! either understood or refused with a `problem+json` that says what would be right: nothing is
 //! ignored.
 //!
-//! Start reading at [`router`]: one line an endpoint.
+//! Start reading at [`router`]: one line an endpoint. A connection's way is `server.rs` (accept),
+//! `connection.rs` (who serves it now), then `lean/` for long polls or hyper and axum for the rest.
 
 mod breadcrumbs;
 mod budget;
