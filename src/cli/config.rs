@@ -137,7 +137,7 @@ pub(super) struct Settings {
     #[arg(long, env = "CRUMBD_MAX_BODY_BYTES", value_name = "SIZE", help_heading = "Serving")]
     max_body_bytes: Option<Bytes>,
 
-    /// Memory for encoded bodies that the next client may ask for too [default: 512MiB]
+    /// Memory for encoded bodies that the next client may ask for too [default: 128MiB]
     #[arg(long, env = "CRUMBD_BODY_CACHE_BYTES", value_name = "SIZE", help_heading = "Serving")]
     body_cache_bytes: Option<Bytes>,
 

@@ -49,7 +49,7 @@ pub struct ViewConfig {
 
 impl Default for ViewConfig {
     fn default() -> Self {
-        Self { body_cache_bytes: 512 << 20, wake_rate: None }
+        Self { body_cache_bytes: 128 << 20, wake_rate: None }
     }
 }
 
