@@ -51,12 +51,14 @@ pub(super) enum Left {
 
 /// Answers long polls as long as nothing else comes. `read` holds bytes that were read and not
 /// used; `fresh` says that the client owes a request.
-pub(super) async fn serve<S>(stream: &mut S, read: &mut Vec<u8>, shared: &Shared, fresh: bool) -> Left
+pub(super) async fn serve<S>(stream: &mut S, read: &mut Vec<u8>, shared: &Shared, mut fresh: bool) -> Left
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let header_timeout = shared.config.header_timeout;
-    let mut patience = Patience::new(&shared.app, if fresh { header_timeout } else { IDLE });
+    // Who has begun to send a head has no more time for it than who has just come.
+    let time = |fresh: bool, read: &[u8]| if fresh || !read.is_empty() { header_timeout } else { IDLE };
+    let mut patience = Patience::new(&shared.app, time(fresh, read));
     loop {
         let request = match recognise(read) {
             Recognised::Other => return Left::Other,
@@ -85,7 +87,8 @@ where
             _ = stream.shutdown().await;
             return Left::Nothing;
         }
-        patience.lengthen(IDLE);
+        fresh = false;
+        patience.lengthen(time(fresh, read));
     }
 }
 
@@ -109,12 +112,14 @@ where
     }
 }
 
-/// Resolves when the client is gone. What it sends meanwhile is kept for later.
+/// Resolves when the client is gone. What it sends meanwhile is kept for later; who has sent more
+/// requests before it closed its side, as the framework sees it, may want their answers.
 async fn gone<S: AsyncRead + Unpin>(stream: &mut S, read: &mut Vec<u8>) {
     poll_fn(|cx| {
         while read.len() < READ_AHEAD {
             match ready!(poll_read(stream, read, cx)) {
-                0 => return Poll::Ready(()),
+                0 if read.is_empty() => return Poll::Ready(()),
+                0 => return Poll::Pending,
                 _ => continue,
             }
         }

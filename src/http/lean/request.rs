@@ -56,7 +56,7 @@ pub(super) fn recognise(bytes: &[u8]) -> Recognised {
             Some(request) => Recognised::Next(request, end + 4),
             None => Recognised::Other,
         },
-        None if bytes.len() < MAX_HEAD => Recognised::Incomplete,
+        None if bytes.len() < MAX_HEAD && may_become_plain(bytes) => Recognised::Incomplete,
         None => Recognised::Other,
     }
 }
@@ -69,6 +69,14 @@ impl Last {
     fn has_headers(&self, lines: &[u8]) -> bool {
         self.head[self.headers..] == *lines
     }
+}
+
+/// Whether this is the beginning of a head and nothing else: a fault is answered when it is seen, not
+/// when the head is whole, and a head that ended in bare line feeds is whole.
+fn may_become_plain(begun: &[u8]) -> bool {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let parsed = httparse::Request::new(&mut headers).parse(begun);
+    matches!(parsed, Ok(httparse::Status::Partial))
 }
 
 fn plain(head: &[u8]) -> Option<NextRequest> {
@@ -206,6 +214,9 @@ mod tests {
             assert_eq!(is_taken(&other), Some(false), "{other:?}");
         }
         assert_eq!(is_taken(&format!("{start}\r\n")), Some(false), "no Host");
+        for fault in ["Host: a\n\n", "Host: a\n\r\n", "A\0", "no colon\r\nA", " folded"] {
+            assert_eq!(is_taken(&format!("{start}{fault}")), Some(false), "known at once: {fault:?}");
+        }
         assert_eq!(is_taken("POST"), Some(false));
         assert_eq!(is_taken("\r\nGET"), Some(false));
         for begun in ["", "G", "GET /v1/breadcrumbs/", start] {
