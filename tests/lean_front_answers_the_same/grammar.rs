@@ -1,0 +1,356 @@
+//! Requests by the thousand: mostly proper long polls, and every way in which they can be something else.
+
+use fastrand::Rng;
+
+use crate::exchange::Case;
+use crate::twins::Places;
+
+/// It ends a connection that is still in step.
+pub const LAST: &str = "GET /livez HTTP/1.1\r\nHost: last\r\nConnection: close\r\n\r\n";
+
+/// One client's bytes.
+pub fn case(rng: &mut Rng, places: &Places) -> Case {
+    let seed = rng.get_seed();
+    let mut parts: Vec<Vec<u8>> = (0..rng.usize(1..5)).map(|_| request(rng, places)).collect();
+    if rng.u8(..10) < 3 {
+        let at = rng.usize(..parts.len());
+        (0..rng.usize(1..4)).for_each(|_| mutate(rng, &mut parts[at]));
+    }
+    if rng.u8(..20) > 0 {
+        parts.push(LAST.into());
+    }
+    Case { name: format!("seed {seed}"), writes: split(rng, parts), half_closed: rng.u8(..12) == 0 }
+}
+
+fn one<'a>(rng: &mut Rng, of: &[&'a str]) -> &'a str {
+    of[rng.usize(..of.len())]
+}
+
+/// The common one mostly, and any of the others else.
+fn mostly<'a>(rng: &mut Rng, percent: u8, common: &'a str, others: &[&'a str]) -> &'a str {
+    if rng.u8(..100) < percent { common } else { one(rng, others) }
+}
+
+fn request(rng: &mut Rng, places: &Places) -> Vec<u8> {
+    let method = mostly(
+        rng,
+        88,
+        "GET",
+        &["HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get", "G", "GET,", ""],
+    );
+    let target = target(rng, places);
+    let version = mostly(
+        rng,
+        92,
+        "HTTP/1.1",
+        &["HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "http/1.1", "HTTP/1.1 ", "HTTP/01.1", ""],
+    );
+    let gap = mostly(rng, 97, " ", &["  ", "\t", " \t ", ""]);
+    let end = mostly(rng, 96, "\r\n", &["\n", "\r", "\r\r\n", "\n\r\n"]);
+    let before = mostly(rng, 96, "", &["\r\n", "\n", " ", "\r\n\r\n"]);
+    let mut text = format!("{before}{method}{gap}{target} {version}{end}");
+    let host = mostly(
+        rng,
+        94,
+        "Host: crumbd",
+        &["host:", "HOST:  a  ", "X: no host", "Host: a\r\nHost: b", "Host : a"],
+    );
+    text.push_str(host);
+    text.push_str(end);
+    let mut body = String::new();
+    for _ in 0..rng.usize(..4) {
+        let header = header(rng, places, &mut body);
+        let end = mostly(rng, 97, end, &["\n", "\r", "\r\n ", "\r\n\t"]);
+        text.push_str(&header);
+        text.push_str(end);
+    }
+    text.push_str(end);
+    let mut bytes = text.into_bytes();
+    bytes.extend_from_slice(body.as_bytes());
+    bytes
+}
+
+fn cursor(rng: &mut Rng, places: &Places) -> String {
+    let kept = &places.kept[rng.usize(..places.kept.len())];
+    match rng.u8(..20) {
+        0..=7 => kept.clone(),
+        8..=11 => places.newest.clone(),
+        12 => places.gone.clone(),
+        13 => places.ahead.clone(),
+        14 => places.foreign.clone(),
+        15 => kept.replace('.', "%2E"),
+        16 => kept.replace('.', "%2e").replace('1', "%31"),
+        17 => kept.to_ascii_uppercase(),
+        18 => format!("{kept}{}", one(rng, &[".", "~", "/", "-", "0", "%", "%00", "..", "?", "#"])),
+        _ => one(rng, &["", ".", "..", "current", "nonsense", "%", "a/b", "*", "next", "~", "\u{e9}"])
+            .to_owned(),
+    }
+}
+
+fn target(rng: &mut Rng, places: &Places) -> String {
+    let at = cursor(rng, places);
+    let path = match rng.u8(..20) {
+        0..=12 => format!("/v1/breadcrumbs/{at}/next"),
+        13 => "/v1/breadcrumbs/current".to_owned(),
+        14 => format!("/v1/breadcrumbs/{at}"),
+        15 => format!("/v1/breadcrumbs/{at}/next/"),
+        16 => format!("/v1/breadcrumbs/{at}/diff/{}", cursor(rng, places)),
+        17 => one(rng, &["/livez", "/readyz", "/v1/kv/app%2F2", "/v1/kv?limit=2", "/nowhere", "*", "/", ""])
+            .to_owned(),
+        18 => format!("//v1/breadcrumbs/{at}/next"),
+        _ => format!("/v1/breadcrumbs/{at}/NEXT"),
+    };
+    let query = query(rng);
+    match rng.u8(..40) {
+        0 => format!("http://crumbd{path}{query}"),
+        1 => format!("https://elsewhere:1{path}{query}"),
+        2 => format!("{path}{query}#fragment"),
+        _ => format!("{path}{query}"),
+    }
+}
+
+/// Mostly one that does not wait.
+fn query(rng: &mut Rng) -> String {
+    let wait = mostly(
+        rng,
+        85,
+        "wait=0",
+        &["wait=1ms", "wait=20ms", "wait=0s", "wait=", "wait", "wait=1", "wait=-1s", "wait=+0", "wait=%30"],
+    );
+    let more = mostly(
+        rng,
+        70,
+        "",
+        &[
+            "&prefix=app%2F",
+            "&prefix=app/",
+            "&prefix=",
+            "&prefix",
+            "&prefix=%00",
+            "&prefix=%ff%FE",
+            "&prefix=a+b",
+            "&prefix=%2",
+            "&prefix=%",
+            "&prefix=\u{e9}",
+            "&prefix=%E9",
+            "&prefix=db&prefix=db",
+            "&prefix=db/1",
+            "&unknown=1",
+            "&wait=0",
+            "&%77ait=0",
+            "&",
+            "&&",
+            "&=",
+            "&=1",
+            "?",
+            "?wait=0",
+            ";a",
+            "&prefix=%26wait%3D0",
+            "&prefix=\"",
+            "&prefix=a'b",
+            "&prefix=[x]",
+            "&prefix=x%20y",
+        ],
+    );
+    match rng.u8(..30) {
+        0 => format!("?{}", more.trim_start_matches('&')),
+        1 => format!("&{wait}{more}"),
+        _ => format!("?{wait}{more}"),
+    }
+}
+
+/// A header line; one that announces a body adds it.
+fn header(rng: &mut Rng, places: &Places, body: &mut String) -> String {
+    let smuggled =
+        format!("GET /v1/breadcrumbs/{}/next?wait=0 HTTP/1.1\r\nHost: smuggled\r\n\r\n", places.kept[0]);
+    let media = [
+        "*/*",
+        "application/json",
+        "application/x-ndjson",
+        "application/vnd.crumbd.v1+bincode",
+        "text/html",
+        "",
+        "application/*;q=0",
+        "text/html, */*;q=0.1",
+        "application/json;q=0.5, application/x-ndjson",
+        "*/*;q=x",
+        "application/json;charset=utf-8",
+        "a,b,,",
+    ];
+    let codings = [
+        "gzip",
+        "zstd",
+        "gzip, zstd",
+        "identity",
+        "identity;q=0",
+        "*;q=0",
+        "identity;q=0, *;q=0",
+        "br",
+        "x-gzip",
+        "",
+        "gzip;q=0.1",
+    ];
+    match rng.u8(..40) {
+        0..=7 => format!("Accept: {}", one(rng, &media)),
+        8..=15 => format!("accept-encoding:{}", one(rng, &codings)),
+        16..=18 => mostly(
+            rng,
+            50,
+            "Connection: keep-alive",
+            &[
+                "Connection: close",
+                "connection: Keep-Alive, close",
+                "Connection: upgrade",
+                "Connection:",
+                "Connection: TE",
+                "Connection: x",
+                "Connection: keep-alive\t",
+                "Connection: close\r\nConnection: keep-alive",
+            ],
+        )
+        .to_owned(),
+        19 => "Content-Length: 0".to_owned(),
+        20 => {
+            body.push_str(&smuggled);
+            format!("Content-Length: {}", smuggled.len())
+        }
+        21 => {
+            body.push_str(&smuggled);
+            one(
+                rng,
+                &[
+                    "Content-Length: +3",
+                    "Content-Length: 0, 0",
+                    "Content-Length: 0\r\nContent-Length: 5",
+                    "Content-Length : 0",
+                    "Content_Length: 9",
+                    "Content-Length: -1",
+                    "Content-Length: 0x10",
+                    "Content-Length:",
+                    "Content-Length: 1 1",
+                    "\tContent-Length: 4",
+                ],
+            )
+            .to_owned()
+        }
+        22 => {
+            body.push_str(&format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len()));
+            one(
+                rng,
+                &[
+                    "Transfer-Encoding: chunked",
+                    "transfer-encoding:\tchunked",
+                    "Transfer-Encoding: gzip, chunked",
+                ],
+            )
+            .to_owned()
+        }
+        23 => {
+            body.push_str(&format!("0\r\n\r\n{smuggled}"));
+            one(
+                rng,
+                &[
+                    "Transfer-Encoding: chunked",
+                    "Transfer-Encoding: identity",
+                    "Transfer-Encoding: xchunked",
+                    "Transfer-Encoding : chunked",
+                    "Transfer-Encoding: chunked\r\nContent-Length: 4",
+                    "Content-Length: 4\r\nTransfer-Encoding: chunked",
+                    "X: y\nTransfer-Encoding: chunked",
+                    "Transfer-Encoding:\r\n chunked",
+                    "Transfer_Encoding: chunked",
+                ],
+            )
+            .to_owned()
+        }
+        24 => one(
+            rng,
+            &[
+                "Expect: 100-continue",
+                "Expect: x",
+                "Upgrade: h2c",
+                "Connection: upgrade\r\nUpgrade: websocket",
+                "HTTP2-Settings: AAMAAABkAAQAAP__",
+                "TE: trailers",
+                "Trailer: X",
+                "Authorization: Basic eDp5",
+            ],
+        )
+        .to_owned(),
+        25 => format!(
+            "If-None-Match: {}",
+            one(rng, &["*", &format!("W/\"{}\"", places.newest), &format!("\"{}\"", places.newest), "x"])
+        ),
+        26 => one(
+            rng,
+            &[
+                "If-Match: *",
+                "If-Modified-Since: Thu, 01 Jan 2099 00:00:00 GMT",
+                "Range: bytes=0-1",
+                "Cookie: a=b",
+                "Keep-Alive: timeout=5",
+                "X-HTTP-Method-Override: PUT",
+                "Max-Forwards: 0",
+                "Proxy-Connection: close",
+                "Content-Type: application/json",
+            ],
+        )
+        .to_owned(),
+        27 => one(
+            rng,
+            &[
+                "no colon",
+                ": no name",
+                "a b: c",
+                "A: \u{e9}",
+                "A: \u{1}",
+                "A: \0",
+                "A:\tb",
+                "A: b\t",
+                "A\u{e9}: b",
+                "A:",
+                "(a): b",
+                "A: b\rc",
+            ],
+        )
+        .to_owned(),
+        28 => format!("X-Smuggled: {}", smuggled.lines().next().unwrap_or_default()),
+        29 => format!("X: {}", "long ".repeat(rng.usize(..2400))),
+        30 => (0..rng.usize(1..130)).map(|n| format!("X-{n}: {n}")).collect::<Vec<_>>().join("\r\n"),
+        _ => {
+            one(rng, &["User-Agent: fuzz", "X: y", "accept : */*", "Accept:\r\n application/json"]).to_owned()
+        }
+    }
+}
+
+fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
+    const NASTY: &[u8] = b"\r\n\t \0\x7f\xff:/?#%&=+,;\"GH10.";
+    let (at, nasty) = (rng.usize(..bytes.len().max(1)).min(bytes.len()), NASTY[rng.usize(..NASTY.len())]);
+    match rng.u8(..6) {
+        0 if at < bytes.len() => bytes[at] = nasty,
+        1 if at < bytes.len() => drop(bytes.remove(at)),
+        2 => {
+            let again = bytes[at..(at + rng.usize(..40)).min(bytes.len())].to_vec();
+            bytes.splice(at..at, again);
+        }
+        3 if at < bytes.len() => bytes[at] ^= 1 << rng.u8(..8),
+        4 if rng.u8(..4) == 0 => bytes.truncate(at),
+        _ => bytes.insert(at, nasty),
+    }
+}
+
+/// All at once, request by request, at any border, or byte by byte.
+fn split(rng: &mut Rng, parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let all = parts.concat();
+    match rng.u8(..8) {
+        0..=2 => vec![all],
+        3 | 4 => parts,
+        5 if all.len() < 600 => all.iter().map(|byte| vec![*byte]).collect(),
+        _ => {
+            let mut borders: Vec<usize> = (0..rng.usize(1..6)).map(|_| rng.usize(..=all.len())).collect();
+            borders.extend([0, all.len()]);
+            borders.sort_unstable();
+            borders.windows(2).map(|pair| all[pair[0]..pair[1]].to_vec()).collect()
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Two servers in one: whatever a client sends, the lean front and the framework answer the same.
+//!
+//! The same raw bytes go to a daemon with `--lean-front=on` and to one with `--lean-front=off`, which have
+//! the same state. Everything that comes back is compared: each answer's status line, headers and body, what
+//! follows the last whole answer, and whether the connection is then closed. That two servers agree on where a
+//! request ends is what keeps one client's bytes from being taken for another's request by whoever stands
+//! before us; so bodies and header values that look like requests are sent above all.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answer;
+mod cases;
+mod exchange;
+mod grammar;
+mod timing;
+mod twins;
+mod writes;
+
+use std::sync::Arc;
+
+use exchange::{Case, Seen, compare};
+use fastrand::Rng;
+use tokio::task::JoinSet;
+use twins::Twins;
+
+/// Where the generator begins; every run sends the same.
+const SEED: u64 = 0x1ea2_f207;
+
+/// How many generated exchanges there are, unless the variable `LEAN_CASES` says otherwise.
+const CASES: u64 = 6000;
+
+/// How many are under way at once: many end by both sides being quiet for a while.
+const AT_ONCE: usize = 48;
+
+/// Differences that are looked for before the rest is given up.
+const ENOUGH: usize = 5;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cases_that_tell_servers_apart_are_answered_the_same() {
+    let twins = Arc::new(Twins::of_a_file().await);
+    let places = twins.places.clone();
+    run(twins, cases::all(&places).into_iter()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_client_sends_is_answered_the_same() {
+    let twins = Arc::new(Twins::of_a_file().await);
+    let places = twins.places.clone();
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (first, cases) = (number("LEAN_SEED").unwrap_or(SEED), number("LEAN_CASES").unwrap_or(CASES));
+    let generated = (0..cases).map(move |n| grammar::case(&mut Rng::with_seed(first + n), &places));
+    run(twins, generated).await;
+}
+
+/// Compares every case, some at a time, and shows those that differ.
+async fn run(twins: Arc<Twins>, mut cases: impl Iterator<Item = Case>) {
+    let mut under_way = JoinSet::new();
+    let (mut seen, mut differences) = (Seen::default(), Vec::new());
+    loop {
+        while under_way.len() < AT_ONCE
+            && differences.len() < ENOUGH
+            && let Some(case) = cases.next()
+        {
+            let twins = Arc::clone(&twins);
+            under_way.spawn(async move { compare(&twins, case).await });
+        }
+        match under_way.join_next().await {
+            Some(compared) => match compared.unwrap() {
+                Ok(same) => seen += same,
+                Err(difference) => differences.push(difference),
+            },
+            None => break,
+        }
+    }
+    assert!(differences.is_empty(), "they differ after {seen:?}:\n{}", differences.join("\n\n"));
+    assert!(seen.answers > seen.cases, "most are answered more than once: {seen:?}");
+    println!("{seen:?}");
+}
