@@ -101,7 +101,8 @@ fn state_of(crumb: &Breadcrumb) -> State {
 }
 
 fn plain(answer: &Answer) -> Vec<u8> {
-    let bytes = answer.body.parts().concat();
+    let runs = (0..).map_while(|number| answer.body.run(number));
+    let bytes = runs.map(<[_]>::concat).collect::<Vec<_>>().concat();
     match answer.format.coding {
         Coding::Identity => bytes,
         Coding::Zstd => zstd::decode_all(&bytes[..]).unwrap(),
