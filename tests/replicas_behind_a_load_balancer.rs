@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use support::etcd::{Keys, Op, free_port};
-use support::http::{Got, Http};
-use support::mirror::{Coding, Media, agree, apply, entries};
-use support::record::Body;
-use support::state::{State, assert_same, digest, hex};
+use support::http::Http;
+use support::roamer::Roamer;
+use support::state::assert_same;
 use support::{eventually, in_time};
 use tempfile::TempDir;
 
@@ -59,12 +58,13 @@ async fn follow_through_restarts(deployment: &Deployment) {
         keys.put(format!("app/{number:02}").as_bytes(), b"from the beginning").await;
     }
     let shared = Arc::new(Shared::default());
-    let mut client = Client::start(deployment.balancer()).await;
+    let balancer = deployment.balancer();
+    let mut client = Roamer::start(&balancer, 9).await;
     let writer = tokio::spawn(write(keys.clone(), shared.clone()));
     let follower = {
         let shared = shared.clone();
         tokio::spawn(async move {
-            client.follow(&shared).await;
+            follow(&mut client, &balancer, &shared).await;
             client
         })
     };
@@ -142,112 +142,16 @@ async fn write(keys: Keys, shared: Arc<Shared>) {
     }
 }
 
-/// A client as PROTOCOL.md has it, that asks again what was not answered.
-///
-/// Not [`support::mirror::Mirror`], because that one holds whoever answers to one daemon's sequence and fails without
-/// an answer. What it makes of an answer is the mirror's own.
-struct Client {
-    http: Http,
-    rng: Rng,
-    state: State,
-    digest: u128,
-    cursor: String,
-    history: String,
-    revision: u64,
-    /// Whom nginx asked, an answer each.
-    answered: Vec<String>,
-    /// What was answered with 502, 503 or 504, or not at all.
-    retries: Vec<String>,
-}
-
-impl Client {
-    /// Takes the first snapshot, and the last one.
-    async fn start(http: Http) -> Client {
-        let got = http.get("/v1/breadcrumbs/current").await.ok(200).standing();
-        let body = Body::read(got.need("content-type"), &got.plain());
-        agree(&got, &body);
-        assert!(body.snapshot);
-        let state = entries(&body);
-        let digest = digest(&state);
-        assert_eq!(body.header.digest, Some(hex(digest)));
-        Client {
-            http,
-            rng: Rng::with_seed(9),
-            state,
-            digest,
-            cursor: body.header.cursor,
-            history: body.header.history,
-            revision: body.header.revision,
-            answered: Vec::new(),
-            retries: Vec::new(),
-        }
-    }
-
-    /// Follows until the writer has ended and everything was seen.
-    async fn follow(&mut self, shared: &Shared) {
-        loop {
-            let last = shared.last.load(Ordering::SeqCst);
-            if last > 0 && self.revision >= last {
-                return;
-            }
-            let got = self.ask().await;
-            self.take(&got);
-            shared.revision.store(self.revision, Ordering::SeqCst);
-            shared.steps.fetch_add(u64::from(got.status == 200), Ordering::SeqCst);
-        }
-    }
-
-    /// An answer to `next`. What a load balancer answers by itself, and a broken connection, is no answer.
-    async fn ask(&mut self) -> Got {
-        let media = [Media::Json, Media::Ndjson, Media::Bincode][self.rng.usize(..3)];
-        let coding = [Coding::Identity, Coding::Gzip, Coding::Zstd][self.rng.usize(..3)];
-        let headers = [("accept", media.accept()), ("accept-encoding", coding.name())];
-        let path = format!("/v1/breadcrumbs/{}/next?wait=1s", self.cursor);
-        let retries = &mut self.retries;
-        let http = &self.http;
-        let got = in_time("an answer", async {
-            loop {
-                let failed = match http.try_send("GET", &path, &headers, None).await {
-                    Ok(got) if ![502, 503, 504].contains(&got.status) => return got,
-                    Ok(got) => format!("{} by {:?}", got.status, got.header("x-replica")),
-                    Err(error) => format!("{error:?}"),
-                };
-                retries.push(failed);
-                // Not a synchronisation: a client that is refused does not come back at once.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
-        self.answered.push(got.need("x-replica").to_owned());
-        got
-    }
-
-    fn take(&mut self, got: &Got) {
-        let by = got.need("x-replica");
-        assert!(
-            got.status == 200 || got.status == 204,
-            "after its first snapshot a client gets changes and nothing else; {by} on {}: {} {}",
-            got.asked,
-            got.status,
-            String::from_utf8_lossy(&got.body)
-        );
-        let got = got.clone().standing();
-        let revision: u64 = got.need("crumbd-revision").parse().unwrap();
-        assert!(revision >= self.revision, "{by} on {}: {revision} after {}", got.asked, self.revision);
-        self.revision = revision;
-        if got.status == 204 {
-            self.cursor = got.cursor().to_owned();
+/// Follows until the writer has ended and everything was seen.
+async fn follow(client: &mut Roamer, balancer: &Http, shared: &Shared) {
+    loop {
+        let last = shared.last.load(Ordering::SeqCst);
+        if last > 0 && client.revision >= last {
             return;
         }
-        let body = Body::read(got.need("content-type"), &got.plain());
-        agree(&got, &body);
-        assert!(!body.snapshot, "a second snapshot: {by} on {}", got.asked);
-        assert_eq!(body.header.from.as_deref(), Some(&*self.cursor), "{by}");
-        assert_eq!(body.header.history, self.history, "{by}");
-        self.digest = apply(&mut self.state, self.digest, &body.records);
-        assert_eq!(body.header.count, Some(self.state.len() as u64), "{by} on {}", got.asked);
-        assert_eq!(body.header.digest, Some(hex(self.digest)), "{by} on {}", got.asked);
-        self.cursor = body.header.cursor;
+        let got = client.step("1s", |_| Some(("nginx".to_owned(), balancer.clone()))).await;
+        shared.revision.store(client.revision, Ordering::SeqCst);
+        shared.steps.fetch_add(u64::from(got.status == 200), Ordering::SeqCst);
     }
 }
 

@@ -9,15 +9,15 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use fastrand::Rng;
-use serde_json::Value;
 use support::daemon::Daemon;
 use support::etcd::{self, Etcd, Keys, Net, Op, Proxy};
-use support::http::{Got, Http};
-use support::mirror::{Coding, Media, Mirror, Step, agree, entries};
+use support::followed::is;
+use support::http::Http;
+use support::mirror::{Coding, Media, Mirror, Step};
 use support::record::Body;
+use support::roamer::Roamer;
 use support::state::{State, assert_same, below, digest, hex};
 use support::{eventually, in_time};
 
@@ -26,14 +26,6 @@ const PREFIX: &[u8] = b"app/";
 /// A daemon on this etcd's `app/`.
 fn replica(etcd: &Etcd) -> Daemon {
     Daemon::serve(&["--feed", &etcd.feed("app/")])
-}
-
-async fn in_sync(http: &Http) -> Value {
-    eventually("a daemon in-sync", || async {
-        let status = http.get("/v1/status").await.json();
-        (status["status"] == "in-sync").then_some(status)
-    })
-    .await
 }
 
 /// The state below the prefix at every revision that the store ever had.
@@ -72,14 +64,14 @@ async fn one_client_alternates_between_two_replicas_while_everything_is_killed_a
     for (slot, one) in shared.replicas.lock().unwrap().iter_mut().zip(&replicas) {
         *slot = Some(one.as_ref().unwrap().http());
     }
-    in_sync(&replicas[0].as_ref().unwrap().http()).await;
-    let mut roamer = Roamer::start(replicas[0].as_ref().unwrap().http(), seed + 1).await;
+    is(&replicas[0].as_ref().unwrap().http(), "in-sync").await;
+    let mut roamer = Roamer::start(&replicas[0].as_ref().unwrap().http(), seed + 1).await;
     let writer = tokio::spawn(write(keys.clone(), shared.clone(), Rng::with_seed(seed + 2)));
     let client = {
         let shared = shared.clone();
         tokio::spawn(async move {
-            roamer.roam(&shared).await;
-            roamer
+            let seen = roam(&mut roamer, &shared).await;
+            (roamer, seen)
         })
     };
 
@@ -108,7 +100,7 @@ async fn one_client_alternates_between_two_replicas_while_everything_is_killed_a
                 }
                 start_replica(which, &mut replicas, &shared, &etcd);
                 let http = replicas[which].as_ref().unwrap().http();
-                in_sync(&http).await;
+                is(&http, "in-sync").await;
             }
         }
         // Go on breaking things only after writer and client went on too.
@@ -128,29 +120,29 @@ async fn one_client_alternates_between_two_replicas_while_everything_is_killed_a
         in_time("the writer to end", writer).await.unwrap();
         shared.written_all.store(true, Ordering::SeqCst);
     }
-    let roamer = match in_time("the client to see everything", client).await {
-        Ok(roamer) => roamer,
+    let (roamer, seen) = match in_time("the client to see everything", client).await {
+        Ok(done) => done,
         Err(failed) => std::panic::resume_unwind(failed.into_panic()),
     };
 
     assert!(kills.iter().all(|&kills| kills >= 3), "{kills:?}");
-    assert!(roamer.answered.iter().all(|&n| n > 30), "answers by each replica: {:?}", roamer.answered);
+    let answered = ["0", "1"].map(|replica| roamer.answered.iter().filter(|by| *by == replica).count());
+    assert!(answered.iter().all(|&n| n > 30), "answers by each replica: {answered:?}");
     assert!(roamer.moved > 30, "a cursor of one was continued by the other {} times", roamer.moved);
     let stored = keys.range(PREFIX).await;
     assert_same("at the end", &roamer.state, &stored.state);
     let model = shared.model.lock().unwrap();
-    assert!(roamer.seen.len() > 50, "{} states seen", roamer.seen.len());
-    for (revision, state) in &roamer.seen {
+    assert!(seen.len() > 50, "{} states seen", seen.len());
+    for (revision, state) in &seen {
         let (at, expected) = model.range(..=revision).next_back().unwrap();
         assert_same(&format!("at revision {revision} (the model's at {at})"), state, expected);
     }
     eprintln!(
-        "{} transactions, {} states seen, {:?} answers, {} moves, {} retries",
+        "{} transactions, {} states seen, {answered:?} answers, {} moves, {} retries",
         shared.written.load(Ordering::SeqCst),
-        roamer.seen.len(),
-        roamer.answered,
+        seen.len(),
         roamer.moved,
-        roamer.retries
+        roamer.retries.len()
     );
 }
 
@@ -251,117 +243,31 @@ fn transaction(rng: &mut Rng, number: usize) -> Vec<Op> {
     }
 }
 
-/// A client that sends each request to a replica of its choice, and the other one when that one does not serve.
-struct Roamer {
-    rng: Rng,
-    state: State,
-    digest: u128,
-    cursor: String,
-    history: String,
-    revision: u64,
-    /// Every state that it was given.
-    seen: Vec<(u64, State)>,
-    answered: [usize; 2],
-    last: Option<usize>,
-    /// How often a replica continued a cursor of another.
-    moved: usize,
-    retries: usize,
-}
-
-impl Roamer {
-    /// Takes the first snapshot, and the last one.
-    async fn start(http: Http, seed: u64) -> Roamer {
-        let got = http.get("/v1/breadcrumbs/current").await.ok(200).standing();
-        let body = Body::read(got.need("content-type"), &got.plain());
-        let state = entries(&body);
-        Roamer {
-            rng: Rng::with_seed(seed),
-            digest: digest(&state),
-            seen: vec![(body.header.revision, state.clone())],
-            state,
-            cursor: body.header.cursor,
-            history: body.header.history,
-            revision: body.header.revision,
-            answered: [0; 2],
-            last: None,
-            moved: 0,
-            retries: 0,
-        }
-    }
-
-    /// Follows until the writer has ended and everything was seen.
-    async fn roam(&mut self, shared: &Shared) {
-        loop {
-            if shared.written_all.load(Ordering::SeqCst) {
-                let model = shared.model.lock().unwrap();
-                let last = model.last_key_value().unwrap().1;
-                if self.state == *last {
-                    return;
-                }
-            }
-            let got = self.ask(shared).await;
-            self.take(&got);
-            shared.revision.store(self.revision as usize, Ordering::SeqCst);
-            if got.status == 200 {
-                shared.steps.fetch_add(1, Ordering::SeqCst);
+/// Sends each request to a replica of its choice, and to the other one when that one does not serve, until the writer
+/// has ended and everything was seen. Gives every state that the client was in, with its revision.
+async fn roam(roamer: &mut Roamer, shared: &Shared) -> Vec<(u64, State)> {
+    let mut seen = vec![(roamer.revision, roamer.state.clone())];
+    loop {
+        if shared.written_all.load(Ordering::SeqCst) {
+            let model = shared.model.lock().unwrap();
+            let last = model.last_key_value().unwrap().1;
+            if roamer.state == *last {
+                return seen;
             }
         }
-    }
-
-    /// An answer to `next`, by one replica or the other.
-    async fn ask(&mut self, shared: &Shared) -> Got {
-        let media = [Media::Json, Media::Ndjson, Media::Bincode][self.rng.usize(..3)];
-        let coding = [Coding::Identity, Coding::Gzip, Coding::Zstd][self.rng.usize(..3)];
-        let headers = [("accept", media.accept()), ("accept-encoding", coding.name())];
-        let path = format!("/v1/breadcrumbs/{}/next?wait=500ms", self.cursor);
-        let mut which = self.rng.usize(..2);
-        let answer = in_time("an answer of one of the two replicas", async {
-            loop {
-                let http = shared.replicas.lock().unwrap()[which].clone();
-                if let Some(http) = http {
-                    match http.try_send("GET", &path, &headers, None).await {
-                        Ok(got) if got.status != 503 => return got,
-                        Ok(_) | Err(_) => self.retries += 1,
-                    }
-                }
-                which = 1 - which;
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
-        self.answered[which] += 1;
-        self.moved += usize::from(self.last.is_some_and(|last| last != which) && answer.status == 200);
-        self.last = Some(which);
-        answer
-    }
-
-    fn take(&mut self, got: &Got) {
-        assert!(
-            got.status == 200 || got.status == 204,
-            "after its first snapshot a client gets changes and nothing else; replica {:?} on {}: {} {}",
-            self.last,
-            got.asked,
-            got.status,
-            String::from_utf8_lossy(&got.body)
-        );
-        let got = got.clone().standing();
-        let revision: u64 = got.need("crumbd-revision").parse().unwrap();
-        assert!(revision >= self.revision, "{}: {revision} after {}", got.asked, self.revision);
-        self.revision = revision;
-        if got.status == 204 {
-            self.cursor = got.cursor().to_owned();
-            return;
+        let mut tried: Option<usize> = None;
+        let choose = |rng: &mut Rng| {
+            let which = tried.map_or_else(|| rng.usize(..2), |tried| 1 - tried);
+            tried = Some(which);
+            let http = shared.replicas.lock().unwrap()[which].clone();
+            http.map(|http| (which.to_string(), http))
+        };
+        let got = roamer.step("500ms", choose).await;
+        shared.revision.store(roamer.revision as usize, Ordering::SeqCst);
+        if got.status == 200 {
+            seen.push((roamer.revision, roamer.state.clone()));
+            shared.steps.fetch_add(1, Ordering::SeqCst);
         }
-        let body = Body::read(got.need("content-type"), &got.plain());
-        agree(&got, &body);
-        assert!(!body.snapshot, "a second snapshot: {}", got.asked);
-        assert_eq!(body.header.from.as_deref(), Some(&*self.cursor));
-        assert_eq!(body.header.history, self.history);
-        self.digest = support::mirror::apply(&mut self.state, self.digest, &body.records);
-        assert_eq!(body.header.count, Some(self.state.len() as u64), "{}: {:?}", got.asked, body.header);
-        assert_eq!(body.header.digest, Some(hex(self.digest)), "{}: {:?}", got.asked, body.header);
-        self.cursor = body.header.cursor;
-        self.seen.push((revision, self.state.clone()));
     }
 }
 
@@ -422,24 +328,19 @@ async fn a_fresh_replica_on_a_store_whose_last_change_was_elsewhere_continues_th
     let keys = etcd.keys();
     let last = keys.put(b"app/a", b"1").await;
     let old = replica(&etcd);
-    in_sync(&old.http()).await;
+    is(&old.http(), "in-sync").await;
     for n in 0..5 {
         keys.put(b"other/a", n.to_string().as_bytes()).await;
     }
     let fresh = replica(&etcd);
-    in_sync(&fresh.http()).await;
+    is(&fresh.http(), "in-sync").await;
     let mut mirror = Mirror::of(old.http(), Media::Json, Coding::Identity).await;
     assert!(mirror.revision >= last as u64);
     for number in 0..6 {
         mirror.move_to(if number % 2 == 0 { fresh.http() } else { old.http() });
         while mirror.next("0").await != Step::Nothing {}
         let at = keys.put(b"app/a", format!("round {number}").as_bytes()).await;
-        in_time("the change", async {
-            while mirror.revision < at as u64 {
-                assert_ne!(mirror.next("5s").await, Step::Gone, "{}", mirror.cursor);
-            }
-        })
-        .await;
+        mirror.follow_until("the change", |mirror| mirror.revision >= at as u64).await;
         assert_same("after a move", &mirror.state, &keys.range(PREFIX).await.state);
     }
     assert_eq!(mirror.seen.snapshots, 1);
@@ -456,16 +357,12 @@ async fn a_replica_that_was_cut_off_continues_a_cursor_from_within_what_it_misse
     let proxy = Proxy::before(etcd.endpoint()).await;
     let away = Daemon::serve(&["--feed", &proxy.feed("app/")]);
     let there = replica(&etcd);
-    in_sync(&away.http()).await;
-    in_sync(&there.http()).await;
+    is(&away.http(), "in-sync").await;
+    is(&there.http(), "in-sync").await;
     let mut mirror = Mirror::of(there.http(), Media::Json, Coding::Identity).await;
     for round in 0..4 {
         proxy.set(Net::Cut);
-        eventually("the daemon to notice", || async {
-            let status = away.http().get("/v1/status").await.json();
-            (status["status"] == "resync-in-progress").then_some(())
-        })
-        .await;
+        is(&away.http(), "resync-in-progress").await;
         // Three cursors: two before the compaction and one after it, all of revisions that the other never saw.
         let mut stops = Vec::new();
         for number in 0..90 {
@@ -474,12 +371,7 @@ async fn a_replica_that_was_cut_off_continues_a_cursor_from_within_what_it_misse
                 // Made and deleted again before the other one is back: it has to be told of the deletion.
                 keys.put(b"app/short-lived", format!("{round} {number}").as_bytes()).await;
                 let at = keys.put(b"app/stop", format!("{round} {number}").as_bytes()).await;
-                in_time("the one that is there", async {
-                    while mirror.revision < at as u64 {
-                        assert_ne!(mirror.next("5s").await, Step::Gone);
-                    }
-                })
-                .await;
+                mirror.follow_until("the one there", |mirror| mirror.revision >= at as u64).await;
                 stops.push((mirror.cursor.clone(), mirror.state.clone()));
             }
         }
@@ -503,12 +395,7 @@ async fn a_replica_that_was_cut_off_continues_a_cursor_from_within_what_it_misse
             assert_eq!(hex(after), sum, "cursor {number} of round {round}: {cursor}");
         }
         mirror.move_to(away.http());
-        in_time("the change", async {
-            while mirror.revision < last as u64 {
-                assert_ne!(mirror.next("5s").await, Step::Gone, "{}", mirror.cursor);
-            }
-        })
-        .await;
+        mirror.follow_until("the change", |mirror| mirror.revision >= last as u64).await;
         assert_same("by the one that was away", &mirror.state, &keys.range(PREFIX).await.state);
         mirror.move_to(there.http());
     }
@@ -532,7 +419,7 @@ async fn a_transaction_is_one_revision_and_is_never_split() {
     const LAST: u32 = 400;
     let followers = daemons.iter().map(|daemon| daemon.http()).map(|http| {
         tokio::spawn(async move {
-            in_sync(&http).await;
+            is(&http, "in-sync").await;
             let mut mirror = Mirror::of(http, Media::Ndjson, Coding::Identity).await;
             let mut seen = 0;
             loop {
@@ -573,7 +460,7 @@ async fn a_large_transaction_that_etcd_sends_in_fragments_is_still_one_breadcrum
     let keys = etcd.keys();
     keys.put(b"app/000", b"first").await;
     let daemon = replica(&etcd);
-    in_sync(&daemon.http()).await;
+    is(&daemon.http(), "in-sync").await;
     let mut mirror = Mirror::of(daemon.http(), Media::Bincode, Coding::Identity).await;
     // 64 values of 48 KiB: 3 MiB in one revision, above the 2 MiB at which etcd begins to cut.
     let ops: Vec<Op> =

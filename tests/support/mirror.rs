@@ -155,8 +155,13 @@ impl Mirror {
 
     /// Follows the link until the mirror stands at this cursor.
     pub async fn follow_to(&mut self, cursor: &str) {
-        super::in_time("the mirror to reach a cursor", async {
-            while self.cursor != cursor {
+        self.follow_until("the mirror to reach a cursor", |mirror| mirror.cursor == cursor).await;
+    }
+
+    /// Follows the link until the mirror is as wanted, by ordinary answers only: its cursors stay good.
+    pub async fn follow_until(&mut self, what: &str, wanted: impl Fn(&Mirror) -> bool) {
+        super::in_time(what, async {
+            while !wanted(self) {
                 assert_ne!(self.next("5s").await, Step::Gone, "the cursor {} was lost", self.cursor);
             }
         })

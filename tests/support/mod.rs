@@ -7,9 +7,11 @@
 pub mod bincode;
 pub mod daemon;
 pub mod etcd;
+pub mod followed;
 pub mod http;
 pub mod mirror;
 pub mod record;
+pub mod roamer;
 pub mod state;
 pub mod workload;
 

@@ -1,0 +1,16 @@
+//! What happens to etcd, and what a client of the daemon sees of it: as little as possible, and never anything wrong.
+//!
+//! Every etcd is a real process (Debian's `etcd-server`), killed with SIGKILL; the network between is a proxy that the
+//! test cuts.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod access;
+mod another_store;
+mod compaction;
+mod contents;
+mod network;
+mod restarts;
+mod tls;
