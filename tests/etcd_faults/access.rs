@@ -1,9 +1,9 @@
 //! An etcd that wants a name and a password, and that forgets, refuses and changes its mind.
 
 use crate::support::daemon::Daemon;
-use crate::support::etcd::Etcd;
+use crate::support::etcd::{Etcd, Net, Proxy};
 use crate::support::eventually;
-use crate::support::followed::{fill, mirror, status, told};
+use crate::support::followed::{fill, follow, is, mirror, status, told};
 
 /// An etcd that wants a name and a password. `reader` may read `app/` and nothing else.
 async fn guarded(more: &[&str]) -> Etcd {
@@ -93,4 +93,93 @@ async fn a_wrong_password_is_told_in_the_log_and_tried_again_and_a_forbidden_pre
         daemon.http().get("/readyz").await.problem(503);
         assert!(!daemon.log().contains(password), "{}", daemon.log());
     }
+}
+
+/// Does what shuts the daemon out, waits until it complains so, undoes it, and waits until the daemon has what was written
+/// meanwhile. All the time it serves, it says that it may be old and how old, and no cursor is lost.
+async fn shut_out(etcd: &Etcd, daemon: &Daemon, out: impl AsyncFnOnce(), complaint: &str, again: &[&[&str]]) {
+    let http = daemon.http();
+    let mut mirror = mirror(&http).await;
+    let before = mirror.cursor.clone();
+    out().await;
+    told(&mut mirror, "resync-in-progress").await;
+    eventually("the age to grow", || async {
+        (status(&http).await["age_seconds"].as_f64()? > 1.5).then_some(())
+    })
+    .await;
+    daemon.logged(complaint, |line| (line.contains("WARN") && line.contains(complaint)).then_some(()));
+    assert_eq!(status(&http).await["status"], "resync-in-progress");
+    assert_eq!(&*http.get("/v1/kv/app%2F00007").await.ok(200).body, b"guarded 7");
+    assert_eq!(http.get("/readyz").await.ok(200).body, b"ready (stale)\n");
+    let key = format!("app/{complaint}");
+    etcd.ctl(&[&ROOT[..], &["put", &key, "while shut out"]].concat());
+    again.iter().for_each(|command| drop(etcd.ctl(command)));
+    mirror.follow_until("what was written", |mirror| mirror.state.contains_key(key.as_bytes())).await;
+    told(&mut mirror, "in-sync").await;
+    eventually("the age to be small again", || async {
+        (status(&http).await["age_seconds"].as_f64()? < 1.5).then_some(())
+    })
+    .await;
+    assert_eq!(mirror.seen.snapshots, 1);
+    let next = http.get(&format!("/v1/breadcrumbs/{before}/next?wait=0")).await.ok(200).standing();
+    assert_eq!(next.cursor(), mirror.cursor, "a cursor from before goes on");
+}
+
+const ROOT: [&str; 2] = ["--user", "root:admin"];
+
+#[tokio::test]
+async fn a_permission_that_is_revoked_and_granted_again_costs_no_cursor() {
+    let etcd = guarded(&[]).await;
+    let daemon = reader(&etcd.feed("app/"), "correct horse");
+    let revoke = [&ROOT[..], &["role", "revoke-permission", "app", "--prefix=true", "app/"]].concat();
+    let grant = [&ROOT[..], &["role", "grant-permission", "app", "--prefix=true", "read", "app/"]].concat();
+    shut_out(&etcd, &daemon, async || drop(etcd.ctl(&revoke)), "permission denied", &[&grant]).await;
+}
+
+#[tokio::test]
+async fn a_user_that_is_removed_and_added_again_costs_no_cursor() {
+    let etcd = guarded(&[]).await;
+    let daemon = reader(&etcd.feed("app/"), "correct horse");
+    let remove = [&ROOT[..], &["user", "delete", "reader"]].concat();
+    let add = [&ROOT[..], &["user", "add", "reader:correct horse"]].concat();
+    let grant = [&ROOT[..], &["user", "grant-role", "reader", "app"]].concat();
+    shut_out(&etcd, &daemon, async || drop(etcd.ctl(&remove)), "authentication failed", &[&add, &grant])
+        .await;
+}
+
+#[tokio::test]
+async fn an_etcd_that_wants_a_user_for_a_while_costs_no_cursor() {
+    let etcd = guarded(&[]).await;
+    let disable = [&ROOT[..], &["auth", "disable"]].concat();
+    etcd.ctl(&disable);
+    let daemon = follow(&etcd.feed("app/"));
+    shut_out(&etcd, &daemon, async || drop(etcd.ctl(&["auth", "enable"])), "user name is empty", &[&disable])
+        .await;
+}
+
+/// etcd looks at permissions when a watch begins, and then tells of a refusal inside the watch. One that may read some
+/// keys is answered when it asks how the store is, and yet hears of no change.
+#[tokio::test]
+async fn a_watch_that_is_refused_is_not_taken_for_one_that_is_quiet() {
+    let etcd = guarded(&[]).await;
+    // The daemon recognises the store by the key that was set last: that one it may read all the time.
+    etcd.ctl(&[&ROOT[..], &["put", "app/00000", "set last"]].concat());
+    let net = Proxy::before(etcd.endpoint()).await;
+    let daemon = reader(&net.feed("app/"), "correct horse");
+    is(&daemon.http(), "in-sync").await;
+    let revoke = [&ROOT[..], &["role", "revoke-permission", "app", "--prefix=true", "app/"]].concat();
+    let some = [&ROOT[..], &["role", "grant-permission", "app", "read", "app/", "app/00005"]].concat();
+    let grant = [&ROOT[..], &["role", "grant-permission", "app", "--prefix=true", "read", "app/"]].concat();
+    let out = async || {
+        etcd.ctl(&revoke);
+        etcd.ctl(&some);
+        let reconnects = status(&daemon.http()).await["ingest"]["reconnects"].clone();
+        net.set(Net::Cut);
+        eventually("the daemon to notice", || async {
+            (status(&daemon.http()).await["ingest"]["reconnects"] != reconnects).then_some(())
+        })
+        .await;
+        net.set(Net::Open);
+    };
+    shut_out(&etcd, &daemon, out, "the watch was cancelled", &[&grant]).await;
 }

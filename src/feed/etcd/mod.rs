@@ -12,7 +12,8 @@
 //!
 //! Progress notifications are not used: before 3.4.25 and 3.5.8 etcd may send them ahead of events
 //! (etcd issue 15220). That the connection lives, and how far the store is, is asked once a second with a
-//! linearizable read of one key, which also fails when the leader is lost.
+//! linearizable read of one key, which also fails when the leader is lost. Only beside a watch that etcd has taken
+//! does the answer count: whoever may read that key need not be let to watch the others.
 
 mod backfill;
 mod caught_up;

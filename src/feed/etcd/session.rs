@@ -103,7 +103,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// How far the store is: a linearizable read, so the leader and a majority were there.
+    /// How far the store is: a linearizable read, so the leader and a majority were there. Whoever may read this one
+    /// key need not be let to watch the others: that the store was heard is not said here.
     async fn ask(&self) -> Result<ResponseHeader, EtcdError> {
         let asked = Instant::now();
         let key = range_start(self.prefix);
@@ -111,7 +112,6 @@ impl<'a> Session<'a> {
         let answer = tokio::time::timeout(ANSWER, self.connection.range(request)).await;
         let answer = answer.map_err(|_| EtcdError::Cancelled("no answer to a read in time".to_owned()))??;
         let header = answer.header.ok_or(EtcdError::Nonsense("a range without a header"))?;
-        self.sink.upstream().heard();
         self.sink.upstream().is_at(revision(header.revision), asked.into_std());
         Ok(header)
     }
@@ -221,9 +221,9 @@ impl<'a> Session<'a> {
         };
         let (mut responses, _open) = self.connection.watch(create).await?;
         let mut caught_up = CaughtUp::new(at.revision, target);
-        if caught_up.is_reached() {
-            self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
-        }
+        // etcd has taken the watch. It refuses one only after it was opened.
+        let mut begun = false;
+        let opened = Instant::now();
         let mut ticks = interval(ASK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut parts: Vec<Event> = Vec::new();
@@ -234,13 +234,18 @@ impl<'a> Session<'a> {
                 response = next(&mut responses) => response?,
                 _ = ticks.tick() => {
                     let now = self.ask().await?;
+                    if begun {
+                        self.sink.upstream().heard();
+                    } else if opened.elapsed() > ANSWER {
+                        return Err(EtcdError::Cancelled("it was not begun in time".to_owned()));
+                    }
                     if now.revision < at.revision {
                         return Ok(Ended::WentBack);
                     }
                     if now.cluster_id != at.cluster_id {
                         return Err(EtcdError::Cancelled("another cluster answers".to_owned()));
                     }
-                    if !caught_up.is_reached() {
+                    if begun && !caught_up.is_reached() {
                         match caught_up.ask(&self.connection, self.prefix).await {
                             Ok(false) => {}
                             Ok(true) => self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?,
@@ -252,15 +257,21 @@ impl<'a> Session<'a> {
                     continue;
                 }
             };
-            self.sink.upstream().heard();
             if response.compact_revision > 0 {
                 return Ok(Ended::Compacted);
             }
             if response.canceled {
                 return Err(EtcdError::Cancelled(response.cancel_reason));
             }
+            self.sink.upstream().heard();
             if response.created {
+                begun = true;
                 history = history.max(response.header.map_or(0, |header| header.revision));
+                if caught_up.is_reached() {
+                    self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
+                } else {
+                    ticks.reset_immediately();
+                }
             }
             parts.extend(response.events);
             if response.fragment || parts.is_empty() {
