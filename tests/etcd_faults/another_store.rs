@@ -187,3 +187,68 @@ async fn replicas_of_a_recreated_store_continue_each_others_cursors() {
     }
     assert_eq!(client.seen.snapshots, 1);
 }
+
+#[tokio::test]
+async fn a_store_that_went_back_to_its_backup_is_another_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let backup = dir.path().join("backup");
+    let Followed { keys, net: _net, http, mut etcd, daemon: _running } = Followed::with(20).await;
+    let mut early = mirror(&http).await;
+    etcd.save(&backup);
+    put_each(&keys, 0..30, "lost").await;
+    let mut late = mirror(&http).await;
+    catch_up(&mut late, &keys).await;
+    etcd.restore(&backup).await;
+    assert!(keys.revision().await < late.revision as i64);
+    becomes_gone("a cursor of what was lost to be refused", &http, &late.cursor).await;
+    let mut new = agrees_with(&http, &keys).await;
+    assert_ne!(new.history, late.history, "a revision that went backwards starts a new history");
+    assert_eq!(new.state.len(), 20);
+    // What was so before the backup is so again: the digest in the cursor says it.
+    keys.put(b"app/after", b"the backup").await;
+    catch_up(&mut early, &keys).await;
+    assert_eq!(early.seen.snapshots, 1);
+    // The new one overtakes the cursor's revision: it is still refused, and by a daemon that never saw the old one.
+    put_each(&keys, 0..40, "written again").await;
+    catch_up(&mut new, &keys).await;
+    assert_eq!(new.seen.snapshots, 1);
+    let fresh = follow(&etcd.feed("app/"));
+    agrees_with(&fresh.http(), &keys).await;
+    for http in [&http, &fresh.http()] {
+        becomes_gone("the lost cursor to be refused", http, &late.cursor).await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_went_back_to_its_backup_and_further_on_meanwhile_is_noticed_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let backup = dir.path().join("backup");
+    let Followed { keys, net, http, mut etcd, daemon: _running } = Followed::with(20).await;
+    etcd.save(&backup);
+    put_each(&keys, 0..30, "lost").await;
+    let mut late = mirror(&http).await;
+    catch_up(&mut late, &keys).await;
+    net.set(Net::Cut);
+    is(&http, "resync-in-progress").await;
+    etcd.restore(&backup).await;
+    put_each(&keys, 0..40, "written again").await;
+    net.set(Net::Open);
+    becomes_gone("a cursor of what was lost to be refused", &http, &late.cursor).await;
+    assert_ne!(agrees_with(&http, &keys).await.history, late.history);
+}
+
+#[tokio::test]
+async fn a_store_that_is_restored_just_as_it_was_goes_on_as_if_it_had_never_been_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let backup = dir.path().join("backup");
+    let Followed { keys, net: _net, http, mut etcd, daemon: _running } = Followed::with(20).await;
+    let mut mirror = mirror(&http).await;
+    let resyncs = status(&http).await["ingest"]["resyncs"].clone();
+    etcd.save(&backup);
+    etcd.restore(&backup).await;
+    keys.put(b"app/after", b"the backup").await;
+    catch_up(&mut mirror, &keys).await;
+    assert_eq!(mirror.seen.snapshots, 1);
+    let after = status(&http).await;
+    assert_eq!(after["ingest"]["resyncs"], resyncs, "what is known is not read anew: {after}");
+}

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
@@ -209,6 +210,33 @@ impl Etcd {
     pub fn wipe(&mut self) {
         self.kill();
         std::fs::remove_dir_all(self.dir.path().join("data")).unwrap();
+    }
+
+    /// A backup, as an operator makes one.
+    pub fn save(&self, file: &Path) {
+        self.ctl(&["snapshot", "save", file.to_str().unwrap()]);
+    }
+
+    /// Kills it and starts it on a backup instead: under the same name and ports, and so with the same cluster id, at
+    /// the revision of the backup.
+    pub async fn restore(&mut self, file: &Path) {
+        self.wipe();
+        let peer = format!("http://127.0.0.1:{}", self.peer);
+        let data = self.dir.path().join("data");
+        self.ctl(&[
+            "snapshot",
+            "restore",
+            file.to_str().unwrap(),
+            "--data-dir",
+            data.to_str().unwrap(),
+            "--name",
+            &self.name,
+            "--initial-cluster",
+            &self.cluster,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ]);
+        self.restart().await;
     }
 
     /// `host:port` for clients.
