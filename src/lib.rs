@@ -28,7 +28,7 @@
 //! A room imports only what stands here: `model`, `ingest`, `trail` and `value` nothing of ours; `wire` model;
 //! `cache` model, ingest, trail; `client` model, wire; `load` model and the
 //! client, never the server's side; `feed` model, wire, ingest; `view` model, wire,
-//! trail, cache; `state` model, wire, cache (read only); `http` model, wire, view, cache (read only) and a feed's write handle.
+//! trail, cache; `state` model, wire, cache (read only); `http` model, wire, value, view, cache (read only) and a feed's write handle.
 //!
 //! # Where to start reading
 //!

@@ -10,8 +10,8 @@ use std::time::Duration;
 use crumbd::cache::{Breadcrumb, Cache, CacheConfig};
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{
-    Batch, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key, ResyncClaim, Revision, SyncStatus,
-    Update, Upstream,
+    Batch, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key, Prefixes, ResyncClaim, Revision,
+    SyncStatus, Update, Upstream,
 };
 use crumbd::trail::Limits;
 use crumbd::view::{Answer, Format, Page, View, ViewConfig};
@@ -209,7 +209,7 @@ async fn list(view: &View, cursor: Cursor, state: &State, rng: &mut Rng) {
     let limit = rng.usize(100..900);
     let (mut listed, mut start_after) = (State::new(), None);
     loop {
-        let page = Page { prefix: Key::copy_from(prefix), start_after, limit };
+        let page = Page { keys: Prefixes::new([Key::copy_from(prefix)]), start_after, limit };
         let format = Format { media: MediaType::Ndjson, coding: Coding::Identity };
         let Ok(answer) = view.page(page, Some(cursor), format, Instant::now()).await else { return };
         let (_, entries) = read(&answer);

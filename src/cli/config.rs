@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,6 +16,7 @@ use super::units::{Bytes, Span};
 use super::{DEFAULT_LISTEN, Failure, open_files};
 use crate::cache::CacheConfig;
 use crate::feed::{EtcdAccess, FeedSpec};
+use crate::http::auth::{Tokens, TokensError};
 use crate::http::{AppConfig, Limits, ServerConfig};
 use crate::ingest::{CapacityError, IngestBuffer};
 use crate::model::FeedEvent;
@@ -141,6 +143,12 @@ pub(super) struct Settings {
     #[arg(long, env = "CRUMBD_BODY_CACHE_BYTES", value_name = "SIZE", help_heading = "Serving")]
     body_cache_bytes: Option<Bytes>,
 
+    /// File of tokens: from then on every request but /livez and /readyz needs one, as `Authorization:
+    /// Bearer TOKEN`, and sees and writes what its line allows. `crumbd token` makes a token and its line.
+    /// Changes of the file apply within about a second, or at SIGHUP [default: everything is open]
+    #[arg(long, env = "CRUMBD_TOKENS", value_name = "FILE", help_heading = "Serving")]
+    tokens: Option<PathBuf>,
+
     /// How many breadcrumbs stay readable: a client that is further behind has to fetch the whole
     /// state again [default: 16384]
     #[arg(long, env = "CRUMBD_KEEP_COUNT", value_name = "N", help_heading = "Keeping")]
@@ -223,6 +231,7 @@ impl Settings {
             lean_front,
             max_body_bytes,
             body_cache_bytes,
+            tokens,
             keep_count,
             keep_bytes,
             keep_age,
@@ -316,6 +325,11 @@ impl Settings {
         let bytes = self.body_cache_bytes.map(|bytes| bytes.0 as u64);
         let body_cache_bytes = bytes.unwrap_or(default.body_cache_bytes);
         ViewConfig { body_cache_bytes, wake_rate: self.wake_rate.and_then(NonZeroU32::new) }
+    }
+
+    /// Who may see what, where that is limited.
+    pub(super) fn tokens(&self) -> Result<Option<Arc<Tokens>>, TokensError> {
+        self.tokens.clone().map(Tokens::open).transpose()
     }
 
     pub(super) fn app(&self, feed: &FeedSpec) -> Result<AppConfig, Failure> {

@@ -12,14 +12,16 @@ mod open_files;
 mod put;
 mod serve;
 mod status;
+mod token;
 mod units;
 mod warm;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::client::{Client, ClientError};
+use crate::client::Client;
 
 /// Where a daemon listens, and where a client looks for one, when nobody says otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:7811";
@@ -55,6 +57,7 @@ enum Command {
     Dump(dump::Dump),
     Follow(follow::Follow),
     Status(status::Status),
+    Token(token::Token),
     Bench(Box<bench::Bench>),
 }
 
@@ -64,11 +67,28 @@ struct Daemon {
     /// The daemon's address.
     #[arg(long, env = "CRUMBD_URL", value_name = "URL", default_value_t = format!("http://{DEFAULT_LISTEN}"))]
     url: String,
+
+    /// File with the token of a daemon that wants one; a line break at its end does not count. The variable
+    /// CRUMBD_TOKEN holds the token itself, which has no place on the command line.
+    #[arg(long, env = "CRUMBD_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 impl Daemon {
-    fn client(&self) -> Result<Client, ClientError> {
-        Client::new(&self.url)
+    fn client(&self) -> Result<Client, Failure> {
+        let client = Client::new(&self.url)?;
+        let token = match &self.token_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| format!("token file {}: {error}", path.display()))?;
+                Some(text.trim_end_matches(['\n', '\r']).to_owned())
+            }
+            None => std::env::var("CRUMBD_TOKEN").ok(),
+        };
+        Ok(match token {
+            Some(token) => client.with_token(&token)?,
+            None => client,
+        })
     }
 }
 
@@ -86,6 +106,7 @@ impl Cli {
             Command::Dump(dump) => dump.run().await,
             Command::Follow(follow) => follow.run().await,
             Command::Status(status) => status.run().await,
+            Command::Token(token) => token.run(),
             Command::Bench(bench) => bench.run().await,
         };
         match done {

@@ -37,6 +37,7 @@ impl Serve {
         log::start(format, level)?;
         let spec = settings.feed()?;
         let feed = Opened::open(&spec, settings.strict(), settings.etcd_access()?).await?;
+        let tokens = settings.tokens()?;
         let server = Server::bind(settings.server()?)?;
         let buffer = Arc::new(settings.buffer()?);
         let upstream = Arc::new(feed.upstream());
@@ -52,7 +53,11 @@ impl Serve {
 
         let shutdown = Shutdown::default();
         let view = View::new(cache.clone(), Arc::clone(&upstream), &settings.view());
-        let app = App::new(view, upstream, push, shutdown.clone(), settings.app(&spec)?);
+        let mut app = App::new(view, upstream, push, shutdown.clone(), settings.app(&spec)?);
+        if let Some(tokens) = tokens {
+            tokio::spawn(Arc::clone(&tokens).keep_up());
+            app = app.guarded_by(tokens);
+        }
         info!(url = %format!("http://{}", server.address()), feed = %spec, "listening");
         let serving = tokio::spawn(server.run(app.clone()));
 

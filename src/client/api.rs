@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 
@@ -28,6 +28,9 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The token can be none.
+    #[error("the token holds characters that no token has, such as a line break")]
+    Token,
     /// The daemon was not reached, or the connection broke.
     #[error("no answer from {url}: {reason}")]
     Unreachable {
@@ -87,6 +90,8 @@ pub struct Progress {
 pub struct Client {
     base: Url,
     http: reqwest::Client,
+    /// `Bearer …`, for a daemon that wants a token.
+    authorization: Option<HeaderValue>,
 }
 
 #[derive(Deserialize)]
@@ -107,7 +112,17 @@ impl Client {
             return Err(error("only http:// is spoken".to_owned()));
         }
         let http = reqwest::Client::builder().connect_timeout(PATIENCE).build();
-        Ok(Self { base, http: http.map_err(|e| error(e.to_string()))? })
+        Ok(Self { base, http: http.map_err(|e| error(e.to_string()))?, authorization: None })
+    }
+
+    /// The same, with a token.
+    ///
+    /// # Errors
+    /// [`ClientError::Token`].
+    pub fn with_token(self, token: &str) -> Result<Self, ClientError> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ClientError::Token)?;
+        value.set_sensitive(true);
+        Ok(Self { authorization: Some(value), ..self })
     }
 
     fn url(&self, segments: &[&str], query: &[(&str, &[u8])]) -> String {
@@ -130,6 +145,10 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, ClientError> {
+        let request = match &self.authorization {
+            Some(value) => request.header(AUTHORIZATION, value),
+            None => request,
+        };
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
             return Ok(response);

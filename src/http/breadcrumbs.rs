@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use tokio::time::Instant;
 
+use super::auth::access::{Access, Reach, while_good};
 use super::budget::{self, held};
 use super::negotiate::format;
 use super::problem::Problem;
 use super::query::{Query, Wait, path_cursor};
 use super::reply::{self, Caching, Place, Reply, answer, framed};
 use super::routes::App;
-use crate::model::{Cursor, Key};
+use crate::model::Cursor;
 use crate::view::{Format, Next, Reason, ViewError};
 use crate::wire::Mode;
 
@@ -27,65 +29,66 @@ pub(super) fn catch_up() -> Instant {
 
 pub(super) async fn current(
     State(app): State<App>,
+    Extension(access): Extension<Access>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let prefix = Query::parse(&uri, &["prefix"])?.prefix();
+    let reach = access.reach(Query::parse(&uri, &["prefix"])?.prefix())?;
     let format = format(&headers)?;
     let newest = app.view.newest()?;
-    let etag = reply::state_etag(newest.cursor());
+    let etag = reply::state_etag(newest.cursor(), &reach);
     if reply::not_modified(&headers, &etag) {
         // Most who ask so have it already: no body is made for them.
         let (cursor, sequence) = (newest.cursor(), newest.sequence());
-        let place = Place {
-            cursor,
-            sequence,
-            mode: Mode::None,
-            reason: Reason::NotModified,
-            prefix: prefix.as_ref(),
-        };
+        let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::NotModified, reach: &reach };
         return Ok(framed(reply::unchanged(&app, place, &etag, Caching::Revalidate)));
     }
-    let permit = app.budgets.snapshot(budget::expected(&newest, prefix.as_ref())).await?;
+    let permit = app.budgets.snapshot(budget::expected(&newest, reach.scope())).await?;
     drop(newest);
-    let snapshot = app.view.current(prefix.as_ref(), format).await?;
+    let snapshot = app.view.current(reach.scope(), format).await?;
     let permit = app.budgets.fit(permit, snapshot.body.len()).await?;
-    Ok(held(answer(&app, &headers, snapshot, prefix.as_ref(), Caching::Revalidate), permit))
+    Ok(held(answer(&app, &headers, snapshot, &reach, Caching::Revalidate), permit))
 }
 
 /// A long poll, as it is asked for.
 #[derive(Clone)]
 pub(super) struct NextRequest {
     pub(super) cursor: Cursor,
-    pub(super) prefix: Option<Key>,
+    pub(super) reach: Reach,
     pub(super) format: Format,
     pub(super) wait: Wait,
 }
 
 impl NextRequest {
-    pub(super) fn parse(uri: &Uri, format: Format) -> Result<Self, Problem> {
+    pub(super) fn parse(uri: &Uri, format: Format, access: &Access) -> Result<Self, Problem> {
         let cursor = path_cursor(uri, 0)?;
-        let mut query = Query::parse(uri, &["wait", "prefix"])?;
-        let (wait, prefix) = (query.wait()?, query.prefix());
-        Ok(Self { cursor, prefix, format, wait })
+        let mut query = Query::parse(uri, &["wait", "prefix", "rights"])?;
+        let (wait, rights) = (query.wait()?, query.rights()?);
+        let reach = access.reach(query.prefix())?.was(rights)?;
+        Ok(Self { cursor, reach, format, wait })
     }
 
-    /// Waits for what comes after the cursor, or until `over` resolves.
+    /// Waits for what comes after the cursor, or until `over` resolves, or the client's rights end.
     pub(super) async fn follow(&self, app: &App, over: impl Future<Output = Reason>) -> Outcome {
         let _waiter = app.budgets.waiter()?;
-        Ok(app.view.next(self.cursor, self.prefix.as_ref(), self.format, over).await?)
+        let next = app.view.next(self.cursor, self.reach.scope(), self.format, over);
+        match self.reach.grant() {
+            None => Ok(next.await?),
+            // Boxed: a waiter of an open daemon is not to be larger for it.
+            Some(grant) => Box::pin(while_good(grant, async { Ok(next.await?) })).await,
+        }
     }
 
     /// The one place that decides how a long poll is answered, whoever writes the bytes.
     pub(super) fn reply(&self, app: &App, outcome: Outcome) -> Reply {
-        let prefix = self.prefix.as_ref();
+        let reach = &self.reach;
         match outcome {
             Ok(Next::Answer(updates)) => {
                 let caching = if updates.at_once { Caching::Seconds } else { Caching::Revalidate };
-                answer(app, &HeaderMap::new(), updates, prefix, caching)
+                answer(app, &HeaderMap::new(), updates, reach, caching)
             }
             Ok(Next::Nothing { cursor, sequence, reason }) => {
-                reply::nothing(app, cursor, sequence, reason, prefix)
+                reply::nothing(app, cursor, sequence, reason, reach)
             }
             Err(error) => error.0.into_reply(),
         }
@@ -110,8 +113,13 @@ impl From<Problem> for NextError {
     }
 }
 
-pub(super) async fn next(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    let request = NextRequest::parse(&uri, format(&headers)?)?;
+pub(super) async fn next(
+    State(app): State<App>,
+    Extension(access): Extension<Access>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let request = NextRequest::parse(&uri, format(&headers)?, &access)?;
     let deadline = request.wait.deadline();
     let over = async {
         tokio::select! {
@@ -123,20 +131,33 @@ pub(super) async fn next(State(app): State<App>, uri: Uri, headers: HeaderMap) -
     Ok(framed(request.reply(&app, outcome)))
 }
 
-pub(super) async fn kept(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn kept(
+    State(app): State<App>,
+    Extension(access): Extension<Access>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let cursor = path_cursor(&uri, 0)?;
-    let prefix = Query::parse(&uri, &["prefix"])?.prefix();
+    let reach = access.reach(Query::parse(&uri, &["prefix"])?.prefix())?;
     let format = format(&headers)?;
-    let permit = app.budgets.snapshot(budget::expected(&app.view.newest()?, prefix.as_ref())).await?;
-    let snapshot = app.view.kept(cursor, prefix.as_ref(), format, catch_up()).await?;
+    let permit = app.budgets.snapshot(budget::expected(&app.view.newest()?, reach.scope())).await?;
+    let kept = async { Ok(app.view.kept(cursor, reach.scope(), format, catch_up()).await?) };
+    let snapshot = access.while_good::<_, Problem>(kept).await?;
     let permit = app.budgets.fit(permit, snapshot.body.len()).await?;
-    Ok(held(answer(&app, &headers, snapshot, prefix.as_ref(), Caching::Immutable), permit))
+    Ok(held(answer(&app, &headers, snapshot, &reach, Caching::Immutable), permit))
 }
 
-pub(super) async fn diff(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn diff(
+    State(app): State<App>,
+    Extension(access): Extension<Access>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let (from, to) = (path_cursor(&uri, 0)?, path_cursor(&uri, 2)?);
-    let prefix = Query::parse(&uri, &["prefix"])?.prefix();
-    let diff = app.view.diff(from, to, prefix.as_ref(), format(&headers)?, catch_up()).await?;
+    let reach = access.reach(Query::parse(&uri, &["prefix"])?.prefix())?;
+    let format = format(&headers)?;
+    let diff = async { Ok(app.view.diff(from, to, reach.scope(), format, catch_up()).await?) };
+    let diff = access.while_good::<_, Problem>(diff).await?;
     let permit = app.budgets.snapshot(diff.body.len()).await?;
-    Ok(held(answer(&app, &headers, diff, prefix.as_ref(), Caching::Immutable), permit))
+    Ok(held(answer(&app, &headers, diff, &reach, Caching::Immutable), permit))
 }

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::problem::Problem;
 use super::reply::{Reply, framed};
 use crate::cache::Breadcrumb;
-use crate::model::Key;
+use crate::view::Scope;
 
 /// How long a snapshot may wait for others to be written before it is refused.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(5);
@@ -137,11 +137,11 @@ fn over_budget(detail: String) -> Problem {
     Problem::unavailable("over-budget", format!("{detail}; come back later or ask another replica"))
 }
 
-/// About how large the body of this state will be. One under a prefix is mostly small, and is
+/// About how large the body of this state will be. One of a part of the keys is mostly small, and is
 /// counted once its size is known.
-pub(super) fn expected(newest: &Breadcrumb, prefix: Option<&Key>) -> u64 {
+pub(super) fn expected(newest: &Breadcrumb, scope: Scope<'_>) -> u64 {
     let state = newest.kvs();
-    if prefix.is_some() { 0 } else { state.payload_bytes() + RECORD_BYTES * state.len() as u64 }
+    if !scope.is_all() { 0 } else { state.payload_bytes() + RECORD_BYTES * state.len() as u64 }
 }
 
 /// See [`Budgets::waiter`].

@@ -1,11 +1,13 @@
 //! How the daemon is: for people, for orchestrators, for load balancers.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::auth::access::Access;
 use super::problem::Problem;
 use super::query::Query;
 use super::reply;
@@ -44,8 +46,13 @@ fn no_store(mut response: Response) -> Response {
     response
 }
 
-/// Everything that there is to know at a glance, as JSON.
-pub(super) async fn status(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+/// Everything that there is to know at a glance, as JSON. What it says of the state as a whole is for
+/// those who may read the whole.
+pub(super) async fn status(
+    State(app): State<App>,
+    Extension(access): Extension<Access>,
+    uri: Uri,
+) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
     let cache = app.view.cache();
     let (crumb, oldest) = (cache.current_breadcrumb(), cache.oldest_breadcrumb());
@@ -53,7 +60,7 @@ pub(super) async fn status(State(app): State<App>, uri: Uri) -> Result<Response,
     let (backlog, capacity) = cache.backlog();
     let stats = cache.stats();
     let known = (!crumb.is_provisional()).then(|| crumb.cursor());
-    let status = json!({
+    let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "feed": app.config.feed,
         "status": crumb.sync_status().as_str(),
@@ -90,6 +97,11 @@ pub(super) async fn status(State(app): State<App>, uri: Uri) -> Result<Response,
             "reconnects": app.upstream.reconnects.get(),
         },
     });
+    if !access.may_read_everything()
+        && let Some(members) = status.as_object_mut()
+    {
+        members.retain(|name, _| !["count", "payload_bytes", "digest"].contains(&name.as_str()));
+    }
     // Strings and numbers always serialize.
     let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
     body.push(b'\n');

@@ -1,11 +1,13 @@
 //! `/v1/kv…`: one key, or a page of keys.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::header::{ETAG, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
+use super::auth::access::{Access, Reach};
 use super::breadcrumbs::catch_up;
 use super::budget::held;
 use super::negotiate::format;
@@ -22,8 +24,14 @@ const DEFAULT_LIMIT: usize = 1000;
 const MAX_LIMIT: usize = 100_000;
 
 /// The raw bytes of one value: now, at a kept cursor, or as soon as it changes.
-pub(super) async fn get(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn get(
+    State(app): State<App>,
+    Extension(access): Extension<Access>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let key = path_key(&uri)?;
+    access.read(&key)?;
     let mut query = Query::parse(&uri, &["at", "after", "wait"])?;
     let (at, after) = (query.cursor("at")?, query.cursor("after")?);
     let waits = query.has("wait");
@@ -35,16 +43,20 @@ pub(super) async fn get(State(app): State<App>, uri: Uri, headers: HeaderMap) ->
         }
         (None, Some(after)) => {
             let waiter = app.budgets.waiter()?;
-            let next = app.view.key_after(&key, after, deadline, app.my_turn()).await?;
+            let next = async { Ok(app.view.key_after(&key, after, deadline, app.my_turn()).await?) };
+            let next = access.while_good::<_, Problem>(next).await?;
             drop(waiter);
             match next {
                 KeyNext::Changed(read) => read,
                 KeyNext::Unchanged { cursor, sequence, reason } => {
-                    return Ok(framed(reply::nothing(&app, cursor, sequence, reason, None)));
+                    return Ok(framed(reply::nothing(&app, cursor, sequence, reason, &Reach::default())));
                 }
             }
         }
-        (at, None) => app.view.key(&key, at, catch_up()).await?,
+        (at, None) => {
+            let read = async { Ok(app.view.key(&key, at, catch_up()).await?) };
+            access.while_good::<_, Problem>(read).await?
+        }
     };
     let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
     // A client that waited for a change wants the value, whatever it had before.
@@ -54,7 +66,8 @@ pub(super) async fn get(State(app): State<App>, uri: Uri, headers: HeaderMap) ->
 
 fn value(app: &App, key: &Key, request: &HeaderMap, read: KeyRead, caching: Caching) -> Response {
     let (cursor, sequence) = (read.cursor, read.breadcrumb.sequence());
-    let place = Place { cursor, sequence, mode: Mode::Snapshot, reason: Reason::Read, prefix: None };
+    let place =
+        Place { cursor, sequence, mode: Mode::Snapshot, reason: Reason::Read, reach: &Reach::default() };
     let Some(entry) = read.entry else {
         let mut response = Problem::not_found(format!("there is no key \"{key}\"")).into_response();
         reply::place(app, response.headers_mut(), place, Caching::Never);
@@ -68,7 +81,7 @@ fn value(app: &App, key: &Key, request: &HeaderMap, read: KeyRead, caching: Cach
     let headers = response.headers_mut();
     reply::place(app, headers, place, caching);
     reply::text(headers, ETAG, &etag);
-    reply::vary(headers);
+    reply::vary(app, headers);
     // The bytes are anybody's: a browser must not guess that they are a page.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
@@ -88,7 +101,12 @@ fn content_type(entry: &Entry) -> &'static str {
 }
 
 /// Entries in key order.
-pub(super) async fn list(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn list(
+    State(app): State<App>,
+    Extension(access): Extension<Access>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let mut query = Query::parse(&uri, &["prefix", "limit", "start_after", "at"])?;
     let at = query.cursor("at")?;
     let limit = query.number("limit")?.unwrap_or(DEFAULT_LIMIT);
@@ -98,12 +116,14 @@ pub(super) async fn list(State(app): State<App>, uri: Uri, headers: HeaderMap) -
         )));
     }
     let page = Page {
-        prefix: query.prefix().unwrap_or_default(),
+        keys: access.reach(query.prefix())?.keys(),
         start_after: query.key("start_after"),
         limit: limit.min(MAX_LIMIT),
     };
-    let answer = app.view.page(page, at, format(&headers)?, catch_up()).await?;
+    let format = format(&headers)?;
+    let answer = async { Ok(app.view.page(page, at, format, catch_up()).await?) };
+    let answer = access.while_good::<_, Problem>(answer).await?;
     let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
     let permit = app.budgets.snapshot(answer.body.len()).await?;
-    Ok(held(reply::answer(&app, &HeaderMap::new(), answer, None, caching), permit))
+    Ok(held(reply::answer(&app, &HeaderMap::new(), answer, &access.reach(None)?, caching), permit))
 }

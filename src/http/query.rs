@@ -75,6 +75,18 @@ impl Query {
         self.parsed(name)
     }
 
+    /// What the `next` link said of the rights that it was handed out under.
+    pub(super) fn rights(&mut self) -> Result<Option<u64>, Problem> {
+        let Some(bytes) = self.take("rights") else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes);
+        let digits = text.len() <= 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let tag = u64::from_str_radix(&text, 16).ok().filter(|_| digits);
+        tag.map(Some).ok_or_else(|| {
+            let expected = "what stands there in the link that this daemon gave";
+            Problem::bad_request(format!("query parameter \"rights\" is {text:?}: it is {expected}"))
+        })
+    }
+
     /// How long a long poll waits at most.
     pub(super) fn wait(&mut self) -> Result<Wait, Problem> {
         let wait = match self.take("wait") {

@@ -14,8 +14,9 @@ use bytes::Bytes;
 use hyper::body::{self as http_body, Frame, SizeHint};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
+use super::auth::access::Reach;
 use super::routes::App;
-use crate::model::{Cursor, Key, Sequence};
+use crate::model::{Cursor, Sequence};
 use crate::view::{self, Answer, Reason};
 use crate::wire::{Coding, Mode};
 
@@ -42,12 +43,17 @@ pub(super) enum Caching {
 }
 
 impl Caching {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Immutable => "public, max-age=31536000, immutable",
-            Self::Seconds => "public, max-age=2",
-            Self::Revalidate => "no-cache",
-            Self::Never => "no-store",
+    /// What is for the holder of a token is not for shared caches, and what is only a part of what was
+    /// asked for may be another part tomorrow, under the same address.
+    fn as_str(self, guarded: bool, narrowed: bool) -> &'static str {
+        match (self, guarded, narrowed) {
+            (Self::Never, ..) => "no-store",
+            (Self::Immutable, false, _) => "public, max-age=31536000, immutable",
+            (Self::Seconds, false, _) => "public, max-age=2",
+            (Self::Revalidate, false, _) => "no-cache",
+            (Self::Immutable, true, false) => "private, max-age=31536000, immutable",
+            (Self::Seconds, true, false) => "private, max-age=2",
+            (Self::Revalidate, true, _) | (_, true, true) => "private, no-cache",
         }
     }
 }
@@ -59,13 +65,13 @@ pub(super) struct Place<'a> {
     pub(super) sequence: Sequence,
     pub(super) mode: Mode,
     pub(super) reason: Reason,
-    /// The prefix to which the client has narrowed what it follows: the next link keeps it.
-    pub(super) prefix: Option<&'a Key>,
+    /// What it is about: the next link keeps it.
+    pub(super) reach: &'a Reach,
 }
 
 /// The headers that every 200, 204 and 304 carries.
 pub(super) fn place(app: &App, headers: &mut HeaderMap, place: Place<'_>, caching: Caching) {
-    let Place { cursor, sequence, mode, reason, prefix } = place;
+    let Place { cursor, sequence, mode, reason, reach } = place;
     text(headers, CURSOR, &cursor.to_string());
     headers.insert(MODE, HeaderValue::from_static(mode.as_str()));
     headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
@@ -73,13 +79,23 @@ pub(super) fn place(app: &App, headers: &mut HeaderMap, place: Place<'_>, cachin
     headers.insert(SEQUENCE, sequence.0.into());
     headers.insert(STATUS, HeaderValue::from_static(cursor.status.as_str()));
     headers.insert(AGE, app.upstream.age().as_secs().into());
-    let query = prefix.map_or(String::new(), |prefix| {
-        format!("?prefix={}", percent_encode(prefix.as_bytes(), NON_ALPHANUMERIC))
-    });
-    text(headers, LINK, &format!("</v1/breadcrumbs/{cursor}/next{query}>; rel=\"next\""));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching.as_str()));
+    text(headers, LINK, &format!("</v1/breadcrumbs/{cursor}/next{}>; rel=\"next\"", query(reach)));
+    let caching = caching.as_str(app.is_guarded(), reach.is_narrowed());
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
     if reason == Reason::ShuttingDown {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// The prefix that was asked for, and the rights that it was answered under.
+fn query(reach: &Reach) -> String {
+    let prefix =
+        reach.asked().map(|prefix| format!("prefix={}", percent_encode(prefix.as_bytes(), NON_ALPHANUMERIC)));
+    let rights = reach.tag().map(|tag| format!("rights={tag:x}"));
+    match (prefix, rights) {
+        (None, None) => String::new(),
+        (Some(one), None) | (None, Some(one)) => format!("?{one}"),
+        (Some(prefix), Some(rights)) => format!("?{prefix}&{rights}"),
     }
 }
 
@@ -103,17 +119,12 @@ pub(super) fn answer(
     app: &App,
     request: &HeaderMap,
     answer: Answer,
-    prefix: Option<&Key>,
+    reach: &Reach,
     caching: Caching,
 ) -> Reply {
-    let at = Place {
-        cursor: answer.cursor,
-        sequence: answer.sequence,
-        mode: answer.mode,
-        reason: answer.reason,
-        prefix,
-    };
-    let etag = state_etag(answer.cursor);
+    let Answer { cursor, sequence, mode, reason, .. } = answer;
+    let at = Place { cursor, sequence, mode, reason, reach };
+    let etag = state_etag(cursor, reach);
     if not_modified(request, &etag) {
         return unchanged(app, at, &etag, caching);
     }
@@ -121,7 +132,7 @@ pub(super) fn answer(
     let headers = response.headers_mut();
     place(app, headers, at, caching);
     text(headers, ETAG, &etag);
-    vary(headers);
+    vary(app, headers);
     if answer.format.coding != Coding::Identity {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(answer.format.coding.as_str()));
     }
@@ -180,13 +191,19 @@ pub(super) fn body(content: impl Into<view::Body>, media: &'static str) -> Reply
     response
 }
 
-pub(super) fn vary(headers: &mut HeaderMap) {
-    headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+pub(super) fn vary(app: &App, headers: &mut HeaderMap) {
+    let vary =
+        if app.is_guarded() { "Accept, Accept-Encoding, Authorization" } else { "Accept, Accept-Encoding" };
+    headers.insert(VARY, HeaderValue::from_static(vary));
 }
 
-/// Weak, because two daemons that serve the same state differ in sequence and timestamp.
-pub(super) fn state_etag(cursor: Cursor) -> String {
-    format!("W/\"{cursor}\"")
+/// Weak, because two daemons that serve the same state differ in sequence and timestamp. The same part
+/// of a state has another tag than the whole, and than another part.
+pub(super) fn state_etag(cursor: Cursor, reach: &Reach) -> String {
+    match reach.tag().filter(|_| reach.is_narrowed()) {
+        Some(tag) => format!("W/\"{cursor}~{tag:x}\""),
+        None => format!("W/\"{cursor}\""),
+    }
 }
 
 fn empty(status: StatusCode) -> Reply {
@@ -201,20 +218,14 @@ pub(super) fn unchanged(app: &App, at: Place<'_>, etag: &str, caching: Caching) 
     let headers = response.headers_mut();
     place(app, headers, Place { mode: Mode::None, reason: Reason::NotModified, ..at }, caching);
     text(headers, ETAG, etag);
-    vary(headers);
+    vary(app, headers);
     response
 }
 
 /// 204: nothing for this client.
-pub(super) fn nothing(
-    app: &App,
-    cursor: Cursor,
-    sequence: Sequence,
-    reason: Reason,
-    prefix: Option<&Key>,
-) -> Reply {
+pub(super) fn nothing(app: &App, cursor: Cursor, sequence: Sequence, reason: Reason, reach: &Reach) -> Reply {
     let mut response = empty(StatusCode::NO_CONTENT);
-    let at = Place { cursor, sequence, mode: Mode::None, reason, prefix };
+    let at = Place { cursor, sequence, mode: Mode::None, reason, reach };
     place(app, response.headers_mut(), at, Caching::Never);
     response
 }

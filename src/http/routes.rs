@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::map_response;
+use axum::middleware::{map_request_with_state, map_response};
 use axum::routing::{get, post};
 
+use super::auth::{Authorizer, access};
 use super::budget::{Budgets, Limits};
 use super::problem::{self, Problem};
 use super::shutdown::Shutdown;
@@ -38,6 +39,8 @@ pub struct App {
     pub(super) budgets: Budgets,
     pub(super) config: Arc<AppConfig>,
     pub(super) started: Instant,
+    /// Who may see what; everybody everything when there is none.
+    pub(super) guard: Option<Arc<dyn Authorizer>>,
 }
 
 impl App {
@@ -50,7 +53,13 @@ impl App {
         config: AppConfig,
     ) -> Self {
         let budgets = Budgets::new(config.limits.clone());
-        Self { view, upstream, push, shutdown, budgets, config: Arc::new(config), started: Instant::now() }
+        let (config, started) = (Arc::new(config), Instant::now());
+        Self { view, upstream, push, shutdown, budgets, config, started, guard: None }
+    }
+
+    /// The same, for those only whom it knows, and as much as it allows.
+    pub fn guarded_by(self, guard: Arc<dyn Authorizer>) -> Self {
+        Self { guard: Some(guard), ..self }
     }
 
     /// How many requests are waiting for a breadcrumb.
@@ -86,6 +95,8 @@ pub fn router(app: App) -> Router {
             )
         })
         .method_not_allowed_fallback(problem::method_not_allowed)
+        // Nothing comes to a handler, nor to the one of what is not there, without having passed here.
+        .layer(map_request_with_state(app.clone(), access::admit))
         .layer(map_response(problem::explain))
         // The write handlers measure bodies themselves.
         .layer(DefaultBodyLimit::disable())

@@ -7,6 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use super::auth::access::{Access, Reach};
 use super::problem::Problem;
 use super::query::{Query, path_key};
 use super::reply::{self, Caching, Place, framed};
@@ -20,7 +21,9 @@ pub(super) async fn put(State(app): State<App>, request: Request) -> Result<Resp
     let push = writable(&app)?;
     Query::parse(request.uri(), &[])?;
     let key = checked_key(&request)?;
-    let conditions = conditions(request.headers(), &key);
+    let access = access_of(&request)?;
+    access.write(key.as_bytes())?;
+    let conditions = conditions(request.headers(), &key, &access)?;
     let kind = content_type(request.headers());
     let body = read_body(&app, request).await?;
     let value = match kind.as_deref() {
@@ -35,28 +38,39 @@ pub(super) async fn put(State(app): State<App>, request: Request) -> Result<Resp
     };
     let update = Entry::new(key.as_bytes(), &value, None).into();
     let committed = push.write(vec![update], Grouping::Whole, conditions).await?;
-    Ok(written(&app, committed, committed.revision.or_else(|| revision_of(&app, &key))))
+    let may_know = access.may_read(key.as_bytes());
+    let revision = committed.revision.or_else(|| revision_of(&app, &key)).filter(|_| may_know);
+    Ok(written(&app, committed, revision, may_know))
 }
 
 pub(super) async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let push = writable(&app)?;
     Query::parse(request.uri(), &[])?;
     let key = checked_key(&request)?;
-    let conditions = conditions(request.headers(), &key);
+    let access = access_of(&request)?;
+    access.write(key.as_bytes())?;
+    let conditions = conditions(request.headers(), &key, &access)?;
+    let may_know = access.may_read(key.as_bytes());
     let update = Update { change: Change::Delete(key), revision: None };
     let committed = push.write(vec![update], Grouping::Whole, conditions).await?;
-    Ok(written(&app, committed, None))
+    Ok(written(&app, committed, None, may_know))
 }
 
 pub(super) async fn post(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let push = writable(&app)?;
     Query::parse(request.uri(), &[])?;
+    let access = access_of(&request)?;
     let body = read_body(&app, request).await?;
     let records =
         wire::parse_records(as_text(&body)?).map_err(|error| Problem::bad_request(error.to_string()))?;
     let (updates, grouping) = updates(records)?;
+    if grouping == Grouping::Replace {
+        access.write_everything()?;
+    }
+    updates.iter().try_for_each(|update| access.write(update.change.key()))?;
+    let may_know = updates.iter().all(|update| access.may_read(update.change.key()));
     let committed = push.write(updates, grouping, Vec::new()).await?;
-    Ok(written(&app, committed, None))
+    Ok(written(&app, committed, None, may_know))
 }
 
 fn writable(app: &App) -> Result<&PushHandle, Problem> {
@@ -67,6 +81,12 @@ fn writable(app: &App) -> Result<&PushHandle, Problem> {
         );
         Problem::new(StatusCode::FORBIDDEN, "read-only", detail)
     })
+}
+
+/// What the client may do; a request that did not come past the guard may do nothing.
+fn access_of(request: &Request) -> Result<Access, Problem> {
+    let access = request.extensions().get::<Access>().cloned();
+    access.ok_or_else(|| Problem::forbidden("not-permitted", "nobody has said what this client may do"))
 }
 
 fn checked_key(request: &Request) -> Result<Key, Problem> {
@@ -109,8 +129,11 @@ fn content_type(headers: &HeaderMap) -> Option<String> {
 }
 
 /// `If-Match` and `If-None-Match` on the key's ETag. A tag that is no revision of ours, or is
-/// weak, matches nothing.
-fn conditions(headers: &HeaderMap, key: &Key) -> Vec<Condition> {
+/// weak, matches nothing. Whether they hold tells of the key, so who states them must be able to read it.
+fn conditions(headers: &HeaderMap, key: &Key, access: &Access) -> Result<Vec<Condition>, Problem> {
+    if headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH) {
+        access.read(key)?;
+    }
     let listed = |name: &HeaderName| {
         headers.contains_key(name).then(|| {
             let tags: Vec<&str> = reply::etags(headers, name).collect();
@@ -128,7 +151,7 @@ fn conditions(headers: &HeaderMap, key: &Key) -> Vec<Condition> {
         true => Condition::Absent(key()),
         false => Condition::AtNoneOf(key(), revisions),
     });
-    matching.into_iter().chain(none_matching).collect()
+    Ok(matching.into_iter().chain(none_matching).collect())
 }
 
 /// The updates of a POST. A whole `snapshot` … `end`, as `crumbd dump` prints it, replaces the state.
@@ -162,17 +185,18 @@ fn revision_of(app: &App, key: &Key) -> Option<Revision> {
     app.view.cache().current_breadcrumb().kvs().get(key.as_bytes())?.revision()
 }
 
-/// The answer to a write, after the breadcrumb exists.
-fn written(app: &App, committed: Committed, key_revision: Option<Revision>) -> Response {
+/// The answer to a write, after the breadcrumb exists. How many changes it made tells what was there
+/// before: who may not read that is not told.
+fn written(app: &App, committed: Committed, key_revision: Option<Revision>, may_know: bool) -> Response {
     let cursor = committed.cursor;
-    let body = serde_json::json!({
-        "cursor": cursor.to_string(),
-        "revision": cursor.revision.0,
-        "changed": committed.changed,
-    });
+    let mut body = serde_json::json!({ "cursor": cursor.to_string(), "revision": cursor.revision.0 });
+    if may_know {
+        body["changed"] = committed.changed.into();
+    }
     let mut response = framed(reply::body(Bytes::from(format!("{body}\n")), "application/json"));
     let sequence = app.view.cache().current_breadcrumb().sequence();
-    let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::Written, prefix: None };
+    let reach = Reach::default();
+    let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::Written, reach: &reach };
     let headers = response.headers_mut();
     reply::place(app, headers, place, Caching::Never);
     if let Some(revision) = key_revision {

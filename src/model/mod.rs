@@ -9,6 +9,7 @@ mod encoding;
 mod entry;
 mod event;
 mod key;
+mod prefixes;
 mod revision;
 mod status;
 mod upstream;
@@ -22,6 +23,7 @@ pub use event::{
     Update,
 };
 pub use key::Key;
+pub use prefixes::Prefixes;
 pub use revision::{History, HistoryError, Revision, Sequence};
 pub use status::{StatusError, SyncStatus};
 pub use upstream::{Counter, Sighting, Upstream};

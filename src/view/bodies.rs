@@ -6,8 +6,8 @@ use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::{Format, ViewError};
-use crate::model::{Cursor, Key, Sequence};
+use super::{Format, OwnedScope, Scope, ViewError};
+use crate::model::{Cursor, Sequence};
 use crate::wire::Coding;
 
 /// Bodies up to this size are sent as they are: compressing them costs more than it saves.
@@ -31,7 +31,7 @@ pub(super) enum Subject {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct BodyKey {
     subject: Subject,
-    prefix: Option<Key>,
+    scope: OwnedScope,
     format: Format,
 }
 
@@ -47,8 +47,7 @@ struct Weight;
 
 impl Weighter<BodyKey, Body> for Weight {
     fn weight(&self, key: &BodyKey, body: &Body) -> u64 {
-        let prefix = key.prefix.as_ref().map_or(0, |prefix| prefix.as_bytes().len());
-        OVERHEAD_BYTES + (prefix + body.bytes.len()) as u64
+        OVERHEAD_BYTES + (key.scope.bytes() + body.bytes.len()) as u64
     }
 }
 
@@ -66,7 +65,7 @@ impl Bodies {
     pub(super) async fn get<F>(
         &self,
         subject: Subject,
-        prefix: Option<&Key>,
+        scope: Scope<'_>,
         format: Format,
         encode: F,
     ) -> Result<Body, ViewError>
@@ -75,7 +74,7 @@ impl Bodies {
     {
         let key = |coding| BodyKey {
             subject: subject.clone(),
-            prefix: prefix.cloned(),
+            scope: scope.into(),
             format: Format { coding, ..format },
         };
         let plain = self.single_flight(key(Coding::Identity), async {
@@ -89,8 +88,8 @@ impl Bodies {
     }
 
     /// The body, if it has been made.
-    pub(super) fn made(&self, subject: Subject, prefix: Option<&Key>, format: Format) -> Option<Body> {
-        self.cache.get(&BodyKey { subject, prefix: prefix.cloned(), format })
+    pub(super) fn made(&self, subject: Subject, scope: Scope<'_>, format: Format) -> Option<Body> {
+        self.cache.get(&BodyKey { subject, scope: scope.into(), format })
     }
 
     /// A body that nobody else is likely to ask for: made, and not kept.

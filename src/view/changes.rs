@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::Scope;
 use crate::cache::{Breadcrumb, Delta, DeltaKind, Snapshot, Step};
-use crate::model::{Cursor, Entry, Key, Revision};
+use crate::model::{Cursor, Entry, Revision};
 use crate::wire::{BodyWriter, PutKind};
 
 /// What was touched on the way, by key: an entry with that key, when it was touched last, and
@@ -30,10 +31,10 @@ pub(super) fn between_states(
     base: &Breadcrumb,
     to: &Breadcrumb,
     between: &[Breadcrumb],
-    prefix: Option<&Key>,
+    scope: Scope<'_>,
 ) -> Vec<Delta> {
     let mut touched = HashMap::new();
-    for delta in between.iter().flat_map(|crumb| crumb.deltas()).filter(|d| is_inside(d, prefix)) {
+    for delta in between.iter().flat_map(|crumb| crumb.deltas()).filter(|d| is_inside(d, scope)) {
         let key = delta.entry.key();
         let existed = base.kvs().get(key);
         let known = Start::State;
@@ -49,17 +50,17 @@ pub(super) fn from_inside(
     steps: &[Step],
     within: &Breadcrumb,
     later: &[Breadcrumb],
-    prefix: Option<&Key>,
+    scope: Scope<'_>,
 ) -> Vec<Delta> {
     let mut touched: HashMap<&[u8], Touched<'_>> = HashMap::new();
     let missed = steps.iter().filter(|step| step.revision > cursor.revision);
-    for step in missed.filter(|step| has_prefix(&step.entry, prefix)) {
+    for step in missed.filter(|step| scope.holds(step.entry.key())) {
         // The first missed step of a key tells how the key stood at the cursor.
         let known = if step.existed { Start::Existed } else { Start::Absent };
         let first = Touched { revision: step.revision, existed: None, known };
         touched.entry(step.entry.key()).or_insert(first).revision = step.revision;
     }
-    for delta in later.iter().flat_map(|crumb| crumb.deltas()).filter(|d| is_inside(d, prefix)) {
+    for delta in later.iter().flat_map(|crumb| crumb.deltas()).filter(|d| is_inside(d, scope)) {
         // A key that only later breadcrumbs touch stood at the cursor as it stands in `within`.
         let key = delta.entry.key();
         touched
@@ -74,12 +75,8 @@ pub(super) fn from_inside(
     net(touched, later.last().unwrap_or(within).kvs())
 }
 
-fn is_inside(delta: &Delta, prefix: Option<&Key>) -> bool {
-    has_prefix(&delta.entry, prefix)
-}
-
-fn has_prefix(entry: &Entry, prefix: Option<&Key>) -> bool {
-    prefix.is_none_or(|prefix| entry.key().starts_with(prefix.as_bytes()))
+fn is_inside(delta: &Delta, scope: Scope<'_>) -> bool {
+    scope.holds(delta.entry.key())
 }
 
 /// What remains of the touched keys in the end, in key order.

@@ -7,9 +7,9 @@ use super::pace::Pace;
 use super::upstream::UpstreamWatch;
 use super::waiting::{Waiting, Woken};
 use super::way::{Found, Way};
-use super::{Answer, Format, Reason, View, ViewError, changes};
+use super::{Answer, Format, Reason, Scope, View, ViewError, changes};
 use crate::cache::{Breadcrumb, Delta, PastAwaited};
-use crate::model::{Cursor, Key, Sequence};
+use crate::model::{Cursor, Sequence};
 use crate::wire::{BodyWriter, Header, MediaType, Mode};
 
 /// What came of waiting for the next breadcrumb.
@@ -33,7 +33,7 @@ pub enum Next {
 struct Follower<'a> {
     /// As it was asked with; its history may be a cousin of ours.
     asked: Cursor,
-    prefix: Option<&'a Key>,
+    scope: Scope<'a>,
     format: Format,
 }
 
@@ -41,7 +41,7 @@ struct Follower<'a> {
 enum Look {
     /// The answer is there already.
     Ready(Answer),
-    /// There is a way to it; with a prefix, what changed on it is known already.
+    /// There is a way to it; where not all keys are wanted, what changed on it is known already.
     Changed(Way, Option<Vec<Delta>>),
     /// Nothing for this client up to this cursor.
     Quiet(Cursor),
@@ -55,22 +55,22 @@ impl View {
     /// Everything after the cursor up to now; waits for it until `over` resolves, which says why.
     /// Cancel-safe.
     ///
-    /// With a prefix, updates outside of it do not count and do not even wake the waiter, but the
+    /// Updates outside of the scope do not count and do not even wake the waiter, but the
     /// cursor of [`Next::Nothing`] moves past them. A cursor ahead of this daemon waits; it never
     /// gets older data.
     ///
     /// # Errors
     /// [`ViewError::Gone`], [`ViewError::Starting`].
-    pub async fn next(
+    pub async fn next<'a>(
         &self,
         cursor: Cursor,
-        prefix: Option<&Key>,
+        scope: impl Into<Scope<'a>>,
         format: Format,
         over: impl Future<Output = Reason>,
     ) -> Result<Next, ViewError> {
         let mut over = std::pin::pin!(over);
         let _waiting = self.pace.as_deref().map(Pace::wait);
-        let follower = Follower { asked: cursor, prefix, format };
+        let follower = Follower { asked: cursor, scope: scope.into(), format };
         let mut at = self.adopt(cursor);
         let mut upstream: Option<Box<UpstreamWatch>> = None;
         let mut at_once = true;
@@ -120,7 +120,7 @@ impl View {
     }
 
     fn look(&self, follower: Follower<'_>, at: Cursor, newest: &Breadcrumb) -> Result<Look, ViewError> {
-        let Follower { asked, prefix, format } = follower;
+        let Follower { asked, scope, format } = follower;
         if newest.is_provisional() {
             return Err(ViewError::Starting);
         }
@@ -141,14 +141,16 @@ impl View {
             Found::Way(way) => way,
             Found::Awaited(past) => return Ok(Look::Awaited(past)),
         };
-        let Some(prefix) = prefix else { return Ok(Look::Changed(way, None)) };
+        if scope.is_all() {
+            return Ok(Look::Changed(way, None));
+        }
         let subject = Subject::Updates { from: asked, to: newest.sequence() };
-        if let Some(body) = self.bodies.made(subject, Some(prefix), format) {
-            // Somebody with the same prefix has worked it out already.
+        if let Some(body) = self.bodies.made(subject, scope, format) {
+            // Somebody with the same scope has worked it out already.
             let (mode, reason) = way.name();
             return Ok(Look::Ready(Draft::new(newest, asked, mode, reason, false).answer(body, format)));
         }
-        let deltas = way.deltas(newest, Some(prefix));
+        let deltas = way.deltas(newest, scope);
         if deltas.is_empty() && at.status == now.status {
             return Ok(Look::Quiet(now));
         }
@@ -157,20 +159,32 @@ impl View {
 
     /// The answer that was made ahead.
     fn ready(&self, follower: Follower<'_>, newest: &Breadcrumb) -> Option<Answer> {
-        let Follower { asked, prefix: None, format } = follower else { return None };
+        let Follower { asked, scope: Scope::All, format } = follower else { return None };
         self.ahead.hot.answer(asked, newest.sequence(), format)
     }
 
     fn waiting_for_news(&self, follower: Follower<'_>, newest: Breadcrumb) -> Waiting<'static> {
-        let Some(prefix) = follower.prefix else {
-            self.ahead.hot.want(follower.format, newest.sequence());
-            return Waiting::ForNews(newest);
-        };
         // The breadcrumb is let go: a waiter who is not woken must not keep it.
-        match self.ahead.interest.register(prefix, newest.sequence()) {
-            Registered::Waiting(registration) => Waiting::ForPrefix(registration),
-            Registered::Behind => Waiting::ForNothing(Woken::Look),
-            Registered::Ended => Waiting::ForNothing(Woken::Over(Reason::ShuttingDown)),
+        let register = |prefix| self.ahead.interest.register(prefix, newest.sequence());
+        match follower.scope {
+            Scope::All => {
+                self.ahead.hot.want(follower.format, newest.sequence());
+                Waiting::ForNews(newest)
+            }
+            Scope::Prefix(prefix) => match register(prefix) {
+                Registered::Waiting(registration) => Waiting::ForPrefix(registration),
+                Registered::Not(woken) => Waiting::ForNothing(woken),
+            },
+            Scope::Prefixes(prefixes) => {
+                let mut all = Vec::with_capacity(prefixes.len());
+                for prefix in prefixes.iter() {
+                    match register(prefix) {
+                        Registered::Waiting(registration) => all.push(registration),
+                        Registered::Not(woken) => return Waiting::ForNothing(woken),
+                    }
+                }
+                Waiting::ForPrefixes(all)
+            }
         }
     }
 
@@ -181,16 +195,16 @@ impl View {
         deltas: Option<Vec<Delta>>,
         newest: Breadcrumb,
     ) -> Result<Answer, ViewError> {
-        let Follower { asked, prefix, format } = follower;
+        let Follower { asked, scope, format } = follower;
         let (mode, reason) = way.name();
-        let draft = Draft::new(&newest, asked, mode, reason, prefix.is_none());
+        let draft = Draft::new(&newest, asked, mode, reason, scope.is_all());
         let subject = Subject::Updates { from: asked, to: draft.sequence };
         let writing = draft.clone();
         let encode = move || {
-            let deltas = deltas.unwrap_or_else(|| way.deltas(&newest, None));
+            let deltas = deltas.unwrap_or_else(|| way.deltas(&newest, Scope::All));
             writing.encode(format.media, &deltas)
         };
-        let body = self.bodies.get(subject, prefix, format, encode).await?;
+        let body = self.bodies.get(subject, scope, format, encode).await?;
         Ok(draft.answer(body, format))
     }
 }

@@ -14,6 +14,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use super::Reason;
+use super::waiting::Woken;
 use crate::cache::Breadcrumb;
 use crate::model::{Cursor, Key, Sequence};
 
@@ -48,10 +50,9 @@ struct Slot {
 pub(super) enum Registered {
     /// Nothing under the prefix has changed since the breadcrumb that the caller has looked at.
     Waiting(Registration),
-    /// Breadcrumbs that the caller has not looked at have gone through the index already.
-    Behind,
-    /// No breadcrumb will come any more.
-    Ended,
+    /// There is nothing to wait for: breadcrumbs that the caller has not looked at have gone through
+    /// the index already, or none will come any more.
+    Not(Woken),
 }
 
 /// A waiter's hold on a slot; the last one to let go of an untouched slot takes it from the index.
@@ -65,10 +66,10 @@ impl Interest {
     pub(super) fn register(self: &Arc<Self>, prefix: &Key, looked_at: Sequence) -> Registered {
         let mut index = self.index.lock();
         if index.ended {
-            return Registered::Ended;
+            return Registered::Not(Woken::Over(Reason::ShuttingDown));
         }
         if index.seen.is_some_and(|(seen, _)| seen > looked_at) {
-            return Registered::Behind;
+            return Registered::Not(Woken::Look);
         }
         let slot = index.slot(prefix);
         Registered::Waiting(Registration { interest: Arc::clone(self), slot })
@@ -153,6 +154,11 @@ impl Registration {
     pub(super) async fn touched(&self) -> Option<Cursor> {
         // Closed is how this ends: there are no permits.
         _ = self.slot.untouched.acquire().await;
+        self.before()
+    }
+
+    /// The cursor right before a key under the prefix has changed, once one has.
+    pub(super) fn before(&self) -> Option<Cursor> {
         self.slot.before.get().copied()
     }
 

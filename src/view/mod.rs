@@ -17,6 +17,7 @@ mod interest;
 mod pace;
 mod pages;
 mod read;
+mod scope;
 mod upstream;
 mod waiting;
 mod watch;
@@ -26,6 +27,7 @@ pub use answer::{Answer, Format, Reason, ViewError};
 pub use body::{Body, Run};
 pub use follow::Next;
 pub use read::{KeyRead, Page};
+pub use scope::{OwnedScope, Scope};
 pub use watch::KeyNext;
 
 use std::num::NonZeroU32;

@@ -5,9 +5,9 @@ use tokio::time::Instant;
 use super::answer::{Stand, end, header};
 use super::bodies::Subject;
 use super::way::up_to;
-use super::{Answer, Format, Reason, View, ViewError, changes};
+use super::{Answer, Format, OwnedScope, Reason, Scope, View, ViewError, changes};
 use crate::cache::{Breadcrumb, Position};
-use crate::model::{Cursor, Entry, Key};
+use crate::model::{Cursor, Entry, Key, Prefixes};
 use crate::wire::{BodyWriter, Mode, PutKind};
 
 /// One key at one breadcrumb.
@@ -22,14 +22,21 @@ pub struct KeyRead {
 }
 
 /// Which entries of a state are wanted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Page {
-    /// Only keys that begin so.
-    pub prefix: Key,
+    /// Only these keys.
+    pub keys: Prefixes,
     /// Only keys greater than this one.
     pub start_after: Option<Key>,
     /// At most so many.
     pub limit: usize,
+}
+
+impl Default for Page {
+    /// No entry of all.
+    fn default() -> Self {
+        Self { keys: Prefixes::everything(), start_after: None, limit: 0 }
+    }
 }
 
 impl View {
@@ -37,9 +44,13 @@ impl View {
     ///
     /// # Errors
     /// [`ViewError::Starting`], [`ViewError::Encoding`].
-    pub async fn current(&self, prefix: Option<&Key>, format: Format) -> Result<Answer, ViewError> {
+    pub async fn current<'a>(
+        &self,
+        scope: impl Into<Scope<'a>>,
+        format: Format,
+    ) -> Result<Answer, ViewError> {
         self.newest()?;
-        self.pages.current(prefix, format).await
+        self.pages.current(scope.into(), format).await
     }
 
     /// The cursor and sequence of the newest state, without making a body.
@@ -55,15 +66,15 @@ impl View {
     ///
     /// # Errors
     /// [`ViewError::Gone`], [`ViewError::Ahead`], [`ViewError::Starting`], [`ViewError::Encoding`].
-    pub async fn kept(
+    pub async fn kept<'a>(
         &self,
         cursor: Cursor,
-        prefix: Option<&Key>,
+        scope: impl Into<Scope<'a>>,
         format: Format,
         deadline: Instant,
     ) -> Result<Answer, ViewError> {
         let crumb = self.state_at(cursor, deadline).await?;
-        self.pages.kept(crumb, cursor, prefix, format).await
+        self.pages.kept(crumb, cursor, scope.into(), format).await
     }
 
     /// The breadcrumb whose state is that of the cursor.
@@ -101,31 +112,32 @@ impl View {
     ///
     /// # Errors
     /// As [`View::kept`].
-    pub async fn diff(
+    pub async fn diff<'a>(
         &self,
         from: Cursor,
         to: Cursor,
-        prefix: Option<&Key>,
+        scope: impl Into<Scope<'a>>,
         format: Format,
         deadline: Instant,
     ) -> Result<Answer, ViewError> {
+        let scope = scope.into();
         let base = self.state_at(from, deadline).await?;
         let target = self.state_at(to, deadline).await?;
-        let (sequence, prefix_of) = (target.sequence(), prefix.cloned());
+        let (sequence, keys) = (target.sequence(), OwnedScope::from(scope));
         let (mode, reason) = (Mode::Squash, Reason::Diff);
-        let header = header(&target, to, Some(from), mode, reason, prefix.is_none());
+        let header = header(&target, to, Some(from), mode, reason, scope.is_all());
         let subject = Subject::Diff { from, to, to_crumb: sequence };
         let encode = move || {
             let between = match base.sequence() <= target.sequence() {
                 true => up_to(&base, &target),
                 false => up_to(&target, &base),
             };
-            let deltas = changes::between_states(&base, &target, &between, prefix_of.as_ref());
+            let deltas = changes::between_states(&base, &target, &between, Scope::from(&keys));
             let mut writer = BodyWriter::breadcrumb(format.media, &header, changes::size_hint(&deltas));
             changes::write(&mut writer, &deltas);
             writer.finish(&end(&header))
         };
-        let body = self.bodies.get(subject, prefix, format, encode).await?;
+        let body = self.bodies.get(subject, scope, format, encode).await?;
         let format = Format { coding: body.coding, ..format };
         Ok(Answer { cursor: to, mode, reason, sequence, body: body.bytes.into(), format, at_once: true })
     }
@@ -174,7 +186,7 @@ impl View {
         let (sequence, mode, reason) = (stand.sequence, Mode::Snapshot, Reason::Read);
         let encode = move || {
             let after = page.start_after.as_ref().map(Key::as_bytes);
-            let mut rest = pages.list(page.prefix.as_bytes(), after);
+            let mut rest = page.keys.iter().flat_map(|prefix| pages.list(prefix.as_bytes(), after));
             let entries: Vec<&Entry> = rest.by_ref().take(page.limit).collect();
             let mut header = stand.header(cursor, None, mode, reason, false);
             header.more = Some(rest.next().is_some());

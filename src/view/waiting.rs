@@ -1,5 +1,7 @@
 //! What a follower waits for.
 
+use futures_util::future::select_all;
+
 use super::Reason;
 use super::interest::Registration;
 use super::upstream::UpstreamWatch;
@@ -12,6 +14,8 @@ pub(super) enum Waiting<'a> {
     ForNews(Breadcrumb),
     /// One that changes something under a prefix.
     ForPrefix(Registration),
+    /// One that changes something under one of several.
+    ForPrefixes(Vec<Registration>),
     /// This daemon, which is behind the client.
     ToCatchUp(Breadcrumb, &'a mut UpstreamWatch),
     /// What happened before the newest breadcrumb.
@@ -40,6 +44,16 @@ impl Waiting<'_> {
                 Some(before) => Woken::Untouched(before),
                 None => Woken::Over(Reason::ShuttingDown),
             },
+            Self::ForPrefixes(all) => {
+                let touched = all.iter().map(|registration| Box::pin(registration.touched()));
+                let (first, ..) = Box::pin(select_all(touched)).await;
+                // Others may have been touched before the one that was noticed first.
+                let before = all.iter().filter_map(Registration::before).min_by_key(|cursor| cursor.revision);
+                match first.and(before) {
+                    Some(before) => Woken::Untouched(before),
+                    None => Woken::Over(Reason::ShuttingDown),
+                }
+            }
             // Boxed, so that the rare waits do not make the usual ones larger.
             Self::ToCatchUp(newest, upstream) => Box::pin(either(newest, upstream.seen())).await,
             Self::ForThePast(newest, past) => Box::pin(either(newest, past.told())).await,
@@ -51,6 +65,10 @@ impl Waiting<'_> {
     pub(super) fn untouched_until(&self) -> Option<Cursor> {
         match self {
             Self::ForPrefix(registration) => registration.untouched_until(),
+            Self::ForPrefixes(all) => {
+                let known: Option<Vec<Cursor>> = all.iter().map(Registration::untouched_until).collect();
+                known?.into_iter().min_by_key(|cursor| cursor.revision)
+            }
             _ => None,
         }
     }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Reason, View, ViewError, changes};
+use super::{Reason, Scope, View, ViewError, changes};
 use crate::cache::{Breadcrumb, Delta, KnownPast, PastAwaited, Position};
-use crate::model::{Cursor, Key};
+use crate::model::Cursor;
 use crate::wire::Mode;
 
 /// Found at once; what changed on it is worked out when somebody encodes it, and only once.
@@ -63,15 +63,15 @@ impl Way {
     }
 
     /// What changed on it.
-    pub(super) fn deltas(&self, newest: &Breadcrumb, prefix: Option<&Key>) -> Vec<Delta> {
+    pub(super) fn deltas(&self, newest: &Breadcrumb, scope: Scope<'_>) -> Vec<Delta> {
         match self {
             Self::Status => Vec::new(),
-            Self::Breadcrumbs { base, between } => changes::between_states(base, newest, between, prefix),
+            Self::Breadcrumbs { base, between } => changes::between_states(base, newest, between, scope),
             Self::Inside { at, within, later } => {
-                changes::from_inside(*at, within.steps(), within, later, prefix)
+                changes::from_inside(*at, within.steps(), within, later, scope)
             }
             Self::Past { at, past, within, later } => {
-                changes::from_inside(*at, past.steps(), within, later, prefix)
+                changes::from_inside(*at, past.steps(), within, later, scope)
             }
         }
     }

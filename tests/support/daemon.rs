@@ -158,7 +158,8 @@ impl Daemon {
         self.signal("CONT");
     }
 
-    fn signal(&self, name: &str) {
+    /// Sends the process a signal.
+    pub fn signal(&self, name: &str) {
         let done = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.pid())).status().unwrap();
         assert!(done.success());
     }

@@ -23,6 +23,8 @@ pub const STANDING: [&str; 7] = [
 pub struct Http {
     client: Client,
     base: String,
+    /// Sent with every request.
+    token: Option<String>,
 }
 
 /// One whole answer.
@@ -46,7 +48,12 @@ impl Http {
             .timeout(Duration::from_secs(40))
             .build()
             .unwrap();
-        Http { client, base: base.trim_end_matches('/').to_owned() }
+        Http { client, base: base.trim_end_matches('/').to_owned(), token: None }
+    }
+
+    /// The same client with a token.
+    pub fn with_token(&self, token: &str) -> Http {
+        Http { token: Some(token.to_owned()), ..self.clone() }
     }
 
     /// Sends one request. `path` begins with a slash and is sent as it is.
@@ -65,6 +72,9 @@ impl Http {
                 HeaderName::from_bytes(name.as_bytes()).unwrap(),
                 HeaderValue::from_bytes(value.as_bytes()).unwrap(),
             );
+        }
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
         }
         if let Some(body) = body {
             request = request.body(body);

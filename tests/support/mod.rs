@@ -13,6 +13,7 @@ pub mod mirror;
 pub mod record;
 pub mod roamer;
 pub mod state;
+pub mod tokens;
 pub mod workload;
 
 use std::time::{Duration, Instant};

@@ -60,7 +60,7 @@ where
     let time = |fresh: bool, read: &[u8]| if fresh || !read.is_empty() { header_timeout } else { IDLE };
     let mut patience = Patience::new(&shared.app, time(fresh, read));
     loop {
-        let request = match recognise(read) {
+        let request = match recognise(read, &shared.app) {
             Recognised::Other => return Left::Other,
             Recognised::Next(request, used) => {
                 use_up(read, used);

@@ -2,12 +2,14 @@
 
 use std::cell::RefCell;
 
-use axum::http::header::{ACCEPT, ACCEPT_ENCODING};
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use memchr::memmem;
 
+use super::super::auth::access::{Access, token_of};
 use super::super::breadcrumbs::NextRequest;
 use super::super::negotiate::format;
+use super::super::routes::App;
 use crate::view::Format;
 
 /// Every long poll begins so; what does not, is known not to be one at its first wrong byte.
@@ -43,7 +45,11 @@ struct Last {
 }
 
 /// Looks at the beginning of a request.
-pub(super) fn recognise(bytes: &[u8]) -> Recognised {
+pub(super) fn recognise(bytes: &[u8], app: &App) -> Recognised {
+    recognise_with(bytes, |token| app.admit(token).ok())
+}
+
+fn recognise_with(bytes: &[u8], admit: impl Fn(Option<&str>) -> Option<Access>) -> Recognised {
     let known = bytes.len().min(START.len());
     if bytes[..known] != START[..known] {
         return Recognised::Other;
@@ -52,7 +58,7 @@ pub(super) fn recognise(bytes: &[u8]) -> Recognised {
         return again;
     }
     match memmem::find(&bytes[..bytes.len().min(MAX_HEAD)], b"\r\n\r\n") {
-        Some(end) => match plain(&bytes[..end + 4]) {
+        Some(end) => match plain(&bytes[..end + 4], admit) {
             Some(request) => Recognised::Next(request, end + 4),
             None => Recognised::Other,
         },
@@ -63,11 +69,14 @@ pub(super) fn recognise(bytes: &[u8]) -> Recognised {
 
 impl Last {
     fn again(&self, bytes: &[u8]) -> Option<Recognised> {
-        bytes.starts_with(&self.head).then(|| Recognised::Next(self.request.clone(), self.head.len()))
+        let same = bytes.starts_with(&self.head) && self.request.reach.is_good();
+        same.then(|| Recognised::Next(self.request.clone(), self.head.len()))
     }
 
-    fn has_headers(&self, lines: &[u8]) -> bool {
-        self.head[self.headers..] == *lines
+    /// What the same header lines ask for, and who asks, as long as that has not changed.
+    fn by_headers(&self, lines: &[u8]) -> Option<(Format, Access)> {
+        let same = self.head[self.headers..] == *lines && self.request.reach.is_good();
+        same.then(|| (self.request.format, self.request.reach.access()))
     }
 }
 
@@ -79,17 +88,21 @@ fn may_become_plain(begun: &[u8]) -> bool {
     matches!(parsed, Ok(httparse::Status::Partial))
 }
 
-fn plain(head: &[u8]) -> Option<NextRequest> {
+fn plain(head: &[u8], admit: impl Fn(Option<&str>) -> Option<Access>) -> Option<NextRequest> {
     let line_end = memchr::memchr(b'\n', head)? + 1;
     let (line, headers) = head.split_at(line_end);
-    let same = |last: &Last| last.has_headers(headers).then_some(last.request.format);
-    let format = match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
-        Some(format) => format,
-        None => plain_headers(head)?,
+    let same = |last: &Last| last.by_headers(headers);
+    let (format, access) = match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
+        Some(known) => known,
+        None => {
+            let (format, token) = plain_headers(head)?;
+            // Who is not let in is told so by the framework.
+            (format, admit(token.as_deref())?)
+        }
     };
     let target = line.strip_prefix(b"GET ")?.strip_suffix(b" HTTP/1.1\r\n")?;
     // A fault in it is explained by the framework, in the same words as any other.
-    let request = NextRequest::parse(&plain_target(target)?, format).ok()?;
+    let request = NextRequest::parse(&plain_target(target)?, format, &access).ok()?;
     LAST.set(Some(Last { head: head.to_vec(), headers: line_end, request: request.clone() }));
     Some(request)
 }
@@ -102,7 +115,7 @@ fn plain_target(target: &[u8]) -> Option<Uri> {
 }
 
 /// What the headers ask for, if there is nothing but a plain request in the whole head.
-fn plain_headers(head: &[u8]) -> Option<Format> {
+fn plain_headers(head: &[u8]) -> Option<(Format, Option<Box<str>>)> {
     // A line that ends otherwise may be read otherwise by whoever stands before us.
     let bare = |at: usize| at == 0 || head[at - 1] != b'\r';
     if memchr::memchr_iter(b'\n', head).any(bare) {
@@ -114,7 +127,13 @@ fn plain_headers(head: &[u8]) -> Option<Format> {
     if !whole || request.method != Some("GET") || request.version != Some(1) {
         return None;
     }
-    format(&wanted(request.headers)?).ok()
+    let headers = wanted(request.headers)?;
+    let token = match headers.get(AUTHORIZATION) {
+        // Other credentials are none here, and the framework has the words for it.
+        Some(value) => Some(token_of(value.to_str().ok()?)?.into()),
+        None => None,
+    };
+    Some((format(&headers).ok()?, token))
 }
 
 /// `/v1/breadcrumbs/{cursor}/next`, nothing escaped.
@@ -131,16 +150,8 @@ fn wanted(headers: &[httparse::Header<'_>]) -> Option<HeaderMap> {
     for header in headers {
         let is = |name: &HeaderName| header.name.eq_ignore_ascii_case(name.as_str());
         let among = |names: &[&str]| names.iter().any(|name| header.name.eq_ignore_ascii_case(name));
-        let more_than_plain = [
-            "content-length",
-            "transfer-encoding",
-            "upgrade",
-            "http2-settings",
-            "expect",
-            "te",
-            "trailer",
-            "authorization",
-        ];
+        let more_than_plain =
+            ["content-length", "transfer-encoding", "upgrade", "http2-settings", "expect", "te", "trailer"];
         if among(&more_than_plain) || !header.value.iter().all(|byte| (b' '..=b'~').contains(byte)) {
             return None;
         }
@@ -148,7 +159,10 @@ fn wanted(headers: &[httparse::Header<'_>]) -> Option<HeaderMap> {
             return None;
         }
         hosts += usize::from(among(&["host"]));
-        for name in [ACCEPT, ACCEPT_ENCODING].into_iter().filter(is) {
+        if is(&AUTHORIZATION) && wanted.contains_key(AUTHORIZATION) {
+            return None;
+        }
+        for name in [ACCEPT, ACCEPT_ENCODING, AUTHORIZATION].into_iter().filter(is) {
             wanted.append(name, HeaderValue::from_bytes(header.value).ok()?);
         }
     }
@@ -162,7 +176,7 @@ mod tests {
     const CURSOR: &str = "5f0c11d29a3b4e77.1842.s9d03c1f2";
 
     fn is_taken(text: &str) -> Option<bool> {
-        match recognise(text.replace("CURSOR", CURSOR).as_bytes()) {
+        match recognise_with(text.replace("CURSOR", CURSOR).as_bytes(), |_| Some(Access::open())) {
             Recognised::Next(..) => Some(true),
             Recognised::Other => Some(false),
             Recognised::Incomplete => None,

@@ -35,7 +35,9 @@ where
     S: AsyncWrite + Unpin,
 {
     let (app, stall) = (&shared.app, shared.config.stall_timeout);
-    if let (Ok(Next::Answer(answer)), None) = (&outcome, &request.prefix) {
+    if let Ok(Next::Answer(answer)) = &outcome
+        && request.reach.is_everything()
+    {
         // Thousands get the same answer: its head is made once.
         let head = heads::shared(app, request, answer);
         let tail = heads::tail(Some(app.upstream.age().as_secs()));

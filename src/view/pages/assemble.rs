@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use super::page::{Encoder, Page};
 use super::sequence::{Pages, PieceRun, Place};
-use crate::model::Entry;
+use crate::model::{Entry, Prefixes};
 use crate::view::bodies::UNCOMPRESSED_BYTES;
 use crate::view::body::{Body, Run};
 use crate::view::{Format, ViewError};
@@ -41,6 +41,22 @@ pub(super) fn assemble(
 ) -> Result<Assembled, ViewError> {
     let assembled = Parts::of(pages, wanted).assemble(pages, header, end, format);
     assembled.map_err(|error| ViewError::Encoding(error.to_string()))
+}
+
+/// The body of the entries under several prefixes. It is made for those who may read just these and
+/// shared by them, but shares no page with other bodies: what it costs grows with its length.
+pub(super) fn assemble_some(
+    pages: &Pages,
+    prefixes: &Prefixes,
+    header: &Header,
+    end: &End,
+    format: Format,
+) -> Result<Assembled, ViewError> {
+    let entries = || prefixes.iter().flat_map(|prefix| pages.list(prefix.as_bytes(), None));
+    let size = entries().map(|entry| entry.payload_bytes() + 80).sum();
+    let mut writer = BodyWriter::snapshot(format.media, header, size);
+    entries().for_each(|entry| writer.put(PutKind::New, entry));
+    one_part(writer.finish(end), format.coding).map_err(|error| ViewError::Encoding(error.to_string()))
 }
 
 /// What is wanted, by how it is made.

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::assemble::assemble;
+use super::assemble::{assemble, assemble_some};
 use super::lanes::{Lanes, Made, Wanted};
 use super::sequence::Pages;
 use super::version::Version;
 use crate::cache::{Breadcrumb, Cache};
-use crate::model::{Cursor, Key, Sequence};
+use crate::model::{Cursor, Sequence};
 use crate::view::answer::{Stand, end};
 use crate::view::bodies::off_thread;
-use crate::view::{Answer, Format, Reason, ViewError};
+use crate::view::{Answer, Format, OwnedScope, Reason, Scope, ViewError};
 use crate::wire::Mode;
 
 /// How often the pages catch up and are tidied while they are in use.
@@ -78,11 +78,11 @@ impl Keeper {
     /// A snapshot that is as new as the newest breadcrumb now, or newer.
     pub(in crate::view) async fn current(
         self: &Arc<Self>,
-        prefix: Option<&Key>,
+        scope: Scope<'_>,
         format: Format,
     ) -> Result<Answer, ViewError> {
         let now = self.cache.current_breadcrumb().sequence();
-        let wanted = Wanted { kept: None, prefix: prefix.cloned(), format };
+        let wanted = Wanted { kept: None, scope: scope.into(), format };
         self.note(Some(format));
         let made = self.lanes.enter(&wanted).await;
         if let Some(answer) = made.since(now) {
@@ -99,11 +99,11 @@ impl Keeper {
         self: &Arc<Self>,
         crumb: Breadcrumb,
         cursor: Cursor,
-        prefix: Option<&Key>,
+        scope: Scope<'_>,
         format: Format,
     ) -> Result<Answer, ViewError> {
         let stand = Stand::of(&crumb);
-        let wanted = Wanted { kept: Some((stand.sequence, cursor)), prefix: prefix.cloned(), format };
+        let wanted = Wanted { kept: Some((stand.sequence, cursor)), scope: scope.into(), format };
         self.note(Some(format));
         let made = self.lanes.enter(&wanted).await;
         if let Some(answer) = made.since(stand.sequence) {
@@ -242,9 +242,18 @@ impl Prepared {
     fn answer(self, wanted: &Wanted) -> Result<(Answer, u64), ViewError> {
         let Self { pages, stand, cursor, reason } = self;
         let (mode, format) = (Mode::Snapshot, wanted.format);
-        let header = stand.header(cursor, None, mode, reason, wanted.prefix.is_none());
-        let prefix = wanted.prefix.as_ref().map_or(&[][..], Key::as_bytes);
-        let made = assemble(&pages, pages.with_prefix(prefix), &header, &end(&header), format)?;
+        let scope = Scope::from(&wanted.scope);
+        let header = stand.header(cursor, None, mode, reason, scope.is_all());
+        let run_of = |prefix: &[u8]| pages.with_prefix(prefix);
+        let made = match &wanted.scope {
+            OwnedScope::All => assemble(&pages, run_of(&[]), &header, &end(&header), format)?,
+            OwnedScope::Prefix(prefix) => {
+                assemble(&pages, run_of(prefix.as_bytes()), &header, &end(&header), format)?
+            }
+            OwnedScope::Prefixes(prefixes) => {
+                assemble_some(&pages, prefixes, &header, &end(&header), format)?
+            }
+        };
         let format = Format { coding: made.coding, ..format };
         let (sequence, body) = (stand.sequence, made.body);
         Ok((Answer { cursor, mode, reason, sequence, body, format, at_once: true }, made.own_bytes))

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::model::{Cursor, Key, Sequence};
-use crate::view::{Answer, Format};
+use crate::model::{Cursor, Sequence};
+use crate::view::{Answer, Format, OwnedScope};
 
 /// Lanes at a time; beyond, those that were used least make room.
 const LANES: usize = 1024;
@@ -29,7 +29,7 @@ const LANE_IDLE: Duration = Duration::from_secs(10);
 pub(super) struct Wanted {
     /// A kept breadcrumb, and the cursor by which it was asked for; none for the newest state.
     pub(super) kept: Option<(Sequence, Cursor)>,
-    pub(super) prefix: Option<Key>,
+    pub(super) scope: OwnedScope,
     pub(super) format: Format,
 }
 

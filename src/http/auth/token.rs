@@ -1,0 +1,115 @@
+//! A token, and what is kept of it.
+//!
+//! A token is 32 random bytes as text. The file holds its SHA-256 only, so whoever reads the file can
+//! not use it. A slow, salted hash as for passwords would add nothing: those are for secrets that
+//! people choose, which can be guessed; here there are 2^256 to be tried, and each request would pay.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+
+/// How a token begins, so that it is recognised where it should not be, as in a log.
+const START: &str = "crumbd_";
+
+/// Random bytes of a token.
+const RANDOM_BYTES: usize = 32;
+
+/// The SHA-256 of a token.
+pub(super) type Hash = [u8; 32];
+
+/// The hash of a token as it comes in a request.
+pub(super) fn hash(token: &str) -> Hash {
+    let mut hash = Hash::default();
+    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    hash
+}
+
+/// A token could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the system gives no random numbers, so no token can be made")]
+pub struct TokenError;
+
+/// A token that was just made, and its line for the file. The token itself is nowhere else.
+#[derive(Debug)]
+pub struct NewToken {
+    /// What the client sends as `Authorization: Bearer …`.
+    pub token: String,
+    /// What the file says of it.
+    pub line: String,
+}
+
+impl NewToken {
+    /// A new token that may read and write the keys under these prefixes.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn make(name: Option<String>, read: Vec<String>, write: Vec<String>) -> Result<Self, TokenError> {
+        let mut random = [0; RANDOM_BYTES];
+        SystemRandom::new().fill(&mut random).map_err(|_| TokenError)?;
+        let token = format!("{START}{}", URL_SAFE_NO_PAD.encode(random));
+        let line = Line { name, sha256: hex(&hash(&token)), read, write };
+        // Strings always serialize.
+        let line = serde_json::to_string(&line).unwrap_or_default();
+        Ok(Self { token, line })
+    }
+}
+
+/// One line of the file.
+#[derive(Serialize, Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Line {
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    /// 64 hex digits.
+    pub(super) sha256: String,
+    #[serde(default)]
+    pub(super) read: Vec<String>,
+    #[serde(default)]
+    pub(super) write: Vec<String>,
+}
+
+fn hex(hash: &Hash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(super) fn unhex(text: &str) -> Option<Hash> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let mut hash = Hash::default();
+    for (byte, pair) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may unwrap
+
+    use super::*;
+
+    #[test]
+    fn a_line_names_the_token_by_its_hash_only() {
+        let made = NewToken::make(None, vec!["a/".to_owned()], Vec::new()).unwrap();
+        let line: Line = serde_json::from_str(&made.line).unwrap();
+        assert_eq!(unhex(&line.sha256), Some(hash(&made.token)));
+        assert!(!made.line.contains(&made.token[START.len()..]));
+        let other = NewToken::make(None, Vec::new(), Vec::new()).unwrap();
+        assert_ne!(made.token, other.token);
+        // `printf %s abc | sha256sum`
+        assert_eq!(hex(&hash("abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn a_hash_is_64_hex_digits() {
+        for bad in ["", "00", &"0".repeat(63), &"g".repeat(64), &"é".repeat(32), &"+0".repeat(32)] {
+            assert_eq!(unhex(bad), None, "{bad:?}");
+        }
+        assert_eq!(unhex(&"Ff".repeat(32)), Some([0xff; 32]));
+    }
+}
