@@ -22,8 +22,11 @@ pub use stdin::StdinFeed;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::ingest::{Buffer, IngestBuffer};
+use tracing::warn;
+
+use crate::ingest::{Buffer, IngestBuffer, WriteError};
 use crate::model::{Entry, FeedEvent, History, Revision, Upstream};
 
 /// Why a feed ended.
@@ -54,6 +57,9 @@ pub enum FeedError {
     Stopped,
 }
 
+/// How long a feed waits for room in the ingest buffer before it says so.
+const ROOM: Duration = Duration::from_secs(5);
+
 /// Where a feed puts what it learns.
 #[derive(Clone)]
 pub struct Sink {
@@ -67,9 +73,32 @@ impl Sink {
         Self { buffer, upstream }
     }
 
-    /// Waits while the buffer is full: that is the back-pressure to the upstream.
+    /// Waits while the buffer is full: that is the back-pressure to the upstream. What has waited for
+    /// [`ROOM`] is counted and logged, and waits on: nothing is dropped.
     async fn send(&self, event: FeedEvent) -> Result<(), FeedError> {
-        self.buffer.write(event, None).await.map_err(|_| FeedError::Stopped)
+        let mut event = match self.buffer.try_write(event) {
+            Ok(()) => return Ok(()),
+            Err(WriteError::Full(event)) => event,
+            Err(_) => return Err(FeedError::Stopped),
+        };
+        self.upstream.waits.add(1);
+        let mut since = Instant::now();
+        loop {
+            let written = self.buffer.write(event, Some(since + ROOM)).await;
+            let waited = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.upstream.waited_us.add(waited);
+            event = match written {
+                Ok(()) => return Ok(()),
+                Err(WriteError::Timeout(event)) => event,
+                Err(_) => return Err(FeedError::Stopped),
+            };
+            self.upstream.overdue.add(1);
+            warn!(
+                capacity = self.buffer.capacity(),
+                "the ingest buffer has been full for {ROOM:?}; the feed waits"
+            );
+            since = Instant::now();
+        }
     }
 
     fn upstream(&self) -> &Upstream {

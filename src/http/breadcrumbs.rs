@@ -72,11 +72,12 @@ impl NextRequest {
     pub(super) async fn follow(&self, app: &App, over: impl Future<Output = Reason>) -> Outcome {
         let _waiter = app.budgets.waiter()?;
         let next = app.view.next(self.cursor, self.reach.scope(), self.format, over);
-        match self.reach.grant() {
+        let outcome = match self.reach.grant() {
             None => Ok(next.await?),
             // Boxed: a waiter of an open daemon is not to be larger for it.
             Some(grant) => Box::pin(while_good(grant, async { Ok(next.await?) })).await,
-        }
+        };
+        outcome.inspect(|next| app.metrics.polled(self.cursor, next))
     }
 
     /// The one place that decides how a long poll is answered, whoever writes the bytes.

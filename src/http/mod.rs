@@ -15,6 +15,7 @@ mod connection;
 mod health;
 mod kv;
 mod lean;
+mod metrics;
 mod negotiate;
 mod problem;
 mod query;

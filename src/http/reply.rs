@@ -21,8 +21,8 @@ use crate::view::{self, Answer, Reason};
 use crate::wire::{Coding, Mode};
 
 const CURSOR: HeaderName = HeaderName::from_static("crumbd-cursor");
-const MODE: HeaderName = HeaderName::from_static("crumbd-mode");
-const REASON: HeaderName = HeaderName::from_static("crumbd-reason");
+pub(super) const MODE: HeaderName = HeaderName::from_static("crumbd-mode");
+pub(super) const REASON: HeaderName = HeaderName::from_static("crumbd-reason");
 const REVISION: HeaderName = HeaderName::from_static("crumbd-revision");
 const SEQUENCE: HeaderName = HeaderName::from_static("crumbd-sequence");
 const STATUS: HeaderName = HeaderName::from_static("crumbd-status");

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{map_request_with_state, map_response};
+use axum::middleware::{map_request_with_state, map_response, map_response_with_state};
 use axum::routing::{get, post};
 
 use super::auth::{Authorizer, access};
 use super::budget::{Budgets, Limits};
+use super::metrics::{self, Metrics};
 use super::problem::{self, Problem};
 use super::shutdown::Shutdown;
 use super::{breadcrumbs, health, kv, write};
@@ -41,6 +42,7 @@ pub struct App {
     pub(super) started: Instant,
     /// Who may see what; everybody everything when there is none.
     pub(super) guard: Option<Arc<dyn Authorizer>>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl App {
@@ -54,7 +56,17 @@ impl App {
     ) -> Self {
         let budgets = Budgets::new(config.limits.clone());
         let (config, started) = (Arc::new(config), Instant::now());
-        Self { view, upstream, push, shutdown, budgets, config, started, guard: None }
+        Self {
+            view,
+            upstream,
+            push,
+            shutdown,
+            budgets,
+            config,
+            started,
+            guard: None,
+            metrics: Arc::default(),
+        }
     }
 
     /// The same, for those only whom it knows, and as much as it allows.
@@ -87,6 +99,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/kv/{*key}", get(kv::get).put(write::put).delete(write::delete))
         .route("/v1/updates", post(write::post))
         .route("/v1/status", get(health::status))
+        .route("/metrics", get(metrics::metrics))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .fallback(async || {
@@ -98,6 +111,7 @@ pub fn router(app: App) -> Router {
         // Nothing comes to a handler, nor to the one of what is not there, without having passed here.
         .layer(map_request_with_state(app.clone(), access::admit))
         .layer(map_response(problem::explain))
+        .layer(map_response_with_state(app.clone(), metrics::count))
         // The write handlers measure bodies themselves.
         .layer(DefaultBodyLimit::disable())
         .with_state(app)

@@ -133,12 +133,14 @@ fn accept(
     let shared = Arc::clone(shared);
     match shared.app.budgets.connection() {
         Some(permit) => {
+            shared.app.metrics.accepted.add(1);
             connections.spawn(async move {
                 connection::serve(stream, &shared).await;
                 drop(permit);
             });
         }
         None => {
+            shared.app.metrics.refused.add(1);
             // Without a permit this is one of too many even to be told so.
             let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
             connections.spawn(async move {

@@ -51,6 +51,12 @@ pub struct Upstream {
     pub malformed: Counter,
     /// How often the feed had to connect, open or read from the start again.
     pub reconnects: Counter,
+    /// How often the feed found the ingest buffer full and waited.
+    pub waits: Counter,
+    /// How long it has waited in all, in microseconds.
+    pub waited_us: Counter,
+    /// How often such a wait passed its deadline.
+    pub overdue: Counter,
 }
 
 impl Upstream {
@@ -75,6 +81,9 @@ impl Upstream {
             local,
             malformed: Counter::default(),
             reconnects: Counter::default(),
+            waits: Counter::default(),
+            waited_us: Counter::default(),
+            overdue: Counter::default(),
         }
     }
 

@@ -44,6 +44,21 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, in the order in which they are declared.
+    pub const ALL: [Self; 11] = [
+        Self::Current,
+        Self::Kept,
+        Self::Next,
+        Self::Behind,
+        Self::Status,
+        Self::Diff,
+        Self::Timeout,
+        Self::NotModified,
+        Self::ShuttingDown,
+        Self::Read,
+        Self::Written,
+    ];
+
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -73,6 +88,8 @@ pub struct Answer {
     pub reason: Reason,
     /// The number of the breadcrumb that it came from.
     pub sequence: Sequence,
+    /// When that breadcrumb was dropped.
+    pub timestamp: SystemTime,
     /// The body, shared.
     pub body: Body,
     /// What the body is.
@@ -121,7 +138,7 @@ pub enum ViewError {
 pub(super) struct Stand {
     pub(super) cursor: Cursor,
     pub(super) sequence: Sequence,
-    timestamp: SystemTime,
+    pub(super) timestamp: SystemTime,
     count: usize,
     digest: Digest,
 }

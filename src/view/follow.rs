@@ -1,5 +1,7 @@
 //! Following: what comes after a cursor, now or as soon as there is anything.
 
+use std::time::SystemTime;
+
 use super::answer::{end, header};
 use super::bodies::{Body, Subject};
 use super::interest::Registered;
@@ -217,6 +219,7 @@ fn furthest(at: Cursor, known: Cursor) -> Cursor {
 #[derive(Clone)]
 pub(super) struct Draft {
     pub(super) sequence: Sequence,
+    timestamp: SystemTime,
     cursor: Cursor,
     mode: Mode,
     reason: Reason,
@@ -230,7 +233,7 @@ impl Draft {
         // In the client's own history, should ours be a cousin of it.
         let cursor = Cursor { history: asked.history, ..to.cursor() };
         let header = header(to, cursor, Some(asked), mode, reason, whole);
-        Self { sequence: to.sequence(), cursor, mode, reason, header }
+        Self { sequence: to.sequence(), timestamp: to.timestamp(), cursor, mode, reason, header }
     }
 
     pub(super) fn encode(&self, media: MediaType, deltas: &[Delta]) -> Vec<u8> {
@@ -240,8 +243,9 @@ impl Draft {
     }
 
     pub(super) fn answer(&self, body: Body, format: Format) -> Answer {
-        let Self { sequence, cursor, mode, reason, .. } = *self;
+        let Self { sequence, timestamp, cursor, mode, reason, .. } = *self;
         let format = Format { coding: body.coding, ..format };
-        Answer { cursor, mode, reason, sequence, body: body.bytes.into(), format, at_once: true }
+        let body = body.bytes.into();
+        Answer { cursor, mode, reason, sequence, timestamp, body, format, at_once: true }
     }
 }

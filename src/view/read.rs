@@ -123,7 +123,8 @@ impl View {
         let scope = scope.into();
         let base = self.state_at(from, deadline).await?;
         let target = self.state_at(to, deadline).await?;
-        let (sequence, keys) = (target.sequence(), OwnedScope::from(scope));
+        let (sequence, timestamp) = (target.sequence(), target.timestamp());
+        let keys = OwnedScope::from(scope);
         let (mode, reason) = (Mode::Squash, Reason::Diff);
         let header = header(&target, to, Some(from), mode, reason, scope.is_all());
         let subject = Subject::Diff { from, to, to_crumb: sequence };
@@ -139,7 +140,8 @@ impl View {
         };
         let body = self.bodies.get(subject, scope, format, encode).await?;
         let format = Format { coding: body.coding, ..format };
-        Ok(Answer { cursor: to, mode, reason, sequence, body: body.bytes.into(), format, at_once: true })
+        let body = body.bytes.into();
+        Ok(Answer { cursor: to, mode, reason, sequence, timestamp, body, format, at_once: true })
     }
 
     /// One key, now or at a kept cursor.
@@ -183,7 +185,8 @@ impl View {
                 (self.pages.pages_of(crumb).await?, stand, cursor)
             }
         };
-        let (sequence, mode, reason) = (stand.sequence, Mode::Snapshot, Reason::Read);
+        let Stand { sequence, timestamp, .. } = stand;
+        let (mode, reason) = (Mode::Snapshot, Reason::Read);
         let encode = move || {
             let after = page.start_after.as_ref().map(Key::as_bytes);
             let mut rest = page.keys.iter().flat_map(|prefix| pages.list(prefix.as_bytes(), after));
@@ -197,6 +200,7 @@ impl View {
         };
         let body = self.bodies.once(format, encode).await?;
         let format = Format { coding: body.coding, ..format };
-        Ok(Answer { cursor, mode, reason, sequence, body: body.bytes.into(), format, at_once: true })
+        let body = body.bytes.into();
+        Ok(Answer { cursor, mode, reason, sequence, timestamp, body, format, at_once: true })
     }
 }

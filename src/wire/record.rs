@@ -70,6 +70,9 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 4] = [Self::None, Self::Delta, Self::Squash, Self::Snapshot];
+
     /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -35,7 +35,7 @@ thread_local! {
 
 /// The head of an answer to a long poll of everything, made once per thread.
 pub(super) fn shared(app: &App, request: &NextRequest, answer: &Answer) -> Bytes {
-    let Answer { cursor, mode: _, reason, sequence, ref body, format, at_once } = *answer;
+    let Answer { cursor, reason, sequence, ref body, format, at_once, .. } = *answer;
     let subject = Subject { cursor, sequence, reason, format, at_once, length: body.len() };
     let kept = HEADS
         .with_borrow(|heads| heads.iter().find(|(kept, _)| *kept == subject).map(|(_, head)| head.clone()));

@@ -38,12 +38,14 @@ where
     if let Ok(Next::Answer(answer)) = &outcome
         && request.reach.is_everything()
     {
+        app.metrics.answered_as(200, Some(answer.mode), Some(answer.reason));
         // Thousands get the same answer: its head is made once.
         let head = heads::shared(app, request, answer);
         let tail = heads::tail(Some(app.upstream.age().as_secs()));
         return write_all(stream, &head, &tail, &answer.body, stall).await.map(|()| true);
     }
     let reply = request.reply(app, outcome);
+    app.metrics.answered(reply.status().as_u16(), reply.headers());
     let keep_alive = !reply.headers().contains_key(CONNECTION);
     write_reply(stream, &reply, stall).await.map(|()| keep_alive)
 }

@@ -255,7 +255,8 @@ impl Prepared {
             }
         };
         let format = Format { coding: made.coding, ..format };
-        let (sequence, body) = (stand.sequence, made.body);
-        Ok((Answer { cursor, mode, reason, sequence, body, format, at_once: true }, made.own_bytes))
+        let Stand { sequence, timestamp, .. } = stand;
+        let (body, at_once) = (made.body, true);
+        Ok((Answer { cursor, mode, reason, sequence, timestamp, body, format, at_once }, made.own_bytes))
     }
 }
