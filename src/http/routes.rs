@@ -1,6 +1,7 @@
 //! The table of endpoints, and what their handlers share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::Router;
@@ -43,7 +44,11 @@ pub struct App {
     /// Who may see what; everybody everything when there is none.
     pub(super) guard: Option<Arc<dyn Authorizer>>,
     pub(super) metrics: Arc<Metrics>,
+    /// Tells the apps of a process from each other.
+    pub(super) number: u64,
 }
+
+static APPS: AtomicU64 = AtomicU64::new(0);
 
 impl App {
     /// Puts the parts together.
@@ -66,12 +71,13 @@ impl App {
             started,
             guard: None,
             metrics: Arc::default(),
+            number: APPS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
     /// The same, for those only whom it knows, and as much as it allows.
     pub fn guarded_by(self, guard: Arc<dyn Authorizer>) -> Self {
-        Self { guard: Some(guard), ..self }
+        Self { guard: Some(guard), number: APPS.fetch_add(1, Ordering::Relaxed), ..self }
     }
 
     /// How many requests are waiting for a breadcrumb.

@@ -38,6 +38,8 @@ thread_local! {
 }
 
 struct Last {
+    /// Whose request it was: another daemon in this process may want tokens.
+    app: u64,
     head: Vec<u8>,
     /// Where the header lines begin.
     headers: usize,
@@ -46,19 +48,19 @@ struct Last {
 
 /// Looks at the beginning of a request.
 pub(super) fn recognise(bytes: &[u8], app: &App) -> Recognised {
-    recognise_with(bytes, |token| app.admit(token).ok())
+    recognise_with(bytes, app.number, |token| app.admit(token).ok())
 }
 
-fn recognise_with(bytes: &[u8], admit: impl Fn(Option<&str>) -> Option<Access>) -> Recognised {
+fn recognise_with(bytes: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option<Access>) -> Recognised {
     let known = bytes.len().min(START.len());
     if bytes[..known] != START[..known] {
         return Recognised::Other;
     }
-    if let Some(again) = LAST.with_borrow(|last| last.as_ref().and_then(|last| last.again(bytes))) {
+    if let Some(again) = LAST.with_borrow(|last| last.as_ref().and_then(|last| last.again(bytes, app))) {
         return again;
     }
     match memmem::find(&bytes[..bytes.len().min(MAX_HEAD)], b"\r\n\r\n") {
-        Some(end) => match plain(&bytes[..end + 4], admit) {
+        Some(end) => match plain(&bytes[..end + 4], app, admit) {
             Some(request) => Recognised::Next(request, end + 4),
             None => Recognised::Other,
         },
@@ -68,14 +70,14 @@ fn recognise_with(bytes: &[u8], admit: impl Fn(Option<&str>) -> Option<Access>) 
 }
 
 impl Last {
-    fn again(&self, bytes: &[u8]) -> Option<Recognised> {
-        let same = bytes.starts_with(&self.head) && self.request.reach.is_good();
+    fn again(&self, bytes: &[u8], app: u64) -> Option<Recognised> {
+        let same = self.app == app && bytes.starts_with(&self.head) && self.request.reach.is_good();
         same.then(|| Recognised::Next(self.request.clone(), self.head.len()))
     }
 
     /// What the same header lines ask for, and who asks, as long as that has not changed.
-    fn by_headers(&self, lines: &[u8]) -> Option<(Format, Access)> {
-        let same = self.head[self.headers..] == *lines && self.request.reach.is_good();
+    fn by_headers(&self, lines: &[u8], app: u64) -> Option<(Format, Access)> {
+        let same = self.app == app && self.head[self.headers..] == *lines && self.request.reach.is_good();
         same.then(|| (self.request.format, self.request.reach.access()))
     }
 }
@@ -88,10 +90,10 @@ fn may_become_plain(begun: &[u8]) -> bool {
     matches!(parsed, Ok(httparse::Status::Partial))
 }
 
-fn plain(head: &[u8], admit: impl Fn(Option<&str>) -> Option<Access>) -> Option<NextRequest> {
+fn plain(head: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option<Access>) -> Option<NextRequest> {
     let line_end = memchr::memchr(b'\n', head)? + 1;
     let (line, headers) = head.split_at(line_end);
-    let same = |last: &Last| last.by_headers(headers);
+    let same = |last: &Last| last.by_headers(headers, app);
     let (format, access) = match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
         Some(known) => known,
         None => {
@@ -103,7 +105,7 @@ fn plain(head: &[u8], admit: impl Fn(Option<&str>) -> Option<Access>) -> Option<
     let target = line.strip_prefix(b"GET ")?.strip_suffix(b" HTTP/1.1\r\n")?;
     // A fault in it is explained by the framework, in the same words as any other.
     let request = NextRequest::parse(&plain_target(target)?, format, &access).ok()?;
-    LAST.set(Some(Last { head: head.to_vec(), headers: line_end, request: request.clone() }));
+    LAST.set(Some(Last { app, head: head.to_vec(), headers: line_end, request: request.clone() }));
     Some(request)
 }
 
@@ -176,7 +178,7 @@ mod tests {
     const CURSOR: &str = "5f0c11d29a3b4e77.1842.s9d03c1f2";
 
     fn is_taken(text: &str) -> Option<bool> {
-        match recognise_with(text.replace("CURSOR", CURSOR).as_bytes(), |_| Some(Access::open())) {
+        match recognise_with(text.replace("CURSOR", CURSOR).as_bytes(), 0, |_| Some(Access::open())) {
             Recognised::Next(..) => Some(true),
             Recognised::Other => Some(false),
             Recognised::Incomplete => None,
