@@ -153,7 +153,11 @@ impl Mixed {
         let crowd = Crowd::start(&daemon.target, poll, self.waiters, board.clone());
         let bar = Bar::new("connecting", self.waiters as u64);
         board.all_asked(CONNECTING, |asked| bar.at(asked)).await?;
-        mirrors.all_follow(CONNECTING).await?;
+        // A mirror tries for ever; a waiter soon knows that the daemon is gone.
+        tokio::select! {
+            followed = mirrors.all_follow(CONNECTING) => followed?,
+            disturbed = board.undisturbed(CONNECTING) => disturbed?,
+        }
         drop(bar);
 
         figures.server.begin();
