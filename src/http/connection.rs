@@ -185,3 +185,44 @@ impl Drop for Tracked {
         self.session.response_ends(self.permit.take());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::{AppConfig, Limits, Shutdown};
+    use super::*;
+    use crate::cache::{Cache, CacheConfig};
+    use crate::ingest::IngestBuffer;
+    use crate::model::{History, Upstream};
+    use crate::view::{View, ViewConfig};
+
+    /// Tens of thousands of connections wait in it: what is rarely needed belongs into a box.
+    const MOST_BYTES: usize = 1024;
+
+    fn shared() -> Shared {
+        let buffer = Arc::new(IngestBuffer::channel(1).unwrap());
+        let (cache, _) = Cache::new(CacheConfig::default(), Some(History::random()), buffer);
+        let upstream = Arc::new(Upstream::local());
+        let view = View::new(cache, Arc::clone(&upstream), &ViewConfig::default());
+        let limits = Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1 };
+        let config = AppConfig { feed: String::new(), max_body_bytes: 1, limits };
+        let app = App::new(view, upstream, None, Shutdown::default(), config);
+        let config = ServerConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            header_timeout: Duration::ZERO,
+            stall_timeout: Duration::ZERO,
+            lean_front: true,
+        };
+        Shared::new(app, config)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_waits_is_small() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let shared = shared();
+        let bytes = size_of_val(&serve(stream, &shared));
+        assert!(bytes <= MOST_BYTES, "{bytes} bytes, at most {MOST_BYTES}");
+    }
+}
