@@ -172,6 +172,9 @@ fn wanted(headers: &[httparse::Header<'_>]) -> Option<HeaderMap> {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

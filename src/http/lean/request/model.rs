@@ -1,0 +1,112 @@
+//! What is taken against what the parser alone makes of the same bytes.
+
+use httparse::Status;
+use percent_encoding::percent_decode_str;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::{Recognised, recognise};
+
+const CURSOR: &str = "5f0c11d29a3b4e77.1842.s9d03c1f2";
+
+/// Pieces of requests; joined at random they are nearly requests.
+const PIECES: &[&str] = &[
+    "\r\n",
+    "\r\n\r\n",
+    "\n",
+    "\r",
+    "\n\n",
+    " ",
+    "\t",
+    ":",
+    "Host: a\r\n",
+    "host:b\r\n",
+    "Accept: */*\r\n",
+    "Accept: text/html\r\n",
+    "Accept-Encoding: gzip\r\n",
+    "Connection: keep-alive\r\n",
+    "Connection: close\r\n",
+    "Content-Length: 3\r\n",
+    "Content-Length : 3\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "X: y\r\n",
+    "X: y\n",
+    "X:\r\n",
+    " folded\r\n",
+    "X: \u{e9}\r\n",
+    "X: \0\r\n",
+    "Expect: 100-continue\r\n",
+    "Upgrade: h2c\r\n",
+    "GET /v1/breadcrumbs/",
+    "/next",
+    " HTTP/1.1\r\n",
+    " HTTP/1.0\r\n",
+    "?wait=0",
+    "&prefix=a%2F",
+    "POST / HTTP/1.1\r\n",
+    "abc",
+];
+
+/// Mostly a proper request line, then headers and whatever else.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let line = select(vec![
+        format!("GET /v1/breadcrumbs/{CURSOR}/next HTTP/1.1\r\n"),
+        format!("GET /v1/breadcrumbs/{CURSOR}/next?wait=5s&prefix=a%2Fb HTTP/1.1\r\n"),
+        format!("GET /v1/breadcrumbs/{CURSOR}/next?prefix=%ff HTTP/1.1\r\nHost: a\r\n"),
+        format!("GET /v1/breadcrumbs/{CURSOR}/next"),
+        String::new(),
+    ]);
+    let pieces = prop::collection::vec(select(PIECES), 0..6);
+    let end =
+        select(vec!["Host: a\r\n\r\n", "\r\n", "\r\n\r\n", "", "Host: a\r\n\r\nGET / HTTP/1.1\r\n\r\n"]);
+    let fault = prop::option::weighted(0.2, (any::<prop::sample::Index>(), any::<u8>()));
+    (line, pieces, end, fault).prop_map(|(line, pieces, end, fault)| {
+        let mut bytes = [line.as_bytes(), pieces.concat().as_bytes(), end.as_bytes()].concat();
+        if let Some((at, byte)) = fault.filter(|_| !bytes.is_empty()) {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes
+    })
+}
+
+fn taken(bytes: &[u8]) -> Option<usize> {
+    match recognise(bytes) {
+        Recognised::Next(_, used) => Some(used),
+        _ => None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_taken_is_what_the_parser_reads_and_ends_where_it_ends(bytes in bytes(), more in bytes()) {
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut read = httparse::Request::new(&mut headers);
+        let parsed = read.parse(&bytes);
+        match recognise(&bytes) {
+            Recognised::Other => {}
+            Recognised::Incomplete => prop_assert_eq!(parsed, Ok(Status::Partial)),
+            Recognised::Next(request, used) => {
+                prop_assert_eq!(parsed, Ok(Status::Complete(used)));
+                prop_assert_eq!((read.method, read.version), (Some("GET"), Some(1)));
+                let (path, query) = read.path.and_then(|path| path.split_once('?')).unwrap_or((read.path.unwrap(), ""));
+                prop_assert_eq!(path, format!("/v1/breadcrumbs/{}/next", request.cursor));
+                let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix="));
+                let prefix = prefix.map(|text| percent_decode_str(text).collect::<Vec<_>>());
+                prop_assert_eq!(request.prefix.map(|key| key.as_bytes().to_vec()), prefix.filter(|prefix| !prefix.is_empty()));
+                for header in read.headers.iter() {
+                    let framing = ["content-length", "transfer-encoding", "upgrade", "expect"];
+                    prop_assert!(!framing.contains(&header.name.to_ascii_lowercase().as_str()), "{}", header.name);
+                }
+                // Neither what stands behind it nor a second look matters, and less is not enough.
+                prop_assert_eq!(taken(&[&bytes[..used], &more].concat()), Some(used));
+                for less in 0..used {
+                    prop_assert!(matches!(recognise(&bytes[..less]), Recognised::Incomplete), "{less} of {used}");
+                }
+                prop_assert_eq!(taken(&bytes), Some(used));
+            }
+        }
+    }
+}
