@@ -181,3 +181,6 @@ impl Drop for Registration {
         }
     }
 }
+
+#[cfg(test)]
+mod model;
