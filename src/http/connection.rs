@@ -41,12 +41,14 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Shared {
     pub(super) app: App,
     pub(super) config: ServerConfig,
+    /// How long a client may take nothing, where the system does not see to it.
+    pub(super) stall: Option<Duration>,
     router: Router,
 }
 
 impl Shared {
-    pub(super) fn new(app: App, config: ServerConfig) -> Self {
-        Self { router: router(app.clone()), app, config }
+    pub(super) fn new(app: App, config: ServerConfig, stall: Option<Duration>) -> Self {
+        Self { router: router(app.clone()), app, config, stall }
     }
 }
 
@@ -87,7 +89,7 @@ pub(super) async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, prob
     _ = tokio::time::timeout(REFUSAL_WAIT, stream.read(&mut unread)).await;
     let mut reply = problem.into_reply();
     lean::close(&mut reply);
-    _ = lean::write_reply(&mut stream, &reply, REFUSAL_WAIT).await;
+    _ = lean::write_reply(&mut stream, &reply, Some(REFUSAL_WAIT)).await;
     _ = stream.shutdown().await;
 }
 
@@ -96,8 +98,8 @@ async fn framework<S>(stream: S, before: Bytes, shared: &Shared) -> Option<(S, B
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Shared { app, config, router } = shared;
-    let transport = Transport::new(stream, before, config.stall_timeout);
+    let Shared { app, config, stall, router } = shared;
+    let transport = Transport::new(stream, before, *stall);
     let session = Arc::clone(&transport.session);
     let tracked = Arc::clone(&session);
     let routes = TowerToHyperService::new(router.clone());
@@ -214,7 +216,7 @@ mod tests {
             stall_timeout: Duration::ZERO,
             lean_front: true,
         };
-        Shared::new(app, config)
+        Shared::new(app, config, None)
     }
 
     #[tokio::test]

@@ -53,6 +53,8 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     config: ServerConfig,
+    /// See [`cut_by_the_system`].
+    stall: Option<Duration>,
 }
 
 impl Server {
@@ -64,7 +66,14 @@ impl Server {
         let listen = config.listen;
         let bound = listener(listen).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = bound.map_err(|source| ServeError::Listen { listen, source })?;
-        Ok(Self { listener, address, config })
+        let stall = match cut_by_the_system(&listener, config.stall_timeout) {
+            Ok(()) => None,
+            Err(error) => {
+                debug!(%error, "the system does not cut who takes nothing; that is done here");
+                Some(config.stall_timeout)
+            }
+        };
+        Ok(Self { listener, address, config, stall })
     }
 
     /// Where it really listens.
@@ -75,10 +84,10 @@ impl Server {
     /// Serves until the app's shutdown begins, then lets every connection finish its request within
     /// the drain window. Returns when the last one is closed or the window is over.
     pub async fn run(self, app: App) {
-        let Self { listener, config, .. } = self;
+        let Self { listener, config, stall, .. } = self;
         let begun = app.shutdown.clone();
         let mut begun = std::pin::pin!(begun.begun());
-        let shared = Arc::new(Shared::new(app, config));
+        let shared = Arc::new(Shared::new(app, config, stall));
         let refusals = Arc::new(Semaphore::new(REFUSALS));
         let mut connections = JoinSet::new();
         let window = loop {
@@ -118,6 +127,20 @@ fn listener(listen: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(listen)?;
     socket.listen(BACKLOG)
+}
+
+/// Has the system cut every accepted connection whose client takes nothing for so long.
+///
+/// Only the system sees each byte that a client takes. Seen from here, a socket takes no more until a
+/// third of its send buffer is free again, which is a megabyte and more: somebody slow but steady would
+/// look as if they took nothing for minutes. Connections have the listener's setting.
+fn cut_by_the_system(listener: &TcpListener, stall: Duration) -> std::io::Result<()> {
+    // 0 would be the system's own idea, some 15 minutes.
+    let stall_ms = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX).max(1);
+    #[cfg(target_os = "linux")]
+    return Ok(rustix::net::sockopt::set_tcp_user_timeout(listener, stall_ms)?);
+    #[cfg(not(target_os = "linux"))]
+    return Err(std::io::ErrorKind::Unsupported.into());
 }
 
 fn accept(

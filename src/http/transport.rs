@@ -73,13 +73,14 @@ pub(super) struct Transport<S> {
     /// Read before, and not yet read again.
     before: Bytes,
     pub(super) session: Arc<Session>,
-    stall: Duration,
+    /// How long the client may take nothing, where the system does not see to it.
+    stall: Option<Duration>,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Transport<S> {
-    pub(super) fn new(stream: S, before: Bytes, stall: Duration) -> Self {
+    pub(super) fn new(stream: S, before: Bytes, stall: Option<Duration>) -> Self {
         Self { stream, before, session: Arc::default(), stall, stalled: None }
     }
 
@@ -97,7 +98,8 @@ impl<S> Transport<S> {
             self.stalled = None;
             return written;
         }
-        let since = || Box::pin(sleep_until(Instant::now() + self.stall));
+        let Some(stall) = self.stall else { return written };
+        let since = || Box::pin(sleep_until(Instant::now() + stall));
         ready!(self.stalled.get_or_insert_with(since).as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")))
     }

@@ -34,7 +34,7 @@ pub(super) async fn answer<S>(
 where
     S: AsyncWrite + Unpin,
 {
-    let (app, stall) = (&shared.app, shared.config.stall_timeout);
+    let (app, stall) = (&shared.app, shared.stall);
     if let Ok(Next::Answer(answer)) = &outcome
         && request.reach.is_everything()
     {
@@ -58,8 +58,12 @@ pub(in super::super) fn close(reply: &mut Reply) {
 /// Writes any reply.
 ///
 /// # Errors
-/// When the client is gone, or takes nothing for that long.
-pub(in super::super) async fn write_reply<S>(stream: &mut S, reply: &Reply, stall: Duration) -> io::Result<()>
+/// When the client is gone, or takes nothing for that long (where that is said).
+pub(in super::super) async fn write_reply<S>(
+    stream: &mut S,
+    reply: &Reply,
+    stall: Option<Duration>,
+) -> io::Result<()>
 where
     S: AsyncWrite + Unpin,
 {
@@ -71,7 +75,7 @@ async fn write_all<S>(
     head: &[u8],
     tail: &[u8],
     body: &Body,
-    stall: Duration,
+    stall: Option<Duration>,
 ) -> io::Result<()>
 where
     S: AsyncWrite + Unpin,
@@ -92,10 +96,11 @@ fn at_once(written: Poll<io::Result<()>>) -> Option<io::Result<()>> {
 }
 
 /// Writes the rest to a client that takes it slowly, or at last not at all.
-async fn write_slowly<S>(stream: &mut S, left: &mut Left<'_>, stall: Duration) -> io::Result<()>
+async fn write_slowly<S>(stream: &mut S, left: &mut Left<'_>, stall: Option<Duration>) -> io::Result<()>
 where
     S: AsyncWrite + Unpin,
 {
+    let Some(stall) = stall else { return poll_fn(|cx| left.poll_write(stream, cx)).await };
     let mut timer = std::pin::pin!(tokio::time::sleep(stall));
     poll_fn(|cx| {
         let before = (left.run, left.at, left.written);
