@@ -1,0 +1,152 @@
+//! What is over a budget is refused with a time to come back, and served when there is room again; who reads
+//! slowly is served slowly, and who reads nothing not for ever.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::daemon::Daemon;
+use support::http::{Got, Http};
+use support::workload::put;
+use support::{DEADLINE, eventually, in_time};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
+
+const CURRENT: &[u8] = b"GET /v1/breadcrumbs/current HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+async fn status(http: &Http) -> Value {
+    http.get("/v1/status").await.ok(200).json()
+}
+
+async fn until(http: &Http, what: &str, is: impl Fn(&Value) -> bool) {
+    eventually(what, || async { is(&status(http).await).then_some(()) }).await;
+}
+
+/// The refusal of somebody who is to come back.
+fn refused(got: &Got) {
+    let problem = got.problem(503);
+    let seconds: u64 = got.need("retry-after").parse().unwrap();
+    assert!((1..=3).contains(&seconds), "{problem}");
+    assert_eq!(problem["retry_after"], seconds);
+    assert!(problem["type"].as_str().unwrap().ends_with(":over-budget"), "{problem}");
+}
+
+fn ask(http: &Http, path: &str) -> JoinHandle<Got> {
+    let (http, path) = (http.clone(), path.to_owned());
+    tokio::spawn(async move { http.get(&path).await })
+}
+
+/// A state whose body is larger than what the system buffers for one connection.
+async fn large(http: &Http) {
+    let value = format!("\"{}\"", "x".repeat(1 << 20));
+    for n in 0..24 {
+        http.post(&[put(&format!("large/{n}"), &value)]).await;
+    }
+}
+
+/// A connection for which the system buffers little on this side: a few of the loopback's segments of 64 KiB.
+async fn narrow(daemon: &Daemon) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(128 << 10).unwrap();
+    socket.connect(daemon.url().strip_prefix("http://").unwrap().parse().unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_waiter_too_many_is_refused_until_another_has_gone() {
+    for front in ["on", "off"] {
+        let daemon = Daemon::push(&["--max-waiters", "2", "--lean-front", front]);
+        let http = daemon.http();
+        let start = http.post(&[put("a", "1")]).await;
+        let path = format!("/v1/breadcrumbs/{start}/next?wait=30s");
+        let waiters = [ask(&http, &path), ask(&http, &format!("{path}&prefix=a"))];
+        until(&http, "two waiters", |status| status["waiters"] == 2).await;
+        refused(&http.get(&path).await);
+        refused(&http.get(&format!("{path}&prefix=b")).await);
+        let [one, two] = waiters;
+        one.abort();
+        until(&http, "one waiter", |status| status["waiters"] == 1).await;
+        let three = ask(&http, &path);
+        until(&http, "two waiters", |status| status["waiters"] == 2).await;
+        let written = http.post(&[put("a", "2")]).await;
+        for waiter in [two, three] {
+            assert_eq!(in_time("a waiter", waiter).await.unwrap().ok(200).cursor(), written);
+        }
+        until(&http, "no waiters", |status| status["waiters"] == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_refused_until_another_has_gone() {
+    let daemon = Daemon::push(&["--max-connections", "2"]);
+    let asked = |mut stream: TcpStream| async move {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = vec![0; 4096];
+        let length = in_time("an answer", stream.read(&mut answer)).await.unwrap();
+        (stream, String::from_utf8_lossy(&answer[..length]).into_owned())
+    };
+    let (one, answer) = asked(narrow(&daemon).await).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (_two, answer) = asked(narrow(&daemon).await).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (_, answer) = asked(narrow(&daemon).await).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    for line in ["retry-after: ", "connection: close", "application/problem+json", "--max-connections"] {
+        assert!(answer.contains(line), "{line:?} is not in {answer}");
+    }
+    drop(one);
+    let served = || async { asked(narrow(&daemon).await).await.1.starts_with("HTTP/1.1 200 ").then_some(()) };
+    eventually("room for a connection", served).await;
+}
+
+#[tokio::test]
+async fn bytes_of_a_snapshot_are_in_flight_until_they_are_written_or_nobody_wants_them() {
+    let daemon = Daemon::push(&["--max-snapshot-bytes", "1MiB"]);
+    let http = daemon.http();
+    large(&http).await;
+    let mut holds = narrow(&daemon).await;
+    holds.write_all(CURRENT).await.unwrap();
+    holds.read_u8().await.unwrap();
+    let in_flight = |status: &Value| status["snapshot_bytes_in_flight"].as_u64().unwrap();
+    // Not when it was queued: it is far more than what is buffered.
+    assert!(in_flight(&status(&http).await) > 0);
+    refused(&in_time("a refusal", http.get("/v1/breadcrumbs/current")).await);
+    let next = http.get("/v1/breadcrumbs/current?prefix=nothing").await;
+    assert_eq!(next.status, 503, "also what is small takes its place in the queue");
+    assert!(in_flight(&status(&http).await) > 0);
+    drop(holds);
+    until(&http, "the bytes to be given back", |status| in_flight(status) == 0).await;
+    let got = in_time("a snapshot", http.get("/v1/breadcrumbs/current")).await.ok(200);
+    assert!(got.body.len() > 24 << 20);
+    until(&http, "the bytes to be written", |status| in_flight(status) == 0).await;
+}
+
+#[tokio::test]
+async fn who_takes_nothing_is_cut_and_who_takes_little_is_not() {
+    let stall = Duration::from_millis(500);
+    let daemon = Daemon::push(&["--stall-timeout", "500ms"]);
+    let http = daemon.http();
+    large(&http).await;
+    let (mut slow, mut stuck) = (narrow(&daemon).await, narrow(&daemon).await);
+    for stream in [&mut slow, &mut stuck] {
+        stream.write_all(CURRENT).await.unwrap();
+        stream.read_u8().await.unwrap();
+    }
+    // A little at a time, for many times as long as nothing would be borne: what the system buffers on the
+    // other side lasts longer than that by itself.
+    let (mut chunk, began) = (vec![0; 16 << 10], Instant::now());
+    while began.elapsed() < stall * 12 {
+        slow.read_exact(&mut chunk).await.expect("who is slow is served");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let mut rest = Vec::new();
+    in_time("the rest", slow.read_to_end(&mut rest)).await.expect("who is slow is served to the end");
+    assert!(rest.len() > 20 << 20, "{} bytes", rest.len());
+    assert!(rest.ends_with(b"]}\n") || rest.ends_with(b"}\n") || rest.ends_with(b"]}"), "cut off");
+    until(&http, "the stuck one to be cut", |status| status["snapshot_bytes_in_flight"] == 0).await;
+    let mut rest = Vec::new();
+    _ = tokio::time::timeout(DEADLINE, stuck.read_to_end(&mut rest)).await.expect("it was cut");
+    assert!(rest.len() < 20 << 20, "{} bytes came all the same", rest.len());
+}
