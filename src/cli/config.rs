@@ -110,6 +110,11 @@ pub(super) struct Settings {
     #[arg(long, env = "CRUMBD_STALL_TIMEOUT", value_name = "DURATION", help_heading = "Serving")]
     stall_timeout: Option<Span>,
 
+    /// How long a connection may live, about (up to a fifth is taken off at random): the first answer after
+    /// that closes it, so that clients spread over replicas that came later; off when left out
+    #[arg(long, env = "CRUMBD_MAX_CONNECTION_AGE", value_name = "DURATION", help_heading = "Serving")]
+    max_connection_age: Option<Span>,
+
     /// Most connections at a time; one more is answered 503. What the system allows (ulimit -n) may
     /// be less [default: 100000]
     #[arg(long, env = "CRUMBD_MAX_CONNECTIONS", value_name = "N", help_heading = "Serving")]
@@ -224,6 +229,7 @@ impl Settings {
             drain,
             header_timeout,
             stall_timeout,
+            max_connection_age,
             max_connections,
             max_waiters,
             max_snapshot_bytes,
@@ -332,7 +338,7 @@ impl Settings {
         self.tokens.clone().map(Tokens::open).transpose()
     }
 
-    pub(super) fn app(&self, feed: &FeedSpec) -> Result<AppConfig, Failure> {
+    pub(super) fn app(&self, feed: &FeedSpec, feed_silence: Option<Duration>) -> Result<AppConfig, Failure> {
         let max_body_bytes = self.max_body_bytes.map_or(64 << 20, |bytes| bytes.0);
         let max_connections = positive("max-connections", self.max_connections)?.unwrap_or(100_000);
         let limits = Limits {
@@ -340,7 +346,7 @@ impl Settings {
             max_waiters: positive("max-waiters", self.max_waiters)?.unwrap_or(100_000),
             max_snapshot_bytes: self.max_snapshot_bytes.map_or(1 << 30, |bytes| bytes.0 as u64),
         };
-        Ok(AppConfig { feed: feed.to_string(), max_body_bytes, limits })
+        Ok(AppConfig { feed: feed.to_string(), max_body_bytes, limits, feed_silence })
     }
 
     pub(super) fn server(&self) -> Result<ServerConfig, Failure> {
@@ -351,7 +357,8 @@ impl Settings {
         let header_timeout = self.header_timeout.map_or(Duration::from_secs(10), |span| span.0);
         let stall_timeout = self.stall_timeout.map_or(Duration::from_secs(30), |span| span.0);
         let lean_front = self.lean_front != Some(OnOff::Off);
-        Ok(ServerConfig { listen, header_timeout, stall_timeout, lean_front })
+        let max_connection_age = self.max_connection_age.map(|span| span.0);
+        Ok(ServerConfig { listen, header_timeout, stall_timeout, max_connection_age, lean_front })
     }
 }
 

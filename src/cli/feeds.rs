@@ -1,6 +1,7 @@
 //! The feed of a daemon, whichever it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
@@ -54,6 +55,15 @@ impl Opened {
     /// Whether what happened before a state of it can be found out later.
     pub(super) fn knows_the_past(&self) -> bool {
         matches!(self, Self::Etcd(_))
+    }
+
+    /// How long it is silent at the most while it is well: it asks its upstream every few seconds, and
+    /// where that does not answer, it tries again. Standard input may be silent for ever.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        match self {
+            Self::Etcd(_) => Some(Duration::from_secs(120)),
+            Self::File(_) | Self::Stdin(_) | Self::Push(_) => None,
+        }
     }
 
     /// Whether what it said is gone with the process, so that keeping a state means nothing.

@@ -45,6 +45,7 @@ impl Serve {
         let (cache, ingest, kept) = kept.cache(settings.cache()?, &feed, Arc::clone(&buffer), &upstream);
         let ingest = tokio::spawn(ingest.run());
         let (warm, saving) = kept.restore(&cache).await?;
+        let silence = feed.silence();
         let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
         let (push, mut feeding) = feed.start(sink, buffer, warm).await;
         if push.is_some() {
@@ -53,7 +54,7 @@ impl Serve {
 
         let shutdown = Shutdown::default();
         let view = View::new(cache.clone(), Arc::clone(&upstream), &settings.view());
-        let mut app = App::new(view, upstream, push, shutdown.clone(), settings.app(&spec)?);
+        let mut app = App::new(view, upstream, push, shutdown.clone(), settings.app(&spec, silence)?);
         if let Some(tokens) = tokens {
             tokio::spawn(Arc::clone(&tokens).keep_up());
             app = app.guarded_by(tokens);

@@ -5,6 +5,7 @@
 //! that were read. When they have answered and hold nothing of it any more, it comes back: a client
 //! that fetches the state and then polls for ever costs the framework's buffers only in between.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -23,6 +26,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tracing::debug;
 
+use super::age::Age;
 use super::budget::SnapshotPermit;
 use super::lean::{self, Left};
 use super::problem::Problem;
@@ -58,9 +62,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut read, mut fresh) = (Vec::new(), true);
+    let age = Age::begin(shared.config.max_connection_age);
     loop {
         if shared.config.lean_front {
-            match lean::serve(&mut stream, &mut read, shared, fresh).await {
+            match lean::serve(&mut stream, &mut read, shared, fresh, age).await {
                 Left::Other => {}
                 Left::Nothing => return,
                 Left::TooSlow => return too_slow(stream).await,
@@ -68,7 +73,7 @@ where
         }
         fresh = false;
         // Boxed: a connection that waits in the lean front does not hold room for the framework.
-        let framed = Box::pin(framework(stream, std::mem::take(&mut read).into(), shared)).await;
+        let framed = Box::pin(framework(stream, std::mem::take(&mut read).into(), shared, age)).await;
         match framed {
             Some((back, rest)) => (stream, read) = (back, rest.into()),
             None => return,
@@ -94,7 +99,7 @@ pub(super) async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, prob
 }
 
 /// Lets the framework serve the connection, until it ends or could be taken back.
-async fn framework<S>(stream: S, before: Bytes, shared: &Shared) -> Option<(S, Bytes)>
+async fn framework<S>(stream: S, before: Bytes, shared: &Shared, age: Age) -> Option<(S, Bytes)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -106,7 +111,14 @@ where
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         tracked.request_begins(!request.body().is_end_stream());
         let (answered, session) = (routes.call(request), Arc::clone(&tracked));
-        async move { answered.await.map(|response| track(response, session)) }
+        async move {
+            let mut response = answered.await?;
+            if age.is_over() {
+                session.is_last();
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(track(response, session))
+        }
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -208,13 +220,14 @@ mod tests {
         let upstream = Arc::new(Upstream::local());
         let view = View::new(cache, Arc::clone(&upstream), &ViewConfig::default());
         let limits = Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1 };
-        let config = AppConfig { feed: String::new(), max_body_bytes: 1, limits };
+        let config = AppConfig { feed: String::new(), max_body_bytes: 1, limits, feed_silence: None };
         let app = App::new(view, upstream, None, Shutdown::default(), config);
         let config = ServerConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             header_timeout: Duration::ZERO,
             stall_timeout: Duration::ZERO,
             lean_front: true,
+            max_connection_age: None,
         };
         Shared::new(app, config, None)
     }

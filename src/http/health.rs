@@ -13,16 +13,42 @@ use super::query::Query;
 use super::reply;
 use super::routes::App;
 use crate::model::SyncStatus;
+use crate::value::{Unwell, Watcher};
 
-/// Alive: the process answers.
-pub(super) async fn livez(uri: Uri) -> Result<Response, Problem> {
+/// Alive: the process answers, and every part of it gives signs of life.
+pub(super) async fn livez(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
-    Ok(plain("alive\n"))
+    match app.vitals.health.unwell() {
+        None => Ok(plain("alive\n")),
+        Some(Unwell { part, why }) => Err(Problem::unavailable("unwell", format!("{part}: {why}"))),
+    }
 }
 
-/// Ready: the state was complete once, and the daemon is not going down.
+/// Ready: the state was complete once, and the daemon is not going down. Says so at once, or with `wait`
+/// as soon as it is.
 pub(super) async fn readyz(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
-    Query::parse(&uri, &[])?;
+    let mut query = Query::parse(&uri, &["wait"])?;
+    if !query.has("wait") {
+        return ready(&app);
+    }
+    let deadline = query.wait()?.deadline();
+    let _waiter = app.budgets.waiter()?;
+    // Before the first look: what changes after it is not missed.
+    let mut in_sync = app.vitals.status.watch().filter(|status| *status == SyncStatus::InSync);
+    loop {
+        let answer = ready(&app);
+        if answer.is_ok() || app.shutdown.has_begun() {
+            return answer;
+        }
+        tokio::select! {
+            _ = in_sync.get() => {}
+            _ = app.shutdown.begun() => {}
+            () = tokio::time::sleep_until(deadline) => return answer,
+        }
+    }
+}
+
+fn ready(app: &App) -> Result<Response, Problem> {
     if app.shutdown.has_begun() {
         return Err(Problem::unavailable("shutting-down", "the daemon is stopping"));
     }
@@ -66,6 +92,7 @@ pub(super) async fn status(
         "status": crumb.sync_status().as_str(),
         "ready": cache.was_in_sync() && !app.shutdown.has_begun(),
         "draining": app.shutdown.has_begun(),
+        "unwell": app.vitals.health.unwell().map(|unwell| json!({ "part": unwell.part, "why": unwell.why })),
         "age_seconds": app.upstream.age().as_secs_f64(),
         "uptime_seconds": app.started.elapsed().as_secs_f64(),
         "cursor": known.map(|cursor| cursor.to_string()),
@@ -106,4 +133,75 @@ pub(super) async fn status(
     let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
     body.push(b'\n');
     Ok(no_store(reply::framed(reply::body(body, "application/json"))))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may unwrap
+
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::{AppConfig, Limits, Shutdown, vitals};
+    use super::*;
+    use crate::cache::{Cache, CacheConfig, IngestTask};
+    use crate::ingest::IngestBuffer;
+    use crate::model::{History, Update, Upstream};
+    use crate::view::{View, ViewConfig};
+
+    /// A daemon whose parts are in the test's hands.
+    fn daemon(feed_silence: Option<Duration>) -> (App, IngestTask) {
+        let buffer = Arc::new(IngestBuffer::channel(64).unwrap());
+        let (cache, ingest) = Cache::new(CacheConfig::default(), Some(History::random()), buffer);
+        let upstream = Arc::new(Upstream::remote());
+        let view = View::new(cache, Arc::clone(&upstream), &ViewConfig::default());
+        let limits = Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1 };
+        let config = AppConfig { feed: "test:".to_owned(), max_body_bytes: 1, limits, feed_silence };
+        let app = App::new(view, upstream, None, Shutdown::default(), config);
+        tokio::spawn(vitals::watch(app.clone()));
+        (app, ingest)
+    }
+
+    async fn fails(app: &App) -> Option<String> {
+        let answer = livez(State(app.clone()), Uri::from_static("/livez")).await;
+        answer.err().map(|problem| format!("{problem:?}"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn livez_names_the_ingest_task_that_takes_nothing_and_takes_it_back() {
+        let (app, ingest) = daemon(None);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(fails(&app).await, None, "there is nothing to be done");
+        app.view.cache().on_updates(vec![Update::put("a", "1")]).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(fails(&app).await, None);
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert!(fails(&app).await.unwrap().contains("ingest: it has not said"));
+        tokio::spawn(ingest.run());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(fails(&app).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn livez_says_at_once_that_the_ingest_task_has_ended() {
+        let (app, ingest) = daemon(None);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        drop(ingest);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(fails(&app).await.unwrap().contains("ingest: it has ended"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn livez_names_the_feed_that_moves_no_more_where_it_must_not_be_silent() {
+        let (app, ingest) = daemon(Some(Duration::from_secs(120)));
+        tokio::spawn(ingest.run());
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            // Out of reach, but it tries.
+            app.upstream.reconnects.add(1);
+            assert_eq!(fails(&app).await, None);
+        }
+        tokio::time::sleep(Duration::from_secs(130)).await;
+        assert!(fails(&app).await.unwrap().contains("feed: it has not said"));
+    }
 }

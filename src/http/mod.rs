@@ -8,6 +8,7 @@
 //! Start reading at [`router`]: one line an endpoint. A connection's way is `server.rs` (accept),
 //! `connection.rs` (who serves it now), then `lean/` for long polls or hyper and axum for the rest.
 
+mod age;
 pub mod auth;
 mod breadcrumbs;
 mod budget;
@@ -24,6 +25,7 @@ mod routes;
 mod server;
 mod shutdown;
 mod transport;
+mod vitals;
 mod write;
 
 pub use budget::Limits;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -14,6 +14,7 @@ use super::budget::{Budgets, Limits};
 use super::metrics::{self, Metrics};
 use super::problem::{self, Problem};
 use super::shutdown::Shutdown;
+use super::vitals::Vitals;
 use super::{breadcrumbs, health, kv, write};
 use crate::feed::PushHandle;
 use crate::model::Upstream;
@@ -28,6 +29,8 @@ pub struct AppConfig {
     pub max_body_bytes: usize,
     /// What may be under way at once.
     pub limits: Limits,
+    /// How long the feed is silent at the most while it is well; not all feeds have such a time.
+    pub feed_silence: Option<Duration>,
 }
 
 /// What every handler sees.
@@ -46,6 +49,7 @@ pub struct App {
     pub(super) metrics: Arc<Metrics>,
     /// Tells the apps of a process from each other.
     pub(super) number: u64,
+    pub(super) vitals: Arc<Vitals>,
 }
 
 static APPS: AtomicU64 = AtomicU64::new(0);
@@ -60,6 +64,7 @@ impl App {
         config: AppConfig,
     ) -> Self {
         let budgets = Budgets::new(config.limits.clone());
+        let vitals = Arc::new(Vitals::new(config.feed_silence));
         let (config, started) = (Arc::new(config), Instant::now());
         Self {
             view,
@@ -72,6 +77,7 @@ impl App {
             guard: None,
             metrics: Arc::default(),
             number: APPS.fetch_add(1, Ordering::Relaxed),
+            vitals,
         }
     }
 

@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use super::connection::{self, Shared};
 use super::routes::App;
+use super::vitals;
 
 /// After the accept call fails (no file descriptors left, for example), so long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -30,6 +31,8 @@ pub struct ServerConfig {
     pub header_timeout: Duration,
     /// How long a client may take none of the bytes of an answer.
     pub stall_timeout: Duration,
+    /// How long a connection may live, about: its next answer after that is its last.
+    pub max_connection_age: Option<Duration>,
     /// Whether long polls wait outside of the HTTP framework, which is the same and cheaper.
     pub lean_front: bool,
 }
@@ -87,6 +90,7 @@ impl Server {
         let Self { listener, config, stall, .. } = self;
         let begun = app.shutdown.clone();
         let mut begun = std::pin::pin!(begun.begun());
+        let watching = tokio::spawn(vitals::watch(app.clone()));
         let shared = Arc::new(Shared::new(app, config, stall));
         let refusals = Arc::new(Semaphore::new(REFUSALS));
         let mut connections = JoinSet::new();
@@ -115,6 +119,7 @@ impl Server {
             );
             connections.shutdown().await;
         }
+        watching.abort();
     }
 }
 

@@ -55,6 +55,11 @@ impl Session {
                 .any(|flag| flag.load(Ordering::Relaxed))
     }
 
+    /// The connection ends with the response that is on its way.
+    pub(super) fn is_last(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
     fn written(&self) {
         self.unflushed.store(true, Ordering::Relaxed);
     }

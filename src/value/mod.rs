@@ -20,6 +20,7 @@
 //!   to one key since it was last looked at is one change. It is fed by a [`RangeSource`]; a
 //!   [`RangedValue`] is one in memory.
 //! * [`pipe()`] moves what a watcher yields into a channel.
+//! * [`Health`] is a value for each part of something: when it last said that it is well.
 //!
 //! # What it promises
 //!
@@ -36,6 +37,7 @@
 mod backlog;
 mod cell;
 mod filter;
+mod health;
 mod pipe;
 mod ranged;
 mod ranged_value;
@@ -47,6 +49,7 @@ mod tests;
 pub use self::backlog::BacklogOnly;
 pub use self::cell::{Value, ValueWatcher};
 pub use self::filter::Filter;
+pub use self::health::{Health, Reporter, Unwell};
 pub use self::pipe::pipe;
 pub use self::ranged::{EntriesOf, EventOf, KeyChange, RangeSource, RangedWatcher, SourceEvent};
 pub use self::ranged_value::{RangedValue, RangedValueSource};

@@ -1,4 +1,17 @@
 //! Following one key.
+//!
+//! # Why this is no [`RangedWatcher`](crate::value::RangedWatcher)
+//!
+//! A ranged watcher belongs to a consumer: it remembers what the consumer was told, and tells what has
+//! changed since. Here there is no consumer between two requests, only a cursor, which another
+//! replica may have handed out, or this process before it was restarted. "Did this key change after that
+//! cursor?" is a question about the past, and the answer may lie inside a breadcrumb, where no state
+//! is kept that a watcher could begin with, but single steps are. To load a range for each request and
+//! to compare it would also cost an allocation for each key; this looks up one.
+//!
+//! What a ranged watcher promises is promised here too, and tested the same way: changes that come
+//! together are one, a deletion is told to who could know the key, an empty value is a value, and
+//! what was deleted while the feed was cut off is told after the resync.
 
 use tokio::time::Instant;
 

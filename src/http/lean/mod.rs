@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::age::Age;
 use super::breadcrumbs::{NextRequest, Outcome};
 use super::connection::Shared;
 use patience::{Ended, Patience};
@@ -50,8 +51,15 @@ pub(super) enum Left {
 }
 
 /// Answers long polls as long as nothing else comes. `read` holds bytes that were read and not
-/// used; `fresh` says that the client owes a request.
-pub(super) async fn serve<S>(stream: &mut S, read: &mut Vec<u8>, shared: &Shared, mut fresh: bool) -> Left
+/// used; `fresh` says that the client owes a request; with the first answer beyond its `age` the
+/// connection ends.
+pub(super) async fn serve<S>(
+    stream: &mut S,
+    read: &mut Vec<u8>,
+    shared: &Shared,
+    mut fresh: bool,
+    age: Age,
+) -> Left
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -81,7 +89,7 @@ where
             }
         };
         let Some(outcome) = wait(stream, read, &request, &mut patience).await else { return Left::Nothing };
-        let answered = respond::answer(stream, shared, &request, outcome).await;
+        let answered = respond::answer(stream, shared, &request, outcome, age.is_over()).await;
         if !answered.is_ok_and(|keep_alive| keep_alive) {
             // Whatever was not written will not be: the client is gone or takes nothing.
             _ = stream.shutdown().await;

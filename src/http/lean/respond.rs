@@ -24,12 +24,13 @@ const PARTS: usize = 16;
 /// Answers up to this size are put together first: copying them costs less than a list of parts.
 const SMALL: usize = 2048;
 
-/// Answers a long poll; says whether the connection may be used again.
+/// Answers a long poll, with the `last` answer of the connection if it is that; says whether the connection may be used again.
 pub(super) async fn answer<S>(
     stream: &mut S,
     shared: &Shared,
     request: &NextRequest,
     outcome: Outcome,
+    last: bool,
 ) -> io::Result<bool>
 where
     S: AsyncWrite + Unpin,
@@ -37,6 +38,7 @@ where
     let (app, stall) = (&shared.app, shared.stall);
     if let Ok(Next::Answer(answer)) = &outcome
         && request.reach.is_everything()
+        && !last
     {
         app.metrics.answered_as(200, Some(answer.mode), Some(answer.reason));
         // Thousands get the same answer: its head is made once.
@@ -44,7 +46,10 @@ where
         let tail = heads::tail(Some(app.upstream.age().as_secs()));
         return write_all(stream, &head, &tail, &answer.body, stall).await.map(|()| true);
     }
-    let reply = request.reply(app, outcome);
+    let mut reply = request.reply(app, outcome);
+    if last {
+        close(&mut reply);
+    }
     app.metrics.answered(reply.status().as_u16(), reply.headers());
     let keep_alive = !reply.headers().contains_key(CONNECTION);
     write_reply(stream, &reply, stall).await.map(|()| keep_alive)

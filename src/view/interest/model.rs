@@ -33,7 +33,7 @@ impl World {
     fn register(&self, prefix: &[u8]) -> Waiter {
         match self.interest.register(&Key::new(prefix.to_vec()), self.newest.sequence()) {
             Registered::Waiting(registration) => Waiter { prefix: prefix.to_vec(), registration },
-            Registered::Behind | Registered::Ended => panic!("everything has been looked at"),
+            Registered::Not(_) => panic!("everything has been looked at"),
         }
     }
 
@@ -151,9 +151,12 @@ async fn who_has_not_looked_at_the_newest_does_not_wait_and_the_end_sends_everyb
     let looked_at = world.newest.sequence();
     world.put([b"a".to_vec()], "1".into()).await;
     let prefix = Key::new(b"a".to_vec());
-    assert!(matches!(world.interest.register(&prefix, looked_at), Registered::Behind));
+    assert!(matches!(world.interest.register(&prefix, looked_at), Registered::Not(Woken::Look)));
     let waiter = world.register(b"a");
     world.interest.end();
     assert_eq!(waiter.registration.touched().await, None);
-    assert!(matches!(world.interest.register(&prefix, world.newest.sequence()), Registered::Ended));
+    assert!(matches!(
+        world.interest.register(&prefix, world.newest.sequence()),
+        Registered::Not(Woken::Over(_))
+    ));
 }

@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Recognised, recognise};
+use super::{Access, Recognised, recognise_with};
 
 const CURSOR: &str = "5f0c11d29a3b4e77.1842.s9d03c1f2";
 
@@ -70,8 +70,13 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// As a daemon without tokens looks at it.
+fn open_to_all(bytes: &[u8]) -> Recognised {
+    recognise_with(bytes, 0, |_| Some(Access::open()))
+}
+
 fn taken(bytes: &[u8]) -> Option<usize> {
-    match recognise(bytes) {
+    match open_to_all(bytes) {
         Recognised::Next(_, used) => Some(used),
         _ => None,
     }
@@ -85,7 +90,7 @@ proptest! {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut read = httparse::Request::new(&mut headers);
         let parsed = read.parse(&bytes);
-        match recognise(&bytes) {
+        match open_to_all(&bytes) {
             Recognised::Other => {}
             Recognised::Incomplete => prop_assert_eq!(parsed, Ok(Status::Partial)),
             Recognised::Next(request, used) => {
@@ -95,7 +100,7 @@ proptest! {
                 prop_assert_eq!(path, format!("/v1/breadcrumbs/{}/next", request.cursor));
                 let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix="));
                 let prefix = prefix.map(|text| percent_decode_str(text).collect::<Vec<_>>());
-                prop_assert_eq!(request.prefix.map(|key| key.as_bytes().to_vec()), prefix.filter(|prefix| !prefix.is_empty()));
+                prop_assert_eq!(request.reach.asked().map(|key| key.as_bytes().to_vec()), prefix.filter(|prefix| !prefix.is_empty()));
                 for header in read.headers.iter() {
                     let framing = ["content-length", "transfer-encoding", "upgrade", "expect"];
                     prop_assert!(!framing.contains(&header.name.to_ascii_lowercase().as_str()), "{}", header.name);
@@ -103,7 +108,7 @@ proptest! {
                 // Neither what stands behind it nor a second look matters, and less is not enough.
                 prop_assert_eq!(taken(&[&bytes[..used], &more].concat()), Some(used));
                 for less in 0..used {
-                    prop_assert!(matches!(recognise(&bytes[..less]), Recognised::Incomplete), "{less} of {used}");
+                    prop_assert!(matches!(open_to_all(&bytes[..less]), Recognised::Incomplete), "{less} of {used}");
                 }
                 prop_assert_eq!(taken(&bytes), Some(used));
             }

@@ -1,0 +1,25 @@
+//! How long a connection may live.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Up to this part is taken off an age at random: clients that came together shall not all leave together.
+const JITTER: f64 = 0.2;
+
+/// When a connection is old. Then the next answer says so (`Connection: close`) and is its last: the
+/// client comes back, through the load balancer, perhaps to a replica that was not there before. Nobody is cut off.
+#[derive(Clone, Copy)]
+pub(super) struct Age(Option<Instant>);
+
+impl Age {
+    /// Of a connection that begins now.
+    pub(super) fn begin(limit: Option<Duration>) -> Self {
+        Self(limit.map(|limit| Instant::now() + limit.mul_f64(1.0 - JITTER * fastrand::f64())))
+    }
+
+    /// Whether the answer that is about to be written is the last.
+    pub(super) fn is_over(self) -> bool {
+        self.0.is_some_and(|end| Instant::now() >= end)
+    }
+}

@@ -1,0 +1,136 @@
+//! Whether the parts of the daemon are alive, and how far the feed has come, as values that one can wait for.
+//!
+//! The parts to the left of this room know nothing of health. They are watched from here, by what only a
+//! part that is well does:
+//!
+//! | part | is well as long as |
+//! |---|---|
+//! | `ingest` | what waits in its buffer gets less, or is taken; it ends with the cache |
+//! | `view` | a waiter like any other is woken by every breadcrumb |
+//! | `feed` | something of it moves: it hears its upstream, connects again, or waits for room; not asked of feeds that may be silent |
+//!
+//! An upstream that cannot be reached is no illness: the feed tries again and what is known is served. To
+//! restart the daemon would help nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::routes::App;
+use crate::cache::Breadcrumb;
+use crate::model::SyncStatus;
+use crate::value::{Health, Reporter, Value};
+
+/// How often the parts are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A part of which nothing was seen for so long is unwell. Generous: the largest batch, the slowest disk
+/// and a machine that has come to a halt for some seconds are no reason to be restarted.
+const EXPIRES: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub(super) struct Vitals {
+    pub(super) health: Health,
+    /// The feed's sync status, set right after the breadcrumb that brought it.
+    pub(super) status: Value<SyncStatus>,
+    ingest: Reporter,
+    view: Reporter,
+    feed: Reporter,
+}
+
+impl Vitals {
+    /// A feed that is not silent for longer than this while it is well, if there is such a time.
+    pub(super) fn new(feed_silence: Option<Duration>) -> Self {
+        let health = Health::default();
+        let [ingest, view] = ["ingest", "view"].map(|name| health.part(name, Some(EXPIRES)));
+        let feed = health.part("feed", feed_silence);
+        Self { health, status: Value::new(), ingest, view, feed }
+    }
+}
+
+/// What moves when something happens.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    /// Events in the ingest buffer, and what was made of those before.
+    backlog: usize,
+    ingested: u64,
+    /// Of the feed.
+    feed: u64,
+    /// The last breadcrumb that a waiter was woken by.
+    woken: u64,
+}
+
+impl Seen {
+    fn now(app: &App, woken: &AtomicU64) -> Self {
+        let (cache, upstream) = (app.view.cache(), &app.upstream);
+        let (stats, (backlog, _)) = (cache.stats(), cache.backlog());
+        let feed = [upstream.heard_count(), upstream.reconnects.get(), upstream.malformed.get()];
+        Self {
+            backlog,
+            ingested: stats.updates.get() + stats.breadcrumbs.get() + stats.resyncs.get(),
+            feed: feed.into_iter().sum::<u64>() + upstream.waits.get() + upstream.overdue.get(),
+            woken: woken.load(Ordering::Acquire),
+        }
+    }
+
+    /// Tells for whom there is a sign of life since the last look.
+    fn tell(&self, before: &Self, app: &App) {
+        let vitals = &app.vitals;
+        if self.backlog == 0 || self.backlog < before.backlog || self.ingested != before.ingested {
+            vitals.ingest.well();
+        }
+        let newest = app.view.cache().current_breadcrumb().sequence().0;
+        if self.woken == newest || self.woken != before.woken {
+            vitals.view.well();
+        }
+        if self.feed != before.feed {
+            vitals.feed.well();
+        }
+    }
+}
+
+/// Looks after the parts until the daemon stops.
+pub(super) async fn watch(app: App) {
+    let woken = Arc::new(AtomicU64::new(0));
+    let waiter = wait(app.clone(), Arc::clone(&woken));
+    let look = async {
+        let mut tick = tokio::time::interval(LOOK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut before = Seen::now(&app, &woken);
+        loop {
+            tick.tick().await;
+            let now = Seen::now(&app, &woken);
+            now.tell(&before, &app);
+            before = now;
+        }
+    };
+    // The waiter is a task of its own: it must be woken by nothing but its breadcrumb.
+    let mut waiter = tokio::spawn(waiter);
+    tokio::select! {
+        _ = &mut waiter => {}
+        () = look => {}
+    }
+    waiter.abort();
+    if !app.shutdown.has_begun() {
+        app.vitals.ingest.failed("it has ended");
+    }
+    std::future::pending().await
+}
+
+/// Waits as clients do, and passes the status on.
+async fn wait(app: App, woken: Arc<AtomicU64>) {
+    let mut newest: Breadcrumb = app.view.cache().current_breadcrumb();
+    loop {
+        if app.vitals.status.current() != Some(newest.sync_status()) {
+            app.vitals.status.set(newest.sync_status());
+        }
+        woken.store(newest.sequence().0, Ordering::Release);
+        match newest.next().await {
+            // Several may have come.
+            Ok(_) => newest = app.view.cache().current_breadcrumb(),
+            Err(_) => return,
+        }
+    }
+}
