@@ -22,8 +22,9 @@ pub use stdin::StdinFeed;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::ingest::{Buffer, IngestBuffer, WriteError};
@@ -84,7 +85,7 @@ impl Sink {
         self.upstream.waits.add(1);
         let mut since = Instant::now();
         loop {
-            let written = self.buffer.write(event, Some(since + ROOM)).await;
+            let written = self.buffer.write(event, Some((since + ROOM).into_std())).await;
             let waited = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.upstream.waited_us.add(waited);
             event = match written {
@@ -127,4 +128,47 @@ pub trait Syncer: Send + 'static {
     /// After a warm start the cache holds the state of `warm` already: the feed goes on from there, or
     /// reads everything as a resync.
     fn run(self, sink: Sink, warm: Option<Warm>) -> impl Future<Output = Result<(), FeedError>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may unwrap
+
+    use super::*;
+    use crate::model::SyncStatus;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_feed_waits_beyond_its_deadline_counts_it_and_drops_nothing() {
+        let buffers = [IngestBuffer::channel(1).unwrap(), IngestBuffer::ring(1).unwrap()];
+        for buffer in buffers {
+            let (buffer, upstream) = (Arc::new(buffer), Arc::new(Upstream::remote()));
+            let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
+            sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await.unwrap();
+            assert_eq!(upstream.waits.get(), 0, "there was room");
+            let sending = tokio::spawn(async move { sink.send(FeedEvent::Status(SyncStatus::InSync)).await });
+            tokio::time::sleep(ROOM * 3 + ROOM / 2).await;
+            assert_eq!((upstream.waits.get(), upstream.overdue.get()), (1, 3));
+            let read = || async { buffer.read(None).await.unwrap() };
+            assert!(matches!(read().await, FeedEvent::Status(SyncStatus::ResyncInProgress)));
+            assert!(matches!(read().await, FeedEvent::Status(SyncStatus::InSync)));
+            sending.await.unwrap().unwrap();
+            let waited = Duration::from_micros(upstream.waited_us.get());
+            assert!(waited >= ROOM * 3, "{waited:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_feed_that_waits_is_told_when_the_cache_stops() {
+        let (buffer, upstream) = (Arc::new(IngestBuffer::ring(1).unwrap()), Arc::new(Upstream::remote()));
+        let sink = Sink::new(Arc::clone(&buffer), upstream);
+        let status = || FeedEvent::Status(SyncStatus::InSync);
+        sink.send(status()).await.unwrap();
+        let sending = tokio::spawn({
+            let (sink, event) = (sink.clone(), status());
+            async move { sink.send(event).await }
+        });
+        tokio::task::yield_now().await;
+        buffer.close();
+        assert!(matches!(sending.await.unwrap(), Err(FeedError::Stopped)));
+    }
 }
