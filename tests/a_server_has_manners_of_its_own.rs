@@ -173,3 +173,67 @@ async fn many_waiters_are_answered_over_a_part_of_the_drain_window_whichever_fro
         assert!(daemon.wait_exit().success());
     }
 }
+
+/// A number of `/metrics`.
+async fn sample(http: &Http, name: &str) -> f64 {
+    let text = String::from_utf8(http.get("/metrics").await.ok(200).body).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+    line.unwrap_or_else(|| panic!("no {name}: {text}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn connections_are_counted_and_one_too_many_is_told_so_until_another_ends() {
+    for front in FRONTS {
+        let daemon = Daemon::push(&[&["--max-connections", "4"], &front[..]].concat());
+        let http = daemon.http();
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            let mut connection = Connection::to(&daemon).await;
+            connection.ask("/v1/kv").await;
+            assert_eq!(connection.answer().await, (200, false));
+            kept.push(connection);
+        }
+        assert_eq!(sample(&http, "crumbd_connections").await, 4.0, "three and this one");
+        for _ in 0..3 {
+            let mut refused = Connection::to(&daemon).await;
+            refused.ask("/v1/kv").await;
+            assert_eq!(refused.answer().await, (503, true));
+            refused.closes().await;
+        }
+        assert_eq!(sample(&http, "crumbd_connections_refused_total").await, 3.0);
+        drop(kept.pop());
+        eventually("there is room again", || async {
+            (sample(&http, "crumbd_connections").await == 3.0).then_some(())
+        })
+        .await;
+        let mut again = Connection::to(&daemon).await;
+        again.ask("/v1/kv").await;
+        assert_eq!(again.answer().await, (200, false));
+    }
+}
+
+#[tokio::test]
+async fn who_takes_nothing_of_an_answer_is_cut_off_and_what_it_held_is_given_back() {
+    for front in FRONTS {
+        let daemon = Daemon::push(&[&["--stall-timeout", "300ms"], &front[..]].concat());
+        let http = daemon.http();
+        let cursor = http.put(b"a", "application/json", b"1").await;
+        // More than the kernel takes on behalf of a client that reads nothing.
+        for n in 0..8 {
+            http.put(format!("large/{n}").as_bytes(), "text/plain", &vec![b'x'; 4 << 20]).await;
+        }
+        let before = sample(&http, "crumbd_connections").await;
+        let paths = ["/v1/breadcrumbs/current".to_owned(), format!("/v1/breadcrumbs/{cursor}/next")];
+        for path in &paths {
+            let mut idle = Connection::to(&daemon).await;
+            idle.ask(path).await;
+            idle.stream.readable().await.unwrap();
+            assert!(sample(&http, "crumbd_connections").await > before, "{path}: it has begun");
+            eventually(path, || async {
+                (sample(&http, "crumbd_connections").await <= before).then_some(())
+            })
+            .await;
+            assert_eq!(sample(&http, "crumbd_snapshot_bytes_in_flight").await, 0.0, "{path}");
+        }
+    }
+}

@@ -30,6 +30,7 @@ pub use token::{NewToken, TokenError};
 pub use tokens::{Tokens, TokensError};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::Prefixes;
 use crate::value::{Value, ValueWatch, Watcher};
@@ -70,12 +71,14 @@ struct Held {
     rights: Rights,
     /// Set once, when it is over.
     over: Value<Over>,
+    /// Whether it is set: every request asks, and a flag costs no lock.
+    is_over: AtomicBool,
 }
 
 impl Grant {
     /// A grant of these rights.
     pub fn new(rights: Rights) -> Self {
-        Self(Arc::new(Held { rights, over: Value::new() }))
+        Self(Arc::new(Held { rights, over: Value::new(), is_over: AtomicBool::new(false) }))
     }
 
     /// What may be done.
@@ -97,12 +100,13 @@ impl Grant {
     pub fn end(&self, why: Over) {
         if self.is_over().is_none() {
             self.0.over.set(why);
+            self.0.is_over.store(true, Ordering::Release);
         }
     }
 
     /// Whether it is over, and why.
     pub fn is_over(&self) -> Option<Over> {
-        self.0.over.current()
+        self.0.is_over.load(Ordering::Acquire).then(|| self.0.over.current())?
     }
 
     /// Resolves when it is over. Cancel-safe.
