@@ -12,14 +12,14 @@
 //! A grant never changes. When the rights of a token do, its grant is *over* ([`Grant::over`]): those
 //! who wait with it are answered at once, and the next request gets the new one. What a client
 //! holds was then made under other rights, so the `next` link names the rights it was made under,
-//! and another answer to "which keys?" is a 410 instead of a state with holes ([`access`]).
+//! and another answer to "which keys?" is a 410 instead of a state with holes (`access.rs`).
 //!
 //! What is not hidden: revisions, cursors and when they move are the same for everybody, and a cursor
 //! carries 32 bits of the whole state's digest. From those nobody learns a key or a value; who already
 //! knows the whole state but for one value of few possible ones could find that one out.
 //!
 //! This room never reads the cache, and nothing here is decided by a handler: a request comes to one
-//! only with its [`Access`](access::Access).
+//! only with an `Access`, which says what it may do.
 
 pub(super) mod access;
 mod reload;
