@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use crate::support::etcd::{Net, Op};
 use crate::support::eventually;
 use crate::support::followed::{Followed, catch_up, fill, status, told};
-use crate::support::http::Got;
+use crate::support::http::{Got, Http};
 use crate::support::record::Body;
+use crate::support::state::{digest, hex};
 
 #[tokio::test]
 async fn compaction_while_the_network_is_cut_is_an_ordinary_delta_to_clients() {
@@ -78,4 +79,48 @@ async fn a_deletion_at_the_very_revision_of_a_compaction_is_not_missed() {
     }
     assert_eq!(mirror.state.len(), 49);
     assert_eq!(mirror.seen.snapshots, 1);
+}
+
+/// The same without anything being cut: a daemon that does not get to read falls behind, and etcd, which keeps some
+/// messages for it, goes on from its history later on; from the very revision to which it is compacted, and so
+/// without the deletion there.
+#[tokio::test]
+async fn a_deletion_at_a_compaction_is_not_missed_by_a_daemon_that_lags_behind() {
+    let followed = Followed::with(50).await;
+    let Followed { keys, http, daemon, etcd, .. } = &followed;
+    let mut mirror = followed.mirror().await;
+    let metrics = Http::new(&format!("http://{}", etcd.endpoint()));
+    let behind = async || {
+        let text = String::from_utf8(metrics.get("/metrics").await.ok(200).body).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("etcd_debugging_mvcc_slow_watcher_total "));
+        line.unwrap() != "0"
+    };
+    for (gone, more_to_come) in [(7, false), (8, true)] {
+        // The one who read the past has gone once the daemon has seen something new.
+        keys.put(b"app/00000", format!("seen before {gone} goes").as_bytes()).await;
+        catch_up(&mut mirror, keys).await;
+        eventually("nobody to be behind", || async { (!behind().await).then_some(()) }).await;
+
+        daemon.pause();
+        // More than the connection holds, and then as many messages as etcd keeps for it: one more is one too many.
+        for _ in 0..4 {
+            keys.put(b"app/00001", &[b'x'; 1 << 20]).await;
+        }
+        for n in 0.. {
+            assert!(n < 5000, "etcd never takes the daemon for slow");
+            keys.put(b"app/00002", n.to_string().as_bytes()).await;
+            if behind().await {
+                break;
+            }
+        }
+        let deleted = keys.delete(format!("app/{gone:05}").as_bytes()).await;
+        keys.compact(deleted).await;
+        if more_to_come {
+            keys.put(b"app/00003", b"what comes next").await;
+        }
+        daemon.go_on();
+        catch_up(&mut mirror, keys).await;
+    }
+    assert_eq!((mirror.state.len(), mirror.seen.snapshots), (48, 1));
+    assert_eq!(status(http).await["digest"], hex(digest(&mirror.state)));
 }

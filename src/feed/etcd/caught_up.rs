@@ -71,7 +71,11 @@ impl CaughtUp {
 }
 
 /// Number of keys of a range at a revision.
-async fn count_at(connection: &Connection, range: &RangeRequest, revision: i64) -> Result<i64, EtcdError> {
+pub(super) async fn count_at(
+    connection: &Connection,
+    range: &RangeRequest,
+    revision: i64,
+) -> Result<i64, EtcdError> {
     // An empty store is at revision 1, and 0 would mean the newest.
     if revision <= 1 {
         return Ok(0);

@@ -37,6 +37,7 @@ const KNOWN_LEASES: usize = 100_000;
 /// What a load found out.
 pub(super) struct Loaded {
     pub(super) header: ResponseHeader,
+    pub(super) keys: i64,
     pub(super) witness: Option<Witness>,
 }
 
@@ -58,7 +59,7 @@ pub(super) async fn load(
     let mut pages = Pages { connection, coming: JoinSet::new() };
     pages.ask_for(&request);
     let mut header: Option<ResponseHeader> = None;
-    let mut keys = 0_u64;
+    let mut keys = 0;
     let mut newest: Option<KeyValue> = None;
     loop {
         let page = pages.next().await?;
@@ -81,7 +82,7 @@ pub(super) async fn load(
             request.key.push(0);
             pages.ask_for(&request);
         }
-        keys += page.kvs.len() as u64;
+        keys += i64::try_from(page.kvs.len()).unwrap_or(i64::MAX);
         for kv in &page.kvs {
             if newest.as_ref().is_none_or(|newest| kv.mod_revision > newest.mod_revision) {
                 newest = Some(kv.clone());
@@ -104,11 +105,11 @@ pub(super) async fn load(
     }
     let header = header.ok_or(EtcdError::Nonsense("a range without a header"))?;
     debug!(keys, "read from etcd");
-    let claim = ResyncClaim { count: Some(keys), digest: None };
+    let claim = ResyncClaim { count: u64::try_from(keys).ok(), digest: None };
     let at = Some(revision(header.revision));
     sink.send(FeedEvent::ResyncEnd { revision: at, claim, complete: true }).await?;
     let witness = newest.map(|kv| Witness { key: kv.key.to_vec(), set: Some((kv.mod_revision, kv.value)) });
-    Ok(Loaded { header, witness })
+    Ok(Loaded { header, keys, witness })
 }
 
 /// Keys on each further page, from the first one.

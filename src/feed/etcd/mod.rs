@@ -8,7 +8,8 @@
 //!   carry the same one. It betrays itself: its revision is below ours, or what we last saw is not
 //!   there at that revision. Then the feed counts a generation up, and that is another history;
 //! - whatever happens to the connection or to the history in etcd (compaction), the daemon goes on
-//!   serving, and what it missed appears as one ordinary breadcrumb.
+//!   serving, and what it missed appears as one ordinary breadcrumb. So does a deletion of which etcd itself
+//!   no longer knows that it never sent it (`census`).
 //!
 //! Progress notifications are not used: before 3.4.25 and 3.5.8 etcd may send them ahead of events
 //! (etcd issue 15220). That the connection lives, and how far the store is, is asked once a second with a
@@ -17,6 +18,7 @@
 
 mod backfill;
 mod caught_up;
+mod census;
 mod client;
 mod error;
 mod load;

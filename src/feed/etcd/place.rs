@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::census::Census;
 use crate::model::History;
 
 /// What the feed has seen, and of what.
@@ -12,6 +13,8 @@ pub(super) struct Place {
     pub(super) generation: u64,
     /// Everything up to this revision has been told to the cache.
     pub(super) revision: i64,
+    /// How many keys there are then; `None`: not counted yet.
+    pub(super) census: Option<Census>,
     /// Something that was so at `revision`, to recognise the store by.
     pub(super) witness: Option<Witness>,
 }

@@ -7,7 +7,8 @@ use tonic::Streaming;
 use tracing::{info, warn};
 
 use super::backfill::{self, Backfilling};
-use super::caught_up::CaughtUp;
+use super::caught_up::{CaughtUp, count_at};
+use super::census::Census;
 use super::client::{ANSWER, Connection, EtcdAccess};
 use super::load::{Leases, load, put, revision};
 use super::place::{GENERATIONS, Place, Witness};
@@ -141,6 +142,7 @@ impl<'a> Session<'a> {
             cluster_id: now.cluster_id,
             generation,
             revision: i64::try_from(warm.revision.0).unwrap_or(i64::MAX),
+            census: None,
             witness: None,
         };
         let same = now.revision >= place.revision && self.has_had(warm, place.revision).await?;
@@ -200,6 +202,7 @@ impl<'a> Session<'a> {
             cluster_id: header.cluster_id,
             generation,
             revision: header.revision,
+            census: Some(Census::of(loaded.keys, header.revision)),
             witness: loaded.witness,
         })
     }
@@ -219,6 +222,18 @@ impl<'a> Session<'a> {
             fragment: true,
             prev_kv: false,
         };
+        let mut census = match at.census.take() {
+            Some(census) => census,
+            None => match count_at(&self.connection, &self.whole(), at.revision).await {
+                Ok(keys) => Census::of(keys, at.revision),
+                Err(EtcdError::Compacted) => return Ok(Ended::Compacted),
+                Err(error) => return Err(error),
+            },
+        };
+        if census.settled() > at.revision && census.settled() > self.ask().await?.revision {
+            // It was counted further on than it is now: it went back, to somewhere that we know.
+            return Ok(Ended::Compacted);
+        }
         let (mut responses, _open) = self.connection.watch(create).await?;
         let mut caught_up = CaughtUp::new(at.revision, target);
         // etcd has taken the watch. It refuses one only after it was opened.
@@ -244,6 +259,18 @@ impl<'a> Session<'a> {
                     }
                     if now.cluster_id != at.cluster_id {
                         return Err(EtcdError::Cancelled("another cluster answers".to_owned()));
+                    }
+                    if self.is_compacted(census.settled()).await? {
+                        let request = RangeRequest { count_only: true, ..self.whole() };
+                        let now = self.connection.range(request).await?;
+                        let header = now.header.ok_or(EtcdError::Nonsense("a range without a header"))?;
+                        census.counted(header.revision, now.count);
+                    } else {
+                        census.settle(at.revision);
+                    }
+                    *place = Some(Place { census: Some(census.clone()), ..at.clone() });
+                    if census.look().is_err() {
+                        return Ok(Ended::Compacted);
                     }
                     if begun && !caught_up.is_reached() {
                         match caught_up.ask(&self.connection, self.prefix).await {
@@ -283,9 +310,12 @@ impl<'a> Session<'a> {
                 return Ok(Ended::Compacted);
             }
             let news = !caught_up.is_reached();
+            if census.saw(&events).is_err() {
+                return Ok(Ended::Compacted);
+            }
             self.apply(&events, at).await?;
             caught_up.saw(&events);
-            *place = Some(at.clone());
+            *place = Some(Place { census: Some(census.clone()), ..at.clone() });
             if news && caught_up.is_reached() {
                 self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
             }
@@ -297,7 +327,8 @@ impl<'a> Session<'a> {
     /// Then a watch from the next revision on may lack deletions, although etcd accepts it where that one is just the
     /// compacted revision: it forgets the deletions of that revision too (etcd issues 18089 and 19179, mended in
     /// 3.4.36 and 3.5.18). So what a watch brings of the past is believed only if it is known, after it
-    /// came, that nothing of it was compacted away.
+    /// came, that nothing of it was compacted away. A watch that falls behind later on has the same to fear, and
+    /// there it is too late to ask: see [`Census`].
     async fn is_compacted(&self, revision: i64) -> Result<bool, EtcdError> {
         // Nothing happens to an empty store, and 0 would mean the newest.
         if revision <= 1 {
@@ -309,6 +340,16 @@ impl<'a> Session<'a> {
             Ok(_) => Ok(false),
             Err(EtcdError::Compacted) => Ok(true),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Everything below the prefix, without values.
+    fn whole(&self) -> RangeRequest {
+        RangeRequest {
+            key: range_start(self.prefix),
+            range_end: range_end(self.prefix),
+            keys_only: true,
+            ..RangeRequest::default()
         }
     }
 
