@@ -190,7 +190,10 @@ impl Fields<'_> {
         };
         let ttl = self.ttl.map(parse_ttl).transpose()?;
         let entry = match self.encoding.as_deref() {
-            None => Entry::with_encoding(&key, &compact(raw.get()), ttl, Encoding::Json),
+            None => {
+                let json = compact(raw.get());
+                Entry::with_encoding(&key, &json, ttl, Encoding::of_compact_json(&json))
+            }
             Some("utf8") => Entry::new(&key, string_of(raw, "utf8")?.as_bytes(), ttl),
             Some("base64") => {
                 let text = string_of(raw, "base64")?;

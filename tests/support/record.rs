@@ -7,6 +7,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::bincode;
@@ -103,6 +104,7 @@ impl Record {
             None => {
                 let bytes = compact(value.get());
                 assert_eq!(bytes, value.get(), "a JSON value goes out compact");
+                assert!(is_compact_json(bytes.as_bytes()), "a strict parser reads it: {text}");
                 bytes.into_bytes()
             }
             Some("utf8") => {
@@ -210,10 +212,11 @@ pub fn compact(json: &str) -> String {
     out
 }
 
-/// Whether bytes are one JSON value written compactly.
-pub fn is_compact_json(bytes: &[u8]) -> bool {
+/// Whether bytes are one JSON value written compactly, which a parser that makes something of it reads: none with half a
+/// surrogate pair, and none with a number that is too large.
+fn is_compact_json(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes)
-        .is_ok_and(|text| serde_json::from_str::<&RawValue>(text).is_ok() && compact(text) == text)
+        .is_ok_and(|text| serde_json::from_str::<Value>(text).is_ok() && compact(text) == text)
 }
 
 /// A record's `type`, read past all the rest.

@@ -53,7 +53,7 @@ pub const NASTY_KEYS: [&[u8]; 19] = [
 ];
 
 /// JSON whose spelling must survive.
-pub const NASTY_JSON: [&str; 24] = [
+pub const NASTY_JSON: [&str; 26] = [
     "1.0e+05",
     "1E400",
     "-0",
@@ -73,6 +73,8 @@ pub const NASTY_JSON: [&str; 24] = [
     "[\n\t1,\r\n\t2\n]",
     r#"{"z":{"y":{"x":null}},"a":1}"#,
     r#"{"twice":1,"twice":2}"#,
+    r#"{ "half a pair" : "\ud800" }"#,
+    r#""\uDC00\uD800""#,
     r#""escapes \" \\ \/ \b \f \n \r \t \u0000 \u00e9 \uD83E\uDD80""#,
     r#""  spaces \" inside  ""#,
     r#"  "spaces around"  "#,

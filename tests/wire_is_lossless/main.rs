@@ -124,6 +124,7 @@ proptest! {
     fn a_json_body_is_one_object_of_the_same_records((snapshot, header, updates, end) in body()) {
         let bytes = written(MediaType::Json, snapshot, &header, &updates, &end);
         let text = std::str::from_utf8(&bytes).expect("JSON is UTF-8");
+        prop_assert!(serde_json::from_str::<serde_json::Value>(text).is_ok(), "a strict parser reads it: {}", text);
         let members: Vec<(String, Box<RawValue>)> = members(text);
         let (items, fields): (Vec<_>, Vec<_>) =
             members.into_iter().partition(|(name, _)| name == "entries" || name == "updates");

@@ -16,7 +16,7 @@ pub fn bytes() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-pub const NASTY: [&[u8]; 12] = [
+pub const NASTY: [&[u8]; 14] = [
     b"",
     b"null",
     b"\"",
@@ -27,6 +27,8 @@ pub const NASTY: [&[u8]; 12] = [
     b"\n",
     b"{\"a\":1}\n",
     b"1e999999",
+    b"[[1e999]]",
+    b"{\"\\udc00\":0}",
     b"\xed\xa0\x80",
     "\u{2028}\u{7f}\u{0}\"\\/".as_bytes(),
 ];
@@ -41,7 +43,7 @@ pub fn json() -> impl Strategy<Value = (String, String)> {
         "1E+05",
         "0.10",
         "123456789012345678901234567890",
-        "1e999",
+        "1e308",
         "2.5e-07",
         "true",
         "false",
