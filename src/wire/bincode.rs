@@ -13,12 +13,10 @@ use ::bincode::error::DecodeError;
 use ::bincode::{BorrowDecode, Encode};
 
 use super::json::{parse_optional, parse_ttl};
-use super::{End, Header, PutKind, Record, WireError};
+use super::{End, Header, MAX_RECORD_BYTES, PutKind, Record, WireError};
 use crate::model::{Entry, Key, MAX_KEY_BYTES, Revision, Sequence};
 
-/// The most that one record may claim to hold, in bytes: a claim is checked before memory is taken.
-const MAX_RECORD_BYTES: usize = 1 << 30;
-
+/// A claimed length is checked before memory is taken.
 const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_RECORD_BYTES>> =
     ::bincode::config::standard().with_limit::<MAX_RECORD_BYTES>();
 

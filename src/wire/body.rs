@@ -1,6 +1,6 @@
 //! Whole bodies: a header, records, an end, in one of the media types.
 
-use super::{End, Header, PutKind, Record, WireError, bincode, json};
+use super::{End, Header, MAX_RECORD_BYTES, PutKind, Record, WireError, bincode, json};
 use crate::model::{Entry, Revision};
 
 /// The representations of a body.
@@ -158,7 +158,7 @@ impl RecordReader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole record; `None` until more bytes come.
+    /// The next whole record; `None` until more bytes come. A record that is not whole after 1 GiB is an error.
     ///
     /// # Errors
     /// [`WireError::At`] with the record's number, from 1.
@@ -167,7 +167,7 @@ impl RecordReader {
         let read = match self.media {
             MediaType::Bincode if rest.is_empty() => Ok(None),
             MediaType::Bincode => bincode::read_record(rest),
-            MediaType::Json | MediaType::Ndjson => read_line(rest, &mut self.searched),
+            MediaType::Json | MediaType::Ndjson => read_line(rest, &mut self.searched, MAX_RECORD_BYTES),
         };
         let read = read.map_err(|error| error.at("record", self.position + 1))?;
         Ok(read.map(|(record, used)| {
@@ -186,8 +186,14 @@ impl RecordReader {
     }
 }
 
-fn read_line(bytes: &[u8], searched: &mut usize) -> Result<Option<(Record, usize)>, WireError> {
-    let Some(end) = bytes[*searched..].iter().position(|&b| b == b'\n').map(|at| *searched + at) else {
+/// Reads the first line, of at most `limit` bytes.
+fn read_line(bytes: &[u8], searched: &mut usize, limit: usize) -> Result<Option<(Record, usize)>, WireError> {
+    let found = bytes[*searched..].iter().position(|&b| b == b'\n').map(|at| *searched + at);
+    // Whether it ends there or goes on: however the body was cut into chunks, the same lines are too long.
+    if found.unwrap_or(bytes.len()) > limit {
+        return Err(WireError::TooLong { limit });
+    }
+    let Some(end) = found else {
         *searched = bytes.len();
         return Ok(None);
     };
@@ -197,4 +203,23 @@ fn read_line(bytes: &[u8], searched: &mut usize) -> Result<Option<(Record, usize
     let record = json::parse_record(line)?;
     *searched = 0;
     Ok(Some((record, end + 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_refused_before_its_end_has_come() {
+        let line = b"{\"type\":\"deleted\",\"key\":\"k\"}\n";
+        let limit = line.len() - 1;
+        for cut in 0..line.len() {
+            assert!(matches!(read_line(&line[..cut], &mut 0, limit), Ok(None)), "{cut} bytes");
+            let shorter = read_line(&line[..cut], &mut 0, limit - 1);
+            assert_eq!(matches!(shorter, Err(WireError::TooLong { .. })), cut == limit, "{cut} bytes");
+        }
+        assert!(matches!(read_line(line, &mut 0, limit), Ok(Some(_))));
+        let error = read_line(line, &mut 0, limit - 1).map(|_| ()).expect_err("one byte too many");
+        assert!(error.to_string().contains(&format!("{} bytes", limit - 1)), "{error}");
+    }
 }

@@ -13,6 +13,7 @@ mod record;
 pub use body::{BodyWriter, MediaType, RecordReader};
 pub use coding::{Checksum, Coding, PieceCoder};
 pub use json::{Parsed, parse_record, parse_records, write_record};
+use record::MAX_RECORD_BYTES;
 pub use record::{End, Header, Mode, PutKind, Record, WireError, compact_json};
 
 /// The wire contract, version 1.

@@ -7,6 +7,10 @@ use serde_json::value::RawValue;
 
 use crate::model::{Cursor, Digest, Entry, History, Key, Revision, Sequence, SyncStatus};
 
+/// The most that one record of a body may hold, in bytes: a line of NDJSON without its end, or what a bincode record claims.
+/// Values are bounded by the daemon's `--max-value-bytes`, 8 MiB unless told; whoever reads bounds what it is sent.
+pub(super) const MAX_RECORD_BYTES: usize = 1 << 30;
+
 /// What a `new`, `updated` or `put` record says about the key before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PutKind {
@@ -182,6 +186,12 @@ pub enum WireError {
         coding: &'static str,
         /// What the library says.
         detail: String,
+    },
+    /// A line that goes on and on.
+    #[error("a record is longer than {limit} bytes: this is no body of crumbd")]
+    TooLong {
+        /// What is read at the most.
+        limit: usize,
     },
     /// The body ended in the middle of a record.
     #[error("the body was cut off in the middle of a record")]
