@@ -71,11 +71,12 @@ impl NextRequest {
     /// Waits for what comes after the cursor, or until `over` resolves, or the client's rights end.
     pub(super) async fn follow(&self, app: &App, over: impl Future<Output = Reason>) -> Outcome {
         let _waiter = app.budgets.waiter()?;
-        let next = app.view.next(self.cursor, self.reach.scope(), self.format, over);
+        // Made where it is awaited: a future that is moved is kept twice.
+        let next = || app.view.next(self.cursor, self.reach.scope(), self.format, over);
         let outcome = match self.reach.grant() {
-            None => Ok(next.await?),
+            None => Ok(next().await?),
             // Boxed: a waiter of an open daemon is not to be larger for it.
-            Some(grant) => Box::pin(while_good(grant, async { Ok(next.await?) })).await,
+            Some(grant) => Box::pin(while_good(grant, async { Ok(next().await?) })).await,
         };
         outcome.inspect(|next| app.metrics.polled(self.cursor, next))
     }
