@@ -380,3 +380,20 @@ fn append(path: &std::path::Path, text: &[u8]) {
     use std::io::Write as _;
     std::fs::OpenOptions::new().append(true).open(path).unwrap().write_all(text).unwrap();
 }
+
+#[tokio::test]
+async fn who_waits_for_one_key_keeps_its_place_however_much_happens_to_others() {
+    let daemon = Daemon::push(&["--keep-count", "4"]);
+    let http = daemon.http();
+    let start = http.post(&[put("a", "1"), put("a/below", "1")]).await;
+    let mut changed = ask(&http, &format!("/v1/kv/a?after={start}&wait=30s"));
+    still_waits("a wait on one key", &mut changed).await;
+    for n in 0..50 {
+        http.post(&[put("a/below", &n.to_string()), put("b", &n.to_string())]).await;
+    }
+    // The cursor that it asked with has left the window.
+    http.get(&format!("/v1/kv/a?after={start}&wait=0")).await.problem(410);
+    let last = http.post(&[put("a", "2")]).await;
+    let got = answered("the wait on one key", changed).await.ok(200);
+    assert_eq!((&got.body[..], got.cursor()), (&b"2"[..], &*last));
+}

@@ -211,7 +211,7 @@ impl View {
     }
 }
 
-fn furthest(at: Cursor, known: Cursor) -> Cursor {
+pub(super) fn furthest(at: Cursor, known: Cursor) -> Cursor {
     if known.revision > at.revision { known } else { at }
 }
 

@@ -9,12 +9,18 @@
 //! is kept that a watcher could begin with, but single steps are. To load a range for each request and
 //! to compare it would also cost an allocation for each key; this looks up one.
 //!
+//! A waiter is woken by its own key and by those that begin with it, through the same index as
+//! waiters for a prefix: who waits for one key sleeps through the others, and keeps its place meanwhile.
+//!
 //! What a ranged watcher promises is promised here too, and tested the same way: changes that come
 //! together are one, a deletion is told to who could know the key, an empty value is a value, and
 //! what was deleted while the feed was cut off is told after the resync.
 
 use tokio::time::Instant;
 
+use super::follow::furthest;
+use super::interest::Registered;
+use super::waiting::{Waiting, Woken};
 use super::{KeyRead, Reason, View, ViewError};
 use crate::cache::{Breadcrumb, PastAwaited, Position, Step};
 use crate::model::{Cursor, Key, Sequence};
@@ -81,18 +87,31 @@ impl View {
                 return Err(self.gone(at));
             }
             let sequence = newest.sequence();
-            let reason = tokio::select! {
-                biased;
-                next = newest.next() => match next {
-                    Ok(_) => continue,
-                    Err(_) => Reason::ShuttingDown,
+            let mut waiting = match awaited {
+                Some(past) => Waiting::ForThePast(newest, Box::new(past)),
+                None if at.revision > now.revision => Waiting::ToCatchUp(newest, &mut upstream),
+                // The breadcrumb is let go, and those that change other keys wake nobody here.
+                None => match self.ahead.interest.register(key, sequence) {
+                    Registered::Waiting(registration) => Waiting::ForPrefix(registration),
+                    Registered::Not(woken) => Waiting::ForNothing(woken),
                 },
-                () = told(awaited.as_mut()), if awaited.is_some() => continue,
-                () = upstream.seen(), if at.revision != now.revision => continue,
-                () = &mut stop => Reason::ShuttingDown,
-                () = tokio::time::sleep_until(deadline) => Reason::Timeout,
             };
-            let cursor = Cursor { history: after.history, ..at };
+            let woken = tokio::select! {
+                biased;
+                woken = waiting.woken() => woken,
+                () = &mut stop => Woken::Over(Reason::ShuttingDown),
+                () = tokio::time::sleep_until(deadline) => Woken::Over(Reason::Timeout),
+            };
+            let reason = match woken {
+                Woken::Look => continue,
+                Woken::Untouched(before) => {
+                    at = furthest(at, before);
+                    continue;
+                }
+                Woken::Over(reason) => reason,
+            };
+            let moved = waiting.untouched_until().map_or(at, |until| furthest(at, until));
+            let cursor = Cursor { history: after.history, ..moved };
             return Ok(KeyNext::Unchanged { cursor, sequence, reason });
         }
     }
@@ -116,13 +135,5 @@ impl View {
             None => existed,
         };
         Ok(if changed { Seen::Changed } else { Seen::Unchanged })
-    }
-}
-
-/// Resolves when more is known of the way from the cursor that waits for it.
-async fn told(past: Option<&mut PastAwaited>) {
-    match past {
-        Some(past) => past.told().await,
-        None => std::future::pending().await,
     }
 }
