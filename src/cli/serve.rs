@@ -59,10 +59,11 @@ impl Serve {
             tokio::spawn(Arc::clone(&tokens).keep_up());
             app = app.guarded_by(tokens);
         }
+        let stop = interrupted();
         info!(url = %format!("http://{}", server.address()), feed = %spec, "listening");
         let serving = tokio::spawn(server.run(app.clone()));
 
-        let ended = until_stopped(&mut feeding).await;
+        let ended = until_stopped(&mut feeding, stop).await;
         let drain = settings.drain();
         info!(waiters = app.waiters(), drain = %humantime::format_duration(drain), "draining");
         shutdown.begin(drain);
@@ -87,7 +88,10 @@ impl Serve {
 
 /// Resolves when the daemon is told to stop, or when its feed has failed for good. A feed that
 /// has merely ended (a file, standard input) leaves its state to be served.
-async fn until_stopped(feeding: &mut JoinHandle<Result<(), FeedError>>) -> Result<(), Failure> {
+async fn until_stopped(
+    feeding: &mut JoinHandle<Result<(), FeedError>>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
     let failed = async {
         match feeding.await {
             Ok(Ok(())) => std::future::pending().await,
@@ -100,24 +104,27 @@ async fn until_stopped(feeding: &mut JoinHandle<Result<(), FeedError>>) -> Resul
             error!("{failure}");
             Err(failure)
         }
-        () = interrupted() => Ok(()),
+        () = stop => Ok(()),
     }
 }
 
-/// SIGTERM or SIGINT.
-async fn interrupted() {
+/// SIGTERM or SIGINT. They are caught from the call on, not only from the first look at the future: who
+/// has read that the daemon listens may stop it at once.
+fn interrupted() -> impl Future<Output = ()> {
     let signals =
         signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-    match signals {
-        Ok((mut terminate, mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+    async {
+        match signals {
+            Ok((mut terminate, mut interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
             }
-        }
-        Err(error) => {
-            warn!(%error, "signals cannot be received: only SIGKILL will stop this process");
-            std::future::pending().await
+            Err(error) => {
+                warn!(%error, "signals cannot be received: only SIGKILL will stop this process");
+                std::future::pending().await
+            }
         }
     }
 }

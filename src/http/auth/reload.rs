@@ -32,13 +32,17 @@ impl Stamp {
 
 impl Tokens {
     /// Reads the file again at SIGHUP, and within about a second after it has changed. Runs until it
-    /// is dropped.
-    pub async fn keep_up(self: Arc<Self>) {
-        let mut hangup = signal(SignalKind::hangup())
+    /// is dropped. SIGHUP is caught from the call on: before that it would end the process.
+    pub fn keep_up(self: Arc<Self>) -> impl Future<Output = ()> + Send {
+        let hangup = signal(SignalKind::hangup())
             .inspect_err(
                 |error| warn!(%error, "SIGHUP cannot be received: tokens are read when the file changes"),
             )
             .ok();
+        async move { self.look(hangup).await }
+    }
+
+    async fn look(self: Arc<Self>, mut hangup: Option<Signal>) {
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
