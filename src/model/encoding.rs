@@ -38,10 +38,9 @@ impl Encoding {
 
     /// The same for text that is known to be JSON without insignificant whitespace: one pass.
     pub(crate) fn of_compact_json(value: &[u8]) -> Self {
-        match Outline::of(value) {
-            Outline { too_deep: false, suspect: false, .. } => Self::Json,
-            _ => Self::of(value),
-        }
+        let outline = Outline::of(value);
+        let refused = outline.too_deep || outline.suspect && serde_json::from_slice::<Strict>(value).is_err();
+        if refused { Self::Utf8 } else { Self::Json }
     }
 }
 
@@ -71,16 +70,17 @@ struct Outline {
 impl Outline {
     fn of(text: &[u8]) -> Self {
         let mut outline = Self::default();
-        let (mut at, mut depth, mut digits) = (0, 0_usize, 0);
+        let (mut at, mut depth) = (0, 0_usize);
         while let Some(byte) = text.get(at) {
             at += 1;
             match byte {
                 b'0'..=b'9' => {
-                    digits += 1;
-                    outline.suspect |= digits > SAFE_DIGITS;
-                    continue;
+                    let first = at;
+                    while text.get(at).is_some_and(u8::is_ascii_digit) {
+                        at += 1;
+                    }
+                    outline.suspect |= at - first >= SAFE_DIGITS || matches!(text.get(at), Some(b'e' | b'E'));
                 }
-                b'e' | b'E' => outline.suspect |= digits > 0,
                 b' ' | b'\t' | b'\n' | b'\r' => return Self { whitespace: true, ..outline },
                 b'[' | b'{' => {
                     depth += 1;
@@ -102,7 +102,6 @@ impl Outline {
                 }
                 _ => {}
             }
-            digits = 0;
         }
         outline
     }
