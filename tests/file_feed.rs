@@ -164,6 +164,19 @@ fn has_number(value: &serde_json::Value, number: u64) -> bool {
 }
 
 #[tokio::test]
+async fn a_revision_that_leaves_no_room_to_count_on_is_a_malformed_line() {
+    let claimed = |key: &str, at: u64| format!(r#"{{"type":"put","key":"{key}","value":1,"revision":{at}}}"#);
+    let feed = Feed::of(&[claimed("a", 5), claimed("b", u64::MAX), claimed("c", 1 << 63), put("d", "1")]);
+    let daemon = Daemon::serve(&["--feed", &feed.once()]);
+    let http = ready(&daemon).await;
+    let status = http.get("/v1/status").await.json();
+    assert_eq!((&status["revision"], &status["count"]), (&6.into(), &2.into()), "{status}");
+    assert_eq!(status["ingest"]["malformed"], 2, "{status}");
+    let complaint = "line 2 is skipped: the revision 18446744073709551615 is above 9223372036854775807";
+    daemon.logged(complaint, |line| line.contains(complaint).then_some(()));
+}
+
+#[tokio::test]
 async fn strict_ends_at_the_first_malformed_line_and_names_file_and_line() {
     let feed = Feed::of(&[put("a", "1"), put("b", "1"), "nonsense".to_owned(), put("c", "3")]);
     for feed_name in [feed.once(), feed.followed()] {

@@ -79,6 +79,7 @@ impl Store {
                 worth
             }
             FeedEvent::ResyncBegin { history, whole_at, lossy } => {
+                let whole_at = self.claimable(whole_at);
                 self.begin_resync(history, whole_at, lossy);
                 1
             }
@@ -87,6 +88,7 @@ impl Store {
                 1
             }
             FeedEvent::ResyncEnd { revision, claim, complete } => {
+                let revision = self.claimable(revision);
                 self.end_resync(revision, claim, complete);
                 self.config.max_batch
             }
@@ -130,7 +132,8 @@ impl Store {
 
     fn apply_whole(&mut self, mut updates: Vec<Update>, grouping: Grouping) -> Applied {
         let before = self.pending.len();
-        let claimed = updates.iter().filter_map(|update| update.revision).max();
+        let claims = updates.iter().filter_map(|update| update.revision);
+        let claimed = claims.filter(|claimed| *claimed <= Revision::MAX_CLAIM).max();
         if grouping == Grouping::Replace {
             updates.extend(self.missing_from(&updates));
         }
@@ -152,7 +155,8 @@ impl Store {
     fn apply_by_revision(&mut self, updates: Vec<Update>) {
         let mut updates = updates.into_iter().peekable();
         while let Some(update) = updates.next() {
-            let claimed = update.revision;
+            // What claims more is refused, one by one.
+            let claimed = update.revision.filter(|claimed| *claimed <= Revision::MAX_CLAIM);
             let mut assigned = None;
             self.apply_update(update, claimed, &mut assigned);
             while let Some(update) = updates.next_if(|u| claimed.is_some() && u.revision == claimed) {
@@ -181,13 +185,13 @@ impl Store {
     /// Applies one change. `assigned` is the revision of its group, fixed by the first change
     /// that is one: what the upstream claims, or the next one where it claims nothing or goes back.
     fn apply_update(&mut self, update: Update, claimed: Option<Revision>, assigned: &mut Option<Revision>) {
-        let Update { change, revision } = update;
-        if let Err(refusal) = self.check_size(&change) {
+        if let Err(refusal) = self.check_update(&update) {
             self.stats.refused.add(1);
             warn!("update refused: {refusal}");
-            self.keep_through_resync(change.key());
+            self.keep_through_resync(update.change.key());
             return;
         }
+        let Update { change, revision } = update;
         let old = self.state.get(change.key()).cloned();
         let unchanged = match (&change, &old) {
             (Change::Put(entry), Some(old)) => old.same_content(entry),

@@ -53,7 +53,13 @@ impl Translator {
         }
         let text = std::str::from_utf8(line).map_err(|error| format!("not UTF-8: {error}"));
         match text.and_then(|text| wire::parse_record(text).map_err(|error| error.to_string())) {
-            Ok(record) => self.record(record).await,
+            Ok(record) => match claim(&record) {
+                Some(claimed) if claimed > Revision::MAX_CLAIM => self.bad(&format!(
+                    "the revision {claimed} is above {}, the highest that a feed may claim",
+                    Revision::MAX_CLAIM
+                )),
+                _ => self.record(record).await,
+            },
             Err(reason) => self.bad(&reason),
         }
     }
@@ -205,5 +211,15 @@ impl Translator {
             self.bad(&reason)?;
         }
         self.flush().await
+    }
+}
+
+/// The revision that a record claims.
+fn claim(record: &Record) -> Option<Revision> {
+    match record {
+        Record::Put { entry, .. } => entry.revision(),
+        Record::Deleted { revision, .. } => *revision,
+        Record::Snapshot(header) | Record::Breadcrumb(header) => header.revision,
+        Record::Status(_) | Record::End(_) => None,
     }
 }

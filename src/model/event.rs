@@ -133,6 +133,17 @@ pub enum Refusal {
         /// What the journal says.
         reason: String,
     },
+    /// A revision above [`Revision::MAX_CLAIM`].
+    #[error(
+        "key \"{key}\": the revision {claimed} is above {}, the highest that a feed may claim",
+        Revision::MAX_CLAIM
+    )]
+    Claim {
+        /// The key, cut to a readable length.
+        key: Key,
+        /// What was claimed.
+        claimed: Revision,
+    },
     /// A key or a value over its limit.
     #[error("key \"{key}\": its {what} has {bytes} bytes, the limit is {limit}")]
     TooLarge {

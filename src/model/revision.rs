@@ -13,7 +13,11 @@ impl Revision {
     /// The revision before any update.
     pub const ZERO: Self = Self(0);
 
-    /// The next one; saturates, so a feed that claims `u64::MAX` cannot wrap the order around.
+    /// The highest that a feed may claim: 2^63 − 1, which is as far as etcd counts. Above it there is room to count
+    /// on; after a claim of `u64::MAX` nothing could change any more.
+    pub const MAX_CLAIM: Self = Self(i64::MAX as u64);
+
+    /// The next one; saturates, so the order never wraps around.
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }

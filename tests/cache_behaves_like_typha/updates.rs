@@ -242,3 +242,24 @@ async fn a_key_that_a_resync_changed_was_set_after_the_state_before_whatever_the
     let set_at = |key: &str| new.kvs().get(key.as_bytes()).and_then(Entry::revision);
     assert_eq!(["a", "b", "c"].map(set_at), [20, 10, 15].map(|at| Some(Revision(at))));
 }
+
+/// After the highest number there is none, and nothing could change any more.
+#[tokio::test]
+async fn a_claim_that_leaves_no_room_to_count_on_is_refused_and_counted() {
+    let cache = running();
+    let high = Revision::MAX_CLAIM.0;
+    publish(&cache, vec![Update::put("a", "1").at(10)]).await;
+    let refused = cache.stats().refused.get();
+    let claims = vec![
+        Update::put("b", "1").at(high + 1),
+        Update::put("c", "1").at(u64::MAX),
+        Update::delete("a").at(u64::MAX),
+        Update::put("d", "1"),
+    ];
+    let crumb = publish(&cache, claims).await;
+    assert_eq!(shown(&crumb), ["New d=1 @11"]);
+    assert_eq!((crumb.revision(), cache.stats().refused.get() - refused), (Revision(11), 3));
+    // The highest one may be claimed, and changes are still counted after it.
+    assert_eq!(publish(&cache, vec![Update::put("e", "1").at(high)]).await.revision(), Revision(high));
+    assert_eq!(publish(&cache, vec![Update::put("e", "2")]).await.revision(), Revision(high + 1));
+}
