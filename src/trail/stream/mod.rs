@@ -20,6 +20,7 @@
 //!   topics of the [subjects](Event::subjects) it belongs to and wakes nobody else.
 //! * [`Subscriptions`] is its other side: [`subscribe`](Subscriptions::subscribe) gives a
 //!   [`Subscription`], which is read by [`next`](Subscription::next).
+//! * [`Subscription::skip_to`] is for who is brought up to date in another way than by reading.
 //! * [`EventSnapshot`] is one snapshot, made by a [`SnapFn`] and shared by all who want it.
 //!
 //! # What it promises
@@ -42,6 +43,7 @@ mod close;
 mod event;
 mod publisher;
 mod shared;
+mod skip;
 mod snapshot;
 mod subscription;
 mod topic;
@@ -52,5 +54,6 @@ mod tests;
 pub use self::close::{CloseReason, PublishError, StreamError, SubscribeError};
 pub use self::event::{Event, Events, Message, Part};
 pub use self::publisher::{EventPublisher, StreamConfig, StreamStats, Subscriptions};
+pub use self::skip::Newest;
 pub use self::snapshot::{EventSnapshot, SnapFn, SnapFuture, SnapshotBuffer};
 pub use self::subscription::{Outcome, SubscribeRequest, Subscription};

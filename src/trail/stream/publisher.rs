@@ -74,6 +74,10 @@ impl<E: Event> EventPublisher<E> {
         self.subscriptions.shared.publish(index, events)
     }
 
+    pub(super) fn shared(&self) -> &Arc<Shared<E>> {
+        self.subscriptions.shared()
+    }
+
     /// The side that subscribes.
     pub fn subscriptions(&self) -> Subscriptions<E> {
         self.subscriptions.clone()
@@ -92,6 +96,10 @@ impl<E: Event> Drop for EventPublisher<E> {
 }
 
 impl<E: Event> Subscriptions<E> {
+    pub(super) fn shared(&self) -> &Arc<Shared<E>> {
+        &self.shared
+    }
+
     /// Begins to follow a subject. There are three [outcomes](super::Outcome): who has the newest state of the
     /// subject goes on, who has none gets a snapshot, and who has an old one is told that a
     /// snapshot follows and gets it. The snapshot is shared with others while it is being made, and

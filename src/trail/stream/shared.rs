@@ -76,6 +76,22 @@ impl<E: Event> Shared<E> {
         self: &Arc<Self>,
         request: SubscribeRequest<E::Subject>,
     ) -> Result<Subscription<E>, SubscribeError> {
+        self.seat(request, false)
+    }
+
+    /// For who will be brought up to date by the caller.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        request: SubscribeRequest<E::Subject>,
+    ) -> Result<Subscription<E>, SubscribeError> {
+        self.seat(request, true)
+    }
+
+    fn seat(
+        self: &Arc<Self>,
+        request: SubscribeRequest<E::Subject>,
+        joins: bool,
+    ) -> Result<Subscription<E>, SubscribeError> {
         let mut later = Afterwards::new();
         let mut state = self.state.lock();
         if state.shut_down {
@@ -89,7 +105,7 @@ impl<E: Event> Shared<E> {
         state.next_id += 1;
         state.subscriptions += 1;
         let topic = state.topics.entry(request.subject.clone()).or_insert_with(|| Topic::new(published));
-        let (outcome, place) = if topic.can_resume(request.index) {
+        let (outcome, place) = if joins || topic.can_resume(request.index) {
             (Outcome::Resumed, topic.newest_place())
         } else {
             let place = self.snapshot_of(topic, &request.subject, &mut later);
@@ -109,6 +125,19 @@ impl<E: Event> Shared<E> {
         let mut state = self.state.lock();
         let topic = state.topics.get_mut(subject)?;
         Some(self.snapshot_of(topic, subject, &mut later))
+    }
+
+    /// The newest place of a topic, if there still is one.
+    pub(super) fn newest_of(&self, subject: &E::Subject) -> Option<Place<E>> {
+        self.state.lock().topics.get(subject).map(Topic::newest_place)
+    }
+
+    pub(super) fn expire_snapshots(&self) {
+        let mut later = Afterwards::new();
+        let mut state = self.state.lock();
+        for cached in state.topics.values_mut().filter_map(|topic| topic.cached.take()) {
+            later.free_snapshot(cached);
+        }
     }
 
     /// A place at the start of the topic's snapshot: the one that there is, or a new one.

@@ -102,7 +102,7 @@ impl<E: Event> Subscription<E> {
                 return Ok(Message::NewSnapshotToFollow);
             }
             let Some(item) = self.item() else {
-                self.start_over()?;
+                self.begin_anew()?;
                 continue;
             };
             let next = tokio::select! {
@@ -122,7 +122,7 @@ impl<E: Event> Subscription<E> {
                 self.after = part.index();
                 return Ok(part.message());
             }
-            if part.index() > self.after {
+            if self.wants(part) {
                 return Ok(part.message());
             }
         }
@@ -133,12 +133,36 @@ impl<E: Event> Subscription<E> {
         self.shared.leave(self.id, &self.seat);
     }
 
+    /// Whether the reader does not know this yet.
+    pub(super) fn wants(&self, part: &Part<E>) -> bool {
+        part.is_end_of_snapshot() || part.index() > self.after
+    }
+
+    /// The reader has the state at this index, and nothing is to be announced.
+    pub(super) fn knows(&mut self, index: u64) {
+        self.after = index;
+        self.announce = false;
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared<E>> {
+        &self.shared
+    }
+
     /// Where the reader stands, unless that was taken from it.
-    fn item(&self) -> Option<BufferItem<Part<E>>> {
+    pub(super) fn item(&self) -> Option<BufferItem<Part<E>>> {
         match &*self.seat.place.lock() {
             Place::At { item, .. } => Some(item.clone()),
             Place::LeftBehind | Place::Nowhere => None,
         }
+    }
+
+    /// Moves to another place and gives the old one back, to be let go; `None` once it is closed.
+    pub(super) fn move_to(&self, place: Place<E>) -> Option<Place<E>> {
+        let mut old = self.seat.place.lock();
+        if matches!(*old, Place::Nowhere) {
+            return None;
+        }
+        Some(mem::replace(&mut old, place))
     }
 
     /// Moves to `next`, unless the place was taken meanwhile.
@@ -154,7 +178,7 @@ impl<E: Event> Subscription<E> {
     }
 
     /// The place was taken: begins anew with a snapshot.
-    fn start_over(&mut self) -> Result<(), StreamError> {
+    pub(super) fn begin_anew(&mut self) -> Result<(), StreamError> {
         let snapshot = self.shared.start_over(&self.seat.request.subject);
         let mut place = self.seat.place.lock();
         // Closed in the meantime: the loop will find out why.

@@ -4,6 +4,7 @@
 mod closing;
 mod model;
 mod sharing;
+mod skipping;
 mod snapshot;
 mod subscribing;
 
