@@ -92,7 +92,8 @@ impl Mirror {
                 *self = Self::default();
                 Ok(())
             }
-            Record::Status(_) | Record::Breadcrumb(_) => Ok(()),
+            // Of a reset the snapshot is told next, and that replaces everything.
+            Record::Status(_) | Record::Breadcrumb(_) | Record::Reset { .. } => Ok(()),
             Record::End(end) => self.end(end),
         }
     }

@@ -122,6 +122,8 @@ impl Translator {
                 Ok(())
             }
             Record::End(end) => self.end(end).await,
+            // The snapshot that it announces says all.
+            Record::Reset { .. } => Ok(()),
         }
     }
 
@@ -220,6 +222,6 @@ fn claim(record: &Record) -> Option<Revision> {
         Record::Put { entry, .. } => entry.revision(),
         Record::Deleted { revision, .. } => *revision,
         Record::Snapshot(header) | Record::Breadcrumb(header) => header.revision,
-        Record::Status(_) | Record::End(_) => None,
+        Record::Status(_) | Record::End(_) | Record::Reset { .. } => None,
     }
 }

@@ -170,7 +170,7 @@ fn updates(parsed: Parsed) -> Result<(Vec<Update>, Grouping), Problem> {
             Record::Deleted { key, .. } => Change::Delete(key),
             Record::Snapshot(_) if updates.is_empty() => continue,
             Record::Breadcrumb(_) | Record::End(_) => continue,
-            Record::Snapshot(_) | Record::Status(_) => {
+            Record::Snapshot(_) | Record::Status(_) | Record::Reset { .. } => {
                 return Err(Problem::bad_request(format!(
                     "{unit} {position}: a POST takes new, updated, put and deleted records, or one whole snapshot"
                 )));

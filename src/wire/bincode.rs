@@ -31,6 +31,7 @@ enum Stored<'a> {
     Snapshot(StoredHeader<'a>),
     Breadcrumb(StoredHeader<'a>),
     End { cursor: Option<Text<'a>>, count: Option<u64>, digest: Option<Text<'a>> },
+    Reset { reason: Option<Text<'a>> },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -73,6 +74,9 @@ pub(super) fn write_record(out: &mut Vec<u8>, record: &Record) {
         Record::Breadcrumb(header) => write(out, &Stored::Breadcrumb(stored_header(header))),
         Record::End(end) => {
             write(out, &Stored::End { cursor: text(end.cursor), count: end.count, digest: text(end.digest) })
+        }
+        Record::Reset { reason } => {
+            write(out, &Stored::Reset { reason: reason.as_deref().map(Cow::Borrowed) });
         }
     }
 }
@@ -146,6 +150,7 @@ fn record(stored: Stored<'_>) -> Result<Record, WireError> {
             count,
             digest: parse_optional("digest", digest.as_deref())?,
         }),
+        Stored::Reset { reason } => Record::Reset { reason: reason.map(Cow::into_owned) },
     })
 }
 

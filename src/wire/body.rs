@@ -163,6 +163,9 @@ impl RecordReader {
     /// # Errors
     /// [`WireError::At`] with the record's number, from 1.
     pub fn next_record(&mut self) -> Result<Option<Record>, WireError> {
+        if self.media != MediaType::Bincode && self.searched == 0 {
+            self.used += blank_lines(&self.buffer[self.used..]);
+        }
         let rest = &self.buffer[self.used..];
         let read = match self.media {
             MediaType::Bincode if rest.is_empty() => Ok(None),
@@ -203,6 +206,11 @@ fn read_line(bytes: &[u8], searched: &mut usize, limit: usize) -> Result<Option<
     let record = json::parse_record(line)?;
     *searched = 0;
     Ok(Some((record, end + 1)))
+}
+
+/// Blank lines at the beginning: in a stream they are heartbeats.
+fn blank_lines(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count()
 }
 
 #[cfg(test)]

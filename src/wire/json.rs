@@ -155,7 +155,7 @@ impl Fields<'_> {
         let Some(kind) = self.kind.as_deref() else {
             return Err(WireError::Record(
                 "the record has no `type`: it is new, updated, put, deleted, delete, status, \
-                 snapshot, breadcrumb or end"
+                 snapshot, breadcrumb, end or reset"
                     .to_owned(),
             ));
         };
@@ -168,11 +168,12 @@ impl Fields<'_> {
             "snapshot" => return self.into_header("snapshot").map(Record::Snapshot),
             "breadcrumb" => return self.into_header("breadcrumb").map(Record::Breadcrumb),
             "end" => return self.into_end(),
+            "reset" => return self.into_reset(),
             other => {
                 return Err(WireError::invalid(
                     "type",
                     other,
-                    "it is new, updated, put, deleted, delete, status, snapshot, breadcrumb or end",
+                    "it is new, updated, put, deleted, delete, status, snapshot, breadcrumb, end or reset",
                 ));
             }
         };
@@ -260,6 +261,11 @@ impl Fields<'_> {
             count: self.count,
             digest: parse_optional("digest", self.digest.as_deref())?,
         }))
+    }
+
+    fn into_reset(self) -> Result<Record, WireError> {
+        self.refuse_update_fields("reset")?;
+        Ok(Record::Reset { reason: self.reason })
     }
 
     fn key_bytes(&self, kind: &str) -> Result<Vec<u8>, WireError> {
@@ -364,6 +370,11 @@ pub fn write_record(out: &mut Vec<u8>, record: &Record) {
         Record::Snapshot(header) => write_header(out, Some("snapshot"), header).close(),
         Record::Breadcrumb(header) => write_header(out, Some("breadcrumb"), header).close(),
         Record::End(end) => write_end(out, end),
+        Record::Reset { reason } => {
+            let mut object = Object::open(out, Some("reset"));
+            reason.iter().for_each(|reason| object.string("reason", reason));
+            object.close();
+        }
     }
 }
 

@@ -58,6 +58,11 @@ pub enum Record {
     Breadcrumb(Header),
     /// Closes a snapshot or a breadcrumb.
     End(End),
+    /// What the client has cannot be continued: a snapshot follows (only in a stream).
+    Reset {
+        /// Why.
+        reason: Option<String>,
+    },
 }
 
 /// How the body was made.

@@ -68,8 +68,11 @@ fn the_bincode_layout_is_this_byte_for_byte() {
     let status = b"\x04\x07in-sync";
     bytes.extend_from_slice(status);
     bytes.extend_from_slice(b"\x05\0\0\0\0\0\0\0\0\0\0\0\0");
+    bytes.extend_from_slice(b"\x08\x01\x03why");
     let records = read(MediaType::Bincode, &bytes, &[]).expect("records");
-    assert_eq!(records.len(), 9);
+    let reset = parse_record(r#"{"type":"reset","reason":"why"}"#).expect("a record");
+    assert_same(&records[9], &reset);
+    assert_eq!(records.len(), 10);
     assert_same(&records[7], &Record::Status(SyncStatus::InSync));
     assert_same(&records[8], &Record::Snapshot(Header::default()));
 }
@@ -206,6 +209,17 @@ fn a_claimed_length_is_not_believed() {
 fn the_revision_zero_of_a_put_is_none() {
     let read = parse_record(r#"{"type":"put","key":"k","value":1,"revision":0}"#).expect("a record");
     assert_same(&read, &Record::Put { kind: PutKind::Put, entry: Entry::new(b"k", b"1", None) });
+}
+
+/// In a stream they are heartbeats.
+#[test]
+fn blank_lines_between_records_are_passed_over() {
+    let put = "{\"type\":\"put\",\"key\":\"k\",\"value\":1}\n";
+    let lines = format!("\n\n{put}\n\r\n{put}\n");
+    for cut in 0..lines.len() {
+        let records = read(MediaType::Ndjson, lines.as_bytes(), &[cut]).expect("records");
+        assert_eq!(records.len(), 2, "cut at {cut}");
+    }
 }
 
 /// Searching it anew with every chunk would take as long as the square of its length.

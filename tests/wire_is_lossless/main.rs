@@ -29,6 +29,7 @@ fn assert_same(read: &Record, written: &Record) {
         (Record::Status(a), Record::Status(b)) => a == b,
         (Record::Snapshot(a), Record::Snapshot(b)) | (Record::Breadcrumb(a), Record::Breadcrumb(b)) => a == b,
         (Record::End(a), Record::End(b)) => a == b,
+        (Record::Reset { reason: a }, Record::Reset { reason: b }) => a == b,
         _ => false,
     };
     assert!(same, "read {read:?}, written {written:?}");
