@@ -115,6 +115,11 @@ pub(super) struct Settings {
     #[arg(long, env = "CRUMBD_MAX_CONNECTION_AGE", value_name = "DURATION", help_heading = "Serving")]
     max_connection_age: Option<Span>,
 
+    /// How often a stream says something when there is nothing to say, so that its client, and every
+    /// proxy between, knows that it is alive [default: 15s]
+    #[arg(long, env = "CRUMBD_HEARTBEAT", value_name = "DURATION", help_heading = "Serving")]
+    heartbeat: Option<Span>,
+
     /// Most connections at a time; one more is answered 503. What the system allows (ulimit -n) may
     /// be less [default: 100000]
     #[arg(long, env = "CRUMBD_MAX_CONNECTIONS", value_name = "N", help_heading = "Serving")]
@@ -230,6 +235,7 @@ impl Settings {
             header_timeout,
             stall_timeout,
             max_connection_age,
+            heartbeat,
             max_connections,
             max_waiters,
             max_snapshot_bytes,
@@ -346,7 +352,11 @@ impl Settings {
             max_waiters: positive("max-waiters", self.max_waiters)?.unwrap_or(100_000),
             max_snapshot_bytes: self.max_snapshot_bytes.map_or(1 << 30, |bytes| bytes.0 as u64),
         };
-        Ok(AppConfig { feed: feed.to_string(), max_body_bytes, limits, feed_silence })
+        let heartbeat = self.heartbeat.map_or(Duration::from_secs(15), |span| span.0);
+        if heartbeat.is_zero() {
+            return Err("heartbeat is 0: it is at least 1ms".into());
+        }
+        Ok(AppConfig { feed: feed.to_string(), max_body_bytes, limits, feed_silence, heartbeat })
     }
 
     pub(super) fn server(&self) -> Result<ServerConfig, Failure> {

@@ -1,6 +1,7 @@
 //! What may be under way at once: connections, waiters, bytes of snapshots. What is over a budget is
 //! refused with a 503 and a time to come back, different for each, so that the others are served well.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -54,9 +55,18 @@ impl Budgets {
     }
 
     /// Counts the caller as a waiter until the guard is dropped.
-    pub(super) fn waiter(&self) -> Result<Waiter<'_>, Problem> {
-        let before = self.waiters.fetch_add(1, Ordering::Relaxed);
-        let waiter = Waiter(&self.waiters);
+    pub(super) fn waiter(&self) -> Result<Waiter<&AtomicUsize>, Problem> {
+        self.count(&self.waiters)
+    }
+
+    /// The same for a waiter that goes on after its handler is done.
+    pub(super) fn stream(&self) -> Result<Waiter<Arc<AtomicUsize>>, Problem> {
+        self.count(Arc::clone(&self.waiters))
+    }
+
+    fn count<C: Deref<Target = AtomicUsize>>(&self, waiters: C) -> Result<Waiter<C>, Problem> {
+        let before = waiters.fetch_add(1, Ordering::Relaxed);
+        let waiter = Waiter(waiters);
         if before < self.limits.max_waiters {
             return Ok(waiter);
         }
@@ -145,9 +155,9 @@ pub(super) fn expected(newest: &Breadcrumb, scope: Scope<'_>) -> u64 {
 }
 
 /// See [`Budgets::waiter`].
-pub(super) struct Waiter<'a>(&'a AtomicUsize);
+pub(super) struct Waiter<C: Deref<Target = AtomicUsize>>(C);
 
-impl Drop for Waiter<'_> {
+impl<C: Deref<Target = AtomicUsize>> Drop for Waiter<C> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -220,7 +220,13 @@ mod tests {
         let upstream = Arc::new(Upstream::local());
         let view = View::new(cache, Arc::clone(&upstream), &ViewConfig::default());
         let limits = Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1 };
-        let config = AppConfig { feed: String::new(), max_body_bytes: 1, limits, feed_silence: None };
+        let config = AppConfig {
+            feed: String::new(),
+            max_body_bytes: 1,
+            limits,
+            feed_silence: None,
+            heartbeat: Duration::MAX,
+        };
         let app = App::new(view, upstream, None, Shutdown::default(), config);
         let config = ServerConfig {
             listen: ([127, 0, 0, 1], 0).into(),

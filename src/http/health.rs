@@ -85,6 +85,7 @@ pub(super) async fn status(
     let (kept, kept_bytes) = cache.kept();
     let (backlog, capacity) = cache.backlog();
     let stats = cache.stats();
+    let streams = app.view.stream_counts();
     let known = (!crumb.is_provisional()).then(|| crumb.cursor());
     let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -109,6 +110,12 @@ pub(super) async fn status(
             "oldest": known.map(|_| oldest.cursor().to_string()),
         },
         "waiters": app.budgets.waiters(),
+        "streams": {
+            "open": streams.readers,
+            "scopes": streams.scopes,
+            "snapshots_made": streams.snapshots_made,
+            "snapshots_shared": streams.snapshots,
+        },
         "connections": app.budgets.connections(),
         "snapshot_bytes_in_flight": app.budgets.snapshot_bytes(),
         "ingest": {
@@ -156,7 +163,13 @@ mod tests {
         let upstream = Arc::new(Upstream::remote());
         let view = View::new(cache, Arc::clone(&upstream), &ViewConfig::default());
         let limits = Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1 };
-        let config = AppConfig { feed: "test:".to_owned(), max_body_bytes: 1, limits, feed_silence };
+        let config = AppConfig {
+            feed: "test:".to_owned(),
+            max_body_bytes: 1,
+            limits,
+            feed_silence,
+            heartbeat: Duration::MAX,
+        };
         let app = App::new(view, upstream, None, Shutdown::default(), config);
         tokio::spawn(vitals::watch(app.clone()));
         (app, ingest)

@@ -24,6 +24,7 @@ mod reply;
 mod routes;
 mod server;
 mod shutdown;
+mod stream;
 mod transport;
 mod vitals;
 mod write;

@@ -4,6 +4,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
 
 use super::problem::Problem;
+use super::stream::Framing;
 use crate::view::Format;
 use crate::wire::{Coding, MediaType};
 
@@ -19,17 +20,38 @@ pub(super) fn format(headers: &HeaderMap) -> Result<Format, Problem> {
     Ok(Format { media, coding: coding(headers)? })
 }
 
+/// Chooses the media type of a stream. It is sent without a coding, so that has to be acceptable.
+pub(super) fn stream(headers: &HeaderMap) -> Result<Framing, Problem> {
+    let codings = list(headers, &ACCEPT_ENCODING);
+    if quality(&codings, "identity").or_else(|| quality(&codings, "*")) == Some(0) {
+        return Err(Problem::not_acceptable(
+            "nothing acceptable: a stream has no content coding but identity",
+        ));
+    }
+    let ranges = list(headers, &ACCEPT);
+    let framing = match ranges.is_empty() {
+        true => Some(Framing::ALL[0]),
+        false => best(Framing::ALL, |framing| media_quality(&ranges, framing.as_str())),
+    };
+    framing.ok_or_else(|| {
+        let offered = Framing::ALL.map(Framing::as_str).join(" and ");
+        Problem::not_acceptable(format!("nothing acceptable: a stream is {offered}"))
+    })
+}
+
 fn media_type(headers: &HeaderMap) -> Option<MediaType> {
     let ranges = list(headers, &ACCEPT);
     if ranges.is_empty() {
         return Some(MediaType::Json);
     }
-    best(MediaType::ALL, |media| {
-        let (group, _) = media.as_str().split_once('/')?;
-        let group = format!("{group}/*");
-        // The most specific range that matches decides.
-        [media.as_str(), &group, "*/*"].into_iter().find_map(|range| quality(&ranges, range))
-    })
+    best(MediaType::ALL, |media| media_quality(&ranges, media.as_str()))
+}
+
+fn media_quality(ranges: &[(String, u16)], media: &str) -> Option<u16> {
+    let (group, _) = media.split_once('/')?;
+    let group = format!("{group}/*");
+    // The most specific range that matches decides.
+    [media, &group, "*/*"].into_iter().find_map(|range| quality(ranges, range))
 }
 
 fn coding(headers: &HeaderMap) -> Result<Coding, Problem> {
@@ -92,6 +114,29 @@ mod tests {
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
         format(&headers).ok().map(|format| (format.media, format.coding))
+    }
+
+    #[test]
+    fn a_stream_is_ndjson_unless_events_are_wanted_more() {
+        let chosen = |accept, encoding| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+            stream(&headers).ok()
+        };
+        for (accept, encoding, expected) in [
+            ("", "", Some(Framing::Ndjson)),
+            ("*/*", "gzip, zstd", Some(Framing::Ndjson)),
+            ("text/event-stream", "gzip", Some(Framing::Events)),
+            ("text/*", "", Some(Framing::Events)),
+            ("application/*", "", Some(Framing::Ndjson)),
+            ("application/x-ndjson;q=0.5, text/event-stream", "", Some(Framing::Events)),
+            ("application/json", "", None),
+            ("*/*", "gzip, identity;q=0", None),
+            ("*/*", "gzip, *;q=0", None),
+        ] {
+            assert_eq!(chosen(accept, encoding), expected, "Accept: {accept}, Accept-Encoding: {encoding}");
+        }
     }
 
     #[test]

@@ -107,6 +107,7 @@ impl From<ViewError> for Problem {
             }
             ViewError::Ahead { current, .. } => Self::unavailable("behind", detail).cursors(current, None),
             ViewError::Starting => Self::unavailable("starting", detail),
+            ViewError::Stopped => Self::unavailable("shutting-down", detail),
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail),
         }
     }

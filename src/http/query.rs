@@ -102,7 +102,7 @@ impl Query {
         Ok(Wait(wait.min(MAX_WAIT)))
     }
 
-    fn parsed<T>(&mut self, name: &str) -> Result<Option<T>, Problem>
+    pub(super) fn parsed<T>(&mut self, name: &str) -> Result<Option<T>, Problem>
     where
         T: FromStr,
         T::Err: Display,

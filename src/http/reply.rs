@@ -25,7 +25,7 @@ pub(super) const MODE: HeaderName = HeaderName::from_static("crumbd-mode");
 pub(super) const REASON: HeaderName = HeaderName::from_static("crumbd-reason");
 const REVISION: HeaderName = HeaderName::from_static("crumbd-revision");
 const SEQUENCE: HeaderName = HeaderName::from_static("crumbd-sequence");
-const STATUS: HeaderName = HeaderName::from_static("crumbd-status");
+pub(super) const STATUS: HeaderName = HeaderName::from_static("crumbd-status");
 pub(super) const AGE: HeaderName = HeaderName::from_static("crumbd-age");
 
 /// How long an answer may be used again.

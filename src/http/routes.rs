@@ -15,7 +15,7 @@ use super::metrics::{self, Metrics};
 use super::problem::{self, Problem};
 use super::shutdown::Shutdown;
 use super::vitals::Vitals;
-use super::{breadcrumbs, health, kv, write};
+use super::{breadcrumbs, health, kv, stream, write};
 use crate::feed::PushHandle;
 use crate::model::Upstream;
 use crate::view::View;
@@ -31,6 +31,8 @@ pub struct AppConfig {
     pub limits: Limits,
     /// How long the feed is silent at the most while it is well; not all feeds have such a time.
     pub feed_silence: Option<Duration>,
+    /// A stream says something at least this often.
+    pub heartbeat: Duration,
 }
 
 /// What every handler sees.
@@ -105,6 +107,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/breadcrumbs/{cursor}/next", get(breadcrumbs::next))
         .route("/v1/breadcrumbs/{cursor}", get(breadcrumbs::kept))
         .route("/v1/breadcrumbs/{from}/diff/{to}", get(breadcrumbs::diff))
+        .route("/v1/stream", get(stream::stream))
         .route("/v1/kv", get(kv::list))
         // The empty key is a key like any other.
         .route("/v1/kv/", get(kv::get).put(write::put).delete(write::delete))

@@ -128,6 +128,9 @@ pub enum ViewError {
     /// The upstream has not been reached yet, so there is nothing to serve.
     #[error("the feed has not reached its upstream yet, so there is nothing to serve")]
     Starting,
+    /// No breadcrumb will follow.
+    #[error("the cache has stopped, so there is nothing to follow")]
+    Stopped,
     /// A body could not be made.
     #[error("the body could not be encoded: {0}")]
     Encoding(String),

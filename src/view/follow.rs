@@ -30,6 +30,20 @@ pub enum Next {
     },
 }
 
+/// What there is to say of now.
+pub(super) enum UpToNow {
+    /// There are updates, or another status.
+    Answer(Answer),
+    /// Nothing for this client up to this cursor.
+    Nothing {
+        cursor: Cursor,
+        /// The newest breadcrumb.
+        sequence: Sequence,
+    },
+    /// That has to be waited for: see [`View::next`].
+    NotYet,
+}
+
 /// Somebody who follows.
 #[derive(Clone, Copy)]
 struct Follower<'a> {
@@ -118,6 +132,28 @@ impl View {
                 }
             }
             at_once = false;
+        }
+    }
+
+    /// Everything after the cursor up to now, as [`View::next`] has it, without waiting.
+    pub(super) async fn up_to_now(
+        &self,
+        cursor: Cursor,
+        scope: Scope<'_>,
+        format: Format,
+    ) -> Result<UpToNow, ViewError> {
+        let follower = Follower { asked: cursor, scope, format };
+        let newest = self.cache.current_breadcrumb();
+        match self.look(follower, self.adopt(cursor), &newest)? {
+            Look::Ready(answer) => Ok(UpToNow::Answer(answer)),
+            Look::Changed(way, deltas) => {
+                Ok(UpToNow::Answer(self.updates(follower, way, deltas, newest).await?))
+            }
+            Look::Quiet(moved) => {
+                let cursor = Cursor { history: cursor.history, ..moved };
+                Ok(UpToNow::Nothing { cursor, sequence: newest.sequence() })
+            }
+            Look::Ahead | Look::Awaited(_) => Ok(UpToNow::NotYet),
         }
     }
 

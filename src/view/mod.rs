@@ -18,6 +18,7 @@ mod pace;
 mod pages;
 mod read;
 mod scope;
+mod stream;
 mod upstream;
 mod waiting;
 mod watch;
@@ -28,6 +29,7 @@ pub use body::{Body, Run};
 pub use follow::Next;
 pub use read::{KeyRead, Page};
 pub use scope::{OwnedScope, Scope};
+pub use stream::{Ended, Stream, StreamCounts, Told};
 pub use watch::KeyNext;
 
 use std::num::NonZeroU32;
@@ -39,6 +41,7 @@ use ahead::Ahead;
 use bodies::Bodies;
 use pace::Pace;
 use pages::Keeper;
+use stream::Streams;
 
 /// Limits of the view.
 #[derive(Clone, Debug)]
@@ -64,6 +67,7 @@ pub struct View {
     ahead: Arc<Ahead>,
     pace: Option<Arc<Pace>>,
     pages: Arc<Keeper>,
+    streams: Arc<Streams>,
 }
 
 impl View {
@@ -74,7 +78,8 @@ impl View {
         cache.deliver_through(Arc::clone(&ahead) as Arc<dyn Deliver>);
         let pace = config.wake_rate.map(|rate| Arc::new(Pace::new(rate)));
         let pages = Keeper::new(cache.clone(), config.body_cache_bytes);
-        Self { cache, upstream, bodies, ahead, pace, pages }
+        let streams = Streams::new(cache.clone(), Arc::clone(&pages));
+        Self { cache, upstream, bodies, ahead, pace, pages, streams }
     }
 
     /// The cache that is viewed.

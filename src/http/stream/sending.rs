@@ -1,0 +1,194 @@
+//! The body of a stream: each piece is made when the framework asks for it.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::framing::{Framing, Writing};
+use super::place::Place;
+use crate::http::auth::Over;
+use crate::http::auth::access::Reach;
+use crate::http::budget::{SnapshotPermit, Waiter};
+use crate::http::problem::Problem;
+use crate::http::routes::App;
+use crate::view::{Answer, Ended, Stream, Told};
+
+/// One stream under way.
+pub(super) struct Sending {
+    app: App,
+    stream: Stream,
+    reach: Reach,
+    framing: Framing,
+    writing: Option<Writing>,
+    /// Pieces of it that were handed over.
+    pieces: usize,
+    /// A snapshot that waits for room.
+    snapshot: Option<Answer>,
+    /// Room for the snapshot that is being written, or for the first one.
+    room: Option<SnapshotPermit>,
+    /// Resolves when the daemon stops and it is this waiter's turn.
+    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// When something has to be said next.
+    heartbeat: Pin<Box<Sleep>>,
+    /// Only what is being written is still to come.
+    over: bool,
+    _waiter: Waiter<Arc<AtomicUsize>>,
+}
+
+/// What there is to do.
+enum Happened {
+    /// The client's rights are others now.
+    Over(Over),
+    Told(Result<Told, Ended>),
+    Room(Result<SnapshotPermit, Problem>),
+    Silence,
+    Stop,
+}
+
+impl Sending {
+    pub(super) fn new(
+        app: App,
+        stream: Stream,
+        reach: Reach,
+        framing: Framing,
+        waiter: Waiter<Arc<AtomicUsize>>,
+        room: Option<SnapshotPermit>,
+    ) -> Self {
+        let stopping = app.clone();
+        Self {
+            stop: Box::pin(async move { stopping.my_turn().await }),
+            heartbeat: Box::pin(sleep_until(Instant::now() + app.config.heartbeat)),
+            app,
+            stream,
+            reach,
+            framing,
+            writing: None,
+            pieces: 0,
+            snapshot: None,
+            room,
+            over: false,
+            _waiter: waiter,
+        }
+    }
+
+    /// Hands the stream to the framework.
+    pub(super) fn into_body(self) -> Body {
+        let opening = self.framing.opening();
+        let pieces = stream::unfold((opening, self), |(opening, mut sending)| async move {
+            let piece = match opening {
+                Some(opening) => Some(opening),
+                None => sending.next().await,
+            };
+            piece.map(|piece| (Ok::<_, Infallible>(piece), (None, sending)))
+        });
+        Body::from_stream(pieces)
+    }
+
+    /// The next piece; none when the stream is over.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(piece) = self.writing.as_mut().and_then(Writing::next) {
+                if self.over || self.reach.is_good() {
+                    self.pieces += 1;
+                    return Some(piece);
+                }
+                if self.framing == Framing::Events && self.pieces > 0 {
+                    // What is told of an event that does not end does not count.
+                    return None;
+                }
+            }
+            if self.writing.take().is_some() {
+                self.pieces = 0;
+                self.heartbeat.as_mut().reset(Instant::now() + self.app.config.heartbeat);
+                if self.snapshot.is_none() {
+                    // The framework has taken all of it but for what it may hold of any answer.
+                    self.room = None;
+                }
+            }
+            if self.over {
+                return None;
+            }
+            self.writing = match self.happens().await {
+                Happened::Over(over) => {
+                    self.over = true;
+                    Some(self.framing.reset(match over {
+                        Over::Changed => "permission-changed",
+                        Over::Removed => "token-removed",
+                    }))
+                }
+                Happened::Told(Ok(told)) => self.tell(told),
+                Happened::Told(Err(ended)) => self.end(ended),
+                Happened::Room(Ok(room)) => {
+                    self.room = Some(room);
+                    self.snapshot.take().map(|snapshot| self.body("snapshot", &snapshot))
+                }
+                // Others take long to write theirs: this one has begun and goes on waiting.
+                Happened::Room(Err(_)) => None,
+                Happened::Silence => {
+                    self.heartbeat.as_mut().reset(Instant::now() + self.app.config.heartbeat);
+                    let moved = self.stream.passed_by().map(|answer| (self.place(&answer), answer));
+                    Some(self.framing.heartbeat(moved))
+                }
+                Happened::Stop => self.end("the daemon stops; go on elsewhere, or here later"),
+            };
+        }
+    }
+
+    /// Waits for the next thing to do.
+    async fn happens(&mut self) -> Happened {
+        let Self { app, stream, reach, snapshot, room, stop, heartbeat, .. } = self;
+        let over = async {
+            match reach.grant() {
+                Some(grant) => grant.over().await,
+                None => std::future::pending().await,
+            }
+        };
+        let next = async {
+            let Some(snapshot) = snapshot else { return Happened::Told(stream.next().await) };
+            let bytes = snapshot.body.len();
+            Happened::Room(match room.take() {
+                Some(room) => app.budgets.fit(room, bytes).await,
+                None => app.budgets.snapshot(bytes).await,
+            })
+        };
+        tokio::select! {
+            biased;
+            // Before anything else: what has come by then is not told any more.
+            why = over => Happened::Over(why),
+            () = stop => Happened::Stop,
+            happened = next => happened,
+            () = heartbeat => Happened::Silence,
+        }
+    }
+
+    fn tell(&mut self, told: Told) -> Option<Writing> {
+        match told {
+            Told::Reset => Some(self.framing.reset("cursor-gone")),
+            Told::Updates(answer) => Some(self.body("breadcrumb", &answer)),
+            Told::Snapshot(answer) => {
+                self.snapshot = Some(answer);
+                None
+            }
+        }
+    }
+
+    fn body(&self, name: &str, answer: &Answer) -> Writing {
+        self.framing.body(name, &self.place(answer), answer)
+    }
+
+    /// Where the client stands after this.
+    fn place(&self, answer: &Answer) -> Place {
+        Place { cursor: answer.cursor, rights: self.reach.tag() }
+    }
+
+    fn end(&mut self, reason: impl std::fmt::Display) -> Option<Writing> {
+        self.over = true;
+        self.framing.last_words(reason)
+    }
+}
