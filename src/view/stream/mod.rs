@@ -46,6 +46,8 @@ mod frame;
 mod reader;
 mod snap;
 mod subjects;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,0 +1,282 @@
+//! Readers of every pace against the cache itself: what a reader holds at a cursor is the state at that cursor.
+
+#![allow(clippy::unwrap_used)] // a test may unwrap
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::cache::{Breadcrumb, Cache, CacheConfig};
+use crate::ingest::IngestBuffer;
+use crate::model::{Cursor, History, Key, SyncStatus, Update, Upstream};
+use crate::trail;
+use crate::view::{Answer, Body, Stream, Told, View, ViewConfig};
+use crate::wire::{Record, RecordReader};
+
+use super::FORMAT;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn view(kept: usize) -> View {
+    let buffer = Arc::new(IngestBuffer::channel(64).unwrap());
+    let default = CacheConfig::default();
+    let window = trail::Limits { max_count: kept, ..default.window };
+    // A breadcrumb for each batch.
+    let config = CacheConfig { window, max_batch: 1, ..default };
+    let (cache, ingest) = Cache::new(config, Some(History::random()), buffer);
+    tokio::spawn(ingest.run());
+    View::new(cache, Arc::new(Upstream::local()), &ViewConfig::default())
+}
+
+/// What a reader makes of what it is told.
+struct Reader {
+    stream: Stream,
+    prefix: Key,
+    held: BTreeMap<Vec<u8>, Vec<u8>>,
+    cursor: Option<Cursor>,
+    seen: Vec<(Cursor, BTreeMap<Vec<u8>, Vec<u8>>)>,
+    snapshots: usize,
+    resets: usize,
+    squashes: usize,
+    steps: usize,
+}
+
+impl Reader {
+    fn new(view: &View, prefix: &str, from: Option<Cursor>) -> Self {
+        let prefix = Key::from(prefix);
+        let narrow = (!prefix.as_bytes().is_empty()).then_some(&prefix);
+        let stream = view.stream(narrow, from).unwrap();
+        let (held, seen) = Default::default();
+        Self { stream, prefix, held, cursor: None, seen, snapshots: 0, resets: 0, squashes: 0, steps: 0 }
+    }
+
+    fn take(&mut self, told: Told) {
+        match told {
+            Told::Reset => self.resets += 1,
+            Told::Snapshot(answer) => {
+                self.snapshots += 1;
+                self.held.clear();
+                self.apply(&answer);
+            }
+            Told::Updates(answer) => {
+                self.squashes += usize::from(answer.mode == crate::wire::Mode::Squash);
+                self.steps += usize::from(answer.mode == crate::wire::Mode::Delta);
+                self.apply(&answer);
+            }
+        }
+    }
+
+    async fn next(&mut self) {
+        let told = timeout(PATIENCE, self.stream.next()).await.expect("something in time");
+        self.take(told.unwrap());
+    }
+
+    fn apply(&mut self, answer: &Answer) {
+        for record in records(&answer.body) {
+            match record {
+                Record::Put { entry, .. } => {
+                    self.held.insert(entry.key().to_vec(), entry.value().to_vec());
+                }
+                Record::Deleted { key, .. } => {
+                    self.held.remove(key.as_bytes()).expect("was there");
+                }
+                Record::Breadcrumb(header) if self.prefix.as_bytes().is_empty() => {
+                    assert_eq!(header.from, self.cursor, "nothing is missed and nothing comes twice");
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(self.stream.cursor(), Some(answer.cursor));
+        self.cursor = Some(answer.cursor);
+        self.seen.push((answer.cursor, self.held.clone()));
+    }
+
+    /// Reads to the end at its own pace, and is interrupted all the time.
+    async fn read(mut self, pause: Duration, last: Cursor, seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let all = async {
+            while self.cursor.is_none_or(|cursor| cursor.revision < last.revision) {
+                let patience = Duration::from_micros(rng.u64(..2000));
+                match timeout(patience, self.stream.next()).await {
+                    Ok(told) => self.take(told.unwrap()),
+                    Err(_) => {
+                        if let Some(answer) = self.stream.passed_by() {
+                            self.apply(&answer);
+                        }
+                    }
+                }
+                if !pause.is_zero() && rng.u8(..4) == 0 {
+                    tokio::time::sleep(pause.mul_f64(rng.f64() * 2.0)).await;
+                }
+            }
+        };
+        timeout(PATIENCE, all).await.expect("the end in time");
+        self
+    }
+}
+
+fn records(body: &Body) -> Vec<Record> {
+    let mut reader = RecordReader::new(FORMAT.media);
+    for part in (0..).map_while(|number| body.run(number)).flatten() {
+        reader.push(part);
+    }
+    let mut records = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        records.push(record);
+    }
+    reader.finish().unwrap();
+    records
+}
+
+/// The state at each cursor, until this key is there.
+async fn model(mut at: Breadcrumb, last: &[u8]) -> HashMap<Cursor, Breadcrumb> {
+    let mut model = HashMap::from([(at.cursor(), at.clone())]);
+    while at.kvs().get(last).is_none() {
+        at = at.next().await.unwrap();
+        model.insert(at.cursor(), at.clone());
+    }
+    model
+}
+
+/// Writes so many batches over few keys, with large values now and then, and a huge batch.
+async fn write(cache: &Cache, batches: u64, seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for batch in 1..=batches {
+        let size = if rng.u8(..20) == 0 { 20_000 } else { 100 };
+        let count = if batch + 20 == batches { 3000 } else { rng.u64(1..4) };
+        let update = |n: u64| {
+            let key = format!("{}/{}", ["a", "b", "c"][rng.usize(..3)], rng.u64(..40 + n));
+            let value = format!("\"{batch} {}\"", "x".repeat(if n < 5 { size } else { 0 }));
+            if rng.u8(..5) == 0 { Update::delete(key) } else { Update::put(key, value) }.at(batch)
+        };
+        cache.on_updates((0..count).map(update).collect()).await.unwrap();
+        if batch % 8 == 0 {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    }
+    cache.on_updates(vec![Update::put("last", "1").at(batches + 1)]).await.unwrap();
+}
+
+/// Runs readers of different pace and prefix beside a writer, and compares everything that they saw.
+async fn readers_beside_a_writer(kept: usize, batches: u64) -> Vec<Reader> {
+    let view = view(kept);
+    let cache = view.cache().clone();
+    cache.on_status_updated(SyncStatus::InSync).await.unwrap();
+    let mut first = cache.current_breadcrumb();
+    while first.sync_status() != SyncStatus::InSync {
+        first = timeout(PATIENCE, first.next()).await.unwrap().unwrap();
+    }
+    let following = tokio::spawn(model(first.clone(), b"last"));
+    let last = Cursor { revision: crate::model::Revision(batches + 1), ..first.cursor() };
+    let mut reading = Vec::new();
+    for (number, pause_ms) in [0, 0, 1, 3, 10, 30].into_iter().enumerate() {
+        for prefix in ["", "a", "a/1", "b/", "none"] {
+            let from = (number % 2 == 1).then(|| first.cursor());
+            let mut reader = Reader::new(&view, prefix, from);
+            reader.cursor = from;
+            let seed = number as u64;
+            reading.push(tokio::spawn(reader.read(Duration::from_millis(pause_ms), last, seed)));
+        }
+    }
+    drop(first);
+    write(&cache, batches, 7).await;
+    let model = timeout(PATIENCE, following).await.unwrap().unwrap();
+    let mut readers = Vec::new();
+    for reading in reading {
+        let reader = reading.await.unwrap();
+        for (cursor, held) in &reader.seen {
+            let state = model[cursor].kvs();
+            let inside = state.iter().filter(|entry| entry.key().starts_with(reader.prefix.as_bytes()));
+            let expected: BTreeMap<_, _> =
+                inside.map(|entry| (entry.key().to_vec(), entry.value().to_vec())).collect();
+            assert!(*held == expected, "prefix {:?} at {cursor}", reader.prefix);
+        }
+        readers.push(reader);
+    }
+    readers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_of_every_pace_hold_the_state_of_the_cursor_that_they_are_given() {
+    let readers = readers_beside_a_writer(1 << 20, 1000).await;
+    assert!(readers.iter().all(|reader| reader.resets == 0 && reader.snapshots <= 1));
+    let (squashes, steps) =
+        readers.iter().fold((0, 0), |(a, b), reader| (a + reader.squashes, b + reader.steps));
+    assert!(squashes > 20 && steps > 1000, "both ways were gone: {squashes} squashes, {steps} steps");
+}
+
+/// Their lists still hold what the window does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_are_slower_than_the_window_is_long_read_their_list() {
+    let readers = readers_beside_a_writer(8, 300).await;
+    assert!(readers.iter().all(|reader| reader.snapshots <= 1 + reader.resets));
+    let from_the_start = readers.iter().filter(|reader| reader.snapshots == 1);
+    assert!(from_the_start.clone().count() > 10);
+}
+
+/// Rests while so many values of this size are written, and then reads up to now.
+async fn a_rest(kept: usize, updates: usize, bytes: usize) -> Reader {
+    let view = view(kept);
+    let cache = view.cache().clone();
+    cache.on_updates(vec![Update::put("k", "0")]).await.unwrap();
+    let mut reader = Reader::new(&view, "", None);
+    reader.next().await;
+    for update in 0..updates {
+        let value = format!("{update} {}", "x".repeat(bytes));
+        cache.on_updates(vec![Update::put("k", value)]).await.unwrap();
+    }
+    cache.on_updates(vec![Update::put("last", "1")]).await.unwrap();
+    // Until the lists have all of it, and have cut off who is too far behind.
+    let written = async {
+        while view.streams.published.read().sequence.0 < updates as u64 + 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, written).await.unwrap();
+    while !reader.held.contains_key(&b"last"[..]) {
+        reader.next().await;
+    }
+    reader
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_rest_there_is_one_squash_whether_the_list_was_cut_off_or_not() {
+    for bytes in [100, 100_000] {
+        let reader = a_rest(1 << 20, 100, bytes).await;
+        assert_eq!((reader.snapshots, reader.resets, reader.squashes, reader.steps), (1, 0, 1, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_rest_beyond_the_window_there_is_the_list_or_a_reset_and_the_state() {
+    let reader = a_rest(8, 100, 100).await;
+    assert_eq!((reader.snapshots, reader.resets, reader.steps), (1, 0, 101));
+    let reader = a_rest(8, 100, 100_000).await;
+    assert_eq!((reader.snapshots, reader.resets), (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_of_a_prefix_shares_what_is_made_and_frees_it_when_it_leaves() {
+    let view = view(100);
+    view.cache().on_updates(vec![Update::put("a/1", "1"), Update::put("b/1", "1")]).await.unwrap();
+    let mut readers: Vec<_> = (0..10).map(|_| Reader::new(&view, "a/", None)).collect();
+    for reader in &mut readers {
+        reader.next().await;
+    }
+    let counts = view.stream_counts();
+    assert_eq!((counts.readers, counts.subjects, counts.snapshots_made), (10, 1, 1));
+    view.cache().on_updates(vec![Update::put("a/1", "2")]).await.unwrap();
+    let mut bodies = Vec::new();
+    for reader in &mut readers {
+        let Told::Updates(answer) = timeout(PATIENCE, reader.stream.next()).await.unwrap().unwrap() else {
+            panic!("no updates")
+        };
+        bodies.push(answer.body.run(0).unwrap()[0].as_ptr());
+    }
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "one encoding for all");
+    drop(readers);
+    let counts = view.stream_counts();
+    assert_eq!((counts.readers, counts.subjects, counts.snapshots), (0, 0, 0));
+}
