@@ -202,6 +202,8 @@ impl Drop for Tracked {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)] // a test may unwrap
+
     use tokio::net::{TcpListener, TcpStream};
 
     use super::super::{AppConfig, Limits, Shutdown};

@@ -1,5 +1,7 @@
 //! The index against a plain list of who waits for what.
 
+#![allow(clippy::unwrap_used)] // a test may unwrap
+
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 

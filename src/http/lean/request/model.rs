@@ -1,5 +1,7 @@
 //! What is taken against what the parser alone makes of the same bytes.
 
+#![allow(clippy::unwrap_used)] // a test may unwrap
+
 use httparse::Status;
 use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
