@@ -266,7 +266,7 @@ async fn a_reader_of_a_prefix_shares_what_is_made_and_frees_it_when_it_leaves() 
         reader.next().await;
     }
     let counts = view.stream_counts();
-    assert_eq!((counts.readers, counts.subjects, counts.snapshots_made), (10, 1, 1));
+    assert_eq!((counts.readers, counts.scopes, counts.snapshots_made), (10, 1, 1));
     view.cache().on_updates(vec![Update::put("a/1", "2")]).await.unwrap();
     let mut bodies = Vec::new();
     for reader in &mut readers {
@@ -278,5 +278,5 @@ async fn a_reader_of_a_prefix_shares_what_is_made_and_frees_it_when_it_leaves() 
     assert!(bodies.iter().all(|body| *body == bodies[0]), "one encoding for all");
     drop(readers);
     let counts = view.stream_counts();
-    assert_eq!((counts.readers, counts.subjects, counts.snapshots), (0, 0, 0));
+    assert_eq!((counts.readers, counts.scopes, counts.snapshots), (0, 0, 0));
 }
