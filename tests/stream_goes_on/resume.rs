@@ -132,7 +132,7 @@ async fn another_history_is_a_reset_within_the_stream() {
     fs::rename(&aside, &path).unwrap();
     for (mut reader, mut copy) in readers {
         let wanted = if copy.state.is_empty() { "c/1" } else { "d" };
-        while copy.state.get(wanted.as_bytes()).is_none() {
+        while !copy.state.contains_key(wanted.as_bytes()) {
             copy.take(&reader.news().await);
         }
         assert!(copy.resets >= 1 && copy.snapshots == copy.resets + 1, "{copy:?}");

@@ -30,13 +30,16 @@ fn view(kept: usize) -> View {
     View::new(cache, Arc::new(Upstream::local()), &ViewConfig::default())
 }
 
+/// Values by key.
+type State = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// What a reader makes of what it is told.
 struct Reader {
     stream: Stream,
     prefix: Key,
-    held: BTreeMap<Vec<u8>, Vec<u8>>,
+    held: State,
     cursor: Option<Cursor>,
-    seen: Vec<(Cursor, BTreeMap<Vec<u8>, Vec<u8>>)>,
+    seen: Vec<(Cursor, State)>,
     snapshots: usize,
     resets: usize,
     squashes: usize,
