@@ -65,7 +65,7 @@ where
     let age = Age::begin(shared.config.max_connection_age);
     loop {
         if shared.config.lean_front {
-            match lean::serve(&mut stream, &mut read, shared, fresh, age).await {
+            match lean::serve(&mut stream, &mut read, shared, fresh, &age).await {
                 Left::Other => {}
                 Left::Nothing => return,
                 Left::TooSlow => return too_slow(stream).await,

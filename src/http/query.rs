@@ -99,7 +99,8 @@ impl Query {
                 })?
             }
         };
-        Ok(Wait(wait.min(MAX_WAIT)))
+        // The longest wait is far below 2^32 ms.
+        Ok(Wait { ms: u32::try_from(wait.min(MAX_WAIT).as_millis()).unwrap_or(u32::MAX) })
     }
 
     pub(super) fn parsed<T>(&mut self, name: &str) -> Result<Option<T>, Problem>
@@ -118,12 +119,16 @@ impl Query {
 
 /// How long a long poll waits at most.
 #[derive(Clone, Copy)]
-pub(super) struct Wait(Duration);
+pub(super) struct Wait {
+    /// Small, because every waiter holds it.
+    ms: u32,
+}
 
 impl Wait {
     /// When a long poll that begins now ends.
     pub(super) fn deadline(self) -> Instant {
-        Instant::now() + self.0 - (self.0 / JITTER_PART).mul_f32(fastrand::f32())
+        let wait = Duration::from_millis(self.ms.into());
+        Instant::now() + wait - (wait / JITTER_PART).mul_f32(fastrand::f32())
     }
 }
 

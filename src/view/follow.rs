@@ -77,17 +77,25 @@ impl View {
     ///
     /// # Errors
     /// [`ViewError::Gone`], [`ViewError::Starting`].
-    pub async fn next<'a>(
-        &self,
+    pub fn next<'a>(
+        &'a self,
         cursor: Cursor,
         scope: impl Into<Scope<'a>>,
         format: Format,
         over: impl Future<Output = Reason>,
+    ) -> impl Future<Output = Result<Next, ViewError>> {
+        // Not an `async fn`: it would keep its arguments beside what is made of them.
+        self.follow(Follower { asked: cursor, scope: scope.into(), format }, over)
+    }
+
+    async fn follow(
+        &self,
+        follower: Follower<'_>,
+        over: impl Future<Output = Reason>,
     ) -> Result<Next, ViewError> {
         let mut over = std::pin::pin!(over);
         let _waiting = self.pace.as_deref().map(Pace::wait);
-        let follower = Follower { asked: cursor, scope: scope.into(), format };
-        let mut at = self.adopt(cursor);
+        let mut at = self.adopt(follower.asked);
         let mut upstream: Option<Box<UpstreamWatch>> = None;
         let mut at_once = true;
         loop {
@@ -127,7 +135,7 @@ impl View {
                 Woken::Untouched(before) => at = furthest(at, before),
                 Woken::Over(reason) => {
                     let moved = waiting.untouched_until().map_or(at, |until| furthest(at, until));
-                    let cursor = Cursor { history: cursor.history, ..moved };
+                    let cursor = Cursor { history: follower.asked.history, ..moved };
                     return Ok(Next::Nothing { cursor, sequence, reason });
                 }
             }

@@ -58,7 +58,7 @@ pub(super) async fn serve<S>(
     read: &mut Vec<u8>,
     shared: &Shared,
     mut fresh: bool,
-    age: Age,
+    age: &Age,
 ) -> Left
 where
     S: AsyncRead + AsyncWrite + Unpin,

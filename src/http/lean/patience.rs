@@ -28,10 +28,15 @@ pub(super) struct Patience<'a> {
     limit: Instant,
     /// When the timer fires.
     armed: Instant,
+    /// Whether what is rare will wake the task.
+    listening: bool,
+    rare: Box<Rare<'a>>,
+}
+
+/// What is looked at once per long poll's length, or once in a lifetime.
+struct Rare<'a> {
     sleep: Pin<Box<Sleep>>,
     begun: Pin<Box<dyn Future<Output = Duration> + Send + 'a>>,
-    /// Whether both will wake the task.
-    listening: bool,
     /// The drain window, once it has begun.
     draining: Option<Duration>,
 }
@@ -40,7 +45,8 @@ impl<'a> Patience<'a> {
     pub(super) fn new(app: &'a App, time: Duration) -> Self {
         let limit = Instant::now() + time;
         let (sleep, begun) = (Box::pin(sleep_until(limit)), Box::pin(app.shutdown.begun()));
-        Self { app, limit, armed: limit, sleep, begun, listening: false, draining: None }
+        let rare = Box::new(Rare { sleep, begun, draining: None });
+        Self { app, limit, armed: limit, listening: false, rare }
     }
 
     /// From now on there is this time left, if it is not less already.
@@ -56,8 +62,13 @@ impl<'a> Patience<'a> {
 
     /// A waiter waits until then, or until its turn when the daemon is going down.
     pub(super) fn wait_until(&mut self, deadline: Instant) {
-        let turn = self.draining.map(|window| self.turn(window));
+        let turn = self.draining().map(|window| self.turn(window));
         self.set(turn.unwrap_or(deadline));
+    }
+
+    /// The drain window, if this connection has seen it begin.
+    fn draining(&self) -> Option<Duration> {
+        if self.app.shutdown.has_begun() { self.rare.draining } else { None }
     }
 
     fn turn(&self, window: Duration) -> Instant {
@@ -73,7 +84,7 @@ impl<'a> Patience<'a> {
 
     fn arm(&mut self, at: Instant) {
         self.armed = at;
-        self.sleep.as_mut().reset(at);
+        self.rare.sleep.as_mut().reset(at);
         self.listening = false;
     }
 
@@ -84,13 +95,13 @@ impl<'a> Patience<'a> {
             self.set(turn);
         }
         ready!(self.poll_limit(cx));
-        Poll::Ready(if self.draining.is_some() { Reason::ShuttingDown } else { Reason::Timeout })
+        Poll::Ready(if self.draining().is_some() { Reason::ShuttingDown } else { Reason::Timeout })
     }
 
     /// Resolves when a client that has asked for nothing is not to be waited for.
     pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.drain_begins(cx);
-        if self.draining.is_some() {
+        if self.draining().is_some() {
             return Poll::Ready(Ended::Draining);
         }
         self.poll_limit(cx).map(|()| Ended::Time)
@@ -99,11 +110,11 @@ impl<'a> Patience<'a> {
     /// The drain window, the first time that it is seen to have begun.
     fn drain_begins(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
         let listening = self.listening && !self.app.shutdown.has_begun();
-        if self.draining.is_some() || listening {
+        if listening || self.rare.draining.is_some() {
             return None;
         }
-        match self.begun.as_mut().poll(cx) {
-            Poll::Ready(window) => Some(*self.draining.insert(window)),
+        match self.rare.begun.as_mut().poll(cx) {
+            Poll::Ready(window) => Some(*self.rare.draining.insert(window)),
             Poll::Pending => None,
         }
     }
@@ -113,7 +124,7 @@ impl<'a> Patience<'a> {
             return Poll::Pending;
         }
         loop {
-            let fired = self.sleep.as_mut().poll(cx).is_ready();
+            let fired = self.rare.sleep.as_mut().poll(cx).is_ready();
             self.listening = true;
             match fired {
                 false => return Poll::Pending,
