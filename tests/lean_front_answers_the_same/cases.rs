@@ -41,7 +41,7 @@ fn borders(places: &Places) -> Vec<Case> {
 }
 
 fn texts(places: &Places) -> Vec<String> {
-    let Places { newest, kept, gone, ahead, foreign } = places;
+    let Places { newest, kept, gone, ahead, foreign, .. } = places;
     let old = &kept[0];
     let next = |cursor: &str, query: &str| format!("/v1/breadcrumbs/{cursor}/next{query}");
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");

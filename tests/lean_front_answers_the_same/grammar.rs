@@ -58,6 +58,10 @@ fn request(rng: &mut Rng, places: &Places) -> Vec<u8> {
     text.push_str(host);
     text.push_str(end);
     let mut body = String::new();
+    if !places.tokens.is_empty() {
+        text.push_str(&authorization(rng, &places.tokens));
+        text.push_str(end);
+    }
     for _ in 0..rng.usize(..4) {
         let header = header(rng, places, &mut body);
         let end = mostly(rng, 97, end, &["\n", "\r", "\r\n ", "\r\n\t"]);
@@ -150,12 +154,40 @@ fn query(rng: &mut Rng) -> String {
             "&prefix=a'b",
             "&prefix=[x]",
             "&prefix=x%20y",
+            "&rights=0",
+            "&rights=1",
+            "&rights=x",
+            "&rights=",
         ],
     );
     match rng.u8(..30) {
         0 => format!("?{}", more.trim_start_matches('&')),
         1 => format!("&{wait}{more}"),
         _ => format!("?{wait}{more}"),
+    }
+}
+
+/// Mostly a token that is known.
+fn authorization(rng: &mut Rng, tokens: &[String]) -> String {
+    let token = &tokens[rng.usize(..tokens.len())];
+    match rng.u8(..30) {
+        0 => "X: no token".to_owned(),
+        1 => format!("Authorization: Bearer {token}\r\nAuthorization: Bearer {}", tokens[0]),
+        2 => format!("Authorization: Bearer {token}x"),
+        3 => format!("authorization:bearer  {token} "),
+        4 => format!("Authorization: BEARER\t{token}"),
+        5 => format!("Authorization: Basic {token}"),
+        6 => format!("Authorization: {token}"),
+        7 => format!("Authorization:\r\n Bearer {token}"),
+        8 => format!("Authorization : Bearer {token}"),
+        9 => format!("Proxy-Authorization: Bearer {token}"),
+        10 => format!("Authorization: Bearer {token}, Bearer {}", tokens[0]),
+        11 => one(
+            rng,
+            &["Authorization:", "Authorization: Bearer", "Authorization: Bearer ", "Authorization: \u{e9}"],
+        )
+        .to_owned(),
+        _ => format!("Authorization: Bearer {token}"),
     }
 }
 

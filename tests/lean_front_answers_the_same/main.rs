@@ -23,13 +23,13 @@ use std::sync::Arc;
 use exchange::{Case, Seen, compare};
 use fastrand::Rng;
 use tokio::task::JoinSet;
-use twins::Twins;
+use twins::{Places, Twins};
 
 /// Where the generator begins; every run sends the same.
 const SEED: u64 = 0x1ea2_f207;
 
 /// How many generated exchanges there are, unless the variable `LEAN_CASES` says otherwise.
-const CASES: u64 = 6000;
+const CASES: u64 = 4000;
 
 /// How many are under way at once: many end by both sides being quiet for a while.
 const AT_ONCE: usize = 48;
@@ -47,11 +47,22 @@ async fn the_cases_that_tell_servers_apart_are_answered_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_client_sends_is_answered_the_same() {
     let twins = Arc::new(Twins::of_a_file().await);
-    let places = twins.places.clone();
+    let generated = generated(&twins.places);
+    run(twins, generated).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_with_whichever_token_is_answered_the_same() {
+    let twins = Arc::new(Twins::that_want_tokens().await);
+    let generated = generated(&twins.places);
+    run(twins, generated).await;
+}
+
+fn generated(places: &Places) -> impl Iterator<Item = Case> + use<> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (first, cases) = (number("LEAN_SEED").unwrap_or(SEED), number("LEAN_CASES").unwrap_or(CASES));
-    let generated = (0..cases).map(move |n| grammar::case(&mut Rng::with_seed(first + n), &places));
-    run(twins, generated).await;
+    let places = places.clone();
+    (0..cases).map(move |n| grammar::case(&mut Rng::with_seed(first + n), &places))
 }
 
 /// Compares every case, some at a time, and shows those that differ.

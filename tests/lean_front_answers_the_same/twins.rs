@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::support::daemon::Daemon;
 use crate::support::eventually;
 use crate::support::http::lines;
+use crate::support::tokens::TokenFile;
 use crate::support::workload::{deleted, put};
 
 /// Few, so that some cursors that were given are gone.
@@ -21,6 +22,7 @@ pub struct Twins {
     pub framework: Daemon,
     pub places: Places,
     _dir: tempfile::TempDir,
+    _tokens: TokenFile,
 }
 
 /// Cursors to ask with.
@@ -32,6 +34,8 @@ pub struct Places {
     pub gone: String,
     pub ahead: String,
     pub foreign: String,
+    /// One that may read all keys, one some, one none that is there; empty when none are wanted.
+    pub tokens: Vec<String>,
 }
 
 impl Twins {
@@ -49,47 +53,72 @@ impl Twins {
             std::fs::copy(file.path(), Path::new(&two).join(file.file_name())).unwrap();
         }
         let serve = |dir: &str, front: &str| Daemon::push(&["--state-dir", dir, "--lean-front", front]);
-        let (lean, framework, _) = alike(1, || (serve(&one, "on"), serve(&two, "off"))).await;
+        let (lean, framework, _) = alike(None, || (serve(&one, "on"), serve(&two, "off"))).await;
         let (ahead, foreign) = (ahead(&newest), newest.clone());
-        let places = Places { kept: vec![newest.clone()], gone: newest.clone(), newest, ahead, foreign };
-        Twins { lean, framework, places, _dir: dir }
+        let places = Places {
+            kept: vec![newest.clone()],
+            gone: newest.clone(),
+            newest,
+            ahead,
+            foreign,
+            tokens: vec![],
+        };
+        Twins { lean, framework, places, _dir: dir, _tokens: TokenFile::new() }
     }
 
     /// Both follow the same file, which grows no more.
     pub async fn of_a_file() -> Twins {
+        Twins::with(TokenFile::new(), vec![]).await
+    }
+
+    /// The same, and both want the tokens of one file.
+    pub async fn that_want_tokens() -> Twins {
+        let mut file = TokenFile::new();
+        let tokens = ["", "app/", "nothing/"].map(|read| file.add(&[read], &[]).text).to_vec();
+        file.save();
+        Twins::with(file, tokens).await
+    }
+
+    async fn with(file: TokenFile, tokens: Vec<String>) -> Twins {
+        let token = tokens.first().map(String::as_str);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("feed.ndjson");
         std::fs::write(&path, lines(&[put("app/0", "0")])).unwrap();
         let feed = format!("file:{}?follow=true", path.display());
-        let serve =
-            |front: &str| Daemon::serve(&["--feed", &feed, "--keep-count", KEEP, "--lean-front", front]);
-        let (lean, framework, first) = alike(1, || (serve("on"), serve("off"))).await;
+        let wanted = token.map_or(vec![], |_| vec!["--tokens", file.path()]);
+        let serve = |front: &str| {
+            let args = ["--feed", &feed, "--keep-count", KEEP, "--lean-front", front];
+            Daemon::serve(&[&args[..], &wanted].concat())
+        };
+        let (lean, framework, first) = alike(token, || (serve("on"), serve("off"))).await;
         let mut cursors = vec![first.0];
         for step in 1..STEPS {
             append(&path, step);
             let revision = 1 + step as u64;
-            let (one, two) = (reached(&lean, revision).await, reached(&framework, revision).await);
+            let (one, two) =
+                (reached(&lean, token, revision).await, reached(&framework, token, revision).await);
             assert_eq!(one, two, "the twins have the same breadcrumbs");
             cursors.push(one.0);
         }
         let oldest = |status: &Value| status["kept"]["oldest"].as_str().unwrap().to_owned();
-        let (one, two) = (oldest(&status(&lean).await), oldest(&status(&framework).await));
+        let (one, two) = (oldest(&status(&lean, token).await), oldest(&status(&framework, token).await));
         assert_eq!(one, two, "what is kept is the same");
         let border = cursors.iter().position(|cursor| *cursor == one).expect("the oldest was given");
         let newest = cursors.pop().unwrap();
         let kept = cursors.split_off(border);
         let foreign = Daemon::push(&[]).http().post(&[put("a", "1")]).await;
         let ahead = ahead(&newest);
-        let places = Places { newest, kept, gone: cursors.pop().expect("some are gone"), ahead, foreign };
-        Twins { lean, framework, places, _dir: dir }
+        let gone = cursors.pop().expect("some are gone");
+        let places = Places { newest, kept, gone, ahead, foreign, tokens };
+        Twins { lean, framework, places, _dir: dir, _tokens: file }
     }
 }
 
 /// Starts both until they are alike: of the load itself the one may show more steps than the other.
-async fn alike(revision: u64, start: impl Fn() -> (Daemon, Daemon)) -> (Daemon, Daemon, (String, u64)) {
+async fn alike(token: Option<&str>, start: impl Fn() -> (Daemon, Daemon)) -> (Daemon, Daemon, (String, u64)) {
     loop {
         let (lean, framework) = start();
-        let (one, two) = (reached(&lean, revision).await, reached(&framework, revision).await);
+        let (one, two) = (reached(&lean, token, 1).await, reached(&framework, token, 1).await);
         if one == two {
             return (lean, framework, one);
         }
@@ -104,14 +133,15 @@ fn ahead(cursor: &str) -> String {
 }
 
 /// What the daemon says about itself.
-pub async fn status(daemon: &Daemon) -> Value {
-    daemon.http().get("/v1/status").await.ok(200).json()
+pub async fn status(daemon: &Daemon, token: Option<&str>) -> Value {
+    let http = token.map_or(daemon.http(), |token| daemon.http().with_token(token));
+    http.get("/v1/status").await.ok(200).json()
 }
 
 /// Waits until the daemon is at this revision; its cursor and the number of its breadcrumb.
-async fn reached(daemon: &Daemon, revision: u64) -> (String, u64) {
+async fn reached(daemon: &Daemon, token: Option<&str>, revision: u64) -> (String, u64) {
     let there = || async {
-        let status = status(daemon).await;
+        let status = status(daemon, token).await;
         let there = status["revision"] == revision && status["status"] == "in-sync";
         there.then(|| (status["cursor"].as_str().unwrap().to_owned(), status["sequence"].as_u64().unwrap()))
     };

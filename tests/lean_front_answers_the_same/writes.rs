@@ -22,7 +22,7 @@ async fn same(twins: &Twins, name: &str, text: &str, waits: bool) -> String {
     let lines = [Line::send(&twins.lean, &case).await, Line::send(&twins.framework, &case).await];
     for daemon in [&twins.lean, &twins.framework] {
         if waits {
-            let waiting = || async { (status(daemon).await["waiters"] == 1).then_some(()) };
+            let waiting = || async { (status(daemon, None).await["waiters"] == 1).then_some(()) };
             eventually("the request waits", waiting).await;
             daemon.http().put(b"app/later", "text/plain", name.as_bytes()).await;
         }
