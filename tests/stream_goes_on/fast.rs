@@ -96,7 +96,7 @@ async fn two_hundred_readers_of_a_prefix_share_one_snapshot() {
     }
     let streams = http.get("/v1/status").await.json()["streams"].clone();
     assert_eq!(streams["open"], 200, "{streams}");
-    assert_eq!((&streams["prefixes"], &streams["snapshots_made"]), (&1.into(), &1.into()), "{streams}");
+    assert_eq!((&streams["scopes"], &streams["snapshots_made"]), (&1.into(), &1.into()), "{streams}");
 
     let cursor = http.put(b"k/1", "application/json", b"2").await;
     for reader in &mut readers {
@@ -107,7 +107,7 @@ async fn two_hundred_readers_of_a_prefix_share_one_snapshot() {
     eventually("everything to be let go", || async {
         let status = http.get("/v1/status").await.json();
         let streams = &status["streams"];
-        let left = [&streams["open"], &streams["prefixes"], &streams["snapshots_shared"], &status["waiters"]];
+        let left = [&streams["open"], &streams["scopes"], &streams["snapshots_shared"], &status["waiters"]];
         left.iter().all(|left| **left == 0).then_some(())
     })
     .await;
