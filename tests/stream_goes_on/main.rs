@@ -5,6 +5,7 @@ mod fast;
 mod manners;
 mod reader;
 mod resume;
+mod rights;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -23,7 +23,8 @@ pub enum Speech {
 pub enum Item {
     Snapshot(Body),
     Updates(Body),
-    Reset,
+    /// And why.
+    Reset(String),
     /// A heartbeat, and whether it moved the cursor on.
     Beat {
         moved: bool,
@@ -197,9 +198,11 @@ impl Reader {
                     self.text.push_str(&data);
                     let item = if name == "reset" { reset(data.trim_end()) } else { read_body(&data) };
                     match &item {
-                        Item::Reset => {}
+                        Item::Reset(_) => {}
                         item => {
-                            assert_eq!(self.cursor.as_deref(), Some(cursor(item)), "the id is the cursor");
+                            // Behind a `~` it names the rights, where there are tokens.
+                            let id = self.cursor.as_deref().unwrap_or_default();
+                            assert_eq!(id.split('~').next(), Some(cursor(item)), "the id is the cursor");
                         }
                     }
                     let named = match item {
@@ -238,8 +241,9 @@ fn next_chunk(raw: &mut Vec<u8>) -> Option<Vec<u8>> {
 }
 
 fn reset(line: &str) -> Item {
-    assert_eq!(line, r#"{"type":"reset","reason":"cursor-gone"}"#);
-    Item::Reset
+    let record: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(record.as_object().unwrap().len(), 2, "{line}");
+    Item::Reset(record["reason"].as_str().unwrap().to_owned())
 }
 
 fn read_body(text: &str) -> Item {
@@ -282,7 +286,7 @@ impl Copy {
     pub fn take(&mut self, item: &Item) {
         let body = match item {
             Item::Beat { .. } => return,
-            Item::Reset => {
+            Item::Reset(_) => {
                 self.resets += 1;
                 return;
             }

@@ -99,7 +99,10 @@ async fn a_cursor_that_is_gone_or_foreign_is_a_reset_and_then_the_state() {
             for query in ["", "&prefix=a"] {
                 let query = format!("?from={gone}{query}");
                 let mut reader = Reader::open(&daemon, speech, &query, &[]).await;
-                assert!(matches!(reader.news().await, Item::Reset), "{query}");
+                assert!(
+                    matches!(reader.news().await, Item::Reset(reason) if reason == "cursor-gone"),
+                    "{query}"
+                );
                 let Item::Snapshot(body) = reader.news().await else { panic!("no snapshot: {query}") };
                 assert_eq!(body.records.len(), 1);
                 let value = format!("\"{speech:?} {query}\"");
