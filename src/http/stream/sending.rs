@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -18,6 +19,13 @@ use crate::http::budget::{SnapshotPermit, Waiter};
 use crate::http::problem::Problem;
 use crate::http::routes::App;
 use crate::view::{Answer, Ended, Stream, Told};
+
+/// A longer silence is as good as none, and later than clocks go.
+const LONGEST_SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn next_beat(app: &App) -> Instant {
+    Instant::now() + app.config.heartbeat.min(LONGEST_SILENCE)
+}
 
 /// One stream under way.
 pub(super) struct Sending {
@@ -63,7 +71,7 @@ impl Sending {
         let stopping = app.clone();
         Self {
             stop: Box::pin(async move { stopping.my_turn().await }),
-            heartbeat: Box::pin(sleep_until(Instant::now() + app.config.heartbeat)),
+            heartbeat: Box::pin(sleep_until(next_beat(&app))),
             app,
             stream,
             reach,
@@ -105,7 +113,7 @@ impl Sending {
             }
             if self.writing.take().is_some() {
                 self.pieces = 0;
-                self.heartbeat.as_mut().reset(Instant::now() + self.app.config.heartbeat);
+                self.heartbeat.as_mut().reset(next_beat(&self.app));
                 if self.snapshot.is_none() {
                     // The framework has taken all of it but for what it may hold of any answer.
                     self.room = None;
@@ -131,7 +139,7 @@ impl Sending {
                 // Others take long to write theirs: this one has begun and goes on waiting.
                 Happened::Room(Err(_)) => None,
                 Happened::Silence => {
-                    self.heartbeat.as_mut().reset(Instant::now() + self.app.config.heartbeat);
+                    self.heartbeat.as_mut().reset(next_beat(&self.app));
                     let moved = self.stream.passed_by().map(|answer| (self.place(&answer), answer));
                     Some(self.framing.heartbeat(moved))
                 }
