@@ -14,10 +14,9 @@
 //!   off because of its length would cost a whole snapshot, where one answer with the last value
 //!   of each key is all that is missing.
 //!
-//! A loop over `View::next` alone would do, and was what this was measured against in thought: it is as
-//! lazy, but each reader of a scope looks for itself whether and how it has changed, and each
-//! newcomer's body is begun anew at every breadcrumb. The list alone would not do: it knows nothing of cursors
-//! from elsewhere, and pins what a reader at rest has not read.
+//! Neither would do alone. A loop over `View::next` is as lazy, but each reader of a scope looks for itself
+//! whether and how it has changed, and no newcomer shares what another one was told. The list knows nothing
+//! of cursors from elsewhere, and pins what a reader at rest has not read.
 //!
 //! ```text
 //! no cursor ──────▶ snapshot, shared ──┐ splice
