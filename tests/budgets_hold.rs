@@ -140,7 +140,7 @@ async fn who_takes_nothing_is_cut_and_who_takes_little_is_not() {
     let (mut chunk, mut taken, began) = (vec![0; 16 << 10], 0, Instant::now());
     while began.elapsed() < stall * 6 {
         taken += slow.read_exact(&mut chunk).await.expect("who is slow is served");
-        tokio::time::sleep(Duration::from_millis(25)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let mut rest = Vec::new();
     in_time("the rest", slow.read_to_end(&mut rest)).await.expect("who is slow is served to the end");
