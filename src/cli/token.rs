@@ -10,7 +10,7 @@ use crate::http::auth::NewToken;
 /// The token goes to standard error, this once and never again; its line for the file of
 /// `crumbd serve --tokens FILE` goes to standard output and names it by its SHA-256 only:
 ///
-///     crumbd token --name edge --read edge/ --read shared/ >> tokens.jsonl
+///   crumbd token --name edge --read edge/ --read shared/ >> tokens.jsonl
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Token {
