@@ -20,6 +20,11 @@ impl Age {
 
     /// Whether the answer that is about to be written is the last.
     pub(super) fn is_over(self) -> bool {
-        self.0.is_some_and(|end| Instant::now() >= end)
+        self.is_over_at(Instant::now())
+    }
+
+    /// The same for who has just looked at the clock.
+    pub(super) fn is_over_at(self, now: Instant) -> bool {
+        self.0.is_some_and(|end| now >= end)
     }
 }

@@ -68,6 +68,11 @@ impl NextRequest {
         Ok(Self { cursor, reach, format, wait })
     }
 
+    /// Whether its answer is everybody's, and nobody's rights can end it: thousands are mostly of this kind.
+    pub(super) fn is_common(&self) -> bool {
+        self.reach.is_everything() && self.reach.grant().is_none()
+    }
+
     /// Waits for what comes after the cursor, or until `over` resolves, or the client's rights end.
     pub(super) async fn follow(&self, app: &App, over: impl Future<Output = Reason>) -> Outcome {
         let _waiter = app.budgets.waiter()?;

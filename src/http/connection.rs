@@ -214,7 +214,7 @@ mod tests {
     use crate::view::{View, ViewConfig};
 
     /// Tens of thousands of connections wait in it: what is rarely needed belongs into a box.
-    const MOST_BYTES: usize = 1024;
+    const MOST_BYTES: usize = 640;
 
     fn shared() -> Shared {
         let buffer = Arc::new(IngestBuffer::channel(1).unwrap());

@@ -127,8 +127,13 @@ pub(super) struct Wait {
 impl Wait {
     /// When a long poll that begins now ends.
     pub(super) fn deadline(self) -> Instant {
-        let wait = Duration::from_millis(self.ms.into());
-        Instant::now() + wait - (wait / JITTER_PART).mul_f32(fastrand::f32())
+        self.deadline_from(Instant::now())
+    }
+
+    /// The same for one that began then.
+    pub(super) fn deadline_from(self, begin: Instant) -> Instant {
+        let jitter_ms = fastrand::u32(..=self.ms / JITTER_PART);
+        begin + Duration::from_millis((self.ms - jitter_ms).into())
     }
 }
 

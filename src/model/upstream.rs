@@ -130,12 +130,18 @@ impl Upstream {
 
     /// Time since the upstream was last heard; since the start of the process when it never was.
     pub fn age(&self) -> Duration {
+        self.age_at(Instant::now())
+    }
+
+    /// The same for who has just looked at the clock.
+    pub fn age_at(&self, now: Instant) -> Duration {
         if self.local {
             return Duration::ZERO;
         }
+        let elapsed = now.saturating_duration_since(self.started);
         match self.heard_ms.load(Ordering::Relaxed).checked_sub(1) {
-            Some(heard) => self.started.elapsed().saturating_sub(Duration::from_millis(heard)),
-            None => self.started.elapsed() + Duration::from_millis(self.earlier_ms.load(Ordering::Relaxed)),
+            Some(heard) => elapsed.saturating_sub(Duration::from_millis(heard)),
+            None => elapsed + Duration::from_millis(self.earlier_ms.load(Ordering::Relaxed)),
         }
     }
 }

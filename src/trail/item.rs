@@ -8,9 +8,9 @@
 //! node from last to linked, and nothing moves it back.
 //!
 //! The writer stores `next`, lets the new head be seen, and only then wakes the waiters of the old
-//! last node. A reader that finds `next` empty enables its notification, **looks at `next` again**,
-//! and waits. Either the writer's store came before that second look, and the reader sees it; or
-//! the reader was enabled before the store, hence before the wake-up, and is woken. There is no
+//! last node. A reader that finds `next` empty polls its notification, which registers it together
+//! with its waker, **looks at `next` again**, and waits. Either the writer's store came before that second look, and the reader sees it; or
+//! the reader was registered before the store, hence before the wake-up, and is woken. There is no
 //! third case, so no wake-up is lost.
 //!
 //! Memory ordering: `OnceLock` publishes with release and reads with acquire, so who sees the link
@@ -33,8 +33,10 @@
 //! threads that let go at once.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::mem;
 use std::pin::pin;
+use std::task::Poll;
 
 use super::error::TerminalError;
 use super::sync::{Arc, Notify, OnceLock, into_inner};
@@ -159,10 +161,12 @@ impl<T> BufferItem<T> {
                 Walk::Ended(error) => return Err(error.clone()),
                 Walk::Last(last) => {
                     let mut linked = pin!(last.linked.notified());
-                    linked.as_mut().enable();
-                    if last.next.get().is_none() {
-                        linked.await;
-                    }
+                    // To enable it first and to await it then would take the notifier's lock twice.
+                    poll_fn(|cx| match linked.as_mut().poll(cx) {
+                        Poll::Pending if last.next.get().is_none() => Poll::Pending,
+                        _ => Poll::Ready(()),
+                    })
+                    .await;
                     from = last;
                 }
             }

@@ -206,7 +206,7 @@ impl View {
     /// The answer that was made ahead.
     fn ready(&self, follower: Follower<'_>, newest: &Breadcrumb) -> Option<Answer> {
         let Follower { asked, scope: Scope::All, format } = follower else { return None };
-        self.ahead.hot.answer(asked, newest.sequence(), format)
+        self.ahead.hot.with(asked, newest.sequence(), format, Answer::clone)
     }
 
     fn waiting_for_news(&self, follower: Follower<'_>, newest: Breadcrumb) -> Waiting<'static> {

@@ -59,10 +59,17 @@ impl Hot {
         self.ready.store(ready.then(|| Arc::new(Ready { from: breadcrumb.from(), to, answers })));
     }
 
-    /// The answer that leads from the cursor to the newest breadcrumb, if it was made.
-    pub(super) fn answer(&self, from: Cursor, newest: Sequence, format: Format) -> Option<Answer> {
+    /// Gives `take` the answer that leads from the cursor to the newest breadcrumb, if it was made. No
+    /// reference to it is taken: all cores would fight for the count.
+    pub(super) fn with<T>(
+        &self,
+        from: Cursor,
+        newest: Sequence,
+        format: Format,
+        take: impl FnOnce(&Answer) -> T,
+    ) -> Option<T> {
         let ready = self.ready.load();
         let ready = ready.as_ref().filter(|ready| ready.to == newest && ready.from == from)?;
-        ready.answers[place(format)].clone()
+        ready.answers[place(format)].as_ref().map(take)
     }
 }

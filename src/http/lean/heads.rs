@@ -17,13 +17,20 @@ const KEPT: usize = 8;
 
 /// Everything that a head is made of.
 #[derive(PartialEq)]
-struct Subject {
+pub(super) struct Subject {
     cursor: Cursor,
     sequence: Sequence,
     reason: Reason,
     format: Format,
     at_once: bool,
     length: u64,
+}
+
+impl Subject {
+    pub(super) fn of(answer: &Answer, at_once: bool) -> Self {
+        let Answer { cursor, reason, sequence, ref body, format, .. } = *answer;
+        Self { cursor, sequence, reason, format, at_once, length: body.len() }
+    }
 }
 
 thread_local! {
@@ -35,8 +42,7 @@ thread_local! {
 
 /// The head of an answer to a long poll of everything, made once per thread.
 pub(super) fn shared(app: &App, request: &NextRequest, answer: &Answer) -> Bytes {
-    let Answer { cursor, reason, sequence, ref body, format, at_once, .. } = *answer;
-    let subject = Subject { cursor, sequence, reason, format, at_once, length: body.len() };
+    let subject = Subject::of(answer, answer.at_once);
     let kept = HEADS
         .with_borrow(|heads| heads.iter().find(|(kept, _)| *kept == subject).map(|(_, head)| head.clone()));
     kept.unwrap_or_else(|| {
@@ -82,8 +88,7 @@ pub(super) fn age(reply: &Reply) -> Option<u64> {
 }
 
 /// What changes from second to second, and the end of the head.
-pub(super) fn tail(age: Option<u64>) -> Bytes {
-    let now = SystemTime::now();
+pub(super) fn tail(age: Option<u64>, now: SystemTime) -> Bytes {
     let second = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     TAIL.with_borrow_mut(|kept| {
         if (kept.0, kept.1) != (second, age) || kept.2.is_empty() {

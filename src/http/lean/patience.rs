@@ -49,15 +49,14 @@ impl<'a> Patience<'a> {
         Self { app, limit, armed: limit, listening: false, rare }
     }
 
-    /// From now on there is this time left, if it is not less already.
-    pub(super) fn shorten(&mut self, time: Duration) {
-        let limit = self.limit.min(Instant::now() + time);
-        self.set(limit);
+    /// There is no more time than until then.
+    pub(super) fn shorten(&mut self, limit: Instant) {
+        self.set(self.limit.min(limit));
     }
 
-    /// From now on there is this time left.
-    pub(super) fn lengthen(&mut self, time: Duration) {
-        self.set(Instant::now() + time);
+    /// There is time until then.
+    pub(super) fn lengthen(&mut self, limit: Instant) {
+        self.set(limit);
     }
 
     /// A waiter waits until then, or until its turn when the daemon is going down.
@@ -88,23 +87,25 @@ impl<'a> Patience<'a> {
         self.listening = false;
     }
 
-    /// Resolves when a waiter has to be answered.
-    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+    /// Resolves when a waiter has to be answered. `now` must not be from before this poll of the task:
+    /// the timer may have fired since.
+    pub(super) fn poll_over(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Reason> {
         if let Some(window) = self.drain_begins(cx) {
             let turn = self.turn(window);
             self.set(turn);
         }
-        ready!(self.poll_limit(cx));
+        ready!(self.poll_limit(now, cx));
         Poll::Ready(if self.draining().is_some() { Reason::ShuttingDown } else { Reason::Timeout })
     }
 
-    /// Resolves when a client that has asked for nothing is not to be waited for.
-    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    /// Resolves when a client that has asked for nothing is not to be waited for. `now` is as for
+    /// [`poll_over`](Self::poll_over).
+    pub(super) fn poll_ended(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Ended> {
         self.drain_begins(cx);
         if self.draining().is_some() {
             return Poll::Ready(Ended::Draining);
         }
-        self.poll_limit(cx).map(|()| Ended::Time)
+        self.poll_limit(now, cx).map(|()| Ended::Time)
     }
 
     /// The drain window, the first time that it is seen to have begun.
@@ -119,8 +120,8 @@ impl<'a> Patience<'a> {
         }
     }
 
-    fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.listening && Instant::now() < self.armed {
+    fn poll_limit(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if self.listening && now < self.armed {
             return Poll::Pending;
         }
         loop {

@@ -1,6 +1,7 @@
 //! Which requests are plain long polls.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -24,7 +25,7 @@ const MAX_HEADERS: usize = 32;
 /// What the bytes at the beginning of a request are.
 pub(super) enum Recognised {
     /// A plain long poll, and how many bytes it took.
-    Next(NextRequest, usize),
+    Next(Arc<NextRequest>, usize),
     /// It may become one.
     Incomplete,
     /// Anything else.
@@ -43,7 +44,8 @@ struct Last {
     head: Vec<u8>,
     /// Where the header lines begin.
     headers: usize,
-    request: NextRequest,
+    /// Shared with all who ask the same: a waiter holds a reference.
+    request: Arc<NextRequest>,
 }
 
 /// Looks at the beginning of a request.
@@ -72,7 +74,7 @@ fn recognise_with(bytes: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option
 impl Last {
     fn again(&self, bytes: &[u8], app: u64) -> Option<Recognised> {
         let same = self.app == app && bytes.starts_with(&self.head) && self.request.reach.is_good();
-        same.then(|| Recognised::Next(self.request.clone(), self.head.len()))
+        same.then(|| Recognised::Next(Arc::clone(&self.request), self.head.len()))
     }
 
     /// What the same header lines ask for, and who asks, as long as that has not changed.
@@ -90,7 +92,7 @@ fn may_become_plain(begun: &[u8]) -> bool {
     matches!(parsed, Ok(httparse::Status::Partial))
 }
 
-fn plain(head: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option<Access>) -> Option<NextRequest> {
+fn plain(head: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option<Access>) -> Option<Arc<NextRequest>> {
     let line_end = memchr::memchr(b'\n', head)? + 1;
     let (line, headers) = head.split_at(line_end);
     let same = |last: &Last| last.by_headers(headers, app);
@@ -104,8 +106,8 @@ fn plain(head: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option<Access>) 
     };
     let target = line.strip_prefix(b"GET ")?.strip_suffix(b" HTTP/1.1\r\n")?;
     // A fault in it is explained by the framework, in the same words as any other.
-    let request = NextRequest::parse(&plain_target(target)?, format, &access).ok()?;
-    LAST.set(Some(Last { app, head: head.to_vec(), headers: line_end, request: request.clone() }));
+    let request = Arc::new(NextRequest::parse(&plain_target(target)?, format, &access).ok()?);
+    LAST.set(Some(Last { app, head: head.to_vec(), headers: line_end, request: Arc::clone(&request) }));
     Some(request)
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
@@ -43,7 +43,7 @@ where
         app.metrics.answered_as(200, Some(answer.mode), Some(answer.reason));
         // Thousands get the same answer: its head is made once.
         let head = heads::shared(app, request, answer);
-        let tail = heads::tail(Some(app.upstream.age().as_secs()));
+        let tail = heads::tail(Some(app.upstream.age().as_secs()), SystemTime::now());
         return write_all(stream, &head, &tail, &answer.body, stall).await.map(|()| true);
     }
     let mut reply = request.reply(app, outcome);
@@ -53,6 +53,14 @@ where
     app.metrics.answered(reply.status().as_u16(), reply.headers());
     let keep_alive = !reply.headers().contains_key(CONNECTION);
     write_reply(stream, &reply, stall).await.map(|()| keep_alive)
+}
+
+/// Writes what is left of an answer.
+pub(super) async fn rest<S>(stream: &mut S, rest: &[u8], stall: Option<Duration>) -> io::Result<()>
+where
+    S: AsyncWrite + Unpin,
+{
+    write_all(stream, rest, &[], &Body::from(Vec::new()), stall).await
 }
 
 /// Says in the reply that the connection ends with it.
@@ -72,7 +80,14 @@ pub(in super::super) async fn write_reply<S>(
 where
     S: AsyncWrite + Unpin,
 {
-    write_all(stream, &heads::of(reply), &heads::tail(heads::age(reply)), reply.body(), stall).await
+    write_all(
+        stream,
+        &heads::of(reply),
+        &heads::tail(heads::age(reply), SystemTime::now()),
+        reply.body(),
+        stall,
+    )
+    .await
 }
 
 async fn write_all<S>(

@@ -17,7 +17,7 @@ use axum::response::Response;
 use super::reply::{MODE, REASON};
 use super::routes::App;
 use crate::model::{Counter, Cursor};
-use crate::view::{Next, Reason};
+use crate::view::{Answer, Next, Reason};
 use crate::wire::Mode;
 use sharded::{Histogram, Sharded};
 pub(super) use tell::metrics;
@@ -70,17 +70,25 @@ impl Metrics {
     /// A long poll from this cursor has come to this, and its answer is about to be written.
     pub(super) fn polled(&self, from: Cursor, next: &Next) {
         match next {
-            Next::Answer(answer) if answer.at_once => {
-                self.behind.observe(answer.cursor.revision.0.saturating_sub(from.revision.0));
-            }
-            Next::Answer(answer) => {
-                self.behind.observe(0);
-                // A clock that was set back counts as no time.
-                let latency = SystemTime::now().duration_since(answer.timestamp).unwrap_or_default();
-                self.latency_us.observe(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
-            }
+            Next::Answer(answer) => self.came(from, answer, answer.at_once, SystemTime::now()),
             Next::Nothing { .. } => self.behind.observe(0),
         }
+    }
+
+    /// A long poll from this cursor is being answered so.
+    pub(super) fn delivered(&self, from: Cursor, answer: &Answer, at_once: bool, now: SystemTime) {
+        self.came(from, answer, at_once, now);
+        self.answered_as(200, Some(answer.mode), Some(answer.reason));
+    }
+
+    fn came(&self, from: Cursor, answer: &Answer, at_once: bool, now: SystemTime) {
+        if at_once {
+            return self.behind.observe(answer.cursor.revision.0.saturating_sub(from.revision.0));
+        }
+        self.behind.observe(0);
+        // A clock that was set back counts as no time.
+        let latency = now.duration_since(answer.timestamp).unwrap_or_default();
+        self.latency_us.observe(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// An answer with this head is written.
