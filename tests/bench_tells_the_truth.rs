@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use support::daemon::{Daemon, command};
+use support::tokens::TokenFile;
 use support::{DEADLINE, eventually};
 
 /// Starts `crumbd bench` against this daemon.
@@ -73,6 +74,27 @@ fn every_waiter_hears_every_round_once() {
         assert_eq!((count(&found, "publications"), count(&found, "others")), (5, 0));
         assert_eq!(found["server"]["pid"], daemon.pid(), "the daemon is found by its port");
         assert!(found["cpu_us_per_wake"].as_f64().unwrap() > 0.0, "{found}");
+    }
+}
+
+#[test]
+fn a_daemon_that_wants_a_token_gets_it() {
+    let mut file = TokenFile::new();
+    let token = file.add(&[""], &[""]);
+    let daemon = file.daemon(&[]);
+    let refused = failing(daemon.url(), &["fanout", "--waiters", "5", "--rounds", "1"]);
+    assert!(refused.contains("/v1/status: 401") && refused.contains("wants a token"), "{refused}");
+    let path = format!("{}.token", file.path());
+    std::fs::write(&path, format!("{}\n", token.text)).unwrap();
+    for args in [
+        &["fanout", "--waiters", "20", "--rounds", "3"][..],
+        &["fanout", "--waiters", "5", "--rounds", "3", "--prefix-each"],
+        &["ingest", "--updates", "500", "--keys", "100"],
+        &["join", "--joiners", "5", "--fill", "200"],
+        &["mixed", "--joiners", "2", "--waiters", "5", "--duration", "1s"],
+    ] {
+        let found = bench(&daemon, &[args, &["--token-file", &path]].concat());
+        assert_eq!(found["failed"].as_u64().unwrap_or(0), 0, "{args:?}: {found}");
     }
 }
 

@@ -77,18 +77,18 @@ struct Daemon {
 impl Daemon {
     fn client(&self) -> Result<Client, Failure> {
         let client = Client::new(&self.url)?;
-        let token = match &self.token_file {
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| format!("token file {}: {error}", path.display()))?;
-                Some(text.trim_end_matches(['\n', '\r']).to_owned())
-            }
-            None => std::env::var("CRUMBD_TOKEN").ok(),
-        };
-        Ok(match token {
+        Ok(match self.token()? {
             Some(token) => client.with_token(&token)?,
             None => client,
         })
+    }
+
+    /// The token, for a daemon that wants one.
+    fn token(&self) -> Result<Option<String>, Failure> {
+        let Some(path) = &self.token_file else { return Ok(std::env::var("CRUMBD_TOKEN").ok()) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("token file {}: {error}", path.display()))?;
+        Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
     }
 }
 

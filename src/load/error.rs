@@ -15,6 +15,11 @@ pub enum LoadError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The token cannot be one.
+    #[error(
+        "the token holds something that is no visible ASCII, or nothing at all; it is one line as `crumbd token` printed it"
+    )]
+    Token,
     /// The server was not reached.
     #[error("cannot connect to {address}: {source}")]
     Connect {

@@ -42,10 +42,9 @@ impl Joiner {
 
     /// One that fetches any path and asks for nothing after it.
     pub fn of_path(target: &Target, path: &str, accept: &str, encoding: &str) -> Self {
-        let host = target.authority();
-        let snapshot = format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\nAccept-Encoding: {encoding}\r\n\r\n"
-        );
+        let fields = target.fields();
+        let snapshot =
+            format!("GET {path} HTTP/1.1\r\n{fields}Accept: {accept}\r\nAccept-Encoding: {encoding}\r\n\r\n");
         Self { target: target.clone(), snapshot, accept: accept.to_owned(), slow: None, next: false }
     }
 
@@ -80,8 +79,8 @@ impl Joiner {
                 return Err(LoadError::Answer("a snapshot has no Crumbd-Cursor".to_owned()));
             }
             let next = format!(
-                "GET /v1/breadcrumbs/{cursor}/next?wait=0 HTTP/1.1\r\nHost: {}\r\nAccept: {}\r\n\r\n",
-                self.target.authority(),
+                "GET /v1/breadcrumbs/{cursor}/next?wait=0 HTTP/1.1\r\n{}Accept: {}\r\n\r\n",
+                self.target.fields(),
                 self.accept
             );
             match self.ask(&mut connection, client, &next, &mut joined).await {

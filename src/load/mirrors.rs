@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::LoadError;
-use crate::client::{Client, ClientError, Follower};
+use crate::client::{Client, Follower};
 use crate::model::{Digest, Revision};
 
 /// How often it is looked whether all have arrived.
@@ -57,13 +57,10 @@ pub struct Mirrored {
 }
 
 impl Mirrors {
-    /// Starts so many.
-    ///
-    /// # Errors
-    /// [`LoadError::Url`].
-    pub fn start(url: &str, mirrors: usize) -> Result<Self, LoadError> {
+    /// Starts one for each client.
+    pub fn start(clients: Vec<Client>) -> Self {
         let shared = Arc::new(Shared {
-            at: (0..mirrors).map(|_| Mutex::new(None)).collect(),
+            at: clients.iter().map(|_| Mutex::new(None)).collect(),
             checked: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
             wrong: AtomicU64::new(0),
@@ -72,22 +69,24 @@ impl Mirrors {
             first_failure: Mutex::new(None),
         });
         let mut tasks = JoinSet::new();
-        for mirror in 0..mirrors {
-            let error =
-                |reason: ClientError| LoadError::Url { url: url.to_owned(), reason: reason.to_string() };
-            let client = Client::new(url).map_err(error)?;
+        for (mirror, client) in clients.into_iter().enumerate() {
             tasks.spawn(follow(shared.clone(), mirror, Follower::new(client, None)));
         }
-        Ok(Self { _tasks: tasks, shared })
+        Self { _tasks: tasks, shared }
     }
 
     /// Waits until every mirror has read the state once.
     ///
     /// # Errors
-    /// [`LoadError::Late`].
+    /// [`LoadError::Late`]; [`LoadError::Clients`] as soon as one got an answer that waiting does not mend.
     pub async fn all_follow(&self, patience: Duration) -> Result<(), LoadError> {
         let end = Instant::now() + patience;
         while self.count(|at| at.is_some()) < self.shared.at.len() {
+            let count = self.shared.wrong.load(Relaxed);
+            if count > 0 {
+                let first = self.shared.first_failure.lock().clone().unwrap_or_default();
+                return Err(LoadError::Clients { count, first });
+            }
             if Instant::now() > end {
                 return Err(LoadError::Late {
                     what: "all mirrors hold the state".to_owned(),
@@ -145,9 +144,9 @@ async fn follow(shared: Arc<Shared>, mirror: usize, mut follower: Follower) {
                 *shared.at[mirror].lock() = held.cursor().map(|cursor| (cursor.revision, held.digest()));
             }
             Err(error) => {
+                shared.first_failure.lock().get_or_insert(error.to_string());
                 let counter = if error.may_pass() { &shared.unreachable } else { &shared.wrong };
                 counter.fetch_add(1, Relaxed);
-                shared.first_failure.lock().get_or_insert(error.to_string());
                 sleep(follower.pause()).await;
             }
         }

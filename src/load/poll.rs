@@ -79,7 +79,7 @@ enum Counting {
 impl CrumbdPoll {
     /// Polls that begin at this cursor and take this media type.
     pub fn new(target: &Target, cursor: &str, accept: &str) -> Self {
-        let fields = format!(" HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\n\r\n", target.authority());
+        let fields = format!(" HTTP/1.1\r\n{}Accept: {accept}\r\n\r\n", target.fields());
         let query = format!("/next?wait={WAIT}");
         Self { cursor: cursor.to_owned(), query, fields, prefix: None, counts: Counting::Marks }
     }

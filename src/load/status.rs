@@ -44,9 +44,13 @@ impl Status {
     /// # Errors
     /// [`LoadError`].
     pub async fn ask(connection: &mut Connection, target: &Target) -> Result<Self, LoadError> {
-        let request = format!("GET /v1/status HTTP/1.1\r\nHost: {}\r\n\r\n", target.authority());
+        let request = format!("GET /v1/status HTTP/1.1\r\n{}\r\n", target.fields());
         connection.send(request.as_bytes()).await?;
         let read = connection.answer(|answer| {
+            if answer.status != 200 {
+                let (status, detail) = (answer.status, answer.detail());
+                return Err(LoadError::Refused { what: "/v1/status", status, detail });
+            }
             let readable = serde_json::from_slice(answer.body);
             readable.map_err(|error| LoadError::Answer(format!("/v1/status is not crumbd's: {error}")))
         });

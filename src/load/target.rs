@@ -21,6 +21,8 @@ const CLIENTS_PER_SOURCE: usize = 20_000;
 pub struct Target {
     address: SocketAddr,
     authority: String,
+    /// Header lines of every request.
+    fields: String,
 }
 
 impl Target {
@@ -41,13 +43,35 @@ impl Target {
         let looked_up = if port_is_there { authority.to_owned() } else { format!("{authority}:80") };
         let mut found = lookup_host(looked_up).await.map_err(|reason| error(reason.to_string()))?;
         let address = found.next().ok_or_else(|| error("the host has no address".to_owned()))?;
-        Ok(Self { address, authority: authority.to_owned() })
+        Ok(Self::new(address, authority))
     }
 
     /// A server on this machine.
     pub fn local(port: u16) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Self { address, authority: address.to_string() }
+        Self::new(address, &address.to_string())
+    }
+
+    fn new(address: SocketAddr, authority: &str) -> Self {
+        Self { address, authority: authority.to_owned(), fields: format!("Host: {authority}\r\n") }
+    }
+
+    /// Every request carries this bearer token.
+    ///
+    /// # Errors
+    /// [`LoadError::Token`].
+    pub fn with_token(mut self, token: &str) -> Result<Self, LoadError> {
+        // A line break in it would end the header.
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(LoadError::Token);
+        }
+        self.fields.push_str(&format!("Authorization: Bearer {token}\r\n"));
+        Ok(self)
+    }
+
+    /// The header lines that every request has: whom it is for, and who asks.
+    pub fn fields(&self) -> &str {
+        &self.fields
     }
 
     /// The address that was found.

@@ -75,8 +75,8 @@ impl Writer {
         let Self { request, path, media, target, .. } = self;
         write!(
             request,
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {media}\r\nContent-Length: {}\r\n\r\n",
-            target.authority(),
+            "POST {path} HTTP/1.1\r\n{}Content-Type: {media}\r\nContent-Length: {}\r\n\r\n",
+            target.fields(),
             body.len()
         )?;
         request.extend_from_slice(body);

@@ -15,7 +15,7 @@ const PARKING: Duration = Duration::from_secs(30);
 #[derive(Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    daemon: Daemon,
+    pub(super) daemon: Daemon,
     /// The daemon's process, for its CPU and memory. By default: whoever listens at the address, when that is
     /// on this machine.
     #[arg(long)]
@@ -41,7 +41,10 @@ impl Options {
     pub(super) async fn find(&self, clients: usize) -> Result<Measured, Failure> {
         need_open_files(clients)?;
         let url = self.daemon.url.clone();
-        let target = Target::resolve(&url).await?;
+        let mut target = Target::resolve(&url).await?;
+        if let Some(token) = self.daemon.token()? {
+            target = target.with_token(&token)?;
+        }
         let mut asking = target.connect(0).await?;
         let status = Status::ask(&mut asking, &target).await?;
         let process = match self.pid {

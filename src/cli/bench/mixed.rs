@@ -127,7 +127,8 @@ impl Mixed {
         daemon.must_be_writable("")?;
         let board = Arc::new(Board::new(self.waiters, Clock::Publisher, 1, |_| 0));
         let tally = Arc::new(Tally::default());
-        let mirrors = Mirrors::start(&daemon.url, self.mirrors)?;
+        let clients = (0..self.mirrors).map(|_| self.options.daemon.client());
+        let mirrors = Mirrors::start(clients.collect::<Result<_, _>>()?);
         let mut figures = Figures {
             url: daemon.url.clone(),
             waiters: self.waiters,
