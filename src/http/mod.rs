@@ -18,6 +18,7 @@ mod kv;
 mod lean;
 mod metrics;
 mod negotiate;
+mod page;
 mod problem;
 mod query;
 mod reply;

@@ -15,7 +15,7 @@ use super::metrics::{self, Metrics};
 use super::problem::{self, Problem};
 use super::shutdown::Shutdown;
 use super::vitals::Vitals;
-use super::{breadcrumbs, health, kv, stream, write};
+use super::{breadcrumbs, health, kv, page, stream, write};
 use crate::feed::PushHandle;
 use crate::model::Upstream;
 use crate::view::View;
@@ -115,6 +115,9 @@ pub fn router(app: App) -> Router {
         .route("/v1/updates", post(write::post))
         .route("/v1/status", get(health::status))
         .route("/metrics", get(metrics::metrics))
+        .route("/", get(page::page))
+        .route("/page.css", get(page::style))
+        .route("/page.js", get(page::script))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .fallback(async || {

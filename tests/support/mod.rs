@@ -5,6 +5,7 @@
 #![allow(dead_code, clippy::unwrap_used)] // each test file uses its own part of this; a test may unwrap
 
 pub mod bincode;
+pub mod browser;
 pub mod daemon;
 pub mod etcd;
 pub mod followed;

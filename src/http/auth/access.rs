@@ -8,12 +8,13 @@ use axum::http::header::AUTHORIZATION;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Grant, Over};
+use crate::http::page;
 use crate::http::problem::Problem;
 use crate::http::routes::App;
 use crate::model::{Key, Prefixes};
 use crate::view::{OwnedScope, Scope};
 
-/// Addresses that are open to everybody: orchestrators and load balancers have no tokens.
+/// Addresses that are open to everybody, as the page is: orchestrators and load balancers have no tokens.
 const OPEN: [&str; 2] = ["/livez", "/readyz"];
 
 /// What the client of a request may do. Every request that comes to a handler has one.
@@ -22,7 +23,7 @@ pub(in crate::http) struct Access(Option<Grant>);
 
 /// Lets a request pass that comes with a known token, together with what it may do.
 pub(in crate::http) async fn admit(State(app): State<App>, mut request: Request) -> Result<Request, Problem> {
-    let access = match OPEN.contains(&request.uri().path()) {
+    let access = match OPEN.iter().chain(&page::ADDRESSES).any(|open| *open == request.uri().path()) {
         // Those who need no token learn nothing either.
         true => Access(None),
         false => app.admit(bearer(request.headers())?)?,

@@ -1,0 +1,58 @@
+//! The page for people: what state the daemon is in, which keys there are, and what changes.
+//!
+//! Three files that hold no data, so anybody may have them; what they show they ask for at the addresses that
+//! every client uses, with the token that the reader types in where one is wanted. They come from
+//! nowhere else: a daemon without a way to the internet shows its page all the same, and the
+//! content security policy lets nothing else in.
+
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::problem::Problem;
+use super::query::Query;
+use super::reply;
+
+/// Where the page and its parts are.
+pub(super) const ADDRESSES: [&str; 3] = ["/", "/page.css", "/page.js"];
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+pub(super) async fn page(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    file(&uri, &headers, "text/html; charset=utf-8", include_str!("page.html"))
+}
+
+pub(super) async fn style(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    file(&uri, &headers, "text/css; charset=utf-8", include_str!("page.css"))
+}
+
+pub(super) async fn script(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    file(&uri, &headers, "text/javascript; charset=utf-8", include_str!("page.js"))
+}
+
+fn file(
+    uri: &Uri,
+    request: &HeaderMap,
+    media: &'static str,
+    text: &'static str,
+) -> Result<Response, Problem> {
+    Query::parse(uri, &[])?;
+    let etag = format!("\"{:016x}\"", xxh3_64(text.as_bytes()));
+    let mut response = match reply::not_modified(request, &etag) {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => text.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    // A new daemon may have a new page.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    reply::text(headers, ETAG, &etag);
+    Ok(response)
+}

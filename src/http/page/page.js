@@ -1,0 +1,362 @@
+// The page for people: what state the daemon is in, which keys there are, what changes.
+//
+// It asks what every client may ask: /v1/status every two seconds, /v1/kv for the keys, /v1/stream from the
+// cursor of that answer on. Nothing is kept but what is shown, and everything that is shown has a limit.
+"use strict";
+
+const STATUS_EVERY_MS = 2000;
+const PAGE_KEYS = 100;
+const MOST_KEYS = 2000;
+const MOST_CHANGES = 200;
+const PREVIEW_CHARS = 300;
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 10000;
+// The daemon says something every 15 s; three times nothing is a dead connection.
+const SILENCE_MS = 45000;
+
+const $ = (id) => document.getElementById(id);
+const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
+
+function element(name, text, className) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+// ---- asking
+
+let token = sessionStorage.getItem("token");
+
+async function ask(path, more = {}) {
+  const headers = { ...more.headers };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  const answer = await fetch(path, { ...more, headers, cache: "no-store" });
+  if (answer.status === 401) {
+    wantToken(token ? "nobody knows this token" : "");
+    throw new Error("a token is wanted");
+  }
+  if (!answer.ok) throw new Error(await problem(answer));
+  $("token-form").hidden = true;
+  return answer;
+}
+
+async function problem(answer) {
+  const text = await answer.text();
+  try {
+    return `${answer.status} ${JSON.parse(text).detail}`;
+  } catch {
+    return `${answer.status} ${text.slice(0, 200)}`;
+  }
+}
+
+function wantToken(error) {
+  $("token-form").hidden = false;
+  $("token-error").textContent = error;
+}
+
+// Numbers stay as they were written: 12345678901234567890 is not 12345678901234567000.
+function parse(line) {
+  return JSON.parse(line, (_, value, context) =>
+    typeof value === "number" && context && JSON.rawJSON && String(value) !== context.source
+      ? JSON.rawJSON(context.source)
+      : value);
+}
+
+// ---- the daemon
+
+const STATES = {
+  "in-sync": ["good", "In sync", "Clients get every change as it comes."],
+  "resync-in-progress": ["careful", "Resync in progress",
+    "The last state is served; it is being compared with the upstream."],
+  "wait-for-datastore": ["careful", "Waiting for the datastore",
+    "The upstream cannot be reached. What was known last is served, if anything was."],
+};
+
+let lastHeard = Date.now();
+
+function show(status) {
+  let [colour, title, text] = STATES[status.status] ?? ["unknown", status.status, ""];
+  if (status.unwell) [colour, title, text] = ["bad", `Unwell: ${status.unwell.part}`, status.unwell.why];
+  else if (status.draining) [colour, title, text] = ["careful", "Going down", "Clients are sent elsewhere."];
+  else if (!status.ready) [colour, text] = ["bad", "Nothing is served yet. " + text];
+  banner(colour, title, text);
+  const facts = [
+    ["Feed", status.feed],
+    ["Upstream last heard", ago(status.age_seconds)],
+    ["Keys", status.count?.toLocaleString("en")],
+    ["Keys and values", status.payload_bytes === undefined ? undefined : bytes(status.payload_bytes)],
+    ["Revision", status.revision],
+    ["Last change", status.timestamp],
+    ["Waiting clients", status.waiters],
+    ["Connections", status.connections],
+    ["Open streams", status.streams?.open],
+    ["Ingest buffer", `${status.ingest.backlog} of ${status.ingest.capacity}`],
+    ["Records refused", status.ingest.refused + status.ingest.malformed],
+    ["Breadcrumbs kept", `${status.kept.breadcrumbs} (${bytes(status.kept.bytes)})`],
+    ["Up for", ago(status.uptime_seconds).replace(" ago", "")],
+    ["Version", status.version],
+    ["Digest", status.digest],
+    ["Cursor", status.cursor],
+  ];
+  $("facts").replaceChildren(...facts.filter(([, fact]) => fact !== undefined && fact !== null).map(([name, fact]) => {
+    const row = element("div");
+    row.append(element("dt", name), element("dd", String(fact)));
+    return row;
+  }));
+  $("follow").textContent = [
+    `curl -s ${location.origin}/v1/breadcrumbs/current`,
+    `curl -s ${location.origin}/v1/breadcrumbs/${status.cursor ?? "CURSOR"}/next`,
+    `crumbd follow --url ${location.origin}`,
+  ].join("\n");
+}
+
+function banner(colour, title, text) {
+  $("banner").className = colour;
+  if ($("state").textContent !== title) $("state").textContent = title;
+  $("explanation").textContent = text;
+  document.title = `${title} · crumbd`;
+}
+
+function ago(seconds) {
+  if (seconds < 1) return "just now";
+  if (seconds < 120) return `${Math.round(seconds)} s ago`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min ago`;
+  return `${(seconds / 3600).toFixed(1)} h ago`;
+}
+
+function bytes(number) {
+  const units = ["bytes", "KiB", "MiB", "GiB"];
+  let unit = 0;
+  while (number >= 1024 && unit < units.length - 1) [number, unit] = [number / 1024, unit + 1];
+  return `${unit ? number.toFixed(1) : number} ${units[unit]}`;
+}
+
+async function watchStatus() {
+  for (;;) {
+    try {
+      show(await (await ask("v1/status", { signal: AbortSignal.timeout(10000) })).json());
+      lastHeard = Date.now();
+    } catch (error) {
+      if (!$("token-form").hidden) banner("unknown", "A token is wanted", "");
+      else {
+        const since = ago((Date.now() - lastHeard) / 1000);
+        banner("bad", "The daemon does not answer", `Last answer ${since}; what is below is old. (${error.message})`);
+      }
+    }
+    await sleep(STATUS_EVERY_MS);
+  }
+}
+
+// ---- keys and changes
+
+let prefix = "";
+let following = null;
+/** The rows of the keys that are shown, in key order, and whether there are keys after the last one. */
+let rows = new Map();
+let more = false;
+let held = null;
+
+const name = (record) => record.key ?? `base64:${record.key_base64}`;
+
+function valueText(record) {
+  if (record.type === "deleted") return "";
+  if (record.encoding === "base64") return `base64:${record.value}`;
+  return record.encoding === "utf8" ? record.value : JSON.stringify(record.value);
+}
+
+function valueCell(record) {
+  const text = valueText(record);
+  const cell = element("td", text.slice(0, PREVIEW_CHARS), "value");
+  if (text.length > PREVIEW_CHARS) {
+    const button = element("button", `… ${text.length.toLocaleString("en")} characters`, "cut");
+    button.onclick = () => { cell.textContent = text; };
+    cell.append(button);
+  }
+  return cell;
+}
+
+function fill(row, record) {
+  row.replaceChildren(element("td", name(record)), valueCell(record), element("td", String(record.revision ?? "")));
+}
+
+/** Keys are shown in the order of their characters, which is the daemon's but for a few rare letters. */
+function rowAfter(key) {
+  for (const [other, row] of rows) if (other > key) return row;
+  return null;
+}
+
+function put(record, fresh) {
+  const key = name(record);
+  let row = rows.get(key);
+  if (!row) {
+    const after = rowAfter(key);
+    // What lies behind the last one that is shown is shown with "more".
+    if ((!after && more) || rows.size >= MOST_KEYS) return note();
+    row = element("tr");
+    $("keys").insertBefore(row, after);
+    rows.set(key, row);
+    if (after) rows = new Map([...rows].sort(([a], [b]) => (a < b ? -1 : 1)));
+  }
+  fill(row, record);
+  if (fresh) flash(row);
+}
+
+function flash(row) {
+  row.classList.remove("fresh");
+  void row.offsetWidth;
+  row.classList.add("fresh");
+}
+
+function note(text) {
+  const shown = rows.size.toLocaleString("en");
+  $("keys-note").textContent = text ?? (rows.size ? `${shown} shown${more ? ", there are more" : ""}` : "none");
+  $("more").hidden = !more || rows.size >= MOST_KEYS;
+}
+
+function change(record, time) {
+  const row = element("tr");
+  const key = element("td", name(record), record.type === "deleted" ? "deleted" : "");
+  row.append(element("td", time), element("td", record.type), key, valueCell(record),
+    element("td", String(record.revision ?? "")));
+  const list = $("changes");
+  list.prepend(row);
+  while (list.children.length > MOST_CHANGES) list.lastChild.remove();
+  if (record.type === "deleted") {
+    rows.get(name(record))?.remove();
+    rows.delete(name(record));
+  } else put(record, true);
+}
+
+function apply(records, time) {
+  for (const record of records) change(record, time);
+  note();
+}
+
+/** A page of keys; returns the cursor that it was read at. */
+async function load(after, signal) {
+  const query = new URLSearchParams({ limit: PAGE_KEYS });
+  if (prefix) query.set("prefix", prefix);
+  if (after !== undefined) query.set("start_after", after);
+  const answer = await ask(`v1/kv?${query}`, { headers: { Accept: "application/x-ndjson" }, signal });
+  const records = (await answer.text()).split("\n").filter(Boolean).map(parse);
+  if (after === undefined) {
+    rows = new Map();
+    $("keys").replaceChildren();
+  }
+  more = false;
+  for (const record of records) if (record.value !== undefined) put(record, false);
+  more = records[0]?.more === true;
+  note();
+  return answer.headers.get("Crumbd-Cursor");
+}
+
+/** Follows the stream from a cursor until it breaks; returns the cursor after the last whole breadcrumb, or nothing
+ * where the state has to be read anew. */
+async function follow(cursor, abort) {
+  const query = new URLSearchParams({ from: cursor });
+  if (prefix) query.set("prefix", prefix);
+  let timer;
+  const alive = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => abort.abort("silence"), SILENCE_MS);
+  };
+  try {
+    const signal = abort.signal;
+    const answer = await ask(`v1/stream?${query}`, { headers: { Accept: "application/x-ndjson" }, signal });
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "", header = null, records = [];
+    alive();
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return cursor;
+      alive();
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      for (const line of lines.filter(Boolean)) {
+        const record = parse(line);
+        if (record.type === "reset") return undefined;
+        if (record.type === "breadcrumb") [header, records] = [record, []];
+        else if (record.type !== "end") records.push(record);
+        else {
+          cursor = record.cursor ?? header.cursor;
+          const time = (header.timestamp ?? "").slice(11, 23);
+          if (held) held.push([records, time]);
+          else apply(records, time);
+          if (held) holdNote();
+        }
+      }
+    }
+  } catch (error) {
+    if (abort.signal.aborted && abort.signal.reason !== "silence") throw error;
+    return String(error.message).startsWith("410") ? undefined : cursor;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function watchKeys() {
+  following?.abort("another prefix");
+  const mine = new AbortController();
+  following = mine;
+  held = null;
+  holdNote();
+  $("changes").replaceChildren();
+  let cursor, pause = FIRST_PAUSE_MS;
+  while (following === mine) {
+    try {
+      cursor ??= await load(undefined, mine.signal);
+      const abort = new AbortController();
+      mine.signal.addEventListener("abort", () => abort.abort("another prefix"), { once: true });
+      const begun = Date.now();
+      cursor = await follow(cursor, abort);
+      if (Date.now() - begun > LONGEST_PAUSE_MS) pause = FIRST_PAUSE_MS;
+    } catch (error) {
+      if (following === mine) note($("token-form").hidden ? error.message : "");
+    }
+    if (following === mine) await sleep(pause * (0.5 + Math.random() / 2));
+    pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
+  }
+}
+
+function holdNote() {
+  const count = held?.reduce((sum, [records]) => sum + records.length, 0) ?? 0;
+  // Who holds the list for hours does not fill the memory.
+  while (held?.length > MOST_CHANGES) apply(...held.shift());
+  $("pause").textContent = held ? `Go on (${count} came)` : "Hold";
+  $("pause").setAttribute("aria-pressed", String(held !== null));
+}
+
+$("pause").onclick = () => {
+  const waiting = held ?? [];
+  held = held ? null : [];
+  for (const [records, time] of waiting) apply(records, time);
+  holdNote();
+};
+
+$("more").onclick = async () => {
+  $("more").disabled = true;
+  try {
+    await load([...rows.keys()].at(-1));
+  } catch (error) {
+    note(error.message);
+  }
+  $("more").disabled = false;
+};
+
+$("prefix-form").onsubmit = (event) => {
+  event.preventDefault();
+  prefix = $("prefix").value;
+  watchKeys();
+};
+
+$("token-form").onsubmit = (event) => {
+  event.preventDefault();
+  token = $("token").value.trim();
+  sessionStorage.setItem("token", token);
+  $("token-form").hidden = true;
+  watchKeys();
+};
+
+watchStatus();
+watchKeys();

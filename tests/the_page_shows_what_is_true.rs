@@ -1,0 +1,148 @@
+//! The page at `/`, in a real browser.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use serde_json::json;
+use support::browser::Browser;
+use support::daemon::Daemon;
+use support::etcd::{Net, Proxy};
+use support::eventually;
+use support::http::Http;
+use support::tokens::TokenFile;
+
+fn put(key: &str, value: &str) -> String {
+    format!("{{\"type\":\"put\",\"key\":\"{key}\",\"value\":{value}}}")
+}
+
+async fn column_is(browser: &Browser, table: &str, number: usize, wanted: &[&str]) {
+    let what = format!("column {number} of {table} is {wanted:?}");
+    eventually(&what, || async { (browser.column(table, number).await == wanted).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn state_keys_and_changes_are_there_and_stay_true() {
+    let daemon = Daemon::push(&[]);
+    let http = daemon.http();
+    http.post(&[put("a/1", "{\"n\": 12345678901234567890}"), put("a/2", "\"two\""), put("b/1", "true")])
+        .await;
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/", daemon.url())).await;
+    browser.sees("#banner", "In sync").await;
+    browser.sees("#facts", "push:").await;
+    column_is(&browser, "#keys-table", 1, &["a/1", "a/2", "b/1"]).await;
+    column_is(&browser, "#keys-table", 2, &["{\"n\":12345678901234567890}", "\"two\"", "true"]).await;
+
+    // A change, a new key and a deletion, each where it belongs.
+    http.post(&[put("a/2", "2")]).await;
+    http.post(&[put("a/15", "[]")]).await;
+    http.send("DELETE", "/v1/kv/b/1", &[], None).await.ok(200);
+    column_is(&browser, "#keys-table", 1, &["a/1", "a/15", "a/2"]).await;
+    column_is(&browser, "#keys-table", 2, &["{\"n\":12345678901234567890}", "[]", "2"]).await;
+    column_is(&browser, "#changes-table", 2, &["deleted", "new", "updated"]).await;
+    column_is(&browser, "#changes-table", 3, &["b/1", "a/15", "a/2"]).await;
+
+    // Held, the list stands still and nothing is lost.
+    browser.click("#pause").await;
+    http.post(&[put("a/3", "3")]).await;
+    browser.sees("#pause", "Go on (1 came)").await;
+    column_is(&browser, "#changes-table", 3, &["b/1", "a/15", "a/2"]).await;
+    browser.click("#pause").await;
+    column_is(&browser, "#changes-table", 3, &["a/3", "b/1", "a/15", "a/2"]).await;
+
+    // A prefix narrows both.
+    http.post(&[put("c/1", "1")]).await;
+    browser.enter("#prefix", "c/").await;
+    browser.click("#prefix-form button").await;
+    column_is(&browser, "#keys-table", 1, &["c/1"]).await;
+    http.post(&[put("a/4", "4")]).await;
+    http.post(&[put("c/2", "2")]).await;
+    column_is(&browser, "#keys-table", 1, &["c/1", "c/2"]).await;
+    column_is(&browser, "#changes-table", 3, &["c/2"]).await;
+}
+
+#[tokio::test]
+async fn many_keys_come_in_pages_and_long_values_are_cut() {
+    let daemon = Daemon::push(&[]);
+    let keys: Vec<String> = (0..250).map(|number| format!("k/{number:03}")).collect();
+    let puts: Vec<_> = keys.iter().map(|key| put(key, &json!("v".repeat(1000)).to_string())).collect();
+    daemon.http().post(&puts).await;
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/", daemon.url())).await;
+    let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+    column_is(&browser, "#keys-table", 1, &names[..100]).await;
+    browser.sees("#keys-note", "100 shown, there are more").await;
+    browser.click("#more").await;
+    column_is(&browser, "#keys-table", 1, &names[..200]).await;
+    browser.click("#more").await;
+    column_is(&browser, "#keys-table", 1, &names).await;
+    assert_eq!(browser.run("return document.querySelector('#more').hidden").await, true, "there is no more");
+    browser.sees("#keys-table tbody tr:first-child", "1,002 characters").await;
+    browser.click("#keys-table tbody tr:first-child .cut").await;
+    let value = browser.run("return document.querySelector('#keys-table tbody td.value').textContent").await;
+    assert_eq!(value.as_str().unwrap().len(), 1002);
+}
+
+#[tokio::test]
+async fn a_daemon_out_of_reach_is_told_and_one_that_is_back_is_followed_again() {
+    let daemon = Daemon::push(&[]);
+    let http = daemon.http();
+    http.post(&[put("a", "1")]).await;
+    let network = Proxy::before(daemon.url().trim_start_matches("http://").to_owned()).await;
+    let browser = Browser::start().await;
+    browser.open(&format!("http://{}/", network.endpoint())).await;
+    column_is(&browser, "#keys-table", 1, &["a"]).await;
+    network.set(Net::Cut);
+    browser.sees("#banner", "The daemon does not answer").await;
+    column_is(&browser, "#keys-table", 1, &["a"]).await;
+    http.post(&[put("b", "1")]).await;
+    network.set(Net::Open);
+    browser.sees("#banner", "In sync").await;
+    column_is(&browser, "#keys-table", 1, &["a", "b"]).await;
+    column_is(&browser, "#changes-table", 3, &["b"]).await;
+}
+
+#[tokio::test]
+async fn with_tokens_it_asks_for_one_and_shows_what_that_may_read() {
+    let mut file = TokenFile::new();
+    let all = file.add(&[""], &[""]);
+    let some = file.add(&["a/"], &[]);
+    let daemon = file.daemon(&[]);
+    all.http(&daemon).post(&[put("a/1", "1"), put("b/1", "1")]).await;
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/", daemon.url())).await;
+    browser.sees("#token-form", "wants a token").await;
+    browser.enter("#token", "nonsense").await;
+    browser.click("#token-form button").await;
+    browser.sees("#token-error", "nobody knows this token").await;
+    browser.enter("#token", &some.text).await;
+    browser.click("#token-form button").await;
+    column_is(&browser, "#keys-table", 1, &["a/1"]).await;
+    browser.sees("#banner", "In sync").await;
+    all.http(&daemon).post(&[put("b/2", "1"), put("a/2", "1")]).await;
+    column_is(&browser, "#keys-table", 1, &["a/1", "a/2"]).await;
+    column_is(&browser, "#changes-table", 3, &["a/2"]).await;
+}
+
+#[tokio::test]
+async fn it_lets_nothing_else_in_and_its_links_lead_somewhere() {
+    let daemon = Daemon::push(&[]);
+    let http = Http::new(daemon.url());
+    for path in ["/", "/page.css", "/page.js"] {
+        let got = http.get(path).await.ok(200);
+        assert!(got.need("content-security-policy").starts_with("default-src 'none';"), "{path}");
+        assert_eq!(got.need("x-content-type-options"), "nosniff");
+        let etag = got.need("etag").to_owned();
+        http.get_with(path, &[("if-none-match", &etag)]).await.ok(304);
+        http.get(&format!("{path}?x=1")).await.problem(400);
+    }
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/", daemon.url())).await;
+    browser.sees("#banner", "In sync").await;
+    let links = browser.run("return [...document.links].map(link => new URL(link.href).pathname)").await;
+    let links: Vec<String> = serde_json::from_value(links).unwrap();
+    assert!(links.len() >= 4, "{links:?}");
+    for link in links {
+        http.get(&link).await.ok(200);
+    }
+}
