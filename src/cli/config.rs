@@ -2,6 +2,8 @@
 //!
 //! One structure is the command line, the variables and the file at once, so that they cannot differ.
 
+mod tls;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -159,6 +161,31 @@ pub(super) struct Settings {
     #[arg(long, env = "CRUMBD_TOKENS", value_name = "FILE", help_heading = "Serving")]
     tokens: Option<PathBuf>,
 
+    /// Certificate (PEM) to serve TLS with, followed by those that lead to its authority; needs --tls-key. Then nothing
+    /// but TLS is spoken on the port. Changes of this and the other TLS files apply within about a second, or at
+    /// SIGHUP, to new connections [default: plain HTTP]
+    #[arg(long, env = "CRUMBD_TLS_CERT", value_name = "FILE", help_heading = "TLS")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key (PEM) of the certificate.
+    #[arg(long, env = "CRUMBD_TLS_KEY", value_name = "FILE", help_heading = "TLS")]
+    tls_key: Option<PathBuf>,
+
+    /// Certificate authorities (PEM) of clients: from then on a client needs a certificate that one of them
+    /// signed [default: clients need no certificate]
+    #[arg(long, env = "CRUMBD_TLS_CLIENT_CA", value_name = "FILE", help_heading = "TLS")]
+    tls_client_ca: Option<PathBuf>,
+
+    /// Let in only clients whose certificate has this common name; needs --tls-client-ca. With --tls-client-uri too,
+    /// one of both is enough.
+    #[arg(long, env = "CRUMBD_TLS_CLIENT_CN", value_name = "NAME", help_heading = "TLS")]
+    tls_client_cn: Option<String>,
+
+    /// Let in only clients whose certificate has this URI among its alternative names, such as
+    /// spiffe://example.org/edge; needs --tls-client-ca.
+    #[arg(long, env = "CRUMBD_TLS_CLIENT_URI", value_name = "URI", help_heading = "TLS")]
+    tls_client_uri: Option<String>,
+
     /// How many breadcrumbs stay readable: a client that is further behind has to fetch the whole
     /// state again [default: 16384]
     #[arg(long, env = "CRUMBD_KEEP_COUNT", value_name = "N", help_heading = "Keeping")]
@@ -244,6 +271,11 @@ impl Settings {
             max_body_bytes,
             body_cache_bytes,
             tokens,
+            tls_cert,
+            tls_key,
+            tls_client_ca,
+            tls_client_cn,
+            tls_client_uri,
             keep_count,
             keep_bytes,
             keep_age,

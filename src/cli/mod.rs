@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::client::Client;
+use crate::client::{Client, ClientTls};
 
 /// Where a daemon listens, and where a client looks for one, when nobody says otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:7811";
@@ -72,11 +72,23 @@ struct Daemon {
     /// CRUMBD_TOKEN holds the token itself, which has no place on the command line.
     #[arg(long, env = "CRUMBD_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+
+    /// Certificate authority (PEM) of a daemon at an https:// address; the system's authorities when left out.
+    #[arg(long, env = "CRUMBD_CA_CERT", value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
+
+    /// Client certificate (PEM) to show to a daemon that wants one; needs --client-key.
+    #[arg(long, env = "CRUMBD_CLIENT_CERT", value_name = "FILE")]
+    client_cert: Option<PathBuf>,
+
+    /// Private key (PEM) of the client certificate.
+    #[arg(long, env = "CRUMBD_CLIENT_KEY", value_name = "FILE")]
+    client_key: Option<PathBuf>,
 }
 
 impl Daemon {
     fn client(&self) -> Result<Client, Failure> {
-        let client = Client::new(&self.url)?;
+        let client = Client::over_tls(&self.url, self.tls()?)?;
         Ok(match self.token()? {
             Some(token) => client.with_token(&token)?,
             None => client,
@@ -89,6 +101,15 @@ impl Daemon {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("token file {}: {error}", path.display()))?;
         Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
+    }
+
+    fn tls(&self) -> Result<ClientTls, Failure> {
+        let identity = match (self.client_cert.clone(), self.client_key.clone()) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err("--client-cert and --client-key belong together: one of them is missing".into()),
+        };
+        Ok(ClientTls { ca: self.ca_cert.clone(), identity })
     }
 }
 

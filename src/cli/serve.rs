@@ -12,6 +12,7 @@ use super::feeds::Opened;
 use super::warm::{self, Kept};
 use super::{Failure, log};
 use crate::feed::{FeedError, Sink};
+use crate::http::tls::Tls;
 use crate::http::{App, Server, Shutdown};
 use crate::view::View;
 
@@ -38,7 +39,8 @@ impl Serve {
         let spec = settings.feed()?;
         let feed = Opened::open(&spec, settings.strict(), settings.etcd_access()?).await?;
         let tokens = settings.tokens()?;
-        let server = Server::bind(settings.server()?)?;
+        let tls = settings.tls()?.map(Tls::open).transpose()?;
+        let mut server = Server::bind(settings.server()?)?;
         let buffer = Arc::new(settings.buffer()?);
         let upstream = Arc::new(feed.upstream());
         let kept = Kept::open(settings.state(), &feed, &spec)?;
@@ -59,8 +61,14 @@ impl Serve {
             tokio::spawn(Arc::clone(&tokens).keep_up());
             app = app.guarded_by(tokens);
         }
+        let mut scheme = "http";
+        if let Some(tls) = tls {
+            tokio::spawn(Arc::clone(&tls).keep_up());
+            server = server.secured_by(tls);
+            scheme = "https";
+        }
         let stop = interrupted();
-        info!(url = %format!("http://{}", server.address()), feed = %spec, "listening");
+        info!(url = %format!("{scheme}://{}", server.address()), feed = %spec, "listening");
         let serving = tokio::spawn(server.run(app.clone()));
 
         let ended = until_stopped(&mut feeding, stop).await;

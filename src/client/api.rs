@@ -1,12 +1,13 @@
 //! The requests that a client makes.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 
-use super::MirrorError;
+use super::{ClientTls, MirrorError};
 use crate::model::{Cursor, Key};
 use crate::wire::{MediaType, Record, RecordReader, WireError};
 
@@ -31,6 +32,24 @@ pub enum ClientError {
     /// The token can be none.
     #[error("the token holds characters that no token has, such as a line break")]
     Token,
+    /// A certificate or key cannot be used.
+    #[error("{what} {}: {reason}", path.display())]
+    TlsFile {
+        /// What the file is for.
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The two do not trust each other, or one of them speaks no TLS.
+    #[error("no TLS with {url}: {reason}")]
+    Tls {
+        /// The daemon's address.
+        url: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
     /// The daemon was not reached, or the connection broke.
     #[error("no answer from {url}: {reason}")]
     Unreachable {
@@ -90,6 +109,7 @@ pub struct Progress {
 pub struct Client {
     base: Url,
     http: reqwest::Client,
+    tls: ClientTls,
     /// `Bearer …`, for a daemon that wants a token.
     authorization: Option<HeaderValue>,
 }
@@ -106,13 +126,28 @@ impl Client {
     /// # Errors
     /// [`ClientError::Url`].
     pub fn new(url: &str) -> Result<Self, ClientError> {
+        Self::over_tls(url, ClientTls::default())
+    }
+
+    /// The same for an address that begins with `https://`, with other authorities than the system's, or with a
+    /// certificate to show.
+    ///
+    /// # Errors
+    /// [`ClientError::Url`], [`ClientError::TlsFile`].
+    pub fn over_tls(url: &str, tls: ClientTls) -> Result<Self, ClientError> {
         let error = |reason: String| ClientError::Url { url: url.to_owned(), reason };
         let base: Url = url.parse().map_err(|e: url_error::ParseError| error(e.to_string()))?;
-        if base.scheme() != "http" || base.cannot_be_a_base() {
-            return Err(error("only http:// is spoken".to_owned()));
+        let over_tls = base.scheme() == "https";
+        if base.cannot_be_a_base() || (base.scheme() != "http" && !over_tls) {
+            return Err(error("only http:// and https:// are spoken".to_owned()));
         }
-        let http = reqwest::Client::builder().connect_timeout(PATIENCE).build();
-        Ok(Self { base, http: http.map_err(|e| error(e.to_string()))?, authorization: None })
+        // Who names certificates does not expect that nothing is encrypted.
+        if !over_tls && !tls.is_default() {
+            return Err(error("certificates are for https:// only".to_owned()));
+        }
+        let http = reqwest::Client::builder().connect_timeout(PATIENCE);
+        let http = http.tls_backend_preconfigured(tls.config(over_tls)?).build();
+        Ok(Self { base, http: http.map_err(|e| error(e.to_string()))?, tls, authorization: None })
     }
 
     /// The same, with a token.
@@ -164,6 +199,9 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        if let Some(reason) = self.tls.explain(error) {
+            return ClientError::Tls { url: self.base.to_string(), reason };
+        }
         let mut reason = String::new();
         let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
         while let Some(error) = cause {

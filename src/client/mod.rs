@@ -9,7 +9,9 @@
 mod api;
 mod follower;
 mod mirror;
+mod tls;
 
 pub use api::{Client, ClientError, Progress, Records};
 pub use follower::{Follower, Step};
 pub use mirror::{Mirror, MirrorError};
+pub use tls::ClientTls;

@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use super::connection::{self, Shared};
 use super::routes::App;
+use super::tls::{self, Tls};
 use super::vitals;
 
 /// After the accept call fails (no file descriptors left, for example), so long until the next try.
@@ -21,6 +22,9 @@ const BACKLOG: u32 = 4096;
 
 /// Connections over the budget that are told so at a time; more are hung up on.
 const REFUSALS: usize = 256;
+
+/// The same where each costs a handshake; see [`tls::refuse`].
+const TLS_REFUSALS: usize = 32;
 
 /// Limits of the server.
 #[derive(Clone, Debug)]
@@ -58,6 +62,7 @@ pub struct Server {
     config: ServerConfig,
     /// See [`cut_by_the_system`].
     stall: Option<Duration>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Server {
@@ -76,7 +81,12 @@ impl Server {
                 Some(config.stall_timeout)
             }
         };
-        Ok(Self { listener, address, config, stall })
+        Ok(Self { listener, address, config, stall, tls: None })
+    }
+
+    /// The same, over TLS only.
+    pub fn secured_by(self, tls: Arc<Tls>) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// Where it really listens.
@@ -87,12 +97,12 @@ impl Server {
     /// Serves until the app's shutdown begins, then lets every connection finish its request within
     /// the drain window. Returns when the last one is closed or the window is over.
     pub async fn run(self, app: App) {
-        let Self { listener, config, stall, .. } = self;
+        let Self { listener, config, stall, tls, .. } = self;
         let begun = app.shutdown.clone();
         let mut begun = std::pin::pin!(begun.begun());
         let watching = tokio::spawn(vitals::watch(app.clone()));
         let shared = Arc::new(Shared::new(app, config, stall));
-        let refusals = Arc::new(Semaphore::new(REFUSALS));
+        let refusals = Arc::new(Semaphore::new(if tls.is_some() { TLS_REFUSALS } else { REFUSALS }));
         let mut connections = JoinSet::new();
         let window = loop {
             tokio::select! {
@@ -101,7 +111,7 @@ impl Server {
                 // Ended connections are forgotten as they end.
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => accept(stream, peer, &shared, &mut connections, &refusals),
+                    Ok((stream, peer)) => accept(stream, peer, &shared, tls.as_ref(), &mut connections, &refusals),
                     Err(error) => {
                         warn!(%error, "cannot accept a connection; is the limit of open files too low (ulimit -n)?");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -152,6 +162,7 @@ fn accept(
     stream: TcpStream,
     peer: SocketAddr,
     shared: &Arc<Shared>,
+    tls: Option<&Arc<Tls>>,
     connections: &mut JoinSet<()>,
     refusals: &Arc<Semaphore>,
 ) {
@@ -159,20 +170,31 @@ fn accept(
         debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     let shared = Arc::clone(shared);
-    match shared.app.budgets.connection() {
-        Some(permit) => {
+    match (shared.app.budgets.connection(), tls.cloned()) {
+        (Some(permit), tls) => {
             shared.app.metrics.accepted.add(1);
-            connections.spawn(async move {
-                connection::serve(stream, &shared).await;
-                drop(permit);
-            });
+            // One task or the other, so that a plain connection that waits has no room for TLS.
+            match tls {
+                None => connections.spawn(async move {
+                    connection::serve(stream, &shared).await;
+                    drop(permit);
+                }),
+                Some(tls) => connections.spawn(async move {
+                    tls::serve(stream, peer, &tls, &shared).await;
+                    drop(permit);
+                }),
+            };
         }
-        None => {
+        (None, tls) => {
             shared.app.metrics.refused.add(1);
             // Without a permit this is one of too many even to be told so.
             let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
             connections.spawn(async move {
-                connection::refuse(stream, shared.app.budgets.no_connection()).await;
+                let problem = shared.app.budgets.no_connection();
+                match tls {
+                    None => connection::refuse(stream, problem).await,
+                    Some(tls) => tls::refuse(stream, peer, &tls, problem).await,
+                }
                 drop(permit);
             });
         }

@@ -22,7 +22,6 @@
 //! only with an `Access`, which says what it may do.
 
 pub(super) mod access;
-mod reload;
 mod token;
 mod tokens;
 

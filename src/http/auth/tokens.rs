@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tracing::info;
+use tracing::{error, info};
 
-use super::reload::Stamp;
+use super::super::reload::{self, Reread, Stamp};
 use super::token::{Hash, Line, hash, unhex};
 use super::{Authorizer, Grant, Over, Rights};
 use crate::model::{Key, Prefixes};
@@ -57,7 +57,7 @@ pub struct Tokens {
     /// Read by every request, without a lock.
     grants: ArcSwap<HashMap<Hash, Grant>>,
     /// What the file looked like when it was read last; held while it is read again.
-    pub(super) read: Mutex<Option<Stamp>>,
+    read: Mutex<Option<Stamp>>,
 }
 
 impl Tokens {
@@ -71,14 +71,15 @@ impl Tokens {
         Ok(Arc::new(tokens))
     }
 
-    /// Where they come from.
-    pub(super) fn path(&self) -> &PathBuf {
-        &self.path
+    /// Reads the file again at SIGHUP, and within about a second after it has changed. Runs until it
+    /// is dropped. SIGHUP is caught from the call on: before that it would end the process.
+    pub fn keep_up(self: Arc<Self>) -> impl Future<Output = ()> + Send {
+        reload::keep_up(self)
     }
 
     /// Reads the file again. A token that has the rights that it had keeps its grant, and nobody is
     /// told; the grants of the others are over.
-    pub(super) fn load(&self, read: &mut Option<Stamp>) -> Result<(), TokensError> {
+    fn load(&self, read: &mut Option<Stamp>) -> Result<(), TokensError> {
         // Before it is read: what changes meanwhile is seen the next time.
         *read = Stamp::of(&self.path);
         let fault = |source| TokensError::Read { path: self.path.clone(), source };
@@ -115,6 +116,20 @@ impl Tokens {
         }
         info!(tokens = grants.len(), changed, removed, "tokens read from {}", self.path.display());
         Ok(())
+    }
+}
+
+impl Reread for Tokens {
+    const WHAT: &'static str = "tokens";
+
+    fn read_again(&self, asked: bool) {
+        let mut read = self.read.lock();
+        if !asked && *read == Stamp::of(&self.path) {
+            return;
+        }
+        if let Err(error) = self.load(&mut read) {
+            error!("{error}; the tokens keep the rights that they had");
+        }
     }
 }
 

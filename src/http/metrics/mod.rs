@@ -52,6 +52,8 @@ pub(super) struct Metrics {
     pub(super) accepted: Counter,
     /// Connections that there was no room for.
     pub(super) refused: Counter,
+    /// Connections that there was room for and that came to no TLS.
+    pub(super) handshakes_failed: Counter,
 }
 
 impl Default for Metrics {
@@ -62,6 +64,7 @@ impl Default for Metrics {
             behind: Histogram::new(&BEHIND),
             accepted: Counter::default(),
             refused: Counter::default(),
+            handshakes_failed: Counter::default(),
         }
     }
 }

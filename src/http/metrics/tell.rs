@@ -136,6 +136,9 @@ impl Scrape {
         counter(to, "connections_accepted", "Connections accepted", metrics.accepted.get())?;
         let help = "Connections that there was no room for";
         counter(to, "connections_refused", help, metrics.refused.get())?;
+        let help =
+            "Connections whose client was not let in: no TLS, none in time, or no certificate that is good";
+        counter(to, "tls_handshakes_failed", help, metrics.handshakes_failed.get())?;
         let help = "Bytes of snapshots on their way to clients, as they are budgeted";
         gauge(to, "snapshot_bytes_in_flight", help, budgets.snapshot_bytes() as f64)?;
         let help = "Answers, by status, Crumbd-Mode and Crumbd-Reason";

@@ -1,0 +1,127 @@
+//! TLS towards a daemon: whom to trust, what to show, and what went wrong in words.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::{AlertDescription, CertificateError, InvalidMessage, RootCertStore};
+
+use super::ClientError;
+use crate::wire;
+
+const AUTHORITY: &str = "authority";
+const CERTIFICATE: &str = "client certificate";
+const KEY: &str = "client key";
+
+/// How to speak TLS with a daemon, for `https://` addresses.
+#[derive(Clone, Debug, Default)]
+pub struct ClientTls {
+    /// The authority that signed the daemon's certificate (PEM); the system's when left out.
+    pub ca: Option<PathBuf>,
+    /// The certificate to show and its private key (PEM), for a daemon that wants one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl ClientTls {
+    /// Whether anything is said about it.
+    pub(super) fn is_default(&self) -> bool {
+        self.ca.is_none() && self.identity.is_none()
+    }
+
+    /// What a connection needs; over plain HTTP nothing of it is used, and nobody is trusted.
+    pub(super) fn config(&self, over_tls: bool) -> Result<rustls::ClientConfig, ClientError> {
+        let roots = if over_tls { self.roots()? } else { RootCertStore::empty() };
+        let unusable = |path: &Path, error: rustls::Error| unusable(CERTIFICATE, path, &error);
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable(Path::new(""), error))?
+            .with_root_certificates(roots);
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain = wire::certificates(&read(CERTIFICATE, certificate)?);
+                let chain = chain.map_err(|error| self::unusable(CERTIFICATE, certificate, &error))?;
+                let private = wire::private_key(&read(KEY, key)?);
+                let private = private.map_err(|error| self::unusable(KEY, key, &error))?;
+                let built = builder.with_client_auth_cert(chain, private);
+                built.map_err(|error| match error {
+                    rustls::Error::InconsistentKeys(_) => {
+                        let other =
+                            format!("it does not belong to the certificate {}", certificate.display());
+                        self::unusable(KEY, key, &other)
+                    }
+                    error => unusable(certificate, error),
+                })?
+            }
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    fn roots(&self) -> Result<RootCertStore, ClientError> {
+        let mut roots = RootCertStore::empty();
+        match &self.ca {
+            Some(path) => {
+                let all = wire::certificates(&read(AUTHORITY, path)?);
+                for certificate in all.map_err(|error| unusable(AUTHORITY, path, &error))? {
+                    roots.add(certificate).map_err(|error| unusable(AUTHORITY, path, &error))?;
+                }
+            }
+            // Those that cannot be read are not trusted; the others may do.
+            None => _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
+        }
+        Ok(roots)
+    }
+
+    /// Why there is no TLS, where it is that which failed.
+    pub(super) fn explain(&self, error: &(dyn Error + 'static)) -> Option<String> {
+        let causes = std::iter::successors(Some(error), |&error| error.source());
+        let error = causes.filter_map(inside).last()?;
+        let advice = match error {
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => match &self.ca {
+                Some(ca) => {
+                    format!("its certificate is not signed by the authority in {} (--ca-cert)", ca.display())
+                }
+                None => "its certificate is not signed by an authority that this system trusts; name its \
+                     authority with --ca-cert"
+                    .to_owned(),
+            },
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+                "it does not speak TLS; without TLS its address begins with http://".to_owned()
+            }
+            rustls::Error::AlertReceived(alert) => match (&self.identity, alert) {
+                (None, AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
+                    "it wants a client certificate: --client-cert and --client-key".to_owned()
+                }
+                (Some((path, _)), AlertDescription::UnknownCA | AlertDescription::DecryptError) => format!(
+                    "it does not know the authority that signed the client certificate {}",
+                    path.display()
+                ),
+                (Some((path, _)), AlertDescription::CertificateExpired) => {
+                    format!("the client certificate {} has expired", path.display())
+                }
+                _ => error.to_string(),
+            },
+            error => error.to_string(),
+        };
+        Some(advice)
+    }
+}
+
+/// An error of rustls in an error of the system: such an error does not name what it holds as its source.
+fn inside<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(error) = error.downcast_ref() {
+        return Some(error);
+    }
+    inside(error.downcast_ref::<io::Error>()?.get_ref()?)
+}
+
+fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, ClientError> {
+    std::fs::read(path).map_err(|error| unusable(what, path, &error))
+}
+
+fn unusable(what: &'static str, path: &Path, reason: &impl ToString) -> ClientError {
+    ClientError::TlsFile { what, path: path.to_owned(), reason: reason.to_string() }
+}
