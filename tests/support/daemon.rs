@@ -6,9 +6,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::DEADLINE;
 use super::http::Http;
+use super::tls::{self, Authority, client_config};
 
 /// A running daemon. Dropping it kills the process, by its id.
 pub struct Daemon {
@@ -16,7 +19,14 @@ pub struct Daemon {
     stdin: Option<ChildStdin>,
     log: Arc<Log>,
     url: String,
+    /// The authority of its certificate.
+    authority: Option<String>,
 }
+
+/// A connection of whatever kind.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// What a process has written to stderr so far.
 #[derive(Default)]
@@ -94,7 +104,7 @@ impl Daemon {
             writer.grown.notify_all();
         });
         let stdin = child.stdin.take();
-        Daemon { child, stdin, log, url: String::new() }
+        Daemon { child, stdin, log, url: String::new(), authority: None }
     }
 
     /// Waits for the log line with the address.
@@ -113,9 +123,35 @@ impl Daemon {
         self.url.trim_end_matches('/')
     }
 
+    /// The same daemon, to clients that trust this authority.
+    pub fn vouched_for_by(mut self, authority: &Authority) -> Daemon {
+        self.authority = Some(authority.ca.clone());
+        self
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        self.url().split_once("://").unwrap().1
+    }
+
     /// A fresh client for this daemon.
     pub fn http(&self) -> Http {
-        Http::new(self.url())
+        Http::over_tls(self.url(), self.trust())
+    }
+
+    /// How its clients speak TLS, if it does.
+    pub fn trust(&self) -> rustls::ClientConfig {
+        client_config(&self.authority.iter().map(String::as_str).collect::<Vec<_>>(), None)
+    }
+
+    /// A connection of a client, over TLS where the daemon speaks it.
+    pub async fn connect(&self) -> Box<dyn Stream> {
+        if self.url.starts_with("https:") {
+            return Box::new(tls::connect(self, self.trust()).await.unwrap());
+        }
+        let stream = TcpStream::connect(self.address()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Box::new(stream)
     }
 
     pub fn pid(&self) -> u32 {

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::eventually;
 use super::state::State;
+use super::tls::client_config;
 
 /// An etcd process, or the place where one was and will be again. Dropping it kills the process, by its id.
 pub struct Etcd {
@@ -270,7 +271,12 @@ impl Drop for Etcd {
 
 impl Keys {
     pub fn at(base: &str) -> Keys {
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(client_config(&[], None))
+            .no_proxy()
+            .timeout(Duration::from_secs(10))
+            .build()
+            .unwrap();
         Keys { client, base: base.to_owned() }
     }
 

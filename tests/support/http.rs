@@ -7,6 +7,8 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
 
+use super::tls::client_config;
+
 /// The headers that every 200, 204 and 304 of a reading request carries, besides `Link`.
 pub const STANDING: [&str; 7] = [
     "crumbd-cursor",
@@ -40,7 +42,13 @@ pub struct Got {
 
 impl Http {
     pub fn new(base: &str) -> Http {
+        Http::over_tls(base, client_config(&[], None))
+    }
+
+    /// A client that speaks TLS in this way.
+    pub fn over_tls(base: &str, config: rustls::ClientConfig) -> Http {
         let client = Client::builder()
+            .tls_backend_preconfigured(config)
             .no_gzip()
             .no_zstd()
             .no_proxy()

@@ -14,6 +14,7 @@ pub mod mirror;
 pub mod record;
 pub mod roamer;
 pub mod state;
+pub mod tls;
 pub mod tokens;
 pub mod workload;
 
