@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::answer::Heard;
 use crate::support::daemon::Daemon;
@@ -75,13 +74,11 @@ pub struct Line {
 
 impl Line {
     pub async fn send(daemon: &Daemon, case: &Case) -> Line {
-        let address = daemon.url().strip_prefix("http://").unwrap();
-        let stream = TcpStream::connect(address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
+        let stream = daemon.connect().await;
         let (came, case) = (Arc::new(Mutex::new((Vec::new(), false))), case.clone());
         let gathered = Arc::clone(&came);
         let task = tokio::spawn(async move {
-            let (mut read, mut write) = stream.into_split();
+            let (mut read, mut write) = tokio::io::split(stream);
             let writing = async {
                 for (n, bytes) in case.writes.iter().enumerate() {
                     if n > 0 {

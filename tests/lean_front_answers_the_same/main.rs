@@ -58,6 +58,15 @@ async fn whoever_asks_with_whichever_token_is_answered_the_same() {
     run(twins, generated).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_whatever_a_client_sends_is_answered_the_same() {
+    let twins = Arc::new(Twins::over_tls().await);
+    let places = twins.places.clone();
+    // What is inside is the same; only how the bytes come to the fronts is another way.
+    let some = cases::all(&places).into_iter().chain(generated(&places)).step_by(8);
+    run(twins, some).await;
+}
+
 fn generated(places: &Places) -> impl Iterator<Item = Case> + use<> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (first, cases) = (number("LEAN_SEED").unwrap_or(SEED), number("LEAN_CASES").unwrap_or(CASES));

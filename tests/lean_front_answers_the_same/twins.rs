@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::support::daemon::Daemon;
 use crate::support::eventually;
 use crate::support::http::lines;
+use crate::support::tls::Authority;
 use crate::support::tokens::TokenFile;
 use crate::support::workload::{deleted, put};
 
@@ -23,6 +24,7 @@ pub struct Twins {
     pub places: Places,
     _dir: tempfile::TempDir,
     _tokens: TokenFile,
+    _authority: Option<Authority>,
 }
 
 /// Cursors to ask with.
@@ -63,12 +65,17 @@ impl Twins {
             foreign,
             tokens: vec![],
         };
-        Twins { lean, framework, places, _dir: dir, _tokens: TokenFile::new() }
+        Twins { lean, framework, places, _dir: dir, _tokens: TokenFile::new(), _authority: None }
     }
 
     /// Both follow the same file, which grows no more.
     pub async fn of_a_file() -> Twins {
-        Twins::with(TokenFile::new(), vec![]).await
+        Twins::with(TokenFile::new(), vec![], None).await
+    }
+
+    /// The same over TLS.
+    pub async fn over_tls() -> Twins {
+        Twins::with(TokenFile::new(), vec![], Some(Authority::new("authority"))).await
     }
 
     /// The same, and both want the tokens of one file.
@@ -76,19 +83,23 @@ impl Twins {
         let mut file = TokenFile::new();
         let tokens = ["", "app/", "nothing/"].map(|read| file.add(&[read], &[]).text).to_vec();
         file.save();
-        Twins::with(file, tokens).await
+        Twins::with(file, tokens, None).await
     }
 
-    async fn with(file: TokenFile, tokens: Vec<String>) -> Twins {
+    async fn with(file: TokenFile, tokens: Vec<String>, authority: Option<Authority>) -> Twins {
         let token = tokens.first().map(String::as_str);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("feed.ndjson");
         std::fs::write(&path, lines(&[put("app/0", "0")])).unwrap();
         let feed = format!("file:{}?follow=true", path.display());
         let wanted = token.map_or(vec![], |_| vec!["--tokens", file.path()]);
+        let secured = authority.as_ref().map(|authority| (authority, authority.server()));
         let serve = |front: &str| {
             let args = ["--feed", &feed, "--keep-count", KEEP, "--lean-front", front];
-            Daemon::serve(&[&args[..], &wanted].concat())
+            let Some((authority, server)) = &secured else {
+                return Daemon::serve(&[&args[..], &wanted].concat());
+            };
+            Daemon::serve(&[&args[..], &wanted, &server.served()].concat()).vouched_for_by(authority)
         };
         let (lean, framework, first) = alike(token, || (serve("on"), serve("off"))).await;
         let mut cursors = vec![first.0];
@@ -110,7 +121,7 @@ impl Twins {
         let ahead = ahead(&newest);
         let gone = cursors.pop().expect("some are gone");
         let places = Places { newest, kept, gone, ahead, foreign, tokens };
-        Twins { lean, framework, places, _dir: dir, _tokens: file }
+        Twins { lean, framework, places, _dir: dir, _tokens: file, _authority: authority }
     }
 }
 
