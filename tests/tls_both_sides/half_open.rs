@@ -3,17 +3,9 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::served::daemon;
-use crate::support::http::Http;
+use super::served::{daemon, sample};
 use crate::support::tls::Authority;
 use crate::support::{eventually, in_time};
-
-/// A number of `/metrics`.
-async fn sample(http: &Http, name: &str) -> f64 {
-    let text = String::from_utf8(http.get("/metrics").await.ok(200).body).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
-    line.unwrap_or_else(|| panic!("no {name}: {text}")).parse().unwrap()
-}
 
 #[tokio::test]
 async fn a_half_open_handshake_is_cut_while_others_are_served() {

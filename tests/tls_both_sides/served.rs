@@ -25,6 +25,13 @@ pub async fn waiters(http: &Http, wanted: u64) {
     .await;
 }
 
+/// A number of `/metrics`.
+pub async fn sample(http: &Http, name: &str) -> f64 {
+    let text = String::from_utf8(http.get("/metrics").await.ok(200).body).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+    line.unwrap_or_else(|| panic!("no {name}: {text}")).parse().unwrap()
+}
+
 #[tokio::test]
 async fn the_state_and_every_change_come_over_tls() {
     let authority = Authority::new("authority");
@@ -186,4 +193,27 @@ async fn one_connection_too_many_is_told_so_over_tls() {
         daemon.http().try_send("GET", "/livez", &[], None).await.ok().filter(|got| got.status == 200)
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_takes_nothing_of_an_answer_is_cut_off_over_tls_too() {
+    let authority = Authority::new("authority");
+    for front in FRONTS {
+        let daemon = daemon(&authority, &[&["--stall-timeout", "300ms"], &front[..]].concat());
+        let http = daemon.http();
+        let cursor = http.put(b"a", "application/json", b"1").await;
+        // More than the system takes on behalf of a client that reads nothing.
+        for n in 0..8 {
+            http.put(format!("large/{n}").as_bytes(), "text/plain", &vec![b'x'; 4 << 20]).await;
+        }
+        for path in ["/v1/breadcrumbs/current".to_owned(), format!("/v1/breadcrumbs/{cursor}/next")] {
+            let mut idle = daemon.connect().await;
+            idle.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+            let mut begun = [0; 12];
+            in_time("the answer to begin", idle.read_exact(&mut begun)).await.unwrap();
+            eventually(&path, || async { (sample(&http, "crumbd_connections").await == 1.0).then_some(()) })
+                .await;
+            assert_eq!(sample(&http, "crumbd_snapshot_bytes_in_flight").await, 0.0, "{path}");
+        }
+    }
 }
