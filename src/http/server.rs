@@ -193,7 +193,7 @@ fn accept(
                 let problem = shared.app.budgets.no_connection();
                 match tls {
                     None => connection::refuse(stream, problem).await,
-                    Some(tls) => tls::refuse(stream, peer, &tls, problem).await,
+                    Some(tls) => Box::pin(tls::refuse(stream, peer, &tls, problem)).await,
                 }
                 drop(permit);
             });
