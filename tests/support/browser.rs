@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::eventually;
+use super::http::Http;
 
 /// The member that names an element, in every answer (WebDriver, 12.3).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -15,8 +16,8 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// A browser with one window. Dropping it ends the driver, by its id, and the driver its browser.
 pub struct Browser {
     driver: Child,
-    client: reqwest::Client,
-    /// The address of its window.
+    http: Http,
+    /// The path of its window.
     session: String,
     _profile: TempDir,
 }
@@ -42,9 +43,8 @@ impl Browser {
         // What it says must not fill the pipe.
         std::thread::spawn(move || said.read_to_end(&mut Vec::new()));
         let profile = tempfile::tempdir().unwrap();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let sessions = format!("http://127.0.0.1:{port}/session");
-        let mut browser = Browser { driver, client, session: sessions, _profile: profile };
+        let http = Http::new(&format!("http://127.0.0.1:{port}"));
+        let mut browser = Browser { driver, http, session: "/session".to_owned(), _profile: profile };
         let arguments = arguments(&browser._profile);
         let wanted = json!({ "alwaysMatch": { "goog:chromeOptions": { "args": arguments } } });
         let made = browser.tell("", json!({ "capabilities": wanted })).await;
@@ -54,11 +54,10 @@ impl Browser {
 
     /// A command, and what comes of it.
     async fn tell(&self, command: &str, what: Value) -> Value {
-        let request = self.client.post(format!("{}{command}", self.session)).body(what.to_string());
-        let answer = request.send().await.unwrap();
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
-        let mut said: Value = serde_json::from_str(&text).unwrap();
-        assert!(status.is_success(), "{command:?} failed (is chromium installed? .ci/setup does it): {said}");
+        let path = format!("{}{command}", self.session);
+        let got = self.http.send("POST", &path, &[], Some(what.to_string().into())).await;
+        let mut said = got.json();
+        assert_eq!(got.status, 200, "{command:?} failed (is chromium installed? .ci/setup does it): {said}");
         said["value"].take()
     }
 
