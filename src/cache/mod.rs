@@ -13,6 +13,8 @@
 //! - an upstream revision is applied whole: no breadcrumb ends inside one;
 //! - a key occurs once in a breadcrumb's deltas, as `New` or `Updated` relative to the breadcrumb
 //!   before; what changes nothing makes no breadcrumb;
+//! - what a revision changes and sets back never happened; what a later one sets back is an update, with
+//!   the later revision, so that an entry's revision does not depend on where breadcrumbs were cut;
 //! - a status is never seen before the data that came before it.
 //!
 //! It must never wait for a reader, encode anything, or do I/O.

@@ -3,6 +3,9 @@
 //! Whether a key was touched already is asked for every update, so it must not cost a hash of the
 //! key, which the map has hashed already. An entry that the map holds is found by its address: it
 //! is the one that the last touch of its key put there, or this is the first touch.
+//!
+//! How a key stood before the revision that is being applied is kept too, until the revision ends: a key
+//! that it sets back keeps the entry it had, and with it the revision that everybody was told.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -22,6 +25,8 @@ pub(super) struct Pending {
     present: HashMap<usize, usize, BuildHasherDefault<AddressHasher>>,
     /// Where a touched key that is gone stands in `touched`.
     absent: HashMap<Keyed, usize>,
+    /// Which of `touched` the revision that is being applied has touched.
+    group: Vec<usize>,
     steps: Vec<Step>,
     first_revision: Option<Revision>,
     several_revisions: bool,
@@ -33,19 +38,28 @@ struct Touched {
     before: Option<Entry>,
     /// The entry now.
     now: Option<Entry>,
-    /// When it was touched last.
+    /// When it changed last.
     revision: Revision,
+    /// The entry before the revision that is being applied, if that has touched the key.
+    in_group: Option<Option<Entry>>,
+}
+
+impl Touched {
+    /// Whether the revision that is being applied leaves the key as it found it.
+    fn is_set_back(&self) -> bool {
+        match (&self.in_group, &self.now) {
+            (Some(Some(old)), Some(now)) => old.same_allocation(now),
+            (Some(old), now) => old.is_none() && now.is_none(),
+            (None, _) => true,
+        }
+    }
 }
 
 impl Pending {
-    /// Notes that the map's entry of a key changed at this revision, from `old` to `new`, and how
-    /// the state looks since; at least one of the entries is there.
-    pub(super) fn touch(&mut self, old: Option<Entry>, new: Option<Entry>, revision: Revision, check: Check) {
+    /// Notes that the map's entry of a key changed, from `old` to `new`; at least one of them is there.
+    pub(super) fn touch(&mut self, old: Option<Entry>, new: Option<Entry>) {
         let Some(key) = new.as_ref().or(old.as_ref()) else { return };
         self.updates += 1;
-        let first = *self.first_revision.get_or_insert(revision);
-        self.several_revisions |= first != revision;
-        self.steps.push(Step { revision, entry: key.clone(), existed: old.is_some(), check: Some(check) });
         let known = match &old {
             Some(old) => self.present.remove(&old.address()),
             None if self.absent.is_empty() => None,
@@ -59,10 +73,64 @@ impl Pending {
         match self.touched.get_mut(position) {
             Some(touched) => {
                 touched.now = new;
-                touched.revision = revision;
+                if touched.in_group.is_none() {
+                    touched.in_group = Some(old);
+                    self.group.push(position);
+                }
             }
-            None => self.touched.push(Touched { before: old, now: new, revision }),
+            None => {
+                let (revision, in_group) = (Revision::ZERO, Some(old.clone()));
+                self.touched.push(Touched { before: old, now: new, revision, in_group });
+                self.group.push(position);
+            }
         }
+    }
+
+    /// The entry with this content that the key had before the revision that is being applied, where that has
+    /// changed it meanwhile; `old` is its entry now.
+    pub(super) fn set_back(&self, content: &Entry, old: Option<&Entry>) -> Option<&Entry> {
+        if self.group.is_empty() {
+            return None;
+        }
+        let position = match old {
+            Some(old) => self.present.get(&old.address()),
+            None => self.absent.get(content.key()),
+        };
+        let before = self.touched.get(*position?)?.in_group.as_ref()?.as_ref();
+        before.filter(|before| before.same_content(content))
+    }
+
+    /// Everything of a revision was noted, and the state looks so since. Says how many keys it has changed: what it
+    /// changed and set back never happened.
+    pub(super) fn end_group(&mut self, revision: Revision, check: Check) -> usize {
+        let mut changed = 0;
+        for position in self.group.drain(..) {
+            let Some(touched) = self.touched.get_mut(position) else { continue };
+            let set_back = touched.is_set_back();
+            let old = touched.in_group.take().flatten();
+            let Some(entry) = touched.now.as_ref().or(old.as_ref()).filter(|_| !set_back) else { continue };
+            changed += 1;
+            touched.revision = revision;
+            let (entry, check) = (entry.clone(), Some(check));
+            self.steps.push(Step { revision, entry, existed: old.is_some(), check });
+        }
+        if changed > 0 {
+            let first = *self.first_revision.get_or_insert(revision);
+            self.several_revisions |= first != revision;
+        }
+        changed
+    }
+
+    /// Forgets what was noted, of which there is little.
+    pub(super) fn forget(&mut self) {
+        for touched in self.touched.drain(..) {
+            match (touched.now, touched.before) {
+                (Some(now), _) => _ = self.present.remove(&now.address()),
+                (None, Some(before)) => _ = self.absent.remove(before.key()),
+                (None, None) => self.absent.clear(),
+            }
+        }
+        self.finish();
     }
 
     /// Updates noted so far.
@@ -80,19 +148,23 @@ impl Pending {
         self.first_revision
     }
 
-    /// The net changes from the breadcrumb before.
+    /// The net changes from the breadcrumb before. A key that one revision changed and a later one set back is an
+    /// update: its entry has another revision, and who asks for it sees that.
     pub(super) fn deltas(&self) -> Box<[Delta]> {
-        let net = |touched: &Touched| {
-            let (kind, entry) = match (&touched.before, &touched.now) {
-                (None, Some(entry)) => (DeltaKind::New, entry),
-                (Some(old), Some(entry)) if !old.same_content(entry) => (DeltaKind::Updated, entry),
-                (Some(old), None) => (DeltaKind::Deleted, old),
-                // Back to what it was: nothing for the followers of this process.
-                (Some(_), Some(_)) | (None, None) => return None,
-            };
-            Some(Delta { kind, entry: entry.clone(), revision: touched.revision })
+        self.touched.iter().filter_map(Touched::net).collect()
+    }
+
+    /// The deltas in such a form that applying them to the breadcrumb before gives the same entries, also those
+    /// that have only another revision: to set what is set already would change nothing.
+    pub(super) fn deltas_to_replay(&self) -> Box<[Delta]> {
+        let deleted_between = |touched: &Touched| {
+            let (old, now) = touched.before.as_ref().zip(touched.now.as_ref())?;
+            let was_another = !old.same_allocation(now) && old.same_content(now);
+            let first = self.steps.iter().find(|step| was_another && step.entry.key() == old.key())?;
+            Some(Delta { kind: DeltaKind::Deleted, entry: old.clone(), revision: first.revision })
         };
-        self.touched.iter().filter_map(net).collect()
+        let both = |touched| [deleted_between(touched), touched.net()];
+        self.touched.iter().flat_map(both).flatten().collect()
     }
 
     /// The single steps, where they say more than the deltas. The next breadcrumb begins.
@@ -100,16 +172,31 @@ impl Pending {
         let several = std::mem::take(&mut self.several_revisions);
         let steps = if several { self.steps.drain(..).collect() } else { Box::default() };
         self.steps.clear();
+        self.group.clear();
         self.touched.clear();
         self.present.clear();
         self.absent.clear();
         self.steps.shrink_to(KEPT_CAPACITY);
+        self.group.shrink_to(KEPT_CAPACITY);
         self.touched.shrink_to(KEPT_CAPACITY);
         self.present.shrink_to(KEPT_CAPACITY);
         self.absent.shrink_to(KEPT_CAPACITY);
         self.first_revision = None;
         self.updates = 0;
         steps
+    }
+}
+
+impl Touched {
+    fn net(&self) -> Option<Delta> {
+        let (kind, entry) = match (&self.before, &self.now) {
+            (None, Some(entry)) => (DeltaKind::New, entry),
+            (Some(old), Some(entry)) if !old.same_allocation(entry) => (DeltaKind::Updated, entry),
+            (Some(old), None) => (DeltaKind::Deleted, old),
+            // As it was, or there only in between: nothing for the followers of this process.
+            (Some(_), Some(_)) | (None, None) => return None,
+        };
+        Some(Delta { kind, entry: entry.clone(), revision: self.revision })
     }
 }
 

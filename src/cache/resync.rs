@@ -51,15 +51,20 @@ impl Resync {
     }
 }
 
-/// How `new` differs from `old`, by content: what happened to a key, and its new entry, or the old
-/// one of a key that is gone.
+/// How `new` differs from `old`: what happened to a key, and its new entry, or the old one of a key that is
+/// gone. In one history another revision is a difference too; across two it says nothing.
 pub(super) fn differences<'a>(
     old: &'a Snapshot,
     new: &'a Snapshot,
 ) -> impl Iterator<Item = (DeltaKind, Entry)> + 'a {
-    let changed = new.iter().filter_map(|entry| match old.get(entry.key()) {
+    let one_history = old.history == new.history;
+    let changed = new.iter().filter_map(move |entry| match old.get(entry.key()) {
         None => Some((DeltaKind::New, entry.clone())),
-        Some(before) if before.same_content(entry) => None,
+        Some(before)
+            if before.same_content(entry) && (!one_history || before.revision() == entry.revision()) =>
+        {
+            None
+        }
         Some(_) => Some((DeltaKind::Updated, entry.clone())),
     });
     let gone = old.iter().filter(|entry| new.get(entry.key()).is_none());

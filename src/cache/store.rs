@@ -131,7 +131,7 @@ impl Store {
     }
 
     fn apply_whole(&mut self, mut updates: Vec<Update>, grouping: Grouping) -> Applied {
-        let before = self.pending.len();
+        let before = self.state.revision;
         let claims = updates.iter().filter_map(|update| update.revision);
         let claimed = claims.filter(|claimed| *claimed <= Revision::MAX_CLAIM).max();
         if grouping == Grouping::Replace {
@@ -141,8 +141,7 @@ impl Store {
         for update in updates {
             self.apply_update(update, claimed, &mut assigned);
         }
-        self.reached(claimed);
-        Applied { revision: assigned, changed: self.pending.len() - before }
+        self.end_group(before, claimed, assigned)
     }
 
     /// Deletions of the keys that these updates do not name.
@@ -157,16 +156,37 @@ impl Store {
         while let Some(update) = updates.next() {
             // What claims more is refused, one by one.
             let claimed = update.revision.filter(|claimed| *claimed <= Revision::MAX_CLAIM);
-            let mut assigned = None;
+            let (before, mut assigned) = (self.state.revision, None);
             self.apply_update(update, claimed, &mut assigned);
             while let Some(update) = updates.next_if(|u| claimed.is_some() && u.revision == claimed) {
                 self.apply_update(update, claimed, &mut assigned);
             }
-            self.reached(claimed);
+            self.end_group(before, claimed, assigned);
             if self.pending.len() >= self.config.split_at() && updates.peek().is_some() {
                 self.publish(self.status);
             }
         }
+    }
+
+    /// Ends one revision, which began at `before`. Where it took back everything that it did, it is none.
+    fn end_group(
+        &mut self,
+        before: Revision,
+        claimed: Option<Revision>,
+        assigned: Option<Revision>,
+    ) -> Applied {
+        let check = self.state.digest().into();
+        let changed = self.pending.end_group(assigned.unwrap_or_default(), check);
+        let revision = assigned.filter(|_| changed > 0);
+        if assigned > revision {
+            self.state.revision = before;
+        }
+        if !self.resyncs.is_empty() {
+            // The end of a resync compares the states.
+            self.pending.forget();
+        }
+        self.reached(claimed);
+        Applied { revision, changed }
     }
 
     /// The upstream is at least here, whether or not that changed anything.
@@ -206,19 +226,22 @@ impl Store {
             && let Some(shared) = self.resyncs.last().and_then(|resync| resync.shared(entry)).cloned()
         {
             self.stats.suppressed.add(1);
-            self.state.put(shared, old.as_ref());
+            self.state.put(shared.clone(), old.as_ref());
+            self.touch(old, Some(shared));
             return;
         }
         let now = self.revision_of_group(claimed, assigned);
         match (change, old) {
             (Change::Put(entry), old) => {
-                let entry = entry.at(self.set_at(revision, now));
+                // What is set back within its revision was never changed: it keeps the entry it had.
+                let unchanged = self.pending.set_back(&entry, old.as_ref()).cloned();
+                let entry = unchanged.unwrap_or_else(|| entry.at(self.set_at(revision, now)));
                 self.state.put(entry.clone(), old.as_ref());
-                self.touch(old, Some(entry), now);
+                self.touch(old, Some(entry));
             }
             (Change::Delete(_), Some(old)) => {
                 self.state.remove(&old);
-                self.touch(Some(old), None, now);
+                self.touch(Some(old), None);
             }
             (Change::Delete(_), None) => {}
         }
@@ -232,11 +255,10 @@ impl Store {
         claimed.filter(|claimed| *claimed > before).map_or(now, |claimed| claimed.min(now))
     }
 
-    /// Within a resync nothing is noted: its end compares the states.
-    fn touch(&mut self, old: Option<Entry>, new: Option<Entry>, revision: Revision) {
-        if self.resyncs.is_empty() {
-            let check = self.state.digest().into();
-            self.pending.touch(old, new, revision, check);
+    /// Within a resync to one revision nothing is noted: in it no change is earlier than another.
+    fn touch(&mut self, old: Option<Entry>, new: Option<Entry>) {
+        if self.whole_at().is_none() {
+            self.pending.touch(old, new);
         }
     }
 
@@ -276,7 +298,7 @@ impl Store {
 
     /// What was applied and cannot be read yet, and the revision that it leads to.
     pub(super) fn unpublished(&self) -> Option<(Revision, Box<[Delta]>)> {
-        let deltas = if self.resyncs.is_empty() { self.pending.deltas() } else { Box::default() };
+        let deltas = if self.resyncs.is_empty() { self.pending.deltas_to_replay() } else { Box::default() };
         (!deltas.is_empty()).then_some((self.state.revision, deltas))
     }
 

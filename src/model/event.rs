@@ -111,7 +111,7 @@ pub struct Committed {
     pub cursor: Cursor,
     /// The revision of the write itself; `None` when it changed nothing.
     pub revision: Option<Revision>,
-    /// How many changes it really made.
+    /// How many keys it really changed.
     pub changed: usize,
 }
 

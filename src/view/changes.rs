@@ -79,15 +79,18 @@ fn is_inside(delta: &Delta, scope: Scope<'_>) -> bool {
     scope.holds(delta.entry.key())
 }
 
+/// A value that was changed and set back is another one: it was set later, and who asks for it sees that.
+fn is_same(old: &Entry, new: &Entry) -> bool {
+    old.revision() == new.revision() && old.same_content(new)
+}
+
 /// What remains of the touched keys in the end, in key order.
 fn net(touched: HashMap<&[u8], Touched<'_>>, to: &Snapshot) -> Vec<Delta> {
     let change = |(key, start): (&[u8], Touched<'_>)| {
         let existed = start.existed.is_some() || start.known == Start::Existed;
         let (kind, entry) = match (existed, to.get(key)) {
             (false, Some(entry)) => (DeltaKind::New, entry.clone()),
-            (true, Some(entry)) if start.existed.is_some_and(|old| old.same_content(entry)) => {
-                return None;
-            }
+            (true, Some(entry)) if start.existed.is_some_and(|old| is_same(old, entry)) => return None,
             (true, Some(entry)) => (DeltaKind::Updated, entry.clone()),
             (true, None) => {
                 let old = start.existed.cloned();

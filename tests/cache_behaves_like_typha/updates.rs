@@ -81,21 +81,49 @@ async fn a_key_occurs_once_in_a_breadcrumb_with_its_last_value() {
     assert_eq!(shown(&crumb), ["Updated old=2 @6"]);
 }
 
+/// A revision is one change: what it takes back itself was never there.
 #[tokio::test]
-async fn changes_that_undo_each_other_in_one_breadcrumb_are_no_delta() {
+async fn what_a_revision_changes_and_sets_back_never_happened() {
     let cache = running();
-    publish(&cache, vec![Update::put("a", "1"), Update::put("b", "1")]).await;
+    publish(&cache, vec![Update::put("a", "1").at(5), Update::put("b", "1").at(5)]).await;
+    let flicker =
+        [Update::put("new", "1"), Update::delete("new"), Update::delete("a"), Update::put("a", "1")];
+    let flicker = |at| flicker.iter().cloned().map(|update| update.at(at)).collect::<Vec<_>>();
+    assert!(publish_nothing(&cache, flicker(8)).await.is_empty());
+    let crumb = publish(&cache, [flicker(9), vec![Update::put("b", "2").at(9)]].concat()).await;
+    assert_eq!(shown(&crumb), ["Updated b=2 @9"]);
+    assert_eq!(crumb.kvs().get(b"a").and_then(Entry::revision), Some(Revision(5)), "it keeps its revision");
+    assert!(crumb.steps().is_empty());
+}
+
+/// Over several revisions it did happen. Where they become one breadcrumb is chance, so the later revision counts
+/// as it would have, had each been a breadcrumb of its own; and a client may come that stands between them.
+#[tokio::test]
+async fn what_a_later_revision_sets_back_in_the_same_breadcrumb_is_an_update() {
+    let cache = running();
+    let before = publish(&cache, vec![Update::put("a", "1").at(5)]).await;
+    let between = {
+        let other = running();
+        publish(&other, vec![Update::put("a", "2").at(10)]).await.cursor()
+    };
     let flicker = vec![
-        Update::put("new", "1"),
-        Update::delete("new"),
-        Update::delete("a"),
-        Update::put("a", "1"),
-        Update::delete("b"),
-        Update::put("b", "2"),
+        Update::put("a", "2").at(10),
+        Update::put("a", "1").at(11),
+        Update::put("new", "1").at(11),
+        Update::delete("new").at(12),
     ];
     let crumb = publish(&cache, flicker).await;
-    assert_eq!(shown(&crumb), ["Updated b=2 @8"]);
-    assert_eq!(value(&crumb, "a").as_deref(), Some("1"));
+    assert_eq!(crumb.from(), before.cursor(), "it is one breadcrumb");
+    assert_eq!(shown(&crumb), ["Updated a=1 @11"]);
+    assert_eq!(crumb.kvs().get(b"a").and_then(Entry::revision), Some(Revision(11)));
+    let Position::Inside { within } = cache.locate(between) else { panic!("{between} is inside of it") };
+    let missed = within.steps().iter().filter(|step| step.revision > between.revision);
+    let missed: Vec<_> = missed.map(|step| (step.entry.key(), step.revision, step.existed)).collect();
+    let new = &b"new"[..];
+    assert_eq!(
+        missed,
+        [(&b"a"[..], Revision(11), true), (new, Revision(11), false), (new, Revision(12), true)]
+    );
 }
 
 /// In Typha a value that cannot be serialized is treated as a deletion.

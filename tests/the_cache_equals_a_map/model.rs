@@ -101,7 +101,7 @@ impl Model {
         }
     }
 
-    /// Returns the revision, and how many updates changed something.
+    /// Returns the revision, and how many keys it changed.
     pub fn whole(&mut self, updates: &[Update]) -> (Option<u64>, usize) {
         self.counted.updates += updates.len() as u64;
         self.group(updates, updates.iter().filter_map(|update| update.revision).max())
@@ -116,15 +116,28 @@ impl Model {
     }
 
     pub fn group(&mut self, updates: &[Update], claimed: Option<Revision>) -> (Option<u64>, usize) {
+        let (before, began_at) = (self.state.clone(), self.revision);
         let mut assigned = None;
-        let changes = updates.iter().filter(|update| self.update(update, claimed, &mut assigned)).count();
+        updates.iter().for_each(|update| self.update(update, claimed, &mut assigned));
         if self.whole_at().is_none() {
+            // What one revision changed and set back was never changed.
+            for (key, now) in &mut self.state {
+                before
+                    .get(key)
+                    .filter(|old| old.same_content(now))
+                    .into_iter()
+                    .for_each(|old| now.clone_from(old));
+            }
+            if self.state == before && assigned.take().is_some() {
+                self.revision = began_at;
+            }
             self.revision = self.revision.max(claimed.unwrap_or_default().0);
         }
         if let Some(revision) = assigned {
             self.point(revision);
         }
-        (assigned, changes)
+        let keys: BTreeSet<_> = before.keys().chain(self.state.keys()).collect();
+        (assigned, keys.into_iter().filter(|key| before.get(*key) != self.state.get(*key)).count())
     }
 
     pub fn whole_at(&self) -> Option<u64> {
@@ -141,8 +154,7 @@ impl Model {
         }
     }
 
-    /// Whether it changed something.
-    pub fn update(&mut self, update: &Update, claimed: Option<Revision>, assigned: &mut Option<u64>) -> bool {
+    pub fn update(&mut self, update: &Update, claimed: Option<Revision>, assigned: &mut Option<u64>) {
         let key = update.change.key().to_vec();
         let before = self.resyncs.last().and_then(|resync| resync.before.state.get(&key)).cloned();
         if too_large(&update.change) {
@@ -150,7 +162,7 @@ impl Model {
             if let Some(before) = before {
                 self.state.entry(key).or_insert(before);
             }
-            return false;
+            return;
         }
         let new = match &update.change {
             Change::Put(entry) => Some(stored(entry)),
@@ -163,13 +175,13 @@ impl Model {
         };
         if same(self.state.get(&key)) {
             self.counted.suppressed += 1;
-            return false;
+            return;
         }
         // What comes again as it was keeps its revision, except in another history.
         if let Some(before) = before.filter(|before| same(Some(before)) && !self.last_is_reload()) {
             self.counted.suppressed += 1;
             self.state.insert(key, before);
-            return false;
+            return;
         }
         let whole_at = self.whole_at();
         let now = whole_at.or(*assigned).unwrap_or_else(|| {
@@ -189,7 +201,6 @@ impl Model {
             Some(new) => _ = self.state.insert(key, Stored { set_at, ..new }),
             None => _ = self.state.remove(&key),
         }
-        true
     }
 
     pub fn last_is_reload(&self) -> bool {

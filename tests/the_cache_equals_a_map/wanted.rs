@@ -77,6 +77,30 @@ pub fn wanted() -> impl Strategy<Value = Wanted> {
     (key, value, claim()).prop_map(|(key, value, claim)| Wanted { key, value, claim })
 }
 
+/// A key that is set to one value, to another, and back, or is deleted in between, in one revision or in several.
+pub fn there_and_back() -> impl Strategy<Value = Vec<Wanted>> {
+    let claims = prop_oneof![claim().prop_map(|claim| [claim; 3]), [claim(), claim(), claim()]];
+    (wanted(), prop::option::of(0..VALUES.len() - 1), claims).prop_map(|(there, between, claims)| {
+        let value = between.map(|value| (value, None));
+        let values = [there.value, value, there.value];
+        let wanted = |(value, claim)| Wanted { value, claim, ..there.clone() };
+        values.into_iter().zip(claims).map(wanted).collect()
+    })
+}
+
+/// Changes of one batch.
+pub fn some() -> BoxedStrategy<Vec<Wanted>> {
+    let any = || prop::collection::vec(wanted(), 0..7);
+    prop_oneof![
+        4 => any(),
+        1 => (there_and_back(), any()).prop_map(|(one, other)| [one, other].concat()),
+        1 => (there_and_back(), there_and_back()).prop_map(|(one, other)| {
+            one.into_iter().zip(other).flat_map(|(one, other)| [one, other]).collect()
+        }),
+    ]
+    .boxed()
+}
+
 pub fn guard() -> impl Strategy<Value = Guard> {
     let key = 0..KEYS.len() - 1;
     prop_oneof![
@@ -88,7 +112,6 @@ pub fn guard() -> impl Strategy<Value = Guard> {
 }
 
 pub fn op() -> impl Strategy<Value = Op> {
-    let some = || prop::collection::vec(wanted(), 0..7);
     prop_oneof![
         8 => some().prop_map(Op::ByRevision),
         3 => some().prop_map(Op::Whole),

@@ -95,7 +95,8 @@ impl Store {
     pub(super) fn keep_through_resync(&mut self, key: &[u8]) {
         let kept = self.resyncs.last().and_then(|resync| resync.before.get(key)).cloned();
         if let Some(entry) = kept.filter(|_| self.state.get(key).is_none()) {
-            self.state.put(entry, None);
+            self.state.put(entry.clone(), None);
+            self.touch(None, Some(entry));
         }
     }
 }

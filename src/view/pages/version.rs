@@ -85,8 +85,6 @@ impl Touched {
             return None;
         }
         self.0.extend(crumb.deltas().iter().map(|delta| delta.entry.clone()));
-        // A value that changed and changed back is no delta, but its revision is another.
-        self.0.extend(crumb.steps().iter().map(|step| step.entry.clone()));
         Some(())
     }
 
