@@ -12,7 +12,7 @@ use support::http::{Got, Http};
 use support::{A_WHILE, eventually, in_time};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 const FRONTS: [[&str; 2]; 2] = [["--lean-front", "on"], ["--lean-front", "off"]];
 
@@ -170,6 +170,36 @@ async fn many_waiters_are_answered_over_a_part_of_the_drain_window_whichever_fro
         answered.sort_unstable();
         let (tenth, rest) = (answered[50], answered[449]);
         assert!(rest - tenth > Duration::from_millis(200), "{:?} for four fifths of them", rest - tenth);
+        assert!(daemon.wait_exit().success());
+    }
+}
+
+#[tokio::test]
+async fn what_comes_while_the_daemon_drains_is_told_with_the_last_answer_of_the_connection() {
+    const WAITERS: u32 = 500;
+    for front in FRONTS {
+        let args = [&["--feed", "stdin:", "--drain", "10s"], &front[..]].concat();
+        let mut daemon = Daemon::serve_stdin(&args);
+        daemon.feed(b"{\"type\":\"put\",\"key\":\"a\",\"value\":1}\n");
+        let http = daemon.http();
+        http.get("/readyz?wait=30s").await.ok(200);
+        let next = format!("/v1/breadcrumbs/{}/next?wait=2m", http.cursor().await);
+        let mut waiting: JoinSet<Got> = (0..WAITERS)
+            .map(|_| (daemon.http(), next.clone()))
+            .map(|(http, next)| async move { http.get(&next).await })
+            .collect();
+        waiters(&http, WAITERS.into()).await;
+        daemon.terminate();
+        let first = in_time("an answer", waiting.join_next()).await.unwrap().unwrap().ok(204);
+        assert_eq!(first.need("crumbd-reason"), "shutting-down");
+        daemon.feed(b"{\"type\":\"put\",\"key\":\"a\",\"value\":2}\n");
+        let mut told = 0;
+        while let Some(got) = in_time("an answer", waiting.join_next()).await {
+            let got = got.unwrap();
+            assert_eq!(got.need("connection"), "close", "{front:?}: {} on the way out", got.status);
+            told += u32::from(got.status == 200);
+        }
+        assert!(told > 0, "somebody waited still");
         assert!(daemon.wait_exit().success());
     }
 }
