@@ -73,8 +73,11 @@ impl Connection {
     }
 
     async fn ask(&mut self, path: &str) {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-        self.stream.write_all(request.as_bytes()).await.unwrap();
+        self.write(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+    }
+
+    async fn write(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.unwrap();
     }
 
     /// Reads one answer; says its status and whether it is the connection's last.
@@ -201,6 +204,38 @@ async fn what_comes_while_the_daemon_drains_is_told_with_the_last_answer_of_the_
         }
         assert!(told > 0, "somebody waited still");
         assert!(daemon.wait_exit().success());
+    }
+}
+
+#[tokio::test]
+async fn a_connection_may_rest_between_two_requests_longer_than_a_head_may_take_and_then_closes_quietly() {
+    for front in FRONTS {
+        let patient = Daemon::push(&[&["--header-timeout", "200ms"], &front[..]].concat());
+        let hasty = ["--header-timeout", "10m", "--idle-timeout", "200ms"];
+        let hasty = Daemon::push(&[&hasty[..], &front].concat());
+        let cursor = patient.http().cursor().await;
+        let (next, other) = (format!("/v1/breadcrumbs/{cursor}/next?wait=0"), "/v1/kv".to_owned());
+        for path in [&next, &other] {
+            let mut connection = Connection::to(&patient).await;
+            for _ in 0..2 {
+                connection.ask(path).await;
+                assert!(!connection.answer().await.1);
+                tokio::time::sleep(Duration::from_millis(400)).await;
+            }
+            connection.write("PUT /v1/kv/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n1").await;
+            assert_eq!(connection.answer().await, (200, false), "after a rest: {front:?}, {path}");
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            connection.ask(path).await;
+            assert!(!connection.answer().await.1);
+            // The time for a head begins with it.
+            connection.write("GET /v1/kv HTT").await;
+            assert_eq!(connection.answer().await, (408, true), "a head that does not end: {front:?}, {path}");
+
+            let mut connection = Connection::to(&hasty).await;
+            connection.ask(path).await;
+            connection.answer().await;
+            connection.closes().await;
+        }
     }
 }
 

@@ -107,6 +107,11 @@ pub(super) struct Settings {
     #[arg(long, env = "CRUMBD_HEADER_TIMEOUT", value_name = "DURATION", help_heading = "Serving")]
     header_timeout: Option<Span>,
 
+    /// How long a connection may rest between two requests before it is closed. Keep it above the idle
+    /// timeout of a proxy in front, so that it is never the proxy that finds a closed connection [default: 75s]
+    #[arg(long, env = "CRUMBD_IDLE_TIMEOUT", value_name = "DURATION", help_heading = "Serving")]
+    idle_timeout: Option<Span>,
+
     /// How long a client may take nothing of an answer before it is cut off. A slow client is
     /// never cut off as long as it takes something [default: 30s]
     #[arg(long, env = "CRUMBD_STALL_TIMEOUT", value_name = "DURATION", help_heading = "Serving")]
@@ -260,6 +265,7 @@ impl Settings {
             etcd_password_file,
             drain,
             header_timeout,
+            idle_timeout,
             stall_timeout,
             max_connection_age,
             heartbeat,
@@ -397,10 +403,18 @@ impl Settings {
             None => DEFAULT_LISTEN.parse()?,
         };
         let header_timeout = self.header_timeout.map_or(Duration::from_secs(10), |span| span.0);
+        let idle_timeout = self.idle_timeout.map_or(Duration::from_secs(75), |span| span.0);
         let stall_timeout = self.stall_timeout.map_or(Duration::from_secs(30), |span| span.0);
         let lean_front = self.lean_front != Some(OnOff::Off);
         let max_connection_age = self.max_connection_age.map(|span| span.0);
-        Ok(ServerConfig { listen, header_timeout, stall_timeout, max_connection_age, lean_front })
+        Ok(ServerConfig {
+            listen,
+            header_timeout,
+            idle_timeout,
+            stall_timeout,
+            max_connection_age,
+            lean_front,
+        })
     }
 }
 

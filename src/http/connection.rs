@@ -21,7 +21,7 @@ use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tracing::debug;
@@ -30,6 +30,7 @@ use super::age::Age;
 use super::budget::SnapshotPermit;
 use super::lean::{self, Left};
 use super::problem::Problem;
+use super::resting::HeadTimer;
 use super::routes::{App, router};
 use super::server::ServerConfig;
 use super::transport::{Session, Transport};
@@ -121,7 +122,7 @@ where
         }
     });
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(HeadTimer::new(&session, config))
         .header_read_timeout(config.header_timeout)
         .serve_connection(TokioIo::new(transport), service);
     let mut begun = std::pin::pin!(app.shutdown.begun());
@@ -146,7 +147,8 @@ where
         Some(Ok(())) => None,
         Some(Err(error)) => {
             debug!(%error, "connection ended");
-            if error.is_timeout() {
+            // Who only rested is owed no answer.
+            if error.is_timeout() && !session.is_resting() {
                 too_slow(connection.into_parts().io.into_inner().into_parts().0).await;
             }
             None
@@ -233,6 +235,7 @@ mod tests {
         let config = ServerConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             header_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
             stall_timeout: Duration::ZERO,
             lean_front: true,
             max_connection_age: None,

@@ -23,6 +23,7 @@ mod problem;
 mod query;
 mod reload;
 mod reply;
+mod resting;
 mod routes;
 mod server;
 mod shutdown;

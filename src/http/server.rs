@@ -33,6 +33,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// How long a client may take to send the head of a request.
     pub header_timeout: Duration,
+    /// How long a connection may rest between two requests.
+    pub idle_timeout: Duration,
     /// How long a client may take none of the bytes of an answer.
     pub stall_timeout: Duration,
     /// How long a connection may live, about: its next answer after that is its last.

@@ -25,6 +25,12 @@ pub(super) struct Session {
     /// Bytes were written that may not have left the framework's buffer yet.
     unflushed: AtomicBool,
     closing: AtomicBool,
+    /// Bytes of the next request's head were read, so far as it can be told from here.
+    head_has_begun: AtomicBool,
+    /// The last four bytes that were read.
+    last_bytes: AtomicU32,
+    /// The request that began last had a body.
+    last_had_body: AtomicBool,
     /// Of bodies that the framework has taken whole.
     permits: Mutex<Vec<Arc<SnapshotPermit>>>,
 }
@@ -33,6 +39,10 @@ impl Session {
     pub(super) fn request_begins(&self, has_body: bool) {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.had_body.fetch_or(has_body, Ordering::Relaxed);
+        self.last_had_body.store(has_body, Ordering::Relaxed);
+        // What was read ends with this head, or there is more behind it.
+        let whole = self.last_bytes.load(Ordering::Relaxed) == u32::from_be_bytes(*b"\r\n\r\n");
+        self.head_has_begun.store(!whole, Ordering::Relaxed);
     }
 
     /// The framework has let go of the response's body: it has taken all of it, or gives up.
@@ -53,6 +63,29 @@ impl Session {
             && ![&self.had_body, &self.unflushed, &self.closing]
                 .iter()
                 .any(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// The framework waits for a head from now on. Where a body ended in what was read it does not say: then
+    /// the head behind it is taken for not begun, and has more time.
+    pub(super) fn head_is_awaited(&self) {
+        if self.last_had_body.swap(false, Ordering::Relaxed) {
+            self.head_has_begun.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the client, which has been answered, has not begun another request.
+    pub(super) fn is_resting(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) > 0 && !self.head_has_begun.load(Ordering::Relaxed)
+    }
+
+    fn was_read(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let last = bytes[bytes.len().saturating_sub(4)..].iter();
+            let before = self.last_bytes.load(Ordering::Relaxed);
+            self.last_bytes
+                .store(last.fold(before, |all, byte| all << 8 | u32::from(*byte)), Ordering::Relaxed);
+            self.head_has_begun.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The connection ends with the response that is on its way.
@@ -117,10 +150,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Transport<S> {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.before.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, into);
+            let filled = into.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(cx, into))?;
+            self.session.was_read(&into.filled()[filled..]);
+            return Poll::Ready(Ok(()));
         }
         let length = self.before.len().min(into.remaining());
         into.put_slice(&self.before[..length]);
+        self.session.was_read(&self.before[..length]);
         self.before.advance(length);
         Poll::Ready(Ok(()))
     }

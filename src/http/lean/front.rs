@@ -15,7 +15,7 @@ use super::super::connection::Shared;
 use super::patience::{Ended, Patience};
 use super::request::{Recognised, recognise};
 use super::whole::{self, Written};
-use super::{IDLE, Left, respond};
+use super::{Left, respond};
 use crate::view::{Answer, Glance, Next};
 
 /// Bytes that are read at a time, on the stack: a long poll's head is shorter, and nothing is
@@ -52,7 +52,8 @@ where
     pub(super) fn new(stream: &'a mut S, read: &'a mut Vec<u8>, shared: &'a Shared, fresh: bool) -> Self {
         // Who has begun to send a head has no more time for it than who has just come.
         let owes = fresh || !read.is_empty();
-        let time = if owes { shared.config.header_timeout } else { IDLE };
+        let config = &shared.config;
+        let time = if owes { config.header_timeout } else { config.idle_timeout };
         Self { stream, read, shared, fresh, patience: Patience::new(&shared.app, time) }
     }
 
@@ -162,7 +163,8 @@ where
     /// The client has its answer and may rest.
     pub(super) fn rests_from(&mut self, now: Instant) {
         self.fresh = false;
-        let time = if self.read.is_empty() { IDLE } else { self.shared.config.header_timeout };
+        let config = &self.shared.config;
+        let time = if self.read.is_empty() { config.idle_timeout } else { config.header_timeout };
         self.patience.lengthen(now + time);
     }
 

@@ -29,7 +29,6 @@ mod whole;
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
@@ -40,9 +39,6 @@ use crate::view::Glance;
 use front::{Front, Waited};
 pub(super) use respond::{close, write_reply};
 use whole::Written;
-
-/// How long a connection may rest between two requests.
-const IDLE: Duration = Duration::from_secs(75);
 
 /// What a connection came to that this front did not serve to its end.
 pub(super) enum Left {
