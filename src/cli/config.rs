@@ -17,7 +17,7 @@ use super::log::LogFormat;
 use super::units::{Bytes, Span};
 use super::{DEFAULT_LISTEN, Failure, open_files};
 use crate::cache::CacheConfig;
-use crate::feed::{EtcdAccess, FeedSpec};
+use crate::feed::{EtcdAccess, FeedSpec, Password};
 use crate::http::auth::{Tokens, TokensError};
 use crate::http::{AppConfig, Limits, ServerConfig};
 use crate::ingest::{CapacityError, IngestBuffer};
@@ -93,7 +93,8 @@ pub(super) struct Settings {
     #[arg(long, env = "CRUMBD_ETCD_USER", value_name = "NAME", help_heading = "etcd")]
     etcd_user: Option<String>,
 
-    /// File with the password; a line break at its end does not count.
+    /// File with the password; a line break at its end does not count. It is read again at each login, so
+    /// that a password can be changed without a restart.
     #[arg(long, env = "CRUMBD_ETCD_PASSWORD_FILE", value_name = "FILE", help_heading = "etcd")]
     etcd_password_file: Option<PathBuf>,
 
@@ -329,13 +330,13 @@ impl Settings {
         Ok(EtcdAccess { tls: false, ca: self.etcd_ca.clone(), identity, user })
     }
 
-    fn etcd_password(&self) -> Result<String, Failure> {
+    fn etcd_password(&self) -> Result<Password, Failure> {
         if let Some(path) = &self.etcd_password_file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| format!("etcd password file {}: {error}", path.display()))?;
-            return Ok(text.trim_end_matches(['\n', '\r']).to_owned());
+            let read = Password::in_file(path.clone());
+            return Ok(read.map_err(|error| format!("etcd password file {}: {error}", path.display()))?);
         }
         std::env::var("CRUMBD_ETCD_PASSWORD")
+            .map(Password::of)
             .map_err(|_| "etcd-user needs a password: etcd-password-file or CRUMBD_ETCD_PASSWORD".into())
     }
 

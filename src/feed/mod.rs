@@ -14,7 +14,7 @@ mod spec;
 mod stdin;
 mod translate;
 
-pub use etcd::{EtcdAccess, EtcdFeed, EtcdTarget};
+pub use etcd::{EtcdAccess, EtcdFeed, EtcdTarget, Password};
 pub use file::FileFeed;
 pub use push::{PushError, PushHandle};
 pub use spec::{FeedSpec, SpecError};

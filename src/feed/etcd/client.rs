@@ -11,11 +11,11 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::EtcdError;
 use super::proto::{
     AuthenticateRequest, AuthenticateResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, RangeRequest,
     RangeResponse, WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse,
 };
+use super::{EtcdError, Password};
 
 /// How long one member may take to be connected to, and to answer a small request.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -42,7 +42,7 @@ pub struct EtcdAccess {
     /// Client certificate and its key (PEM).
     pub identity: Option<(PathBuf, PathBuf)>,
     /// User and password.
-    pub user: Option<(String, String)>,
+    pub user: Option<(String, Password)>,
 }
 
 /// An open connection.
@@ -69,7 +69,7 @@ impl Connection {
         let channel = target.connect().await.map_err(unreachable)?;
         let mut connection = Self { channel, token: None };
         if let Some((name, password)) = access.user.clone() {
-            let request = AuthenticateRequest { name, password };
+            let request = AuthenticateRequest { name, password: password.now().await };
             let answer: AuthenticateResponse =
                 connection.unary("/etcdserverpb.Auth/Authenticate", request, ANSWER).await?;
             let token = answer.token.parse().map_err(|_| Status::internal("a token that is not ASCII"))?;

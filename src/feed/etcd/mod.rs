@@ -22,11 +22,13 @@ mod census;
 mod client;
 mod error;
 mod load;
+mod password;
 mod place;
 mod proto;
 mod session;
 
 pub use client::EtcdAccess;
+pub use password::Password;
 
 use std::time::Duration;
 
