@@ -18,6 +18,7 @@ mod kv;
 mod lean;
 mod metrics;
 mod negotiate;
+mod openapi;
 mod page;
 mod problem;
 mod query;

@@ -15,7 +15,7 @@ use super::metrics::{self, Metrics};
 use super::problem::{self, Problem};
 use super::shutdown::Shutdown;
 use super::vitals::Vitals;
-use super::{breadcrumbs, health, kv, page, stream, write};
+use super::{breadcrumbs, health, kv, openapi, page, stream, write};
 use crate::feed::PushHandle;
 use crate::model::Upstream;
 use crate::view::View;
@@ -115,6 +115,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/updates", post(write::post))
         .route("/v1/status", get(health::status))
         .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(openapi::openapi))
         .route("/", get(page::page))
         .route("/page.css", get(page::style))
         .route("/page.js", get(page::script))
