@@ -5,14 +5,20 @@
 //! board knows of each answer which numbers it must bring, and that none was left out, with one number
 //! per waiter.
 
+mod counts;
+#[cfg(test)]
+mod tests;
+mod wait;
+
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::{Latencies, LoadError};
+use counts::Counters;
+pub use counts::Counts;
 
 /// Publications whose time is remembered. Who is further behind is counted, but not timed.
 const TIMED: u64 = 1 << 16;
@@ -64,46 +70,6 @@ struct Slot {
     at_ns: AtomicU64,
 }
 
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        #[derive(Debug, Default)]
-        struct Counters { $($name: AtomicU64),* }
-
-        /// What was counted, for all waiters together.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-        pub struct Counts { $($(#[$doc])* pub $name: u64),* }
-
-        impl Counters {
-            fn read(&self) -> Counts {
-                Counts { $($name: self.$name.load(Acquire)),* }
-            }
-        }
-    };
-}
-
-counters! {
-    /// Waiters whose first request is out.
-    asked,
-    /// Answers with something in them.
-    wakes,
-    /// Publications heard: one per waiter and number.
-    deliveries,
-    /// Wakes that brought no publication: other writers' changes.
-    others,
-    /// Long polls that ended with nothing (204).
-    idle,
-    /// Publications that an answer left out although it says that it goes beyond them.
-    holes,
-    /// Answers 503 and 429; the waiter came back later.
-    refused,
-    /// Connections that were made again.
-    reconnects,
-    /// Bytes of bodies.
-    body_bytes,
-    /// Waiters that gave up.
-    failed,
-}
-
 impl Board {
     /// A board for so many waiters; waiter `w` begins after number `begins(w)`.
     pub fn new(waiters: usize, clock: Clock, stride: u64, begins: impl Fn(usize) -> u64) -> Self {
@@ -148,12 +114,12 @@ impl Board {
     }
 
     /// The last number that this waiter has heard.
-    pub(super) fn last(&self, waiter: usize) -> u64 {
+    pub(in crate::load) fn last(&self, waiter: usize) -> u64 {
         self.last[waiter].load(Relaxed)
     }
 
     /// A waiter's answer is there whole, now.
-    pub(super) fn heard(&self, waiter: usize, heard: Heard, body_bytes: u64) {
+    pub(in crate::load) fn heard(&self, waiter: usize, heard: Heard, body_bytes: u64) {
         let now = self.now_ns();
         let before = self.last(waiter);
         self.counters.wakes.fetch_add(1, Relaxed);
@@ -184,25 +150,25 @@ impl Board {
         }
     }
 
-    pub(super) fn has_asked(&self) {
+    pub(in crate::load) fn has_asked(&self) {
         self.counters.asked.fetch_add(1, Relaxed);
         self.changed.notify_one();
     }
 
-    pub(super) fn was_idle(&self) {
+    pub(in crate::load) fn was_idle(&self) {
         self.counters.idle.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn was_refused(&self) {
+    pub(in crate::load) fn was_refused(&self) {
         self.counters.refused.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn has_reconnected(&self) {
+    pub(in crate::load) fn has_reconnected(&self) {
         self.counters.reconnects.fetch_add(1, Relaxed);
     }
 
     /// A waiter gives up.
-    pub(super) fn has_failed(&self, reason: String) {
+    pub(in crate::load) fn has_failed(&self, reason: String) {
         self.first_failure.lock().get_or_insert(reason);
         self.counters.failed.fetch_add(1, Release);
         self.changed.notify_one();
@@ -228,104 +194,5 @@ impl Board {
     /// The highest number that any waiter has heard.
     pub fn newest(&self) -> u64 {
         self.last.iter().map(|last| last.load(Relaxed)).max().unwrap_or(0)
-    }
-
-    /// Waits for so many deliveries in all.
-    ///
-    /// # Errors
-    /// [`LoadError::Clients`] as soon as one waiter has failed, [`LoadError::Late`].
-    pub async fn delivered(&self, goal: u64, patience: Duration) -> Result<(), LoadError> {
-        self.goal.store(goal, Release);
-        let reached = self.until(patience, |counts| counts.deliveries >= goal).await;
-        self.goal.store(u64::MAX, Release);
-        reached.unwrap_or_else(|counts| {
-            let what =
-                format!("{} of {goal} deliveries; {} were", goal - counts.deliveries, counts.deliveries);
-            Err(LoadError::Late { what, after: patience })
-        })
-    }
-
-    /// Waits until every waiter's first request is out. `progress` hears how many are.
-    ///
-    /// # Errors
-    /// [`LoadError::Clients`] as soon as one waiter has failed, [`LoadError::Late`].
-    pub async fn all_asked(&self, patience: Duration, progress: impl Fn(u64)) -> Result<(), LoadError> {
-        let all = self.last.len() as u64;
-        let reached = self.until(patience, |counts| {
-            progress(counts.asked);
-            counts.asked >= all
-        });
-        reached.await.unwrap_or_else(|counts| {
-            let what = format!("{} of {all} waiters could connect", counts.asked);
-            Err(LoadError::Late { what, after: patience })
-        })
-    }
-
-    /// Lets the time pass as long as no waiter fails.
-    ///
-    /// # Errors
-    /// [`LoadError::Clients`] as soon as one has.
-    pub async fn undisturbed(&self, time: Duration) -> Result<(), LoadError> {
-        self.until(time, |_| false).await.unwrap_or(Ok(()))
-    }
-
-    /// `Err` holds the counts when the time is over.
-    async fn until(
-        &self,
-        patience: Duration,
-        reached: impl Fn(Counts) -> bool,
-    ) -> Result<Result<(), LoadError>, Counts> {
-        let wait = async {
-            loop {
-                if let Some(failure) = self.failure() {
-                    return Err(failure);
-                }
-                if reached(self.counts()) {
-                    return Ok(());
-                }
-                self.changed.notified().await;
-            }
-        };
-        tokio::time::timeout(patience, wait).await.map_err(|_| self.counts())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn heard(last: u64, count: u64) -> Heard {
-        Heard { last, count: Some(count) }
-    }
-
-    #[test]
-    fn a_hole_is_seen_and_a_squash_is_none() {
-        let board = Board::new(2, Clock::Publisher, 1, |_| 0);
-        (1..=5).for_each(|number| board.publishes(number));
-        board.heard(0, heard(1, 1), 10);
-        board.heard(0, heard(5, 4), 10);
-        assert_eq!((board.counts().deliveries, board.counts().holes), (5, 0));
-        board.heard(1, heard(3, 2), 10);
-        assert_eq!((board.counts().holes, board.lost(5), board.lost(3)), (1, 1, 0));
-        assert_eq!(board.latencies.percentiles().count, 8);
-    }
-
-    #[test]
-    fn with_prefixes_each_waiter_has_numbers_of_its_own() {
-        let board = Board::new(3, Clock::Publisher, 3, |waiter| waiter as u64);
-        board.heard(1, heard(4, 1), 0);
-        assert_eq!((board.lost(4), board.counts().holes), (1, 0), "waiter 0 has not heard 3");
-        board.heard(0, heard(3, 1), 0);
-        assert_eq!(board.lost(4), 0);
-        board.heard(0, heard(7, 1), 0);
-        assert_eq!(board.counts().holes, 1, "7 is not for waiter 0");
-    }
-
-    #[tokio::test]
-    async fn a_waiter_that_fails_ends_every_wait() {
-        let board = Board::new(1, Clock::Publisher, 1, |_| 0);
-        board.has_failed("gone".to_owned());
-        let ended = board.delivered(1, Duration::from_secs(60)).await;
-        assert!(matches!(ended, Err(LoadError::Clients { count: 1, .. })));
     }
 }
