@@ -14,6 +14,7 @@ mod answer;
 mod cases;
 mod exchange;
 mod grammar;
+mod header_lines;
 mod timing;
 mod twins;
 mod writes;
