@@ -147,6 +147,8 @@ fn is_described(document: &Value, method: &str, path: &str, got: &Got) {
         "date",
         "connection",
         "x-content-type-options",
+        "content-security-policy",
+        "referrer-policy",
         "x-accel-buffering",
     ];
     for name in got.headers.keys().map(|name| name.as_str()).filter(|name| !own.contains(name)) {
@@ -183,6 +185,9 @@ async fn what_is_answered_is_described() {
         ("/readyz", "/readyz".to_owned()),
         ("/metrics", "/metrics".to_owned()),
         ("/openapi.json", "/openapi.json".to_owned()),
+        ("/", "/".to_owned()),
+        ("/page.css", "/page.css".to_owned()),
+        ("/page.js", "/page.js".to_owned()),
     ];
     let mut seen = BTreeSet::new();
     for (path, asked) in &reads {
