@@ -1,5 +1,7 @@
 //! `/v1/kv…`: one key, or a page of keys.
 
+mod after;
+
 use axum::Extension;
 use axum::extract::State;
 use axum::http::header::{ETAG, X_CONTENT_TYPE_OPTIONS};
@@ -7,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
+use self::after::{Unchanged, changed};
 use super::auth::access::{Access, Reach};
 use super::breadcrumbs::catch_up;
 use super::budget::held;
@@ -16,7 +19,7 @@ use super::query::{Query, path_key};
 use super::reply::{self, Caching, Place, framed};
 use super::routes::App;
 use crate::model::{Encoding, Entry, Key};
-use crate::view::{KeyNext, KeyRead, Page, Reason};
+use crate::view::{KeyRead, Page, Reason};
 use crate::wire::Mode;
 
 /// Entries on a page when the client does not say, and at the most.
@@ -43,12 +46,12 @@ pub(super) async fn get(
         }
         (None, Some(after)) => {
             let waiter = app.budgets.waiter()?;
-            let next = async { Ok(app.view.key_after(&key, after, deadline, app.my_turn()).await?) };
+            let next = async { Ok(changed(&app, &key, after, deadline).await?) };
             let next = access.while_good::<_, Problem>(next).await?;
             drop(waiter);
             match next {
-                KeyNext::Changed(read) => read,
-                KeyNext::Unchanged { cursor, sequence, reason } => {
+                Ok(read) => read,
+                Err(Unchanged { cursor, sequence, reason }) => {
                     return Ok(framed(reply::nothing(&app, cursor, sequence, reason, &Reach::default())));
                 }
             }
@@ -65,7 +68,7 @@ pub(super) async fn get(
 }
 
 fn value(app: &App, key: &Key, request: &HeaderMap, read: KeyRead, caching: Caching) -> Response {
-    let (cursor, sequence) = (read.cursor, read.breadcrumb.sequence());
+    let (cursor, sequence) = (read.cursor, read.sequence);
     let place =
         Place { cursor, sequence, mode: Mode::Snapshot, reason: Reason::Read, reach: &Reach::default() };
     let Some(entry) = read.entry else {

@@ -22,6 +22,7 @@ mod openapi;
 mod page;
 mod problem;
 mod query;
+mod ranged;
 mod reload;
 mod reply;
 mod resting;
@@ -35,6 +36,7 @@ mod vitals;
 mod write;
 
 pub use budget::Limits;
+pub use ranged::{BreadcrumbRange, KeysAfter};
 pub use routes::{App, AppConfig, router};
 pub use server::{ServeError, Server, ServerConfig};
 pub use shutdown::Shutdown;

@@ -119,6 +119,17 @@ impl<S: RangeSource> RangedWatcher<S> {
         }
     }
 
+    /// A watcher whose consumer knows these keys already: its first `get` loads, and what was known and
+    /// is not there any more is told to be gone.
+    pub fn knowing(source: S, known: HashSet<S::Key>) -> Self {
+        Self { known, ..Self::new(source) }
+    }
+
+    /// Where it gets its keys from: to ask how far that has come. What is not told yet is behind it.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
     async fn load(&mut self) -> Result<(), GetError> {
         if !self.loaded {
             let state = self.source.load().await?;

@@ -32,7 +32,7 @@ pub use glance::{Glance, News};
 pub use read::{KeyRead, Page};
 pub use scope::{OwnedScope, Scope};
 pub use stream::{Ended, Stream, StreamCounts, Told};
-pub use watch::KeyNext;
+pub use watch::{Happened, KeyRange, Watch};
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use super::bodies::Subject;
 use super::way::up_to;
 use super::{Answer, Format, OwnedScope, Reason, Scope, View, ViewError, changes};
 use crate::cache::{Breadcrumb, Position};
-use crate::model::{Cursor, Entry, Key, Prefixes};
+use crate::model::{Cursor, Entry, Key, Prefixes, Sequence};
 use crate::wire::{BodyWriter, Mode, PutKind};
 
 /// One key at one breadcrumb.
@@ -17,8 +17,8 @@ pub struct KeyRead {
     pub entry: Option<Entry>,
     /// The cursor of the state that was read.
     pub cursor: Cursor,
-    /// The breadcrumb that it came from.
-    pub breadcrumb: Breadcrumb,
+    /// The number of the breadcrumb that it came from.
+    pub sequence: Sequence,
 }
 
 /// Which entries of a state are wanted.
@@ -150,7 +150,8 @@ impl View {
     /// As [`View::kept`].
     pub async fn key(&self, key: &Key, at: Option<Cursor>, deadline: Instant) -> Result<KeyRead, ViewError> {
         let (breadcrumb, cursor) = self.state(at, deadline).await?;
-        Ok(KeyRead { entry: breadcrumb.kvs().get(key.as_bytes()).cloned(), cursor, breadcrumb })
+        let entry = breadcrumb.kvs().get(key.as_bytes()).cloned();
+        Ok(KeyRead { entry, cursor, sequence: breadcrumb.sequence() })
     }
 
     async fn state(&self, at: Option<Cursor>, deadline: Instant) -> Result<(Breadcrumb, Cursor), ViewError> {

@@ -1,139 +1,244 @@
-//! Following one key.
+//! Following keys: one, or those under a prefix, each change of each.
 //!
-//! # Why this is no [`RangedWatcher`](crate::value::RangedWatcher)
+//! A [`Watch`] is what a watcher of a range stands on. It knows where it stands, what is there now, and what
+//! has happened since; which changes a consumer is to be told, it leaves to whoever knows the consumer
+//! (`http` puts a [`RangedWatcher`](crate::value::RangedWatcher) on top, as [`crate::http::KeysAfter`]).
 //!
-//! A ranged watcher belongs to a consumer: it remembers what the consumer was told, and tells what has
-//! changed since. Here there is no consumer between two requests, only a cursor, which another
-//! replica may have handed out, or this process before it was restarted. "Did this key change after that
-//! cursor?" is a question about the past, and the answer may lie inside a breadcrumb, where no state
-//! is kept that a watcher could begin with, but single steps are. To load a range for each request and
-//! to compare it would also cost an allocation for each key; this looks up one.
-//!
-//! A waiter is woken by its own key and by those that begin with it, through the same index as
-//! waiters for a prefix: who waits for one key sleeps through the others, and keeps its place meanwhile.
-//!
-//! What a ranged watcher promises is promised here too, and tested the same way: changes that come
-//! together are one, a deletion is told to who could know the key, an empty value is a value, and
-//! what was deleted while the feed was cut off is told after the resync.
+//! It begins at a cursor, and a cursor is all there is of a client between two requests: another replica
+//! may have handed it out, or this process before a restart. So the beginning is a question about the
+//! past: *which keys were there at the cursor?* ([`View::watch`]). The answer may lie inside a breadcrumb,
+//! where no state is kept but single steps are, or has still to be found out by the feed.
+//! A cursor that is not kept is an error then. From there on none is: the watch waits in the index of
+//! [interest](super::interest), where those who change other keys wake nobody and it keeps its place
+//! without keeping a breadcrumb; and if it is woken so late that its place is gone, it says that it is
+//! [lost](Happened::Lost), and what there is can be loaded.
 
-use tokio::time::Instant;
+use std::collections::{HashMap, HashSet};
 
 use super::follow::furthest;
-use super::interest::Registered;
+use super::interest::{Registered, Registration};
 use super::waiting::{Waiting, Woken};
-use super::{KeyRead, Reason, View, ViewError};
-use crate::cache::{Breadcrumb, PastAwaited, Position, Step};
-use crate::model::{Cursor, Key, Sequence};
+use super::way::Found;
+use super::{Scope, View, ViewError};
+use crate::cache::{Breadcrumb, Position, Step};
+use crate::model::{Cursor, Entry, Key, Sequence};
 
-/// What came of waiting for a key to change.
-#[derive(Debug)]
-pub enum KeyNext {
-    /// It changed: this is how it is now.
-    Changed(KeyRead),
-    /// It did not; the cursor may have moved on all the same.
-    Unchanged {
-        /// Where the client stands now.
-        cursor: Cursor,
-        /// The newest breadcrumb.
-        sequence: Sequence,
-        /// Why the wait ended.
-        reason: Reason,
-    },
+/// Which keys are watched.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum KeyRange {
+    /// This one.
+    One(Key),
+    /// Those that begin with this.
+    Under(Key),
 }
 
-enum Seen {
-    Changed,
-    Unchanged,
-    /// It cannot be told yet.
-    Awaited(PastAwaited),
+/// What happened to the keys of a range.
+#[derive(Debug)]
+pub enum Happened {
+    /// Each key that changed, once, with its newest entry, or with none where it is gone.
+    Changed(Vec<(Key, Option<Entry>)>),
+    /// That is not known any more: [`Watch::load`] what is there.
+    Lost,
+}
+
+/// Stands somewhere on the trail and follows the keys of a range. It keeps no breadcrumb.
+pub struct Watch {
+    view: View,
+    range: KeyRange,
+    /// Up to here everything was told, in the terms of our own history.
+    at: Cursor,
+    /// The last breadcrumb that was looked at.
+    sequence: Sequence,
+    /// While nothing has changed in the range after `at`.
+    untouched: Option<Registration>,
+}
+
+impl KeyRange {
+    /// Every key of the range begins with it.
+    fn prefix(&self) -> &Key {
+        let (Self::One(prefix) | Self::Under(prefix)) = self;
+        prefix
+    }
+
+    fn holds(&self, key: &[u8]) -> bool {
+        match self {
+            Self::One(one) => key == one.as_bytes(),
+            Self::Under(prefix) => key.starts_with(prefix.as_bytes()),
+        }
+    }
 }
 
 impl View {
-    /// The key as it is as soon as it was changed after the cursor; values in between may be
-    /// skipped. Waits until the deadline, or until `stop` resolves. Cancel-safe.
+    /// Begins to watch at a cursor, and says which keys of the range were there at it. Waits until this
+    /// daemon has come as far as the cursor, and until it is known what happened there. Cancel-safe.
     ///
     /// # Errors
-    /// [`ViewError::Gone`], [`ViewError::Starting`].
-    pub async fn key_after(
-        &self,
-        key: &Key,
-        after: Cursor,
-        deadline: Instant,
-        stop: impl Future<Output = ()>,
-    ) -> Result<KeyNext, ViewError> {
-        let mut stop = std::pin::pin!(stop);
-        let mut at = self.adopt(after);
+    /// [`ViewError::Gone`], [`ViewError::Starting`], [`ViewError::Stopped`], [`ViewError::Encoding`].
+    pub async fn watch(&self, range: KeyRange, after: Cursor) -> Result<(Watch, HashSet<Key>), ViewError> {
+        let at = self.adopt(after);
         let mut upstream = self.watch_upstream();
-        loop {
-            let mut awaited = None;
+        let (sequence, known) = loop {
             let newest = self.newest()?;
-            let now = newest.cursor();
-            let another_state = at.revision == now.revision && at.check != now.check;
-            if at.history != now.history || another_state {
-                return Err(self.gone(at));
-            }
-            if at.revision < now.revision {
-                match self.has_changed(key, at, &newest)? {
-                    Seen::Changed => {
-                        let entry = newest.kvs().get(key.as_bytes()).cloned();
-                        let cursor = Cursor { history: after.history, ..now };
-                        return Ok(KeyNext::Changed(KeyRead { entry, cursor, breadcrumb: newest }));
-                    }
-                    Seen::Unchanged => at = now,
-                    Seen::Awaited(past) => awaited = Some(past),
-                }
-            }
-            if at.revision > now.revision && upstream.is_below(at.revision) {
-                return Err(self.gone(at));
-            }
             let sequence = newest.sequence();
-            let mut waiting = match awaited {
-                Some(past) => Waiting::ForThePast(newest, Box::new(past)),
-                None if at.revision > now.revision => Waiting::ToCatchUp(newest, &mut upstream),
+            let mut waiting = match self.cache.locate(at) {
+                Position::At(base) => break (sequence, self.keys_at(&range, &base, &[], at).await?),
+                Position::Inside { within } => {
+                    break (sequence, self.keys_at(&range, &within, within.steps(), at).await?);
+                }
+                Position::Before { within, past } => {
+                    break (sequence, self.keys_at(&range, &within, past.steps(), at).await?);
+                }
+                Position::Awaited(past) => Waiting::ForThePast(newest, Box::new(past)),
+                Position::Ahead if upstream.is_below(at.revision) => return Err(self.gone(at)),
+                Position::Ahead => Waiting::ToCatchUp(newest, &mut upstream),
+                Position::Gone | Position::OtherHistory => return Err(self.gone(at)),
+            };
+            if let Woken::Over(_) = waiting.woken().await {
+                return Err(ViewError::Stopped);
+            }
+        };
+        Ok((Watch { view: self.clone(), range, at, sequence, untouched: None }, known))
+    }
+
+    /// The keys of the range at a cursor from which these steps lead to a breadcrumb.
+    async fn keys_at(
+        &self,
+        range: &KeyRange,
+        within: &Breadcrumb,
+        steps: &[Step],
+        at: Cursor,
+    ) -> Result<HashSet<Key>, ViewError> {
+        let mut keys: HashSet<Key> = match range {
+            KeyRange::One(key) => within.kvs().get(key.as_bytes()).map(|_| key.clone()).into_iter().collect(),
+            KeyRange::Under(prefix) => {
+                self.pages.note(None);
+                let pages = self.pages.pages_of(within.clone()).await?;
+                pages.list(prefix.as_bytes(), None).map(|entry| Key::copy_from(entry.key())).collect()
+            }
+        };
+        // The first step after the cursor tells how a key stood at it.
+        let mut existed = HashMap::new();
+        let missed = steps.iter().filter(|step| step.revision > at.revision);
+        for step in missed.filter(|step| range.holds(step.entry.key())) {
+            existed.entry(step.entry.key()).or_insert(step.existed);
+        }
+        for (key, existed) in existed {
+            match existed {
+                true => keys.insert(Key::copy_from(key)),
+                false => keys.remove(key),
+            };
+        }
+        Ok(keys)
+    }
+}
+
+impl Watch {
+    /// Everything in the range, as it is now; what [`happens`](Self::happens) goes on from there. Not an
+    /// error is that the way here is not known.
+    ///
+    /// # Errors
+    /// [`ViewError::Gone`] when the history is another now; [`ViewError::Starting`], [`ViewError::Encoding`].
+    pub async fn load(&mut self) -> Result<Vec<Entry>, ViewError> {
+        let newest = self.view.newest()?;
+        let (entries, now, sequence) = match &self.range {
+            KeyRange::One(key) => {
+                let entry = newest.kvs().get(key.as_bytes()).cloned();
+                (entry.into_iter().collect(), newest.cursor(), newest.sequence())
+            }
+            KeyRange::Under(prefix) => {
+                drop(newest);
+                self.view.pages.note(None);
+                let newest = self.view.pages.newest().await?;
+                let entries = newest.pages.list(prefix.as_bytes(), None).cloned().collect();
+                (entries, newest.stand.cursor, newest.stand.sequence)
+            }
+        };
+        if now.history != self.at.history {
+            return Err(self.view.gone(self.at));
+        }
+        (self.at, self.sequence, self.untouched) = (furthest(self.at, now), sequence, None);
+        Ok(entries)
+    }
+
+    /// What happens next in the range. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ViewError::Gone`] when the history is another now; [`ViewError::Starting`], [`ViewError::Stopped`].
+    pub async fn happens(&mut self) -> Result<Happened, ViewError> {
+        loop {
+            if let Some(happened) = self.happened()? {
+                return Ok(happened);
+            }
+            let untouched = match self.untouched.take() {
+                Some(untouched) => untouched,
                 // The breadcrumb is let go, and those that change other keys wake nobody here.
-                None => match self.ahead.interest.register(key, sequence) {
-                    Registered::Waiting(registration) => Waiting::ForPrefix(registration),
-                    Registered::Not(woken) => Waiting::ForNothing(woken),
+                None => match self.view.ahead.interest.register(self.range.prefix(), self.sequence) {
+                    Registered::Waiting(untouched) => untouched,
+                    Registered::Not(Woken::Over(_)) => return Err(ViewError::Stopped),
+                    Registered::Not(_) => continue,
                 },
             };
-            let woken = tokio::select! {
-                biased;
-                woken = waiting.woken() => woken,
-                () = &mut stop => Woken::Over(Reason::ShuttingDown),
-                () = tokio::time::sleep_until(deadline) => Woken::Over(Reason::Timeout),
-            };
-            let reason = match woken {
-                Woken::Look => continue,
-                Woken::Untouched(before) => {
-                    at = furthest(at, before);
-                    continue;
-                }
-                Woken::Over(reason) => reason,
-            };
-            let moved = waiting.untouched_until().map_or(at, |until| furthest(at, until));
-            let cursor = Cursor { history: after.history, ..moved };
-            return Ok(KeyNext::Unchanged { cursor, sequence, reason });
+            // It stays where it is when this is dropped: it is what keeps the place.
+            if self.untouched.insert(untouched).touched().await.is_none() {
+                return Err(ViewError::Stopped);
+            }
         }
     }
 
-    fn has_changed(&self, key: &Key, at: Cursor, newest: &Breadcrumb) -> Result<Seen, ViewError> {
-        let key = key.as_bytes();
-        let existed_among = |steps: &[Step], within: &Breadcrumb| {
-            let missed = |step: &&Step| step.revision > at.revision;
-            let first = steps.iter().filter(missed).find(|step| step.entry.key() == key);
-            first.map_or_else(|| within.kvs().get(key).is_some(), |step| step.existed)
+    /// What has happened already in the range; nothing when that is not known to be anything.
+    ///
+    /// # Errors
+    /// As for [`happens`](Self::happens).
+    pub fn happened(&mut self) -> Result<Option<Happened>, ViewError> {
+        if let Some(untouched) = self.untouched.take() {
+            match untouched.before() {
+                Some(before) => self.at = furthest(self.at, before),
+                None => {
+                    self.untouched = Some(untouched);
+                    return Ok(None);
+                }
+            }
+        }
+        let newest = self.view.newest()?;
+        let now = newest.cursor();
+        if now.history != self.at.history {
+            return Err(self.view.gone(self.at));
+        }
+        self.sequence = newest.sequence();
+        if now.revision <= self.at.revision {
+            return Ok(None);
+        }
+        let changes = match &self.range {
+            KeyRange::One(key) => match newest.kvs().get(key.as_bytes()) {
+                Some(entry) if entry.revision() > Some(self.at.revision) => {
+                    vec![(key.clone(), Some(entry.clone()))]
+                }
+                Some(_) => Vec::new(),
+                None => vec![(key.clone(), None)],
+            },
+            KeyRange::Under(prefix) => match self.view.way(self.at, &newest) {
+                Ok(Found::Way(way)) => {
+                    let deltas = way.deltas(&newest, Scope::Prefix(prefix));
+                    let keys = deltas.iter().map(|delta| delta.entry.key());
+                    keys.map(|key| (Key::copy_from(key), newest.kvs().get(key).cloned())).collect()
+                }
+                // Whoever remembers the keys needs no past: what is there now tells the rest.
+                Ok(Found::Awaited(_)) | Err(ViewError::Gone { .. }) => return Ok(Some(Happened::Lost)),
+                Err(error) => return Err(error),
+            },
         };
-        let existed = match self.cache.locate(at) {
-            Position::At(base) => base.kvs().get(key).is_some(),
-            Position::Inside { within } => existed_among(within.steps(), &within),
-            Position::Before { within, past } => existed_among(past.steps(), &within),
-            Position::Awaited(past) => return Ok(Seen::Awaited(past)),
-            Position::Gone | Position::Ahead | Position::OtherHistory => return Err(self.gone(at)),
-        };
-        let changed = match newest.kvs().get(key) {
-            Some(entry) => entry.revision().is_some_and(|set_at| set_at > at.revision),
-            None => existed,
-        };
-        Ok(if changed { Seen::Changed } else { Seen::Unchanged })
+        self.at = now;
+        Ok(Some(Happened::Changed(changes)))
+    }
+
+    /// Everything in the range up to here was told.
+    pub fn cursor(&self) -> Cursor {
+        let until = self.untouched.as_ref().and_then(Registration::untouched_until);
+        until.map_or(self.at, |until| furthest(self.at, until))
+    }
+
+    /// The last breadcrumb that was looked at.
+    pub fn sequence(&self) -> Sequence {
+        self.sequence
     }
 }

@@ -1,0 +1,56 @@
+//! `GET /v1/kv/{key}?after=`: waits until a key has changed.
+
+use tokio::time::Instant;
+
+use crate::http::ranged::KeysAfter;
+use crate::http::routes::App;
+use crate::model::{Cursor, Key, Sequence};
+use crate::value::Watcher;
+use crate::view::{KeyRange, KeyRead, Reason, ViewError};
+
+/// A key did not change; the cursor may have moved on all the same.
+pub(super) struct Unchanged {
+    pub(super) cursor: Cursor,
+    pub(super) sequence: Sequence,
+    pub(super) reason: Reason,
+}
+
+/// The key as it is as soon as it was changed after the cursor.
+pub(super) async fn changed(
+    app: &App,
+    key: &Key,
+    after: Cursor,
+    deadline: Instant,
+) -> Result<Result<KeyRead, Unchanged>, ViewError> {
+    let mut over = std::pin::pin!(async {
+        tokio::select! {
+            biased;
+            () = app.my_turn() => Reason::ShuttingDown,
+            () = tokio::time::sleep_until(deadline) => Reason::Timeout,
+        }
+    });
+    let mut key = tokio::select! {
+        biased;
+        key = KeysAfter::new(&app.view, KeyRange::One(key.clone()), after) => key?,
+        reason = &mut over => {
+            let sequence = app.view.newest()?.sequence();
+            return Ok(Err(Unchanged { cursor: after, sequence, reason }));
+        }
+    };
+    let change = tokio::select! {
+        biased;
+        change = key.get() => Ok(change),
+        reason = &mut over => Err(reason),
+    };
+    // In the client's own history, should ours be a cousin of it.
+    let (cursor, sequence) = (Cursor { history: after.history, ..key.cursor() }, key.sequence());
+    let reason = match change {
+        Ok(Ok(change)) => return Ok(Ok(KeyRead { entry: change.value, cursor, sequence })),
+        Ok(Err(_)) => match key.why_closed() {
+            ViewError::Stopped => Reason::ShuttingDown,
+            error => return Err(error),
+        },
+        Err(reason) => reason,
+    };
+    Ok(Err(Unchanged { cursor, sequence, reason }))
+}
