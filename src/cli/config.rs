@@ -119,7 +119,8 @@ pub(super) struct Settings {
     stall_timeout: Option<Span>,
 
     /// How long a connection may live, about (up to a fifth is taken off at random): the first answer after
-    /// that closes it, so that clients spread over replicas that came later; off when left out
+    /// that closes it, and a stream ends between two bodies, so that clients spread over replicas that came later;
+    /// off when left out
     #[arg(long, env = "CRUMBD_MAX_CONNECTION_AGE", value_name = "DURATION", help_heading = "Serving")]
     max_connection_age: Option<Span>,
 

@@ -18,6 +18,14 @@ impl Age {
         Self(limit.map(|limit| Instant::now() + limit.mul_f64(1.0 - JITTER * fastrand::f64())))
     }
 
+    /// Resolves when it is old.
+    pub(super) async fn over(self) {
+        match self.0 {
+            Some(end) => tokio::time::sleep_until(end).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Whether the answer that is about to be written is the last.
     pub(super) fn is_over(self) -> bool {
         self.is_over_at(Instant::now())

@@ -109,7 +109,9 @@ where
     let session = Arc::clone(&transport.session);
     let tracked = Arc::clone(&session);
     let routes = TowerToHyperService::new(router.clone());
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        // For an answer that may last longer.
+        request.extensions_mut().insert(age);
         tracked.request_begins(!request.body().is_end_stream());
         let (answered, session) = (routes.call(request), Arc::clone(&tracked));
         async move {

@@ -1,8 +1,10 @@
 //! `GET /v1/stream`: snapshot, then every change, over any cut, for readers of any speed.
 #![allow(clippy::unwrap_used)] // a test may unwrap
 
+mod counted;
 mod fast;
 mod manners;
+mod proxy;
 mod reader;
 mod resume;
 mod rights;
@@ -16,7 +18,7 @@ use support::daemon::Daemon;
 use support::http::Http;
 use support::state::{State, assert_same, below};
 use support::workload::{Workload, put};
-use support::{A_WHILE, eventually};
+use support::{A_WHILE, eventually, in_time};
 
 const BOTH: [Speech; 2] = [Speech::Ndjson, Speech::Events];
 

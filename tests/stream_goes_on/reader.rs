@@ -53,11 +53,16 @@ pub struct Reader {
 
 impl Reader {
     pub async fn open(daemon: &Daemon, speech: Speech, query: &str, headers: &[(&str, &str)]) -> Reader {
+        Reader::open_at(daemon.url(), speech, query, headers).await
+    }
+
+    /// The same of whoever serves there.
+    pub async fn open_at(url: &str, speech: Speech, query: &str, headers: &[(&str, &str)]) -> Reader {
         let accept = match speech {
             Speech::Ndjson => "application/x-ndjson",
             Speech::Events => "text/event-stream",
         };
-        let reader = Reader::ask(daemon, query, &[&[("accept", accept)], headers].concat()).await;
+        let reader = Reader::ask_at(url, query, &[&[("accept", accept)], headers].concat()).await;
         assert_eq!(reader.status, 200, "{}", reader.head);
         assert!(reader.head.contains(&format!("content-type: {accept}\r\n")), "{}", reader.head);
         assert!(reader.head.contains("cache-control: no-store\r\n"), "{}", reader.head);
@@ -66,7 +71,11 @@ impl Reader {
 
     /// Whatever comes of it.
     pub async fn ask(daemon: &Daemon, query: &str, headers: &[(&str, &str)]) -> Reader {
-        let address = daemon.url().strip_prefix("http://").unwrap().parse().unwrap();
+        Reader::ask_at(daemon.url(), query, headers).await
+    }
+
+    async fn ask_at(url: &str, query: &str, headers: &[(&str, &str)]) -> Reader {
+        let address = url.strip_prefix("http://").unwrap().parse().unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         // Little fits between the daemon and a reader at rest.
         socket.set_recv_buffer_size(16 * 1024).unwrap();
@@ -82,7 +91,8 @@ impl Reader {
             assert!(in_time("the head", socket.read_buf(&mut raw)).await.unwrap() > 0, "no head");
         };
         let bytes = raw.len();
-        let head = String::from_utf8(raw.drain(..end).collect()).unwrap();
+        // However a proxy spells the names.
+        let head = String::from_utf8(raw.drain(..end).collect()).unwrap().to_ascii_lowercase();
         Reader {
             socket,
             speech: Speech::Ndjson,

@@ -6,6 +6,7 @@
 //! a few additions in memory that no other core touches ([`sharded`]).
 
 mod sharded;
+mod streams;
 mod tell;
 
 use std::time::SystemTime;
@@ -20,6 +21,7 @@ use crate::model::{Counter, Cursor};
 use crate::view::{Answer, Next, Reason};
 use crate::wire::Mode;
 use sharded::{Histogram, Sharded};
+use streams::Streams;
 pub(super) use tell::metrics;
 
 /// In microseconds.
@@ -54,6 +56,8 @@ pub(super) struct Metrics {
     pub(super) refused: Counter,
     /// Connections that there was room for and that came to no TLS.
     pub(super) handshakes_failed: Counter,
+    /// What is counted of streams.
+    pub(super) streams: Streams,
 }
 
 impl Default for Metrics {
@@ -65,6 +69,7 @@ impl Default for Metrics {
             accepted: Counter::default(),
             refused: Counter::default(),
             handshakes_failed: Counter::default(),
+            streams: Streams::default(),
         }
     }
 }

@@ -61,7 +61,8 @@ impl Collector for Scrape {
         self.ingest(to)?;
         self.state(to)?;
         self.feed(to)?;
-        self.serving(to)
+        self.serving(to)?;
+        self.streams(to)
     }
 }
 
@@ -153,6 +154,33 @@ impl Scrape {
         let help = "Revisions by which a client is behind when it asks for what comes next";
         histogram(to, "behind_revisions", help, &metrics.behind, 1.0)?;
         gauge(to, "uptime_seconds", "Seconds since the start", self.app.started.elapsed().as_secs_f64())
+    }
+}
+
+impl Scrape {
+    fn streams(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let (streams, counts) = (&self.app.metrics.streams, self.app.view.stream_counts());
+        let mut family =
+            to.encode_descriptor("streams", "Streams that run, by media type", None, MetricType::Gauge)?;
+        for (format, running, _) in streams.running() {
+            ConstGauge::new(running).encode(family.encode_family(&[("format", format)])?)?;
+        }
+        let help = "Streams that have begun, by media type";
+        let mut family = to.encode_descriptor("streams_begun", help, None, MetricType::Counter)?;
+        for (format, _, begun) in streams.running() {
+            ConstCounter::new(begun).encode(family.encode_family(&[("format", format)])?)?;
+        }
+        let help = "Different sets of keys that streams tell of";
+        gauge(to, "stream_scopes", help, counts.scopes as f64)?;
+        let help = "Bodies that streams have told, by mode";
+        let mut family = to.encode_descriptor("stream_bodies", help, None, MetricType::Counter)?;
+        for (mode, bodies) in streams.bodies() {
+            ConstCounter::new(bodies).encode(family.encode_family(&[("mode", mode)])?)?;
+        }
+        let help = "Times that a stream told its reader to forget what it has";
+        counter(to, "stream_resets", help, streams.resets())?;
+        let help = "Snapshots that were made for streams, each for any number of readers";
+        counter(to, "stream_snapshots_made", help, counts.snapshots_made)
     }
 }
 

@@ -16,6 +16,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::response::Response;
 
+use super::age::Age;
 use super::auth::access::Access;
 use super::budget;
 use super::negotiate;
@@ -28,7 +29,7 @@ use crate::view::ViewError;
 
 pub(super) use framing::Framing;
 use place::Place;
-use sending::Sending;
+use sending::{Held, Sending};
 
 /// The cursor that an `EventSource` has seen last: it sends that when it comes back.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -39,6 +40,7 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 pub(super) async fn stream(
     State(app): State<App>,
     Extension(access): Extension<Access>,
+    age: Option<Extension<Age>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -61,6 +63,7 @@ pub(super) async fn stream(
         stream.start_over().map_err(|_| ViewError::Stopped)?;
     }
     let mut response = Response::new(Body::empty());
+    let age = age.map(|Extension(age)| age);
     let head = response.headers_mut();
     head.insert(CONTENT_TYPE, HeaderValue::from_static(framing.as_str()));
     head.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -68,7 +71,7 @@ pub(super) async fn stream(
     head.insert(reply::STATUS, HeaderValue::from_static(status));
     head.insert(reply::AGE, app.upstream.age().as_secs().into());
     reply::vary(&app, head);
-    *response.body_mut() = Sending::new(app, stream, reach, framing, waiter, room).into_body();
+    *response.body_mut() = Sending::new(app, stream, reach, framing, Held { waiter, room, age }).into_body();
     Ok(response)
 }
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::framing::{Framing, Writing};
 use super::place::Place;
+use crate::http::age::Age;
 use crate::http::auth::Over;
 use crate::http::auth::access::Reach;
 use crate::http::budget::{SnapshotPermit, Waiter};
@@ -42,6 +43,8 @@ pub(super) struct Sending {
     room: Option<SnapshotPermit>,
     /// Resolves when the daemon stops and it is this waiter's turn.
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Resolves when the connection is old.
+    aged: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// When something has to be said next.
     heartbeat: Pin<Box<Sleep>>,
     /// Only what is being written is still to come.
@@ -57,6 +60,17 @@ enum Happened {
     Room(Result<SnapshotPermit, Problem>),
     Silence,
     Stop,
+    /// The connection is old.
+    Aged,
+}
+
+/// What a stream takes up beside what it tells.
+pub(super) struct Held {
+    pub(super) waiter: Waiter<Arc<AtomicUsize>>,
+    /// For its first snapshot.
+    pub(super) room: Option<SnapshotPermit>,
+    /// Of its connection.
+    pub(super) age: Option<Age>,
 }
 
 impl Sending {
@@ -65,11 +79,17 @@ impl Sending {
         stream: Stream,
         reach: Reach,
         framing: Framing,
-        waiter: Waiter<Arc<AtomicUsize>>,
-        room: Option<SnapshotPermit>,
+        Held { waiter, room, age }: Held,
     ) -> Self {
         let stopping = app.clone();
+        app.metrics.streams.begins(framing);
         Self {
+            aged: Box::pin(async move {
+                match age {
+                    Some(age) => age.over().await,
+                    None => std::future::pending().await,
+                }
+            }),
             stop: Box::pin(async move { stopping.my_turn().await }),
             heartbeat: Box::pin(sleep_until(next_beat(&app))),
             app,
@@ -144,13 +164,16 @@ impl Sending {
                     Some(self.framing.heartbeat(moved))
                 }
                 Happened::Stop => self.end("the daemon stops; go on elsewhere, or here later"),
+                Happened::Aged => self.end("the connection is old; go on over another one"),
             };
         }
     }
 
     /// Waits for the next thing to do.
     async fn happens(&mut self) -> Happened {
-        let Self { app, stream, reach, snapshot, room, stop, heartbeat, .. } = self;
+        let Self { app, stream, reach, snapshot, room, stop, aged, heartbeat, .. } = self;
+        // However old the connection was: who begins is told the state before it has to begin anew.
+        let has_begun = stream.cursor().is_some() && snapshot.is_none();
         let over = async {
             match reach.grant() {
                 Some(grant) => grant.over().await,
@@ -170,6 +193,7 @@ impl Sending {
             // Before anything else: what has come by then is not told any more.
             why = over => Happened::Over(why),
             () = stop => Happened::Stop,
+            () = aged, if has_begun => Happened::Aged,
             happened = next => happened,
             () = heartbeat => Happened::Silence,
         }
@@ -177,7 +201,10 @@ impl Sending {
 
     fn tell(&mut self, told: Told) -> Option<Writing> {
         match told {
-            Told::Reset => Some(self.framing.reset("cursor-gone")),
+            Told::Reset => {
+                self.app.metrics.streams.reset();
+                Some(self.framing.reset("cursor-gone"))
+            }
             Told::Updates(answer) => Some(self.body("breadcrumb", &answer)),
             Told::Snapshot(answer) => {
                 self.snapshot = Some(answer);
@@ -187,6 +214,7 @@ impl Sending {
     }
 
     fn body(&self, name: &str, answer: &Answer) -> Writing {
+        self.app.metrics.streams.told(answer.mode);
         self.framing.body(name, &self.place(answer), answer)
     }
 
@@ -198,5 +226,11 @@ impl Sending {
     fn end(&mut self, reason: impl std::fmt::Display) -> Option<Writing> {
         self.over = true;
         self.framing.last_words(reason)
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.app.metrics.streams.ends(self.framing);
     }
 }
