@@ -1,12 +1,14 @@
 //! `crumbd follow`.
 
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::units::Span;
 use super::{Daemon, Failure};
-use crate::client::{Follower, Progress, Step};
+use crate::client::{ClientError, DEFAULT_SILENCE, Follower, Gap, Mirror, Progress, Step, StreamFollower};
 use crate::model::{Entry, Key};
 use crate::wire::{self, PutKind, Record};
 
@@ -35,13 +37,55 @@ pub(super) struct Follow {
     /// Print NDJSON records on a terminal too.
     #[arg(long)]
     json: bool,
+    /// Follow one long answer (`/v1/stream`) rather than ask anew for each change: where changes come
+    /// thick and fast, that costs both sides less.
+    #[arg(long)]
+    stream: bool,
+    /// With --stream: a daemon that says nothing for so long, not even that it is alive, counts as gone. A few times
+    /// its --heartbeat [default: 45s]
+    #[arg(long, value_name = "DURATION", requires = "stream")]
+    silence: Option<Span>,
+}
+
+/// The ways to follow. Each is boxed: there is one.
+enum Way {
+    Polls(Box<Follower>),
+    Stream(Box<StreamFollower>),
+}
+
+impl Way {
+    async fn step(&mut self, progress: impl FnMut(Progress)) -> Result<Step, ClientError> {
+        match self {
+            Self::Polls(follower) => follower.step(progress).await,
+            Self::Stream(follower) => follower.step(progress).await,
+        }
+    }
+
+    fn mirror(&self) -> &Mirror {
+        match self {
+            Self::Polls(follower) => follower.mirror(),
+            Self::Stream(follower) => follower.mirror(),
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        match self {
+            Self::Polls(follower) => follower.pause(),
+            Self::Stream(follower) => follower.pause(),
+        }
+    }
 }
 
 impl Follow {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let for_people = std::io::stdout().is_terminal() && !self.json;
         let prefix = self.prefix.as_deref().map(Key::from);
-        let mut follower = Follower::new(self.daemon.client()?, prefix);
+        let client = self.daemon.client()?;
+        let silence = self.silence.map_or(DEFAULT_SILENCE, |span| span.0);
+        let mut follower = match self.stream {
+            true => Way::Stream(Box::new(StreamFollower::new(client, prefix, silence))),
+            false => Way::Polls(Box::new(Follower::new(client, prefix))),
+        };
         let mut first = true;
         loop {
             let bar = Bar::new(first);
@@ -52,9 +96,8 @@ impl Follow {
                     if first {
                         introduce(&follower, &step);
                     } else if step.snapshot {
-                        eprintln!(
-                            "crumbd: the cursor was gone; the state was read again, here is the difference"
-                        );
+                        let why = why(step.gap);
+                        eprintln!("crumbd: {why}; the state was read again, here is the difference");
                     }
                     if !first || self.all {
                         print(&step, for_people)?;
@@ -72,7 +115,15 @@ impl Follow {
     }
 }
 
-fn introduce(follower: &Follower, step: &Step) {
+fn why(gap: Option<Gap>) -> &'static str {
+    match gap {
+        Some(Gap::CursorGone) => "the cursor was gone",
+        Some(Gap::RightsChanged) => "what this token may read has changed",
+        _ => "the last answer was of no use",
+    }
+}
+
+fn introduce(follower: &Way, step: &Step) {
     let status = step.header.status.map(|status| status.to_string()).unwrap_or_default();
     let cursor = step.header.cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
     eprintln!("crumbd: following {} keys from cursor {cursor} ({status})", follower.mirror().len());

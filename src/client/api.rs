@@ -1,15 +1,16 @@
 //! The requests that a client makes.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
+use tokio::time::timeout;
 
-use super::{ClientTls, MirrorError};
+use super::records::linked_rights;
+use super::{ClientError, ClientTls, Records};
 use crate::model::{Cursor, Key};
-use crate::wire::{MediaType, Record, RecordReader, WireError};
+use crate::wire::MediaType;
 
 /// How long to wait for a connection, and for an answer beyond what was asked for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -17,91 +18,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What one long poll asks to wait; below the half minute after which many proxies give up.
 const WAIT: Duration = Duration::from_secs(25);
 
-/// Why a request did not bring what was asked for.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// The address is none.
-    #[error("{url:?} is not the address of a daemon: {reason}; it looks like http://127.0.0.1:7811")]
-    Url {
-        /// What was given.
-        url: String,
-        /// What is wrong with it.
-        reason: String,
+/// What came of asking for what is next.
+#[derive(Debug)]
+pub enum Next {
+    /// Updates, or another status.
+    Updates(Box<Records>),
+    /// Nothing in time.
+    Nothing {
+        /// Where the client stands now.
+        cursor: Cursor,
+        /// The rights that this was said under, where there are any.
+        rights: Option<String>,
     },
-    /// The token can be none.
-    #[error("the token holds characters that no token has, such as a line break")]
-    Token,
-    /// A certificate or key cannot be used.
-    #[error("{what} {}: {reason}", path.display())]
-    TlsFile {
-        /// What the file is for.
-        what: &'static str,
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The two do not trust each other, or one of them speaks no TLS.
-    #[error("no TLS with {url}: {reason}")]
-    Tls {
-        /// The daemon's address.
-        url: String,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
-    /// The daemon was not reached, or the connection broke.
-    #[error("no answer from {url}: {reason}")]
-    Unreachable {
-        /// The daemon's address.
-        url: String,
-        /// The whole chain of causes.
-        reason: String,
-    },
-    /// The daemon refused.
-    #[error("{title} ({status}): {detail}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// Its name.
-        title: String,
-        /// What the daemon says.
-        detail: String,
-    },
-    /// The answer is not one of this protocol.
-    #[error("the daemon's answer makes no sense: {0}")]
-    Protocol(String),
-    /// A body that cannot be read.
-    #[error("the daemon's answer cannot be read: {0}")]
-    Wire(#[from] WireError),
-    /// A body that disagrees with the state.
-    #[error("the daemon's answer does not fit the state: {0}")]
-    Mirror(#[from] MirrorError),
-}
-
-impl ClientError {
-    /// Whether the cursor is gone and only a snapshot helps.
-    pub fn is_gone(&self) -> bool {
-        matches!(self, Self::Refused { status: 410, .. })
-    }
-
-    /// Whether the same request may succeed later.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } => true,
-            Self::Refused { status, .. } => *status == 429 || *status >= 500,
-            _ => false,
-        }
-    }
-}
-
-/// How far a body has come.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Progress {
-    /// Entries read.
-    pub entries: u64,
-    /// Entries that there are, when the daemon says.
-    pub total: Option<u64>,
 }
 
 /// A connection to one daemon. Clones share it.
@@ -116,6 +44,8 @@ pub struct Client {
 
 #[derive(Deserialize)]
 struct ProblemBody {
+    #[serde(rename = "type", default)]
+    kind: String,
     title: String,
     detail: String,
 }
@@ -191,14 +121,25 @@ impl Client {
         let status = response.status();
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         let problem = serde_json::from_slice(&body).unwrap_or_else(|_| ProblemBody {
+            kind: String::new(),
             title: status.canonical_reason().unwrap_or("error").to_owned(),
             detail: String::from_utf8_lossy(&body).chars().take(200).collect(),
         });
-        let ProblemBody { title, detail } = problem;
-        Err(ClientError::Refused { status: status.as_u16(), title, detail })
+        let ProblemBody { kind, title, detail } = problem;
+        let kind = kind.strip_prefix("urn:crumbd:problem:").unwrap_or_default().to_owned();
+        Err(ClientError::Refused { status: status.as_u16(), kind, title, detail })
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+    pub(super) fn silent(&self, silence: Duration) -> ClientError {
+        ClientError::Silent { url: self.base.to_string(), seconds: silence.as_secs() }
+    }
+
+    /// A stream that ended where it should not have.
+    pub(super) fn broke_off(&self, reason: &str) -> ClientError {
+        ClientError::Unreachable { url: self.base.to_string(), reason: reason.to_owned() }
+    }
+
+    pub(super) fn unreachable(&self, error: &reqwest::Error) -> ClientError {
         if let Some(reason) = self.tls.explain(error) {
             return ClientError::Tls { url: self.base.to_string(), reason };
         }
@@ -228,33 +169,56 @@ impl Client {
         let at = at.map_or("current".to_owned(), |cursor| cursor.to_string());
         let url = self.url(&["v1", "breadcrumbs", &at], &prefix_query(prefix));
         let request = self.http.get(url).header(ACCEPT, media.as_str());
-        Ok(self.records(self.send(request).await?, media))
+        Ok(Records::new(self.clone(), self.send(request).await?, media))
     }
 
-    /// What comes after the cursor; `Err` holds the cursor when nothing came in time.
+    /// What comes after the cursor; nothing when nothing came in time. With `rights`, which an earlier answer
+    /// named, the daemon refuses (410) what would have holes because they are others now.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn next(
         &self,
         cursor: Cursor,
+        rights: Option<&str>,
         prefix: Option<&Key>,
         media: MediaType,
-    ) -> Result<Result<Records, Cursor>, ClientError> {
+    ) -> Result<Next, ClientError> {
         let wait = format!("{}s", WAIT.as_secs());
         let mut query = vec![("wait", wait.as_bytes())];
         query.extend(prefix_query(prefix));
+        query.extend(rights.map(|rights| ("rights", rights.as_bytes())));
         let url = self.url(&["v1", "breadcrumbs", &cursor.to_string(), "next"], &query);
         let request = self.http.get(url).header(ACCEPT, media.as_str()).timeout(WAIT + PATIENCE);
         let response = self.send(request).await?;
         if response.status() == StatusCode::NO_CONTENT {
-            return Ok(Err(cursor_of(response.headers())?));
+            let (cursor, rights) = (cursor_of(response.headers())?, linked_rights(response.headers()));
+            return Ok(Next::Nothing { cursor, rights });
         }
-        Ok(Ok(self.records(response, media)))
+        Ok(Next::Updates(Box::new(Records::new(self.clone(), response, media))))
     }
 
-    fn records(&self, response: Response, media: MediaType) -> Records {
-        Records { client: self.clone(), response, reader: RecordReader::new(media) }
+    /// A stream of NDJSON: the state and everything after it, or everything after a cursor (with the rights that
+    /// the state was told under). A daemon that says nothing for so long counts as gone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn stream(
+        &self,
+        from: Option<(Cursor, Option<&str>)>,
+        prefix: Option<&Key>,
+        silence: Duration,
+    ) -> Result<Records, ClientError> {
+        let from = from.map(|(cursor, rights)| match rights {
+            Some(rights) => format!("{cursor}~{rights}"),
+            None => cursor.to_string(),
+        });
+        let mut query: Vec<(&str, &[u8])> = from.iter().map(|from| ("from", from.as_bytes())).collect();
+        query.extend(prefix_query(prefix));
+        let url = self.url(&["v1", "stream"], &query);
+        let request = self.http.get(url).header(ACCEPT, MediaType::Ndjson.as_str());
+        let response = timeout(PATIENCE, self.send(request)).await.map_err(|_| self.silent(PATIENCE))??;
+        Ok(Records::stream(self.clone(), response, silence))
     }
 
     /// The raw bytes of one value.
@@ -294,33 +258,6 @@ impl Client {
     pub async fn status(&self) -> Result<String, ClientError> {
         let response = self.send(self.http.get(self.url(&["v1", "status"], &[]))).await?;
         response.text().await.map_err(|error| self.unreachable(&error))
-    }
-}
-
-/// The records of a body, as they arrive.
-#[derive(Debug)]
-pub struct Records {
-    client: Client,
-    response: Response,
-    reader: RecordReader,
-}
-
-impl Records {
-    /// The next record; `None` after the body's `end`.
-    ///
-    /// # Errors
-    /// [`ClientError`], also where the body ends before its `end`.
-    pub async fn next(&mut self) -> Result<Option<Record>, ClientError> {
-        loop {
-            if let Some(record) = self.reader.next_record()? {
-                return Ok(Some(record));
-            }
-            match self.response.chunk().await {
-                Ok(Some(bytes)) => self.reader.push(&bytes),
-                Ok(None) => return Ok(self.reader.finish().map(|()| None)?),
-                Err(error) => return Err(self.client.unreachable(&error)),
-            }
-        }
     }
 }
 

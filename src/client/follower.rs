@@ -1,45 +1,32 @@
-//! Following a daemon for ever.
+//! Following a daemon for ever, one request after the other.
 
 use std::time::Duration;
 
-use super::{Client, ClientError, Mirror, Progress};
-use crate::model::{Entry, Key, Revision};
-use crate::wire::{Header, MediaType, Mode, PutKind, Record};
+use super::pause::Pause;
+use super::reading::{Body, Reading};
+use super::standing::Standing;
+use super::{Client, ClientError, Gap, Mirror, Next, Progress, Records, Step};
+use crate::model::Key;
+use crate::wire::MediaType;
 
-/// The first pause after a failure; it doubles up to the longest, and half of it is random.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// What one step brought.
-#[derive(Debug)]
-pub struct Step {
-    /// The header of the body; its cursor is where the mirror stands now.
-    pub header: Header,
-    /// What changed in the mirror, as `new`, `updated` and `deleted` records. After a gap: the
-    /// difference that the new snapshot made.
-    pub changes: Vec<Record>,
-    /// The state was read whole: at the start, or after a gap.
-    pub snapshot: bool,
-}
-
-/// Keeps a mirror up to date.
+/// Keeps a mirror up to date by long polls.
 #[derive(Debug)]
 pub struct Follower {
     client: Client,
     prefix: Option<Key>,
-    mirror: Mirror,
-    failures: u32,
+    standing: Standing,
+    pause: Pause,
 }
 
 impl Follower {
     /// Follows the keys with this prefix, or all.
     pub fn new(client: Client, prefix: Option<Key>) -> Self {
-        Self { client, prefix, mirror: Mirror::default(), failures: 0 }
+        Self { client, prefix, standing: Standing::default(), pause: Pause::default() }
     }
 
     /// The mirror as it stands.
     pub fn mirror(&self) -> &Mirror {
-        &self.mirror
+        self.standing.mirror()
     }
 
     /// Waits for the next change. The first step is the snapshot.
@@ -52,112 +39,61 @@ impl Follower {
     /// answer that does not fit, the state is read whole.
     pub async fn step(&mut self, progress: impl FnMut(Progress)) -> Result<Step, ClientError> {
         let step = self.try_step(progress).await;
-        match &step {
-            Ok(_) => self.failures = 0,
-            Err(error) if error.may_pass() => self.failures += 1,
-            // Whatever the mirror holds now, it cannot be continued.
-            Err(_) => {
-                self.failures += 1;
-                self.mirror = Mirror::default();
-            }
+        self.pause.after(&step);
+        if step.as_ref().is_err_and(|error| !error.may_pass()) {
+            self.standing.lose(Gap::Doubt);
         }
         step
     }
 
-    async fn try_step(&mut self, progress: impl FnMut(Progress)) -> Result<Step, ClientError> {
-        while let Some(cursor) = self.mirror.cursor() {
-            match self.client.next(cursor, self.prefix.as_ref(), MediaType::Bincode).await {
-                Ok(Ok(mut records)) => {
-                    let mut step = Step { header: Header::default(), changes: Vec::new(), snapshot: false };
-                    // Applied only once it is there whole: half a body must not move the mirror.
-                    let mut body = Vec::new();
-                    while let Some(record) = records.next().await? {
-                        body.push(record);
-                    }
-                    self.apply(body, &mut step)?;
-                    return Ok(step);
+    async fn try_step(&mut self, mut progress: impl FnMut(Progress)) -> Result<Step, ClientError> {
+        while let Some((cursor, rights)) = self.standing.place() {
+            match self.client.next(cursor, rights, self.prefix.as_ref(), MediaType::Bincode).await {
+                Ok(Next::Updates(records)) if self.standing.are_mine(records.rights()) => {
+                    let Body::Updates(header, updates) = body(*records, &mut progress).await?.0 else {
+                        return Err(ClientError::Protocol("updates were asked for, not a state".to_owned()));
+                    };
+                    return self.standing.updates(header, updates);
                 }
-                Ok(Err(moved_on)) => {
-                    self.failures = 0;
-                    self.mirror.move_to(moved_on);
+                Ok(Next::Nothing { cursor, rights }) if self.standing.are_mine(rights.as_deref()) => {
+                    self.pause.forget();
+                    self.standing.move_to(cursor);
                 }
-                Err(error) if error.is_gone() => break,
-                Err(error) => return Err(error),
+                // A daemon that had no tokens before cannot refuse what was asked for without rights.
+                Ok(_) => self.standing.lose(Gap::RightsChanged),
+                Err(error) => match error.gap() {
+                    Some(gap) => self.standing.lose(gap),
+                    None => return Err(error),
+                },
             }
         }
-        self.snapshot(progress).await
-    }
-
-    fn apply(&mut self, body: Vec<Record>, step: &mut Step) -> Result<(), ClientError> {
-        let Some(Record::End(_)) = body.last() else {
-            return Err(ClientError::Protocol("the body has no `end`: it was cut off".to_owned()));
-        };
-        for record in body {
-            self.mirror.apply(&record)?;
-            match record {
-                Record::Breadcrumb(header) => step.header = header,
-                Record::Put { .. } | Record::Deleted { .. } => step.changes.push(record),
-                _ => {}
+        let records = self.client.snapshot(None, self.prefix.as_ref(), MediaType::Bincode).await?;
+        match body(records, &mut progress).await? {
+            (Body::Snapshot(header, mirror), rights) => {
+                Ok(self.standing.replace(header, mirror, rights.as_deref()))
             }
+            _ => Err(ClientError::Protocol("a state was asked for, not updates".to_owned())),
         }
-        Ok(())
-    }
-
-    async fn snapshot(&mut self, mut progress: impl FnMut(Progress)) -> Result<Step, ClientError> {
-        let mut records = self.client.snapshot(None, self.prefix.as_ref(), MediaType::Bincode).await?;
-        let mut mirror = Mirror::default();
-        let mut header = Header::default();
-        let mut ended = false;
-        let mut seen = Progress::default();
-        while let Some(record) = records.next().await? {
-            mirror.apply(&record)?;
-            match record {
-                Record::Snapshot(found) => {
-                    seen.total = found.count;
-                    header = found;
-                }
-                Record::End(_) => ended = true,
-                _ => seen.entries += 1,
-            }
-            progress(seen);
-        }
-        if !ended {
-            return Err(ClientError::Protocol("the snapshot has no `end`: it was cut off".to_owned()));
-        }
-        header.mode = Some(Mode::Snapshot);
-        let before = std::mem::replace(&mut self.mirror, mirror);
-        Ok(Step { header, changes: difference(&before, &self.mirror), snapshot: true })
     }
 
     /// How long to wait after a failure: longer each time, and never the same for two clients.
     pub fn pause(&self) -> Duration {
-        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(16));
-        doubled.min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0)
+        self.pause.next()
     }
 }
 
-/// What leads from one mirror to another, in key order.
-fn difference(before: &Mirror, after: &Mirror) -> Vec<Record> {
-    let put = |entry: &Entry| {
-        let kind = match before.get(entry.key()) {
-            None => PutKind::New,
-            Some(old) if old.same_content(entry) => return None,
-            Some(_) => PutKind::Updated,
-        };
-        Some(Record::Put { kind, entry: entry.clone() })
-    };
-    let gone = before.iter().filter(|entry| after.get(entry.key()).is_none());
-    let revision: Option<Revision> = after.cursor().map(|cursor| cursor.revision);
-    let deleted = gone.map(|entry| Record::Deleted { key: entry.to_key(), revision });
-    let mut changes: Vec<Record> = after.iter().filter_map(put).chain(deleted).collect();
-    changes.sort_by(|a, b| key_of(a).cmp(key_of(b)));
-    changes
-}
-
-fn key_of(record: &Record) -> &[u8] {
-    match record {
-        Record::Put { entry, .. } => entry.key(),
-        Record::Deleted { key, .. } => key.as_bytes(),
-        _ => b"",
+/// The one body of an answer, and the rights that it was made under.
+async fn body(
+    mut records: Records,
+    progress: &mut impl FnMut(Progress),
+) -> Result<(Body, Option<String>), ClientError> {
+    let mut reading = Reading::default();
+    let mut body = None;
+    while let Some(record) = records.next().await? {
+        // To its last byte, so that the connection can be used again.
+        body = reading.take(record, progress)?.or(body);
     }
+    let body = body.filter(|_| !reading.is_under_way());
+    let cut_off = || ClientError::Protocol("the body has no `end`: it was cut off".to_owned());
+    Ok((body.ok_or_else(cut_off)?, records.rights().map(str::to_owned)))
 }

@@ -3,15 +3,25 @@
 //! Written from the wire contract alone ([`crate::wire::protocol`]); it shares no code with the
 //! daemon beyond [`crate::model`] and [`crate::wire`]. Promises: a [`Mirror`] checks every count and
 //! digest that it is given, so it is right or it says so; a [`Follower`] goes on from its cursor
-//! after any failure, and only a real gap (410) costs another snapshot, of which its user sees
-//! the difference only.
+//! after any failure, and only a real gap costs another snapshot, of which its user sees
+//! the difference only. A [`StreamFollower`] does the same over one long answer.
 
 mod api;
+mod error;
 mod follower;
 mod mirror;
+mod pause;
+mod reading;
+mod records;
+mod standing;
+mod stream;
 mod tls;
 
-pub use api::{Client, ClientError, Progress, Records};
-pub use follower::{Follower, Step};
+pub use api::{Client, Next};
+pub use error::ClientError;
+pub use follower::Follower;
 pub use mirror::{Mirror, MirrorError};
+pub use records::{Progress, Records};
+pub use standing::{Gap, Step};
+pub use stream::{DEFAULT_SILENCE, StreamFollower};
 pub use tls::ClientTls;

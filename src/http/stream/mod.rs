@@ -34,6 +34,9 @@ use sending::{Held, Sending};
 /// The cursor that an `EventSource` has seen last: it sends that when it comes back.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// Names the rights that all of the stream is told under: what stands behind the `~` of a place.
+const RIGHTS: HeaderName = HeaderName::from_static("crumbd-rights");
+
 /// Asks nginx not to hold back what has come.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -70,6 +73,9 @@ pub(super) async fn stream(
     head.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     head.insert(reply::STATUS, HeaderValue::from_static(status));
     head.insert(reply::AGE, app.upstream.age().as_secs().into());
+    if let Some(rights) = reach.tag() {
+        reply::text(head, RIGHTS, &format!("{rights:x}"));
+    }
     reply::vary(&app, head);
     *response.body_mut() = Sending::new(app, stream, reach, framing, Held { waiter, room, age }).into_body();
     Ok(response)

@@ -1,0 +1,100 @@
+//! What can go wrong with a request.
+
+use std::path::PathBuf;
+
+use super::{Gap, MirrorError};
+use crate::wire::WireError;
+
+/// Why a request did not bring what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The address is none.
+    #[error("{url:?} is not the address of a daemon: {reason}; it looks like http://127.0.0.1:7811")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The token can be none.
+    #[error("the token holds characters that no token has, such as a line break")]
+    Token,
+    /// A certificate or key cannot be used.
+    #[error("{what} {}: {reason}", path.display())]
+    TlsFile {
+        /// What the file is for.
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The two do not trust each other, or one of them speaks no TLS.
+    #[error("no TLS with {url}: {reason}")]
+    Tls {
+        /// The daemon's address.
+        url: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// The daemon was not reached, or the connection broke.
+    #[error("no answer from {url}: {reason}")]
+    Unreachable {
+        /// The daemon's address.
+        url: String,
+        /// The whole chain of causes.
+        reason: String,
+    },
+    /// Nothing came on a stream, not even a heartbeat.
+    #[error("{url} has said nothing for {seconds} s, not even that it is alive")]
+    Silent {
+        /// The daemon's address.
+        url: String,
+        /// For how long it was listened to.
+        seconds: u64,
+    },
+    /// The daemon refused.
+    #[error("{title} ({status}): {detail}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Names the kind of problem for programs, such as `cursor-gone`; empty when the daemon does not say.
+        kind: String,
+        /// Its name.
+        title: String,
+        /// What the daemon says.
+        detail: String,
+    },
+    /// The answer is not one of this protocol.
+    #[error("the daemon's answer makes no sense: {0}")]
+    Protocol(String),
+    /// A body that cannot be read.
+    #[error("the daemon's answer cannot be read: {0}")]
+    Wire(#[from] WireError),
+    /// A body that disagrees with the state.
+    #[error("the daemon's answer does not fit the state: {0}")]
+    Mirror(#[from] MirrorError),
+}
+
+impl ClientError {
+    /// Why what the client has cannot be continued, where that is what the daemon says: only a snapshot helps.
+    pub fn gap(&self) -> Option<Gap> {
+        match self {
+            Self::Refused { kind, .. } if kind == "rights-changed" || kind == "permission-changed" => {
+                Some(Gap::RightsChanged)
+            }
+            Self::Refused { status: 410, .. } => Some(Gap::CursorGone),
+            _ => None,
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Silent { .. } => true,
+            Self::Refused { status, .. } => *status == 429 || *status >= 500,
+            _ => false,
+        }
+    }
+}

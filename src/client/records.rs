@@ -1,0 +1,99 @@
+//! A body, record by record.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::Response;
+use reqwest::header::{HeaderMap, LINK};
+use tokio::time::timeout;
+
+use super::{Client, ClientError};
+use crate::wire::{MediaType, Record, RecordReader};
+
+/// How far a body has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Progress {
+    /// Entries read.
+    pub entries: u64,
+    /// Entries that there are, when the daemon says.
+    pub total: Option<u64>,
+}
+
+/// The records of a body, as they arrive.
+#[derive(Debug)]
+pub struct Records {
+    client: Client,
+    response: Response,
+    reader: RecordReader,
+    /// The rights that the answer was made under, where there are any.
+    rights: Option<String>,
+    /// How long the daemon may say nothing, where it has to say something now and then.
+    silence: Option<Duration>,
+    /// Whether anything has come.
+    begun: bool,
+}
+
+impl Records {
+    pub(super) fn new(client: Client, response: Response, media: MediaType) -> Self {
+        let rights = linked_rights(response.headers());
+        let (silence, begun) = (None, false);
+        Self { client, response, reader: RecordReader::new(media), rights, silence, begun }
+    }
+
+    /// The records of a stream, which says something at least so often.
+    pub(super) fn stream(client: Client, response: Response, silence: Duration) -> Self {
+        let rights = response.headers().get("crumbd-rights").and_then(|value| value.to_str().ok());
+        let rights = rights.map(str::to_owned);
+        Self { rights, silence: Some(silence), ..Self::new(client, response, MediaType::Ndjson) }
+    }
+
+    /// The next record; `None` after the body's `end`.
+    ///
+    /// # Errors
+    /// [`ClientError`], also where the body ends before its `end`.
+    pub async fn next(&mut self) -> Result<Option<Record>, ClientError> {
+        loop {
+            if let Some(record) = self.reader.next_record()? {
+                return Ok(Some(record));
+            }
+            match self.chunk().await? {
+                Some(bytes) => self.reader.push(&bytes),
+                None => return Ok(self.reader.finish().map(|()| None)?),
+            }
+        }
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let chunk = match self.silence {
+            None => self.response.chunk().await,
+            Some(silence) => match timeout(silence, self.response.chunk()).await {
+                Ok(chunk) => chunk,
+                Err(_) => return Err(self.client.silent(silence)),
+            },
+        };
+        let chunk = chunk.map_err(|error| self.client.unreachable(&error))?;
+        self.begun |= chunk.is_some();
+        Ok(chunk)
+    }
+
+    /// The rights that the answer was made under, as `rights=` names them; `None` on a daemon without tokens.
+    pub fn rights(&self) -> Option<&str> {
+        self.rights.as_deref()
+    }
+
+    /// Whether any byte of the body has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+}
+
+/// What the `next` link says of the rights.
+pub(super) fn linked_rights(headers: &HeaderMap) -> Option<String> {
+    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    let next = links.filter(|link| link.contains("rel=\"next\"")).find_map(|link| {
+        let (_, address) = link.split_once('<')?;
+        let (address, _) = address.split_once('>')?;
+        address.split_once('?').map(|(_, query)| query.to_owned())
+    })?;
+    next.split('&').find_map(|parameter| parameter.strip_prefix("rights=")).map(str::to_owned)
+}
