@@ -82,9 +82,11 @@ impl Daemon {
     }
 
     fn spawn_as(mut command: Command, args: &[&str], stdin: Stdio) -> Daemon {
+        // Where it listens is any free port, unless the test says.
+        let listen = if args.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = command
-            .arg("serve")
-            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(["serve", "--log-format", "json"])
+            .args(listen)
             .args(args)
             .stdin(stdin)
             .stdout(Stdio::null())
