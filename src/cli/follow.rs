@@ -1,14 +1,16 @@
 //! `crumbd follow`.
 
+mod way;
+
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use self::way::Way;
 use super::units::Span;
 use super::{Daemon, Failure};
-use crate::client::{ClientError, DEFAULT_SILENCE, Follower, Gap, Mirror, Progress, Step, StreamFollower};
+use crate::client::{DEFAULT_SILENCE, Follower, Gap, Progress, Step, StreamFollower};
 use crate::model::{Entry, Key};
 use crate::wire::{self, PutKind, Record};
 
@@ -45,35 +47,6 @@ pub(super) struct Follow {
     /// its --heartbeat [default: 45s]
     #[arg(long, value_name = "DURATION", requires = "stream")]
     silence: Option<Span>,
-}
-
-/// The ways to follow. Each is boxed: there is one.
-enum Way {
-    Polls(Box<Follower>),
-    Stream(Box<StreamFollower>),
-}
-
-impl Way {
-    async fn step(&mut self, progress: impl FnMut(Progress)) -> Result<Step, ClientError> {
-        match self {
-            Self::Polls(follower) => follower.step(progress).await,
-            Self::Stream(follower) => follower.step(progress).await,
-        }
-    }
-
-    fn mirror(&self) -> &Mirror {
-        match self {
-            Self::Polls(follower) => follower.mirror(),
-            Self::Stream(follower) => follower.mirror(),
-        }
-    }
-
-    fn pause(&self) -> Duration {
-        match self {
-            Self::Polls(follower) => follower.pause(),
-            Self::Stream(follower) => follower.pause(),
-        }
-    }
 }
 
 impl Follow {
