@@ -89,6 +89,11 @@ impl ClientError {
         }
     }
 
+    /// Whether it says anything against what the client has. That nobody was reached does not.
+    pub(super) fn casts_doubt(&self) -> bool {
+        !self.may_pass() && !matches!(self, Self::Tls { .. })
+    }
+
     /// Whether the same request may succeed later.
     pub fn may_pass(&self) -> bool {
         match self {

@@ -40,7 +40,7 @@ impl Follower {
     pub async fn step(&mut self, progress: impl FnMut(Progress)) -> Result<Step, ClientError> {
         let step = self.try_step(progress).await;
         self.pause.after(&step);
-        if step.as_ref().is_err_and(|error| !error.may_pass()) {
+        if step.as_ref().is_err_and(ClientError::casts_doubt) {
             self.standing.lose(Gap::Doubt);
         }
         step

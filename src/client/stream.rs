@@ -59,7 +59,7 @@ impl StreamFollower {
         self.pause.after(&step);
         if let Err(error) = &step {
             self.open = None;
-            if !error.may_pass() {
+            if error.casts_doubt() {
                 self.standing.lose(error.gap().unwrap_or(Gap::Doubt));
             }
         }
