@@ -152,6 +152,10 @@ impl Client {
         }
         if reason.is_empty() || error.is_timeout() {
             reason = error.to_string();
+        } else if error.is_request() && !error.is_connect() && self.base.scheme() == "https" {
+            // In TLS 1.3 a client is refused after its side of the handshake is done; when the connection has
+            // ended before that was read, this is all that is known.
+            reason = format!("{reason}; perhaps {}", self.tls.why_hung_up_on());
         }
         ClientError::Unreachable { url: self.base.to_string(), reason }
     }

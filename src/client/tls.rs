@@ -92,13 +92,10 @@ impl ClientTls {
                 "it does not speak TLS; without TLS its address begins with http://".to_owned()
             }
             rustls::Error::AlertReceived(alert) => match (&self.identity, alert) {
-                (None, AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
-                    "it wants a client certificate: --client-cert and --client-key".to_owned()
+                (None, AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure)
+                | (Some(_), AlertDescription::UnknownCA | AlertDescription::DecryptError) => {
+                    self.why_hung_up_on()
                 }
-                (Some((path, _)), AlertDescription::UnknownCA | AlertDescription::DecryptError) => format!(
-                    "it does not know the authority that signed the client certificate {}",
-                    path.display()
-                ),
                 (Some((path, _)), AlertDescription::CertificateExpired) => {
                     format!("the client certificate {} has expired", path.display())
                 }
@@ -107,6 +104,19 @@ impl ClientTls {
             error => error.to_string(),
         };
         Some(advice)
+    }
+
+    /// The usual reason why a daemon ends a connection right after the handshake.
+    pub(super) fn why_hung_up_on(&self) -> String {
+        match &self.identity {
+            None => "it wants a client certificate: --client-cert and --client-key".to_owned(),
+            Some((path, _)) => {
+                format!(
+                    "it does not know the authority that signed the client certificate {}",
+                    path.display()
+                )
+            }
+        }
     }
 }
 
