@@ -18,6 +18,8 @@ const KEPT: usize = 8;
 /// Everything that a head is made of.
 #[derive(PartialEq)]
 pub(super) struct Subject {
+    /// Two daemons in one process may be at the same cursor by different ways.
+    app: u64,
     cursor: Cursor,
     sequence: Sequence,
     reason: Reason,
@@ -27,9 +29,9 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    pub(super) fn of(answer: &Answer, at_once: bool) -> Self {
+    pub(super) fn of(app: &App, answer: &Answer, at_once: bool) -> Self {
         let Answer { cursor, reason, sequence, ref body, format, .. } = *answer;
-        Self { cursor, sequence, reason, format, at_once, length: body.len() }
+        Self { app: app.number, cursor, sequence, reason, format, at_once, length: body.len() }
     }
 }
 
@@ -42,7 +44,7 @@ thread_local! {
 
 /// The head of an answer to a long poll of everything, made once per thread.
 pub(super) fn shared(app: &App, request: &NextRequest, answer: &Answer) -> Bytes {
-    let subject = Subject::of(answer, answer.at_once);
+    let subject = Subject::of(app, answer, answer.at_once);
     let kept = HEADS
         .with_borrow(|heads| heads.iter().find(|(kept, _)| *kept == subject).map(|(_, head)| head.clone()));
     kept.unwrap_or_else(|| {

@@ -65,7 +65,7 @@ where
     app.metrics.delivered(request.cursor, answer, at_once, time);
     let second = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let age = app.upstream.age_at(now.into_std()).as_secs();
-    let subject = Subject::of(answer, at_once);
+    let subject = Subject::of(app, answer, at_once);
     WHOLES.with_borrow_mut(|wholes| {
         let same = |kept: &&Whole| (kept.second, kept.age) == (second, age) && kept.subject == subject;
         if let Some(whole) = wholes.iter().find(same) {
