@@ -113,8 +113,8 @@ pub(super) struct Settings {
     #[arg(long, env = "CRUMBD_IDLE_TIMEOUT", value_name = "DURATION", help_heading = "Serving")]
     idle_timeout: Option<Span>,
 
-    /// How long a client may take nothing of an answer before it is cut off. A slow client is
-    /// never cut off as long as it takes something [default: 30s]
+    /// How long a client may take nothing of an answer before it is cut off. A slow client is not, as long as
+    /// its system takes a segment (1.5 KB, over loopback 64 KB) within that time [default: 30s]
     #[arg(long, env = "CRUMBD_STALL_TIMEOUT", value_name = "DURATION", help_heading = "Serving")]
     stall_timeout: Option<Span>,
 
