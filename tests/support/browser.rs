@@ -1,22 +1,25 @@
 //! A real browser: Chromium without a screen, driven through its WebDriver. The tests need six commands of that
 //! protocol, which are six requests of JSON.
 
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::eventually;
 use super::http::Http;
+use super::{DEADLINE, eventually};
 
 /// The member that names an element, in every answer (WebDriver, 12.3).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// A browser with one window. Dropping it ends the driver, by its id, and the driver its browser.
+/// A browser with one window. Dropping it ends the browser, and the driver by its id.
 pub struct Browser {
     driver: Child,
     http: Http,
+    /// The driver's.
+    address: String,
     /// The path of its window.
     session: String,
     _profile: TempDir,
@@ -43,8 +46,10 @@ impl Browser {
         // What it says must not fill the pipe.
         std::thread::spawn(move || said.read_to_end(&mut Vec::new()));
         let profile = tempfile::tempdir().unwrap();
-        let http = Http::new(&format!("http://127.0.0.1:{port}"));
-        let mut browser = Browser { driver, http, session: "/session".to_owned(), _profile: profile };
+        let address = format!("127.0.0.1:{port}");
+        let http = Http::new(&format!("http://{address}"));
+        let mut browser =
+            Browser { driver, http, address, session: "/session".to_owned(), _profile: profile };
         let arguments = arguments(&browser._profile);
         let wanted = json!({ "alwaysMatch": { "goog:chromeOptions": { "args": arguments } } });
         let made = browser.tell("", json!({ "capabilities": wanted })).await;
@@ -110,8 +115,20 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Killed, it would leave its browser behind.
-        let _ = Command::new("kill").args(["-TERM", &self.driver.id().to_string()]).status();
+        // A driver that ends leaves its browser behind: the session has to be ended first.
+        let request = format!(
+            "DELETE {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.session, self.address
+        );
+        let ended = TcpStream::connect(&self.address).and_then(|mut driver| {
+            driver.set_read_timeout(Some(DEADLINE))?;
+            driver.write_all(request.as_bytes())?;
+            driver.read_to_end(&mut Vec::new())
+        });
+        if let Err(error) = ended {
+            eprintln!("the browser of chromedriver {} may be left: {error}", self.driver.id());
+        }
+        let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
 }
