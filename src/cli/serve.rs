@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use super::config::{ConfigFile, Settings};
 use super::feeds::Opened;
-use super::warm::{self, Kept};
+use super::warm::{self, Found};
 use super::{Failure, log};
 use crate::feed::{FeedError, Sink};
 use crate::http::tls::Tls;
@@ -43,13 +43,15 @@ impl Serve {
         let mut server = Server::bind(settings.server()?)?;
         let buffer = Arc::new(settings.buffer()?);
         let upstream = Arc::new(feed.upstream());
-        let kept = Kept::open(settings.state(), &feed, &spec)?;
-        let (cache, ingest, kept) = kept.cache(settings.cache()?, &feed, Arc::clone(&buffer), &upstream);
-        let ingest = tokio::spawn(ingest.run());
-        let (warm, saving) = kept.restore(&cache).await?;
+        let config = settings.cache()?;
+        let found = Found::open(settings.state(), &feed, &spec, &config)?;
+        let (cache, ingest, keeping) = found.cache(config, &feed, Arc::clone(&buffer), &upstream)?;
+        let ingest = ingest.spawn();
+        let (warm, saving) = keeping.start(&cache);
         let silence = feed.silence();
         let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
         let (push, mut feeding) = feed.start(sink, buffer, warm).await;
+
         if push.is_some() {
             warm::applied(&cache).await?;
         }
