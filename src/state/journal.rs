@@ -50,7 +50,11 @@ impl Journal for PushJournal {
         self.acknowledge().map_err(|error| {
             self.writer.forget_last();
             self.refuse(&error)
-        })
+        })?;
+        if self.refusing.take().is_some() {
+            info!("the state directory can be written again: writes are taken");
+        }
+        Ok(())
     }
 
     fn idle(&mut self) -> bool {
@@ -117,9 +121,6 @@ impl PushJournal {
         let reopened = self.reopen();
         self.reopening_took = started.elapsed();
         reopened.map_err(|error| self.refuse(&error))?;
-        if self.refusing.take().is_some() {
-            info!("the state directory can be written again: writes are taken");
-        }
         Ok(())
     }
 
