@@ -7,7 +7,9 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use super::Snapshot;
-use crate::model::{Check, Cursor, Digest, Entry, Past, PastStep, Revision, Sequence, SyncStatus};
+use crate::model::{
+    Check, Cursor, Digest, Entry, EntryLimits, Past, PastStep, PastValue, Revision, Sequence, SyncStatus,
+};
 use crate::trail::{BufferItem, TerminalError};
 
 /// What happened to a key from one breadcrumb to the next.
@@ -90,14 +92,16 @@ pub struct KnownPast {
 }
 
 impl KnownPast {
-    /// Traces a way back from the digest of the state at its end.
-    pub(super) fn trace(past: Past, end: Digest) -> Self {
+    /// Traces a way back from the digest of the state at its end. What is refused was never there for us.
+    pub(super) fn trace(past: Past, end: Digest, limits: EntryLimits) -> Self {
         let mut digest = past.leads_to_the_end.then_some(end);
         let step = |step: PastStep| {
+            let key = step.key.as_bytes();
+            let [before, after] = [step.before, step.after].map(|value| as_kept(key, value, limits));
             let check = digest.map(Check::from);
-            digest = digest.zip(step.change).map(|(after, change)| after.before(change));
-            let entry = Entry::new(step.key.as_bytes(), b"", None);
-            Step { revision: step.revision, entry, existed: step.existed, check }
+            digest = digest.and_then(|digest| Some(digest.before(counted(after)?).after(counted(before)?)));
+            let existed = before != PastValue::Absent;
+            Step { revision: step.revision, entry: Entry::new(key, b"", None), existed, check }
         };
         let mut steps: Vec<Step> = past.steps.into_iter().rev().map(step).collect();
         steps.reverse();
@@ -118,6 +122,23 @@ impl KnownPast {
     /// Every change on the way, one revision at a time.
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+}
+
+/// How we had a key that the upstream had so.
+fn as_kept(key: &[u8], value: PastValue, limits: EntryLimits) -> PastValue {
+    match value {
+        PastValue::Known { bytes, .. } if !limits.hold(key, bytes) => PastValue::Absent,
+        value => value,
+    }
+}
+
+/// How it counted in the digest, where that is known.
+fn counted(value: PastValue) -> Option<Digest> {
+    match value {
+        PastValue::Absent => Some(Digest::default()),
+        PastValue::Known { digest, .. } => Some(digest),
+        PastValue::Unknown => None,
     }
 }
 

@@ -10,7 +10,7 @@ use super::deliver::{Deliver, Delivery};
 use super::ingest::IngestTask;
 use super::publish::{Kept, Publisher};
 use super::store::Store;
-use super::{Breadcrumb, CacheConfig, CacheStats, Snapshot};
+use super::{Breadcrumb, CacheConfig, CacheStats, RefusedKeys, Snapshot};
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::{Batch, Check, Cursor, FeedEvent, Grouping, History, SyncStatus, Update};
 use crate::trail::{Entry, Found, Head};
@@ -217,6 +217,11 @@ impl Cache {
     /// What has been counted.
     pub fn stats(&self) -> &CacheStats {
         &self.stats
+    }
+
+    /// The keys that are absent now because what the upstream has for them was refused.
+    pub fn refused_keys(&self) -> Arc<RefusedKeys> {
+        Arc::clone(&self.stats.refused_keys.read())
     }
 
     /// How many events wait for the ingest task, and how many may.

@@ -21,7 +21,7 @@ use super::breadcrumb::{Blind, Breadcrumb, Crumb, Delta, DeltaKind, KnownPast, P
 use super::deliver::Delivery;
 use super::handle::Stopped;
 use super::{CacheConfig, Snapshot};
-use crate::model::{Cursor, Past, Revision, Sequence, SyncStatus};
+use crate::model::{Cursor, EntryLimits, Past, Revision, Sequence, SyncStatus};
 use crate::trail::{self, AppendError, EventBuffer, Head, SharedError, Wake, Window};
 
 /// Batches of garbage that may wait to be freed.
@@ -79,6 +79,7 @@ pub(super) struct Publisher {
     was_in_sync: Arc<AtomicBool>,
     /// The last breadcrumb that ended a lossy resync; it does not keep it.
     blind: Option<Weak<Crumb>>,
+    limits: EntryLimits,
 }
 
 /// What is only kept to be dropped.
@@ -122,6 +123,7 @@ impl Publisher {
             evicted_deltas: 0,
             was_in_sync,
             blind: known_blind,
+            limits: config.entry_limits(),
         };
         Ok((publisher, readers, kept))
     }
@@ -197,7 +199,7 @@ impl Publisher {
         let Some(crumb) = self.blind.as_ref().and_then(Weak::upgrade) else { return };
         let Some(blind) = crumb.blind.as_ref().filter(|_| crumb.state.revision == end) else { return };
         let Some(past) = past else { return blind.give_up() };
-        let known = KnownPast::trace(past, crumb.state.digest());
+        let known = KnownPast::trace(past, crumb.state.digest(), self.limits);
         blind.past.send_replace(PastState::Known(Arc::new(known)));
     }
 

@@ -9,7 +9,10 @@
 //! count exactly as they would after a restart of the process, so everything in it, including a
 //! `snapshot` … `end` inside of it, goes the same way as outside: that is why resyncs nest, one deep.
 
-use super::{DeltaKind, Snapshot};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::{DeltaKind, RefusedKeys, Snapshot};
 use crate::model::{Entry, History, Revision, SyncStatus};
 
 /// A resync under way.
@@ -24,6 +27,12 @@ pub(super) struct Resync {
     pub(super) lossy: bool,
     /// `in-sync` that came before the end: it is seen with the data, not before it.
     pub(super) status: Option<SyncStatus>,
+    /// The refused keys before it, to go back to.
+    pub(super) refused: Arc<RefusedKeys>,
+    /// Which reading this is to them.
+    pub(super) reading: u64,
+    /// The keys of `before` that it has named as gone, by the addresses of their entries there.
+    gone: HashSet<usize>,
 }
 
 impl Resync {
@@ -40,7 +49,26 @@ impl Resync {
         }
         let current = fresh.revision;
         let whole_at = claimed.map(|claimed| if claimed > current { claimed } else { current.next() });
-        (Self { before, whole_at, reload: history.is_some(), lossy, status: None }, fresh)
+        let reload = history.is_some();
+        let (refused, gone) = Default::default();
+        (Self { before, whole_at, reload, lossy, status: None, refused, reading: 0, gone }, fresh)
+    }
+
+    /// It has told of a key: that it is there, or that it is gone.
+    pub(super) fn note(&mut self, key: &[u8], is_there: bool) {
+        if is_there && self.gone.is_empty() {
+            return;
+        }
+        let Some(address) = self.before.get(key).map(Entry::address) else { return };
+        match is_there {
+            true => self.gone.remove(&address),
+            false => self.gone.insert(address),
+        };
+    }
+
+    /// The entries of the state before that it has not named as gone.
+    pub(super) fn unread(&self) -> impl Iterator<Item = &Entry> {
+        self.before.iter().filter(|entry| !self.gone.contains(&entry.address()))
     }
 
     /// The old entry with the same content, so that both states share it. Entries of another

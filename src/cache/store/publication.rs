@@ -1,5 +1,7 @@
 //! What was applied becomes readable.
 
+use std::sync::Arc;
+
 use tracing::{error, info};
 
 use super::{Applied, Store};
@@ -15,6 +17,7 @@ impl Store {
     /// Says whether that made a breadcrumb.
     pub(in crate::cache) fn end_batch(&mut self) -> bool {
         let before = self.stats.breadcrumbs.get();
+        self.show_refused();
         self.publish(self.next_status);
         if self.resyncs.is_empty() {
             self.acknowledge();
@@ -42,6 +45,7 @@ impl Store {
         error!("writes are refused: {reason}");
         self.state = self.publisher.head_state();
         self.pending.finish();
+        self.refused = Arc::clone(&self.stats.refused_keys.read());
         for (ack, _) in self.unacknowledged.drain(..) {
             // A writer that went away does not mind missing the answer.
             _ = ack.send(Err(Refusal::NotKept { reason: reason.to_owned() }));

@@ -1,17 +1,20 @@
 //! A resync in the store: reading everything again while the old state is served.
 
+use std::sync::Arc;
+
 use tracing::{info, warn};
 
 use super::Store;
 use crate::cache::resync::{Resync, differences};
-use crate::cache::{Delta, DeltaKind, Snapshot};
-use crate::model::{History, ResyncClaim, Revision};
+use crate::cache::{Delta, DeltaKind};
+use crate::model::{Change, History, ResyncClaim, Revision};
 
 impl Store {
     pub(super) fn begin_resync(&mut self, history: Option<History>, claimed: Option<Revision>, lossy: bool) {
         let within_reload = history.is_none() && self.resyncs.first().is_some_and(|first| first.reload);
         let depth = usize::from(within_reload);
         if self.resyncs.is_empty() {
+            self.show_refused();
             self.publish(self.status);
             if self.pending.len() > 0 {
                 // What undid itself may wait for the next breadcrumb, but not across a resync: the
@@ -22,10 +25,15 @@ impl Store {
         } else if self.resyncs.len() > depth {
             // The feed begins anew: what it had said so far does not count, and nor do writes.
             let abandoned = self.resyncs.drain(depth..).next();
-            abandoned.into_iter().for_each(|resync| self.state = resync.before);
+            abandoned
+                .into_iter()
+                .for_each(|resync| (self.state, self.refused) = (resync.before, resync.refused));
             self.unacknowledged.clear();
         }
-        let (resync, fresh) = Resync::begin(self.state.clone(), history, claimed, lossy);
+        let refused = Arc::clone(&self.refused);
+        let reading = Arc::make_mut(&mut self.refused).begin_reading();
+        let (mut resync, fresh) = Resync::begin(self.state.clone(), history, claimed, lossy);
+        (resync.refused, resync.reading) = (refused, reading);
         self.resyncs.push(resync);
         self.state = fresh;
     }
@@ -35,8 +43,9 @@ impl Store {
             warn!("the feed ended a resync that it had not begun: ignored");
             return;
         };
-        if !complete {
-            self.take_back(&resync.before);
+        match complete {
+            true => Arc::make_mut(&mut self.refused).end_reading(resync.reading),
+            false => self.take_back(&resync),
         }
         let mut changes = differences(&resync.before, &self.state).peekable();
         let changed = changes.peek().is_some();
@@ -57,6 +66,7 @@ impl Store {
         self.next_status = resync.status.unwrap_or(self.next_status);
         self.provisional &= !resync.reload;
         if self.resyncs.is_empty() {
+            self.show_refused();
             // What lies between the state before and this one stays unknown.
             let blind = resync.lossy && (resync.reload || now > resync.before.revision);
             // Nothing was noted meanwhile, and each key differs once: no need to note it all now.
@@ -69,9 +79,9 @@ impl Store {
         self.publisher.discard(resync.before);
     }
 
-    /// The feed was cut off: the keys that it did not get to are not gone.
-    fn take_back(&mut self, before: &Snapshot) {
-        let unread = before.iter().filter(|entry| self.state.get(entry.key()).is_none());
+    /// The feed was cut off: the keys that it did not get to are not gone, and those that it named as gone are.
+    fn take_back(&mut self, resync: &Resync) {
+        let unread = resync.unread().filter(|entry| self.state.get(entry.key()).is_none());
         for entry in unread.cloned().collect::<Vec<_>>() {
             self.state.put(entry, None);
         }
@@ -91,12 +101,10 @@ impl Store {
         }
     }
 
-    /// A refused update leaves its key as it was, also when the state is being read anew.
-    pub(super) fn keep_through_resync(&mut self, key: &[u8]) {
-        let kept = self.resyncs.last().and_then(|resync| resync.before.get(key)).cloned();
-        if let Some(entry) = kept.filter(|_| self.state.get(key).is_none()) {
-            self.state.put(entry.clone(), None);
-            self.touch(None, Some(entry));
-        }
+    /// While everything is read again: whether a key that was there is there, or is known to be gone. A key that was
+    /// refused counts as gone.
+    pub(super) fn note_read(&mut self, change: &Change, is_refused: bool) {
+        let is_there = matches!(change, Change::Put(_)) && !is_refused;
+        self.resyncs.iter_mut().for_each(|resync| resync.note(change.key(), is_there));
     }
 }
