@@ -44,11 +44,14 @@ impl Serve {
         let buffer = Arc::new(settings.buffer()?);
         let upstream = Arc::new(feed.upstream());
         let kept = Kept::open(settings.state(), &feed, &spec)?;
-        let (cache, ingest, kept) = kept.cache(settings.cache()?, &feed, Arc::clone(&buffer), &upstream);
+        let config = settings.cache()?;
+        let limits = config.entry_limits();
+        let (cache, ingest, kept) = kept.cache(config, &feed, Arc::clone(&buffer), &upstream);
         let ingest = tokio::spawn(ingest.run());
         let (warm, saving) = kept.restore(&cache).await?;
         let silence = feed.silence();
         let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
+        let sink = if settings.strict() { sink.strict(limits) } else { sink };
         let (push, mut feeding) = feed.start(sink, buffer, warm).await;
         if push.is_some() {
             warm::applied(&cache).await?;
