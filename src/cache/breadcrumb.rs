@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use super::Snapshot;
+use super::weight::step_bytes;
 use crate::model::{
     Check, Cursor, Digest, Entry, EntryLimits, Past, PastStep, PastValue, Revision, Sequence, SyncStatus,
 };
@@ -92,8 +93,10 @@ pub struct KnownPast {
 }
 
 impl KnownPast {
-    /// Traces a way back from the digest of the state at its end. What is refused was never there for us.
-    pub(super) fn trace(past: Past, end: Digest, limits: EntryLimits) -> Self {
+    /// Traces a way back from the digest of the state at its end, as far as so many bytes hold it. What is refused was never
+    /// there for us.
+    pub(super) fn trace(past: Past, end: Digest, limits: EntryLimits, max_bytes: usize) -> Self {
+        let (base, steps) = newest_steps(past.base, past.steps, max_bytes);
         let mut digest = past.leads_to_the_end.then_some(end);
         let step = |step: PastStep| {
             let key = step.key.as_bytes();
@@ -103,10 +106,10 @@ impl KnownPast {
             let existed = before != PastValue::Absent;
             Step { revision: step.revision, entry: Entry::new(key, b"", None), existed, check }
         };
-        let mut steps: Vec<Step> = past.steps.into_iter().rev().map(step).collect();
+        let mut steps: Vec<Step> = steps.into_iter().rev().map(step).collect();
         steps.reverse();
         let base_check = digest.map(Check::from);
-        Self { base: past.base, through: past.through, steps: steps.into(), base_check }
+        Self { base, through: past.through, steps: steps.into(), base_check }
     }
 
     /// Whether the state at the cursor's revision looked as it says, as far as that is known.
@@ -123,6 +126,20 @@ impl KnownPast {
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
+}
+
+/// The newest steps that so many bytes hold, whole revisions of them, and the revision after which they begin.
+fn newest_steps(base: Revision, mut steps: Vec<PastStep>, max_bytes: usize) -> (Revision, Vec<PastStep>) {
+    let mut bytes = 0;
+    let too_much = steps.iter().rposition(|step| {
+        bytes += step_bytes(step.key.as_bytes());
+        bytes > max_bytes
+    });
+    let Some(cut) = too_much.and_then(|at| steps.get(at)).map(|step| step.revision) else {
+        return (base, steps);
+    };
+    steps.drain(..steps.partition_point(|step| step.revision <= cut));
+    (cut, steps)
 }
 
 /// How we had a key that the upstream had so.

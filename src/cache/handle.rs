@@ -131,6 +131,21 @@ impl Cache {
         Self::start(config, state, false, lossy, buffer)
     }
 
+    /// The same for a state that follows an upstream's: what of it is over the limits, which may be others now, is refused.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn restored_within_limits(
+        config: CacheConfig,
+        mut state: Snapshot,
+        lossy: bool,
+        buffer: Arc<IngestBuffer<FeedEvent>>,
+    ) -> (Self, IngestTask) {
+        let refused = state.refuse(config.entry_limits());
+        let (cache, task) = Self::restored(config, state, lossy, buffer);
+        (cache, task.with_refused(refused))
+    }
+
     fn start(
         config: CacheConfig,
         state: Snapshot,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::store::Store;
-use super::{Delta, Journal};
+use super::{Delta, Journal, RefusedKeys};
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::{FeedEvent, Revision};
 
@@ -38,6 +38,12 @@ impl IngestTask {
     /// Writes every change to this journal, if there is one, before it can be read.
     pub fn with_journal(mut self, journal: Option<Box<dyn Journal>>) -> Self {
         self.journal = journal;
+        self
+    }
+
+    /// What is refused in the state that it begins with.
+    pub(super) fn with_refused(mut self, refused: RefusedKeys) -> Self {
+        self.store.begin_with_refused(refused);
         self
     }
 

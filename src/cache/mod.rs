@@ -35,6 +35,7 @@ mod resync;
 mod snapshot;
 mod store;
 mod table;
+mod weight;
 
 pub use breadcrumb::{Breadcrumb, Delta, DeltaKind, KnownPast, Step};
 pub use config::{CacheConfig, CacheStats};

@@ -69,6 +69,10 @@ impl Kept {
         upstream: &Upstream,
     ) -> (Cache, IngestTask, Restore) {
         let begin = |history: Option<History>, saved: Option<Restored>| match saved {
+            Some(saved) if !matches!(feed, Opened::Push(_)) => {
+                Cache::restored_within_limits(config, saved.state, feed.knows_the_past(), buffer)
+            }
+            // What was acknowledged is kept, whatever the limits are now.
             Some(saved) => Cache::restored(config, saved.state, feed.knows_the_past(), buffer),
             None => Cache::new(config, history.or(feed.history()), buffer),
         };
@@ -81,9 +85,12 @@ impl Kept {
                 let warm = saved.as_ref().map(|saved| {
                     upstream.was_heard(saved.saved_at.elapsed().unwrap_or_default());
                     let (history, revision) = (saved.state.history(), saved.state.revision());
-                    Warm { history, revision, witness: saved.witness.clone() }
+                    Warm { history, revision, count: 0, witness: saved.witness.clone() }
                 });
                 let (cache, task) = begin(None, saved);
+                // Counted once what is over the limits is out of it.
+                let count = cache.current_breadcrumb().kvs().len() as u64;
+                let warm = warm.map(|warm| Warm { count, ..warm });
                 if warm.is_some() {
                     cache.mark_warm();
                 }

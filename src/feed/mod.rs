@@ -140,6 +140,8 @@ pub struct Warm {
     pub history: History,
     /// The revision of the restored state.
     pub revision: Revision,
+    /// Keys in the restored state. The upstream has more of them where some were refused.
+    pub count: u64,
     /// The newest entry of the restored state, to recognise the upstream by.
     pub witness: Option<Entry>,
 }

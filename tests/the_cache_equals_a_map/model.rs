@@ -50,6 +50,8 @@ pub struct ModelResync {
     pub refused: BTreeSet<Vec<u8>>,
     /// The keys that it has named as gone, or that were refused in it.
     pub gone: BTreeSet<Vec<u8>>,
+    /// Those of the reload around it as it began.
+    pub gone_around: BTreeSet<Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -271,12 +273,15 @@ impl Model {
     pub fn begin(&mut self, other: Option<History>, claimed: Option<Revision>, lossy: bool) {
         let within = other.is_none() && self.resyncs.first().is_some_and(|first| first.reload);
         // What does not nest begins anew.
-        if let Some(abandoned) = self.resyncs.drain(usize::from(within)..).next() {
+        let abandoned = self.resyncs.drain(usize::from(within)..).next();
+        if let Some(abandoned) = abandoned {
             Point { history: self.history, revision: self.revision, state: self.state, .. } =
                 abandoned.before;
             self.refused = abandoned.refused;
+            self.resyncs.iter_mut().for_each(|around| around.gone.clone_from(&abandoned.gone_around));
         }
         let before = self.here();
+        let gone_around = self.resyncs.last().map_or_else(BTreeSet::new, |around| around.gone.clone());
         self.state = State::new();
         if let Some(history) = other {
             (self.history, self.revision) = (history, 0);
@@ -290,6 +295,7 @@ impl Model {
             in_sync_at_end: false,
             refused: self.refused.clone(),
             gone: BTreeSet::new(),
+            gone_around,
         });
     }
 
@@ -319,8 +325,14 @@ impl Model {
             // What was refused and did not come again is not there any more.
             self.refused.retain(|key| resync.gone.contains(key));
         } else {
-            for (key, stored) in old.iter().filter(|(key, _)| !resync.gone.contains(*key)) {
-                self.state.entry(key.clone()).or_insert_with(|| stored.clone());
+            let unread = |key: &&Vec<u8>| !resync.gone.contains(*key) && !self.state.contains_key(*key);
+            let unread: Vec<_> = old.keys().filter(unread).cloned().collect();
+            // In another history they have been there since now.
+            self.revision += u64::from(resync.reload && !unread.is_empty());
+            for key in unread {
+                let stored = old[&key].clone();
+                let set_at = if resync.reload { self.revision } else { stored.set_at };
+                self.state.insert(key, Stored { set_at, ..stored });
             }
         }
         self.counted.resyncs += 1;

@@ -7,6 +7,7 @@ use tracing::{error, info};
 use super::{Applied, Store};
 use crate::cache::breadcrumb::{Delta, Step, cursor_of};
 use crate::cache::publish::Draft;
+use crate::cache::weight::Weight;
 use crate::model::{Committed, Refusal, Revision, SyncStatus};
 
 /// Up to this many keys a debug build recomputes the digest after every batch.
@@ -87,8 +88,8 @@ impl Store {
 
     pub(super) fn publish_pending(&mut self, status: SyncStatus, deltas: Box<[Delta]>) {
         let first_revision = self.pending.first_revision();
-        let steps = self.pending.finish();
-        self.publish_changes(status, deltas, first_revision, steps, false);
+        let (steps, weight) = self.pending.finish();
+        self.publish_changes(status, deltas, first_revision, steps, weight, false);
     }
 
     pub(super) fn publish_changes(
@@ -97,10 +98,20 @@ impl Store {
         deltas: Box<[Delta]>,
         first_revision: Option<Revision>,
         steps: Box<[Step]>,
+        weight: Weight,
         blind: bool,
     ) {
         let (state, provisional) = (self.state.clone(), self.provisional);
-        self.drop_breadcrumb(Draft { state, status, deltas, steps, first_revision, blind, provisional });
+        self.drop_breadcrumb(Draft {
+            state,
+            status,
+            deltas,
+            steps,
+            first_revision,
+            weight,
+            blind,
+            provisional,
+        });
     }
 
     fn drop_breadcrumb(&mut self, draft: Draft) {

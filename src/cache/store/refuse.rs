@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::Store;
+use crate::cache::RefusedKeys;
 use crate::model::{Change, Condition, Key, Refusal, Revision, Update};
 
 /// How many bytes of a key a log line shows.
@@ -96,6 +97,20 @@ impl Store {
                 );
             }
         }
+    }
+
+    /// Of a state that an earlier process kept, some is refused now.
+    pub(in crate::cache) fn begin_with_refused(&mut self, refused: RefusedKeys) {
+        for named in refused.named() {
+            if self.refusals_logged.may_log() {
+                warn!(
+                    revision = named.revision.0,
+                    "refused, so the key is absent here: key \"{}\": {}", named.key, named.reason
+                );
+            }
+        }
+        self.refused = Arc::new(refused);
+        self.show_refused();
     }
 
     /// Shows readers of the status which keys are refused now. While everything is read again, the old state is
