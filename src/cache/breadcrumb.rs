@@ -6,8 +6,11 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use super::weight::step_bytes;
 use super::{BreadcrumbRecord, Snapshot};
-use crate::model::{Check, Cursor, Digest, Entry, Past, PastStep, Revision, Sequence, SyncStatus};
+use crate::model::{
+    Check, Cursor, Digest, Entry, EntryLimits, Past, PastStep, PastValue, Revision, Sequence, SyncStatus,
+};
 use crate::trail::{BufferItem, TerminalError};
 
 /// What happened to a key from one breadcrumb to the next.
@@ -106,19 +109,23 @@ pub struct KnownPast {
 }
 
 impl KnownPast {
-    /// Traces a way back from the digest of the state at its end.
-    pub(super) fn trace(past: Past, end: Digest) -> Self {
+    /// Traces a way back from the digest of the state at its end, as far as so many bytes hold it. What is refused was never
+    /// there for us.
+    pub(super) fn trace(past: Past, end: Digest, limits: EntryLimits, max_bytes: usize) -> Self {
+        let (base, steps) = newest_steps(past.base, past.steps, max_bytes);
         let mut digest = past.leads_to_the_end.then_some(end);
         let step = |step: PastStep| {
+            let key = step.key.as_bytes();
+            let [before, after] = [step.before, step.after].map(|value| as_kept(key, value, limits));
             let check = digest.map(Check::from);
-            digest = digest.zip(step.change).map(|(after, change)| after.before(change));
-            let entry = Entry::new(step.key.as_bytes(), b"", None);
-            Step { revision: step.revision, entry, existed: step.existed, check }
+            digest = digest.and_then(|digest| Some(digest.before(counted(after)?).after(counted(before)?)));
+            let existed = before != PastValue::Absent;
+            Step { revision: step.revision, entry: Entry::new(key, b"", None), existed, check }
         };
-        let mut steps: Vec<Step> = past.steps.into_iter().rev().map(step).collect();
+        let mut steps: Vec<Step> = steps.into_iter().rev().map(step).collect();
         steps.reverse();
         let base_check = digest.map(Check::from);
-        Self { base: past.base, through: past.through, steps: steps.into(), base_check }
+        Self { base, through: past.through, steps: steps.into(), base_check }
     }
 
     /// Whether the state at the cursor's revision looked as it says, as far as that is known.
@@ -134,6 +141,37 @@ impl KnownPast {
     /// Every change on the way, one revision at a time.
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+}
+
+/// The newest steps that so many bytes hold, whole revisions of them, and the revision after which they begin.
+fn newest_steps(base: Revision, mut steps: Vec<PastStep>, max_bytes: usize) -> (Revision, Vec<PastStep>) {
+    let mut bytes = 0;
+    let too_much = steps.iter().rposition(|step| {
+        bytes += step_bytes(step.key.as_bytes());
+        bytes > max_bytes
+    });
+    let Some(cut) = too_much.and_then(|at| steps.get(at)).map(|step| step.revision) else {
+        return (base, steps);
+    };
+    steps.drain(..steps.partition_point(|step| step.revision <= cut));
+    (cut, steps)
+}
+
+/// How we had a key that the upstream had so.
+fn as_kept(key: &[u8], value: PastValue, limits: EntryLimits) -> PastValue {
+    match value {
+        PastValue::Known { bytes, .. } if !limits.hold(key, bytes) => PastValue::Absent,
+        value => value,
+    }
+}
+
+/// How it counted in the digest, where that is known.
+fn counted(value: PastValue) -> Option<Digest> {
+    match value {
+        PastValue::Absent => Some(Digest::default()),
+        PastValue::Known { digest, .. } => Some(digest),
+        PastValue::Unknown => None,
     }
 }
 

@@ -1,9 +1,13 @@
 //! Limits of the cache, and what it counts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
+
+use super::RefusedKeys;
 use super::ingest::BATCHES_GATHERED;
-use crate::model::{Counter, MAX_KEY_BYTES};
+use crate::model::{Counter, EntryLimits, MAX_KEY_BYTES};
 use crate::trail::Limits;
 
 /// Limits of the cache. Every queue and every loop in it is bounded by one of these.
@@ -23,6 +27,11 @@ pub struct CacheConfig {
 }
 
 impl CacheConfig {
+    /// What of an upstream's updates is kept.
+    pub fn entry_limits(&self) -> EntryLimits {
+        EntryLimits { max_key_bytes: self.max_key_bytes, max_value_bytes: self.max_value_bytes }
+    }
+
     /// Where a batch of many upstream revisions is split into several breadcrumbs, in updates.
     pub(super) fn split_at(&self) -> usize {
         let batches = if self.min_interval.is_zero() { 1 } else { BATCHES_GATHERED };
@@ -49,8 +58,11 @@ pub struct CacheStats {
     pub updates: Counter,
     /// Of these: skipped because key, value and ttl were unchanged, or the key was absent already.
     pub suppressed: Counter,
-    /// Of these: refused because key or value was over its limit.
+    /// Of these: refused because key or value was over its limit, or because the feed could not read it; also writes
+    /// whose condition did not hold.
     pub refused: Counter,
+    /// The keys that are absent now because what the upstream has for them was refused.
+    pub(super) refused_keys: RwLock<Arc<RefusedKeys>>,
     /// Breadcrumbs dropped.
     pub breadcrumbs: Counter,
     /// Resyncs completed.

@@ -11,9 +11,9 @@ use super::deliver::{Deliver, Delivery};
 use super::ingest::IngestTask;
 use super::publish::{Kept, Publisher};
 use super::store::Store;
-use super::{Breadcrumb, CacheConfig, CacheStats, RestoreError, RestoredBreadcrumb, Snapshot};
+use super::{Breadcrumb, CacheConfig, CacheStats, RefusedKeys, RestoreError, RestoredBreadcrumb, Snapshot};
 use crate::ingest::{Buffer, IngestBuffer};
-use crate::model::{Batch, Check, Cursor, FeedEvent, Grouping, History, SyncStatus, Update};
+use crate::model::{Batch, Check, Cursor, EntryLimits, FeedEvent, Grouping, History, SyncStatus, Update};
 use crate::trail::{Entry, Found, Head};
 
 /// The cache has stopped: its feed is gone and no breadcrumb will follow.
@@ -90,6 +90,19 @@ impl PastAwaited {
     }
 }
 
+/// How a cache begins.
+#[derive(Default)]
+struct Beginning {
+    /// No upstream has said yet what history it is.
+    provisional: bool,
+    /// The feed will tell what happened before it.
+    lossy: bool,
+    /// What followed the state that it begins with.
+    breadcrumbs: Vec<RestoredBreadcrumb>,
+    /// What is over them is refused in the state that it begins with.
+    limits: Option<EntryLimits>,
+}
+
 /// The cache. Clones share it.
 #[derive(Clone)]
 pub struct Cache {
@@ -116,7 +129,8 @@ impl Cache {
     ) -> (Self, IngestTask) {
         let empty = Snapshot::empty(history.unwrap_or_else(History::random));
         let now = SystemTime::now();
-        Self::start(config, (empty, now), history.is_none(), false, Vec::new(), buffer)
+        let beginning = Beginning { provisional: history.is_none(), ..Beginning::default() };
+        Self::start(config, (empty, now), beginning, buffer)
             .expect("there is nothing to restore that could not fit")
     }
 
@@ -135,34 +149,55 @@ impl Cache {
         lossy: bool,
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> Result<(Self, IngestTask), RestoreError> {
-        Self::start(config, state, false, lossy, breadcrumbs, buffer)
+        Self::start(config, state, Beginning { lossy, breadcrumbs, ..Beginning::default() }, buffer)
+    }
+
+    /// The same for a state that follows an upstream's: what of it is over the limits, which may be others now, is refused.
+    /// Then only the newest state is kept, without it.
+    ///
+    /// # Errors
+    /// As for [`Cache::restored`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn restored_within_limits(
+        config: CacheConfig,
+        state: (Snapshot, SystemTime),
+        breadcrumbs: Vec<RestoredBreadcrumb>,
+        lossy: bool,
+        buffer: Arc<IngestBuffer<FeedEvent>>,
+    ) -> Result<(Self, IngestTask), RestoreError> {
+        let beginning =
+            Beginning { lossy, breadcrumbs, limits: Some(config.entry_limits()), provisional: false };
+        Self::start(config, state, beginning, buffer)
     }
 
     fn start(
         config: CacheConfig,
         (state, timestamp): (Snapshot, SystemTime),
-        provisional: bool,
-        blind: bool,
-        breadcrumbs: Vec<RestoredBreadcrumb>,
+        beginning: Beginning,
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> Result<(Self, IngestTask), RestoreError> {
+        let Beginning { provisional, lossy, breadcrumbs, limits } = beginning;
         let was_in_sync = Arc::new(AtomicBool::new(false));
-        let delivery = Delivery::default();
-        let started = Publisher::start(
-            state,
-            timestamp,
-            &config,
-            provisional,
-            blind,
-            Arc::clone(&was_in_sync),
-            &delivery,
-        );
-        let (mut publisher, head, kept) = started.expect("a trail that was just made is not ended");
+        let begin = |state, timestamp| {
+            let delivery = Delivery::default();
+            let in_sync = Arc::clone(&was_in_sync);
+            let started = Publisher::start(state, timestamp, &config, provisional, lossy, in_sync, &delivery);
+            (started.expect("a trail that was just made is not ended"), delivery)
+        };
+        let ((mut publisher, mut head, mut kept), mut delivery) = begin(state, timestamp);
         breadcrumbs.into_iter().try_for_each(|breadcrumb| publisher.restore(breadcrumb))?;
+        let mut state = publisher.head_state();
+        let refused = limits.map(|limits| state.refuse(limits)).filter(|refused| !refused.is_empty());
+        if refused.is_some() {
+            ((publisher, head, kept), delivery) = begin(state, SystemTime::now());
+        }
         let stats = Arc::new(CacheStats::default());
         let (max_batch, min_interval) = (config.max_batch, config.min_interval);
         let store = Store::new(provisional, publisher, config, Arc::clone(&stats));
         let task = IngestTask::new(store, Arc::clone(&buffer), max_batch, min_interval);
+        let task = task.with_refused(refused.unwrap_or_default());
         Ok((Self { head, kept, buffer, stats, was_in_sync, delivery }, task))
     }
 
@@ -233,6 +268,11 @@ impl Cache {
     /// What has been counted.
     pub fn stats(&self) -> &CacheStats {
         &self.stats
+    }
+
+    /// The keys that are absent now because what the upstream has for them was refused.
+    pub fn refused_keys(&self) -> Arc<RefusedKeys> {
+        Arc::clone(&self.stats.refused_keys.read())
     }
 
     /// How many events wait for the ingest task, and how many may.

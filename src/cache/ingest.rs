@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::Journal;
 use super::store::Store;
+use super::{Journal, RefusedKeys};
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::FeedEvent;
 
@@ -53,6 +53,12 @@ impl IngestTask {
         }
         let runtime = Handle::current();
         tokio::task::spawn_blocking(move || runtime.block_on(self.run()))
+    }
+
+    /// What is refused in the state that it begins with.
+    pub(super) fn with_refused(mut self, refused: RefusedKeys) -> Self {
+        self.store.begin_with_refused(refused);
+        self
     }
 
     /// Applies events until the buffer is closed and empty; then ends the trail, so that

@@ -15,7 +15,9 @@
 //!   before; what changes nothing makes no breadcrumb;
 //! - what a revision changes and sets back never happened; what a later one sets back is an update, with
 //!   the later revision, so that an entry's revision does not depend on where breadcrumbs were cut;
-//! - a status is never seen before the data that came before it.
+//! - a status is never seen before the data that came before it;
+//! - a key whose update is refused (too large, not readable) is absent from that revision on, as if it had been deleted:
+//!   an old value is never kept as the current one, so replicas agree whatever each has seen before.
 //!
 //! It must never wait for a reader, encode anything, or do I/O: what has to last is handed to a [`Journal`].
 
@@ -27,11 +29,13 @@ mod ingest;
 mod journal;
 mod pending;
 mod publish;
+mod refused;
 mod restore;
 mod resync;
 mod snapshot;
 mod store;
 mod table;
+mod weight;
 
 pub use breadcrumb::{Breadcrumb, Delta, DeltaKind, KnownPast, Step};
 pub use config::{CacheConfig, CacheStats};
@@ -39,5 +43,6 @@ pub use deliver::Deliver;
 pub use handle::{Cache, PastAwaited, Position, Stopped};
 pub use ingest::IngestTask;
 pub use journal::{BreadcrumbRecord, Journal, JournalError};
+pub use refused::{RefusedKey, RefusedKeys};
 pub use restore::{RestoreError, RestoredBreadcrumb, RestoredChange, SnapshotBuilder, SnapshotPart};
 pub use snapshot::Snapshot;

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use super::breadcrumb::{Delta, DeltaKind, Step};
+use super::weight::{Weight, key_holder};
 use crate::model::{Check, Entry, Revision};
 
 /// Capacity that is kept for the next breadcrumb. A first load may touch millions of keys at once.
@@ -27,7 +28,8 @@ pub(super) struct Pending {
     absent: HashMap<Keyed, usize>,
     /// Which of `touched` the revision that is being applied has touched.
     group: Vec<usize>,
-    steps: Vec<Step>,
+    /// Each with the place of its key in `touched`.
+    steps: Vec<(usize, Step)>,
     first_revision: Option<Revision>,
     several_revisions: bool,
     updates: usize,
@@ -112,7 +114,7 @@ impl Pending {
             changed += 1;
             touched.revision = revision;
             let (entry, check) = (entry.clone(), Some(check));
-            self.steps.push(Step { revision, entry, existed: old.is_some(), check });
+            self.steps.push((position, Step { revision, entry, existed: old.is_some(), check }));
         }
         if changed > 0 {
             let first = *self.first_revision.get_or_insert(revision);
@@ -154,10 +156,12 @@ impl Pending {
         self.touched.iter().filter_map(Touched::net).collect()
     }
 
-    /// The single steps, where they say more than the deltas. The next breadcrumb begins.
-    pub(super) fn finish(&mut self) -> Box<[Step]> {
+    /// The single steps, where they say more than the deltas, and what the breadcrumb weighs. The next one begins.
+    pub(super) fn finish(&mut self) -> (Box<[Step]>, Weight) {
         let several = std::mem::take(&mut self.several_revisions);
-        let steps = if several { self.steps.drain(..).collect() } else { Box::default() };
+        let mut weight = Weight::default();
+        self.touched.iter().for_each(|touched| weight.replace(touched.before.as_ref(), touched.now.as_ref()));
+        let steps = if several { self.told_steps(&mut weight) } else { Box::default() };
         self.steps.clear();
         self.group.clear();
         self.touched.clear();
@@ -170,20 +174,39 @@ impl Pending {
         self.absent.shrink_to(KEPT_CAPACITY);
         self.first_revision = None;
         self.updates = 0;
-        steps
+        (steps, weight)
+    }
+}
+
+impl Pending {
+    /// The steps, none of which keeps a value in memory that no state and no delta holds.
+    fn told_steps(&mut self, weight: &mut Weight) -> Box<[Step]> {
+        let told = |(position, step): (usize, Step)| {
+            let touched = self.touched.get(position);
+            let entry = match touched.and_then(|touched| touched.now.as_ref()) {
+                Some(now) => now.clone(),
+                None => {
+                    let holder = key_holder(&step.entry);
+                    weight.hold(&holder);
+                    holder
+                }
+            };
+            Step { entry, ..step }
+        };
+        self.steps.drain(..).map(told).collect()
     }
 }
 
 impl Touched {
     fn net(&self) -> Option<Delta> {
         let (kind, entry) = match (&self.before, &self.now) {
-            (None, Some(entry)) => (DeltaKind::New, entry),
-            (Some(old), Some(entry)) if !old.same_allocation(entry) => (DeltaKind::Updated, entry),
-            (Some(old), None) => (DeltaKind::Deleted, old),
+            (None, Some(entry)) => (DeltaKind::New, entry.clone()),
+            (Some(old), Some(entry)) if !old.same_allocation(entry) => (DeltaKind::Updated, entry.clone()),
+            (Some(old), None) => (DeltaKind::Deleted, key_holder(old)),
             // As it was, or there only in between: nothing for the followers of this process.
             (Some(_), Some(_)) | (None, None) => return None,
         };
-        Some(Delta { kind, entry: entry.clone(), revision: self.revision })
+        Some(Delta { kind, entry, revision: self.revision })
     }
 }
 

@@ -17,12 +17,13 @@ use std::time::{Instant, SystemTime};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
-use super::breadcrumb::{Blind, Breadcrumb, Crumb, Delta, DeltaKind, KnownPast, PastState, Step, cursor_of};
+use super::breadcrumb::{Blind, Breadcrumb, Crumb, Delta, KnownPast, PastState, Step, cursor_of};
 use super::deliver::Delivery;
 use super::handle::Stopped;
 use super::restore::{RestoreError, RestoredBreadcrumb};
+use super::weight::Weight;
 use super::{CacheConfig, Journal, JournalError, Snapshot};
-use crate::model::{Cursor, Past, Revision, Sequence, SyncStatus};
+use crate::model::{Cursor, EntryLimits, Past, Revision, Sequence, SyncStatus};
 use crate::trail::{self, AppendError, EventBuffer, Head, SharedError, Wake, Window};
 
 /// Batches of garbage that may wait to be freed.
@@ -35,17 +36,6 @@ const HEAP: usize = 256;
 /// Deltas whose breadcrumbs an idle ingest task frees itself: a few microseconds each.
 const CRUMBS: usize = 16;
 
-/// What one updated key costs in copied tree nodes, in bytes: its leaf, and a branch for each level
-/// that it does not share with the breadcrumb's other keys.
-const LEAF_BYTES: usize = 100;
-const BRANCH_BYTES: usize = 160;
-
-/// What a breadcrumb costs beside its lists and nodes: its places on the trail and in the window.
-const PLACE_BYTES: usize = 250;
-
-/// What an entry costs beside its key and value.
-const ENTRY_BYTES: usize = 64;
-
 pub(super) type Trail = EventBuffer<Arc<Crumb>>;
 pub(super) type Kept = Arc<RwLock<Window<Breadcrumb>>>;
 
@@ -56,14 +46,15 @@ pub(super) struct Draft {
     pub(super) deltas: Box<[Delta]>,
     pub(super) steps: Box<[Step]>,
     pub(super) first_revision: Option<Revision>,
+    pub(super) weight: Weight,
     pub(super) blind: bool,
     pub(super) provisional: bool,
 }
 
 impl Draft {
     pub(super) fn status_only(state: Snapshot, status: SyncStatus, provisional: bool) -> Self {
-        let (deltas, steps) = Default::default();
-        Self { state, status, deltas, steps, first_revision: None, blind: false, provisional }
+        let (deltas, steps, weight) = Default::default();
+        Self { state, status, deltas, steps, first_revision: None, weight, blind: false, provisional }
     }
 }
 
@@ -82,6 +73,7 @@ pub(super) struct Publisher {
     journal: Option<Box<dyn Journal>>,
     /// The last breadcrumb that ended a lossy resync; it does not keep it.
     blind: Option<Weak<Crumb>>,
+    limits: EntryLimits,
 }
 
 /// What is only kept to be dropped.
@@ -107,12 +99,12 @@ impl Publisher {
         let status = SyncStatus::WaitForDatastore;
         let from = cursor_of(&state, status);
         let draft = Draft { blind, ..Draft::status_only(state, status, provisional) };
-        let head = Arc::new(crumb(draft, Sequence(1), from, timestamp));
+        let head = Arc::new(crumb(draft, Sequence(1), from, timestamp).0);
         let first = trail.append(Arc::clone(&head))?;
         let mut window = Window::new(config.window);
         if let Ok(first) = Breadcrumb::of(first) {
             let revision = head.state.revision;
-            drop(window.push(entry(revision, revision, 0, first, instant_of(timestamp))));
+            drop(window.push(entry(revision, revision, (0, 0), first, instant_of(timestamp))));
         }
         let (readers, kept) = (trail.reader(), Arc::new(RwLock::new(window)));
         let known_blind = blind.then(|| Arc::downgrade(&head));
@@ -127,6 +119,7 @@ impl Publisher {
             was_in_sync,
             journal: None,
             blind: known_blind,
+            limits: config.entry_limits(),
         };
         Ok((publisher, readers, kept))
     }
@@ -153,13 +146,13 @@ impl Publisher {
     /// It could not be kept, and cannot be read.
     pub(super) fn publish(&mut self, draft: Draft) -> Result<(), JournalError> {
         let timestamp = SystemTime::now();
-        let crumb = crumb(draft, Sequence(self.head.sequence.0 + 1), self.head_cursor(), timestamp);
+        let (crumb, weight) = crumb(draft, Sequence(self.head.sequence.0 + 1), self.head_cursor(), timestamp);
         if let Some(journal) = &mut self.journal
             && crumb.state.revision > self.head.state.revision
         {
             journal.append(&crumb.record())?;
         }
-        self.link(crumb, Instant::now());
+        self.link(crumb, weight, Instant::now());
         Ok(())
     }
 
@@ -170,14 +163,14 @@ impl Publisher {
     pub(super) fn restore(&mut self, restored: RestoredBreadcrumb) -> Result<(), RestoreError> {
         let timestamp = restored.timestamp;
         let draft = restored.after(&self.head.state)?;
-        let crumb = crumb(draft, Sequence(self.head.sequence.0 + 1), self.head_cursor(), timestamp);
-        self.link(crumb, instant_of(timestamp));
+        let (crumb, weight) = crumb(draft, Sequence(self.head.sequence.0 + 1), self.head_cursor(), timestamp);
+        self.link(crumb, weight, instant_of(timestamp));
         Ok(())
     }
 
     /// Makes it readable, on the trail and in the window under one lock, so that whoever finds it
     /// on the trail finds its cursor too.
-    fn link(&mut self, crumb: Crumb, at: Instant) {
+    fn link(&mut self, crumb: Crumb, weight: Weight, at: Instant) {
         if crumb.status == SyncStatus::InSync {
             self.was_in_sync.store(true, Ordering::Release);
         }
@@ -188,8 +181,9 @@ impl Publisher {
         {
             before.blind.iter().for_each(Blind::give_up);
         }
+        let weights = (weight.held_by(&crumb), weight.replaced_by(&crumb, self.head.state.len()));
         self.head = Arc::clone(&crumb);
-        let (revision, first, bytes) = (crumb.state.revision, crumb.first_revision, pinned_bytes(&crumb));
+        let (revision, first) = (crumb.state.revision, crumb.first_revision);
         let (wake, evicted) = {
             let mut kept = self.kept.write();
             let Ok((item, wake)) = self.trail.append_deferred(crumb) else {
@@ -199,12 +193,16 @@ impl Publisher {
             };
             let Ok(breadcrumb) = Breadcrumb::of(item) else { return };
             let mut evicted = if other_history { kept.clear() } else { Vec::new() };
-            evicted.extend(kept.push(entry(revision, first, bytes, breadcrumb, at)));
+            evicted.extend(kept.push(entry(revision, first, weights, breadcrumb, at)));
             (wake, evicted)
         };
         if let Err(refused) = self.waker.try_send(wake) {
             drop(refused);
         }
+        self.take_evicted(evicted);
+    }
+
+    fn take_evicted(&mut self, evicted: Vec<Breadcrumb>) {
         self.evicted_deltas += evicted.iter().map(|crumb| crumb.deltas().len().max(1)).sum::<usize>();
         self.evicted.extend(evicted);
         if self.evicted_deltas >= HEAP {
@@ -233,13 +231,21 @@ impl Publisher {
         self.throw_away(Garbage::Breadcrumbs(evicted));
     }
 
-    /// The feed has found out what happened before the last lossy resync.
-    pub(super) fn tell_past(&self, end: Revision, past: Option<Past>) {
+    /// The feed has found out what happened before the last lossy resync. That counts among what is kept.
+    pub(super) fn tell_past(&mut self, end: Revision, past: Option<Past>) {
         let Some(crumb) = self.blind.as_ref().and_then(Weak::upgrade) else { return };
         let Some(blind) = crumb.blind.as_ref().filter(|_| crumb.state.revision == end) else { return };
         let Some(past) = past else { return blind.give_up() };
-        let known = KnownPast::trace(past, crumb.state.digest());
-        blind.past.send_replace(PastState::Known(Arc::new(known)));
+        let max_bytes = self.kept.read().limits().max_bytes;
+        let known = KnownPast::trace(past, crumb.state.digest(), self.limits, max_bytes);
+        let bytes = known.bytes();
+        let before = match blind.past.send_replace(PastState::Known(Arc::new(known))) {
+            PastState::Known(before) => before.bytes(),
+            PastState::Awaited | PastState::Unknown => 0,
+        };
+        let is_it = |kept: &Breadcrumb| kept.sequence() == crumb.sequence;
+        let evicted = self.kept.write().grow(is_it, bytes.saturating_sub(before));
+        self.take_evicted(evicted);
     }
 
     /// Frees a state that nobody needs any more, on another thread.
@@ -259,36 +265,25 @@ impl Publisher {
     }
 }
 
-fn crumb(draft: Draft, sequence: Sequence, from: Cursor, timestamp: SystemTime) -> Crumb {
-    let Draft { state, status, deltas, steps, first_revision, blind, provisional } = draft;
+fn crumb(draft: Draft, sequence: Sequence, from: Cursor, timestamp: SystemTime) -> (Crumb, Weight) {
+    let Draft { state, status, deltas, steps, first_revision, weight, blind, provisional } = draft;
     // Where nothing changed, no revision lies inside this breadcrumb.
     let first_revision = first_revision.unwrap_or(state.revision);
     let blind = blind.then(Blind::new);
-    Crumb { sequence, timestamp, state, status, from, first_revision, deltas, steps, blind, provisional }
+    let crumb =
+        Crumb { sequence, timestamp, state, status, from, first_revision, deltas, steps, blind, provisional };
+    (crumb, weight)
 }
 
+/// With what it holds and what it has replaced, in bytes.
 fn entry(
     revision: Revision,
     first: Revision,
-    bytes: usize,
+    (bytes, replaced): (usize, usize),
     item: Breadcrumb,
     at: Instant,
 ) -> trail::Entry<Breadcrumb> {
-    trail::Entry { index: revision.0, first_index: first.0, bytes, at, item }
-}
-
-/// An estimate of the memory that only this breadcrumb holds: its lists, the values it replaced,
-/// and the tree nodes that were copied for it. Within a fifth of what was measured, from 1,000 to
-/// a million keys and from 1 to 1,000 updates.
-fn pinned_bytes(crumb: &Crumb) -> usize {
-    let (keys, deltas) = (crumb.state.len(), crumb.deltas.len());
-    let levels = (keys / (8 * deltas.max(1))).checked_ilog(8).unwrap_or(0) as usize;
-    let nodes = deltas * (LEAF_BYTES + levels * BRANCH_BYTES);
-    let lists = size_of_val(&*crumb.deltas) + size_of_val(&*crumb.steps) + size_of::<Crumb>() + PLACE_BYTES;
-    // A new key's value is part of the current state until a later breadcrumb replaces it.
-    let replaced = crumb.deltas.iter().filter(|delta| delta.kind != DeltaKind::New);
-    let values: usize = replaced.map(|delta| delta.entry.payload_bytes() + ENTRY_BYTES).sum();
-    nodes + lists + values
+    trail::Entry { index: revision.0, first_index: first.0, bytes, replaced, at, item }
 }
 
 /// When something of an earlier process happened, by the clock of this one. Where that does not reach back so far

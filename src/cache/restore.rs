@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use super::publish::Draft;
 use super::table::{self, Table};
+use super::weight::{Weight, key_holder};
 use super::{Delta, DeltaKind, Snapshot, Step};
 use crate::model::{Digest, Entry, History, Key, Revision, SyncStatus};
 
@@ -146,8 +147,10 @@ impl RestoredBreadcrumb {
         }
         let mut state = before.clone();
         state.revision = self.revision;
+        let mut weight = Weight::default();
+        let changes = self.changes.into_iter();
         let deltas: Box<[Delta]> =
-            self.changes.into_iter().filter_map(|change| change.apply(&mut state)).collect();
+            changes.filter_map(|change| change.apply(&mut state, &mut weight)).collect();
         let (count, digest) = (state.len() as u64, state.digest());
         if (count, digest) != (self.count, self.digest) {
             return Err(RestoreError::OtherState {
@@ -164,6 +167,7 @@ impl RestoredBreadcrumb {
             deltas,
             steps: self.steps.into(),
             first_revision: Some(self.first_revision),
+            weight,
             blind: false,
             provisional: false,
         })
@@ -171,18 +175,20 @@ impl RestoredBreadcrumb {
 }
 
 impl RestoredChange {
-    fn apply(self, state: &mut Snapshot) -> Option<Delta> {
+    fn apply(self, state: &mut Snapshot, weight: &mut Weight) -> Option<Delta> {
         match self {
             Self::Put(entry, revision) => {
                 let old = state.get(entry.key()).cloned();
                 state.put(entry.clone(), old.as_ref());
+                weight.replace(old.as_ref(), Some(&entry));
                 let kind = if old.is_some() { DeltaKind::Updated } else { DeltaKind::New };
                 Some(Delta { kind, entry, revision })
             }
             Self::Deleted(key, revision) => {
                 let entry = state.get(key.as_bytes()).cloned()?;
                 state.remove(&entry);
-                Some(Delta { kind: DeltaKind::Deleted, entry, revision })
+                weight.replace(Some(&entry), None);
+                Some(Delta { kind: DeltaKind::Deleted, entry: key_holder(&entry), revision })
             }
         }
     }

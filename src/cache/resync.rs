@@ -9,7 +9,11 @@
 //! count exactly as they would after a restart of the process, so everything in it, including a
 //! `snapshot` … `end` inside of it, goes the same way as outside: that is why resyncs nest, one deep.
 
-use super::{DeltaKind, Snapshot};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::weight::key_holder;
+use super::{Delta, DeltaKind, RefusedKeys, Snapshot};
 use crate::model::{Entry, History, Revision, SyncStatus};
 
 /// A resync under way.
@@ -24,6 +28,14 @@ pub(super) struct Resync {
     pub(super) lossy: bool,
     /// `in-sync` that came before the end: it is seen with the data, not before it.
     pub(super) status: Option<SyncStatus>,
+    /// The refused keys before it, to go back to.
+    pub(super) refused: Arc<RefusedKeys>,
+    /// Which reading this is to them.
+    pub(super) reading: u64,
+    /// The keys of `before` that it has named as gone, by the addresses of their entries there.
+    pub(super) gone: HashSet<usize>,
+    /// Those of the reload around it as it began, to go back to.
+    pub(super) gone_around: HashSet<usize>,
 }
 
 impl Resync {
@@ -40,7 +52,29 @@ impl Resync {
         }
         let current = fresh.revision;
         let whole_at = claimed.map(|claimed| if claimed > current { claimed } else { current.next() });
-        (Self { before, whole_at, reload: history.is_some(), lossy, status: None }, fresh)
+        let reload = history.is_some();
+        let (refused, gone, gone_around) = Default::default();
+        (
+            Self { before, whole_at, reload, lossy, status: None, refused, reading: 0, gone, gone_around },
+            fresh,
+        )
+    }
+
+    /// It has told of a key: that it is there, or that it is gone.
+    pub(super) fn note(&mut self, key: &[u8], is_there: bool) {
+        if is_there && self.gone.is_empty() {
+            return;
+        }
+        let Some(address) = self.before.get(key).map(Entry::address) else { return };
+        match is_there {
+            true => self.gone.remove(&address),
+            false => self.gone.insert(address),
+        };
+    }
+
+    /// The entries of the state before that it has not named as gone.
+    pub(super) fn unread(&self) -> impl Iterator<Item = &Entry> {
+        self.before.iter().filter(|entry| !self.gone.contains(&entry.address()))
     }
 
     /// The old entry with the same content, so that both states share it. Entries of another
@@ -51,22 +85,29 @@ impl Resync {
     }
 }
 
-/// How `new` differs from `old`: what happened to a key, and its new entry, or the old one of a key that is
-/// gone. In one history another revision is a difference too; across two it says nothing.
+/// How `new` differs from `old`: each key's entry before and now. In one history another revision is a difference
+/// too; across two it says nothing.
 pub(super) fn differences<'a>(
     old: &'a Snapshot,
     new: &'a Snapshot,
-) -> impl Iterator<Item = (DeltaKind, Entry)> + 'a {
+) -> impl Iterator<Item = (Option<&'a Entry>, Option<&'a Entry>)> {
     let one_history = old.history == new.history;
-    let changed = new.iter().filter_map(move |entry| match old.get(entry.key()) {
-        None => Some((DeltaKind::New, entry.clone())),
-        Some(before)
-            if before.same_content(entry) && (!one_history || before.revision() == entry.revision()) =>
-        {
-            None
-        }
-        Some(_) => Some((DeltaKind::Updated, entry.clone())),
-    });
+    let is_same = move |before: &Entry, now: &Entry| {
+        before.same_content(now) && (!one_history || before.revision() == now.revision())
+    };
+    let both = new.iter().map(|now| (old.get(now.key()), Some(now)));
+    let changed = both.filter(move |(before, now)| !before.zip(*now).is_some_and(|(b, n)| is_same(b, n)));
     let gone = old.iter().filter(|entry| new.get(entry.key()).is_none());
-    changed.chain(gone.map(|entry| (DeltaKind::Deleted, entry.clone())))
+    changed.chain(gone.map(|entry| (Some(entry), None)))
+}
+
+/// The change of one key as a delta.
+pub(super) fn delta(before: Option<&Entry>, now: Option<&Entry>, revision: Revision) -> Option<Delta> {
+    let (kind, entry) = match (before, now) {
+        (None, Some(now)) => (DeltaKind::New, now.clone()),
+        (Some(_), Some(now)) => (DeltaKind::Updated, now.clone()),
+        (Some(before), None) => (DeltaKind::Deleted, key_holder(before)),
+        (None, None) => return None,
+    };
+    Some(Delta { kind, entry, revision })
 }

@@ -1,7 +1,8 @@
 //! The whole state at one revision.
 
+use super::RefusedKeys;
 use super::table::Table;
-use crate::model::{Digest, Entry, History, Revision};
+use crate::model::{Digest, Entry, EntryLimits, History, Revision};
 
 /// The whole state at one revision. A clone is O(1) and never changes afterwards.
 #[derive(Clone)]
@@ -67,6 +68,23 @@ impl Snapshot {
     /// The same state, as one of another history.
     pub fn in_history(self, history: History) -> Self {
         Self { history, ..self }
+    }
+
+    /// Removes what is over the limits, and names it.
+    pub(super) fn refuse(&mut self, limits: EntryLimits) -> RefusedKeys {
+        let mut refused = RefusedKeys::default();
+        if self.payload_bytes <= limits.max_value_bytes.min(limits.max_key_bytes) as u64 {
+            return refused;
+        }
+        let holds = |entry: &&Entry| limits.hold(entry.key(), entry.value().len());
+        let over: Vec<Entry> = self.iter().filter(|entry| !holds(entry)).cloned().collect();
+        for entry in over {
+            let refusal = limits.check(&entry.clone().into()).err();
+            let fault = refusal.and_then(|refusal| refusal.fault()).unwrap_or_default();
+            refused.add(entry.key(), &fault, entry.revision().unwrap_or(self.revision));
+            self.remove(&entry);
+        }
+        refused
     }
 
     /// Sets the entry; `old` is what [`Snapshot::get`] found.

@@ -7,12 +7,11 @@ mod reread;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tracing::warn;
-
+use self::refuse::RefusalsLogged;
 use super::pending::Pending;
 use super::publish::Publisher;
 use super::resync::Resync;
-use super::{CacheConfig, CacheStats, Journal, Snapshot};
+use super::{CacheConfig, CacheStats, Journal, RefusedKeys, Snapshot};
 use crate::model::{Ack, Batch, Change, Entry, FeedEvent, Grouping, Revision, SyncStatus, Update};
 
 /// Owned by the one ingest task.
@@ -30,6 +29,9 @@ pub(super) struct Store {
     unacknowledged: Vec<(Ack, Applied)>,
     provisional: bool,
     publisher: Publisher,
+    /// The keys that are refused in `state`.
+    refused: Arc<RefusedKeys>,
+    refusals_logged: RefusalsLogged,
     config: CacheConfig,
     stats: Arc<CacheStats>,
 }
@@ -47,6 +49,7 @@ impl Store {
         config: CacheConfig,
         stats: Arc<CacheStats>,
     ) -> Self {
+        let refused = Arc::clone(&stats.refused_keys.read());
         Self {
             state: publisher.head_state(),
             status: SyncStatus::WaitForDatastore,
@@ -56,6 +59,8 @@ impl Store {
             unacknowledged: Vec::new(),
             provisional,
             publisher,
+            refused,
+            refusals_logged: RefusalsLogged::default(),
             config,
             stats,
         }
@@ -208,13 +213,7 @@ impl Store {
     /// Applies one change. `assigned` is the revision of its group, fixed by the first change
     /// that is one: what the upstream claims, or the next one where it claims nothing or goes back.
     fn apply_update(&mut self, update: Update, claimed: Option<Revision>, assigned: &mut Option<Revision>) {
-        if let Err(refusal) = self.check_update(&update) {
-            self.stats.refused.add(1);
-            warn!("update refused: {refusal}");
-            self.keep_through_resync(update.change.key());
-            return;
-        }
-        let Update { change, revision } = update;
+        let Some(Update { change, revision }) = self.accepted(update, claimed) else { return };
         let old = self.state.get(change.key()).cloned();
         let unchanged = match (&change, &old) {
             (Change::Put(entry), Some(old)) => old.same_content(entry),
@@ -242,11 +241,11 @@ impl Store {
                 self.state.put(entry.clone(), old.as_ref());
                 self.touch(old, Some(entry));
             }
-            (Change::Delete(_), Some(old)) => {
+            (Change::Delete(_) | Change::Unreadable(..), Some(old)) => {
                 self.state.remove(&old);
                 self.touch(Some(old), None);
             }
-            (Change::Delete(_), None) => {}
+            (Change::Delete(_) | Change::Unreadable(..), None) => {}
         }
     }
 

@@ -61,8 +61,9 @@ pub(super) struct Settings {
     #[arg(long, env = "CRUMBD_LISTEN", value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 
-    /// End with an error at the first record of the feed that cannot be read, instead of logging it
-    /// and going on: for feeds where a missing key is worse than no service.
+    /// End with an error at the first record of the feed that cannot be read, and at the first value over
+    /// --max-value-bytes, instead of logging it and going on without its key: for feeds where a missing key is worse
+    /// than no service.
     #[arg(long, env = "CRUMBD_STRICT", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     strict: Option<bool>,
 
@@ -217,7 +218,8 @@ pub(super) struct Settings {
     #[arg(long, env = "CRUMBD_MIN_INTERVAL", value_name = "DURATION", help_heading = "Ingest")]
     min_interval: Option<Span>,
 
-    /// Longest value; an update with a longer one is refused and counted [default: 8MiB]
+    /// Longest value. A write with a longer one is refused (413). Where a feed has a longer one, its key is absent, and
+    /// /v1/status names it; replicas that are to agree have the same limit [default: 8MiB]
     #[arg(long, env = "CRUMBD_MAX_VALUE_BYTES", value_name = "SIZE", help_heading = "Ingest")]
     max_value_bytes: Option<Bytes>,
 

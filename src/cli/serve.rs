@@ -44,12 +44,14 @@ impl Serve {
         let buffer = Arc::new(settings.buffer()?);
         let upstream = Arc::new(feed.upstream());
         let config = settings.cache()?;
+        let limits = config.entry_limits();
         let found = Found::open(settings.state(), &feed, &spec, &config)?;
         let (cache, ingest, keeping) = found.cache(config, &feed, Arc::clone(&buffer), &upstream)?;
         let ingest = ingest.spawn();
         let (warm, saving) = keeping.start(&cache);
         let silence = feed.silence();
         let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
+        let sink = if settings.strict() { sink.strict(limits) } else { sink };
         let (push, mut feeding) = feed.start(sink, buffer, warm).await;
 
         if push.is_some() {

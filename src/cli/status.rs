@@ -24,7 +24,7 @@ impl Status {
             return Ok(());
         }
         let status: Value = serde_json::from_str(&text)?;
-        for (name, shown) in lines(&status) {
+        for (name, shown) in lines(&status).into_iter().chain(refused(&status)) {
             println!("{name:<12} {shown}");
         }
         Ok(())
@@ -80,4 +80,56 @@ fn lines(status: &Value) -> Vec<(&'static str, String)> {
         ),
         ("uptime", format!("{}, version {}", seconds("/uptime_seconds"), text("/version"))),
     ]
+}
+
+/// The keys that are absent because what the upstream has for them was refused, if there are any.
+fn refused(status: &Value) -> Vec<(&'static str, String)> {
+    let count = status.pointer("/refused/count").and_then(Value::as_u64).unwrap_or(0);
+    if count == 0 {
+        return Vec::new();
+    }
+    let keys = status.pointer("/refused/keys").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let more = match status.pointer("/refused/exact") {
+        Some(Value::Bool(false)) => " or more",
+        _ => "",
+    };
+    let named =
+        if (keys.len() as u64) < count { format!("; {} of them:", keys.len()) } else { ":".to_owned() };
+    let first = format!("{count}{more} keys are absent because their values were refused{named}");
+    let mut lines = vec![("refused", first)];
+    lines.extend(keys.iter().map(|key| ("", refused_key(key))));
+    lines
+}
+
+fn refused_key(refused: &Value) -> String {
+    let text = |name: &str| refused.get(name).and_then(Value::as_str);
+    let key = text("key").map(|key| key.escape_debug().to_string());
+    let key = key.or_else(|| text("key_base64").map(|key| format!("base64:{key}"))).unwrap_or_default();
+    let cut = if refused.get("key_bytes").is_some() { "…" } else { "" };
+    let revision = refused.get("revision").and_then(Value::as_u64).unwrap_or(0);
+    let (reason, since) = (text("reason").unwrap_or_default(), text("since").unwrap_or_default());
+    format!("{key}{cut}: {reason} (revision {revision}, since {since})")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_refused_keys_are_shown_with_their_reasons_and_cannot_forge_a_line() {
+        let named = json!({ "key": "a\nfeed x", "key_bytes": 300, "reason": "too large", "revision": 7, "since": "2026-01-01T00:00:00Z" });
+        let status = json!({ "refused": { "count": 2, "exact": true, "keys": [named] } });
+        let lines: Vec<String> = refused(&status).into_iter().map(|(_, line)| line).collect();
+        assert_eq!(
+            lines,
+            [
+                "2 keys are absent because their values were refused; 1 of them:",
+                "a\\nfeed x…: too large (revision 7, since 2026-01-01T00:00:00Z)"
+            ]
+        );
+        assert!(refused(&json!({ "refused": { "count": 0, "exact": true, "keys": [] } })).is_empty());
+        assert!(refused(&json!({})).is_empty(), "an older daemon says nothing of it");
+    }
 }

@@ -10,10 +10,10 @@ use tracing::info;
 
 use super::Failure;
 use super::feeds::Opened;
-use crate::cache::{Cache, CacheConfig, IngestTask, RestoreError, Stopped};
+use crate::cache::{Cache, CacheConfig, IngestTask, Stopped};
 use crate::feed::{FeedSpec, Warm};
 use crate::ingest::IngestBuffer;
-use crate::model::{Batch, Entry, FeedEvent, Grouping, Revision, Upstream};
+use crate::model::{Batch, Digest, Entry, FeedEvent, Grouping, Revision, Upstream};
 use crate::state::{FeedIdentity, Kept, PushStore, Saver, StateDir};
 
 /// What the state directory held, if there is one.
@@ -69,8 +69,12 @@ impl Found {
             }
             Self::State { mut saver, kept: Some(kept) } => {
                 let started = Started::of(&kept);
-                match restore(config.clone(), kept, lossy, Arc::clone(&buffer)) {
+                let Kept { state, timestamp, breadcrumbs, .. } = kept;
+                let state = (state, timestamp);
+                let buffer = Arc::clone(&buffer);
+                match Cache::restored_within_limits(config.clone(), state, breadcrumbs, lossy, buffer) {
                     Ok((cache, task)) => {
+                        saver.begin_at(&cache, started.digest);
                         let warm = started.warm(&cache, upstream);
                         Ok((cache, task, Keeping::State { saver, warm: Some(warm) }))
                     }
@@ -82,22 +86,14 @@ impl Found {
                 }
             }
             Self::Store(store) => {
-                let (cache, task) = restore(config, store.kept, false, buffer)?;
+                // What was acknowledged is kept, whatever the limits are now.
+                let Kept { state, timestamp, breadcrumbs, .. } = store.kept;
+                let (cache, task) = Cache::restored(config, (state, timestamp), breadcrumbs, false, buffer)?;
                 said(&cache);
                 Ok((cache, task.with_journal(store.journal), Keeping::Nothing))
             }
         }
     }
-}
-
-fn restore(
-    config: CacheConfig,
-    kept: Kept,
-    lossy: bool,
-    buffer: Arc<IngestBuffer<FeedEvent>>,
-) -> Result<(Cache, IngestTask), RestoreError> {
-    let Kept { state, timestamp, breadcrumbs, .. } = kept;
-    Cache::restored(config, (state, timestamp), breadcrumbs, lossy, buffer)
 }
 
 fn said(cache: &Cache) {
@@ -109,14 +105,17 @@ fn said(cache: &Cache) {
 /// What a feed wants to know of a kept state, before the cache takes it.
 struct Started {
     oldest: Revision,
+    digest: Digest,
     saved_at: SystemTime,
     newest: Option<Entry>,
 }
 
 impl Started {
     fn of(kept: &Kept) -> Self {
-        let saved_at = kept.breadcrumbs.last().map_or(kept.timestamp, |last| last.timestamp);
-        Self { oldest: kept.state.revision(), saved_at, newest: kept.newest.clone() }
+        let last = kept.breadcrumbs.last();
+        let saved_at = last.map_or(kept.timestamp, |last| last.timestamp);
+        let digest = last.map_or(kept.state.digest(), |last| last.digest);
+        Self { oldest: kept.state.revision(), digest, saved_at, newest: kept.newest.clone() }
     }
 
     fn warm(self, cache: &Cache, upstream: &Upstream) -> Warm {
@@ -126,7 +125,9 @@ impl Started {
         let current = cache.current_breadcrumb();
         let (history, revision) = (current.kvs().history(), current.revision());
         let later = current.kvs().iter().max_by_key(|entry| entry.revision()).cloned();
-        Warm { history, revision, oldest: self.oldest, witness: later.or(self.newest) }
+        let count = current.kvs().len() as u64;
+        let oldest = cache.oldest_breadcrumb().revision().max(self.oldest);
+        Warm { history, revision, oldest, count, witness: later.or(self.newest) }
     }
 }
 
@@ -142,7 +143,7 @@ impl Keeping {
         match self {
             Self::Nothing => (None, None),
             Self::State { saver, warm } => {
-                let saving = saver.spawn(cache.clone(), warm.is_some());
+                let saving = saver.spawn(cache.clone());
                 (warm, Some(saving))
             }
         }

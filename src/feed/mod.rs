@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::ingest::{Buffer, IngestBuffer, WriteError};
-use crate::model::{Entry, FeedEvent, History, Revision, Upstream};
+use crate::model::{Entry, EntryLimits, FeedEvent, History, Refusal, Revision, Update, Upstream};
 
 /// Why a feed ended.
 #[derive(Debug, thiserror::Error)]
@@ -66,17 +66,43 @@ const ROOM: Duration = Duration::from_secs(5);
 pub struct Sink {
     buffer: Arc<IngestBuffer<FeedEvent>>,
     upstream: Arc<Upstream>,
+    /// Under `--strict`: what is over these ends the feed.
+    strict: Option<EntryLimits>,
 }
 
 impl Sink {
     /// A sink into this buffer.
     pub fn new(buffer: Arc<IngestBuffer<FeedEvent>>, upstream: Arc<Upstream>) -> Self {
-        Self { buffer, upstream }
+        Self { buffer, upstream, strict: None }
+    }
+
+    /// The same, where an update that the cache would refuse ends the feed.
+    pub fn strict(self, limits: EntryLimits) -> Self {
+        Self { strict: Some(limits), ..self }
+    }
+
+    /// Whether the feed may go on with this update.
+    fn check(&self, update: &Update) -> Result<(), Refusal> {
+        self.strict.map_or(Ok(()), |limits| limits.check(update))
+    }
+
+    fn check_event(&self, event: &FeedEvent) -> Result<(), FeedError> {
+        let FeedEvent::Updates(batch) = event else { return Ok(()) };
+        for update in &batch.updates {
+            self.check(update).map_err(|refusal| {
+                let place = update.revision.map_or_else(String::new, |at| format!(" at revision {at}"));
+                FeedError::Strict { place: format!("the feed{place}"), reason: refusal.to_string() }
+            })?;
+        }
+        Ok(())
     }
 
     /// Waits while the buffer is full: that is the back-pressure to the upstream. What has waited for
     /// [`ROOM`] is counted and logged, and waits on: nothing is dropped.
     async fn send(&self, event: FeedEvent) -> Result<(), FeedError> {
+        if self.strict.is_some() {
+            self.check_event(&event)?;
+        }
         let mut event = match self.buffer.try_write(event) {
             Ok(()) => return Ok(()),
             Err(WriteError::Full(event)) => event,
@@ -116,6 +142,8 @@ pub struct Warm {
     pub revision: Revision,
     /// The oldest revision from which the way to it is known.
     pub oldest: Revision,
+    /// Keys in the restored state. The upstream has more of them where some were refused.
+    pub count: u64,
     /// The newest entry of the restored state, to recognise the upstream by.
     pub witness: Option<Entry>,
 }

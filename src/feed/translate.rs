@@ -54,20 +54,42 @@ impl Translator {
         let text = std::str::from_utf8(line).map_err(|error| format!("not UTF-8: {error}"));
         match text.and_then(|text| wire::parse_record(text).map_err(|error| error.to_string())) {
             Ok(record) => match claim(&record) {
-                Some(claimed) if claimed > Revision::MAX_CLAIM => self.bad(&format!(
-                    "the revision {claimed} is above {}, the highest that a feed may claim",
-                    Revision::MAX_CLAIM
-                )),
+                Some(claimed) if claimed > Revision::MAX_CLAIM => {
+                    let reason = format!(
+                        "the revision {claimed} is above {}, the highest that a feed may claim",
+                        Revision::MAX_CLAIM
+                    );
+                    self.unreadable(changed(record), &reason).await
+                }
                 _ => self.record(record).await,
             },
-            Err(reason) => self.bad(&reason),
+            Err(reason) => {
+                let key = wire::changed_key(&String::from_utf8_lossy(line), false);
+                self.unreadable(key.map(|key| Change::Unreadable(key, reason.clone())), &reason).await
+            }
         }
     }
 
-    /// A line that was longer than any line may be.
-    pub(super) fn overlong_line(&mut self, limit: usize) -> Result<(), FeedError> {
+    /// A line that was longer than any line may be, and how it begins.
+    pub(super) async fn overlong_line(&mut self, beginning: &[u8], limit: usize) -> Result<(), FeedError> {
         self.line += 1;
-        self.bad(&format!("the line is longer than {limit} bytes"))
+        let reason = format!("the line is longer than {limit} bytes");
+        let key = wire::changed_key(&String::from_utf8_lossy(beginning), true);
+        self.unreadable(key.map(|key| Change::Unreadable(key, reason.clone())), &reason).await
+    }
+
+    /// A line that cannot be taken as it is. Where it names a key, that one has changed all the same, and its old value is
+    /// not the current one any more.
+    async fn unreadable(&mut self, change: Option<Change>, reason: &str) -> Result<(), FeedError> {
+        let Some(change) = change.filter(|_| !self.strict) else { return self.bad(reason) };
+        self.sink.upstream().malformed.add(1);
+        let change = match change {
+            Change::Unreadable(key, reason) => {
+                Change::Unreadable(key, format!("{} line {}: {reason}", self.source, self.line))
+            }
+            change => change,
+        };
+        self.update(Update { change, revision: None }).await
     }
 
     fn bad(&mut self, reason: &str) -> Result<(), FeedError> {
@@ -134,6 +156,9 @@ impl Translator {
             .is_some_and(|last| update.revision.is_some() && last.revision == update.revision);
         if self.updates.len() >= BATCH && !same && self.breadcrumb.is_none() {
             self.flush().await?;
+        }
+        if let Err(reason) = self.sink.check(&update) {
+            return self.bad(&reason.to_string());
         }
         self.updates.push(update);
         Ok(())
@@ -223,5 +248,15 @@ fn claim(record: &Record) -> Option<Revision> {
         Record::Deleted { revision, .. } => *revision,
         Record::Snapshot(header) | Record::Breadcrumb(header) => header.revision,
         Record::Status(_) | Record::End(_) | Record::Reset { .. } => None,
+    }
+}
+
+/// What happened to the key of a record whose claim cannot be taken.
+fn changed(record: Record) -> Option<Change> {
+    let reason = format!("its revision is above {}, the highest that a feed may claim", Revision::MAX_CLAIM);
+    match record {
+        Record::Put { entry, .. } => Some(Change::Unreadable(entry.to_key(), reason)),
+        Record::Deleted { key, .. } => Some(Change::Delete(key)),
+        _ => None,
     }
 }

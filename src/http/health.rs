@@ -5,13 +5,16 @@ use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
 
 use super::auth::access::Access;
 use super::problem::Problem;
 use super::query::Query;
 use super::reply;
 use super::routes::App;
+use crate::cache::{RefusedKey, RefusedKeys};
 use crate::model::SyncStatus;
 use crate::value::{Unwell, Watcher};
 
@@ -130,6 +133,7 @@ pub(super) async fn status(
             "swept": stats.swept.get(),
             "reconnects": app.upstream.reconnects.get(),
         },
+        "refused": refused(&cache.refused_keys(), &access),
     });
     if !access.may_read_everything()
         && let Some(members) = status.as_object_mut()
@@ -140,6 +144,34 @@ pub(super) async fn status(
     let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
     body.push(b'\n');
     Ok(no_store(reply::framed(reply::body(body, "application/json"))))
+}
+
+/// The keys that are absent because what the upstream has for them was refused; named are those that the client may read.
+fn refused(refused: &RefusedKeys, access: &Access) -> Value {
+    // Of a long key only the beginning is kept; then a right to less than that beginning's keys is none to it.
+    let readable = refused.named().iter().filter(|named| access.may_read(named.key.as_bytes()));
+    json!({
+        "count": refused.len(),
+        "exact": refused.is_exact(),
+        "keys": readable.map(shown).collect::<Vec<_>>(),
+    })
+}
+
+fn shown(named: &RefusedKey) -> Value {
+    let mut shown = json!({
+        "reason": named.reason,
+        "revision": named.revision.0,
+        "since": humantime::format_rfc3339_millis(named.since).to_string(),
+    });
+    let key = named.key.as_bytes();
+    match std::str::from_utf8(key) {
+        Ok(text) => shown["key"] = text.into(),
+        Err(_) => shown["key_base64"] = BASE64.encode(key).into(),
+    }
+    if key.len() < named.key_bytes {
+        shown["key_bytes"] = named.key_bytes.into();
+    }
+    shown
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::http::header::{ETAG, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 
 use self::after::{Unchanged, changed};
 use super::auth::access::{Access, Reach};
@@ -80,7 +79,7 @@ fn value(app: &App, key: &Key, request: &HeaderMap, read: KeyRead, caching: Cach
     if reply::not_modified(request, &etag) {
         return framed(reply::unchanged(app, place, &etag, caching));
     }
-    let mut response = framed(reply::body(Bytes::copy_from_slice(entry.value()), content_type(&entry)));
+    let mut response = framed(reply::body(entry.value_bytes(), content_type(&entry)));
     let headers = response.headers_mut();
     reply::place(app, headers, place, caching);
     reply::text(headers, ETAG, &etag);

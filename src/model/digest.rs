@@ -30,6 +30,11 @@ impl Digest {
         Self(self.0.wrapping_sub(change.0))
     }
 
+    /// The digest with what a change adds.
+    pub fn after(self, change: Self) -> Self {
+        Self(self.0.wrapping_add(change.0))
+    }
+
     /// Counts in what another one has counted.
     pub fn merge(&mut self, other: Self) {
         self.0 = self.0.wrapping_add(other.0);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU64;
 
+use bytes::Bytes;
 use triomphe::ThinArc;
 
 use super::{Encoding, Key, Revision};
@@ -15,6 +16,9 @@ const PREFIX: usize = 4;
 
 /// Up to this many bytes an entry is put together on the stack, which saves an allocation.
 const SMALL: usize = 512;
+
+/// Up to this many bytes a value is copied rather than shared.
+const COPIED_VALUE: usize = 512;
 
 /// How long a key will live, in seconds, as the upstream says; crumbd carries it and does not enforce it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -110,6 +114,14 @@ impl Entry {
         &self.0.slice[self.key_end()..]
     }
 
+    /// The value as bytes of its own. A large one is shared: however many hold it, it is in memory once.
+    pub fn value_bytes(&self) -> Bytes {
+        match self.value().len() {
+            ..=COPIED_VALUE => Bytes::copy_from_slice(self.value()),
+            _ => Bytes::from_owner(OwnedValue(self.clone())),
+        }
+    }
+
     /// The revision that set this value, when one is known.
     pub fn revision(&self) -> Option<Revision> {
         NonZeroU64::new(self.meta().revision).map(|r| Revision(r.get()))
@@ -148,6 +160,15 @@ impl Entry {
     /// The address of the allocation: distinguishes entries that are alive at the same time.
     pub fn address(&self) -> usize {
         self.0.as_ptr() as usize
+    }
+}
+
+/// The value of an entry, which it keeps.
+struct OwnedValue(Entry);
+
+impl AsRef<[u8]> for OwnedValue {
+    fn as_ref(&self) -> &[u8] {
+        self.0.value()
     }
 }
 

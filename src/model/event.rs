@@ -12,6 +12,8 @@ pub enum Change {
     Put(Entry),
     /// The key is gone.
     Delete(Key),
+    /// The key has changed, to something that the feed could not read: a sentence says why.
+    Unreadable(Key, String),
 }
 
 impl Change {
@@ -19,7 +21,7 @@ impl Change {
     pub fn key(&self) -> &[u8] {
         match self {
             Self::Put(entry) => entry.key(),
-            Self::Delete(key) => key.as_bytes(),
+            Self::Delete(key) | Self::Unreadable(key, _) => key.as_bytes(),
         }
     }
 }
@@ -156,6 +158,31 @@ pub enum Refusal {
         /// What would be accepted.
         limit: usize,
     },
+    /// A record of the feed that names a key and cannot be read.
+    #[error("key \"{key}\": {reason}")]
+    Unreadable {
+        /// The key, cut to a readable length.
+        key: Key,
+        /// What is wrong with the record, and where it is.
+        reason: String,
+    },
+}
+
+impl Refusal {
+    /// What is wrong with an update, without its key; `None` where it is a write as a whole that was refused.
+    pub fn fault(&self) -> Option<String> {
+        match self {
+            Self::ConditionFailed { .. } | Self::NotKept { .. } => None,
+            Self::Claim { claimed, .. } => Some(format!(
+                "the revision {claimed} is above {}, the highest that a feed may claim",
+                Revision::MAX_CLAIM
+            )),
+            Self::TooLarge { what, bytes, limit, .. } => {
+                Some(format!("its {what} has {bytes} bytes, the limit is {limit}"))
+            }
+            Self::Unreadable { reason, .. } => Some(reason.clone()),
+        }
+    }
 }
 
 /// What a feed's `end` record says of the state before it; a mismatch means a damaged feed.
@@ -227,8 +254,33 @@ pub struct PastStep {
     pub revision: Revision,
     /// Which key.
     pub key: Key,
-    /// Whether it was there before.
-    pub existed: bool,
-    /// What it did to the digest of the state, where the value before is known.
-    pub change: Option<Digest>,
+    /// How the upstream had it before.
+    pub before: PastValue,
+    /// How the upstream had it since.
+    pub after: PastValue,
+}
+
+/// A key as the upstream had it at some time, without its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PastValue {
+    /// It was not there.
+    Absent,
+    /// It had a value of this length, with which it counted so in the digest of the state.
+    Known {
+        /// Bytes of the value.
+        bytes: usize,
+        /// Of the key with the value.
+        digest: Digest,
+    },
+    /// It was there; with what value is not known any more.
+    Unknown,
+}
+
+impl PastValue {
+    /// A key that was there with this value.
+    pub fn of(key: &[u8], value: &[u8]) -> Self {
+        let mut digest = Digest::default();
+        digest.add(&Entry::new(key, value, None));
+        Self::Known { bytes: value.len(), digest }
+    }
 }

@@ -9,6 +9,7 @@ mod encoding;
 mod entry;
 mod event;
 mod key;
+mod limits;
 mod prefixes;
 mod revision;
 mod status;
@@ -19,10 +20,11 @@ pub use digest::{Digest, DigestError};
 pub use encoding::Encoding;
 pub use entry::{Entry, MAX_KEY_BYTES, Ttl};
 pub use event::{
-    Ack, Batch, Change, Committed, Condition, FeedEvent, Grouping, Past, PastStep, Refusal, ResyncClaim,
-    Update,
+    Ack, Batch, Change, Committed, Condition, FeedEvent, Grouping, Past, PastStep, PastValue, Refusal,
+    ResyncClaim, Update,
 };
 pub use key::Key;
+pub use limits::EntryLimits;
 pub use prefixes::Prefixes;
 pub use revision::{History, HistoryError, Revision, Sequence};
 pub use status::{StatusError, SyncStatus};

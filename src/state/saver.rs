@@ -125,12 +125,16 @@ impl Saver {
         self.dir.move_aside(&StateError::damaged(&self.dir.database(), error));
     }
 
-    /// Follows the trail until the cache stops, on a thread of its own. `restored`: the cache began with what was read.
-    pub fn spawn(mut self, cache: Cache, restored: bool) -> JoinHandle<()> {
-        if restored {
-            self.saved = Some(cache.current_breadcrumb().cursor());
-            self.encoded = self.saved;
-        }
+    /// The cache began with what was read, whose digest was this. Where the two differ (something of it is refused now),
+    /// the whole state is written first.
+    pub fn begin_at(&mut self, cache: &Cache, digest: Digest) {
+        let current = cache.current_breadcrumb();
+        self.saved = Some(current.cursor()).filter(|_| current.kvs().digest() == digest);
+        self.encoded = self.saved;
+    }
+
+    /// Follows the trail until the cache stops, on a thread of its own.
+    pub fn spawn(self, cache: Cache) -> JoinHandle<()> {
         let runtime = Handle::current();
         tokio::task::spawn_blocking(move || runtime.block_on(self.run(&cache)))
     }

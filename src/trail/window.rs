@@ -16,7 +16,8 @@
 //!                                 A‥B
 //! ```
 //!
-//! Three limits bound what is kept: a count, a number of bytes, and an age. The newest entry stays
+//! Three limits bound what is kept: a count, a number of bytes, and an age. An item weighs what it holds alone, for as long
+//! as it is kept, and what it has `replaced`: that is held by the item before it, and weighs while that one is kept. The newest entry stays
 //! whatever they say. The age of an entry is counted **from when it was superseded**, not from when
 //! it was made: a state that stood for an hour and was replaced a second ago is where every client
 //! stands that is up to date, and must not be gone at that moment.
@@ -34,7 +35,7 @@ use std::time::{Duration, Instant};
 pub struct Limits {
     /// The number of entries.
     pub max_count: usize,
-    /// The sum of the entries' `bytes`.
+    /// What the entries may weigh together.
     pub max_bytes: usize,
     /// How long an entry stays once it is no longer the newest.
     pub max_age: Duration,
@@ -47,8 +48,10 @@ pub struct Entry<T> {
     pub index: u64,
     /// The lowest index at which this item changed something. One above `index` counts as `index`.
     pub first_index: u64,
-    /// What the item weighs against [`Limits::max_bytes`].
+    /// What the item weighs against [`Limits::max_bytes`] as long as it is kept.
     pub bytes: usize,
+    /// What the item has replaced: it weighs as long as the item before this one is kept, which holds it.
+    pub replaced: usize,
     /// When the item was made, which is when the one before it was superseded.
     pub at: Instant,
     /// The item.
@@ -61,7 +64,7 @@ pub struct Window<T> {
     limits: Limits,
     /// Non-decreasing by `index`, which is what makes `find` a binary search.
     entries: VecDeque<Entry<T>>,
-    /// The sum of `bytes` over the entries.
+    /// The sum of `bytes` over the entries, and of `replaced` over all but the oldest.
     bytes: usize,
 }
 
@@ -110,14 +113,31 @@ impl<T> Window<T> {
         if self.newest().is_some_and(|newest| entry.index < newest.index) {
             evicted = self.clear();
         }
-        while !self.entries.is_empty() && !self.has_room_for(entry.bytes) {
+        while !self.entries.is_empty() && !self.has_room_for(&entry) {
             evicted.extend(self.evict_oldest());
         }
         // Cannot overflow: either the window is empty and the sum 0, or there is room.
-        self.bytes += entry.bytes;
+        self.bytes += entry.bytes + if self.entries.is_empty() { 0 } else { entry.replaced };
         let now = entry.at;
         self.entries.push_back(entry);
         evicted.append(&mut self.expire(now));
+        evicted
+    }
+
+    /// The newest entry whose item is the one meant weighs so much more from now on. Returns what that pushed out, oldest
+    /// first, perhaps the entry itself, but never the newest one.
+    #[must_use = "drop what was evicted where it may take long"]
+    pub fn grow(&mut self, is_meant: impl Fn(&T) -> bool, bytes: usize) -> Vec<T> {
+        let Some(entry) = self.entries.iter_mut().rfind(|entry| is_meant(&entry.item)) else {
+            return Vec::new();
+        };
+        let bytes = bytes.min(usize::MAX - self.bytes.max(entry.bytes));
+        entry.bytes += bytes;
+        self.bytes += bytes;
+        let mut evicted = Vec::new();
+        while self.entries.len() > 1 && self.bytes > self.limits.max_bytes {
+            evicted.extend(self.evict_oldest());
+        }
         evicted
     }
 
@@ -184,7 +204,7 @@ impl<T> Window<T> {
         self.entries.is_empty()
     }
 
-    /// The sum of the entries' `bytes`.
+    /// What the entries weigh.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -198,15 +218,15 @@ impl<T> Window<T> {
         Some(Position { window: self, offset, entry: self.entries.get(offset)? })
     }
 
-    /// Whether one more entry of that weight keeps the window within its count and bytes.
-    fn has_room_for(&self, bytes: usize) -> bool {
-        let sum = self.bytes.checked_add(bytes);
+    /// Whether one more entry, after others, keeps the window within its count and bytes.
+    fn has_room_for(&self, entry: &Entry<T>) -> bool {
+        let sum = self.bytes.checked_add(entry.bytes).and_then(|sum| sum.checked_add(entry.replaced));
         self.entries.len() < self.limits.max_count && sum.is_some_and(|sum| sum <= self.limits.max_bytes)
     }
 
     fn evict_oldest(&mut self) -> Option<T> {
         let entry = self.entries.pop_front()?;
-        self.bytes -= entry.bytes;
+        self.bytes -= entry.bytes + self.entries.front().map_or(0, |oldest| oldest.replaced);
         Some(entry.item)
     }
 }

@@ -14,7 +14,7 @@ mod record;
 pub(crate) use bincode::{decode_row, encode_row};
 pub use body::{BodyWriter, MediaType, RecordReader};
 pub use coding::{Checksum, Coding, PieceCoder};
-pub use json::{Parsed, parse_record, parse_records, write_record};
+pub use json::{Parsed, changed_key, parse_record, parse_records, write_record};
 pub use pem::{PemError, certificates, private_key};
 use record::MAX_RECORD_BYTES;
 pub use record::{End, Header, Mode, PutKind, Record, WireError, compact_json};

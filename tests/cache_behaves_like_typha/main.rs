@@ -16,8 +16,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crumbd::cache::{Breadcrumb, Cache, CacheConfig, DeltaKind, IngestTask, Position, Stopped};
 use crumbd::ingest::{Buffer, IngestBuffer};
 use crumbd::model::{
-    Batch, Committed, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key, Past, PastStep, Refusal,
-    ResyncClaim, Revision, SyncStatus, Ttl, Update,
+    Batch, Committed, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key, Past, PastStep, PastValue,
+    Refusal, ResyncClaim, Revision, SyncStatus, Ttl, Update,
 };
 use crumbd::trail::Limits;
 use futures_util::FutureExt;

@@ -244,7 +244,12 @@ async fn who_waits_for_the_past_of_a_lossy_resync_is_told_also_what_came_meanwhi
     assert_eq!(past.end(), new.cursor());
     assert!(Box::pin(past.told()).as_mut().now_or_never().is_none(), "it has to wait");
     let Position::Awaited(mut late) = cache.locate(inside) else { panic!("nobody knows {inside} yet") };
-    let step = PastStep { revision: Revision(15), key: Key::from("a"), existed: true, change: None };
+    let step = PastStep {
+        revision: Revision(15),
+        key: Key::from("a"),
+        before: PastValue::Unknown,
+        after: PastValue::Unknown,
+    };
     let (base, through) = (Revision(10), Revision(20));
     let known = Past { base, through, leads_to_the_end: true, steps: vec![step] };
     cache.send(FeedEvent::Past { end: Revision(20), past: Some(known) }).await.expect("an event");

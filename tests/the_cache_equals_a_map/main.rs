@@ -17,7 +17,7 @@ use crumbd::cache::{Breadcrumb, Cache, CacheConfig, Delta, DeltaKind, Position, 
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{
     Batch, Change, Check, Committed, Condition, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key,
-    Past, PastStep, Refusal, ResyncClaim, Revision, SyncStatus, Ttl, Update,
+    Past, PastStep, PastValue, Refusal, ResyncClaim, Revision, SyncStatus, Ttl, Update,
 };
 use crumbd::trail::Limits;
 use model::{Answer, Model, Point, State, Stored, Told, same_contents, stored};
@@ -33,8 +33,9 @@ const MAX_VALUE_BYTES: usize = 8;
 /// that is over the limit.
 const KEYS: [&[u8]; 7] = [b"", b"a", b"ab", b"abc", b"\xff", b"b", b"too long"];
 
-/// The last one is over the limit.
-const VALUES: [&[u8]; 6] = [b"", b"1", b"[1]", b"\xfe\x00", b"text", b"far too long"];
+/// The last but one is over the limit, the last one is not readable.
+const VALUES: [&[u8]; 7] = [b"", b"1", b"[1]", b"\xfe\x00", b"text", b"far too long", b""];
+const UNREADABLE: usize = VALUES.len() - 1;
 
 type Written = oneshot::Receiver<Result<Committed, Refusal>>;
 
@@ -158,8 +159,8 @@ impl Run {
                     let step = PastStep {
                         revision: Revision(through),
                         key: Key::from("a"),
-                        existed: true,
-                        change: None,
+                        before: PastValue::Unknown,
+                        after: PastValue::Unknown,
                     };
                     Past {
                         base: Revision(base),
@@ -274,6 +275,11 @@ impl Run {
             "updates, suppressed, refused"
         );
         assert_eq!((stats.resyncs.get(), stats.swept.get()), (counted.resyncs, counted.swept));
+        let refused = self.cache.refused_keys();
+        let named: BTreeSet<_> = refused.named().iter().map(|named| named.key.as_bytes().to_vec()).collect();
+        assert_eq!(&named, self.model.refused_now(), "the refused keys are named, and no others");
+        assert!(refused.is_exact() && refused.len() == named.len());
+        assert!(named.iter().all(|key| !self.newest().state.contains_key(key)), "what is refused is absent");
     }
 
     fn check_writes(&mut self) {
@@ -281,7 +287,7 @@ impl Run {
             let answer = answer.try_recv().expect("a writer is answered once its write can be read");
             match (expected, answer) {
                 (Answer::ConditionFailed, Err(Refusal::ConditionFailed { .. }))
-                | (Answer::TooLarge, Err(Refusal::TooLarge { .. })) => {}
+                | (Answer::Refused, Err(Refusal::TooLarge { .. } | Refusal::Unreadable { .. })) => {}
                 (Answer::Committed { revision, changed, point }, Ok(committed)) => {
                     assert_eq!((committed.revision, committed.changed), (revision, changed));
                     let at = self.trail.iter().rfind(|seen| seen.crumb.cursor() == committed.cursor);
@@ -389,6 +395,7 @@ impl Run {
 fn update(wanted: &Wanted, at: impl Fn(i64) -> Revision) -> Update {
     let key = KEYS[wanted.key];
     let change = match wanted.value {
+        Some((UNREADABLE, _)) => Change::Unreadable(Key::copy_from(key), "no record".to_owned()),
         Some((value, ttl)) => Change::Put(Entry::new(key, VALUES[value], ttl.map(Ttl))),
         None => Change::Delete(Key::copy_from(key)),
     };

@@ -46,6 +46,12 @@ pub struct ModelResync {
     pub reload: bool,
     pub lossy: bool,
     pub in_sync_at_end: bool,
+    /// The refused keys before it.
+    pub refused: BTreeSet<Vec<u8>>,
+    /// The keys that it has named as gone, or that were refused in it.
+    pub gone: BTreeSet<Vec<u8>>,
+    /// Those of the reload around it as it began.
+    pub gone_around: BTreeSet<Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -66,6 +72,8 @@ pub struct Model {
     pub said: Vec<(SyncStatus, usize)>,
     pub points: Vec<Point>,
     pub resyncs: Vec<ModelResync>,
+    /// The keys that are absent because what was said of them was refused.
+    pub refused: BTreeSet<Vec<u8>>,
     pub counted: Counted,
 }
 
@@ -79,6 +87,7 @@ impl Model {
             said: vec![(SyncStatus::WaitForDatastore, 0)],
             points: vec![Point { history, revision: 0, state: State::new(), past: None }],
             resyncs: Vec::new(),
+            refused: BTreeSet::new(),
             counted: Counted::default(),
         }
     }
@@ -92,6 +101,11 @@ impl Model {
     /// What a reader should see now.
     pub fn served(&self) -> &State {
         self.resyncs.first().map_or(&self.state, |resync| &resync.before.state)
+    }
+
+    /// The refused keys of that state.
+    pub fn refused_now(&self) -> &BTreeSet<Vec<u8>> {
+        self.resyncs.first().map_or(&self.refused, |resync| &resync.refused)
     }
 
     pub fn by_revision(&mut self, updates: &[Update]) {
@@ -157,17 +171,29 @@ impl Model {
     pub fn update(&mut self, update: &Update, claimed: Option<Revision>, assigned: &mut Option<u64>) {
         let key = update.change.key().to_vec();
         let before = self.resyncs.last().and_then(|resync| resync.before.state.get(&key)).cloned();
-        if too_large(&update.change) {
-            self.counted.refused += 1;
-            if let Some(before) = before {
-                self.state.entry(key).or_insert(before);
-            }
-            return;
-        }
+        let is_refused = is_refused(&update.change);
+        // Nobody may take the old value for the current one: what is refused is a deletion.
         let new = match &update.change {
-            Change::Put(entry) => Some(stored(entry)),
-            Change::Delete(_) => None,
+            Change::Put(entry) if !is_refused => Some(stored(entry)),
+            _ => None,
         };
+        for resync in &mut self.resyncs {
+            match &new {
+                Some(_) => _ = resync.gone.remove(&key),
+                None => _ = resync.gone.insert(key.clone()),
+            }
+        }
+        match &update.change {
+            Change::Delete(_) => _ = self.refused.remove(&key),
+            _ if is_refused => _ = self.refused.insert(key.clone()),
+            _ => _ = self.refused.remove(&key),
+        }
+        if is_refused {
+            self.counted.refused += 1;
+            if !self.state.contains_key(&key) {
+                return;
+            }
+        }
         let same = |old: Option<&Stored>| match (&new, old) {
             (Some(new), Some(old)) => new.same_content(old),
             (None, None) => true,
@@ -223,10 +249,10 @@ impl Model {
             self.counted.refused += updates.len() as u64;
             return Answer::ConditionFailed;
         }
-        if updates.iter().any(|update| too_large(&update.change)) {
+        if updates.iter().any(|update| is_refused(&update.change)) {
             self.counted.updates += updates.len() as u64;
             self.counted.refused += updates.len() as u64;
-            return Answer::TooLarge;
+            return Answer::Refused;
         }
         let (revision, changed) = if replace { self.replace(updates) } else { self.whole(updates) };
         Answer::Committed { revision: revision.map(Revision), changed, point: self.points.len() - 1 }
@@ -247,11 +273,15 @@ impl Model {
     pub fn begin(&mut self, other: Option<History>, claimed: Option<Revision>, lossy: bool) {
         let within = other.is_none() && self.resyncs.first().is_some_and(|first| first.reload);
         // What does not nest begins anew.
-        if let Some(abandoned) = self.resyncs.drain(usize::from(within)..).next() {
+        let abandoned = self.resyncs.drain(usize::from(within)..).next();
+        if let Some(abandoned) = abandoned {
             Point { history: self.history, revision: self.revision, state: self.state, .. } =
                 abandoned.before;
+            self.refused = abandoned.refused;
+            self.resyncs.iter_mut().for_each(|around| around.gone.clone_from(&abandoned.gone_around));
         }
         let before = self.here();
+        let gone_around = self.resyncs.last().map_or_else(BTreeSet::new, |around| around.gone.clone());
         self.state = State::new();
         if let Some(history) = other {
             (self.history, self.revision) = (history, 0);
@@ -263,6 +293,9 @@ impl Model {
             reload: other.is_some(),
             lossy,
             in_sync_at_end: false,
+            refused: self.refused.clone(),
+            gone: BTreeSet::new(),
+            gone_around,
         });
     }
 
@@ -288,9 +321,18 @@ impl Model {
     pub fn end(&mut self, revision: Option<Revision>, complete: bool) {
         let Some(resync) = self.resyncs.pop() else { return };
         let old = &resync.before.state;
-        if !complete {
-            for (key, stored) in old {
-                self.state.entry(key.clone()).or_insert_with(|| stored.clone());
+        if complete {
+            // What was refused and did not come again is not there any more.
+            self.refused.retain(|key| resync.gone.contains(key));
+        } else {
+            let unread = |key: &&Vec<u8>| !resync.gone.contains(*key) && !self.state.contains_key(*key);
+            let unread: Vec<_> = old.keys().filter(unread).cloned().collect();
+            // In another history they have been there since now.
+            self.revision += u64::from(resync.reload && !unread.is_empty());
+            for key in unread {
+                let stored = old[&key].clone();
+                let set_at = if resync.reload { self.revision } else { stored.set_at };
+                self.state.insert(key, Stored { set_at, ..stored });
             }
         }
         self.counted.resyncs += 1;
@@ -316,10 +358,11 @@ impl Model {
     }
 }
 
-pub fn too_large(change: &Change) -> bool {
+pub fn is_refused(change: &Change) -> bool {
     let value = match change {
         Change::Put(entry) => entry.value().len(),
         Change::Delete(_) => 0,
+        Change::Unreadable(..) => return true,
     };
     change.key().len() > MAX_KEY_BYTES || value > MAX_VALUE_BYTES
 }
@@ -327,7 +370,7 @@ pub fn too_large(change: &Change) -> bool {
 #[derive(Debug)]
 pub enum Answer {
     ConditionFailed,
-    TooLarge,
+    Refused,
     Committed {
         revision: Option<Revision>,
         changed: usize,

@@ -71,7 +71,7 @@ pub fn claim() -> impl Strategy<Value = Option<Relative>> {
 
 pub fn wanted() -> impl Strategy<Value = Wanted> {
     let key = prop_oneof![20 => 0..KEYS.len() - 1, 1 => Just(KEYS.len() - 1)];
-    let content = prop_oneof![20 => 0..VALUES.len() - 1, 1 => Just(VALUES.len() - 1)];
+    let content = prop_oneof![10 => 0..VALUES.len() - 2, 1 => VALUES.len() - 2..VALUES.len()];
     let ttl = prop_oneof![4 => Just(None), 1 => (1..3u32).prop_map(Some)];
     let value = prop_oneof![3 => (content, ttl).prop_map(Some), 1 => Just(None)];
     (key, value, claim()).prop_map(|(key, value, claim)| Wanted { key, value, claim })

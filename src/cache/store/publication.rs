@@ -1,11 +1,14 @@
 //! What was applied becomes readable.
 
+use std::sync::Arc;
+
 use tracing::{error, info};
 
 use super::{Applied, Store};
 use crate::cache::JournalError;
 use crate::cache::breadcrumb::{Delta, Step, cursor_of};
 use crate::cache::publish::Draft;
+use crate::cache::weight::Weight;
 use crate::model::{Committed, Refusal, Revision, SyncStatus};
 
 /// Up to this many keys a debug build recomputes the digest after every batch.
@@ -16,6 +19,7 @@ impl Store {
     /// Says whether that made a breadcrumb.
     pub(in crate::cache) fn end_batch(&mut self) -> bool {
         let before = self.stats.breadcrumbs.get();
+        self.show_refused();
         // Whoever waits for a write that could not be kept has been told.
         _ = self.publish(self.next_status);
         if self.resyncs.is_empty() {
@@ -37,6 +41,7 @@ impl Store {
     fn roll_back(&mut self, error: &JournalError) {
         self.state = self.publisher.head_state();
         self.pending.finish();
+        self.refused = Arc::clone(&self.stats.refused_keys.read());
         for (ack, _) in self.unacknowledged.drain(..) {
             // A writer that went away does not mind missing the answer.
             _ = ack.send(Err(Refusal::NotKept { reason: error.to_string() }));
@@ -93,8 +98,8 @@ impl Store {
         deltas: Box<[Delta]>,
     ) -> Result<(), JournalError> {
         let first_revision = self.pending.first_revision();
-        let steps = self.pending.finish();
-        self.publish_changes(status, deltas, first_revision, steps, false)
+        let (steps, weight) = self.pending.finish();
+        self.publish_changes(status, deltas, first_revision, steps, weight, false)
     }
 
     pub(super) fn publish_changes(
@@ -103,10 +108,20 @@ impl Store {
         deltas: Box<[Delta]>,
         first_revision: Option<Revision>,
         steps: Box<[Step]>,
+        weight: Weight,
         blind: bool,
     ) -> Result<(), JournalError> {
         let (state, provisional) = (self.state.clone(), self.provisional);
-        self.drop_breadcrumb(Draft { state, status, deltas, steps, first_revision, blind, provisional })
+        self.drop_breadcrumb(Draft {
+            state,
+            status,
+            deltas,
+            steps,
+            first_revision,
+            weight,
+            blind,
+            provisional,
+        })
     }
 
     fn drop_breadcrumb(&mut self, draft: Draft) -> Result<(), JournalError> {

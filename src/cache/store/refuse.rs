@@ -1,12 +1,24 @@
-//! What is refused: conditions that do not hold, what is too large, and revisions after which nothing could be counted.
+//! What is refused: conditions that do not hold, what is too large or not readable, and revisions after which nothing
+//! could be counted.
+//!
+//! A write whose author waits is refused as a whole, and changes nothing. Nobody waits for what a feed says, and it has
+//! happened: there a refused update is the deletion of its key.
 
-use tracing::warn;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
 
 use super::Store;
+use crate::cache::RefusedKeys;
 use crate::model::{Change, Condition, Key, Refusal, Revision, Update};
 
-/// How many bytes of an offending key a log line shows.
+/// How many bytes of a key a log line shows.
 const SHOWN_KEY_BYTES: usize = 120;
+
+/// Lines about single keys that the log gets in so much time.
+const LOG_LINES: u32 = 100;
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Store {
     pub(super) fn check(&self, conditions: &[Condition], updates: &[Update]) -> Result<(), Refusal> {
@@ -40,20 +52,72 @@ impl Store {
         self.state.get(key.as_bytes()).map(|entry| entry.revision().unwrap_or_default())
     }
 
-    pub(super) fn check_update(&self, update: &Update) -> Result<(), Refusal> {
-        let key = update.change.key();
-        if let Some(claimed) = update.revision.filter(|claimed| *claimed > Revision::MAX_CLAIM) {
-            return Err(Refusal::Claim { key: shown(key), claimed });
-        }
-        let value = match &update.change {
-            Change::Put(entry) => entry.value().len(),
-            Change::Delete(_) => 0,
+    fn check_update(&self, update: &Update) -> Result<(), Refusal> {
+        self.config.entry_limits().check(update)
+    }
+
+    /// The update, or what stands in for one that is refused: nobody may take the old value for the current one, so its
+    /// key is deleted. `None`: it is absent already.
+    pub(super) fn accepted(&mut self, update: Update, claimed: Option<Revision>) -> Option<Update> {
+        let refusal = self.check_update(&update).err();
+        self.note_read(&update.change, refusal.is_some());
+        let Some(refusal) = refusal else {
+            self.is_good_again(update.change.key());
+            return Some(update);
         };
-        let checks =
-            [("key", key.len(), self.config.max_key_bytes), ("value", value, self.config.max_value_bytes)];
-        match checks.into_iter().find(|(_, bytes, limit)| bytes > limit) {
-            None => Ok(()),
-            Some((what, bytes, limit)) => Err(Refusal::TooLarge { key: shown(key), what, bytes, limit }),
+        self.stats.refused.add(1);
+        let key = update.change.key();
+        match update.change {
+            // Absent is just what it is to be.
+            Change::Delete(_) => self.is_good_again(key),
+            Change::Put(_) | Change::Unreadable(..) => {
+                let own = update.revision.filter(|own| *own <= Revision::MAX_CLAIM);
+                self.name(key, &refusal, own.or(claimed));
+            }
+        }
+        self.state.get(key).is_some().then(|| Update::delete(key))
+    }
+
+    /// Names a key among those that are refused; the log has it once.
+    fn name(&mut self, key: &[u8], refusal: &Refusal, claimed: Option<Revision>) {
+        let fault = refusal.fault().unwrap_or_default();
+        let revision = claimed.unwrap_or(self.state.revision);
+        if Arc::make_mut(&mut self.refused).add(key, &fault, revision) && self.refusals_logged.may_log() {
+            warn!(revision = revision.0, "refused, so the key is absent here: {refusal}");
+        }
+    }
+
+    fn is_good_again(&mut self, key: &[u8]) {
+        if self.refused.holds(key) {
+            Arc::make_mut(&mut self.refused).remove(key);
+            if self.refusals_logged.may_log() {
+                info!(
+                    "no longer refused: key \"{}\"",
+                    Key::copy_from(&key[..key.len().min(SHOWN_KEY_BYTES)])
+                );
+            }
+        }
+    }
+
+    /// Of a state that an earlier process kept, some is refused now.
+    pub(in crate::cache) fn begin_with_refused(&mut self, refused: RefusedKeys) {
+        for named in refused.named() {
+            if self.refusals_logged.may_log() {
+                warn!(
+                    revision = named.revision.0,
+                    "refused, so the key is absent here: key \"{}\": {}", named.key, named.reason
+                );
+            }
+        }
+        self.refused = Arc::new(refused);
+        self.show_refused();
+    }
+
+    /// Shows readers of the status which keys are refused now. While everything is read again, the old state is
+    /// served, and what was refused in it counts.
+    pub(super) fn show_refused(&self) {
+        if self.resyncs.is_empty() && !Arc::ptr_eq(&self.stats.refused_keys.read(), &self.refused) {
+            *self.stats.refused_keys.write() = Arc::clone(&self.refused);
         }
     }
 
@@ -68,6 +132,24 @@ impl Store {
     }
 }
 
-fn shown(key: &[u8]) -> Key {
-    Key::copy_from(&key[..key.len().min(SHOWN_KEY_BYTES)])
+/// Bounds the lines of the log about refused keys: a feed may have any number of them.
+#[derive(Default)]
+pub(super) struct RefusalsLogged {
+    since: Option<Instant>,
+    lines: u32,
+}
+
+impl RefusalsLogged {
+    fn may_log(&mut self) -> bool {
+        if self.since.is_none_or(|since| since.elapsed() >= LOG_INTERVAL) {
+            (self.since, self.lines) = (Some(Instant::now()), 0);
+        }
+        self.lines = self.lines.saturating_add(1);
+        if self.lines == LOG_LINES + 1 {
+            warn!(
+                "more keys are refused, or no longer, than are logged; /v1/status has the first ones and the number"
+            );
+        }
+        self.lines <= LOG_LINES
+    }
 }

@@ -1,17 +1,25 @@
 //! A resync in the store: reading everything again while the old state is served.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use tracing::{info, warn};
 
 use super::Store;
-use crate::cache::resync::{Resync, differences};
+use crate::cache::resync::{Resync, delta, differences};
+use crate::cache::weight::Weight;
 use crate::cache::{Delta, DeltaKind, Snapshot};
-use crate::model::{History, ResyncClaim, Revision};
+use crate::model::{Change, Entry, History, ResyncClaim, Revision};
+
+/// One key in so many is little.
+const LITTLE: usize = 8;
 
 impl Store {
     pub(super) fn begin_resync(&mut self, history: Option<History>, claimed: Option<Revision>, lossy: bool) {
         let within_reload = history.is_none() && self.resyncs.first().is_some_and(|first| first.reload);
         let depth = usize::from(within_reload);
         if self.resyncs.is_empty() {
+            self.show_refused();
             // What cannot be kept is taken back before the state is read anew.
             _ = self.publish(self.status);
             if self.pending.len() > 0 {
@@ -23,10 +31,14 @@ impl Store {
         } else if self.resyncs.len() > depth {
             // The feed begins anew: what it had said so far does not count, and nor do writes.
             let abandoned = self.resyncs.drain(depth..).next();
-            abandoned.into_iter().for_each(|resync| self.state = resync.before);
+            abandoned.into_iter().for_each(|resync| self.abandon(resync));
             self.unacknowledged.clear();
         }
-        let (resync, fresh) = Resync::begin(self.state.clone(), history, claimed, lossy);
+        let refused = Arc::clone(&self.refused);
+        let reading = Arc::make_mut(&mut self.refused).begin_reading();
+        let (mut resync, fresh) = Resync::begin(self.state.clone(), history, claimed, lossy);
+        (resync.refused, resync.reading) = (refused, reading);
+        resync.gone_around = self.resyncs.last().map_or_else(HashSet::new, |around| around.gone.clone());
         self.resyncs.push(resync);
         self.state = fresh;
     }
@@ -36,8 +48,9 @@ impl Store {
             warn!("the feed ended a resync that it had not begun: ignored");
             return;
         };
-        if !complete {
-            self.take_back(&resync.before);
+        match complete {
+            true => Arc::make_mut(&mut self.refused).end_reading(resync.reading),
+            false => self.take_back(&resync),
         }
         let mut changes = differences(&resync.before, &self.state).peekable();
         let changed = changes.peek().is_some();
@@ -47,8 +60,12 @@ impl Store {
             // Keys that did not come again were the only change, and nobody named a revision for it.
             now = now.next();
         }
-        let deltas: Box<[Delta]> =
-            changes.map(|(kind, entry)| Delta { kind, entry, revision: now }).collect();
+        let mut weight = Weight::default();
+        let changes = changes.inspect(|(before, after)| weight.replace(*before, *after));
+        let deltas: Box<[Delta]> = changes.filter_map(|(before, after)| delta(before, after, now)).collect();
+        if let Some(unneeded) = self.graft(&resync, &deltas, &mut weight) {
+            self.publisher.discard(unneeded);
+        }
         let swept = deltas.iter().filter(|delta| delta.kind == DeltaKind::Deleted).count();
         self.state.revision = now;
         self.check_claim(claim);
@@ -58,24 +75,58 @@ impl Store {
         self.next_status = resync.status.unwrap_or(self.next_status);
         self.provisional &= !resync.reload;
         if self.resyncs.is_empty() {
+            self.show_refused();
             // What lies between the state before and this one stays unknown.
             let blind = resync.lossy && (resync.reload || now > resync.before.revision);
             // Nothing was noted meanwhile, and each key differs once: no need to note it all now.
             if blind || self.is_news(self.next_status, &deltas) {
                 let first = if blind { Some(resync.before.revision.next()) } else { changed.then_some(now) };
-                _ = self.publish_changes(self.next_status, deltas, first, Box::default(), blind);
+                _ = self.publish_changes(self.next_status, deltas, first, Box::default(), weight, blind);
             }
         }
         // Freeing the old state is a chore for another thread, not for this task.
         self.publisher.discard(resync.before);
     }
 
-    /// The feed was cut off: the keys that it did not get to are not gone.
-    fn take_back(&mut self, before: &Snapshot) {
-        let unread = before.iter().filter(|entry| self.state.get(entry.key()).is_none());
-        for entry in unread.cloned().collect::<Vec<_>>() {
+    /// Nothing of it was ever said.
+    fn abandon(&mut self, resync: Resync) {
+        (self.state, self.refused) = (resync.before, resync.refused);
+        self.resyncs.iter_mut().for_each(|around| around.gone.clone_from(&resync.gone_around));
+    }
+
+    /// The feed was cut off: the keys that it did not get to are not gone, and those that it named as gone are.
+    fn take_back(&mut self, resync: &Resync) {
+        let unread = resync.unread().filter(|entry| self.state.get(entry.key()).is_none());
+        let unread: Vec<Entry> = unread.cloned().collect();
+        if resync.reload && !unread.is_empty() {
+            // In the other history they have been there since now: their own revisions mean nothing in it.
+            self.state.revision = self.state.revision.next();
+        }
+        for entry in unread {
+            let entry = if resync.reload { entry.at(self.state.revision) } else { entry };
             self.state.put(entry, None);
         }
+    }
+
+    /// Where little has changed, the state goes on from the tree before: two whole trees would be kept otherwise. Returns the
+    /// one that is not needed.
+    fn graft(&mut self, resync: &Resync, deltas: &[Delta], weight: &mut Weight) -> Option<Snapshot> {
+        // In another history the entries that are the same have other revisions.
+        if resync.reload || deltas.len() > resync.before.len() / LITTLE {
+            weight.replace_tree(resync.before.len());
+            return None;
+        }
+        let mut state = resync.before.clone();
+        (state.history, state.revision) = (self.state.history, self.state.revision);
+        for delta in deltas {
+            let old = state.get(delta.entry.key()).cloned();
+            match (delta.kind, old) {
+                (DeltaKind::Deleted, Some(old)) => state.remove(&old),
+                (DeltaKind::Deleted, None) => {}
+                (DeltaKind::New | DeltaKind::Updated, old) => state.put(delta.entry.clone(), old.as_ref()),
+            }
+        }
+        Some(std::mem::replace(&mut self.state, state))
     }
 
     fn check_claim(&self, claim: ResyncClaim) {
@@ -92,12 +143,10 @@ impl Store {
         }
     }
 
-    /// A refused update leaves its key as it was, also when the state is being read anew.
-    pub(super) fn keep_through_resync(&mut self, key: &[u8]) {
-        let kept = self.resyncs.last().and_then(|resync| resync.before.get(key)).cloned();
-        if let Some(entry) = kept.filter(|_| self.state.get(key).is_none()) {
-            self.state.put(entry.clone(), None);
-            self.touch(None, Some(entry));
-        }
+    /// While everything is read again: whether a key that was there is there, or is known to be gone. A key that was
+    /// refused counts as gone.
+    pub(super) fn note_read(&mut self, change: &Change, is_refused: bool) {
+        let is_there = matches!(change, Change::Put(_)) && !is_refused;
+        self.resyncs.iter_mut().for_each(|resync| resync.note(change.key(), is_there));
     }
 }

@@ -18,7 +18,7 @@ use super::proto::{Event, EventType, KeyValue, WatchCreateRequest};
 use super::session::next;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::Sink;
-use crate::model::{Digest, Entry, FeedEvent, Key, Past, PastStep};
+use crate::model::{FeedEvent, Key, Past, PastStep, PastValue};
 
 /// How far back, in revisions of the store and in updates of the prefix.
 const REVISIONS: i64 = 20_000;
@@ -119,14 +119,19 @@ async fn read(connection: &Connection, prefix: &[u8], end: i64, sink: &Sink) -> 
     }
 }
 
-/// What an event did to the digest of the state.
-fn change_of(kind: EventType, kv: &KeyValue, before: Option<&KeyValue>) -> Digest {
-    let mut change = Digest::default();
-    if kind == EventType::Put {
-        change.add(&Entry::new(&kv.key, &kv.value, None));
-    }
-    before.iter().for_each(|before| change.remove(&Entry::new(&before.key, &before.value, None)));
-    change
+/// How the store had the key before an event, as far as it says so, and since.
+fn around(kind: EventType, kv: &KeyValue, before: Option<&KeyValue>) -> [PastValue; 2] {
+    let existed = kind == EventType::Delete || kv.create_revision != kv.mod_revision;
+    let before = match before {
+        Some(before) => PastValue::of(&before.key, &before.value),
+        None if existed => PastValue::Unknown,
+        None => PastValue::Absent,
+    };
+    let after = match kind {
+        EventType::Put => PastValue::of(&kv.key, &kv.value),
+        EventType::Delete => PastValue::Absent,
+    };
+    [before, after]
 }
 
 struct Reading {
@@ -141,12 +146,11 @@ impl Reading {
     fn take(&mut self, events: &[Event]) {
         for event in events {
             let Some(kv) = event.kv.as_ref().filter(|kv| kv.mod_revision <= self.end) else { continue };
-            let existed = event.kind() == EventType::Delete || kv.create_revision != kv.mod_revision;
+            let [before, after] = around(event.kind(), kv, event.prev_kv.as_ref());
             self.last = kv.mod_revision;
-            let at = revision(kv.mod_revision);
-            let known = existed == event.prev_kv.is_some();
-            let change = known.then(|| change_of(event.kind(), kv, event.prev_kv.as_ref()));
-            self.steps.push(PastStep { revision: at, key: Key::new(kv.key.clone()), existed, change });
+            // Copied: the key must not keep the whole message, with its values, in memory.
+            let key = Key::copy_from(&kv.key);
+            self.steps.push(PastStep { revision: revision(kv.mod_revision), key, before, after });
         }
     }
 

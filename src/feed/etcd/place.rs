@@ -15,6 +15,9 @@ pub(super) struct Place {
     pub(super) revision: i64,
     /// How many keys there are then; `None`: not counted yet.
     pub(super) census: Option<Census>,
+    /// The state that was kept there is not the whole store's: it lacks what was refused, which may be good now, and which
+    /// nobody would name otherwise. Everything is to be read again.
+    pub(super) has_holes: bool,
     /// Something that was so at `revision`, to recognise the store by.
     pub(super) witness: Option<Witness>,
 }

@@ -83,6 +83,14 @@ impl<'a> Session<'a> {
         };
         loop {
             *place = Some(at.clone());
+            if at.has_holes {
+                info!(
+                    revision = at.revision,
+                    "the kept state lacks keys that were refused: reading everything again"
+                );
+                at = self.load(None, at.generation).await?;
+                continue;
+            }
             let ended = self.watch(&mut at, now.revision, place).await?;
             at = match ended {
                 Ended::Compacted => {
@@ -143,11 +151,13 @@ impl<'a> Session<'a> {
             generation,
             revision: i64::try_from(warm.revision.0).unwrap_or(i64::MAX),
             census: None,
+            has_holes: false,
             witness: None,
         };
         let same = now.revision >= place.revision && self.has_had(warm, place.revision).await?;
         if same {
             let end = i64::try_from(warm.oldest.0).unwrap_or(i64::MAX);
+            place.has_holes = self.has_more_keys(warm, place.revision).await?;
             *self.backfilling =
                 Some(backfill::start(self.connection.clone(), self.prefix.to_vec(), end, self.sink.clone()));
         } else {
@@ -169,6 +179,16 @@ impl<'a> Session<'a> {
                 since && kv.value == witness.value()
             })),
             Err(EtcdError::Compacted) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the store had other keys at the kept state's revision than that has: what was refused is not in it.
+    async fn has_more_keys(&self, warm: &Warm, at: i64) -> Result<bool, EtcdError> {
+        match count_at(&self.connection, &self.whole(), at).await {
+            Ok(keys) => Ok(u64::try_from(keys) != Ok(warm.count)),
+            // The watch will find that out too, and then everything is read again.
+            Err(EtcdError::Compacted) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -203,6 +223,7 @@ impl<'a> Session<'a> {
             generation,
             revision: header.revision,
             census: Some(Census::of(loaded.keys, header.revision)),
+            has_holes: false,
             witness: loaded.witness,
         })
     }

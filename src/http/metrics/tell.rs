@@ -73,8 +73,10 @@ impl Scrape {
         counter(to, "updates", "Updates taken from the feed", stats.updates.get())?;
         let help = "Updates that changed nothing and were left out";
         counter(to, "updates_suppressed", help, stats.suppressed.get())?;
-        let help = "Updates with a key or value over its limit, which were refused";
+        let help = "Updates that were refused: a key or value over its limit, or a record that names a key and cannot be read";
         counter(to, "updates_refused", help, stats.refused.get())?;
+        let help = "Keys that are absent now because what the upstream has for them was refused";
+        gauge(to, "refused_keys", help, cache.refused_keys().len() as f64)?;
         let help = "Records of the feed that were not understood, and so refused";
         counter(to, "records_malformed", help, self.app.upstream.malformed.get())?;
         counter(to, "breadcrumbs", "Breadcrumbs dropped", stats.breadcrumbs.get())?;

@@ -92,7 +92,8 @@ function show(status) {
     ["Connections", status.connections],
     ["Open streams", status.streams?.open],
     ["Ingest buffer", `${status.ingest.backlog} of ${status.ingest.capacity}`],
-    ["Records refused", status.ingest.refused + status.ingest.malformed],
+    ["Updates refused", status.ingest.refused],
+    ["Records not understood", status.ingest.malformed],
     ["Breadcrumbs kept", `${status.kept.breadcrumbs} (${bytes(status.kept.bytes)})`],
     ["Up for", ago(status.uptime_seconds).replace(" ago", "")],
     ["Version", status.version],
@@ -104,11 +105,27 @@ function show(status) {
     row.append(element("dt", name), element("dd", String(fact)));
     return row;
   }));
+  showRefused(status.refused);
   $("follow").textContent = [
     `curl -s ${location.origin}/v1/breadcrumbs/current`,
     `curl -s ${location.origin}/v1/breadcrumbs/${status.cursor ?? "CURSOR"}/next`,
     `crumbd follow --url ${location.origin}`,
   ].join("\n");
+}
+
+// Keys that are absent although the upstream has them: whoever looks for one here must see why.
+function showRefused(refused) {
+  $("refused").hidden = !refused?.count;
+  if (!refused?.count) return;
+  $("refused-note").textContent = `${refused.exact ? "" : "At least "}${refused.count.toLocaleString("en")} ` +
+    `of the upstream's keys are absent here because their values were refused` +
+    (refused.keys.length < refused.count ? `; ${refused.keys.length} of them are named.` : ".");
+  $("refused-keys").replaceChildren(...refused.keys.map((one) => {
+    const key = (one.key ?? `base64:${one.key_base64}`) + (one.key_bytes ? "…" : "");
+    const row = element("tr");
+    row.append(element("td", key), element("td", one.reason), element("td", one.revision), element("td", one.since));
+    return row;
+  }));
 }
 
 function banner(colour, title, text) {

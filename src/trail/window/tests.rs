@@ -9,7 +9,7 @@ use super::{Entry, Found, Limits, Window};
 const WIDE: Limits = Limits { max_count: usize::MAX, max_bytes: usize::MAX, max_age: Duration::MAX };
 
 fn entry(first_index: u64, index: u64, bytes: usize, at: Instant) -> Entry<u64> {
-    Entry { index, first_index, bytes, at, item: index }
+    Entry { index, first_index, bytes, replaced: 0, at, item: index }
 }
 
 fn window_of(limits: Limits, entries: impl IntoIterator<Item = Entry<u64>>) -> Window<u64> {
@@ -147,4 +147,39 @@ fn an_index_that_goes_back_starts_anew() {
     assert_eq!(window.push(entry(3, 3, 1, now)), [8, 9]);
     assert_eq!(found(&window, 9), Place::Ahead);
     assert_eq!(window.bytes(), 1);
+}
+
+#[test]
+fn what_was_replaced_weighs_while_the_entry_before_is_kept() {
+    let now = Instant::now();
+    let mut window = Window::new(Limits { max_bytes: 100, ..WIDE });
+    let replacing = |index, replaced| Entry { replaced, ..entry(index, index, 1, now) };
+    assert!(window.push(replacing(1, 500)).is_empty());
+    assert_eq!(window.bytes(), 1, "there is no entry before that holds it");
+    assert!(window.push(replacing(2, 60)).is_empty());
+    assert_eq!(window.bytes(), 62);
+    assert_eq!(window.push(replacing(3, 60)), [1]);
+    assert_eq!(window.bytes(), 62);
+    // More than all that is allowed: what held it goes, and then it weighs nothing.
+    assert_eq!(window.push(replacing(4, 101)), [2, 3]);
+    assert_eq!((window.len(), window.bytes()), (1, 1));
+    assert!(window.push(replacing(5, 7)).is_empty());
+    assert_eq!((window.len(), window.bytes()), (2, 9));
+}
+
+#[test]
+fn an_entry_that_grows_pushes_out_older_ones_and_itself_but_never_the_newest() {
+    let now = Instant::now();
+    let filled = || {
+        let mut window = Window::new(Limits { max_bytes: 10, ..WIDE });
+        (1..=3).for_each(|index| drop(window.push(entry(index, index, 2, now))));
+        window
+    };
+    let mut window = filled();
+    assert_eq!(window.grow(|item| *item == 2, 4), Vec::<u64>::new());
+    assert_eq!(window.grow(|item| *item == 2, 1), [1]);
+    assert_eq!(window.bytes(), 9);
+    assert_eq!(window.grow(|item| *item == 2, 2), [2]);
+    assert_eq!((window.grow(|item| *item == 3, usize::MAX).len(), window.len()), (0, 1));
+    assert_eq!(filled().grow(|item| *item == 9, 1000), Vec::<u64>::new(), "it is not there any more");
 }

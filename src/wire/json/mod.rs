@@ -2,6 +2,7 @@
 
 mod explain;
 mod fields;
+mod named;
 mod parse;
 mod write;
 
@@ -10,6 +11,7 @@ use serde_json::value::RawValue;
 use super::{Record, WireError};
 use explain::{json_error, sample};
 use fields::Fields;
+pub use named::changed_key;
 pub(super) use parse::{parse_optional, parse_ttl};
 pub use write::write_record;
 pub(super) use write::{write_deleted, write_end, write_header, write_put};

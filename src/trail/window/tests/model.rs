@@ -36,7 +36,8 @@ impl Naive {
     }
 
     fn bytes(&self) -> usize {
-        self.entries.iter().map(|entry| entry.bytes).sum()
+        let own: usize = self.entries.iter().map(|entry| entry.bytes).sum();
+        own + self.entries.iter().skip(1).map(|entry| entry.replaced).sum::<usize>()
     }
 
     fn find(&self, index: u64) -> Place {
@@ -69,6 +70,7 @@ enum Step {
         gap: u64,
         covers: u64,
         bytes: usize,
+        replaced: usize,
         later_ms: u64,
     },
     Expire {
@@ -78,9 +80,9 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let push = (0..5_u64, 0..6_u64, 0..40_usize, 0..30_u64);
+    let push = (0..5_u64, 0..6_u64, 0..40_usize, 0..40_usize, 0..30_u64);
     prop_oneof![
-        20 => push.prop_map(|(gap, covers, bytes, later_ms)| Step::Push { gap, covers, bytes, later_ms }),
+        20 => push.prop_map(|(gap, covers, bytes, replaced, later_ms)| Step::Push { gap, covers, bytes, replaced, later_ms }),
         4 => (0..80_u64).prop_map(|later_ms| Step::Expire { later_ms }),
         1 => Just(Step::Clear),
     ]
@@ -99,11 +101,12 @@ proptest! {
         let mut index = 3;
         for step in steps {
             match step {
-                Step::Push { gap, covers, bytes, later_ms } => {
+                Step::Push { gap, covers, bytes, replaced, later_ms } => {
                     now += Duration::from_millis(later_ms);
                     index += gap;
                     // May reach below the predecessor's index, which no caller does on purpose.
                     let pushed = entry(index.saturating_sub(covers), index, bytes, now);
+                    let pushed = Entry { replaced, ..pushed };
                     prop_assert_eq!(window.push(pushed.clone()), naive.push(pushed));
                 }
                 Step::Expire { later_ms } => {
