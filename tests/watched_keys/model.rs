@@ -196,7 +196,9 @@ impl Watched {
 fn change(state: &mut State, update: &Update) {
     match &update.change {
         crumbd::model::Change::Put(entry) => state.insert(entry.key().to_vec(), entry.value().to_vec()),
-        crumbd::model::Change::Delete(key) => state.remove(key.as_bytes()),
+        crumbd::model::Change::Delete(key) | crumbd::model::Change::Unreadable(key, _) => {
+            state.remove(key.as_bytes())
+        }
     };
 }
 
