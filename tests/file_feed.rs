@@ -172,7 +172,7 @@ async fn a_revision_that_leaves_no_room_to_count_on_is_a_malformed_line() {
     let status = http.get("/v1/status").await.json();
     assert_eq!((&status["revision"], &status["count"]), (&6.into(), &2.into()), "{status}");
     assert_eq!(status["ingest"]["malformed"], 2, "{status}");
-    let complaint = "line 2 is skipped: the revision 18446744073709551615 is above 9223372036854775807";
+    let complaint = "line 2: the revision 18446744073709551615 is above 9223372036854775807";
     daemon.logged(complaint, |line| line.contains(complaint).then_some(()));
 }
 

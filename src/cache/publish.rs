@@ -33,6 +33,9 @@ const CHORES: usize = 64;
 /// of a thread for so many updates.
 const HEAP: usize = 256;
 
+/// Bytes that may wait so: large values are handed on at once.
+const HEAP_BYTES: usize = 1 << 20;
+
 /// Deltas whose breadcrumbs an idle ingest task frees itself: a few microseconds each.
 const CRUMBS: usize = 16;
 
@@ -68,6 +71,8 @@ pub(super) struct Publisher {
     evicted: Vec<Breadcrumb>,
     /// The number of deltas in `evicted`, each breadcrumb counting at least once.
     evicted_deltas: usize,
+    /// What the window has become lighter by since.
+    evicted_bytes: usize,
     was_in_sync: Arc<AtomicBool>,
     /// Where every change is kept before it can be read, if anywhere.
     journal: Option<Box<dyn Journal>>,
@@ -116,6 +121,7 @@ impl Publisher {
             dropper: start_dropper(),
             evicted: Vec::new(),
             evicted_deltas: 0,
+            evicted_bytes: 0,
             was_in_sync,
             journal: None,
             blind: known_blind,
@@ -184,8 +190,9 @@ impl Publisher {
         let weights = (weight.held_by(&crumb), weight.replaced_by(&crumb, self.head.state.len()));
         self.head = Arc::clone(&crumb);
         let (revision, first) = (crumb.state.revision, crumb.first_revision);
-        let (wake, evicted) = {
+        let (wake, evicted, lighter) = {
             let mut kept = self.kept.write();
+            let before = kept.bytes();
             let Ok((item, wake)) = self.trail.append_deferred(crumb) else {
                 // Only `terminate` ends the trail, and it is the ingest task's last act.
                 debug_assert!(false, "published after the end of the trail");
@@ -194,18 +201,20 @@ impl Publisher {
             let Ok(breadcrumb) = Breadcrumb::of(item) else { return };
             let mut evicted = if other_history { kept.clear() } else { Vec::new() };
             evicted.extend(kept.push(entry(revision, first, weights, breadcrumb, at)));
-            (wake, evicted)
+            let lighter = (before + weights.0 + weights.1).saturating_sub(kept.bytes());
+            (wake, evicted, lighter)
         };
         if let Err(refused) = self.waker.try_send(wake) {
             drop(refused);
         }
-        self.take_evicted(evicted);
+        self.take_evicted(evicted, lighter);
     }
 
-    fn take_evicted(&mut self, evicted: Vec<Breadcrumb>) {
+    fn take_evicted(&mut self, evicted: Vec<Breadcrumb>, bytes: usize) {
+        self.evicted_bytes += if evicted.is_empty() { 0 } else { bytes };
         self.evicted_deltas += evicted.iter().map(|crumb| crumb.deltas().len().max(1)).sum::<usize>();
         self.evicted.extend(evicted);
-        if self.evicted_deltas >= HEAP {
+        if self.evicted_deltas >= HEAP || self.evicted_bytes >= HEAP_BYTES {
             self.hand_on();
         }
     }
@@ -221,12 +230,12 @@ impl Publisher {
             self.hand_on();
         } else {
             self.evicted.clear();
-            self.evicted_deltas = 0;
+            (self.evicted_deltas, self.evicted_bytes) = (0, 0);
         }
     }
 
     fn hand_on(&mut self) {
-        self.evicted_deltas = 0;
+        (self.evicted_deltas, self.evicted_bytes) = (0, 0);
         let evicted = std::mem::take(&mut self.evicted);
         self.throw_away(Garbage::Breadcrumbs(evicted));
     }
@@ -245,7 +254,7 @@ impl Publisher {
         };
         let is_it = |kept: &Breadcrumb| kept.sequence() == crumb.sequence;
         let evicted = self.kept.write().grow(is_it, bytes.saturating_sub(before));
-        self.take_evicted(evicted);
+        self.take_evicted(evicted, bytes);
     }
 
     /// Frees a state that nobody needs any more, on another thread.

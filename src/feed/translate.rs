@@ -9,6 +9,9 @@ use crate::wire::{self, End, Record};
 /// Updates that are sent as one event at the most; more of one revision are never split.
 const BATCH: usize = 1000;
 
+/// Bytes of keys and values that are sent so: the buffer between is bounded by the number of events.
+const BATCH_BYTES: usize = 1 << 20;
+
 /// Bad records of one reading that are logged one by one; the rest is only counted.
 const LOGGED: u64 = 100;
 
@@ -22,6 +25,8 @@ pub(super) struct Translator {
     line: u64,
     malformed: u64,
     updates: Vec<Update>,
+    /// Bytes of keys and values in `updates`.
+    bytes: usize,
     /// A `breadcrumb` … `end` is open: its updates are one revision.
     breadcrumb: Option<Option<Revision>>,
     /// A `snapshot` … `end` is open.
@@ -39,6 +44,7 @@ impl Translator {
             line: 0,
             malformed: 0,
             updates: Vec::new(),
+            bytes: 0,
             breadcrumb: None,
             snapshot_line: None,
             has_status: false,
@@ -59,7 +65,7 @@ impl Translator {
                         "the revision {claimed} is above {}, the highest that a feed may claim",
                         Revision::MAX_CLAIM
                     );
-                    self.unreadable(changed(record), &reason).await
+                    self.unreadable(changed(record, &reason), &reason).await
                 }
                 _ => self.record(record).await,
             },
@@ -154,12 +160,17 @@ impl Translator {
             .updates
             .last()
             .is_some_and(|last| update.revision.is_some() && last.revision == update.revision);
-        if self.updates.len() >= BATCH && !same && self.breadcrumb.is_none() {
+        let is_full = self.updates.len() >= BATCH || self.bytes >= BATCH_BYTES;
+        if is_full && !same && self.breadcrumb.is_none() {
             self.flush().await?;
         }
         if let Err(reason) = self.sink.check(&update) {
             return self.bad(&reason.to_string());
         }
+        self.bytes += match &update.change {
+            Change::Put(entry) => entry.payload_bytes(),
+            change => change.key().len(),
+        };
         self.updates.push(update);
         Ok(())
     }
@@ -167,6 +178,7 @@ impl Translator {
     async fn end(&mut self, end: End) -> Result<(), FeedError> {
         if let Some(revision) = self.breadcrumb.take() {
             let mut updates = std::mem::take(&mut self.updates);
+            self.bytes = 0;
             updates.iter_mut().for_each(|update| update.revision = revision);
             return self.send(updates, Grouping::Whole).await;
         }
@@ -188,6 +200,7 @@ impl Translator {
             return Ok(());
         }
         let updates = std::mem::take(&mut self.updates);
+        self.bytes = 0;
         self.send(updates, Grouping::ByRevision).await
     }
 
@@ -232,6 +245,7 @@ impl Translator {
         }
         if self.breadcrumb.take().is_some() {
             let lost = std::mem::take(&mut self.updates).len();
+            self.bytes = 0;
             let reason = format!(
                 "the feed ends before the `end` of a breadcrumb: it was cut off, so its {lost} updates are not applied"
             );
@@ -252,10 +266,9 @@ fn claim(record: &Record) -> Option<Revision> {
 }
 
 /// What happened to the key of a record whose claim cannot be taken.
-fn changed(record: Record) -> Option<Change> {
-    let reason = format!("its revision is above {}, the highest that a feed may claim", Revision::MAX_CLAIM);
+fn changed(record: Record, reason: &str) -> Option<Change> {
     match record {
-        Record::Put { entry, .. } => Some(Change::Unreadable(entry.to_key(), reason)),
+        Record::Put { entry, .. } => Some(Change::Unreadable(entry.to_key(), reason.to_owned())),
         Record::Deleted { key, .. } => Some(Change::Delete(key)),
         _ => None,
     }

@@ -128,7 +128,7 @@ async fn what_a_later_revision_sets_back_in_the_same_breadcrumb_is_an_update() {
 
 /// In Typha a value that cannot be serialized is treated as a deletion.
 #[tokio::test]
-async fn an_oversized_update_is_refused_and_the_others_go_on() {
+async fn an_oversized_update_is_a_deletion_and_the_others_go_on() {
     let (cache, task, _) =
         cache_with(CacheConfig { max_value_bytes: 3, max_key_bytes: 3, ..small_batches() }, 4);
     tokio::spawn(task.run());
@@ -141,9 +141,20 @@ async fn an_oversized_update_is_refused_and_the_others_go_on() {
         Update::put("c", "123"),
     ];
     let crumb = publish(&cache, updates).await;
-    assert_eq!(shown(&crumb), ["New b=1 @2", "New c=123 @3"]);
-    assert_eq!(value(&crumb, "a").as_deref(), Some("old"), "a refused update leaves the old value");
+    assert_eq!(shown(&crumb), ["New b=1 @2", "Deleted a @3", "New c=123 @4"]);
+    assert_eq!(value(&crumb, "a"), None, "the old value is not the current one any more");
     assert_eq!(cache.stats().refused.get(), 3);
+    let refused = cache.refused_keys();
+    let named: Vec<_> =
+        refused.named().iter().map(|named| (named.key.to_string(), named.reason.as_str())).collect();
+    assert_eq!(
+        named,
+        [("a".to_owned(), "its value has 4 bytes, the limit is 3")],
+        "a deleted key is not there"
+    );
+    let crumb = publish(&cache, vec![Update::put("a", "new")]).await;
+    assert_eq!(shown(&crumb), ["New a=new @5"]);
+    assert!(cache.refused_keys().is_empty());
 }
 
 #[tokio::test]
@@ -290,8 +301,10 @@ async fn a_claim_that_leaves_no_room_to_count_on_is_refused_and_counted() {
         Update::put("d", "1"),
     ];
     let crumb = publish(&cache, claims).await;
-    assert_eq!(shown(&crumb), ["New d=1 @11"]);
-    assert_eq!((crumb.revision(), cache.stats().refused.get() - refused), (Revision(11), 3));
+    // What was to be deleted is, at a revision that is counted.
+    assert_eq!(shown(&crumb), ["Deleted a @11", "New d=1 @12"]);
+    assert_eq!((crumb.revision(), cache.stats().refused.get() - refused), (Revision(12), 3));
+    assert_eq!(cache.refused_keys().len(), 2, "b and c");
     // The highest one may be claimed, and changes are still counted after it.
     assert_eq!(publish(&cache, vec![Update::put("e", "1").at(high)]).await.revision(), Revision(high));
     assert_eq!(publish(&cache, vec![Update::put("e", "2")]).await.revision(), Revision(high + 1));

@@ -24,6 +24,9 @@ use crate::model::{FeedEvent, Key, Past, PastStep, PastValue};
 const REVISIONS: i64 = 20_000;
 const UPDATES: usize = 200_000;
 
+/// How many bytes of keys may be on that way.
+const KEY_BYTES: usize = 32 << 20;
+
 /// How often a failed reading is begun anew, and after which pause.
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -58,7 +61,7 @@ pub(super) fn start(connection: Connection, prefix: Vec<u8>, end: i64, sink: Sin
 
 async fn read(connection: &Connection, prefix: &[u8], end: i64, sink: &Sink) -> Result<(), EtcdError> {
     let mut base = (end - REVISIONS).max(0);
-    let mut reading = Reading { base, end, steps: Vec::new(), last: base };
+    let mut reading = Reading { base, end, steps: Vec::new(), key_bytes: 0, last: base };
     let create = |base: i64| WatchCreateRequest {
         key: range_start(prefix),
         range_end: range_end(prefix),
@@ -97,16 +100,16 @@ async fn read(connection: &Connection, prefix: &[u8], end: i64, sink: &Sink) -> 
             }
             (responses, _open) = connection.watch(create(base)).await?;
             caught_up = CaughtUp::new(base, end);
-            reading = Reading { base, end, steps: Vec::new(), last: base };
+            reading = Reading { base, end, steps: Vec::new(), key_bytes: 0, last: base };
             continue;
         }
         if response.canceled {
             return Err(EtcdError::Cancelled(response.cancel_reason));
         }
         reading.take(&response.events);
-        if reading.steps.len() > UPDATES {
+        if reading.steps.len() > UPDATES || reading.key_bytes > KEY_BYTES {
             info!(
-                "more than {UPDATES} updates since revision {base}: cursors from before {end} are not continued"
+                "more than {UPDATES} updates, or {KEY_BYTES} bytes of keys, since revision {base}: cursors from before {end} are not continued"
             );
             return Ok(sink.send(FeedEvent::Past { end: revision(end), past: None }).await?);
         }
@@ -139,6 +142,7 @@ struct Reading {
     base: i64,
     end: i64,
     steps: Vec<PastStep>,
+    key_bytes: usize,
     last: i64,
 }
 
@@ -150,6 +154,7 @@ impl Reading {
             self.last = kv.mod_revision;
             // Copied: the key must not keep the whole message, with its values, in memory.
             let key = Key::copy_from(&kv.key);
+            self.key_bytes += kv.key.len();
             self.steps.push(PastStep { revision: revision(kv.mod_revision), key, before, after });
         }
     }
