@@ -26,6 +26,11 @@ bench *args:
 # Delivery figures beside the floors: bare tokio, bare axum, nchan where it is installed (libnginx-mod-nchan).
 bench-delivery *args:
     cargo bench --bench delivery -- {{args}}
+
+# What durability costs beside the bare database.
+bench-state *args:
+    cargo bench --bench state -- {{args}}
+
 # The same for etcd: first load, warm start, resync. It starts an etcd of its own.
 bench-etcd *args:
     cargo bench --bench etcd -- {{args}}

@@ -20,7 +20,7 @@
 //! | [`value`] | values that change: whoever watches one gets the newest | knows no keys of ours; keeps no history |
 //! | [`view`] | what readers ask of breadcrumbs: bodies, squashes, diffs | reads only; encodes nothing twice; knows no HTTP |
 //! | [`http`] | the interface | holds no client state between requests |
-//! | [`state`] | the state directory: the last state, kept for the next start | reads the cache only; no failure in it stops the serving |
+//! | [`state`] | the state directory, on an embedded database: the state, kept for the next start | reads the cache only; what is not proved is not served |
 //! | [`client`] | the other side of the network: mirror and follower | written from the wire contract alone |
 //! | [`load`] | clients by the thousand, for `crumbd bench` and `benches/` | cheap; every wait has a deadline; counts what it read |
 //! | [`cli`] | the commands | everything is wired together in `cli/serve.rs` |
@@ -28,7 +28,7 @@
 //! A room imports only what stands here: `model`, `ingest`, `trail` and `value` nothing of ours; `wire` model;
 //! `cache` model, ingest, trail; `client` model, wire; `load` model and the
 //! client, never the server's side; `feed` model, wire, ingest; `view` model, wire,
-//! trail, cache; `state` model, wire, cache (read only); `http` model, wire, value, view, cache (read only) and a feed's write handle.
+//! trail, cache; `state` model, wire, trail (its limits), cache (read only); `http` model, wire, value, view, cache (read only) and a feed's write handle.
 //!
 //! # Where to start reading
 //!

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use super::Snapshot;
+use super::{BreadcrumbRecord, Snapshot};
 use crate::model::{Check, Cursor, Digest, Entry, Past, PastStep, Revision, Sequence, SyncStatus};
 use crate::trail::{BufferItem, TerminalError};
 
@@ -55,6 +55,8 @@ pub(super) struct Crumb {
     pub(super) status: SyncStatus,
     /// The cursor of the breadcrumb before; the first one's own.
     pub(super) from: Cursor,
+    /// Of its first change; that of its state where nothing changed.
+    pub(super) first_revision: Revision,
     pub(super) deltas: Box<[Delta]>,
     /// In order of revision; empty when all deltas are of one revision.
     pub(super) steps: Box<[Step]>,
@@ -62,6 +64,20 @@ pub(super) struct Crumb {
     pub(super) blind: Option<Blind>,
     /// No upstream has said yet what history this is: cursors made of it would not last.
     pub(super) provisional: bool,
+}
+
+impl Crumb {
+    pub(super) fn record(&self) -> BreadcrumbRecord<'_> {
+        BreadcrumbRecord {
+            cursor: cursor_of(&self.state, self.status),
+            first_revision: self.first_revision,
+            timestamp: self.timestamp,
+            digest: self.state.digest(),
+            count: self.state.len() as u64,
+            deltas: &self.deltas,
+            steps: &self.steps,
+        }
+    }
 }
 
 /// What is known of the way to a state that was read as a whole.
@@ -169,6 +185,11 @@ impl Breadcrumb {
         self.crumb().timestamp
     }
 
+    /// What it says, to be kept by a journal or a follower of the trail.
+    pub fn record(&self) -> BreadcrumbRecord<'_> {
+        self.crumb().record()
+    }
+
     /// The whole state.
     pub fn kvs(&self) -> &Snapshot {
         &self.crumb().state
@@ -231,8 +252,8 @@ impl Breadcrumb {
         self.item.next_ref().await.map(|_| ())
     }
 
-    /// Whether a lossy resync ended here.
-    pub(super) fn is_blind(&self) -> bool {
+    /// Whether a lossy resync ended here: its deltas lead from the breadcrumb before, but not revision by revision.
+    pub fn is_blind(&self) -> bool {
         self.crumb().blind.is_some()
     }
 

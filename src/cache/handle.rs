@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
@@ -10,7 +11,7 @@ use super::deliver::{Deliver, Delivery};
 use super::ingest::IngestTask;
 use super::publish::{Kept, Publisher};
 use super::store::Store;
-use super::{Breadcrumb, CacheConfig, CacheStats, Snapshot};
+use super::{Breadcrumb, CacheConfig, CacheStats, RestoreError, RestoredBreadcrumb, Snapshot};
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::{Batch, Check, Cursor, FeedEvent, Grouping, History, SyncStatus, Update};
 use crate::trail::{Entry, Found, Head};
@@ -114,40 +115,55 @@ impl Cache {
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> (Self, IngestTask) {
         let empty = Snapshot::empty(history.unwrap_or_else(History::random));
-        Self::start(config, empty, history.is_none(), false, buffer)
+        let now = SystemTime::now();
+        Self::start(config, (empty, now), history.is_none(), false, Vec::new(), buffer)
+            .expect("there is nothing to restore that could not fit")
     }
 
-    /// A cache that begins with a state which an earlier process kept. `lossy`: the feed will tell what
-    /// happened before it, so that older cursors can be continued.
+    /// A cache that begins with a state which an earlier process kept, as it was at some time, and with the breadcrumbs
+    /// that followed it. `lossy`: the feed will tell what happened before it, so that older cursors can be continued.
+    ///
+    /// # Errors
+    /// A breadcrumb does not lead from the state before it to the one that was kept with it.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn restored(
         config: CacheConfig,
-        state: Snapshot,
+        state: (Snapshot, SystemTime),
+        breadcrumbs: Vec<RestoredBreadcrumb>,
         lossy: bool,
         buffer: Arc<IngestBuffer<FeedEvent>>,
-    ) -> (Self, IngestTask) {
-        Self::start(config, state, false, lossy, buffer)
+    ) -> Result<(Self, IngestTask), RestoreError> {
+        Self::start(config, state, false, lossy, breadcrumbs, buffer)
     }
 
     fn start(
         config: CacheConfig,
-        state: Snapshot,
+        (state, timestamp): (Snapshot, SystemTime),
         provisional: bool,
         blind: bool,
+        breadcrumbs: Vec<RestoredBreadcrumb>,
         buffer: Arc<IngestBuffer<FeedEvent>>,
-    ) -> (Self, IngestTask) {
+    ) -> Result<(Self, IngestTask), RestoreError> {
         let was_in_sync = Arc::new(AtomicBool::new(false));
         let delivery = Delivery::default();
-        let started =
-            Publisher::start(state, &config, provisional, blind, Arc::clone(&was_in_sync), &delivery);
-        let (publisher, head, kept) = started.expect("a trail that was just made is not ended");
+        let started = Publisher::start(
+            state,
+            timestamp,
+            &config,
+            provisional,
+            blind,
+            Arc::clone(&was_in_sync),
+            &delivery,
+        );
+        let (mut publisher, head, kept) = started.expect("a trail that was just made is not ended");
+        breadcrumbs.into_iter().try_for_each(|breadcrumb| publisher.restore(breadcrumb))?;
         let stats = Arc::new(CacheStats::default());
         let (max_batch, min_interval) = (config.max_batch, config.min_interval);
         let store = Store::new(provisional, publisher, config, Arc::clone(&stats));
         let task = IngestTask::new(store, Arc::clone(&buffer), max_batch, min_interval);
-        (Self { head, kept, buffer, stats, was_in_sync, delivery }, task)
+        Ok((Self { head, kept, buffer, stats, was_in_sync, delivery }, task))
     }
 
     /// From now on every breadcrumb goes through there before its waiters are woken.

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use super::Journal;
 use super::store::Store;
-use super::{Delta, Journal};
 use crate::ingest::{Buffer, IngestBuffer};
-use crate::model::{FeedEvent, Revision};
+use crate::model::FeedEvent;
 
 /// After so many updates the task lets others run on its thread, however much waits for it. To do so
 /// after each small batch would cost more than the batch: the runtime asks the system for events then.
@@ -21,8 +24,6 @@ pub struct IngestTask {
     buffer: Arc<IngestBuffer<FeedEvent>>,
     max_batch: usize,
     min_interval: Duration,
-    /// Where changes are made to last before they can be read, if anywhere.
-    journal: Option<Box<dyn Journal>>,
 }
 
 impl IngestTask {
@@ -32,13 +33,26 @@ impl IngestTask {
         max_batch: usize,
         min_interval: Duration,
     ) -> Self {
-        Self { store, buffer, max_batch, min_interval, journal: None }
+        Self { store, buffer, max_batch, min_interval }
     }
 
-    /// Writes every change to this journal, if there is one, before it can be read.
-    pub fn with_journal(mut self, journal: Option<Box<dyn Journal>>) -> Self {
-        self.journal = journal;
+    /// From now on every change is written to this journal before it can be read.
+    pub fn with_journal(mut self, journal: Box<dyn Journal>) -> Self {
+        self.store.write_ahead_to(journal);
         self
+    }
+
+    /// Starts the task. With a journal it has a thread of its own: to wait for a disk on a thread of the
+    /// runtime would hold up everybody else there, and threads that are shared may all be taken.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn spawn(self) -> JoinHandle<()> {
+        if !self.store.is_journaled() {
+            return tokio::spawn(self.run());
+        }
+        let runtime = Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(self.run()))
     }
 
     /// Applies events until the buffer is closed and empty; then ends the trail, so that
@@ -46,7 +60,7 @@ impl IngestTask {
     ///
     /// A batch is what the buffer holds when the task gets to it, up to a limit. There is no
     /// linger time unless a least interval is configured: an idle cache drops a breadcrumb per
-    /// update, a busy one fewer and larger ones.
+    /// update, a busy one fewer and larger ones. With a journal use [`spawn`](Self::spawn).
     pub async fn run(mut self) {
         let mut since_yield = 0;
         let mut not_before = Instant::now();
@@ -58,13 +72,10 @@ impl IngestTask {
             {
                 worth += self.store.apply(event);
             }
-            self.make_last().await;
             if self.store.end_batch() {
                 not_before = Instant::now() + self.min_interval;
             }
-            if self.buffer.is_empty() {
-                self.store.idle();
-            }
+            while self.buffer.is_empty() && self.store.idle() {}
             since_yield += worth;
             if since_yield >= YIELD_AFTER {
                 // A feed that never pauses must not starve whoever else runs on this thread.
@@ -85,39 +96,6 @@ impl IngestTask {
             worth += self.store.apply(event);
         }
         worth
-    }
-
-    /// Hands what was applied to the journal, and takes it back when that fails.
-    async fn make_last(&mut self) {
-        let Some(mut journal) = self.journal.take() else { return };
-        let Some((revision, deltas)) = self.store.unpublished() else {
-            self.journal = Some(journal);
-            return;
-        };
-        let append = move || {
-            let done = journal.append(revision, &deltas);
-            (journal, done)
-        };
-        match tokio::task::spawn_blocking(append).await {
-            Ok((journal, done)) => {
-                self.journal = Some(journal);
-                done.unwrap_or_else(|reason| self.store.roll_back(&reason));
-            }
-            // The journal is gone with its panic: from now on nothing can be kept.
-            Err(error) => {
-                self.store.roll_back(&format!("the journal has failed: {error}"));
-                self.journal = Some(Box::new(Broken));
-            }
-        }
-    }
-}
-
-/// Stands in for a journal that is gone.
-struct Broken;
-
-impl Journal for Broken {
-    fn append(&mut self, _: Revision, _: &[Delta]) -> Result<(), String> {
-        Err("the journal has failed; restart the daemon".to_owned())
     }
 }
 

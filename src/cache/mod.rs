@@ -17,7 +17,7 @@
 //!   the later revision, so that an entry's revision does not depend on where breadcrumbs were cut;
 //! - a status is never seen before the data that came before it.
 //!
-//! It must never wait for a reader, encode anything, or do I/O.
+//! It must never wait for a reader, encode anything, or do I/O: what has to last is handed to a [`Journal`].
 
 mod breadcrumb;
 mod config;
@@ -38,6 +38,6 @@ pub use config::{CacheConfig, CacheStats};
 pub use deliver::Deliver;
 pub use handle::{Cache, PastAwaited, Position, Stopped};
 pub use ingest::IngestTask;
-pub use journal::Journal;
-pub use restore::{SnapshotBuilder, SnapshotPart};
+pub use journal::{BreadcrumbRecord, Journal, JournalError};
+pub use restore::{RestoreError, RestoredBreadcrumb, RestoredChange, SnapshotBuilder, SnapshotPart};
 pub use snapshot::Snapshot;

@@ -154,19 +154,6 @@ impl Pending {
         self.touched.iter().filter_map(Touched::net).collect()
     }
 
-    /// The deltas in such a form that applying them to the breadcrumb before gives the same entries, also those
-    /// that have only another revision: to set what is set already would change nothing.
-    pub(super) fn deltas_to_replay(&self) -> Box<[Delta]> {
-        let deleted_between = |touched: &Touched| {
-            let (old, now) = touched.before.as_ref().zip(touched.now.as_ref())?;
-            let was_another = !old.same_allocation(now) && old.same_content(now);
-            let first = self.steps.iter().find(|step| was_another && step.entry.key() == old.key())?;
-            Some(Delta { kind: DeltaKind::Deleted, entry: old.clone(), revision: first.revision })
-        };
-        let both = |touched| [deleted_between(touched), touched.net()];
-        self.touched.iter().flat_map(both).flatten().collect()
-    }
-
     /// The single steps, where they say more than the deltas. The next breadcrumb begins.
     pub(super) fn finish(&mut self) -> Box<[Step]> {
         let several = std::mem::take(&mut self.several_revisions);

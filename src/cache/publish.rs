@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 use super::breadcrumb::{Blind, Breadcrumb, Crumb, Delta, DeltaKind, KnownPast, PastState, Step, cursor_of};
 use super::deliver::Delivery;
 use super::handle::Stopped;
-use super::{CacheConfig, Snapshot};
+use super::restore::{RestoreError, RestoredBreadcrumb};
+use super::{CacheConfig, Journal, JournalError, Snapshot};
 use crate::model::{Cursor, Past, Revision, Sequence, SyncStatus};
 use crate::trail::{self, AppendError, EventBuffer, Head, SharedError, Wake, Window};
 
@@ -77,6 +78,8 @@ pub(super) struct Publisher {
     /// The number of deltas in `evicted`, each breadcrumb counting at least once.
     evicted_deltas: usize,
     was_in_sync: Arc<AtomicBool>,
+    /// Where every change is kept before it can be read, if anywhere.
+    journal: Option<Box<dyn Journal>>,
     /// The last breadcrumb that ended a lossy resync; it does not keep it.
     blind: Option<Weak<Crumb>>,
 }
@@ -93,6 +96,7 @@ impl Publisher {
     /// Must be called within a tokio runtime.
     pub(super) fn start(
         state: Snapshot,
+        timestamp: SystemTime,
         config: &CacheConfig,
         provisional: bool,
         blind: bool,
@@ -103,12 +107,12 @@ impl Publisher {
         let status = SyncStatus::WaitForDatastore;
         let from = cursor_of(&state, status);
         let draft = Draft { blind, ..Draft::status_only(state, status, provisional) };
-        let head = Arc::new(crumb(draft, Sequence(1), from));
+        let head = Arc::new(crumb(draft, Sequence(1), from, timestamp));
         let first = trail.append(Arc::clone(&head))?;
         let mut window = Window::new(config.window);
         if let Ok(first) = Breadcrumb::of(first) {
             let revision = head.state.revision;
-            drop(window.push(entry(revision, revision, 0, first)));
+            drop(window.push(entry(revision, revision, 0, first, instant_of(timestamp))));
         }
         let (readers, kept) = (trail.reader(), Arc::new(RwLock::new(window)));
         let known_blind = blind.then(|| Arc::downgrade(&head));
@@ -121,6 +125,7 @@ impl Publisher {
             evicted: Vec::new(),
             evicted_deltas: 0,
             was_in_sync,
+            journal: None,
             blind: known_blind,
         };
         Ok((publisher, readers, kept))
@@ -134,26 +139,57 @@ impl Publisher {
         cursor_of(&self.head.state, self.head.status)
     }
 
+    pub(super) fn write_ahead_to(&mut self, journal: Box<dyn Journal>) {
+        self.journal = Some(journal);
+    }
+
+    pub(super) fn is_journaled(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    /// Has it kept, where there is a journal, and makes it readable.
+    ///
+    /// # Errors
+    /// It could not be kept, and cannot be read.
+    pub(super) fn publish(&mut self, draft: Draft) -> Result<(), JournalError> {
+        let timestamp = SystemTime::now();
+        let crumb = crumb(draft, Sequence(self.head.sequence.0 + 1), self.head_cursor(), timestamp);
+        if let Some(journal) = &mut self.journal
+            && crumb.state.revision > self.head.state.revision
+        {
+            journal.append(&crumb.record())?;
+        }
+        self.link(crumb, Instant::now());
+        Ok(())
+    }
+
+    /// Makes readable again what an earlier process published after the newest breadcrumb.
+    ///
+    /// # Errors
+    /// It does not lead from there to the state that it names.
+    pub(super) fn restore(&mut self, restored: RestoredBreadcrumb) -> Result<(), RestoreError> {
+        let timestamp = restored.timestamp;
+        let draft = restored.after(&self.head.state)?;
+        let crumb = crumb(draft, Sequence(self.head.sequence.0 + 1), self.head_cursor(), timestamp);
+        self.link(crumb, instant_of(timestamp));
+        Ok(())
+    }
+
     /// Makes it readable, on the trail and in the window under one lock, so that whoever finds it
     /// on the trail finds its cursor too.
-    pub(super) fn publish(&mut self, draft: Draft) {
-        let first_revision = draft.first_revision;
-        if draft.status == SyncStatus::InSync {
+    fn link(&mut self, crumb: Crumb, at: Instant) {
+        if crumb.status == SyncStatus::InSync {
             self.was_in_sync.store(true, Ordering::Release);
         }
-        let sequence = Sequence(self.head.sequence.0 + 1);
-        let other_history = draft.state.history != self.head.state.history;
-        let crumb = Arc::new(crumb(draft, sequence, self.head_cursor()));
+        let other_history = crumb.state.history != self.head.state.history;
+        let crumb = Arc::new(crumb);
         if crumb.blind.is_some()
             && let Some(before) = self.blind.replace(Arc::downgrade(&crumb)).and_then(|weak| weak.upgrade())
         {
             before.blind.iter().for_each(Blind::give_up);
         }
         self.head = Arc::clone(&crumb);
-        let revision = crumb.state.revision;
-        // Where nothing changed, no revision lies inside this breadcrumb.
-        let first = first_revision.unwrap_or(revision);
-        let bytes = pinned_bytes(&crumb);
+        let (revision, first, bytes) = (crumb.state.revision, crumb.first_revision, pinned_bytes(&crumb));
         let (wake, evicted) = {
             let mut kept = self.kept.write();
             let Ok((item, wake)) = self.trail.append_deferred(crumb) else {
@@ -163,7 +199,7 @@ impl Publisher {
             };
             let Ok(breadcrumb) = Breadcrumb::of(item) else { return };
             let mut evicted = if other_history { kept.clear() } else { Vec::new() };
-            evicted.extend(kept.push(entry(revision, first, bytes, breadcrumb)));
+            evicted.extend(kept.push(entry(revision, first, bytes, breadcrumb, at)));
             (wake, evicted)
         };
         if let Err(refused) = self.waker.try_send(wake) {
@@ -176,8 +212,13 @@ impl Publisher {
         }
     }
 
-    /// Nothing else is to be done at the moment.
-    pub(super) fn tidy(&mut self) {
+    /// Nothing else is to be done at the moment. Says whether there is more that could be.
+    pub(super) fn idle(&mut self) -> bool {
+        self.free_evicted();
+        self.journal.as_mut().is_some_and(|journal| journal.idle())
+    }
+
+    fn free_evicted(&mut self) {
         if self.evicted_deltas > CRUMBS {
             self.hand_on();
         } else {
@@ -218,14 +259,22 @@ impl Publisher {
     }
 }
 
-fn crumb(draft: Draft, sequence: Sequence, from: Cursor) -> Crumb {
-    let Draft { state, status, deltas, steps, first_revision: _, blind, provisional } = draft;
-    let (timestamp, blind) = (SystemTime::now(), blind.then(Blind::new));
-    Crumb { sequence, timestamp, state, status, from, deltas, steps, blind, provisional }
+fn crumb(draft: Draft, sequence: Sequence, from: Cursor, timestamp: SystemTime) -> Crumb {
+    let Draft { state, status, deltas, steps, first_revision, blind, provisional } = draft;
+    // Where nothing changed, no revision lies inside this breadcrumb.
+    let first_revision = first_revision.unwrap_or(state.revision);
+    let blind = blind.then(Blind::new);
+    Crumb { sequence, timestamp, state, status, from, first_revision, deltas, steps, blind, provisional }
 }
 
-fn entry(revision: Revision, first: Revision, bytes: usize, item: Breadcrumb) -> trail::Entry<Breadcrumb> {
-    trail::Entry { index: revision.0, first_index: first.0, bytes, at: Instant::now(), item }
+fn entry(
+    revision: Revision,
+    first: Revision,
+    bytes: usize,
+    item: Breadcrumb,
+    at: Instant,
+) -> trail::Entry<Breadcrumb> {
+    trail::Entry { index: revision.0, first_index: first.0, bytes, at, item }
 }
 
 /// An estimate of the memory that only this breadcrumb holds: its lists, the values it replaced,
@@ -240,6 +289,13 @@ fn pinned_bytes(crumb: &Crumb) -> usize {
     let replaced = crumb.deltas.iter().filter(|delta| delta.kind != DeltaKind::New);
     let values: usize = replaced.map(|delta| delta.entry.payload_bytes() + ENTRY_BYTES).sum();
     nodes + lists + values
+}
+
+/// When something of an earlier process happened, by the clock of this one. Where that does not reach back so far
+/// (the machine was started since), it counts as new: it is kept a little longer.
+fn instant_of(timestamp: SystemTime) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(timestamp.elapsed().unwrap_or_default()).unwrap_or(now)
 }
 
 fn start_dropper() -> SyncSender<Garbage> {

@@ -64,6 +64,11 @@ impl Snapshot {
         self.history
     }
 
+    /// The same state, as one of another history.
+    pub fn in_history(self, history: History) -> Self {
+        Self { history, ..self }
+    }
+
     /// Sets the entry; `old` is what [`Snapshot::get`] found.
     pub(super) fn put(&mut self, entry: Entry, old: Option<&Entry>) {
         if let Some(old) = old {

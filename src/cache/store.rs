@@ -12,7 +12,7 @@ use tracing::warn;
 use super::pending::Pending;
 use super::publish::Publisher;
 use super::resync::Resync;
-use super::{CacheConfig, CacheStats, Snapshot};
+use super::{CacheConfig, CacheStats, Journal, Snapshot};
 use crate::model::{Ack, Batch, Change, Entry, FeedEvent, Grouping, Revision, SyncStatus, Update};
 
 /// Owned by the one ingest task.
@@ -59,6 +59,14 @@ impl Store {
             config,
             stats,
         }
+    }
+
+    pub(super) fn write_ahead_to(&mut self, journal: Box<dyn Journal>) {
+        self.publisher.write_ahead_to(journal);
+    }
+
+    pub(super) fn is_journaled(&self) -> bool {
+        self.publisher.is_journaled()
     }
 
     /// Applies one event; returns how much of a batch it is worth.
@@ -155,8 +163,10 @@ impl Store {
                 self.apply_update(update, claimed, &mut assigned);
             }
             self.end_group(before, claimed, assigned);
-            if self.pending.len() >= self.config.split_at() && updates.peek().is_some() {
-                self.publish(self.status);
+            let full = self.pending.len() >= self.config.split_at() && updates.peek().is_some();
+            if full && self.publish(self.status).is_err() {
+                // What follows builds on what could not be kept.
+                return;
             }
         }
     }

@@ -2,43 +2,36 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::Failure;
 use super::feeds::Opened;
-use crate::cache::{Cache, CacheConfig, IngestTask, Snapshot, SnapshotBuilder, Stopped};
+use crate::cache::{Cache, CacheConfig, IngestTask, RestoreError, Stopped};
 use crate::feed::{FeedSpec, Warm};
 use crate::ingest::IngestBuffer;
-use crate::model::{Batch, Entry, FeedEvent, Grouping, History, Update, Upstream};
-use crate::state::{PushStore, Saved, Saver, StateDir, StateError};
+use crate::model::{Batch, Entry, FeedEvent, Grouping, Revision, Upstream};
+use crate::state::{FeedIdentity, Kept, PushStore, Saver, StateDir};
 
 /// What the state directory held, if there is one.
-pub(super) enum Kept {
-    /// No state directory.
+pub(super) enum Found {
+    /// No state directory, or another feed's.
     Nothing,
-    /// The last state, saved now and then.
-    State { dir: StateDir, interval: Duration, saved: Option<Restored> },
+    /// The last state.
+    State { saver: Box<Saver>, kept: Option<Kept> },
     /// A push feed's store.
-    Store { dir: StateDir, store: Box<PushStore>, saved: Option<Restored> },
+    Store(PushStore),
 }
 
-/// A kept state, decoded.
-pub(super) struct Restored {
-    state: Snapshot,
-    saved_at: SystemTime,
-    /// The entry that was set last.
-    witness: Option<Entry>,
-}
-
-impl Kept {
+impl Found {
     pub(super) fn open(
         state: Option<(PathBuf, Duration)>,
         feed: &Opened,
         spec: &FeedSpec,
+        config: &CacheConfig,
     ) -> Result<Self, Failure> {
         let Some((path, interval)) = state else { return Ok(Self::Nothing) };
         if feed.dies_with_the_process() {
@@ -46,111 +39,118 @@ impl Kept {
                 format!("--state-dir has no use with {spec}: what it said is gone with the process").into()
             );
         }
-        let dir = StateDir::new(path, spec.to_string());
+        let identity = FeedIdentity { name: spec.identity(), history: feed.history() };
+        let dir = StateDir::new(path, identity, config.window);
         if let Opened::Push(_) = feed {
-            let mut store = dir.open_store()?;
-            // Without it the log would go on from nothing: better not to start than to lose writes.
-            let saved = store.saved.take().map(decode).transpose()?;
-            return Ok(Self::Store { dir, store: Box::new(store), saved });
+            return Ok(Self::Store(dir.open_store()?));
         }
-        let saved = dir.load().and_then(|saved| {
-            let decoded = decode(saved);
-            decoded.inspect_err(|error| warn!("the saved state cannot be used after all: {error}")).ok()
-        });
-        Ok(Self::State { dir, interval, saved })
+        let (saver, kept) = dir.open_cache(interval)?;
+        Ok(saver.map_or(Self::Nothing, |saver| Self::State { saver: Box::new(saver), kept }))
     }
 
-    /// A cache that begins with what was kept, or empty. `lossy`: the feed will tell what happened before that.
+    /// A cache that begins with what was kept, or empty, its task, and what keeps its state from now on.
     pub(super) fn cache(
         self,
         config: CacheConfig,
         feed: &Opened,
         buffer: Arc<IngestBuffer<FeedEvent>>,
         upstream: &Upstream,
-    ) -> (Cache, IngestTask, Restore) {
-        let begin = |history: Option<History>, saved: Option<Restored>| match saved {
-            Some(saved) => Cache::restored(config, saved.state, feed.knows_the_past(), buffer),
-            None => Cache::new(config, history.or(feed.history()), buffer),
-        };
+    ) -> Result<(Cache, IngestTask, Keeping), Failure> {
+        let cold = |config| Cache::new(config, feed.history(), Arc::clone(&buffer));
+        let lossy = feed.knows_the_past();
         match self {
             Self::Nothing => {
-                let (cache, task) = begin(None, None);
-                (cache, task, Restore::Nothing)
+                let (cache, task) = cold(config);
+                Ok((cache, task, Keeping::Nothing))
             }
-            Self::State { dir, interval, saved } => {
-                let warm = saved.as_ref().map(|saved| {
-                    upstream.was_heard(saved.saved_at.elapsed().unwrap_or_default());
-                    let (history, revision) = (saved.state.history(), saved.state.revision());
-                    Warm { history, revision, witness: saved.witness.clone() }
-                });
-                let (cache, task) = begin(None, saved);
-                if warm.is_some() {
-                    cache.mark_warm();
+            Self::State { saver, kept: None } => {
+                let (cache, task) = cold(config);
+                Ok((cache, task, Keeping::State { saver, warm: None }))
+            }
+            Self::State { mut saver, kept: Some(kept) } => {
+                let started = Started::of(&kept);
+                match restore(config.clone(), kept, lossy, Arc::clone(&buffer)) {
+                    Ok((cache, task)) => {
+                        let warm = started.warm(&cache, upstream);
+                        Ok((cache, task, Keeping::State { saver, warm: Some(warm) }))
+                    }
+                    Err(error) => {
+                        saver.disown(error);
+                        let (cache, task) = cold(config);
+                        Ok((cache, task, Keeping::State { saver, warm: None }))
+                    }
                 }
-                (cache, task, Restore::State { dir, interval, warm })
             }
-            Self::Store { dir, store, saved } => {
-                let PushStore { history, entries, journal, rotated, lock, .. } = *store;
-                let updates = entries.into_iter().map(|entry| entry.updates).collect();
-                let (cache, task) = begin(Some(history), saved);
-                (cache, task.with_journal(Some(journal)), Restore::Store { dir, updates, rotated, lock })
+            Self::Store(store) => {
+                let (cache, task) = restore(config, store.kept, false, buffer)?;
+                said(&cache);
+                Ok((cache, task.with_journal(store.journal), Keeping::Nothing))
             }
         }
     }
 }
 
-fn decode(saved: Saved) -> Result<Restored, StateError> {
-    let started = Instant::now();
-    let builder = SnapshotBuilder::new(saved.history(), saved.revision());
-    let parts = saved.decode(|| builder.part(), |part, entry| part.add(entry))?;
-    let (state, witness) = builder.finish(parts);
-    saved.check(state.len(), state.digest())?;
-    info!(
-        keys = state.len(),
-        revision = state.revision().0,
-        took_ms = started.elapsed().as_millis(),
-        "state of the last run restored; it is served until the upstream has told what changed"
-    );
-    Ok(Restored { state, saved_at: saved.saved_at(), witness })
+fn restore(
+    config: CacheConfig,
+    kept: Kept,
+    lossy: bool,
+    buffer: Arc<IngestBuffer<FeedEvent>>,
+) -> Result<(Cache, IngestTask), RestoreError> {
+    let Kept { state, timestamp, breadcrumbs, .. } = kept;
+    Cache::restored(config, (state, timestamp), breadcrumbs, lossy, buffer)
 }
 
-/// What is still to be given to the cache, and what is to be kept of it from now on.
-pub(super) enum Restore {
+fn said(cache: &Cache) {
+    let current = cache.current_breadcrumb();
+    let (keys, revision) = (current.kvs().len(), current.revision().0);
+    info!(keys, revision, "state of the last run restored");
+}
+
+/// What a feed wants to know of a kept state, before the cache takes it.
+struct Started {
+    oldest: Revision,
+    saved_at: SystemTime,
+    newest: Option<Entry>,
+}
+
+impl Started {
+    fn of(kept: &Kept) -> Self {
+        let saved_at = kept.breadcrumbs.last().map_or(kept.timestamp, |last| last.timestamp);
+        Self { oldest: kept.state.revision(), saved_at, newest: kept.newest.clone() }
+    }
+
+    fn warm(self, cache: &Cache, upstream: &Upstream) -> Warm {
+        said(cache);
+        upstream.was_heard(self.saved_at.elapsed().unwrap_or_default());
+        cache.mark_warm();
+        let current = cache.current_breadcrumb();
+        let (history, revision) = (current.kvs().history(), current.revision());
+        let later = current.kvs().iter().max_by_key(|entry| entry.revision()).cloned();
+        Warm { history, revision, oldest: self.oldest, witness: later.or(self.newest) }
+    }
+}
+
+/// What keeps the state of a cache from now on; a journal does that by itself.
+pub(super) enum Keeping {
     Nothing,
-    State { dir: StateDir, interval: Duration, warm: Option<Warm> },
-    Store { dir: StateDir, updates: Vec<Vec<Update>>, rotated: Arc<Notify>, lock: Option<std::fs::File> },
+    State { saver: Box<Saver>, warm: Option<Warm> },
 }
 
-impl Restore {
-    /// Brings the cache to where the last run was, and starts what keeps its state from now on.
-    pub(super) async fn restore(
-        self,
-        cache: &Cache,
-    ) -> Result<(Option<Warm>, Option<JoinHandle<()>>), Failure> {
+impl Keeping {
+    /// Starts it. Also says where the cache stands, for the feed to go on from.
+    pub(super) fn start(self, cache: &Cache) -> (Option<Warm>, Option<JoinHandle<()>>) {
         match self {
-            Self::Nothing => Ok((None, None)),
-            Self::State { dir, interval, warm } => {
-                Ok((warm, Some(tokio::spawn(Saver::new(dir, cache.clone(), interval).run()))))
-            }
-            Self::Store { dir, updates, rotated, lock } => {
-                for updates in updates {
-                    let batch = Batch::new(updates, Grouping::ByRevision);
-                    cache.send(FeedEvent::Updates(batch)).await?;
-                }
-                let saver = Saver::new(dir, cache.clone(), Duration::ZERO);
-                let saving = tokio::spawn(async move {
-                    saver.run_for_log(rotated).await;
-                    drop(lock);
-                });
-                Ok((None, Some(saving)))
+            Self::Nothing => (None, None),
+            Self::State { saver, warm } => {
+                let saving = saver.spawn(cache.clone(), warm.is_some());
+                (warm, Some(saving))
             }
         }
     }
 }
 
-/// Resolves when everything that was handed to the cache can be read: nobody must be served an older
-/// state than the one that the last run told of. Not for use while a feed may be in a resync, which
-/// holds everything back.
+/// Resolves when everything that was handed to the cache can be read: nobody must be served a datastore of one's own
+/// that is not in-sync. Not for use while a feed may be in a resync, which holds everything back.
 pub(super) async fn applied(cache: &Cache) -> Result<(), Stopped> {
     let (ack, answer) = oneshot::channel();
     let batch = Batch { ack: Some(ack), ..Batch::new(Vec::new(), Grouping::Whole) };

@@ -114,6 +114,8 @@ pub struct Warm {
     pub history: History,
     /// The revision of the restored state.
     pub revision: Revision,
+    /// The oldest revision from which the way to it is known.
+    pub oldest: Revision,
     /// The newest entry of the restored state, to recognise the upstream by.
     pub witness: Option<Entry>,
 }

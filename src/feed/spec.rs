@@ -41,6 +41,22 @@ pub struct SpecError {
     reason: String,
 }
 
+impl FeedSpec {
+    /// Who the feed is, however it is spelled: of an etcd feed the prefix, since endpoints come and go, and of a file
+    /// where it really lies.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::File { path, .. } => {
+                let place = path.canonicalize().or_else(|_| std::path::absolute(path));
+                format!("file:{}", place.as_ref().unwrap_or(path).display())
+            }
+            Self::Etcd { target, .. } => format!("etcd:{}", target.prefix.escape_ascii()),
+            Self::Stdin => "stdin:".to_owned(),
+            Self::Push => "push:".to_owned(),
+        }
+    }
+}
+
 impl FromStr for FeedSpec {
     type Err = SpecError;
 

@@ -27,6 +27,18 @@ pub struct Cursor {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Check(u32);
 
+impl Check {
+    /// Its 32 bits.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The check with these bits.
+    pub fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+}
+
 impl From<Digest> for Check {
     #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
     fn from(digest: Digest) -> Self {

@@ -15,8 +15,14 @@ use super::Entry;
 pub struct Digest(u128);
 
 impl Digest {
-    pub(super) fn bits(self) -> u128 {
+    /// Its 128 bits.
+    pub fn bits(self) -> u128 {
         self.0
+    }
+
+    /// The digest with these bits.
+    pub fn from_bits(bits: u128) -> Self {
+        Self(bits)
     }
 
     /// The digest before a change, given the one after it and what the change added.

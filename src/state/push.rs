@@ -1,134 +1,142 @@
-//! The store of a push feed: a state file, and the log of what came after it.
+//! Opening the store of a push feed. Whatever is not proved is not served.
 
-use std::fs::{self, File};
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use tokio::sync::Notify;
-use tracing::{error, info};
+use tracing::{info, warn};
 
-use super::log::{self, Log, LogEntry};
-use super::{PREVIOUS, STATE, Saved, StateDir, StateError};
-use crate::cache::{Delta, Journal};
-use crate::model::{History, Revision};
+use super::acknowledged::AcknowledgedFile;
+use super::database::{self, Access, Open};
+use super::directory::{Kept, Lock, StateDir};
+use super::journal::PushJournal;
+use super::load::{self, Contents, Owner};
+use super::row::{Base, StoreRow};
+use super::writer::Writer;
+use super::{Damage, StateError};
+use crate::cache::Journal;
+use crate::model::{Digest, History, Revision};
+
+/// What a push feed is called in a database.
+pub(super) const FEED: &str = "push:";
 
 /// What a push feed finds in its state directory.
 pub struct PushStore {
-    /// Whose revisions these are.
-    pub history: History,
-    /// The state from which the log goes on, if there is one.
-    pub saved: Option<Saved>,
-    /// The changes since, one item a breadcrumb.
-    pub entries: Vec<LogEntry>,
-    /// Where new changes go.
+    /// What was kept.
+    pub kept: Kept,
+    /// Where new changes go. It holds the lock of the directory.
     pub journal: Box<dyn Journal>,
-    /// Told when a new state file would make old log files unneeded.
-    pub rotated: Arc<Notify>,
-    /// Held as long as the store is used: two daemons must not write one log.
-    pub lock: Option<File>,
 }
 
 impl StateDir {
-    /// Opens the store, or begins one. Whatever is wrong, there is one to serve from: a damaged store is
-    /// moved aside, and where nothing can be written, writes are refused.
+    /// Opens the store of a push feed, or begins one where there is none.
     ///
     /// # Errors
-    /// Another daemon uses the directory.
+    /// Another daemon uses the directory, or it holds something that cannot be read, is another feed's, or is not what
+    /// was written. Then nothing was changed.
     pub fn open_store(&self) -> Result<PushStore, StateError> {
         let lock = self.lock()?;
-        let store = match self.recover() {
-            Ok(store) => store,
-            Err(error @ StateError::Io(_)) => refusing(History::random(), None, Vec::new(), &error),
-            Err(error) => {
-                error!("the store in {} cannot be used: {error}", self.path.display());
-                self.move_aside();
-                self.begin()
-            }
+        if self.holds_old_log()? {
+            return Err(StateError::OldFormat(self.path().to_owned()));
+        }
+        let (contents, journal) = match self.open(Access::Read)? {
+            Some((open, owner)) => self.resume(open, &owner, lock)?,
+            None => self.begin(lock)?,
         };
-        Ok(PushStore { lock, ..store })
+        Ok(PushStore { kept: Kept::of(contents), journal: Box::new(journal) })
     }
 
-    /// `None` where there can be no lock file; then nothing can be written either.
-    fn lock(&self) -> Result<Option<File>, StateError> {
-        let Ok(file) = File::create(self.path.join("lock")) else { return Ok(None) };
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(fs::TryLockError::WouldBlock) => Err(StateError::InUse(self.path.clone())),
-            Err(fs::TryLockError::Error(error)) => Err(error.into()),
+    fn begin(&self, lock: Lock) -> Result<(Contents, PushJournal), StateError> {
+        let path = self.acknowledged();
+        if let Some(file) = AcknowledgedFile::open(&path, false)?
+            && file.said().number > 0
+        {
+            return Err(StateError::damaged(&self.database(), Damage::Missing("the file")));
         }
+        let id = fastrand::u64(..);
+        let acknowledged = AcknowledgedFile::create(&path, id, 0)?;
+        let base = Base {
+            number: 0,
+            history: History::random(),
+            revision: Revision::ZERO,
+            timestamp: SystemTime::now(),
+            count: 0,
+            digest: Digest::default(),
+        };
+        let open = database::create(&self.database(), &StoreRow { id, feed: FEED }, &base)?;
+        info!("a new store was begun in {}", self.path().display());
+        let contents = load::contents(&open)?;
+        let writer = Writer::open(open, id, &contents, self.window());
+        Ok((contents, PushJournal::new(writer, Some(acknowledged), path, lock)))
     }
 
-    fn begin(&self) -> PushStore {
-        let history = History::random();
-        match Log::create(self, history, Revision::ZERO) {
-            Ok(log) => writing(history, None, Vec::new(), log),
-            Err(error) => refusing(history, None, Vec::new(), &error),
+    /// Everything is proved before the first byte is written: a store that is refused is left as it was.
+    fn resume(&self, open: Open, owner: &Owner, lock: Lock) -> Result<(Contents, PushJournal), StateError> {
+        let path = self.acknowledged();
+        let mut contents = load::contents(&open)?;
+        drop(open);
+        let known = AcknowledgedFile::open(&path, false)?;
+        if let Some(file) = &known {
+            contents.prove(file, owner, self)?;
         }
-    }
-
-    fn recover(&self) -> Result<PushStore, StateError> {
-        let Some(history) = log::history_of(&self.path)? else { return Ok(self.begin()) };
-        let oldest = log::bases(&self.path)?.first().copied().unwrap_or_default();
-        // The older one first: the log from there on lets older cursors go on.
-        let fits = |saved: &Saved| saved.history() == history && oldest <= saved.revision();
-        let files = [PREVIOUS, STATE].into_iter();
-        let saved = files.filter_map(|name| self.load_file(&self.path.join(name))).find(fits);
-        if saved.is_none() && oldest > Revision::ZERO {
-            let missing =
-                format!("no state file reaches back to the oldest log file, from revision {oldest}");
-            return Err(StateError::Damaged(missing));
-        }
-        let from = saved.as_ref().map_or(Revision::ZERO, Saved::revision);
-        let mut entries = Vec::new();
-        let end = log::read(&self.path, history, from, |entry| entries.push(entry))?;
-        info!(entries = entries.len(), from = from.0, "log of the last run read");
-        Ok(match Log::resume(self, history, &end) {
-            Ok(log) => writing(history, saved, entries, log),
-            Err(error) => refusing(history, saved, entries, &error),
-        })
-    }
-
-    /// Everything that is there, into a directory of its own: somebody may want to look at it.
-    fn move_aside(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let aside = self.path.join(format!("damaged-{now}"));
-        let moved = fs::create_dir_all(&aside).and_then(|()| {
-            for entry in fs::read_dir(&self.path)? {
-                let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
-                if path.is_file() && name != "lock" {
-                    fs::rename(path, aside.join(name))?;
-                }
+        let mut writer = Writer::closed(self.database(), owner.id, &contents, self.window());
+        let acknowledged = match writer.reopen() {
+            Ok(()) if known.is_some() => {
+                let mut file = AcknowledgedFile::open(&path, true)?;
+                file.iter_mut().try_for_each(|file| file.reach(contents.last_number()))?;
+                file
             }
-            Ok(())
-        });
-        match moved {
-            Ok(()) => error!("its files are in {}; starting empty, as another history", aside.display()),
-            Err(cause) => error!("its files could not be moved to {}: {cause}", aside.display()),
-        }
+            Ok(()) => Some(self.begin_anew(&mut writer, &mut contents, owner)?),
+            Err(error @ StateError::ReadOnly(_)) if known.is_some() => {
+                warn!("{error}: reading is served, writes are refused until it can be written");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        Ok((contents, PushJournal::new(writer, acknowledged, path, lock)))
+    }
+
+    /// Nobody can tell whether this is the newest state of the store: a copy that was put back looks the same. So it is
+    /// served as another history, and nobody takes it for a later state of the one before.
+    fn begin_anew(
+        &self,
+        writer: &mut Writer,
+        contents: &mut Contents,
+        owner: &Owner,
+    ) -> Result<AcknowledgedFile, StateError> {
+        let history = History::random();
+        contents.base.history = history;
+        contents.state = contents.state.clone().in_history(history);
+        writer.rename_history(contents.base)?;
+        let number = contents.last_number();
+        let file = AcknowledgedFile::create(&self.acknowledged(), owner.id, number)?;
+        database::sync_directory_of(&self.acknowledged())
+            .map_err(|error| StateError::io(self.path(), error))?;
+        warn!(
+            "{} is not there, so nobody can tell whether {} is the newest state: it is served as another history, \
+             and every client fetches it anew",
+            self.acknowledged().display(),
+            self.database().display()
+        );
+        Ok(file)
     }
 }
 
-fn writing(history: History, saved: Option<Saved>, entries: Vec<LogEntry>, log: Log) -> PushStore {
-    let rotated = log.rotated();
-    PushStore { history, saved, entries, journal: Box::new(log), rotated, lock: None }
-}
-
-fn refusing(history: History, saved: Option<Saved>, entries: Vec<LogEntry>, error: &StateError) -> PushStore {
-    error!("nothing can be written to the state directory: {error}; reading is served, writes are refused");
-    let last = entries.last().map(|entry| entry.revision).or(saved.as_ref().map(Saved::revision));
-    let journal = Refusing { last: last.unwrap_or_default(), reason: error.to_string() };
-    PushStore { history, saved, entries, journal: Box::new(journal), rotated: Arc::default(), lock: None }
-}
-
-/// A journal that cannot be written.
-struct Refusing {
-    last: Revision,
-    reason: String,
-}
-
-impl Journal for Refusing {
-    fn append(&mut self, revision: Revision, _: &[Delta]) -> Result<(), String> {
-        // What is being replayed at a start was kept already.
-        if revision <= self.last { Ok(()) } else { Err(self.reason.clone()) }
+impl Contents {
+    /// Compares them with what was acknowledged, and drops what was refused.
+    fn prove(&mut self, file: &AcknowledgedFile, owner: &Owner, dir: &StateDir) -> Result<(), StateError> {
+        let said = file.said();
+        if said.store != owner.id {
+            return Err(StateError::damaged(&dir.acknowledged(), Damage::OtherStore));
+        }
+        let found = self.last_number();
+        if found < said.number {
+            let damage = Damage::LostTail { found, acknowledged: said.number };
+            return Err(StateError::damaged(&dir.database(), damage));
+        }
+        if said.rest_refused && found > said.number {
+            let kept = usize::try_from(said.number.saturating_sub(self.base.number)).unwrap_or(usize::MAX);
+            self.breadcrumbs.truncate(kept);
+            self.row_bytes.truncate(kept);
+        }
+        Ok(())
     }
 }

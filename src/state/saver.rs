@@ -1,148 +1,335 @@
-//! Saving in the background.
+//! Keeping the state of a feed that can be read again: a follower of the trail writes what changes, now and then.
 
-use std::fs;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::Notify;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::{PREVIOUS, STATE, StateDir, StateError, file, log};
-use crate::cache::{Breadcrumb, Cache};
-use crate::model::{Revision, Sequence};
+use super::StateError;
+use super::database::{self, Access, Open};
+use super::directory::{Kept, Lock, StateDir};
+use super::load;
+use super::row::{Base, StoreRow};
+use super::writer::{Row, Writer};
+use crate::cache::{Breadcrumb, Cache, Position, RestoreError};
+use crate::model::{Cursor, Digest, History, Revision};
 
-/// Saves the state of a cache now and then.
+/// Encoded breadcrumbs that wait to be written together, in bytes: with more they are written before it is time.
+const WRITTEN_AT_ONCE: usize = 4 << 20;
+
+/// A breadcrumb of more payload than this is not appended: the state after it becomes the base at once.
+const LARGE_BREADCRUMB: usize = 16 << 20;
+
+/// What has failed is tried again after this, or after the interval if that is longer.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+/// Keeps the state of a cache: appends each breadcrumb, and syncs at most once in an interval.
+///
+/// It holds no breadcrumb while it waits or writes, only a cursor, so that a slow disk pins no memory. Where it has
+/// fallen out of the window it writes what differs.
 pub struct Saver {
     dir: StateDir,
-    cache: Cache,
-    /// At most one save in this time.
     interval: Duration,
-    saved: Option<Sequence>,
-    saved_revision: Option<Revision>,
+    /// `None` where the directory could not be locked yet.
+    lock: Option<Lock>,
+    writer: Option<Writer>,
+    /// Where the state on the disk stands.
+    saved: Option<Cursor>,
+    /// Where it will stand once `unwritten` is written.
+    encoded: Option<Cursor>,
+    unwritten: Vec<Row>,
+    unwritten_bytes: usize,
     /// Why the last try failed; the log says it once, not at every try.
     failing: Option<String>,
 }
 
+impl StateDir {
+    /// Takes the directory for a feed that keeps its state elsewhere, and reads what it holds. No saver: the directory
+    /// is another feed's and is left alone.
+    ///
+    /// # Errors
+    /// Another daemon uses the directory.
+    pub fn open_cache(self, interval: Duration) -> Result<(Option<Saver>, Option<Kept>), StateError> {
+        let mut saver = Saver::new(self, interval);
+        match saver.resume() {
+            Ok(kept) => Ok((Some(saver), kept)),
+            Err(error @ StateError::InUse(_)) => Err(error),
+            Err(error @ StateError::OtherFeed { .. }) => {
+                warn!("{error}; it is left as it is, and no state is kept");
+                Ok((None, None))
+            }
+            Err(error) => {
+                saver.complain(&error);
+                Ok((Some(saver), None))
+            }
+        }
+    }
+}
+
 impl Saver {
-    /// A saver into this directory.
-    pub fn new(dir: StateDir, cache: Cache, interval: Duration) -> Self {
-        Self { dir, cache, interval, saved: None, saved_revision: None, failing: None }
+    fn new(dir: StateDir, interval: Duration) -> Self {
+        let (unwritten, unwritten_bytes) = Default::default();
+        Self {
+            dir,
+            interval,
+            lock: None,
+            writer: None,
+            saved: None,
+            encoded: None,
+            unwritten,
+            unwritten_bytes,
+            failing: None,
+        }
     }
 
-    /// Saves after changes, until the cache stops; then a last time. What could not be saved is tried again
-    /// without a further change: the disk may have room again.
-    pub async fn run(mut self) {
-        loop {
-            let current = self.cache.current_breadcrumb();
-            let all_is_saved = self.saved == Some(current.sequence());
-            let mut stopped = (all_is_saved || !self.cache.was_in_sync()) && current.next().await.is_err();
-            // Not held while waiting: it would keep everything that comes after it.
-            drop(current);
-            if !stopped {
-                stopped = tokio::time::timeout(self.interval, ended(&self.cache)).await.is_ok();
+    fn resume(&mut self) -> Result<Option<Kept>, StateError> {
+        self.lock()?;
+        match self.read() {
+            Ok(kept) => Ok(kept),
+            Err(error) if error.is_damage() => {
+                self.dir.move_aside(&error);
+                Ok(None)
             }
-            self.save().await;
-            if stopped {
+            Err(error) => Err(error),
+        }
+    }
+
+    fn lock(&mut self) -> Result<(), StateError> {
+        if self.lock.is_none() {
+            self.lock = Some(self.dir.lock()?);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<Option<Kept>, StateError> {
+        let (open, owner) = match self.dir.open(Access::Write) {
+            Err(StateError::ReadOnly(_)) => {
+                let Some((open, _)) = self.dir.open(Access::Read)? else { return Ok(None) };
+                return Ok(Some(Kept::of(load::contents(&open)?)));
+            }
+            opened => match opened? {
+                Some(opened) => opened,
+                None => return Ok(None),
+            },
+        };
+        let contents = load::contents(&open)?;
+        self.writer = Some(Writer::open(open, owner.id, &contents, self.dir.window()));
+        Ok(Some(Kept::of(contents)))
+    }
+
+    /// What was read could not be restored: it is moved aside, and the start is a cold one.
+    pub fn disown(&mut self, error: RestoreError) {
+        self.writer = None;
+        self.dir.move_aside(&StateError::damaged(&self.dir.database(), error));
+    }
+
+    /// Follows the trail until the cache stops, on a thread of its own. `restored`: the cache began with what was read.
+    pub fn spawn(mut self, cache: Cache, restored: bool) -> JoinHandle<()> {
+        if restored {
+            self.saved = Some(cache.current_breadcrumb().cursor());
+            self.encoded = self.saved;
+        }
+        let runtime = Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(self.run(&cache)))
+    }
+
+    async fn run(mut self, cache: &Cache) {
+        let mut stopped = false;
+        while !stopped {
+            stopped = self.wait(cache).await || self.gather(cache).await;
+            match self.save(cache) {
+                Ok(()) => self.is_well(),
+                Err(error) => self.complain(&error),
+            }
+        }
+    }
+
+    /// Waits until there is something to write. Says whether nothing will come any more.
+    async fn wait(&self, cache: &Cache) -> bool {
+        if self.failing.is_some() {
+            // What could not be written is tried again without a further change: the disk may have room again.
+            return timeout(self.interval.max(TRY_AGAIN), ended(cache)).await.is_ok();
+        }
+        let current = cache.current_breadcrumb();
+        let nothing_to_do = self.has_taken(&current) || !cache.was_in_sync();
+        nothing_to_do && current.followed().await.is_err()
+    }
+
+    /// Encodes what comes until it is time to write, or until it is much.
+    async fn gather(&mut self, cache: &Cache) -> bool {
+        let until = Instant::now() + self.interval;
+        loop {
+            self.take(cache);
+            let current = cache.current_breadcrumb();
+            let is_much = self.unwritten_bytes >= WRITTEN_AT_ONCE;
+            if is_much || !self.has_taken(&current) {
+                // What cannot be appended is written when it is time.
+                drop(current);
+                return !is_much && timeout_at(until, ended(cache)).await.is_ok();
+            }
+            match timeout_at(until, current.followed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn has_taken(&self, breadcrumb: &Breadcrumb) -> bool {
+        let at = breadcrumb.cursor();
+        self.encoded.is_some_and(|taken| {
+            (taken.history, taken.revision, taken.check) == (at.history, at.revision, at.check)
+        })
+    }
+
+    /// Encodes the breadcrumbs that came since, as far as they can be appended one by one.
+    fn take(&mut self, cache: &Cache) {
+        let Some(writer) = self.writer.as_ref().filter(|writer| writer.is_open()) else { return };
+        let Some(encoded) = self.encoded else { return };
+        let Position::At(known) = cache.locate(encoded) else { return };
+        for breadcrumb in known.later() {
+            if !can_be_appended(&breadcrumb, encoded) || self.unwritten_bytes >= WRITTEN_AT_ONCE {
                 return;
             }
+            if self.encoded.is_some_and(|before| breadcrumb.revision() > before.revision) {
+                let row = writer.encode(self.unwritten.len(), &breadcrumb.record());
+                self.unwritten_bytes += row.bytes();
+                self.unwritten.push(row);
+            }
+            self.encoded = Some(breadcrumb.cursor());
         }
     }
 
-    /// Saves each time the log begins a new file, and removes log files that no state file needs.
-    /// The log itself keeps what is newer, so a stop needs no last save.
-    pub async fn run_for_log(mut self, rotated: Arc<Notify>) {
-        loop {
-            tokio::select! {
-                () = rotated.notified() => {}
-                () = ended(&self.cache) => return,
-            }
-            let before = self.saved_revision;
-            self.save().await;
-            if let Some(needed) = before {
-                self.dir.remove_logs_before(needed);
-            }
+    /// Writes what was encoded; where the state cannot be followed one by one, what differs.
+    fn save(&mut self, cache: &Cache) -> Result<(), StateError> {
+        if !cache.was_in_sync() || cache.current_breadcrumb().is_provisional() {
+            return Ok(());
         }
+        self.lock()?;
+        self.append()?;
+        self.take(cache);
+        let current = cache.current_breadcrumb();
+        if self.unwritten.is_empty() && !self.has_taken(&current) {
+            self.rebase(&current)?;
+        }
+        drop(current);
+        self.fold()
     }
 
-    /// Saves now, if there is anything new that was ever complete.
-    pub async fn save(&mut self) {
-        let crumb = self.cache.current_breadcrumb();
-        let sequence = crumb.sequence();
-        if self.saved == Some(sequence) || crumb.is_provisional() || !self.cache.was_in_sync() {
-            return;
+    fn append(&mut self) -> Result<(), StateError> {
+        let rows = std::mem::take(&mut self.unwritten);
+        self.unwritten_bytes = 0;
+        let Some(writer) = self.writer.as_mut().filter(|_| !rows.is_empty()) else { return Ok(()) };
+        let written = writer.append(rows);
+        match &written {
+            Ok(()) => self.saved = self.encoded,
+            Err(_) => self.encoded = self.saved,
         }
-        let (dir, path) = (self.dir.clone(), self.dir.path.clone());
-        let (keys, revision) = (crumb.kvs().len(), crumb.revision().0);
-        let written = tokio::task::spawn_blocking(move || dir.write(&crumb)).await;
-        let failed: Option<Box<dyn std::error::Error>> = match written {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.into()),
-            Err(error) => Some(error.into()),
+        debug!(revision = self.saved.map(|saved| saved.revision.0), "state saved");
+        written
+    }
+
+    fn rebase(&mut self, current: &Breadcrumb) -> Result<(), StateError> {
+        self.writer()?.rebase(current.kvs(), current.timestamp())?;
+        let first = self.saved.is_none();
+        self.saved = Some(current.cursor());
+        self.encoded = self.saved;
+        let (keys, revision, path) = (current.kvs().len(), current.revision().0, self.dir.path().display());
+        if first && self.failing.is_none() {
+            info!(keys, revision, "state saved in {path}");
+        } else {
+            debug!(keys, revision, "state saved as a whole in {path}");
+        }
+        Ok(())
+    }
+
+    /// A database that can be written: the one that is open, the one that is there, or a new one.
+    fn writer(&mut self) -> Result<&mut Writer, StateError> {
+        let writer = match self.writer.take() {
+            Some(mut writer) => {
+                if !writer.is_open() {
+                    writer.reopen().or_else(|error| self.out_of_the_way(error))?;
+                }
+                Some(writer).filter(Writer::is_open)
+            }
+            None => None,
         };
-        match failed {
-            None => {
-                self.saved_revision = Some(Revision(revision));
-                let first = self.saved.replace(sequence).is_none();
-                if self.failing.take().is_some() {
-                    info!(keys, revision, "the state can be saved again in {}", path.display());
-                } else if first {
-                    info!(keys, revision, "state saved in {}", path.display());
-                } else {
-                    debug!(keys, revision, "state saved");
-                }
+        let writer = match writer {
+            Some(writer) => writer,
+            None => self.open_or_create()?,
+        };
+        Ok(self.writer.insert(writer))
+    }
+
+    fn out_of_the_way(&self, error: StateError) -> Result<(), StateError> {
+        if error.is_damage() && self.dir.move_aside(&error) { Ok(()) } else { Err(error) }
+    }
+
+    fn open_or_create(&self) -> Result<Writer, StateError> {
+        let found = match self.dir.open(Access::Write) {
+            Ok(found) => found,
+            Err(error) => {
+                self.out_of_the_way(error)?;
+                None
             }
-            Some(error) => {
-                let reason = error.to_string();
-                if self.failing.as_ref() != Some(&reason) {
-                    warn!(
-                        "the state could not be saved in {}: {reason}; serving goes on, and so do the tries",
-                        path.display()
-                    );
-                }
-                self.failing = Some(reason);
-            }
+        };
+        let (open, id) = match found {
+            Some((open, owner)) => (open, owner.id),
+            None => self.create()?,
+        };
+        let contents = load::contents(&open)?;
+        Ok(Writer::open(open, id, &contents, self.dir.window()))
+    }
+
+    fn create(&self) -> Result<(Open, u64), StateError> {
+        let (id, feed) = (fastrand::u64(..), &*self.dir.feed().name);
+        let base = Base {
+            number: 0,
+            history: History::random(),
+            revision: Revision::ZERO,
+            timestamp: SystemTime::now(),
+            count: 0,
+            digest: Digest::default(),
+        };
+        Ok((database::create(&self.dir.database(), &StoreRow { id, feed }, &base)?, id))
+    }
+
+    /// Breadcrumbs that have left the window become entries; this thread has nothing better to do.
+    fn fold(&mut self) -> Result<(), StateError> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        while writer.is_open() && writer.fold_some()? {}
+        Ok(())
+    }
+
+    fn is_well(&mut self) {
+        if self.failing.take().is_some() {
+            info!("the state can be saved again in {}", self.dir.path().display());
         }
     }
+
+    fn complain(&mut self, error: &StateError) {
+        let reason = error.to_string();
+        if self.failing.as_ref() != Some(&reason) {
+            warn!("the state could not be saved: {reason}; serving goes on, and so do the tries");
+        }
+        self.failing = Some(reason);
+    }
+}
+
+/// Whether the changes of a breadcrumb lead from what was encoded to its state, and are few enough for a row.
+fn can_be_appended(breadcrumb: &Breadcrumb, encoded: Cursor) -> bool {
+    let payload = || breadcrumb.deltas().iter().map(|delta| delta.entry.payload_bytes()).sum::<usize>();
+    let continues =
+        breadcrumb.from().history == encoded.history && breadcrumb.kvs().history() == encoded.history;
+    continues && !breadcrumb.is_blind() && payload() <= LARGE_BREADCRUMB
 }
 
 /// Resolves when no breadcrumb will follow.
 async fn ended(cache: &Cache) {
-    let mut crumb = cache.current_breadcrumb();
-    while let Ok(next) = crumb.next().await {
-        crumb = next;
-    }
-}
-
-impl StateDir {
-    /// Removes the log files all of whose entries are at or below this revision.
-    fn remove_logs_before(&self, needed: Revision) {
-        let bases = log::bases(&self.path).unwrap_or_default();
-        // A file ends where the next one begins.
-        for (base, _) in bases.iter().zip(bases.iter().skip(1)).filter(|(_, next)| **next <= needed) {
-            if let Err(error) = fs::remove_file(log::path_of(&self.path, *base)) {
-                warn!("an old log file could not be removed: {error}");
-            }
-        }
-    }
-
-    /// Writes aside, syncs, and puts it in the place of the one before, which is kept.
-    fn write(&self, crumb: &Breadcrumb) -> Result<(), StateError> {
-        let in_dir = |name: &str| -> PathBuf { self.path.join(name) };
-        let aside = in_dir("state.tmp");
-        fs::create_dir_all(&self.path)?;
-        let written = file::write(&aside, &self.feed, crumb);
-        if let Err(error) = written {
-            // What is half written must not fill the disk further; that it cannot be removed is no worse.
-            _ = fs::remove_file(&aside);
-            return Err(error);
-        }
-        match fs::rename(in_dir(STATE), in_dir(PREVIOUS)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        fs::rename(&aside, in_dir(STATE))?;
-        // The names themselves are on the disk once the directory is.
-        Ok(fs::File::open(&self.path)?.sync_all()?)
+    let mut breadcrumb = cache.current_breadcrumb();
+    while let Ok(next) = breadcrumb.next().await {
+        breadcrumb = next;
     }
 }

@@ -20,6 +20,28 @@ use crate::model::{Entry, Key, MAX_KEY_BYTES, Revision, Sequence};
 const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_RECORD_BYTES>> =
     ::bincode::config::standard().with_limit::<MAX_RECORD_BYTES>();
 
+/// A row was written by this machine and its checksum was checked before it is decoded.
+const ROW_CONFIG: Configuration<LittleEndian, Varint, Limit<{ u32::MAX as usize }>> =
+    ::bincode::config::standard().with_limit::<{ u32::MAX as usize }>();
+
+/// The bytes of a value that is kept in a database rather than sent: the type names its own layout.
+pub(crate) fn encode_row(row: &impl Encode) -> Vec<u8> {
+    let mut out = Vec::new();
+    // Encoding into a Vec fails only for types that no row has (locks, paths, times before 1970).
+    ::bincode::encode_into_std_write(row, &mut out, ROW_CONFIG).unwrap_or_default();
+    out
+}
+
+/// Reads what [`encode_row`] wrote, and nothing more.
+pub(crate) fn decode_row<'b, T: BorrowDecode<'b, ()>>(bytes: &'b [u8]) -> Result<T, WireError> {
+    let decoded = ::bincode::borrow_decode_from_slice::<T, _>(bytes, ROW_CONFIG);
+    let (row, used) = decoded.map_err(|error| WireError::Bincode(error.to_string()))?;
+    if used < bytes.len() {
+        return Err(WireError::Bincode(format!("{} bytes are left over", bytes.len() - used)));
+    }
+    Ok(row)
+}
+
 /// The layout; the order of variants and fields is the format.
 #[derive(Encode, BorrowDecode)]
 enum Stored<'a> {

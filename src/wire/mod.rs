@@ -11,6 +11,7 @@ mod json;
 mod pem;
 mod record;
 
+pub(crate) use bincode::{decode_row, encode_row};
 pub use body::{BodyWriter, MediaType, RecordReader};
 pub use coding::{Checksum, Coding, PieceCoder};
 pub use json::{Parsed, parse_record, parse_records, write_record};

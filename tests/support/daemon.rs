@@ -62,6 +62,11 @@ impl Daemon {
         }
     }
 
+    /// `crumbd serve`, which may refuse to start.
+    pub fn try_serve(args: &[&str]) -> Result<Daemon, Ended> {
+        Daemon::spawn(args, Stdio::null()).listening()
+    }
+
     /// `crumbd serve` whose stdin is a pipe that the test writes to.
     pub fn serve_stdin(args: &[&str]) -> Daemon {
         match Daemon::spawn(args, Stdio::piped()).listening() {

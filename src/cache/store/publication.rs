@@ -3,6 +3,7 @@
 use tracing::{error, info};
 
 use super::{Applied, Store};
+use crate::cache::JournalError;
 use crate::cache::breadcrumb::{Delta, Step, cursor_of};
 use crate::cache::publish::Draft;
 use crate::model::{Committed, Refusal, Revision, SyncStatus};
@@ -15,7 +16,8 @@ impl Store {
     /// Says whether that made a breadcrumb.
     pub(in crate::cache) fn end_batch(&mut self) -> bool {
         let before = self.stats.breadcrumbs.get();
-        self.publish(self.next_status);
+        // Whoever waits for a write that could not be kept has been told.
+        _ = self.publish(self.next_status);
         if self.resyncs.is_empty() {
             self.acknowledge();
         }
@@ -31,39 +33,36 @@ impl Store {
         }
     }
 
-    /// What was applied and cannot be read yet, and the revision that it leads to.
-    pub(in crate::cache) fn unpublished(&self) -> Option<(Revision, Box<[Delta]>)> {
-        let deltas = if self.resyncs.is_empty() { self.pending.deltas_to_replay() } else { Box::default() };
-        (!deltas.is_empty()).then_some((self.state.revision, deltas))
-    }
-
     /// What was applied cannot be kept: it never happened, and its writers are told so.
-    pub(in crate::cache) fn roll_back(&mut self, reason: &str) {
-        error!("writes are refused: {reason}");
+    fn roll_back(&mut self, error: &JournalError) {
         self.state = self.publisher.head_state();
         self.pending.finish();
         for (ack, _) in self.unacknowledged.drain(..) {
             // A writer that went away does not mind missing the answer.
-            _ = ack.send(Err(Refusal::NotKept { reason: reason.to_owned() }));
+            _ = ack.send(Err(Refusal::NotKept { reason: error.to_string() }));
         }
     }
 
-    /// Nothing waits to be applied.
-    pub(in crate::cache) fn idle(&mut self) {
-        self.publisher.tidy();
+    /// Nothing waits to be applied. Says whether there is more that could be done meanwhile.
+    pub(in crate::cache) fn idle(&mut self) -> bool {
+        self.publisher.idle()
     }
 
-    pub(super) fn publish(&mut self, status: SyncStatus) {
+    /// Makes readable what was applied.
+    ///
+    /// # Errors
+    /// It could not be kept, and was taken back.
+    pub(super) fn publish(&mut self, status: SyncStatus) -> Result<(), JournalError> {
         if let Some(resync) = self.resyncs.first() {
             // The old state is still the one that is served; only its status may change.
             if status != self.status {
                 let state = resync.before.clone();
-                self.drop_breadcrumb(Draft::status_only(state, status, self.provisional));
+                return self.drop_breadcrumb(Draft::status_only(state, status, self.provisional));
             }
-            return;
+            return Ok(());
         }
         let deltas = self.pending.deltas();
-        if self.is_news(status, &deltas) {
+        if self.is_news(status, &deltas) || self.must_be_kept() {
             return self.publish_pending(status, deltas);
         }
         // Changes that undid each other across revisions wait for the next breadcrumb: a cursor
@@ -71,8 +70,15 @@ impl Store {
         if !self.pending.spans_revisions() {
             self.pending.finish();
         } else if self.pending.len() >= self.config.max_batch {
-            self.publish_pending(status, deltas);
+            return self.publish_pending(status, deltas);
         }
+        Ok(())
+    }
+
+    /// Whether revisions were given out that no breadcrumb has told of. Where there is a journal it has to know
+    /// them before their writers do, or the next process would give them out again.
+    fn must_be_kept(&self) -> bool {
+        self.publisher.is_journaled() && self.state.revision > self.publisher.head_cursor().revision
     }
 
     /// Whether a breadcrumb with these would tell its followers anything.
@@ -81,10 +87,14 @@ impl Store {
         !deltas.is_empty() || status != self.status || other_history
     }
 
-    pub(super) fn publish_pending(&mut self, status: SyncStatus, deltas: Box<[Delta]>) {
+    pub(super) fn publish_pending(
+        &mut self,
+        status: SyncStatus,
+        deltas: Box<[Delta]>,
+    ) -> Result<(), JournalError> {
         let first_revision = self.pending.first_revision();
         let steps = self.pending.finish();
-        self.publish_changes(status, deltas, first_revision, steps, false);
+        self.publish_changes(status, deltas, first_revision, steps, false)
     }
 
     pub(super) fn publish_changes(
@@ -94,23 +104,24 @@ impl Store {
         first_revision: Option<Revision>,
         steps: Box<[Step]>,
         blind: bool,
-    ) {
+    ) -> Result<(), JournalError> {
         let (state, provisional) = (self.state.clone(), self.provisional);
-        self.drop_breadcrumb(Draft { state, status, deltas, steps, first_revision, blind, provisional });
+        self.drop_breadcrumb(Draft { state, status, deltas, steps, first_revision, blind, provisional })
     }
 
-    fn drop_breadcrumb(&mut self, draft: Draft) {
-        if self.status != draft.status {
-            let (keys, revision) = (draft.state.len(), draft.state.revision.0);
-            info!(keys, revision, "the feed is {}", draft.status);
-        }
-        self.status = draft.status;
-        self.stats.breadcrumbs.add(1);
+    fn drop_breadcrumb(&mut self, draft: Draft) -> Result<(), JournalError> {
         debug_assert!(
             draft.state.len() > SMALL || draft.state.digest() == draft.state.iter().collect(),
             "the running digest is the digest of the state"
         );
-        self.publisher.publish(draft);
+        let (status, keys, revision) = (draft.status, draft.state.len(), draft.state.revision.0);
+        self.publisher.publish(draft).inspect_err(|error| self.roll_back(error))?;
+        if self.status != status {
+            info!(keys, revision, "the feed is {status}");
+        }
+        self.status = status;
+        self.stats.breadcrumbs.add(1);
+        Ok(())
     }
 
     /// Nothing comes any more: followers are told, after everything that was published.

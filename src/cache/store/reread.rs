@@ -12,11 +12,12 @@ impl Store {
         let within_reload = history.is_none() && self.resyncs.first().is_some_and(|first| first.reload);
         let depth = usize::from(within_reload);
         if self.resyncs.is_empty() {
-            self.publish(self.status);
+            // What cannot be kept is taken back before the state is read anew.
+            _ = self.publish(self.status);
             if self.pending.len() > 0 {
                 // What undid itself may wait for the next breadcrumb, but not across a resync: the
                 // state before it may be published again, under another status.
-                self.publish_pending(self.status, Box::default());
+                _ = self.publish_pending(self.status, Box::default());
             }
             self.acknowledge();
         } else if self.resyncs.len() > depth {
@@ -62,7 +63,7 @@ impl Store {
             // Nothing was noted meanwhile, and each key differs once: no need to note it all now.
             if blind || self.is_news(self.next_status, &deltas) {
                 let first = if blind { Some(resync.before.revision.next()) } else { changed.then_some(now) };
-                self.publish_changes(self.next_status, deltas, first, Box::default(), blind);
+                _ = self.publish_changes(self.next_status, deltas, first, Box::default(), blind);
             }
         }
         // Freeing the old state is a chore for another thread, not for this task.

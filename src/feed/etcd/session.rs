@@ -147,7 +147,7 @@ impl<'a> Session<'a> {
         };
         let same = now.revision >= place.revision && self.has_had(warm, place.revision).await?;
         if same {
-            let end = place.revision;
+            let end = i64::try_from(warm.oldest.0).unwrap_or(i64::MAX);
             *self.backfilling =
                 Some(backfill::start(self.connection.clone(), self.prefix.to_vec(), end, self.sink.clone()));
         } else {

@@ -1,0 +1,132 @@
+//! What was acknowledged: a second place that knows how far the database of a push feed must reach.
+//!
+//! A database that has lost its newest commits to damage looks like one that never had them: its digest is right,
+//! for an older state. So the number of the newest breadcrumb that a writer was told of stands in a file
+//! of its own, which is written after the commit and before the answer.
+//!
+//! ```text
+//! two slots of 64 bytes, written in turn; the valid one with the higher count of writes counts
+//!
+//! offset  bytes  content
+//! 0       8      "CRUMBDA1"
+//! 8       8      the store's id
+//! 16      8      how often the file was written
+//! 24      8      number of the newest acknowledged breadcrumb
+//! 32      1      1: what the database holds after that was refused, and is to be removed; 0 otherwise
+//! 33      23     zeros
+//! 56      8      XXH3-64 of the 56 bytes before
+//! ```
+//!
+//! Numbers are little-endian. The file is not synced at each write, which would double the time of a commit: after
+//! a crash of the *process* it is exact, and after a loss of power it may name an older breadcrumb than the database
+//! holds, never a newer one, since it is written last. Breadcrumbs beyond it are kept.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Damage, StateError};
+
+const MAGIC: &[u8; 8] = b"CRUMBDA1";
+const SLOT: usize = 64;
+const SUM_AT: usize = 56;
+
+/// What the file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Acknowledged {
+    /// Which database it goes with.
+    pub(super) store: u64,
+    /// The newest breadcrumb that a writer was told of.
+    pub(super) number: u64,
+    /// Whether anything after it in the database was refused.
+    pub(super) rest_refused: bool,
+}
+
+/// The file, open for writing.
+#[derive(Debug)]
+pub(super) struct AcknowledgedFile {
+    path: PathBuf,
+    file: File,
+    writes: u64,
+    said: Acknowledged,
+}
+
+impl AcknowledgedFile {
+    /// Makes the file; it is on the disk when this returns, its name once the directory is synced.
+    pub(super) fn create(path: &Path, store: u64, number: u64) -> Result<Self, StateError> {
+        let io = |error| StateError::io(path, error);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path);
+        let said = Acknowledged { store, number, rest_refused: false };
+        let mut file = Self { path: path.to_owned(), file: file.map_err(io)?, writes: 0, said };
+        // Both slots, so that a later write takes no new block of a disk that may be full then.
+        file.write(said)?;
+        file.write(said)?;
+        file.file.sync_all().map_err(io)?;
+        Ok(file)
+    }
+
+    /// Opens the file; `None` where there is none.
+    pub(super) fn open(path: &Path, writable: bool) -> Result<Option<Self>, StateError> {
+        let io = |error| StateError::io(path, error);
+        let file = match OpenOptions::new().read(true).write(writable).open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(io)?,
+        };
+        let mut slots = [0; 2 * SLOT];
+        let damaged = || StateError::damaged(path, Damage::Checksum { table: "acknowledged" });
+        if file.metadata().map_err(io)?.len() != slots.len() as u64 {
+            return Err(damaged());
+        }
+        file.read_exact_at(&mut slots, 0).map_err(io)?;
+        let newest = slots.chunks_exact(SLOT).filter_map(read).max_by_key(|(writes, _)| *writes);
+        let (writes, said) = newest.ok_or_else(damaged)?;
+        Ok(Some(Self { path: path.to_owned(), file, writes, said }))
+    }
+
+    pub(super) fn said(&self) -> Acknowledged {
+        self.said
+    }
+
+    /// Everything up to this breadcrumb was acknowledged.
+    pub(super) fn reach(&mut self, number: u64) -> Result<(), StateError> {
+        self.write(Acknowledged { number, rest_refused: false, ..self.said })
+    }
+
+    /// Everything after what was acknowledged was refused, and must not come back. Tries to have it on the disk.
+    pub(super) fn refuse_rest(&mut self) -> Result<(), StateError> {
+        self.write(Acknowledged { rest_refused: true, ..self.said })?;
+        self.file.sync_data().map_err(|error| StateError::io(&self.path, error))
+    }
+
+    fn write(&mut self, said: Acknowledged) -> Result<(), StateError> {
+        let writes = self.writes + 1;
+        let offset = (writes % 2) * SLOT as u64;
+        let written = self.file.write_all_at(&slot(writes, said), offset);
+        written.map_err(|error| StateError::io(&self.path, error))?;
+        (self.writes, self.said) = (writes, said);
+        Ok(())
+    }
+}
+
+fn slot(writes: u64, said: Acknowledged) -> [u8; SLOT] {
+    let mut slot = [0; SLOT];
+    slot[..8].copy_from_slice(MAGIC);
+    slot[8..16].copy_from_slice(&said.store.to_le_bytes());
+    slot[16..24].copy_from_slice(&writes.to_le_bytes());
+    slot[24..32].copy_from_slice(&said.number.to_le_bytes());
+    slot[32] = said.rest_refused.into();
+    let sum = xxh3_64(&slot[..SUM_AT]).to_le_bytes();
+    slot[SUM_AT..].copy_from_slice(&sum);
+    slot
+}
+
+/// How often the file had been written, and what it said then; `None` where a slot is not whole.
+fn read(slot: &[u8]) -> Option<(u64, Acknowledged)> {
+    let number = |at: usize| Some(u64::from_le_bytes(slot.get(at..at + 8)?.try_into().ok()?));
+    let whole = slot.get(..8)? == MAGIC && number(SUM_AT)? == xxh3_64(&slot[..SUM_AT]);
+    let said = Acknowledged { store: number(8)?, number: number(24)?, rest_refused: slot[32] == 1 };
+    whole.then_some((number(16)?, said))
+}

@@ -1,0 +1,127 @@
+//! Reading a database, and proving that what it holds is what was written.
+
+use std::time::Instant;
+
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
+use tracing::info;
+
+use super::database::{
+    BASE_PLACE, BREADCRUMBS, ENTRIES, Open, STORE, STORE_PLACE, Trouble, breadcrumb_place, entry_place,
+    guarded,
+};
+use super::row::{self, Base};
+use super::{Damage, StateError};
+use crate::cache::{RestoredBreadcrumb, Snapshot, SnapshotBuilder};
+use crate::model::Entry;
+
+/// Whose state a database holds.
+pub(super) struct Owner {
+    pub(super) id: u64,
+    pub(super) feed: String,
+}
+
+/// All that a database holds.
+pub(super) struct Contents {
+    pub(super) base: Base,
+    /// The state at the base.
+    pub(super) state: Snapshot,
+    /// The entry that was set last in it.
+    pub(super) newest: Option<Entry>,
+    /// What followed.
+    pub(super) breadcrumbs: Vec<RestoredBreadcrumb>,
+    /// How large the rows of these are, in bytes.
+    pub(super) row_bytes: Vec<usize>,
+}
+
+impl Contents {
+    /// The number of the newest breadcrumb.
+    pub(super) fn last_number(&self) -> u64 {
+        self.base.number + self.breadcrumbs.len() as u64
+    }
+}
+
+/// Reads whose state it is.
+pub(super) fn owner(open: &Open) -> Result<Owner, StateError> {
+    guarded(&open.path, || {
+        let table = open.database.begin_read()?.open_table(STORE)?;
+        let bytes = table.get("store")?.ok_or(Damage::Missing("the row that says whose state it holds"))?;
+        let row = row::open_store(STORE_PLACE, bytes.value())?;
+        Ok(Owner { id: row.id, feed: row.feed.to_owned() })
+    })
+}
+
+/// Reads everything. The entries are compared with count and digest of the base; the breadcrumbs with theirs when
+/// they are applied.
+pub(super) fn contents(open: &Open) -> Result<Contents, StateError> {
+    let started = Instant::now();
+    let contents = guarded(&open.path, || {
+        let transaction = open.database.begin_read()?;
+        let base = base(&transaction)?;
+        let (state, newest) = entries(&transaction, &base)?;
+        let (breadcrumbs, row_bytes) = breadcrumbs(&transaction, &base)?;
+        Ok(Contents { base, state, newest, breadcrumbs, row_bytes })
+    })?;
+    let (keys, took_ms) = (contents.state.len(), started.elapsed().as_millis());
+    info!(keys, breadcrumbs = contents.breadcrumbs.len(), took_ms, "state of the last run read");
+    Ok(contents)
+}
+
+fn base(transaction: &ReadTransaction) -> Result<Base, Trouble> {
+    let table = transaction.open_table(STORE)?;
+    let bytes = table.get("base")?.ok_or(Damage::Missing("the row that says which state it holds"))?;
+    Ok(row::open_base(BASE_PLACE, bytes.value())?)
+}
+
+fn entries(transaction: &ReadTransaction, base: &Base) -> Result<(Snapshot, Option<Entry>), Trouble> {
+    let builder = SnapshotBuilder::new(base.history, base.revision);
+    let mut part = builder.part();
+    let table = transaction.open_table(ENTRIES)?;
+    for item in table.iter()? {
+        let (key, bytes) = item?;
+        part.add(row::open_entry(entry_place(key.value()), bytes.value())?);
+    }
+    let (state, newest) = builder.finish(vec![part]);
+    if (state.len() as u64, state.digest()) != (base.count, base.digest) {
+        return Err(Damage::OtherState { revision: base.revision }.into());
+    }
+    Ok((state, newest))
+}
+
+fn breadcrumbs(
+    transaction: &ReadTransaction,
+    base: &Base,
+) -> Result<(Vec<RestoredBreadcrumb>, Vec<usize>), Trouble> {
+    let (mut breadcrumbs, mut sizes) = (Vec::new(), Vec::new());
+    let table = transaction.open_table(BREADCRUMBS)?;
+    for (expected, item) in (base.number + 1..).zip(table.iter()?) {
+        let (number, bytes) = item?;
+        let found = number.value();
+        if found != expected {
+            return Err(Damage::Gap { expected, found }.into());
+        }
+        breadcrumbs.push(row::open_breadcrumb(breadcrumb_place(&found.to_be_bytes()), bytes.value())?);
+        sizes.push(bytes.value().len());
+    }
+    Ok((breadcrumbs, sizes))
+}
+
+/// Reads one breadcrumb, to apply it to the entries.
+pub(super) fn breadcrumb(number: u64, bytes: &[u8]) -> Result<RestoredBreadcrumb, Damage> {
+    row::open_breadcrumb(breadcrumb_place(&number.to_be_bytes()), bytes)
+}
+
+/// The number of the newest breadcrumb that a database holds.
+pub(super) fn last_number(open: &Open) -> Result<u64, StateError> {
+    guarded(&open.path, || {
+        let transaction = open.database.begin_read()?;
+        let base = base(&transaction)?.number;
+        let table = transaction.open_table(BREADCRUMBS)?;
+        let last = table.last()?.map(|(number, _)| number.value());
+        Ok(last.unwrap_or(base).max(base))
+    })
+}
+
+/// Whose revisions the state is of.
+pub(super) fn history(open: &Open) -> Result<crate::model::History, StateError> {
+    guarded(&open.path, || Ok(base(&open.database.begin_read()?)?.history))
+}
