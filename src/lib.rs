@@ -65,6 +65,9 @@
 //! # }
 //! ```
 
+// They panic where nobody reads; `cli/output.rs` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cache;
 #[doc = include_str!("cases.md")]
 pub mod cases {}

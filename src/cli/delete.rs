@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Daemon, Failure};
+use super::{Daemon, Failure, output};
 use crate::model::Key;
 
 /// Remove one key (only where the daemon's feed is push:)
@@ -18,7 +18,7 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        println!("{}", self.daemon.client()?.delete(&Key::from(self.key.as_str())).await?);
-        Ok(())
+        let cursor = self.daemon.client()?.delete(&Key::from(self.key.as_str())).await?;
+        Ok(output::line(cursor)?)
     }
 }

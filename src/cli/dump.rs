@@ -1,9 +1,8 @@
 //! `crumbd dump`.
 
-use std::io::{BufWriter, Write};
-
 use clap::Args;
 
+use super::output::Output;
 use super::{Daemon, Failure};
 use crate::model::{Cursor, Key};
 use crate::wire::{self, MediaType, Record};
@@ -36,7 +35,7 @@ impl Dump {
         let prefix = self.prefix.as_deref().map(Key::from);
         let client = self.daemon.client()?;
         let mut records = client.snapshot(self.at, prefix.as_ref(), MediaType::Bincode).await?;
-        let mut out = BufWriter::new(std::io::stdout().lock());
+        let mut out = Output::new();
         let mut line = Vec::new();
         let mut ended = false;
         while let Some(record) = records.next().await? {
@@ -44,9 +43,9 @@ impl Dump {
             line.clear();
             wire::write_record(&mut line, &record);
             line.push(b'\n');
-            out.write_all(&line)?;
+            out.write(&line)?;
         }
-        out.flush()?;
+        out.finish()?;
         if !ended {
             return Err("the daemon's answer was cut off: this dump is not complete".into());
         }

@@ -8,8 +8,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::way::Way;
-use super::units::Span;
-use super::{Daemon, Failure};
+use super::units::{Span, waited};
+use super::{Daemon, Failure, output};
 use crate::client::{DEFAULT_SILENCE, Follower, Gap, Progress, Step, StreamFollower};
 use crate::model::{Entry, Key};
 use crate::wire::{self, PutKind, Record};
@@ -45,7 +45,7 @@ pub(super) struct Follow {
     stream: bool,
     /// With --stream: a daemon that says nothing for so long, not even that it is alive, counts as gone. A few times
     /// its --heartbeat [default: 45s]
-    #[arg(long, value_name = "DURATION", requires = "stream")]
+    #[arg(long, value_name = "DURATION", requires = "stream", value_parser = waited, allow_hyphen_values = true)]
     silence: Option<Span>,
 }
 
@@ -70,7 +70,7 @@ impl Follow {
                         introduce(&follower, &step);
                     } else if step.snapshot {
                         let why = why(step.gap);
-                        eprintln!("crumbd: {why}; the state was read again, here is the difference");
+                        output::say(format_args!("{why}; the state was read again, here is the difference"));
                     }
                     if !first || self.all {
                         print(&step, for_people)?;
@@ -79,7 +79,7 @@ impl Follow {
                 }
                 Err(error) if error.may_pass() || !first => {
                     let pause = follower.pause();
-                    eprintln!("crumbd: {error}; trying again in {:.1} s", pause.as_secs_f64());
+                    output::say(format_args!("{error}; trying again in {:.1} s", pause.as_secs_f64()));
                     tokio::time::sleep(pause).await;
                 }
                 Err(error) => return Err(error.into()),
@@ -99,10 +99,11 @@ fn why(gap: Option<Gap>) -> &'static str {
 fn introduce(follower: &Way, step: &Step) {
     let status = step.header.status.map(|status| status.to_string()).unwrap_or_default();
     let cursor = step.header.cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
-    eprintln!("crumbd: following {} keys from cursor {cursor} ({status})", follower.mirror().len());
+    let keys = follower.mirror().len();
+    output::say(format_args!("following {keys} keys from cursor {cursor} ({status})"));
 }
 
-fn print(step: &Step, for_people: bool) -> std::io::Result<()> {
+fn print(step: &Step, for_people: bool) -> Result<(), Failure> {
     let mut text = Vec::new();
     for record in &step.changes {
         if for_people {
@@ -123,9 +124,7 @@ fn print(step: &Step, for_people: bool) -> std::io::Result<()> {
     {
         writeln!(text, "status {status}")?;
     }
-    let mut out = std::io::stdout().lock();
-    out.write_all(&text)?;
-    out.flush()
+    Ok(output::bytes(&text)?)
 }
 
 fn write_for_people(out: &mut Vec<u8>, record: &Record) -> std::io::Result<()> {

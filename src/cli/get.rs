@@ -1,10 +1,8 @@
 //! `crumbd get`.
 
-use std::io::Write;
-
 use clap::Args;
 
-use super::{Daemon, Failure};
+use super::{Daemon, Failure, output};
 use crate::model::{Cursor, Key};
 
 /// Print the value of one key
@@ -24,8 +22,6 @@ pub(super) struct Get {
 impl Get {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let value = self.daemon.client()?.get(&Key::from(self.key.as_str()), self.at).await?;
-        let mut out = std::io::stdout().lock();
-        out.write_all(&value)?;
-        Ok(out.flush()?)
+        Ok(output::bytes(&value)?)
     }
 }

@@ -1,16 +1,14 @@
 //! Logs: readable on a terminal, JSON where a machine reads them. Always on standard error.
 
+mod filter;
+
 use std::io::IsTerminal;
 
-use clap::ValueEnum;
-use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
-
 use super::Failure;
+pub(super) use filter::{Filter, FilterError};
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum LogFormat {
     /// For people.
     #[default]
@@ -20,11 +18,12 @@ pub(super) enum LogFormat {
 }
 
 /// Starts logging.
-pub(super) fn start(format: LogFormat, level: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(level).map_err(|error| {
-        format!("--log-level {level:?}: {error}; it is error, warn, info, debug, trace, or a filter such as info,crumbd::feed=debug")
-    })?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+pub(super) fn start(format: LogFormat, filter: Filter) -> Result<(), Failure> {
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter.into_env_filter())
+        .with_writer(std::io::stderr)
+        // It would tell standard error that standard error is gone, with a panic.
+        .log_internal_errors(false);
     match format {
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
         LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),

@@ -9,22 +9,30 @@ mod follow;
 mod get;
 mod log;
 mod open_files;
+mod output;
 mod put;
 mod serve;
+mod signals;
 mod status;
 mod token;
 mod units;
 mod warm;
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::config::Faults;
+use self::output::PrintError;
 use crate::client::{Client, ClientTls};
 
-/// Where a daemon listens, and where a client looks for one, when nobody says otherwise.
-const DEFAULT_LISTEN: &str = "127.0.0.1:7811";
+/// Where a daemon listens on this machine, and where a client looks for one, when nobody says otherwise.
+const DEFAULT_PORT: u16 = 7811;
+
+/// The variable with a token.
+const TOKEN: &str = "CRUMBD_TOKEN";
 
 /// How `crumbd --help` ends.
 const EXAMPLES: &str = "\
@@ -65,7 +73,7 @@ enum Command {
 #[derive(Args)]
 struct Daemon {
     /// The daemon's address.
-    #[arg(long, env = "CRUMBD_URL", value_name = "URL", default_value_t = format!("http://{DEFAULT_LISTEN}"))]
+    #[arg(long, env = "CRUMBD_URL", value_name = "URL", default_value_t = format!("http://127.0.0.1:{DEFAULT_PORT}"))]
     url: String,
 
     /// File with the token of a daemon that wants one; a line break at its end does not count. The variable
@@ -97,10 +105,22 @@ impl Daemon {
 
     /// The token, for a daemon that wants one.
     fn token(&self) -> Result<Option<String>, Failure> {
-        let Some(path) = &self.token_file else { return Ok(std::env::var("CRUMBD_TOKEN").ok()) };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("token file {}: {error}", path.display()))?;
-        Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
+        let (text, place) = match &self.token_file {
+            Some(path) => {
+                let place = format!("token file {}", path.display());
+                (std::fs::read_to_string(path).map_err(|error| format!("{place}: {error}"))?, place)
+            }
+            None => match std::env::var(TOKEN) {
+                Ok(text) => (text, TOKEN.to_owned()),
+                Err(std::env::VarError::NotPresent) => return Ok(None),
+                Err(error) => return Err(format!("{TOKEN}: {error}").into()),
+            },
+        };
+        let token = text.trim_end_matches(['\n', '\r']);
+        if token.is_empty() {
+            return Err(format!("{place} is empty: without a token it has no use").into());
+        }
+        Ok(Some(token.to_owned()))
     }
 
     fn tls(&self) -> Result<ClientTls, Failure> {
@@ -118,8 +138,16 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Cli {
     /// Runs the command of this process's arguments.
-    pub async fn main() -> ExitCode {
-        let done = match Self::parse().command {
+    async fn main() -> ExitCode {
+        signals::survive_a_limit_of_file_size();
+        match Self::try_parse() {
+            Ok(cli) => cli.run().await,
+            Err(said) => help_or_error(&said),
+        }
+    }
+
+    async fn run(self) -> ExitCode {
+        let done = match self.command {
             Command::Serve(serve) => serve.run().await,
             Command::Get(get) => get.run().await,
             Command::Put(put) => put.run().await,
@@ -130,19 +158,53 @@ impl Cli {
             Command::Token(token) => token.run(),
             Command::Bench(bench) => bench.run().await,
         };
-        match done {
-            Ok(()) => ExitCode::SUCCESS,
-            // Whoever read our output has seen enough, as in `crumbd dump | head`.
-            Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("crumbd: {error}");
-                ExitCode::FAILURE
-            }
-        }
+        done.map_or_else(|failure| ended(&failure), |()| ExitCode::SUCCESS)
     }
 }
 
-fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+/// What a command line has that makes no sense, as the parser itself ends for it.
+const MISUSED: u8 = 2;
+
+/// Says why a command failed, and with which code the process ends.
+fn ended(failure: &Failure) -> ExitCode {
+    // Whoever read our output has seen enough, as in `crumbd dump | head`.
+    if let Some(PrintError::NobodyReads) = failure.downcast_ref() {
+        return ExitCode::SUCCESS;
+    }
+    if let Some(faults) = failure.downcast_ref::<Faults>() {
+        faults.0.iter().for_each(output::say);
+        return ExitCode::from(MISUSED);
+    }
+    output::say(failure);
+    if failure.is::<serve::CheckFailed>() { ExitCode::from(MISUSED) } else { ExitCode::FAILURE }
+}
+
+/// Prints what the parser has to say: the help, the version, or what is wrong with the command line.
+fn help_or_error(said: &clap::Error) -> ExitCode {
+    let text = said.render();
+    if said.use_stderr() {
+        let text = if io::stderr().is_terminal() { text.ansi().to_string() } else { text.to_string() };
+        _ = output::line_on_stderr(text.trim_end());
+        return ExitCode::from(MISUSED);
+    }
+    let text = if io::stdout().is_terminal() { text.ansi().to_string() } else { text.to_string() };
+    output::bytes(text.as_bytes()).map_or_else(|error| ended(&error.into()), |()| ExitCode::SUCCESS)
+}
+
+/// Runs the command of this process's arguments to its end.
+pub fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::say(format_args!(
+                "it cannot start its threads: {error}; is there a limit of processes (ulimit -u)?"
+            ));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(Cli::main());
+    // The command has waited for all that counts. To wait for all threads too would be to wait for the one that
+    // reads standard input, and that reads for as long as somebody else holds the pipe open.
+    runtime.shutdown_background();
+    code
 }

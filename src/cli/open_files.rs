@@ -11,7 +11,7 @@ const SPARE: u64 = 512;
 ///
 /// A daemon that runs out of files cannot even say no: so it stops at a number for which there are enough.
 pub(super) fn connections(wanted: usize) -> usize {
-    let needed = wanted as u64 + SPARE;
+    let needed = (wanted as u64).saturating_add(SPARE);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     // `None` is: no limit.
     let number = |limit: Option<u64>| limit.unwrap_or(u64::MAX);

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use clap::Args;
 
-use super::{Daemon, Failure};
+use super::{Daemon, Failure, output};
 use crate::model::Key;
 
 /// How `crumbd put --help` ends.
@@ -44,7 +44,6 @@ impl Put {
         };
         let content_type = if self.json { "application/json" } else { "application/octet-stream" };
         let cursor = self.daemon.client()?.put(&Key::from(self.key.as_str()), value, content_type).await?;
-        println!("{cursor}");
-        Ok(())
+        Ok(output::line(cursor)?)
     }
 }

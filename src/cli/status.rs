@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::units::Bytes;
-use super::{Daemon, Failure};
+use super::{Daemon, Failure, output};
 
 /// Show how a daemon is
 #[derive(Args)]
@@ -20,14 +20,12 @@ impl Status {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let text = self.daemon.client()?.status().await?;
         if self.json {
-            print!("{text}");
-            return Ok(());
+            return Ok(output::bytes(text.as_bytes())?);
         }
         let status: Value = serde_json::from_str(&text)?;
-        for (name, shown) in lines(&status).into_iter().chain(refused(&status)) {
-            println!("{name:<12} {shown}");
-        }
-        Ok(())
+        let lines = lines(&status).into_iter().chain(refused(&status));
+        let lines = lines.map(|(name, shown)| format!("{name:<12} {shown}\n"));
+        Ok(output::bytes(lines.collect::<String>().as_bytes())?)
     }
 }
 

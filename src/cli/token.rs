@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::http::auth::NewToken;
 
 /// Make a token for a daemon that wants one
@@ -31,8 +31,9 @@ impl Token {
             return Err("a token without --read and --write may do nothing".into());
         }
         let NewToken { token, line } = NewToken::make(self.name, self.read, self.write)?;
-        eprintln!("{token}");
-        println!("{line}");
-        Ok(())
+        // First the line: a token that was shown and that no file knows would be lost.
+        output::line(line)?;
+        let shown = output::line_on_stderr(token);
+        Ok(shown.map_err(|error| format!("the token could not be shown ({error}): its line is of no use"))?)
     }
 }

@@ -1,34 +1,42 @@
-//! Durations and sizes as people write them.
+//! Durations and sizes as people write them, and between what bounds they may be.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error};
-
 /// A duration such as `500ms`, `5s` or `15m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) struct Span(pub(super) Duration);
 
 /// A number of bytes such as `4096`, `64KiB` or `1GiB`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) struct Bytes(pub(super) usize);
 
 /// Not a duration or a size.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no {what}: write it as {example}")]
-pub(super) struct UnitError {
-    text: String,
-    what: &'static str,
-    example: &'static str,
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum UnitError {
+    /// It makes no sense.
+    #[error("no {what}: write it as {example}")]
+    Nonsense { what: &'static str, example: &'static str },
+    /// `5M`: some tools mean minutes by it, here it would be months.
+    #[error("no duration: M may mean minutes or months; write 15m or 1month")]
+    MonthsOrMinutes,
+    /// More than a computer counts.
+    #[error("too large")]
+    TooLarge,
 }
 
 impl FromStr for Span {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let error = |_| UnitError { text: text.to_owned(), what: "duration", example: "500ms, 5s or 15m" };
-        humantime::parse_duration(text).map(Self).map_err(error)
+        if text.split_inclusive(char::is_alphabetic).any(|part| part.ends_with('M')) {
+            return Err(UnitError::MonthsOrMinutes);
+        }
+        humantime::parse_duration(text).map(Self).map_err(|error| match error {
+            humantime::DurationError::NumberOverflow => UnitError::TooLarge,
+            _ => UnitError::Nonsense { what: "duration", example: "500ms, 5s or 15m" },
+        })
     }
 }
 
@@ -36,53 +44,84 @@ impl FromStr for Bytes {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let parse = || {
-            let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-            let (number, unit) = text.split_at(end);
-            let shift = match unit.trim() {
-                "" | "B" => 0,
-                "KiB" => 10,
-                "MiB" => 20,
-                "GiB" => 30,
-                _ => return None,
-            };
-            number.parse::<usize>().ok()?.checked_mul(1 << shift)
+        let nonsense = UnitError::Nonsense { what: "size", example: "4096, 64KiB, 8MiB or 1GiB" };
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let shift = match unit.trim() {
+            "" | "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            _ => return Err(nonsense),
         };
-        let error =
-            || UnitError { text: text.to_owned(), what: "size", example: "4096, 64KiB, 8MiB or 1GiB" };
-        parse().map(Self).ok_or_else(error)
+        if number.is_empty() {
+            return Err(nonsense);
+        }
+        let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(1 << shift));
+        bytes.map(Self).ok_or(UnitError::TooLarge)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
     }
 }
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-        match units.into_iter().find(|(shift, _)| self.0 >= 1 << shift) {
+        let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        match units.into_iter().find(|(shift, _)| self.0 as u64 >= 1 << shift) {
             Some((shift, unit)) => write!(f, "{:.1} {unit}", self.0 as f64 / (1_u64 << shift) as f64),
             None => write!(f, "{} B", self.0),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        String::deserialize(input)?.parse().map_err(D::Error::custom)
+/// The least and the most that a number may be, with both ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds<T> {
+    pub(super) least: T,
+    pub(super) most: T,
+}
+
+/// Outside of its [`Bounds`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum OutOfBounds {
+    #[error("too small: it is at least {0}")]
+    TooSmall(String),
+    #[error("too large: it is at most {0}")]
+    TooLarge(String),
+}
+
+impl<T: PartialOrd + fmt::Display> Bounds<T> {
+    /// The number, if it is within them.
+    pub(super) fn check(&self, number: T) -> Result<T, OutOfBounds> {
+        if number < self.least {
+            return Err(self.too_small());
+        }
+        if number > self.most { Err(self.too_large()) } else { Ok(number) }
+    }
+
+    pub(super) fn too_small(&self) -> OutOfBounds {
+        OutOfBounds::TooSmall(self.least.to_string())
+    }
+
+    pub(super) fn too_large(&self) -> OutOfBounds {
+        OutOfBounds::TooLarge(self.most.to_string())
     }
 }
 
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(untagged)]
-        enum Text {
-            Number(usize),
-            Text(String),
-        }
-        match Text::deserialize(input)? {
-            Text::Number(bytes) => Ok(Self(bytes)),
-            Text::Text(text) => text.parse().map_err(D::Error::custom),
-        }
-    }
+/// A duration of a command's flag that is waited for: clocks that are a century ahead make no sense, and would
+/// overflow some day.
+pub(super) fn waited(text: &str) -> Result<Span, String> {
+    const WAITED: Bounds<Span> =
+        Bounds { least: Span(Duration::from_millis(1)), most: Span(Duration::from_secs(365 * 24 * 60 * 60)) };
+    let span = text.parse().map_err(|error| match error {
+        UnitError::TooLarge => WAITED.too_large().to_string(),
+        other => other.to_string(),
+    })?;
+    WAITED.check(span).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -95,9 +134,42 @@ mod tests {
         assert_eq!("64KiB".parse(), Ok(Bytes(65536)));
         assert_eq!("1 GiB".parse(), Ok(Bytes(1 << 30)));
         assert_eq!("15m".parse(), Ok(Span(Duration::from_secs(900))));
-        for bad in ["", "KiB", "1kb", "-1", "99999999999999999999"] {
-            assert!(bad.parse::<Bytes>().is_err(), "{bad:?} was taken for a size");
+        for bad in ["", "KiB", "1kb", "-1", "1.5MiB", "64M"] {
+            assert!(
+                matches!(bad.parse::<Bytes>(), Err(UnitError::Nonsense { .. })),
+                "{bad:?} was taken for a size"
+            );
         }
-        assert!("5".parse::<Span>().is_err());
+        for bad in ["", "5", "-1s", "s", "1.5"] {
+            assert!(
+                matches!(bad.parse::<Span>(), Err(UnitError::Nonsense { .. })),
+                "{bad:?} was taken for a duration"
+            );
+        }
+    }
+
+    #[test]
+    fn what_overflows_is_too_large_and_not_something_else() {
+        for bad in ["99999999999999999999", "17179869184GiB"] {
+            assert_eq!(bad.parse::<Bytes>(), Err(UnitError::TooLarge), "{bad}");
+        }
+        for bad in ["99999999999999999999s", "18446744073709551615h"] {
+            assert_eq!(bad.parse::<Span>(), Err(UnitError::TooLarge), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_unit_that_may_be_minutes_or_months_is_neither() {
+        for bad in ["15M", "1h 15M"] {
+            assert_eq!(bad.parse::<Span>(), Err(UnitError::MonthsOrMinutes), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bounds_include_their_ends() {
+        let bounds = Bounds { least: 1, most: 3 };
+        assert_eq!((bounds.check(1), bounds.check(3)), (Ok(1), Ok(3)));
+        assert_eq!(bounds.check(0), Err(OutOfBounds::TooSmall("1".to_owned())));
+        assert_eq!(bounds.check(4), Err(OutOfBounds::TooLarge("3".to_owned())));
     }
 }

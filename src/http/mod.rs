@@ -37,6 +37,7 @@ mod write;
 
 pub use budget::Limits;
 pub use ranged::{BreadcrumbRange, KeysAfter};
+pub use reload::{Reload, Reread};
 pub use routes::{App, AppConfig, router};
 pub use server::{ServeError, Server, ServerConfig};
 pub use shutdown::Shutdown;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// How often is looked whether a file is another.
 const LOOK: Duration = Duration::from_secs(1);
@@ -29,37 +29,64 @@ impl Stamp {
 }
 
 /// What was read from files and can be read again.
-pub(super) trait Reread: Send + Sync + 'static {
+pub trait Reread: Send + Sync + 'static {
     /// What it is, in the plural, for the log.
-    const WHAT: &'static str;
+    fn what(&self) -> &'static str;
 
     /// Reads the files again where they have changed, or in any case when somebody `asked` for it. With a fault in
     /// them everything stays as it is; that is the implementor's to say in the log. May block.
     fn read_again(&self, asked: bool);
 }
 
-/// Reads the files again at SIGHUP, and within about a second after they have changed. Runs until it
-/// is dropped. SIGHUP is caught from the call on: before that it would end the process.
-pub(super) fn keep_up<R: Reread>(what: Arc<R>) -> impl Future<Output = ()> + Send {
-    let hangup = signal(SignalKind::hangup())
-        .inspect_err(
-            |error| warn!(%error, "SIGHUP cannot be received: {} are read when the file changes", R::WHAT),
-        )
-        .ok();
-    look(what, hangup)
+/// Everything that is read again, at SIGHUP and within about a second after its files have changed.
+///
+/// SIGHUP is caught from the moment that this is made, whether there is anything to read or not: people send it to
+/// daemons, and by default it would end the process without a word.
+pub struct Reload {
+    hangup: Option<Signal>,
+    files: Vec<Arc<dyn Reread>>,
 }
 
-async fn look<R: Reread>(what: Arc<R>, mut hangup: Option<Signal>) {
-    let mut tick = tokio::time::interval(LOOK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let asked = tokio::select! {
-            () = received(hangup.as_mut()) => true,
-            _ = tick.tick() => false,
-        };
-        let what = Arc::clone(&what);
-        // A file may be large or on a slow disk.
-        _ = tokio::task::spawn_blocking(move || what.read_again(asked)).await;
+impl Reload {
+    /// Nothing to read yet.
+    pub fn catch_hangup() -> Self {
+        let hangup = signal(SignalKind::hangup())
+            .inspect_err(|error| warn!(%error, "SIGHUP cannot be caught: it will end this process"))
+            .ok();
+        Self { hangup, files: Vec::new() }
+    }
+
+    /// This too.
+    pub fn add(&mut self, files: Arc<dyn Reread>) {
+        self.files.push(files);
+    }
+
+    /// Reads again what has changed, for ever.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(LOOK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let asked = tokio::select! {
+                () = received(self.hangup.as_mut()) => true,
+                _ = tick.tick(), if !self.files.is_empty() => false,
+            };
+            if asked {
+                info!("SIGHUP: {}", self.to_read());
+            }
+            for files in &self.files {
+                let files = Arc::clone(files);
+                // A file may be large or on a slow disk.
+                _ = tokio::task::spawn_blocking(move || files.read_again(asked)).await;
+            }
+        }
+    }
+
+    fn to_read(&self) -> String {
+        let what: Vec<&str> = self.files.iter().map(|files| files.what()).collect();
+        match what[..] {
+            [] => "nothing to read again: there are neither --tokens nor --tls-cert".to_owned(),
+            _ => format!("reading {} again", what.join(" and ")),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ const SPARE: u64 = 64;
 /// # Errors
 /// [`LoadError::OpenFiles`].
 pub fn need_open_files(connections: usize) -> Result<(), LoadError> {
-    let needed = connections as u64 + SPARE;
+    let needed = (connections as u64).saturating_add(SPARE);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     // `None` is: no limit.
     let limit = |limit: Option<u64>| limit.unwrap_or(u64::MAX);

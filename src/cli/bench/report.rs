@@ -3,8 +3,8 @@
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::cli::Failure;
 use crate::cli::units::Bytes;
+use crate::cli::{Failure, output};
 use crate::load::{Cpu, Percentiles, Process};
 
 /// What a measurement found.
@@ -46,12 +46,10 @@ pub(super) async fn shown<R: Report>(
     let error = ended.err().map(|error| error.to_string()).or_else(|| report.fault());
     if json {
         let whole = Whole { report, error: error.as_deref() };
-        println!("{}", serde_json::to_string(&whole)?);
+        output::line(serde_json::to_string(&whole)?)?;
     } else {
-        println!("{}", report.title());
-        for (name, figures) in report.lines() {
-            println!("  {name:<18} {figures}");
-        }
+        let lines = report.lines().into_iter().map(|(name, figures)| format!("\n  {name:<18} {figures}"));
+        output::line(report.title() + &lines.collect::<String>())?;
     }
     error.map_or(Ok(()), |error| Err(error.into()))
 }

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing::{error, info};
 
-use super::super::reload::{self, Reread, Stamp};
+use super::super::reload::{Reread, Stamp};
 use super::token::{Hash, Line, hash, unhex};
 use super::{Authorizer, Grant, Over, Rights};
 use crate::model::{Key, Prefixes};
@@ -71,12 +71,6 @@ impl Tokens {
         Ok(Arc::new(tokens))
     }
 
-    /// Reads the file again at SIGHUP, and within about a second after it has changed. Runs until it
-    /// is dropped. SIGHUP is caught from the call on: before that it would end the process.
-    pub fn keep_up(self: Arc<Self>) -> impl Future<Output = ()> + Send {
-        reload::keep_up(self)
-    }
-
     /// Reads the file again. A token that has the rights that it had keeps its grant, and nobody is
     /// told; the grants of the others are over.
     fn load(&self, read: &mut Option<Stamp>) -> Result<(), TokensError> {
@@ -120,7 +114,9 @@ impl Tokens {
 }
 
 impl Reread for Tokens {
-    const WHAT: &'static str = "tokens";
+    fn what(&self) -> &'static str {
+        "tokens"
+    }
 
     fn read_again(&self, asked: bool) {
         let mut read = self.read.lock();

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
-use super::reload::{self, Reread, Stamp};
+use super::reload::{Reread, Stamp};
 use crate::value::Value;
 use files::Loaded;
 pub use files::{TlsError, TlsFiles};
@@ -65,12 +65,6 @@ impl Tls {
         Ok(Arc::new(Self { files, newest: Value::of(Arc::new(loaded)), seen: Mutex::new(seen) }))
     }
 
-    /// Reads the files again at SIGHUP, and within about a second after they have changed. Runs until it
-    /// is dropped. SIGHUP is caught from the call on: before that it would end the process.
-    pub fn keep_up(self: Arc<Self>) -> impl Future<Output = ()> + Send {
-        reload::keep_up(self)
-    }
-
     /// What a handshake that begins now needs.
     fn newest(&self) -> Option<Arc<Loaded>> {
         self.newest.current()
@@ -78,7 +72,9 @@ impl Tls {
 }
 
 impl Reread for Tls {
-    const WHAT: &'static str = "certificates";
+    fn what(&self) -> &'static str {
+        "certificates"
+    }
 
     fn read_again(&self, asked: bool) {
         let mut seen = self.seen.lock();

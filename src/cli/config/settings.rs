@@ -1,0 +1,282 @@
+//! Every setting with its meaning, and what it is where nothing was given.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fault::Fault;
+use super::given::Given;
+use super::reader::Reader;
+use super::{limits, tls};
+use crate::cache::CacheConfig;
+use crate::cli::log::{Filter, LogFormat};
+use crate::cli::{DEFAULT_PORT, Failure, open_files};
+use crate::feed::{EtcdAccess, FeedSpec, Password};
+use crate::http::auth::{Tokens, TokensError};
+use crate::http::tls::TlsFiles;
+use crate::http::{AppConfig, Limits, ServerConfig};
+use crate::ingest::{CapacityError, IngestBuffer};
+use crate::model::FeedEvent;
+use crate::trail;
+use crate::view::ViewConfig;
+
+/// Which bounded buffer stands between feed and cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BufferKind {
+    Channel,
+    Ring,
+}
+
+const YES_OR_NO: [(&str, bool); 2] = [("true", true), ("false", false)];
+const ON_OR_OFF: [(&str, bool); 2] = [("on", true), ("off", false)];
+const BUFFERS: [(&str, BufferKind); 2] = [("channel", BufferKind::Channel), ("ring", BufferKind::Ring)];
+const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+/// How to be let in to etcd.
+#[derive(Debug, Default)]
+pub(super) struct Etcd {
+    pub(super) ca: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) user: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+}
+
+/// All settings.
+pub(in crate::cli) struct Settings {
+    /// None where its text is none.
+    pub(super) feed: Option<FeedSpec>,
+    pub(super) strict: bool,
+    pub(super) state_dir: Option<PathBuf>,
+    state_interval: Duration,
+    pub(super) etcd: Etcd,
+    drain: Duration,
+    pub(super) server: ServerConfig,
+    limits: Limits,
+    heartbeat: Duration,
+    pub(super) max_body_bytes: usize,
+    view: ViewConfig,
+    tokens: Option<PathBuf>,
+    tls: Option<TlsFiles>,
+    pub(super) cache: CacheConfig,
+    buffer: (BufferKind, usize),
+    log: (LogFormat, Option<Filter>),
+}
+
+impl Settings {
+    /// What was given, with what is wrong with it.
+    pub(super) fn read(given: &Given) -> (Self, Vec<Fault>) {
+        let mut reader = Reader::new(given);
+        let settings = Self::from(&mut reader);
+        (settings, reader.faults)
+    }
+
+    fn from(reader: &mut Reader<'_>) -> Self {
+        let feed = match given_feed(reader) {
+            None if reader.given.get("feed").is_none() => Some(FeedSpec::Push),
+            feed => feed,
+        };
+        Self {
+            feed,
+            strict: reader.choice("strict", &YES_OR_NO).unwrap_or(false),
+            state_dir: reader.path("state-dir"),
+            state_interval: span(reader, "state-interval", limits::STATE_INTERVAL, Duration::from_secs(10)),
+            etcd: etcd(reader),
+            drain: span(reader, "drain", limits::DRAIN, Duration::from_secs(5)),
+            server: server(reader),
+            limits: budgets(reader),
+            heartbeat: span(reader, "heartbeat", limits::HEARTBEAT, Duration::from_secs(15)),
+            max_body_bytes: reader.bytes("max-body-bytes", limits::BODY).unwrap_or(64 << 20),
+            view: view(reader),
+            tokens: reader.path("tokens"),
+            tls: tls::files(reader),
+            cache: cache(reader),
+            buffer: (
+                reader.choice("ingest-buffer", &BUFFERS).unwrap_or(BufferKind::Channel),
+                reader.count("ingest-capacity", limits::INGEST_CAPACITY).unwrap_or(1024),
+            ),
+            log: (reader.choice("log-format", &FORMATS).unwrap_or_default(), given_filter(reader)),
+        }
+    }
+
+    /// The feed, unless its text is none.
+    pub(in crate::cli) fn feed(&self) -> Option<&FeedSpec> {
+        self.feed.as_ref()
+    }
+
+    pub(in crate::cli) fn strict(&self) -> bool {
+        self.strict
+    }
+
+    /// Where the last state is kept, and how often at the most.
+    pub(in crate::cli) fn state(&self) -> Option<(PathBuf, Duration)> {
+        self.state_dir.clone().map(|dir| (dir, self.state_interval))
+    }
+
+    /// How to be let in to etcd; `tls` is the feed's to say.
+    pub(in crate::cli) fn etcd_access(&self) -> Result<EtcdAccess, Failure> {
+        let user = match self.etcd.user.clone() {
+            Some(user) => Some((user, self.etcd_password()?)),
+            None => None,
+        };
+        let identity = self.etcd.cert.clone().zip(self.etcd.key.clone());
+        Ok(EtcdAccess { tls: false, ca: self.etcd.ca.clone(), identity, user })
+    }
+
+    fn etcd_password(&self) -> Result<Password, Failure> {
+        if let Some(path) = &self.etcd.password_file {
+            let read = Password::in_file(path.clone());
+            return Ok(read.map_err(|error| format!("etcd password file {}: {error}", path.display()))?);
+        }
+        std::env::var(PASSWORD).map(Password::of).map_err(|error| match error {
+            std::env::VarError::NotPresent => {
+                format!("--etcd-user needs a password: --etcd-password-file or the variable {PASSWORD}")
+                    .into()
+            }
+            std::env::VarError::NotUnicode(_) => format!("{PASSWORD} is not UTF-8").into(),
+        })
+    }
+
+    pub(in crate::cli) fn drain(&self) -> Duration {
+        self.drain
+    }
+
+    /// How and what is logged.
+    pub(in crate::cli) fn log(&mut self) -> (LogFormat, Filter) {
+        (self.log.0, self.log.1.take().unwrap_or_default())
+    }
+
+    pub(in crate::cli) fn buffer(&self) -> Result<IngestBuffer<FeedEvent>, CapacityError> {
+        match self.buffer {
+            (BufferKind::Channel, capacity) => IngestBuffer::channel(capacity),
+            (BufferKind::Ring, capacity) => IngestBuffer::ring(capacity),
+        }
+    }
+
+    pub(in crate::cli) fn cache(&self) -> CacheConfig {
+        self.cache.clone()
+    }
+
+    pub(in crate::cli) fn view(&self) -> &ViewConfig {
+        &self.view
+    }
+
+    /// Who may see what, where that is limited.
+    pub(in crate::cli) fn tokens(&self) -> Result<Option<Arc<Tokens>>, TokensError> {
+        self.tokens.clone().map(Tokens::open).transpose()
+    }
+
+    /// Where certificates are, if TLS is to be spoken.
+    pub(in crate::cli) fn tls(&self) -> Option<TlsFiles> {
+        self.tls.clone()
+    }
+
+    pub(in crate::cli) fn app(&self, feed: &FeedSpec, feed_silence: Option<Duration>) -> AppConfig {
+        let max_connections = open_files::connections(self.limits.max_connections);
+        AppConfig {
+            feed: feed.to_string(),
+            max_body_bytes: self.max_body_bytes,
+            limits: Limits { max_connections, ..self.limits.clone() },
+            feed_silence,
+            heartbeat: self.heartbeat,
+        }
+    }
+
+    pub(in crate::cli) fn server(&self) -> ServerConfig {
+        self.server.clone()
+    }
+}
+
+/// Where the password may be, beside a file.
+pub(super) const PASSWORD: &str = "CRUMBD_ETCD_PASSWORD";
+
+fn given_feed(reader: &mut Reader<'_>) -> Option<FeedSpec> {
+    reader.explained("feed", str::parse, |place, why| Fault::Feed { place, why })
+}
+
+fn given_filter(reader: &mut Reader<'_>) -> Option<Filter> {
+    reader.explained("log-level", str::parse, |place, why| Fault::Log { place, why })
+}
+
+fn span(
+    reader: &mut Reader<'_>,
+    name: &'static str,
+    bounds: crate::cli::units::Bounds<crate::cli::units::Span>,
+    default: Duration,
+) -> Duration {
+    reader.span(name, bounds).unwrap_or(default)
+}
+
+fn etcd(reader: &mut Reader<'_>) -> Etcd {
+    Etcd {
+        ca: reader.path("etcd-ca"),
+        cert: reader.path("etcd-cert"),
+        key: reader.path("etcd-key"),
+        user: reader.text("etcd-user"),
+        password_file: reader.path("etcd-password-file"),
+    }
+}
+
+fn server(reader: &mut Reader<'_>) -> ServerConfig {
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
+    ServerConfig {
+        listen: reader.address("listen").unwrap_or(default),
+        header_timeout: span(reader, "header-timeout", limits::HEADER_TIMEOUT, Duration::from_secs(10)),
+        idle_timeout: span(reader, "idle-timeout", limits::IDLE_TIMEOUT, Duration::from_secs(75)),
+        stall_timeout: span(reader, "stall-timeout", limits::STALL_TIMEOUT, Duration::from_secs(30)),
+        max_connection_age: reader.span("max-connection-age", limits::CONNECTION_AGE),
+        lean_front: reader.choice("lean-front", &ON_OR_OFF).unwrap_or(true),
+    }
+}
+
+fn budgets(reader: &mut Reader<'_>) -> Limits {
+    Limits {
+        max_connections: reader.count("max-connections", limits::COUNT).unwrap_or(100_000),
+        max_waiters: reader.count("max-waiters", limits::COUNT).unwrap_or(100_000),
+        max_snapshot_bytes: reader.bytes("max-snapshot-bytes", limits::BUDGET).unwrap_or(1 << 30) as u64,
+    }
+}
+
+fn view(reader: &mut Reader<'_>) -> ViewConfig {
+    let default = ViewConfig::default();
+    let bytes = reader.bytes("body-cache-bytes", limits::CACHE).map(|bytes| bytes as u64);
+    let rate = reader.count("wake-rate", limits::COUNT).and_then(|rate| u32::try_from(rate).ok());
+    ViewConfig {
+        body_cache_bytes: bytes.unwrap_or(default.body_cache_bytes),
+        wake_rate: rate.and_then(NonZeroU32::new),
+    }
+}
+
+fn cache(reader: &mut Reader<'_>) -> CacheConfig {
+    let default = CacheConfig::default();
+    CacheConfig {
+        max_batch: reader.count("max-batch", limits::COUNT).unwrap_or(default.max_batch),
+        min_interval: span(reader, "min-interval", limits::MIN_INTERVAL, default.min_interval),
+        max_value_bytes: reader.bytes("max-value-bytes", limits::VALUE).unwrap_or(default.max_value_bytes),
+        window: trail::Limits {
+            max_count: reader.count("keep-count", limits::COUNT).unwrap_or(default.window.max_count),
+            max_bytes: reader.bytes("keep-bytes", limits::CACHE).unwrap_or(default.window.max_bytes),
+            max_age: span(reader, "keep-age", limits::KEEP_AGE, default.window.max_age),
+        },
+        ..default
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::given::names;
+    use super::*;
+
+    #[test]
+    fn every_flag_is_read_once_and_nothing_else_is() {
+        let given = Given::default();
+        let mut reader = Reader::new(&given);
+        Settings::from(&mut reader);
+        let (mut asked, mut there) = (reader.asked, names());
+        asked.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(asked, there);
+    }
+}

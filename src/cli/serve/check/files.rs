@@ -1,0 +1,61 @@
+//! Files that the settings name.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use crate::feed::EtcdAccess;
+use crate::wire;
+
+/// What keeps the feed's file from being read.
+pub(super) fn feed(path: &Path, follow: bool) -> Result<(), String> {
+    match readable(path) {
+        // It is waited for.
+        Err(error) if follow && error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(format!("feed file {}: {error}", path.display())),
+        Ok(found) if found.is_dir() => Err(format!("feed file {}: it is a directory", path.display())),
+        Ok(found) if found.file_type().is_fifo() => {
+            Err(format!("feed file {}: it is a pipe; read it with --feed stdin:", path.display()))
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Opens regular files only: to open a pipe may wait for its writer, or take what it wrote.
+fn readable(path: &Path) -> io::Result<Metadata> {
+    let found = std::fs::metadata(path)?;
+    if found.is_file() {
+        File::open(path)?;
+    }
+    Ok(found)
+}
+
+/// What is wrong with certificates and keys for etcd.
+pub(super) fn etcd(access: &EtcdAccess) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut check = |what: &str, path: &Path, parse: fn(&[u8]) -> Result<(), wire::PemError>| {
+        let found = std::fs::read(path).map_err(|error| error.to_string());
+        let parsed = found.and_then(|bytes| parse(&bytes).map_err(|error| error.to_string()));
+        wrong.extend(parsed.err().map(|error| format!("etcd {what} {}: {error}", path.display())));
+    };
+    if let Some(ca) = &access.ca {
+        check("authority", ca, |bytes| wire::certificates(bytes).map(drop));
+    }
+    if let Some((certificate, key)) = &access.identity {
+        check("certificate", certificate, |bytes| wire::certificates(bytes).map(drop));
+        check("key", key, |bytes| wire::private_key(bytes).map(drop));
+    }
+    wrong
+}
+
+/// The files right in a directory that cannot be read.
+pub(super) fn unreadable_in(directory: &Path) -> Vec<String> {
+    let fault = |path: &Path, error: &io::Error| format!("state file {}: {error}", path.display());
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return vec![fault(directory, &error)],
+    };
+    let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
+    paths.filter_map(|path| readable(&path).err().map(|error| fault(&path, &error))).collect()
+}
