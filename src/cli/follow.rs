@@ -51,6 +51,13 @@ pub(super) struct Follow {
 
 impl Follow {
     pub(super) async fn run(self) -> Result<(), Failure> {
+        tokio::select! {
+            ended = self.follow() => ended,
+            gone = output::reader_gone() => Err(gone.into()),
+        }
+    }
+
+    async fn follow(self) -> Result<(), Failure> {
         let for_people = std::io::stdout().is_terminal() && !self.json;
         let prefix = self.prefix.as_deref().map(Key::from);
         let client = self.daemon.client()?;

@@ -8,6 +8,9 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
 /// Why something could not be printed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PrintError {
@@ -42,6 +45,27 @@ impl Output {
 
     pub(super) fn finish(mut self) -> Result<(), PrintError> {
         Ok(self.0.flush()?)
+    }
+}
+
+/// Resolves, with [`PrintError::NobodyReads`], when the reader of standard output has gone: for a command that may have
+/// nothing to print for hours. Never where that cannot be known, as of a file.
+pub(super) async fn reader_gone() -> PrintError {
+    let gone = || {
+        let stdout = io::stdout();
+        // Nothing is waited for but what is always told: that the other end is closed.
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        loop {
+            match poll(&mut watched, None) {
+                Err(Errno::INTR) => {}
+                Ok(_) => return watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP),
+                Err(_) => return false,
+            }
+        }
+    };
+    match tokio::task::spawn_blocking(gone).await {
+        Ok(true) => PrintError::NobodyReads,
+        _ => std::future::pending().await,
     }
 }
 

@@ -9,9 +9,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::bar::Bar;
 use super::daemon::{Measured, Options};
+use super::limits;
 use super::report::{self, Report, Server, grouped, percentiles, size};
 use crate::cli::Failure;
-use crate::cli::units::Span;
+use crate::cli::units::{Span, waited};
 use crate::load::{Board, Clock, Counts, Crowd, CrumbdPoll, Percentiles, Publisher};
 use crate::wire::MediaType;
 
@@ -32,16 +33,16 @@ pub(super) struct Fanout {
     #[command(flatten)]
     options: Options,
     /// How many wait.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = limits::clients(), allow_hyphen_values = true)]
     waiters: usize,
     /// Publish so many times, each when all have heard the one before and wait again.
-    #[arg(long, default_value_t = 20, conflicts_with_all = ["rate", "no_write"])]
+    #[arg(long, default_value_t = 20, conflicts_with_all = ["rate", "no_write"], value_parser = limits::many(), allow_hyphen_values = true)]
     rounds: u64,
     /// Publish so many times a second instead, whether all have heard or not.
-    #[arg(long, conflicts_with = "no_write")]
+    #[arg(long, conflicts_with = "no_write", value_parser = limits::publications, allow_hyphen_values = true)]
     rate: Option<f64>,
     /// How long to publish at that rate, or to listen with --no-write.
-    #[arg(long, default_value = "10s", value_name = "TIME")]
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = waited, allow_hyphen_values = true)]
     duration: Span,
     /// Publish nothing: measure what comes by itself, from a feed that cannot be written. Latency then counts
     /// from the first waiter that heard.
@@ -51,13 +52,13 @@ pub(super) struct Fanout {
     #[arg(long, conflicts_with = "no_write")]
     prefix_each: bool,
     /// Size of a published value.
-    #[arg(long, default_value_t = 256, value_name = "BYTES")]
+    #[arg(long, default_value_t = 256, value_name = "BYTES", value_parser = limits::value_bytes(), allow_hyphen_values = true)]
     value_bytes: usize,
     /// What the waiters ask for.
     #[arg(long, value_enum, default_value_t)]
     accept: Accept,
     /// How long a publication may take to reach all.
-    #[arg(long, default_value = "60s", value_name = "TIME")]
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = waited, allow_hyphen_values = true)]
     deadline: Span,
 }
 
@@ -104,9 +105,6 @@ struct Figures {
 
 impl Fanout {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        if self.waiters == 0 {
-            return Err("--waiters 0: somebody has to wait".into());
-        }
         let mut daemon = self.options.find(self.waiters).await?;
         if !self.no_write {
             daemon.must_be_writable("; --no-write measures what comes by itself")?;

@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use super::bar::Bar;
 use super::daemon::{Measured, Options};
+use super::limits;
 use super::report::{self, Report, Server, grouped, percentiles, size};
 use super::text::Text;
 use crate::cli::Failure;
-use crate::cli::units::Span;
+use crate::cli::units::{Span, waited};
 use crate::load::{Board, Clock, Crowd, CrumbdPoll, Latencies, LoadError, Percentiles, Writer};
 use crate::wire::MediaType;
 
@@ -33,25 +34,25 @@ pub(super) struct Ingest {
     #[command(flatten)]
     options: Options,
     /// Updates in a batch.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = limits::batch(), allow_hyphen_values = true)]
     batch: u64,
     /// Different keys. Each is set again and again, in turn.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = limits::many(), allow_hyphen_values = true)]
     keys: u64,
     /// Size of a value.
-    #[arg(long, default_value_t = 200, value_name = "BYTES")]
+    #[arg(long, default_value_t = 200, value_name = "BYTES", value_parser = limits::value_bytes(), allow_hyphen_values = true)]
     value_bytes: usize,
     /// Writers at once.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = limits::clients(), allow_hyphen_values = true)]
     writers: u64,
     /// How long to write.
-    #[arg(long, default_value = "10s", value_name = "TIME")]
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = waited, allow_hyphen_values = true)]
     duration: Span,
     /// Write so many updates, however long it takes.
-    #[arg(long, conflicts_with = "duration")]
+    #[arg(long, conflicts_with = "duration", value_parser = limits::many(), allow_hyphen_values = true)]
     updates: Option<u64>,
     /// How many follow every change meanwhile, as in `bench fanout`.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = limits::clients_if_any(), allow_hyphen_values = true)]
     waiters: usize,
     /// What they follow. Written are keys that begin with bench/ingest/, so that bench/other/ shows what waiters cost
     /// that are not interested.
@@ -90,9 +91,6 @@ struct Together {
 
 impl Ingest {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        if self.batch == 0 || self.keys == 0 || self.writers == 0 {
-            return Err("--batch, --keys and --writers are at least 1".into());
-        }
         let mut daemon = self.options.find(self.waiters + self.writers as usize).await?;
         daemon.must_be_writable("")?;
         let Self { batch, keys, writers, waiters, .. } = self;

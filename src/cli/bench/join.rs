@@ -12,10 +12,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::bar::Bar;
 use super::daemon::{Measured, Options};
 use super::fanout::Accept;
+use super::limits;
 use super::report::{self, Report, Server, grouped, percentiles, size};
 use super::text::Text;
 use crate::cli::Failure;
-use crate::cli::units::Span;
+use crate::cli::units::{Span, waited};
 use crate::load::{Joined, Joiner, Latencies, LoadError, Percentiles, Target, Writer};
 
 /// How often the daemon's memory is looked at.
@@ -36,7 +37,7 @@ pub(super) struct Join {
     #[command(flatten)]
     options: Options,
     /// How many join.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = limits::clients(), allow_hyphen_values = true)]
     joiners: usize,
     /// What they ask for.
     #[arg(long, value_enum, default_value_t)]
@@ -45,16 +46,16 @@ pub(super) struct Join {
     #[arg(long, value_enum, default_value_t)]
     encoding: Encoding,
     /// First write so many keys.
-    #[arg(long, value_name = "KEYS")]
+    #[arg(long, value_name = "KEYS", value_parser = limits::many(), allow_hyphen_values = true)]
     fill: Option<u64>,
     /// Size of the values, those of --fill and those of --rate.
-    #[arg(long, default_value_t = 200, value_name = "BYTES")]
+    #[arg(long, default_value_t = 200, value_name = "BYTES", value_parser = limits::value_bytes(), allow_hyphen_values = true)]
     value_bytes: usize,
     /// Updates a second that are written meanwhile.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    #[arg(long, default_value_t = 0, value_parser = limits::rate(), allow_hyphen_values = true)]
     rate: u32,
     /// How long all may take together.
-    #[arg(long, default_value = "5m", value_name = "TIME")]
+    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = waited, allow_hyphen_values = true)]
     deadline: Span,
 }
 

@@ -8,6 +8,7 @@ mod daemon;
 mod fanout;
 mod ingest;
 mod join;
+mod limits;
 mod mixed;
 mod report;
 mod text;

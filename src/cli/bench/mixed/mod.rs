@@ -13,10 +13,11 @@ use tokio::time::Instant;
 use super::bar::Bar;
 use super::daemon::{Measured, Options};
 use super::fanout::Accept;
+use super::limits;
 use super::report::{self, Server};
 use super::text::Text;
 use crate::cli::Failure;
-use crate::cli::units::{Bytes, Span};
+use crate::cli::units::{Bytes, Span, waited};
 use crate::load::{Board, Clock, Crowd, CrumbdPoll, Joiner, LoadError, Mirrors, Publisher, Writer};
 use crate::model::Revision;
 use clients::{Pace, join_again_and_again, publish, write};
@@ -38,43 +39,43 @@ pub(super) struct Mixed {
     #[command(flatten)]
     options: Options,
     /// How many follow every change.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = limits::clients_if_any(), allow_hyphen_values = true)]
     waiters: usize,
     /// How many fetch the whole state, again and again.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = limits::clients_if_any(), allow_hyphen_values = true)]
     joiners: usize,
     /// How many fetch it slowly.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = limits::clients_if_any(), allow_hyphen_values = true)]
     slow_readers: usize,
     /// How much a slow reader takes in a second.
-    #[arg(long, default_value = "256KiB", value_name = "BYTES")]
+    #[arg(long, default_value = "256KiB", value_name = "BYTES", value_parser = limits::slow_rate, allow_hyphen_values = true)]
     slow_rate: Bytes,
     /// How many check every answer.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = limits::clients_if_any(), allow_hyphen_values = true)]
     mirrors: usize,
     /// How many write.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = limits::clients_if_any(), allow_hyphen_values = true)]
     writers: u32,
     /// Updates a second of all writers together.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = limits::rate(), allow_hyphen_values = true)]
     rate: u32,
     /// Numbered publications a second beside them, by which a waiter that missed something is known.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000), allow_hyphen_values = true)]
     publications: u32,
     /// Different keys that are written.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = limits::many(), allow_hyphen_values = true)]
     keys: u64,
     /// Size of a value.
-    #[arg(long, default_value_t = 200, value_name = "BYTES")]
+    #[arg(long, default_value_t = 200, value_name = "BYTES", value_parser = limits::value_bytes(), allow_hyphen_values = true)]
     value_bytes: usize,
     /// What waiters and joiners ask for. Mirrors speak the binary form.
     #[arg(long, value_enum, default_value_t)]
     accept: Accept,
     /// How long.
-    #[arg(long, default_value = "15s", value_name = "TIME")]
+    #[arg(long, default_value = "15s", value_name = "TIME", value_parser = waited, allow_hyphen_values = true)]
     duration: Span,
     /// How long it may take, after the last write, until everybody has arrived.
-    #[arg(long, default_value = "60s", value_name = "TIME")]
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = waited, allow_hyphen_values = true)]
     deadline: Span,
 }
 
