@@ -5,7 +5,7 @@ use tracing::{info, warn};
 use super::Store;
 use crate::cache::resync::{Resync, differences};
 use crate::cache::{Delta, DeltaKind, Snapshot};
-use crate::model::{History, ResyncClaim, Revision};
+use crate::model::{History, Likeness, ResyncClaim, Revision};
 
 impl Store {
     pub(super) fn begin_resync(&mut self, history: Option<History>, claimed: Option<Revision>, lossy: bool) {
@@ -67,6 +67,18 @@ impl Store {
         }
         // Freeing the old state is a chore for another thread, not for this task.
         self.publisher.discard(resync.before);
+    }
+
+    /// How what has come in the resync under way stands to the state before it; nothing came, nothing is alike.
+    pub(super) fn likeness(&self) -> Likeness {
+        self.resyncs.last().map_or(Likeness::Other, |resync| resync.likeness(&self.state))
+    }
+
+    /// What the resync under way has read counts for nothing.
+    pub(super) fn give_up_resync(&mut self) {
+        let Some(first) = self.resyncs.drain(..).next() else { return };
+        let read = std::mem::replace(&mut self.state, first.before);
+        self.publisher.discard(read);
     }
 
     /// The feed was cut off: the keys that it did not get to are not gone.

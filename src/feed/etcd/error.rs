@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::EtcdAccess;
 use crate::feed::FeedError;
@@ -18,6 +18,12 @@ pub(super) enum EtcdError {
     Refused(#[from] Status),
     #[error("the revision was compacted away meanwhile")]
     Compacted,
+    #[error("a page is too large for one message: {0}")]
+    TooLarge(String),
+    #[error("the watch has brought nothing although the store has moved on: reading everything again")]
+    Silent,
+    #[error("one watch after the other asks for what is compacted away: reading everything again")]
+    Fruitless,
     #[error("the watch was cancelled: {0}")]
     Cancelled(String),
     #[error("etcd's answer makes no sense: {0}")]
@@ -32,6 +38,31 @@ impl EtcdError {
     pub(super) fn unreachable(endpoint: &str, error: &tonic::transport::Error) -> Self {
         let reason = error.source().map_or_else(|| error.to_string(), chain);
         Self::Unreachable { endpoint: endpoint.to_owned(), reason }
+    }
+
+    /// How a range was refused.
+    pub(super) fn of_range(self) -> Self {
+        let Self::Refused(status) = self else { return self };
+        // A proxy passes on what etcd says, and not its code.
+        let says = |text: &str| status.message().contains(text);
+        let too_large = matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted);
+        if says("revision has been compacted") {
+            Self::Compacted
+        } else if too_large && (says("length too large") || says("larger than max")) {
+            Self::TooLarge(status.message().to_owned())
+        } else {
+            Self::Refused(status)
+        }
+    }
+
+    /// Whether the connection failed, and not what was asked over it.
+    pub(super) fn is_broken_connection(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.source().is_some())
+    }
+
+    /// Whether no answer came in time.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code() == Code::DeadlineExceeded)
     }
 
     /// What the user may have to change, where that can be told, for an etcd that has never answered.
