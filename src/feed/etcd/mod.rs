@@ -111,8 +111,7 @@ impl Syncer for EtcdFeed {
             };
             sink.upstream().reconnects.add(1);
             let answered = sink.upstream().heard_count() > before;
-            // A watch that tells nothing is no better than a connection that is refused.
-            failures = if answered && self.trouble.fruitless == 0 { 1 } else { failures + 1 };
+            failures = if answered { 1 } else { failures + 1 };
             // One broken connection is mended at once by another member; what lasts longer is told.
             if failures > 1 && place.is_some() {
                 sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;

@@ -23,6 +23,13 @@ use crate::model::{FeedEvent, History, Likeness, SyncStatus};
 /// connection that is mended at once is not worth a word to thousands of them.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// After watches that told nothing, the store is looked at without one: for so long at first, and at the most.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(30);
+
+/// After so many of them another member is tried.
+const WATCHES: u32 = 3;
+
 pub(super) struct Session<'a> {
     pub(super) endpoint: &'a str,
     pub(super) connection: Connection,
@@ -46,6 +53,12 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
+    /// When a watch is tried again, after several in a row have told nothing.
+    fn watch_again(&self) -> Instant {
+        let pause = FIRST_REST.saturating_mul(1 << self.fruitless.saturating_sub(1).min(10));
+        Instant::now() + pause.min(LONGEST_REST)
+    }
+
     /// The watch tells what happens.
     pub(super) fn is_over(&mut self) {
         (self.fruitless, self.reread) = (0, false);
@@ -88,20 +101,27 @@ impl<'a> Session<'a> {
             }
             Some(known) => self.resume(known, now).await?,
         };
+        let mut watch_again = (self.trouble.fruitless > 1).then(|| self.trouble.watch_again());
         loop {
             self.tell_past(&mut at);
             *place = Some(at.clone());
-            let ended = Watch::follow(&mut self, &mut at, place).await?;
-            at = match ended {
-                Ended::Lost if std::mem::replace(&mut self.trouble.reread, true) => {
-                    self.trouble.fruitless += 1;
-                    return Err(EtcdError::Fruitless);
+            at = match Watch::follow(&mut self, &mut at, place, watch_again).await? {
+                Ended::Rested => {
+                    watch_again = None;
+                    at
                 }
                 Ended::Lost => {
                     info!(
                         revision = at.revision,
-                        "etcd has compacted what was missed: reading everything again"
+                        "what was missed is not in etcd's history any more: reading everything again"
                     );
+                    if watch_again.is_none() && std::mem::replace(&mut self.trouble.reread, true) {
+                        self.trouble.fruitless += 1;
+                        if self.trouble.fruitless % WATCHES == 0 {
+                            return Err(EtcdError::Fruitless);
+                        }
+                        watch_again = Some(self.trouble.watch_again());
+                    }
                     self.reread(&at).await?
                 }
                 Ended::WentBack => self.begin_another(&at).await?,

@@ -38,6 +38,8 @@ pub(super) enum Ended {
     WentBack,
     /// It may be another store.
     Doubtful,
+    /// It is time to try a watch again.
+    Rested,
 }
 
 /// A watch under way.
@@ -55,6 +57,8 @@ pub(super) struct Watch<'s, 'a> {
     opened: Instant,
     /// etcd has taken the watch. It refuses one only after it was opened.
     begun: bool,
+    /// There is no watch, only looks: see [`Watch::follow`].
+    looks_on: bool,
     in_sync: bool,
     /// The first parts of a message that has more.
     parts: Vec<Event>,
@@ -70,11 +74,13 @@ async fn wanted(sink: &Sink, not_before: Instant) {
 type Step = Result<Option<Ended>, EtcdError>;
 
 impl<'s, 'a> Watch<'s, 'a> {
-    /// Follows the store until the watch ends.
+    /// Follows the store until the watch ends. With a time, no watch is opened before that: watches have told nothing
+    /// lately, and the looks alone find out when everything has to be read again.
     pub(super) async fn follow(
         session: &'s mut Session<'a>,
         at: &'s mut Place,
         place: &'s mut Option<Place>,
+        watch_again: Option<Instant>,
     ) -> Result<Ended, EtcdError> {
         let (now, newest) = session.ask(at.newest.as_ref()).await?;
         if now.revision < at.revision {
@@ -105,11 +111,15 @@ impl<'s, 'a> Watch<'s, 'a> {
             target,
             history: target,
             opened: Instant::now(),
-            begun: false,
+            begun: watch_again.is_some(),
+            looks_on: watch_again.is_some(),
             in_sync: false,
             parts: Vec::new(),
         };
-        let ended = watch.run().await;
+        let ended = match watch_again {
+            None => watch.run().await,
+            Some(until) => watch.look_on(until).await,
+        };
         watch.at.census = Some(watch.census);
         ended
     }
@@ -130,6 +140,28 @@ impl<'s, 'a> Watch<'s, 'a> {
         loop {
             let step = tokio::select! {
                 response = next(&mut responses) => self.take(response?, &mut ticks).await?,
+                _ = ticks.tick() => self.look().await?,
+                () = wanted(&sink, wanted_after) => {
+                    self.session.ask(None).await?;
+                    wanted_after = Instant::now() + WANTED;
+                    None
+                }
+            };
+            if let Some(ended) = step {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Only looks, until it is time to try a watch again.
+    async fn look_on(&mut self, until: Instant) -> Result<Ended, EtcdError> {
+        let sink = self.session.sink.clone();
+        let mut wanted_after = Instant::now();
+        let mut ticks = interval(ASK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let step = tokio::select! {
+                () = tokio::time::sleep_until(until) => Some(Ended::Rested),
                 _ = ticks.tick() => self.look().await?,
                 () = wanted(&sink, wanted_after) => {
                     self.session.ask(None).await?;
@@ -210,8 +242,7 @@ impl<'s, 'a> Watch<'s, 'a> {
         if self.misses_a_deletion().await? {
             return Ok(Some(Ended::Lost));
         }
-        self.look_for_progress(now).await?;
-        Ok(None)
+        self.look_for_progress(now).await
     }
 
     /// See [`Census`].
@@ -229,9 +260,9 @@ impl<'s, 'a> Watch<'s, 'a> {
     }
 
     /// See [`Progress`].
-    async fn look_for_progress(&mut self, now: ResponseHeader) -> Result<(), EtcdError> {
+    async fn look_for_progress(&mut self, now: ResponseHeader) -> Step {
         let verdict = match self.progress.look(self.at.revision, now.revision) {
-            Look::Unknown => return Ok(()),
+            Look::Unknown => return Ok(None),
             Look::Well => Verdict::Well,
             Look::Ask => {
                 let found = self.ask_for_more().await?;
@@ -239,13 +270,15 @@ impl<'s, 'a> Watch<'s, 'a> {
             }
         };
         match verdict {
-            Verdict::Owes => Ok(()),
+            Verdict::Owes | Verdict::Dead if self.looks_on => Ok(Some(Ended::Lost)),
+            Verdict::Owes => Ok(None),
             Verdict::Well => {
                 self.session.sink.upstream().heard();
-                if self.opened.elapsed() > LASTING {
+                if !self.looks_on && self.opened.elapsed() > LASTING {
                     self.session.trouble.is_over();
                 }
-                self.tell_when_in_sync().await
+                self.tell_when_in_sync().await?;
+                Ok(None)
             }
             Verdict::Dead => {
                 self.session.trouble.fruitless += 1;
