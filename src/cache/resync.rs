@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::weight::key_holder;
 use super::{Delta, DeltaKind, RefusedKeys, Snapshot};
-use crate::model::{Entry, History, Revision, SyncStatus};
+use crate::model::{Entry, History, Likeness, Revision, SyncStatus};
 
 /// A resync under way.
 pub(super) struct Resync {
@@ -26,6 +26,9 @@ pub(super) struct Resync {
     pub(super) reload: bool,
     /// Whether what happened between `before` and the end of it stays unknown.
     pub(super) lossy: bool,
+    /// Whether something came that was set by the revision of `before` and is not in it: then this is no later state
+    /// of the same upstream.
+    contradicts: bool,
     /// `in-sync` that came before the end: it is seen with the data, not before it.
     pub(super) status: Option<SyncStatus>,
     /// The refused keys before it, to go back to.
@@ -52,12 +55,19 @@ impl Resync {
         }
         let current = fresh.revision;
         let whole_at = claimed.map(|claimed| if claimed > current { claimed } else { current.next() });
-        let reload = history.is_some();
-        let (refused, gone, gone_around) = Default::default();
-        (
-            Self { before, whole_at, reload, lossy, status: None, refused, reading: 0, gone, gone_around },
-            fresh,
-        )
+        let resync = Self {
+            before,
+            whole_at,
+            reload: history.is_some(),
+            lossy,
+            contradicts: false,
+            status: None,
+            refused: Arc::default(),
+            reading: 0,
+            gone: HashSet::default(),
+            gone_around: HashSet::default(),
+        };
+        (resync, fresh)
     }
 
     /// It has told of a key: that it is there, or that it is gone.
@@ -78,10 +88,25 @@ impl Resync {
     }
 
     /// The old entry with the same content, so that both states share it. Entries of another
-    /// history are not shared: their revisions mean nothing in this one.
-    pub(super) fn shared(&self, entry: &Entry) -> Option<&Entry> {
-        let old = self.before.get(entry.key()).filter(|_| !self.reload)?;
-        old.same_content(entry).then_some(old)
+    /// history are not shared: their revisions mean nothing in this one. `set_at`: when the upstream says that the
+    /// key was set.
+    pub(super) fn shared(&mut self, entry: &Entry, set_at: Option<Revision>) -> Option<Entry> {
+        if self.reload {
+            return None;
+        }
+        let old = self.before.get(entry.key());
+        let by_then = set_at.is_some_and(|set_at| set_at <= self.before.revision);
+        self.contradicts |= by_then && old.is_none_or(|old| old.value() != entry.value());
+        old.filter(|old| old.same_content(entry)).cloned()
+    }
+
+    /// How what was read stands to the state before.
+    pub(super) fn likeness(&self, read: &Snapshot) -> Likeness {
+        match &self.before {
+            before if before.len() == read.len() && before.digest == read.digest => Likeness::Same,
+            _ if self.contradicts => Likeness::Other,
+            _ => Likeness::Later,
+        }
     }
 }
 

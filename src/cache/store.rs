@@ -91,6 +91,15 @@ impl Store {
                 self.begin_resync(history, whole_at, lossy);
                 1
             }
+            FeedEvent::Compare(answer) => {
+                // A feed that went away does not mind missing the answer.
+                _ = answer.send(self.likeness());
+                1
+            }
+            FeedEvent::ResyncGivenUp => {
+                self.give_up_resync();
+                1
+            }
             FeedEvent::Past { end, past } => {
                 self.publisher.tell_past(end, past);
                 1
@@ -225,7 +234,7 @@ impl Store {
             return;
         }
         if let Change::Put(entry) = &change
-            && let Some(shared) = self.resyncs.last().and_then(|resync| resync.shared(entry)).cloned()
+            && let Some(shared) = self.resyncs.last_mut().and_then(|resync| resync.shared(entry, revision))
         {
             self.stats.suppressed.add(1);
             self.state.put(shared.clone(), old.as_ref());

@@ -108,11 +108,19 @@ fn parse_etcd(rest: &str) -> Result<EtcdTarget, String> {
         return Err("an etcd feed has no options after a ?; in a prefix it is written %3F".to_owned());
     }
     let endpoint = |host: &str| match host.rsplit_once(':') {
+        Some((name, _)) if let Some(odd) = name.chars().find(|&c| !is_of_a_host(c)) => {
+            Err(format!("{odd:?} cannot be part of a host's name, as in {host:?}; {form}"))
+        }
         Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok() => Ok(host.to_owned()),
         _ => Err(format!("{host:?} is no HOST:PORT; {form}")),
     };
     let endpoints = hosts.split(',').map(endpoint).collect::<Result<_, _>>()?;
     Ok(EtcdTarget { endpoints, prefix: percent_decode(prefix.as_bytes()).collect() })
+}
+
+/// Whether names and addresses of hosts may have this character.
+fn is_of_a_host(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_' | ':' | '[' | ']')
 }
 
 impl fmt::Display for FeedSpec {
@@ -159,6 +167,8 @@ mod tests {
             "etcd://a/x",
             "etcd://u:p@a:1/x",
             "etcd://a:1/x?y=z",
+            "etcd:// a:1/x",
+            "etcd://a%20b:1/x",
             "",
             "push",
             "push:x",

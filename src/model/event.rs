@@ -194,6 +194,18 @@ pub struct ResyncClaim {
     pub digest: Option<Digest>,
 }
 
+/// How a state that was read again stands to the one before, going by keys, values and when each key was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Likeness {
+    /// Both are the same, key by key and value by value.
+    Same,
+    /// It may be a later state of the same upstream: every key that was set at or before the revision of the state
+    /// before is there with the same value.
+    Later,
+    /// It is none: a key that was set by then is not there, or with another value.
+    Other,
+}
+
 /// Everything a feed can say. The order in which it says things is the order in which they are applied.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -224,6 +236,11 @@ pub enum FeedEvent {
         /// False when the feed was cut off: then nothing is swept.
         complete: bool,
     },
+    /// Asks how what came since `ResyncBegin` stands to the state before it. Changes nothing.
+    Compare(oneshot::Sender<Likeness>),
+    /// What came since `ResyncBegin` counts for nothing: the state before it stands. Without a resync under way it
+    /// says nothing.
+    ResyncGivenUp,
     /// What happened before a lossy resync that ended at revision `end`; `None` when that cannot be known.
     /// May come again with more.
     Past {

@@ -20,8 +20,8 @@ pub use digest::{Digest, DigestError};
 pub use encoding::Encoding;
 pub use entry::{Entry, MAX_KEY_BYTES, Ttl};
 pub use event::{
-    Ack, Batch, Change, Committed, Condition, FeedEvent, Grouping, Past, PastStep, PastValue, Refusal,
-    ResyncClaim, Update,
+    Ack, Batch, Change, Committed, Condition, FeedEvent, Grouping, Likeness, Past, PastStep, PastValue,
+    Refusal, ResyncClaim, Update,
 };
 pub use key::Key;
 pub use limits::EntryLimits;

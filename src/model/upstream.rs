@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{History, Revision};
 
@@ -45,6 +45,7 @@ pub struct Upstream {
     heard_count: Counter,
     cousins: RwLock<Vec<History>>,
     sighting: watch::Sender<Option<Sighting>>,
+    wanted: Notify,
     /// Set for an upstream that is this process itself (a push feed): it is always heard.
     local: bool,
     /// Records or events that were not understood, and so refused.
@@ -78,6 +79,7 @@ impl Upstream {
             heard_count: Counter::default(),
             cousins: RwLock::default(),
             sighting: watch::Sender::new(None),
+            wanted: Notify::new(),
             local,
             malformed: Counter::default(),
             reconnects: Counter::default(),
@@ -126,6 +128,16 @@ impl Upstream {
     /// have no revision of their own.
     pub fn sightings(&self) -> watch::Receiver<Option<Sighting>> {
         self.sighting.subscribe()
+    }
+
+    /// Somebody wants to know where the upstream is, sooner than it is asked anyway.
+    pub fn want_sighting(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Resolves when somebody wants to know where the upstream is. Cancel-safe.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
     }
 
     /// Time since the upstream was last heard; since the start of the process when it never was.

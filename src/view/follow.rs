@@ -114,6 +114,9 @@ impl View {
                     self.waiting_for_news(follower, newest)
                 }
                 Look::Ahead => {
+                    if upstream.is_none() {
+                        Box::pin(self.refuse_ahead_of_upstream(at)).await?;
+                    }
                     let upstream = upstream.get_or_insert_with(|| Box::new(self.watch_upstream()));
                     if upstream.is_below(at.revision) {
                         return Err(self.gone(at));

@@ -188,8 +188,7 @@ async fn an_etcd_that_wants_a_user_for_a_while_costs_no_cursor() {
         .await;
 }
 
-/// etcd looks at permissions when a watch begins, and then tells of a refusal inside the watch. One that may read some
-/// keys is answered when it asks how the store is, and yet hears of no change.
+/// One that may read some keys only is answered when it asks how the store is, and yet hears of no change.
 #[tokio::test]
 async fn a_watch_that_is_refused_is_not_taken_for_one_that_is_quiet() {
     let etcd = guarded(&[]).await;
@@ -212,5 +211,5 @@ async fn a_watch_that_is_refused_is_not_taken_for_one_that_is_quiet() {
         .await;
         net.set(Net::Open);
     };
-    shut_out(&etcd, &daemon, out, "the watch was cancelled", &[&grant]).await;
+    shut_out(&etcd, &daemon, out, "permission denied", &[&grant]).await;
 }

@@ -125,6 +125,9 @@ impl Etcd {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &self.cluster, "--initial-cluster-state", "new"])
+            // Its own settings only: it reads every variable that begins so.
+            .env_remove("ETCD_TRUTH_ROUNDS")
+            .env_remove("ETCD_TRUTH_SEED")
             // A killed process loses nothing that it has written; only a machine does.
             .args(["--unsafe-no-fsync", "--logger", "zap", "--log-level", "warn"])
             .args(&self.more)
@@ -240,6 +243,29 @@ impl Etcd {
         self.restart().await;
     }
 
+    /// A copy of the data directory of the process as it is, killed for the moment.
+    pub async fn copy_to(&mut self, copy: &Path) {
+        self.kill();
+        copy_directory(&self.dir.path().join("data"), copy);
+        self.restart().await;
+    }
+
+    /// Kills it and starts it on such a copy instead.
+    pub async fn go_back_to(&mut self, copy: &Path) {
+        self.wipe();
+        copy_directory(copy, &self.dir.path().join("data"));
+        self.restart().await;
+    }
+
+    /// Lets the process run no further, until [`Etcd::go_on`].
+    pub fn pause(&self) {
+        signal("STOP", self.child.as_ref().expect("it runs").id());
+    }
+
+    pub fn go_on(&self) {
+        signal("CONT", self.child.as_ref().expect("it runs").id());
+    }
+
     /// `host:port` for clients.
     pub fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.client)
@@ -252,6 +278,54 @@ impl Etcd {
 
     pub fn keys(&self) -> Keys {
         Keys::at(&format!("http://{}", self.endpoint()))
+    }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-r").args([from, to]).status().unwrap();
+    assert!(done.success(), "cp -r {from:?} {to:?}");
+}
+
+fn signal(name: &str, process: u32) {
+    let done = Command::new("sh").arg("-c").arg(format!("kill -{name} {process}")).status().unwrap();
+    assert!(done.success());
+}
+
+/// An `etcd grpc-proxy` before one etcd. Dropping it kills the process, by its id.
+pub struct GrpcProxy {
+    port: u16,
+    child: Child,
+}
+
+impl GrpcProxy {
+    pub async fn before(etcd: &Etcd) -> GrpcProxy {
+        let port = free_port();
+        let child = Command::new("etcd")
+            .args(["grpc-proxy", "start", "--endpoints", &etcd.endpoint()])
+            .args(["--listen-addr", &format!("127.0.0.1:{port}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("etcd can be started");
+        let proxy = GrpcProxy { port, child };
+        eventually("the proxy to listen", || async {
+            TcpStream::connect(proxy.endpoint()).await.ok().map(drop)
+        })
+        .await;
+        proxy
+    }
+
+    /// `host:port` for clients.
+    pub fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for GrpcProxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -356,6 +430,12 @@ impl Keys {
         self.must("kv/compaction", &json!({"revision": revision.to_string(), "physical": true})).await;
     }
 
+    /// The same where that may be compacted already.
+    pub async fn try_compact(&self, revision: i64) -> Result<(), String> {
+        let body = json!({"revision": revision.to_string(), "physical": true});
+        self.call("kv/compaction", &body).await.map(drop)
+    }
+
     /// Grants a lease and gives its id.
     pub async fn lease(&self, seconds: u32) -> String {
         let answer = self.must("lease/grant", &json!({"TTL": seconds.to_string()})).await;
@@ -405,6 +485,7 @@ pub enum Net {
 pub struct Proxy {
     port: u16,
     net: watch::Sender<Net>,
+    target: Arc<Mutex<String>>,
 }
 
 impl Proxy {
@@ -413,6 +494,8 @@ impl Proxy {
         let port = free_port();
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let (net, seen) = watch::channel(Net::Open);
+        let target = Arc::new(Mutex::new(target));
+        let aim = target.clone();
         tokio::spawn(async move {
             let mut ended = seen.clone();
             loop {
@@ -424,14 +507,25 @@ impl Proxy {
                 if *seen.borrow() == Net::Cut {
                     continue;
                 }
-                tokio::spawn(carry(stream, target.clone(), seen.clone()));
+                let target = aim.lock().unwrap().clone();
+                tokio::spawn(carry(stream, target, seen.clone()));
             }
         });
-        Proxy { port, net }
+        Proxy { port, net, target }
+    }
+
+    /// Leads new connections to another server.
+    pub fn lead_to(&self, target: String) {
+        *self.target.lock().unwrap() = target;
     }
 
     pub fn set(&self, net: Net) {
         self.net.send_replace(net);
+    }
+
+    /// How it is now.
+    pub fn state(&self) -> Net {
+        *self.net.borrow()
     }
 
     pub fn endpoint(&self) -> String {

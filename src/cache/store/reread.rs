@@ -9,7 +9,7 @@ use super::Store;
 use crate::cache::resync::{Resync, delta, differences};
 use crate::cache::weight::Weight;
 use crate::cache::{Delta, DeltaKind, Snapshot};
-use crate::model::{Change, Entry, History, ResyncClaim, Revision};
+use crate::model::{Change, Entry, History, Likeness, ResyncClaim, Revision};
 
 /// One key in so many is little.
 const LITTLE: usize = 8;
@@ -86,6 +86,19 @@ impl Store {
         }
         // Freeing the old state is a chore for another thread, not for this task.
         self.publisher.discard(resync.before);
+    }
+
+    /// How what has come in the resync under way stands to the state before it; nothing came, nothing is alike.
+    pub(super) fn likeness(&self) -> Likeness {
+        self.resyncs.last().map_or(Likeness::Other, |resync| resync.likeness(&self.state))
+    }
+
+    /// What the resync under way has read counts for nothing.
+    pub(super) fn give_up_resync(&mut self) {
+        let Some(first) = self.resyncs.drain(..).next() else { return };
+        let read = self.state.clone();
+        self.abandon(first);
+        self.publisher.discard(read);
     }
 
     /// Nothing of it was ever said.

@@ -33,7 +33,7 @@ pub(super) struct Fanout {
     #[command(flatten)]
     options: Options,
     /// How many wait.
-    #[arg(long, default_value_t = 1000, value_parser = limits::clients(), allow_hyphen_values = true)]
+    #[arg(long, default_value_t = 1000, value_parser = limits::clients::<usize>(), allow_hyphen_values = true)]
     waiters: usize,
     /// Publish so many times, each when all have heard the one before and wait again.
     #[arg(long, default_value_t = 20, conflicts_with_all = ["rate", "no_write"], value_parser = limits::many(), allow_hyphen_values = true)]

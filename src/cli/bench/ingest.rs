@@ -43,7 +43,7 @@ pub(super) struct Ingest {
     #[arg(long, default_value_t = 200, value_name = "BYTES", value_parser = limits::value_bytes(), allow_hyphen_values = true)]
     value_bytes: usize,
     /// Writers at once.
-    #[arg(long, default_value_t = 2, value_parser = limits::clients(), allow_hyphen_values = true)]
+    #[arg(long, default_value_t = 2, value_parser = limits::clients::<u64>(), allow_hyphen_values = true)]
     writers: u64,
     /// How long to write.
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = waited, allow_hyphen_values = true)]
@@ -52,7 +52,7 @@ pub(super) struct Ingest {
     #[arg(long, conflicts_with = "duration", value_parser = limits::many(), allow_hyphen_values = true)]
     updates: Option<u64>,
     /// How many follow every change meanwhile, as in `bench fanout`.
-    #[arg(long, default_value_t = 0, value_parser = limits::clients_if_any(), allow_hyphen_values = true)]
+    #[arg(long, default_value_t = 0, value_parser = limits::clients_if_any::<usize>(), allow_hyphen_values = true)]
     waiters: usize,
     /// What they follow. Written are keys that begin with bench/ingest/, so that bench/other/ shows what waiters cost
     /// that are not interested.

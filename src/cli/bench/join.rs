@@ -37,7 +37,7 @@ pub(super) struct Join {
     #[command(flatten)]
     options: Options,
     /// How many join.
-    #[arg(long, default_value_t = 100, value_parser = limits::clients(), allow_hyphen_values = true)]
+    #[arg(long, default_value_t = 100, value_parser = limits::clients::<usize>(), allow_hyphen_values = true)]
     joiners: usize,
     /// What they ask for.
     #[arg(long, value_enum, default_value_t)]

@@ -26,10 +26,6 @@ impl CaughtUp {
         Self { from, target, reached: from >= target, seen: Default::default(), balance: 0 }
     }
 
-    pub(super) fn is_reached(&self) -> bool {
-        self.reached
-    }
-
     pub(super) fn saw(&mut self, events: &[Event]) {
         if self.reached {
             return;

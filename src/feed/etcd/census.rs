@@ -46,6 +46,11 @@ impl Census {
         Self { keys, settled: revision, doubt: None }
     }
 
+    /// How many keys there are, by what came.
+    pub(super) fn keys(&self) -> i64 {
+        self.keys
+    }
+
     /// A compaction up to here is harmless; one beyond is to be followed by a count.
     pub(super) fn settled(&self) -> i64 {
         self.settled

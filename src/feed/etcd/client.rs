@@ -16,6 +16,7 @@ use super::proto::{
     RangeResponse, WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse,
 };
 use super::{EtcdError, Password};
+use crate::model::Ttl;
 
 /// How long one member may take to be connected to, and to answer a small request.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -29,7 +30,10 @@ const PAGE: Duration = Duration::from_secs(30);
 const PING_EVERY: Duration = Duration::from_secs(3);
 const PING_ANSWER: Duration = Duration::from_secs(2);
 
-/// The largest message that is taken, in bytes: a page of values at etcd's own limit of 1.5 MiB each.
+/// The largest page that is taken, in bytes; a larger one is refused by its head, and asked for in smaller pieces.
+const MAX_PAGE: usize = 128 << 20;
+
+/// The largest message of a watch, in bytes: a transaction of values at etcd's own limits may come as a whole.
 const MAX_MESSAGE: usize = 1 << 30;
 
 /// How to be let in.
@@ -96,8 +100,8 @@ impl Connection {
         A: prost::Message + Default + Send + Sync + 'static,
     {
         let call = async {
-            let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_PAGE);
+            grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
             let codec = ProstCodec::<Q, A>::default();
             grpc.unary(self.request(message), PathAndQuery::from_static(path), codec).await
         };
@@ -112,24 +116,21 @@ impl Connection {
     /// One page of a range.
     pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
         let answer = self.unary("/etcdserverpb.KV/Range", request, PAGE).await;
-        answer.map_err(|error| match error {
-            EtcdError::Refused(status)
-                if status.code() == Code::OutOfRange && status.message().contains("compacted") =>
-            {
-                EtcdError::Compacted
-            }
-            other => other,
-        })
+        answer.map_err(EtcdError::of_range)
     }
 
-    /// The seconds for which a lease was granted; 0 when it is gone.
-    pub(super) async fn lease_ttl(&self, id: i64) -> Result<i64, EtcdError> {
+    /// The time for which a lease was granted; `None` when it is gone, or when we may not know.
+    pub(super) async fn lease_ttl(&self, id: i64) -> Result<Option<Ttl>, EtcdError> {
         let request = LeaseTimeToLiveRequest { id };
         let answer: Result<LeaseTimeToLiveResponse, _> =
             self.unary("/etcdserverpb.Lease/LeaseTimeToLive", request, ANSWER).await;
         match answer {
-            Ok(answer) => Ok(answer.granted_ttl),
-            Err(EtcdError::Refused(status)) if status.code() == Code::NotFound => Ok(0),
+            Ok(answer) => Ok(u32::try_from(answer.granted_ttl).ok().filter(|granted| *granted > 0).map(Ttl)),
+            Err(EtcdError::Refused(status))
+                if matches!(status.code(), Code::NotFound | Code::PermissionDenied) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -146,7 +147,7 @@ impl Connection {
         let requests = futures_util::stream::poll_fn(move |context| receive.poll_recv(context));
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         let call = async {
-            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
             let codec = ProstCodec::<WatchRequest, WatchResponse>::default();
             let path = PathAndQuery::from_static("/etcdserverpb.Watch/Watch");
             grpc.streaming(self.request(requests), path, codec).await

@@ -1,9 +1,10 @@
 //! What goes wrong between etcd and us, as a sentence that says what happened and what may mend it.
 
 use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::EtcdAccess;
 use crate::feed::FeedError;
@@ -13,11 +14,17 @@ use crate::feed::FeedError;
 #[non_exhaustive]
 pub(super) enum EtcdError {
     #[error("{endpoint} is not reached: {reason}")]
-    Unreachable { endpoint: String, reason: String },
+    Unreachable { endpoint: String, reason: String, cause: Cause },
     #[error("{}", answer(.0))]
     Refused(#[from] Status),
     #[error("the revision was compacted away meanwhile")]
     Compacted,
+    #[error("a page is too large for one message: {0}")]
+    TooLarge(String),
+    #[error("the watch has brought nothing although the store has moved on: reading everything again")]
+    Silent,
+    #[error("one watch after the other asks for what is compacted away: reading everything again")]
+    Fruitless,
     #[error("the watch was cancelled: {0}")]
     Cancelled(String),
     #[error("etcd's answer makes no sense: {0}")]
@@ -31,47 +38,133 @@ pub(super) enum EtcdError {
 impl EtcdError {
     pub(super) fn unreachable(endpoint: &str, error: &tonic::transport::Error) -> Self {
         let reason = error.source().map_or_else(|| error.to_string(), chain);
-        Self::Unreachable { endpoint: endpoint.to_owned(), reason }
+        Self::Unreachable { endpoint: endpoint.to_owned(), reason, cause: Cause::of(error) }
+    }
+
+    /// How a range was refused.
+    pub(super) fn of_range(self) -> Self {
+        let Self::Refused(status) = self else { return self };
+        // A proxy passes on what etcd says, and not its code.
+        let says = |text: &str| status.message().contains(text);
+        let too_large = matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted);
+        if says("revision has been compacted") {
+            Self::Compacted
+        } else if too_large && (says("length too large") || says("larger than max")) {
+            Self::TooLarge(status.message().to_owned())
+        } else {
+            Self::Refused(status)
+        }
+    }
+
+    /// Whether the connection failed, and not what was asked over it.
+    pub(super) fn is_broken_connection(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.source().is_some())
+    }
+
+    /// Whether no answer came in time.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code() == Code::DeadlineExceeded)
     }
 
     /// What the user may have to change, where that can be told, for an etcd that has never answered.
     pub(super) fn advice(&self, access: &EtcdAccess) -> Option<&'static str> {
-        let said = self.to_string();
-        let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
-        if says(&["user name is empty"]) {
-            return Some("it wants a user: --etcd-user and --etcd-password-file");
-        }
-        let broken = match self {
-            Self::Unreachable { .. } => true,
-            Self::Refused(status) => status.source().is_some(),
-            _ => false,
-        };
-        if !broken || says(&["(os error", "timed out", "deadline has elapsed"]) {
-            return None;
-        }
-        if !access.tls {
-            return Some("does it want TLS? Then the feed is etcds:// instead of etcd://");
-        }
-        if says(&["UnknownIssuer"]) && access.ca.is_none() {
-            return Some(
-                "no authority of the system signed the server's certificate: name its authority with --etcd-ca",
-            );
-        }
-        if says(&["InvalidContentType"]) {
-            return Some("does it speak TLS at all? If not, the feed is etcd:// instead of etcds://");
-        }
-        if says(&["invalid peer certificate"]) {
-            return None;
-        }
-        // With TLS 1.3 it refuses after the handshake, and may hang up before its reason is read.
-        match &access.identity {
-            None if says(&["CertificateRequired", "BadCertificate"]) => {
-                Some("the server wants a client certificate: --etcd-cert and --etcd-key")
-            }
-            None => Some("does the server want a client certificate? Then give --etcd-cert and --etcd-key"),
-            Some(_) => Some("does the server know the authority that signed the certificate of --etcd-cert?"),
+        match self {
+            Self::Unreachable { cause, .. } => cause.advice(access),
+            Self::Refused(status) => match status.source() {
+                Some(source) => Cause::of(source).advice(access),
+                // etcd tells its refusals apart by their text alone.
+                None if status.message().contains("user name is empty") => {
+                    Some("it wants a user: --etcd-user and --etcd-password-file")
+                }
+                None => None,
+            },
+            _ => None,
         }
     }
+}
+
+/// What is at the bottom of a connection that failed, as far as that suggests another setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The server's certificate is signed by nobody that we know.
+    UnknownIssuer,
+    /// The server's certificate is not good.
+    BadServer,
+    /// What answers does not speak TLS.
+    NoTls,
+    /// The server wants a certificate of ours.
+    NoCertificate,
+    /// The server was reached, and then it hung up, or said what we do not understand.
+    HungUp,
+    /// The server was not reached: its name, its address, the network, or the time.
+    NotReached,
+}
+
+impl Cause {
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        let found = causes(error).filter_map(Self::of_one).last();
+        found.unwrap_or(Self::NotReached)
+    }
+
+    /// Of one error, without its causes.
+    fn of_one(error: &(dyn Error + 'static)) -> Option<Self> {
+        if let Some(tls) = error.downcast_ref() {
+            return Some(Self::of_tls(tls));
+        }
+        if error.is::<hyper::Error>() {
+            return Some(Self::HungUp);
+        }
+        let error = error.downcast_ref::<io::Error>()?;
+        if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            return Some(Self::of_tls(tls));
+        }
+        let hung_up = matches!(
+            error.kind(),
+            ErrorKind::BrokenPipe
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::ConnectionReset
+                | ErrorKind::InvalidData
+                | ErrorKind::UnexpectedEof
+        );
+        // What the system says of a connection says nothing of settings: the server may just have been ended.
+        Some(if hung_up && error.raw_os_error().is_none() { Self::HungUp } else { Self::NotReached })
+    }
+
+    fn of_tls(error: &rustls::Error) -> Self {
+        use rustls::{AlertDescription as Alert, CertificateError, Error, InvalidMessage};
+        match error {
+            Error::InvalidCertificate(CertificateError::UnknownIssuer) => Self::UnknownIssuer,
+            Error::InvalidCertificate(_) => Self::BadServer,
+            Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NoTls,
+            Error::AlertReceived(Alert::CertificateRequired | Alert::BadCertificate) => Self::NoCertificate,
+            _ => Self::HungUp,
+        }
+    }
+
+    fn advice(self, access: &EtcdAccess) -> Option<&'static str> {
+        let advice = match (self, access.tls, &access.identity) {
+            (Self::NotReached | Self::BadServer, ..) => return None,
+            (Self::UnknownIssuer, ..) if access.ca.is_some() => return None,
+            (Self::UnknownIssuer, ..) => {
+                "no authority of the system signed the server's certificate: name its authority with --etcd-ca"
+            }
+            (_, false, _) => "does it want TLS? Then the feed is etcds:// instead of etcd://",
+            (Self::NoTls, ..) => "does it speak TLS at all? If not, the feed is etcd:// instead of etcds://",
+            (Self::NoCertificate, _, None) => {
+                "the server wants a client certificate: --etcd-cert and --etcd-key"
+            }
+            // With TLS 1.3 it refuses after the handshake, and may hang up before its reason is read.
+            (_, _, None) => "does the server want a client certificate? Then give --etcd-cert and --etcd-key",
+            (_, _, Some(_)) => {
+                "does the server know the authority that signed the certificate of --etcd-cert?"
+            }
+        };
+        Some(advice)
+    }
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
 }
 
 /// etcd's own refusal, or how the connection failed.
@@ -85,9 +178,8 @@ fn answer(status: &Status) -> String {
 /// An error and its causes in one line. The outermost usually says least ("transport error"), the innermost what happened;
 /// what only repeats its cause is left out.
 fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
     let mut said: Vec<String> = Vec::new();
-    for cause in causes.map(ToString::to_string) {
+    for cause in causes(error).map(ToString::to_string) {
         said.retain(|before| !cause.contains(before.as_str()));
         if !said.iter().any(|before| before.contains(&cause)) {
             said.push(cause);
@@ -98,8 +190,6 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
@@ -114,5 +204,21 @@ mod tests {
         );
         assert_eq!(chain(&Outer("tls: it hung up", io::Error::other("it hung up"))), "tls: it hung up");
         assert_eq!(chain(&Outer("hung", io::Error::other("it hung up"))), "it hung up");
+    }
+    #[test]
+    fn advice_is_given_only_where_a_setting_may_be_wrong() {
+        let plain = EtcdAccess::default();
+        let tls = EtcdAccess { tls: true, ..EtcdAccess::default() };
+        let of = |error: io::Error| Cause::of(&Outer("transport error", error));
+        let refused = of(io::Error::from_raw_os_error(111));
+        assert_eq!((refused.advice(&plain), refused.advice(&tls)), (None, None), "nobody listens");
+        let no_name = of(io::Error::other("failed to lookup address information"));
+        assert_eq!(no_name.advice(&plain), None, "a name that is not known");
+        let hung_up = of(ErrorKind::BrokenPipe.into());
+        assert!(hung_up.advice(&plain).unwrap_or_default().contains("etcds://"));
+        assert!(hung_up.advice(&tls).unwrap_or_default().contains("--etcd-cert"));
+        let wants = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+        let wants = of(io::Error::new(ErrorKind::InvalidData, wants));
+        assert!(wants.advice(&tls).unwrap_or_default().contains("wants a client certificate"));
     }
 }

@@ -5,11 +5,12 @@
 //! - a transaction is one revision and is never split;
 //! - replicas agree on the history: it is derived from the cluster's id and the prefix. That id comes
 //!   from the cluster's configuration, so a store that was recreated, or restored from a backup, can
-//!   carry the same one. It betrays itself: its revision is below ours, or what we last saw is not
-//!   there at that revision. Then the feed counts a generation up, and that is another history;
+//!   carry the same one. Whenever it may have been replaced, the whole state at our revision is proved
+//!   to be the same (`proof`); else the feed counts a generation up, and that is another history;
 //! - whatever happens to the connection or to the history in etcd (compaction), the daemon goes on
 //!   serving, and what it missed appears as one ordinary breadcrumb. So does a deletion of which etcd itself
-//!   no longer knows that it never sent it (`census`).
+//!   no longer knows that it never sent it (`census`), and what a watch that has died in silence did not
+//!   tell (`progress`).
 //!
 //! Progress notifications are not used: before 3.4.25 and 3.5.8 etcd may send them ahead of events
 //! (etcd issue 15220). That the connection lives, and how far the store is, is asked once a second with a
@@ -21,11 +22,16 @@ mod caught_up;
 mod census;
 mod client;
 mod error;
+mod leases;
 mod load;
+mod pages;
 mod password;
 mod place;
+mod progress;
+mod proof;
 mod proto;
 mod session;
+mod watch;
 
 pub use client::EtcdAccess;
 pub use password::Password;
@@ -39,7 +45,7 @@ use crate::model::{FeedEvent, History, SyncStatus};
 use backfill::Backfilling;
 use error::EtcdError;
 use place::Place;
-use session::Session;
+use session::{Session, Trouble, in_doubt};
 
 /// The first pause after a failure and the longest; half of it is random.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -61,6 +67,7 @@ pub struct EtcdFeed {
     /// Which endpoint is tried next.
     next: usize,
     backfilling: Option<Backfilling>,
+    trouble: Trouble,
     /// Until the cluster has told whether it is the one.
     warm: Option<Warm>,
 }
@@ -69,7 +76,7 @@ impl EtcdFeed {
     /// Follows this target; connecting is left to [`Syncer::run`], which never gives up.
     pub fn new(target: EtcdTarget, access: EtcdAccess) -> Self {
         let next = fastrand::usize(..target.endpoints.len().max(1));
-        Self { target, access, next, backfilling: None, warm: None }
+        Self { target, access, next, backfilling: None, trouble: Trouble::default(), warm: None }
     }
 
     async fn session(&mut self, sink: &Sink, place: &mut Option<Place>) -> Result<(), EtcdError> {
@@ -77,8 +84,10 @@ impl EtcdFeed {
         let endpoint = endpoints.get(self.next % endpoints.len().max(1)).cloned().unwrap_or_default();
         // The next try, whenever it comes, is another member's.
         self.next += 1;
-        let Self { target, access, backfilling, warm, .. } = self;
-        let session = Session::open(&endpoint, access, &target.prefix, sink.clone(), backfilling).await?;
+        let Self { target, access, backfilling, trouble, warm, .. } = self;
+        let opening = Session::open(&endpoint, access, &target.prefix, sink.clone(), trouble, backfilling);
+        // Before anything is served there is nothing to doubt.
+        let session = if place.is_some() { in_doubt(sink, opening).await? } else { opening.await? };
         session.run(place, warm).await
     }
 }

@@ -13,6 +13,9 @@ pub(super) struct ResponseHeader {
     /// Of the whole store, not of the prefix.
     #[prost(int64, tag = "3")]
     pub(super) revision: i64,
+    /// Counts the elections of the cluster. A linearizable read is answered in the leader's term or a later one.
+    #[prost(uint64, tag = "4")]
+    pub(super) raft_term: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -42,12 +45,31 @@ pub(super) struct RangeRequest {
     /// 0: the newest.
     #[prost(int64, tag = "4")]
     pub(super) revision: i64,
+    #[prost(enumeration = "SortOrder", tag = "5")]
+    pub(super) sort_order: i32,
+    #[prost(enumeration = "SortTarget", tag = "6")]
+    pub(super) sort_target: i32,
     #[prost(bool, tag = "8")]
     pub(super) keys_only: bool,
     #[prost(bool, tag = "9")]
     pub(super) count_only: bool,
     #[prost(int64, tag = "10")]
     pub(super) min_mod_revision: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub(super) enum SortOrder {
+    /// As the keys are.
+    None = 0,
+    Descending = 2,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub(super) enum SortTarget {
+    Key = 0,
+    ModRevision = 3,
 }
 
 #[derive(Clone, PartialEq, Message)]

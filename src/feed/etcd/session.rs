@@ -1,41 +1,68 @@
-//! One connection: find out whether it is the store we know, catch up, and watch.
+//! One connection: find out whether it is the store we know, and follow it.
 
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 use tonic::Streaming;
 use tracing::{info, warn};
 
 use super::backfill::{self, Backfilling};
-use super::caught_up::{CaughtUp, count_at};
 use super::census::Census;
 use super::client::{ANSWER, Connection, EtcdAccess};
-use super::load::{Leases, load, put, revision};
-use super::place::{GENERATIONS, Place, Witness};
-use super::proto::{Event, EventType, RangeRequest, ResponseHeader, WatchCreateRequest, WatchResponse};
-use super::{EtcdError, range_end, range_start};
+use super::leases::Leases;
+use super::load::{Loaded, Reading, revision};
+use super::place::{GENERATIONS, Newest, Place};
+use super::proof::Proof;
+use super::proto::{KeyValue, RangeRequest, ResponseHeader, WatchResponse};
+use super::watch::{Ended, Watch};
+use super::{EtcdError, range_start};
 use crate::feed::{Sink, Warm};
-use crate::model::{Batch, FeedEvent, Grouping, SyncStatus, Update};
+use crate::model::{FeedEvent, History, Likeness, SyncStatus};
 
-/// How often the store is asked how far it is.
-const ASK: Duration = Duration::from_secs(1);
+/// How long a doubt about the store may last before clients are told that they may not be in sync. A broken
+/// connection that is mended at once is not worth a word to thousands of them.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// After watches that told nothing, the store is looked at without one: for so long at first, and at the most.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(30);
+
+/// After so many of them another member is tried.
+const WATCHES: u32 = 3;
 
 pub(super) struct Session<'a> {
-    endpoint: &'a str,
-    connection: Connection,
-    prefix: &'a [u8],
-    sink: Sink,
-    leases: Leases,
+    pub(super) endpoint: &'a str,
+    pub(super) connection: Connection,
+    pub(super) prefix: &'a [u8],
+    pub(super) sink: Sink,
+    pub(super) leases: Leases,
+    pub(super) trouble: &'a mut Trouble,
     /// Survives the session: it goes on by itself.
     backfilling: &'a mut Option<Backfilling>,
 }
 
-/// How a watch ended.
-enum Ended {
-    /// The revisions that it asked for are compacted away.
-    Compacted,
-    /// The store's revision is below ours.
-    WentBack,
+/// What is remembered from one session to the next, apart from the place.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// Watches in a row that ended before it was clear that they tell what happens.
+    pub(super) fruitless: u32,
+    /// Whether everything was just read again because a watch had lost something.
+    reread: bool,
+    /// Whether it was said that the prefix is empty, and what it may have been meant to be.
+    pub(super) hinted: bool,
+}
+
+impl Trouble {
+    /// When a watch is tried again, after several in a row have told nothing.
+    fn watch_again(&self) -> Instant {
+        let pause = FIRST_REST.saturating_mul(1 << self.fruitless.saturating_sub(1).min(10));
+        Instant::now() + pause.min(LONGEST_REST)
+    }
+
+    /// The watch tells what happens.
+    pub(super) fn is_over(&mut self) {
+        (self.fruitless, self.reread) = (0, false);
+    }
 }
 
 impl<'a> Session<'a> {
@@ -44,358 +71,231 @@ impl<'a> Session<'a> {
         access: &EtcdAccess,
         prefix: &'a [u8],
         sink: Sink,
+        trouble: &'a mut Trouble,
         backfilling: &'a mut Option<Backfilling>,
     ) -> Result<Self, EtcdError> {
         let connection = Connection::open(endpoint, access).await?;
-        Ok(Self { endpoint, connection, prefix, sink, leases: Leases::default(), backfilling })
+        let leases = Leases::default();
+        Ok(Self { endpoint, connection, prefix, sink, leases, trouble, backfilling })
     }
 
-    /// Follows the store until something breaks. `place` is left where the cache stands.
+    /// Follows the store until something breaks, and says what. `place` is left where the cache stands.
     pub(super) async fn run(
         mut self,
         place: &mut Option<Place>,
         warm: &mut Option<Warm>,
     ) -> Result<(), EtcdError> {
-        let now = self.ask().await?;
+        // What the session before had begun to read is not to be mixed with what comes.
+        self.sink.send(FeedEvent::ResyncGivenUp).await?;
+        let (now, _) = self.ask(None).await?;
         // Only now: a server may take a connection and refuse whoever is at its other end.
         info!(endpoint = %self.endpoint, revision = now.revision, "connected to etcd");
         self.sink.upstream().is_cousin_of(Place::cousins(now.cluster_id, self.prefix));
-        if place.is_none()
-            && let Some(known) = warm
-        {
-            *place = self.recognise(known, now).await?;
-            *warm = None;
+        if let Some(warm) = warm.take().filter(|_| place.is_none()) {
+            *place = self.recognise(&warm, now);
         }
-        let mut at = match place.take() {
-            Some(known) if self.is_known(&known, now).await? => known,
-            Some(other) => {
-                warn!(
-                    revision = other.revision,
-                    upstream = now.revision,
-                    "etcd is not the store it was: recreated or restored; its revisions are another history"
-                );
-                let generation = if other.cluster_id == now.cluster_id { other.generation + 1 } else { 0 };
-                // Should the load fail, this is still what we know.
-                *place = Some(other);
-                self.load(Some(generation), 0).await?
+        let mut at = match place.clone() {
+            None => self.load(0).await?,
+            Some(known) if self.trouble.fruitless > 0 && known.cluster_id == now.cluster_id => {
+                self.reread(&known).await?
             }
-            None => self.load(Some(0), 0).await?,
+            Some(known) => self.resume(known, now).await?,
         };
+        let mut watch_again = (self.trouble.fruitless > 1).then(|| self.trouble.watch_again());
         loop {
+            self.tell_past(&mut at);
             *place = Some(at.clone());
-            if at.has_holes {
-                info!(
-                    revision = at.revision,
-                    "the kept state lacks keys that were refused: reading everything again"
-                );
-                at = self.load(None, at.generation).await?;
-                continue;
-            }
-            let ended = self.watch(&mut at, now.revision, place).await?;
-            at = match ended {
-                Ended::Compacted => {
+            at = match Watch::follow(&mut self, &mut at, place, watch_again).await? {
+                Ended::Rested => {
+                    watch_again = None;
+                    at
+                }
+                Ended::Lost => {
                     info!(
                         revision = at.revision,
-                        "etcd has compacted what was missed: reading everything again"
+                        "what was missed is not in etcd's history any more: reading everything again"
                     );
-                    let generation = at.generation;
-                    self.load(None, generation).await?
+                    if watch_again.is_none() && std::mem::replace(&mut self.trouble.reread, true) {
+                        self.trouble.fruitless += 1;
+                        if self.trouble.fruitless % WATCHES == 0 {
+                            return Err(EtcdError::Fruitless);
+                        }
+                        watch_again = Some(self.trouble.watch_again());
+                    }
+                    self.reread(&at).await?
                 }
-                Ended::WentBack => {
-                    warn!(
-                        revision = at.revision,
-                        "etcd went back: recreated or restored; its revisions are another history"
-                    );
-                    self.load(Some(at.generation + 1), 0).await?
+                Ended::WentBack => self.begin_another(&at).await?,
+                Ended::Doubtful => {
+                    let (now, _) = self.ask(None).await?;
+                    self.resume(at, now).await?
                 }
             };
         }
     }
 
-    /// How far the store is: a linearizable read, so the leader and a majority were there. Whoever may read this one
-    /// key need not be let to watch the others: that the store was heard is not said here.
-    async fn ask(&self) -> Result<ResponseHeader, EtcdError> {
+    /// How far the store is, and the key that was set last there: a linearizable read, so the leader and a majority were
+    /// there. Whoever may read this one key need not be let to watch the others: that the store was heard is not
+    /// said here.
+    pub(super) async fn ask(
+        &self,
+        newest: Option<&Newest>,
+    ) -> Result<(ResponseHeader, Option<KeyValue>), EtcdError> {
         let asked = Instant::now();
-        let key = range_start(self.prefix);
+        let key = newest.map_or_else(|| range_start(self.prefix), |newest| newest.key.clone());
         let request = RangeRequest { key, keys_only: true, limit: 1, ..RangeRequest::default() };
         let answer = tokio::time::timeout(ANSWER, self.connection.range(request)).await;
         let answer = answer.map_err(|_| EtcdError::Cancelled("no answer to a read in time".to_owned()))??;
         let header = answer.header.ok_or(EtcdError::Nonsense("a range without a header"))?;
         self.sink.upstream().is_at(revision(header.revision), asked.into_std());
-        Ok(header)
+        Ok((header, answer.kvs.into_iter().next()))
     }
 
-    /// Whether the store is the one in which we stand at `place`.
-    async fn is_known(&self, place: &Place, now: ResponseHeader) -> Result<bool, EtcdError> {
-        if place.cluster_id != now.cluster_id || now.revision < place.revision {
-            return Ok(false);
-        }
-        let Some(Witness { key, set }) = &place.witness else { return Ok(true) };
-        let request = RangeRequest { key: key.clone(), revision: place.revision, ..RangeRequest::default() };
-        match self.connection.range(request).await {
-            Ok(found) => Ok(found.kvs.first().map(|kv| (kv.mod_revision, kv.value.clone())) == *set),
-            // Nobody can tell any more; the watch will find out that it is compacted too.
-            Err(EtcdError::Compacted) => Ok(true),
-            Err(error) => Err(error),
-        }
+    pub(super) fn reading(&self) -> Reading<'_> {
+        Reading { connection: &self.connection, prefix: self.prefix, sink: &self.sink }
     }
 
-    /// Whether this is the store of which the last run kept a state: then we stand at its revision.
-    async fn recognise(&mut self, warm: &Warm, now: ResponseHeader) -> Result<Option<Place>, EtcdError> {
+    /// Where the last run stood, if it was in a store with this id. Whether it is the same one is still to be proved.
+    fn recognise(&self, warm: &Warm, now: ResponseHeader) -> Option<Place> {
         let of = |generation| Place::history(now.cluster_id, generation, self.prefix);
-        let Some(generation) = (0..GENERATIONS).find(|generation| of(*generation) == warm.history) else {
-            return Ok(None);
-        };
-        let mut place = Place {
+        let generation = (0..GENERATIONS).find(|generation| of(*generation) == warm.history)?;
+        Some(Place {
             cluster_id: now.cluster_id,
             generation,
             revision: i64::try_from(warm.revision.0).unwrap_or(i64::MAX),
+            term: None,
             census: None,
-            has_holes: false,
-            witness: None,
-        };
-        let same = now.revision >= place.revision && self.has_had(warm, place.revision).await?;
-        if same {
-            let end = i64::try_from(warm.oldest.0).unwrap_or(i64::MAX);
-            place.has_holes = self.has_more_keys(warm, place.revision).await?;
-            *self.backfilling =
-                Some(backfill::start(self.connection.clone(), self.prefix.to_vec(), end, self.sink.clone()));
-        } else {
-            // No store of this generation is there any more: the session finds that out by this.
-            place.revision = i64::MAX;
-        }
-        Ok(Some(place))
+            newest: None,
+            past_unknown: Some(i64::try_from(warm.oldest.0).unwrap_or(i64::MAX)),
+        })
     }
 
-    /// Whether the store had the newest entry of the kept state at that revision. It may have been set
-    /// again to the same value since, which the cache does not note.
-    async fn has_had(&self, warm: &Warm, at: i64) -> Result<bool, EtcdError> {
-        let Some(witness) = &warm.witness else { return Ok(true) };
-        let set_at = witness.revision().unwrap_or_default();
-        let request = RangeRequest { key: witness.key().to_vec(), revision: at, ..RangeRequest::default() };
-        match self.connection.range(request).await {
-            Ok(found) => Ok(found.kvs.first().is_some_and(|kv| {
-                let since = revision(kv.create_revision) <= set_at && set_at <= revision(kv.mod_revision);
-                since && kv.value == witness.value()
-            })),
-            Err(EtcdError::Compacted) => Ok(true),
-            Err(error) => Err(error),
+    /// Goes on at a place once it is proved to be one of this store; else reads everything.
+    async fn resume(&mut self, known: Place, now: ResponseHeader) -> Result<Place, EtcdError> {
+        match in_doubt(&self.sink, self.prove(&known, now)).await? {
+            Proof::Same(place) => Ok(place),
+            Proof::Other => self.begin_another(&known).await,
+            Proof::Compacted => {
+                info!(revision = known.revision, "etcd has compacted what we know: reading everything again");
+                self.reread(&known).await
+            }
         }
     }
 
-    /// Whether the store had other keys at the kept state's revision than that has: what was refused is not in it.
-    async fn has_more_keys(&self, warm: &Warm, at: i64) -> Result<bool, EtcdError> {
-        match count_at(&self.connection, &self.whole(), at).await {
-            Ok(keys) => Ok(u64::try_from(keys) != Ok(warm.count)),
-            // The watch will find that out too, and then everything is read again.
-            Err(EtcdError::Compacted) => Ok(false),
-            Err(error) => Err(error),
-        }
+    async fn begin_another(&mut self, known: &Place) -> Result<Place, EtcdError> {
+        let (now, _) = self.ask(None).await?;
+        warn!(
+            revision = known.revision,
+            upstream = now.revision,
+            "etcd is not the store it was: recreated or restored; its revisions are another history"
+        );
+        self.load(known.next_generation(now.cluster_id)).await
     }
 
-    /// Reads everything. With a generation it begins another history, else it stays in `same`.
-    async fn load(&mut self, other: Option<u64>, same: u64) -> Result<Place, EtcdError> {
+    /// Reads everything, and begins another history with it.
+    async fn load(&mut self, generation: u64) -> Result<Place, EtcdError> {
         let prefix = self.prefix;
-        let generation = other.unwrap_or(same);
-        let history_of = |header: ResponseHeader| {
-            other.map(|generation| Place::history(header.cluster_id, generation, prefix))
-        };
-        let loaded = loop {
-            let loading = load(&self.connection, prefix, &self.sink, &mut self.leases, &history_of);
-            match loading.await {
+        let history_of = |header: ResponseHeader| Some(Place::history(header.cluster_id, generation, prefix));
+        let loaded = self.read(history_of).await?;
+        self.end(&loaded, generation).await
+    }
+
+    /// Reads everything, and stays in the history unless what is read contradicts it.
+    async fn reread(&mut self, known: &Place) -> Result<Place, EtcdError> {
+        let loaded = self.read(|_| None).await?;
+        let other = loaded.revision < known.revision || loaded.header.cluster_id != known.cluster_id;
+        if other || self.reading().likeness().await? == Likeness::Other {
+            self.reading().give_up().await?;
+            return self.begin_another(known).await;
+        }
+        self.end(&loaded, known.generation).await
+    }
+
+    async fn read(
+        &mut self,
+        history_of: impl Fn(ResponseHeader) -> Option<History>,
+    ) -> Result<Loaded, EtcdError> {
+        self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
+        let Self { connection, prefix, sink, leases, .. } = self;
+        let reading = Reading { connection, prefix, sink };
+        loop {
+            match reading.newest(&history_of, leases).await {
                 // It took longer than the store keeps a revision: begin anew.
                 Err(EtcdError::Compacted) => {
                     warn!("etcd compacted the revision that was being read: beginning anew")
                 }
-                done => break done?,
+                read => return read,
             }
-        };
-        self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
-        let header = loaded.header;
-        *self.backfilling = Some(backfill::start(
-            self.connection.clone(),
-            prefix.to_vec(),
-            header.revision,
-            self.sink.clone(),
-        ));
+        }
+    }
+
+    /// What was read is the state, and with it we are in sync; after a watch that told nothing only the next one says so.
+    async fn end(&mut self, loaded: &Loaded, generation: u64) -> Result<Place, EtcdError> {
+        self.reading().end(loaded).await?;
+        if self.trouble.fruitless == 0 {
+            self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
+        }
+        if loaded.keys == 0 {
+            self.hint().await;
+        }
         Ok(Place {
-            cluster_id: header.cluster_id,
+            cluster_id: loaded.header.cluster_id,
             generation,
-            revision: header.revision,
-            census: Some(Census::of(loaded.keys, header.revision)),
-            has_holes: false,
-            witness: loaded.witness,
+            revision: loaded.revision,
+            term: Some(loaded.header.raft_term),
+            census: Some(Census::of(loaded.keys, loaded.revision)),
+            newest: loaded.newest.clone(),
+            past_unknown: Some(loaded.revision),
         })
     }
 
-    /// Watches from the next revision on. `target` is where the store was when we connected: once
-    /// that far, we are in sync.
-    async fn watch(
-        &mut self,
-        at: &mut Place,
-        target: i64,
-        place: &mut Option<Place>,
-    ) -> Result<Ended, EtcdError> {
-        let create = WatchCreateRequest {
-            key: range_start(self.prefix),
-            range_end: range_end(self.prefix),
-            start_revision: at.revision + 1,
-            fragment: true,
-            prev_kv: false,
-        };
-        let mut census = match at.census.take() {
-            Some(census) => census,
-            None => match count_at(&self.connection, &self.whole(), at.revision).await {
-                Ok(keys) => Census::of(keys, at.revision),
-                Err(EtcdError::Compacted) => return Ok(Ended::Compacted),
-                Err(error) => return Err(error),
-            },
-        };
-        if census.settled() > at.revision && census.settled() > self.ask().await?.revision {
-            // It was counted further on than it is now: it went back, to somewhere that we know.
-            return Ok(Ended::Compacted);
-        }
-        let (mut responses, _open) = self.connection.watch(create).await?;
-        let mut caught_up = CaughtUp::new(at.revision, target);
-        // etcd has taken the watch. It refuses one only after it was opened.
-        let mut begun = false;
-        let opened = Instant::now();
-        let mut ticks = interval(ASK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut parts: Vec<Event> = Vec::new();
-        // Up to here the watch brings what etcd reads from its history, and not what just happens.
-        let mut history = target;
-        loop {
-            let response = tokio::select! {
-                response = next(&mut responses) => response?,
-                _ = ticks.tick() => {
-                    let now = self.ask().await?;
-                    if begun {
-                        self.sink.upstream().heard();
-                    } else if opened.elapsed() > ANSWER {
-                        return Err(EtcdError::Cancelled("it was not begun in time".to_owned()));
-                    }
-                    if now.revision < at.revision {
-                        return Ok(Ended::WentBack);
-                    }
-                    if now.cluster_id != at.cluster_id {
-                        return Err(EtcdError::Cancelled("another cluster answers".to_owned()));
-                    }
-                    if self.is_compacted(census.settled()).await? {
-                        let request = RangeRequest { count_only: true, ..self.whole() };
-                        let now = self.connection.range(request).await?;
-                        let header = now.header.ok_or(EtcdError::Nonsense("a range without a header"))?;
-                        census.counted(header.revision, now.count);
-                    } else {
-                        census.settle(at.revision);
-                    }
-                    *place = Some(Place { census: Some(census.clone()), ..at.clone() });
-                    if census.look().is_err() {
-                        return Ok(Ended::Compacted);
-                    }
-                    if begun && !caught_up.is_reached() {
-                        match caught_up.ask(&self.connection, self.prefix).await {
-                            Ok(false) => {}
-                            Ok(true) => self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?,
-                            // Whether everything came can no longer be told.
-                            Err(EtcdError::Compacted) => return Ok(Ended::Compacted),
-                            Err(error) => return Err(error),
-                        }
-                    }
-                    continue;
-                }
-            };
-            if response.compact_revision > 0 {
-                return Ok(Ended::Compacted);
-            }
-            if response.canceled {
-                return Err(EtcdError::Cancelled(response.cancel_reason));
-            }
-            self.sink.upstream().heard();
-            if response.created {
-                begun = true;
-                history = history.max(response.header.map_or(0, |header| header.revision));
-                if caught_up.is_reached() {
-                    self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
-                } else {
-                    ticks.reset_immediately();
-                }
-            }
-            parts.extend(response.events);
-            if response.fragment || parts.is_empty() {
-                continue;
-            }
-            let events = std::mem::take(&mut parts);
-            let oldest = events.iter().filter_map(|event| event.kv.as_ref()).map(|kv| kv.mod_revision).min();
-            if oldest.is_some_and(|oldest| oldest <= history) && self.is_compacted(at.revision).await? {
-                return Ok(Ended::Compacted);
-            }
-            let news = !caught_up.is_reached();
-            if census.saw(&events).is_err() {
-                return Ok(Ended::Compacted);
-            }
-            self.apply(&events, at).await?;
-            caught_up.saw(&events);
-            *place = Some(Place { census: Some(census.clone()), ..at.clone() });
-            if news && caught_up.is_reached() {
-                self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
-            }
+    /// Has the cache told what happened before, where it does not know.
+    fn tell_past(&mut self, at: &mut Place) {
+        if let Some(end) = at.past_unknown.take() {
+            let (connection, prefix) = (self.connection.clone(), self.prefix.to_vec());
+            *self.backfilling = Some(backfill::start(connection, prefix, end, self.sink.clone()));
         }
     }
 
-    /// Whether etcd has forgotten how the store was at this revision.
-    ///
-    /// Then a watch from the next revision on may lack deletions, although etcd accepts it where that one is just the
-    /// compacted revision: it forgets the deletions of that revision too (etcd issues 18089 and 19179, mended in
-    /// 3.4.36 and 3.5.18). So what a watch brings of the past is believed only if it is known, after it
-    /// came, that nothing of it was compacted away. A watch that falls behind later on has the same to fear, and
-    /// there it is too late to ask: see [`Census`].
-    async fn is_compacted(&self, revision: i64) -> Result<bool, EtcdError> {
-        // Nothing happens to an empty store, and 0 would mean the newest.
-        if revision <= 1 {
-            return Ok(false);
+    /// A prefix without keys may be one that was meant with, or without, a slash before it.
+    async fn hint(&mut self) {
+        if self.prefix.is_empty() || std::mem::replace(&mut self.trouble.hinted, true) {
+            return;
         }
-        let key = range_start(self.prefix);
-        let request = RangeRequest { key, revision, count_only: true, ..RangeRequest::default() };
-        match self.connection.range(request).await {
-            Ok(_) => Ok(false),
-            Err(EtcdError::Compacted) => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Everything below the prefix, without values.
-    fn whole(&self) -> RangeRequest {
-        RangeRequest {
-            key: range_start(self.prefix),
-            range_end: range_end(self.prefix),
-            keys_only: true,
+        let meant = match self.prefix.strip_prefix(b"/") {
+            Some(without) => without.to_vec(),
+            None => [b"/", self.prefix].concat(),
+        };
+        let range = RangeRequest {
+            key: range_start(&meant),
+            range_end: super::range_end(&meant),
+            count_only: true,
             ..RangeRequest::default()
+        };
+        // Whoever may not read those has not meant them.
+        let Ok(found) = self.connection.range(range).await else { return };
+        if found.count > 0 {
+            let (prefix, meant) = (self.prefix.escape_ascii(), meant.escape_ascii());
+            warn!(
+                keys = found.count,
+                "no key begins with \"{prefix}\", but {} begin with \"{meant}\": the prefix is everything after the first slash behind HOST:PORT; for those keys the feed ends in HOST:PORT/{meant}",
+                found.count
+            );
         }
     }
+}
 
-    async fn apply(&mut self, events: &[Event], at: &mut Place) -> Result<(), EtcdError> {
-        let puts = events.iter().filter(|event| event.kind() == EventType::Put);
-        self.leases.learn(&self.connection, puts.filter_map(|event| event.kv.as_ref())).await?;
-        let mut updates = Vec::with_capacity(events.len());
-        for event in events {
-            let kv = event.kv.as_ref().ok_or(EtcdError::Nonsense("an event without a key"))?;
-            let set = match event.kind() {
-                EventType::Put => {
-                    updates.push(put(kv, &self.leases));
-                    Some((kv.mod_revision, kv.value.clone()))
-                }
-                EventType::Delete => {
-                    let delete = Update::delete(&kv.key);
-                    updates.push(Update { revision: Some(revision(kv.mod_revision)), ..delete });
-                    None
-                }
-            };
-            at.revision = at.revision.max(kv.mod_revision);
-            at.witness = Some(Witness { key: kv.key.to_vec(), set });
+/// Awaits what decides whether we are in sync. Where that takes long, clients are told that they may not be.
+pub(super) async fn in_doubt<T>(
+    sink: &Sink,
+    deciding: impl Future<Output = Result<T, EtcdError>>,
+) -> Result<T, EtcdError> {
+    let mut deciding = std::pin::pin!(deciding);
+    match tokio::time::timeout(GRACE, &mut deciding).await {
+        Ok(decided) => decided,
+        Err(_) => {
+            sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
+            deciding.await
         }
-        self.sink.send(FeedEvent::Updates(Batch::new(updates, Grouping::ByRevision))).await?;
-        Ok(())
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) async fn changed(
     after: Cursor,
     deadline: Instant,
 ) -> Result<Result<KeyRead, Unchanged>, ViewError> {
+    app.view.refuse_ahead_of_upstream(after).await?;
     let mut over = std::pin::pin!(async {
         tokio::select! {
             biased;

@@ -39,22 +39,22 @@ pub(super) struct Mixed {
     #[command(flatten)]
     options: Options,
     /// How many follow every change.
-    #[arg(long, default_value_t = 500, value_parser = limits::clients_if_any(), allow_hyphen_values = true)]
+    #[arg(long, default_value_t = 500, value_parser = limits::clients_if_any::<usize>(), allow_hyphen_values = true)]
     waiters: usize,
     /// How many fetch the whole state, again and again.
-    #[arg(long, default_value_t = 8, value_parser = limits::clients_if_any(), allow_hyphen_values = true)]
+    #[arg(long, default_value_t = 8, value_parser = limits::clients_if_any::<usize>(), allow_hyphen_values = true)]
     joiners: usize,
     /// How many fetch it slowly.
-    #[arg(long, default_value_t = 2, value_parser = limits::clients_if_any(), allow_hyphen_values = true)]
+    #[arg(long, default_value_t = 2, value_parser = limits::clients_if_any::<usize>(), allow_hyphen_values = true)]
     slow_readers: usize,
     /// How much a slow reader takes in a second.
     #[arg(long, default_value = "256KiB", value_name = "BYTES", value_parser = limits::slow_rate, allow_hyphen_values = true)]
     slow_rate: Bytes,
     /// How many check every answer.
-    #[arg(long, default_value_t = 4, value_parser = limits::clients_if_any(), allow_hyphen_values = true)]
+    #[arg(long, default_value_t = 4, value_parser = limits::clients_if_any::<usize>(), allow_hyphen_values = true)]
     mirrors: usize,
     /// How many write.
-    #[arg(long, default_value_t = 2, value_parser = limits::clients_if_any(), allow_hyphen_values = true)]
+    #[arg(long, default_value_t = 2, value_parser = limits::clients_if_any::<u32>(), allow_hyphen_values = true)]
     writers: u32,
     /// Updates a second of all writers together.
     #[arg(long, default_value_t = 1000, value_parser = limits::rate(), allow_hyphen_values = true)]
