@@ -1,10 +1,10 @@
 //! What is known of the upstream right now, beside the updates themselves.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{History, Revision};
 
@@ -44,6 +44,14 @@ pub struct Upstream {
     /// How often it was heard.
     heard_count: Counter,
     cousins: RwLock<Vec<History>>,
+    /// Histories of one family are cousins.
+    families: AtomicBool,
+    /// Nothing is ahead of this process: it has applied all that there is.
+    exhausted: AtomicBool,
+    /// Somebody wants to know how far the upstream is.
+    asked: Notify,
+    /// Why the feed cannot say that it is in-sync, for people.
+    problem: RwLock<Option<String>>,
     sighting: watch::Sender<Option<Sighting>>,
     /// Set for an upstream that is this process itself (a push feed): it is always heard.
     local: bool,
@@ -77,6 +85,10 @@ impl Upstream {
             earlier_ms: AtomicU64::new(0),
             heard_count: Counter::default(),
             cousins: RwLock::default(),
+            families: AtomicBool::new(false),
+            exhausted: AtomicBool::new(local),
+            asked: Notify::new(),
+            problem: RwLock::default(),
             sighting: watch::Sender::new(None),
             local,
             malformed: Counter::default(),
@@ -111,10 +123,50 @@ impl Upstream {
         *self.cousins.write() = histories;
     }
 
+    /// The same for all histories of one family.
+    pub fn relatives_are_cousins(&self) {
+        self.families.store(true, Ordering::Release);
+    }
+
     /// Whether both may be one and the same.
     pub fn are_cousins(&self, one: History, other: History) -> bool {
+        if self.families.load(Ordering::Acquire) && one.is_relative_of(other) {
+            return true;
+        }
         let cousins = self.cousins.read();
         cousins.contains(&one) && cousins.contains(&other)
+    }
+
+    /// No other process can be ahead of this one: it has applied all that this upstream will ever
+    /// say, or nobody else hears this upstream.
+    pub fn is_exhausted(&self) {
+        self.exhausted.store(true, Ordering::Release);
+    }
+
+    /// Whether a cursor ahead of this process can only be of a state that is gone.
+    pub fn nothing_is_ahead(&self) -> bool {
+        self.exhausted.load(Ordering::Acquire)
+    }
+
+    /// Asks the feed to say soon how far the upstream is ([`is_at`](Self::is_at)). Feeds that say so
+    /// now and then anyway need not listen.
+    pub fn ask(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Resolves when somebody has asked. For the feed; cancel-safe.
+    pub async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// Why the feed cannot say that it is in-sync, as a sentence; `None` once it can.
+    pub fn has_problem(&self, problem: Option<String>) {
+        *self.problem.write() = problem;
+    }
+
+    /// The same, for who reports on it.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.read().clone()
     }
 
     /// The upstream said that it is at this revision, when asked at that moment.

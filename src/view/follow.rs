@@ -115,7 +115,7 @@ impl View {
                 }
                 Look::Ahead => {
                     let upstream = upstream.get_or_insert_with(|| Box::new(self.watch_upstream()));
-                    if upstream.is_below(at.revision) {
+                    if upstream.is_below(at) {
                         return Err(self.gone(at));
                     }
                     Waiting::ToCatchUp(newest, upstream)
@@ -134,6 +134,11 @@ impl View {
                 Woken::Look => {}
                 Woken::Untouched(before) => at = furthest(at, before),
                 Woken::Over(reason) => {
+                    if let Waiting::ToCatchUp(_, upstream) = &mut waiting
+                        && Box::pin(upstream.says_it_is_below(at)).await
+                    {
+                        return Err(self.gone(at));
+                    }
                     let moved = waiting.untouched_until().map_or(at, |until| furthest(at, until));
                     let cursor = Cursor { history: follower.asked.history, ..moved };
                     return Ok(Next::Nothing { cursor, sequence, reason });

@@ -33,6 +33,7 @@ pub(super) async fn changed(
         biased;
         key = KeysAfter::new(&app.view, KeyRange::One(key.clone()), after) => key?,
         reason = &mut over => {
+            app.view.not_ahead_of_upstream(after).await?;
             let sequence = app.view.newest()?.sequence();
             return Ok(Err(Unchanged { cursor: after, sequence, reason }));
         }
