@@ -222,6 +222,8 @@ impl Run {
     async fn end(&mut self, reading: &mut Reading) -> Result<(), FeedError> {
         if self.reload {
             self.feed.past.push(reading.history);
+            // What is still held back would else come after the end.
+            reading.translator.flush().await?;
             self.end_resync(true).await?;
         }
         self.lack_trouble.is_over(&self.sink);
