@@ -15,7 +15,7 @@ mod stdin;
 mod translate;
 
 pub use etcd::{EtcdAccess, EtcdFeed, EtcdTarget, Password};
-pub use file::FileFeed;
+pub use file::{FileFeed, NoFile};
 pub use push::{PushError, PushHandle};
 pub use spec::{FeedSpec, SpecError};
 pub use stdin::StdinFeed;
@@ -24,11 +24,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::ingest::{Buffer, IngestBuffer, WriteError};
-use crate::model::{Entry, EntryLimits, FeedEvent, History, Refusal, Revision, Update, Upstream};
+use crate::model::{
+    Batch, Entry, EntryLimits, FeedEvent, Grouping, History, Refusal, Revision, Update, Upstream,
+};
 
 /// Why a feed ended.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,14 @@ pub enum FeedError {
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// What is under the name is no regular file.
+    #[error("feed file {}: it is {kind}", path.display())]
+    NoFile {
+        /// The name.
+        path: PathBuf,
+        /// What is there instead, and what to do about it.
+        kind: NoFile,
     },
     /// Standard input cannot be read.
     #[error("feed standard input: {0}")]
@@ -126,6 +137,15 @@ impl Sink {
             );
             since = Instant::now();
         }
+    }
+
+    /// Resolves when everything that was sent can be read, and says at which revision that is; `None`
+    /// where that is not to be known. Not while a `snapshot` is open, which holds everything back.
+    async fn reached(&self) -> Result<Option<Revision>, FeedError> {
+        let (ack, answer) = oneshot::channel();
+        let batch = Batch { ack: Some(ack), ..Batch::new(Vec::new(), Grouping::Whole) };
+        self.send(FeedEvent::Updates(batch)).await?;
+        Ok(answer.await.ok().and_then(Result::ok).map(|committed| committed.cursor.revision))
     }
 
     fn upstream(&self) -> &Upstream {

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tracing::info;
 
-use super::lines::{LineSplitter, READ_BYTES};
+use super::lines::{LineSplitter, Pushed, READ_BYTES};
 use super::translate::Translator;
 use super::{FeedError, Sink, Syncer, Warm};
 use crate::model::{FeedEvent, History, SyncStatus};
@@ -22,6 +22,8 @@ impl StdinFeed {
 
     async fn read(self, mut input: impl AsyncRead + Unpin, sink: Sink) -> Result<(), FeedError> {
         sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
+        // Its history is this process's own, so nobody else can have told a later state of it.
+        sink.upstream().is_exhausted();
         let mut translator = Translator::new(sink, "standard input".to_owned(), self.strict);
         let mut lines = LineSplitter::default();
         let mut chunk = vec![0; READ_BYTES];
@@ -30,14 +32,16 @@ impl StdinFeed {
             if read == 0 {
                 break;
             }
-            lines.push(&chunk[..read], &mut translator).await?;
-            // A short read means that the pipe is empty: this is all there is for now.
+            // No last line is counted before the end, so none can have grown.
+            let _: Pushed = lines.push(&chunk[..read], &mut translator).await?;
+            // A short read means that the pipe is empty for now, not that this is all there is: a pipe holds
+            // 64 KiB, and whoever writes into it may take its time.
             if read < chunk.len() {
-                translator.caught_up().await?;
+                translator.paused().await?;
             }
         }
-        lines.finish(&mut translator).await?;
-        translator.finish().await?;
+        let last = lines.finish(&mut translator).await?;
+        translator.finish(last).await?;
         info!("standard input has ended; the state stays as it is");
         Ok(())
     }

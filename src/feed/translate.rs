@@ -1,7 +1,8 @@
 //! Records to events: what a line of NDJSON means to the cache.
 
-use tracing::warn;
+use tracing::{error, warn};
 
+use super::lines::LastLine;
 use super::{FeedError, Sink};
 use crate::model::{Batch, Change, FeedEvent, Grouping, ResyncClaim, Revision, SyncStatus, Update};
 use crate::wire::{self, End, Record};
@@ -15,6 +16,18 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Bad records of one reading that are logged one by one; the rest is only counted.
 const LOGGED: u64 = 100;
 
+/// Some editors begin a file with it. It is no part of the first record.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What was begun and still lacks its `end`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Unended {
+    /// `snapshot` or `breadcrumb`.
+    pub(super) what: &'static str,
+    /// Where it begins.
+    pub(super) line: u64,
+}
+
 /// Reads records in order and sends events. It holds updates back until [`Translator::flush`], so
 /// that many lines cost one event.
 pub(super) struct Translator {
@@ -23,16 +36,24 @@ pub(super) struct Translator {
     source: String,
     strict: bool,
     line: u64,
+    records: u64,
     malformed: u64,
     updates: Vec<Update>,
     /// Bytes of keys and values in `updates`.
     bytes: usize,
     /// A `breadcrumb` … `end` is open: its updates are one revision.
-    breadcrumb: Option<Option<Revision>>,
+    breadcrumb: Option<OpenBreadcrumb>,
     /// A `snapshot` … `end` is open.
     snapshot_line: Option<u64>,
-    /// The records name the status themselves.
-    has_status: bool,
+    /// A `snapshot` … `end` was read whole.
+    had_snapshot: bool,
+    /// The records name the status themselves: what they said last.
+    named_status: Option<SyncStatus>,
+}
+
+struct OpenBreadcrumb {
+    line: u64,
+    revision: Option<Revision>,
 }
 
 impl Translator {
@@ -42,18 +63,21 @@ impl Translator {
             source,
             strict,
             line: 0,
+            records: 0,
             malformed: 0,
             updates: Vec::new(),
             bytes: 0,
             breadcrumb: None,
             snapshot_line: None,
-            has_status: false,
+            had_snapshot: false,
+            named_status: None,
         }
     }
 
     /// Takes one line, without its line break.
     pub(super) async fn line(&mut self, line: &[u8]) -> Result<(), FeedError> {
         self.line += 1;
+        let line = if self.line == 1 { line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line) } else { line };
         if line.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
@@ -116,6 +140,7 @@ impl Translator {
     }
 
     async fn record(&mut self, record: Record) -> Result<(), FeedError> {
+        self.records += 1;
         match record {
             Record::Put { entry, .. } => {
                 let revision = entry.revision();
@@ -126,7 +151,7 @@ impl Translator {
             }
             Record::Status(status) => {
                 self.flush().await?;
-                self.has_status = true;
+                self.named_status = Some(status);
                 self.sink.send(FeedEvent::Status(status)).await
             }
             Record::Snapshot(header) => {
@@ -146,7 +171,7 @@ impl Translator {
                     return self.bad("a `breadcrumb` before the `end` of the one before");
                 }
                 self.flush().await?;
-                self.breadcrumb = Some(header.revision);
+                self.breadcrumb = Some(OpenBreadcrumb { line: self.line, revision: header.revision });
                 Ok(())
             }
             Record::End(end) => self.end(end).await,
@@ -176,7 +201,7 @@ impl Translator {
     }
 
     async fn end(&mut self, end: End) -> Result<(), FeedError> {
-        if let Some(revision) = self.breadcrumb.take() {
+        if let Some(OpenBreadcrumb { revision, .. }) = self.breadcrumb.take() {
             let mut updates = std::mem::take(&mut self.updates);
             self.bytes = 0;
             updates.iter_mut().for_each(|update| update.revision = revision);
@@ -185,6 +210,7 @@ impl Translator {
         if self.snapshot_line.is_none() {
             return self.bad("an `end` without a `snapshot` or `breadcrumb` before it");
         }
+        self.had_snapshot = true;
         self.close_snapshot(ResyncClaim { count: end.count, digest: end.digest }, true).await
     }
 
@@ -211,30 +237,62 @@ impl Translator {
         self.sink.send(FeedEvent::Updates(Batch::new(updates, grouping))).await
     }
 
-    /// Whether no snapshot and no breadcrumb is open.
-    pub(super) fn is_whole(&self) -> bool {
-        self.snapshot_line.is_none() && self.breadcrumb.is_none()
+    /// The snapshot or breadcrumb that is open.
+    pub(super) fn unended(&self) -> Option<Unended> {
+        let breadcrumb = self.breadcrumb.as_ref().map(|open| Unended { what: "breadcrumb", line: open.line });
+        breadcrumb.or(self.snapshot_line.map(|line| Unended { what: "snapshot", line }))
     }
 
-    /// Everything that there is has been read. Says so, unless the records themselves name the status.
+    /// The line that was read last.
+    pub(super) fn lines(&self) -> u64 {
+        self.line
+    }
+
+    /// Whether there was any record among the lines.
+    pub(super) fn had_records(&self) -> bool {
+        self.records > 0
+    }
+
+    /// Everything that there is has been read. Says so, unless the records themselves name the status, or
+    /// something has begun whose end is still to come: the state is then not what the upstream means.
     pub(super) async fn caught_up(&mut self) -> Result<(), FeedError> {
         self.flush().await?;
         self.sink.upstream().heard();
-        if self.has_status || self.snapshot_line.is_some() {
-            return Ok(());
-        }
-        self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await
+        let status = match self.unended() {
+            Some(_) => SyncStatus::ResyncInProgress,
+            None => self.named_status.unwrap_or(SyncStatus::InSync),
+        };
+        self.sink.send(FeedEvent::Status(status)).await
     }
 
-    /// Nothing will follow.
-    pub(super) async fn finish(&mut self) -> Result<(), FeedError> {
-        self.finish_records().await?;
-        self.caught_up().await
+    /// There is nothing more at the moment, but nobody says that this is all: only after the `end` of a
+    /// snapshot, or with a `status` record, the state is known to be whole.
+    pub(super) async fn paused(&mut self) -> Result<(), FeedError> {
+        if self.had_snapshot || self.named_status.is_some() {
+            return self.caught_up().await;
+        }
+        self.flush().await?;
+        self.sink.upstream().heard();
+        Ok(())
+    }
+
+    /// Nothing will follow. What was cut off is no state of the upstream, so it is not called in-sync.
+    pub(super) async fn finish(&mut self, last: LastLine) -> Result<(), FeedError> {
+        let cut = self.finish_records().await? || last == LastLine::Cut;
+        if !cut {
+            return self.caught_up().await;
+        }
+        let source = &self.source;
+        self.sink.upstream().has_problem(Some(format!("{source} was cut off, so its state is not whole")));
+        error!("{source} was cut off: what it says is served, but it is not whole and never called in-sync");
+        self.flush().await?;
+        self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await
     }
 
     /// What was begun and not ended was cut off: a snapshot sweeps nothing then, and an incomplete
-    /// breadcrumb is not applied.
-    pub(super) async fn finish_records(&mut self) -> Result<(), FeedError> {
+    /// breadcrumb is not applied. Says whether there was such a thing.
+    pub(super) async fn finish_records(&mut self) -> Result<bool, FeedError> {
+        let cut = self.unended().is_some();
         if let Some(line) = self.snapshot_line {
             let reason = format!(
                 "the feed ends before the `end` of the snapshot that begins at line {line}: it was cut off, \
@@ -251,7 +309,8 @@ impl Translator {
             );
             self.bad(&reason)?;
         }
-        self.flush().await
+        self.flush().await?;
+        Ok(cut)
     }
 }
 

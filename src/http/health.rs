@@ -97,6 +97,7 @@ pub(super) async fn status(
         "ready": cache.was_in_sync() && !app.shutdown.has_begun(),
         "draining": app.shutdown.has_begun(),
         "unwell": app.vitals.health.unwell().map(|unwell| json!({ "part": unwell.part, "why": unwell.why })),
+        "feed_problem": app.upstream.problem(),
         "age_seconds": app.upstream.age().as_secs_f64(),
         "uptime_seconds": app.started.elapsed().as_secs_f64(),
         "cursor": known.map(|cursor| cursor.to_string()),

@@ -49,6 +49,25 @@ impl History {
         Self(xxh3_64(identity))
     }
 
+    /// One of a family: the upper half comes from what all of the family share, the lower half from
+    /// what tells this one from the others.
+    pub fn derive_in_family(family: &[u8], member: &[u8]) -> Self {
+        Self(xxh3_64(family) & Self::FAMILY | xxh3_64(member) & !Self::FAMILY)
+    }
+
+    /// Another one of the same family, which no other daemon has.
+    pub fn random_relative(self) -> Self {
+        Self(self.0 & Self::FAMILY | fastrand::u64(..) & !Self::FAMILY)
+    }
+
+    /// Whether both are of one family.
+    pub fn is_relative_of(self, other: Self) -> bool {
+        self.0 & Self::FAMILY == other.0 & Self::FAMILY
+    }
+
+    /// The bits that name the family.
+    const FAMILY: u64 = 0xffff_ffff_0000_0000;
+
     /// A new one that no other daemon has, for upstreams without an identity of their own.
     pub fn random() -> Self {
         Self(fastrand::u64(..))

@@ -1,6 +1,6 @@
 //! What is known of the upstream right now, beside the updates themselves.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
@@ -44,8 +44,15 @@ pub struct Upstream {
     /// How often it was heard.
     heard_count: Counter,
     cousins: RwLock<Vec<History>>,
+    /// Histories of one family are cousins.
+    families: AtomicBool,
+    /// Nothing is ahead of this process: it has applied all that there is.
+    exhausted: AtomicBool,
+    /// Somebody wants to know how far the upstream is.
+    asked: Notify,
+    /// Why the feed cannot say that it is in-sync, for people.
+    problem: RwLock<Option<String>>,
     sighting: watch::Sender<Option<Sighting>>,
-    wanted: Notify,
     /// Set for an upstream that is this process itself (a push feed): it is always heard.
     local: bool,
     /// Records or events that were not understood, and so refused.
@@ -78,8 +85,11 @@ impl Upstream {
             earlier_ms: AtomicU64::new(0),
             heard_count: Counter::default(),
             cousins: RwLock::default(),
+            families: AtomicBool::new(false),
+            exhausted: AtomicBool::new(local),
+            asked: Notify::new(),
+            problem: RwLock::default(),
             sighting: watch::Sender::new(None),
-            wanted: Notify::new(),
             local,
             malformed: Counter::default(),
             reconnects: Counter::default(),
@@ -113,10 +123,50 @@ impl Upstream {
         *self.cousins.write() = histories;
     }
 
+    /// The same for all histories of one family.
+    pub fn relatives_are_cousins(&self) {
+        self.families.store(true, Ordering::Release);
+    }
+
     /// Whether both may be one and the same.
     pub fn are_cousins(&self, one: History, other: History) -> bool {
+        if self.families.load(Ordering::Acquire) && one.is_relative_of(other) {
+            return true;
+        }
         let cousins = self.cousins.read();
         cousins.contains(&one) && cousins.contains(&other)
+    }
+
+    /// No other process can be ahead of this one: it has applied all that this upstream will ever
+    /// say, or nobody else hears this upstream.
+    pub fn is_exhausted(&self) {
+        self.exhausted.store(true, Ordering::Release);
+    }
+
+    /// Whether a cursor ahead of this process can only be of a state that is gone.
+    pub fn nothing_is_ahead(&self) -> bool {
+        self.exhausted.load(Ordering::Acquire)
+    }
+
+    /// Asks the feed to say soon how far the upstream is ([`is_at`](Self::is_at)). Feeds that say so
+    /// now and then anyway need not listen.
+    pub fn ask(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Resolves when somebody has asked. For the feed; cancel-safe.
+    pub async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// Why the feed cannot say that it is in-sync, as a sentence; `None` once it can.
+    pub fn has_problem(&self, problem: Option<String>) {
+        *self.problem.write() = problem;
+    }
+
+    /// The same, for who reports on it.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.read().clone()
     }
 
     /// The upstream said that it is at this revision, when asked at that moment.
@@ -128,16 +178,6 @@ impl Upstream {
     /// have no revision of their own.
     pub fn sightings(&self) -> watch::Receiver<Option<Sighting>> {
         self.sighting.subscribe()
-    }
-
-    /// Somebody wants to know where the upstream is, sooner than it is asked anyway.
-    pub fn want_sighting(&self) {
-        self.wanted.notify_one();
-    }
-
-    /// Resolves when somebody wants to know where the upstream is. Cancel-safe.
-    pub async fn wanted(&self) {
-        self.wanted.notified().await;
     }
 
     /// Time since the upstream was last heard; since the start of the process when it never was.

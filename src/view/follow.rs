@@ -114,11 +114,8 @@ impl View {
                     self.waiting_for_news(follower, newest)
                 }
                 Look::Ahead => {
-                    if upstream.is_none() {
-                        Box::pin(self.refuse_ahead_of_upstream(at)).await?;
-                    }
                     let upstream = upstream.get_or_insert_with(|| Box::new(self.watch_upstream()));
-                    if upstream.is_below(at.revision) {
+                    if upstream.is_below(at) {
                         return Err(self.gone(at));
                     }
                     Waiting::ToCatchUp(newest, upstream)
@@ -137,6 +134,11 @@ impl View {
                 Woken::Look => {}
                 Woken::Untouched(before) => at = furthest(at, before),
                 Woken::Over(reason) => {
+                    if let Waiting::ToCatchUp(_, upstream) = &mut waiting
+                        && Box::pin(upstream.says_it_is_below(at)).await
+                    {
+                        return Err(self.gone(at));
+                    }
                     let moved = waiting.untouched_until().map_or(at, |until| furthest(at, until));
                     let cursor = Cursor { history: follower.asked.history, ..moved };
                     return Ok(Next::Nothing { cursor, sequence, reason });

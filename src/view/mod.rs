@@ -44,6 +44,7 @@ use bodies::Bodies;
 use pace::Pace;
 use pages::Keeper;
 use stream::Streams;
+use upstream::CursorsAhead;
 
 /// Limits of the view.
 #[derive(Clone, Debug)]
@@ -65,6 +66,7 @@ impl Default for ViewConfig {
 pub struct View {
     cache: Cache,
     upstream: Arc<Upstream>,
+    cursors_ahead: Arc<CursorsAhead>,
     bodies: Arc<Bodies>,
     ahead: Arc<Ahead>,
     pace: Option<Arc<Pace>>,
@@ -81,7 +83,8 @@ impl View {
         let pace = config.wake_rate.map(|rate| Arc::new(Pace::new(rate)));
         let pages = Keeper::new(cache.clone(), config.body_cache_bytes);
         let streams = Streams::new(cache.clone(), Arc::clone(&pages));
-        Self { cache, upstream, bodies, ahead, pace, pages, streams }
+        let cursors_ahead = Arc::default();
+        Self { cache, upstream, cursors_ahead, bodies, ahead, pace, pages, streams }
     }
 
     /// The cache that is viewed.

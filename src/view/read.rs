@@ -85,7 +85,7 @@ impl View {
             let newest = self.newest()?;
             match self.cache.locate(cursor) {
                 Position::At(crumb) => return Ok(crumb),
-                Position::Ahead if upstream.is_below(cursor.revision) => return Err(self.gone(cursor)),
+                Position::Ahead if upstream.is_below(cursor) => return Err(self.gone(cursor)),
                 Position::Ahead => {}
                 // The values on the way to a state are not kept, only at its two ends.
                 Position::Inside { .. }

@@ -1,22 +1,54 @@
 //! Is a cursor that is ahead of this daemon ahead of the upstream too?
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{View, ViewError};
-use crate::model::{Cursor, Revision, Sighting};
+use crate::cache::Position;
+use crate::model::{Cursor, Sighting, Upstream};
 
-/// How long a request that does not wait is held for the upstream's answer.
-const AT_ONCE: Duration = Duration::from_millis(500);
+/// How many cursors that were ahead are remembered.
+const REMEMBERED: usize = 256;
 
-/// What the upstream has said of its own revision since a request came.
+/// How long the upstream gets to say how far it is, even where a client does not want to wait: to be
+/// told `410` at once is worth more than to be told nothing at once.
+const ANSWER: Duration = Duration::from_millis(250);
+
+/// Cursors ahead of this daemon, and when each of them was seen first.
+///
+/// Whoever polls without waiting must learn in the end that its cursor leads nowhere. The upstream was
+/// at the cursor before it was seen here, so what the upstream says after that counts, not only what it
+/// says after the newest request.
+#[derive(Default)]
+pub(super) struct CursorsAhead(Mutex<VecDeque<(Cursor, Instant)>>);
+
+impl CursorsAhead {
+    fn first_seen(&self, cursor: Cursor, now: Instant) -> Instant {
+        let mut seen = self.0.lock();
+        if let Some((_, first)) = seen.iter().find(|(known, _)| *known == cursor) {
+            return *first;
+        }
+        if seen.len() == REMEMBERED {
+            seen.pop_front();
+        }
+        seen.push_back((cursor, now));
+        now
+    }
+}
+
+/// What the upstream has said of its own revision since a cursor that is ahead was seen first.
 ///
 /// A cursor ahead of this daemon is a lagging replica's ordinary sight and waits. But when the
-/// upstream itself, asked after the client came, is below it, the upstream is not the one that
+/// upstream itself, asked after the cursor existed, is below it, the upstream is not the one that
 /// the cursor came from, and waiting would never end.
 pub(super) struct UpstreamWatch {
     since: Instant,
+    upstream: Arc<Upstream>,
+    ahead: Arc<CursorsAhead>,
     sightings: watch::Receiver<Option<Sighting>>,
 }
 
@@ -30,45 +62,58 @@ impl View {
         cursor
     }
 
-    /// Refuses a cursor that is ahead of the upstream itself. Whoever does not wait is to hear of that too, so the
-    /// upstream is asked at once, and its answer is awaited for a moment. A cursor that is not ahead of
-    /// this daemon is none of its business.
-    ///
-    /// # Errors
-    /// [`ViewError::Gone`], [`ViewError::Starting`].
-    pub async fn refuse_ahead_of_upstream(&self, cursor: Cursor) -> Result<(), ViewError> {
-        let (at, now) = (self.adopt(cursor), self.newest()?.cursor());
-        let mut upstream = self.watch_upstream();
-        if at.history != now.history || at.revision <= now.revision || !upstream.is_remote() {
-            return Ok(());
+    pub(super) fn watch_upstream(&self) -> UpstreamWatch {
+        UpstreamWatch {
+            since: Instant::now(),
+            upstream: Arc::clone(&self.upstream),
+            ahead: Arc::clone(&self.cursors_ahead),
+            sightings: self.upstream.sightings(),
         }
-        self.upstream.want_sighting();
-        // It may be out of reach: then nobody knows, and the cursor is as good as before.
-        _ = tokio::time::timeout(AT_ONCE, upstream.answered()).await;
-        if upstream.is_below(at.revision) { Err(self.gone(at)) } else { Ok(()) }
     }
 
-    pub(super) fn watch_upstream(&self) -> UpstreamWatch {
-        UpstreamWatch { since: Instant::now(), sightings: self.upstream.sightings() }
+    /// For who gives up waiting: a cursor that is ahead of the upstream itself is an error, although
+    /// nobody waits for it. Takes a moment where it is ahead of this daemon, and else no time.
+    ///
+    /// # Errors
+    /// [`ViewError::Gone`].
+    pub async fn not_ahead_of_upstream(&self, cursor: Cursor) -> Result<(), ViewError> {
+        let at = self.adopt(cursor);
+        if !matches!(self.cache.locate(at), Position::Ahead) {
+            return Ok(());
+        }
+        match self.watch_upstream().says_it_is_below(at).await {
+            true => Err(self.gone(cursor)),
+            false => Ok(()),
+        }
     }
 }
 
 impl UpstreamWatch {
-    /// Whether the upstream is known to be below this revision.
-    pub(super) fn is_below(&self, revision: Revision) -> bool {
+    /// Whether the upstream is known to be below this cursor, which is ahead of this daemon. Where it
+    /// is not, the upstream is asked.
+    pub(super) fn is_below(&self, cursor: Cursor) -> bool {
+        if self.upstream.nothing_is_ahead() {
+            return true;
+        }
+        let since = self.ahead.first_seen(cursor, self.since);
         let seen = *self.sightings.borrow();
-        seen.is_some_and(|seen| seen.asked >= self.since && seen.revision < revision)
+        let below = seen.is_some_and(|seen| seen.asked >= since && seen.revision < cursor.revision);
+        if !below {
+            self.upstream.ask();
+        }
+        below
     }
 
-    /// Whether the upstream says where it is at all.
-    fn is_remote(&self) -> bool {
-        self.sightings.borrow().is_some()
-    }
-
-    /// Resolves when the upstream has answered what it was asked since the request came.
-    async fn answered(&mut self) {
-        while self.sightings.borrow().is_none_or(|seen| seen.asked < self.since) {
-            self.seen().await;
+    /// The same, and gives the upstream a moment to answer.
+    pub(super) async fn says_it_is_below(&mut self, cursor: Cursor) -> bool {
+        let end = tokio::time::Instant::from_std(self.since + ANSWER);
+        loop {
+            if self.is_below(cursor) {
+                return true;
+            }
+            if tokio::time::timeout_at(end, self.seen()).await.is_err() {
+                return false;
+            }
         }
     }
 

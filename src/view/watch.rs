@@ -140,7 +140,11 @@ impl Watch {
             return Err(self.view.gone(self.at));
         }
         self.sequence = newest.sequence();
-        if now.revision <= self.at.revision {
+        if now.revision < self.at.revision {
+            // This daemon was there once: the state has gone back.
+            return Err(self.view.gone(self.at));
+        }
+        if now.revision == self.at.revision {
             return Ok(None);
         }
         let changes = match &self.range {

@@ -67,7 +67,7 @@ pub(super) struct Watch<'s, 'a> {
 /// Resolves when a client wants to know where the store is, and not before that time.
 async fn wanted(sink: &Sink, not_before: Instant) {
     tokio::time::sleep_until(not_before).await;
-    sink.upstream().wanted().await;
+    sink.upstream().asked().await;
 }
 
 /// Goes on, or how it ended.

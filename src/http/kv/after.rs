@@ -22,7 +22,6 @@ pub(super) async fn changed(
     after: Cursor,
     deadline: Instant,
 ) -> Result<Result<KeyRead, Unchanged>, ViewError> {
-    app.view.refuse_ahead_of_upstream(after).await?;
     let mut over = std::pin::pin!(async {
         tokio::select! {
             biased;
@@ -34,6 +33,7 @@ pub(super) async fn changed(
         biased;
         key = KeysAfter::new(&app.view, KeyRange::One(key.clone()), after) => key?,
         reason = &mut over => {
+            app.view.not_ahead_of_upstream(after).await?;
             let sequence = app.view.newest()?.sequence();
             return Ok(Err(Unchanged { cursor: after, sequence, reason }));
         }

@@ -29,7 +29,7 @@ impl View {
                     break (sequence, self.keys_at(&range, &within, past.steps(), at).await?);
                 }
                 Position::Awaited(past) => Waiting::ForThePast(newest, Box::new(past)),
-                Position::Ahead if upstream.is_below(at.revision) => return Err(self.gone(at)),
+                Position::Ahead if upstream.is_below(at) => return Err(self.gone(at)),
                 Position::Ahead => Waiting::ToCatchUp(newest, &mut upstream),
                 Position::Gone | Position::OtherHistory => return Err(self.gone(at)),
             };

@@ -1,7 +1,14 @@
 //! The `file:` and `stdin:` feeds: NDJSON read, followed, cut, replaced and half-written.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod ahead;
+mod broken_paths;
+mod content;
+mod half_written;
+mod pipes;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -225,7 +232,7 @@ async fn an_append_to_a_followed_file_is_seen() {
 }
 
 #[tokio::test]
-async fn a_half_written_line_is_not_applied_until_its_newline_comes() {
+async fn a_half_written_line_is_not_applied_until_it_is_whole() {
     let feed = Feed::of(&[put("a", "1")]);
     let daemon = Daemon::serve(&["--feed", &feed.followed()]);
     let mut mirror = mirror(&daemon).await;
@@ -233,9 +240,7 @@ async fn a_half_written_line_is_not_applied_until_its_newline_comes() {
     let (head, tail) = late.split_at(late.len() / 2);
     feed.append(&[lines(&[put("b", "1")]), head.as_bytes().to_vec()].concat());
     follow_to(&mut mirror, &state(&[("a", "1"), ("b", "1")])).await;
-    // Whole as JSON, but not yet a line.
     feed.append(tail.as_bytes());
-    assert_eq!(mirror.next(&format!("{}ms", A_WHILE.as_millis())).await, Step::Nothing);
     feed.append(b"\n");
     let value = "\"a value that comes in pieces\"";
     follow_to(&mut mirror, &state(&[("a", "1"), ("b", "1"), ("late", value)])).await;
@@ -283,13 +288,13 @@ async fn a_truncated_file_is_a_new_history_and_its_state_is_what_is_left() {
     old.take_current().await;
     assert_ne!(old.history, history);
 
-    // Cut to nothing, then grown again.
+    // Cut to nothing, which is no state, then grown again.
     fs::write(&feed.path, b"").unwrap();
-    gone(&mut old).await;
-    becomes(&http, &State::new()).await;
-    old.take_current().await;
+    daemon.logged("there is no record in it", |line| line.contains("there is no record in it").then_some(()));
+    assert_same("a file without records", &old.state, &state(&[("b", "2")]));
     feed.append(&lines(&[put("x", "1")]));
-    follow_to(&mut old, &state(&[("x", "1")])).await;
+    gone(&mut old).await;
+    becomes(&http, &state(&[("x", "1")])).await;
 }
 
 #[tokio::test]
