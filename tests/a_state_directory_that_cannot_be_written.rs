@@ -38,7 +38,7 @@ async fn serves(http: &Http, count: usize) {
         (http.get("/v1/status").await.ok(200).json()["count"] == count).then_some(())
     })
     .await;
-    http.get("/readyz").await.ok(200);
+    http.get("/readyz?wait=10s").await.ok(200);
     assert_eq!(http.get("/v1/breadcrumbs/current").await.ok(200).json()["count"], count);
 }
 

@@ -23,7 +23,8 @@ fn make_pipe(path: &Path) {
 
 #[tokio::test]
 async fn a_path_that_is_broken_for_a_moment_is_waited_for_and_said_once() {
-    let breaks: [(&str, fn(&Path)); 5] = [
+    type Break = (&'static str, fn(&Path));
+    let breaks: [Break; 5] = [
         ("it does not exist", |_| {}),
         ("Not a directory", |dir| fs::write(dir, b"").unwrap()),
         ("Too many levels of symbolic links", |dir| symlink(dir, dir).unwrap()),
@@ -77,6 +78,7 @@ async fn a_followed_file_that_is_out_of_reach_at_the_start_is_waited_for() {
     fs::remove_file(dir.path().join("in")).unwrap();
     fs::create_dir(dir.path().join("in")).unwrap();
     fs::write(&path, lines(&[put("a", "1")])).unwrap();
+    daemon.http().get("/readyz?wait=20s").await.ok(200);
     becomes(&daemon.http(), &state(&[("a", "1")])).await;
 }
 

@@ -93,9 +93,15 @@ impl Store {
         self.resyncs.last().map_or(Likeness::Other, |resync| resync.likeness(&self.state))
     }
 
-    /// What the resync under way has read counts for nothing.
+    /// What the resync under way has read counts for nothing. Only where it has read the very state that there is,
+    /// what was refused in it is what is refused.
     pub(super) fn give_up_resync(&mut self) {
-        let Some(first) = self.resyncs.drain(..).next() else { return };
+        let same = self.resyncs.len() == 1 && self.likeness() == Likeness::Same;
+        let Some(mut first) = self.resyncs.drain(..).next() else { return };
+        if same {
+            Arc::make_mut(&mut self.refused).end_reading(first.reading);
+            first.refused = Arc::clone(&self.refused);
+        }
         let read = self.state.clone();
         self.abandon(first);
         self.publisher.discard(read);

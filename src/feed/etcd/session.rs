@@ -117,7 +117,7 @@ impl<'a> Session<'a> {
                     );
                     if watch_again.is_none() && std::mem::replace(&mut self.trouble.reread, true) {
                         self.trouble.fruitless += 1;
-                        if self.trouble.fruitless % WATCHES == 0 {
+                        if self.trouble.fruitless.is_multiple_of(WATCHES) {
                             return Err(EtcdError::Fruitless);
                         }
                         watch_again = Some(self.trouble.watch_again());

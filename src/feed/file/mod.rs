@@ -29,7 +29,7 @@ pub use open::NoFile;
 use super::lines::Pushed;
 use super::translate::Translator;
 use super::{FeedError, Sink, Syncer, Warm};
-use crate::model::{FeedEvent, History, ResyncClaim, SyncStatus};
+use crate::model::{FeedEvent, History, ResyncClaim, Revision, SyncStatus};
 use content::Fingerprint;
 use lack::{Lack, Trouble};
 use open::{OpenError, Opened};
@@ -231,7 +231,7 @@ impl Run {
     }
 
     /// A file that is not followed was read.
-    async fn end_for_good(&mut self, mut reading: Reading, settled: Settled) -> Result<(), FeedError> {
+    async fn end_for_good(self, mut reading: Reading, settled: Settled) -> Result<(), FeedError> {
         let last = reading.finish_lines().await?;
         let whole = matches!(settled, Settled::Whole);
         if self.reload || !whole {
@@ -248,9 +248,22 @@ impl Run {
                 self.feed.path.display()
             );
         }
-        self.sink.reached().await?;
-        self.sink.upstream().is_exhausted();
-        Ok(())
+        let reached = self.sink.reached().await?;
+        self.answer(reading, reached).await
+    }
+
+    /// Says how far the file goes, whenever somebody stands ahead of it. Where it has grown since it was read, another
+    /// daemon that read it later may be further, and nothing is said.
+    async fn answer(self, mut reading: Reading, reached: Option<Revision>) -> Result<(), FeedError> {
+        let upstream = self.sink.upstream();
+        loop {
+            upstream.asked().await;
+            let at = Instant::now();
+            let same = matches!(reading.look().await, Ok(Look::Same));
+            if let Some(revision) = reached.filter(|_| same) {
+                upstream.is_at(revision, at);
+            }
+        }
     }
 
     /// Reads to the end, and waits until that is the end.
