@@ -43,7 +43,9 @@ async fn readyz_says_at_once_how_it_is_and_with_wait_as_soon_as_it_is_ready() {
     waiters(&http, 3).await;
     tokio::time::sleep(A_WHILE).await;
     assert!(waiting.iter().all(|waiter| !waiter.is_finished()), "it is not ready");
-    daemon.feed(b"{\"type\":\"put\",\"key\":\"a\",\"value\":1}\n{\"type\":\"status\",\"status\":\"in-sync\"}\n");
+    daemon.feed(
+        b"{\"type\":\"put\",\"key\":\"a\",\"value\":1}\n{\"type\":\"status\",\"status\":\"in-sync\"}\n",
+    );
     for waiter in waiting {
         in_time("readyz", waiter).await.unwrap().ok(200);
     }
@@ -183,7 +185,9 @@ async fn what_comes_while_the_daemon_drains_is_told_with_the_last_answer_of_the_
     for front in FRONTS {
         let args = [&["--feed", "stdin:", "--drain", "10s"], &front[..]].concat();
         let mut daemon = Daemon::serve_stdin(&args);
-        daemon.feed(b"{\"type\":\"put\",\"key\":\"a\",\"value\":1}\n{\"type\":\"status\",\"status\":\"in-sync\"}\n");
+        daemon.feed(
+            b"{\"type\":\"put\",\"key\":\"a\",\"value\":1}\n{\"type\":\"status\",\"status\":\"in-sync\"}\n",
+        );
         let http = daemon.http();
         http.get("/readyz?wait=30s").await.ok(200);
         let next = format!("/v1/breadcrumbs/{}/next?wait=2m", http.cursor().await);

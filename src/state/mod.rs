@@ -7,8 +7,8 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `state.crumbd` | the database ([`database`]): entries, and the breadcrumbs of the kept window after them |
-//! | `acknowledged` | `push:` only: how far the database must reach ([`acknowledged`]) |
+//! | `state.crumbd` | the database (`database.rs`): entries, and the breadcrumbs of the kept window after them |
+//! | `acknowledged` | `push:` only: how far the database must reach (`acknowledged.rs`) |
 //! | `state.damaged` | a database that was moved aside; nobody reads it |
 //!
 //! The directory is locked for as long as it is used: one daemon a directory. May import `model`, `wire`, `trail` (its limits)

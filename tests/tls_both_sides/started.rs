@@ -21,13 +21,13 @@ async fn settings_that_make_no_sense_are_refused_in_words() {
     };
     let owned = |args: Vec<&str>| args.into_iter().map(str::to_owned).collect::<Vec<_>>();
     for (args, complaint) in [
-        (owned(vec!["--tls-cert", cert]), "tls-cert needs tls-key".to_owned()),
-        (owned(vec!["--tls-key", key]), "tls-key needs tls-cert".to_owned()),
+        (owned(vec!["--tls-cert", cert]), "tls-cert needs --tls-key".to_owned()),
+        (owned(vec!["--tls-key", key]), "tls-key needs --tls-cert".to_owned()),
         (owned(vec!["--tls-client-ca", ca]), "tls-client-ca is for TLS only".to_owned()),
         (owned(vec!["--tls-client-cn", "a"]), "tls-client-cn is for TLS only".to_owned()),
         (owned(vec!["--tls-client-uri", "a:b"]), "tls-client-uri is for TLS only".to_owned()),
-        (owned(with(&["--tls-client-cn", "a"])), "tls-client-cn needs tls-client-ca".to_owned()),
-        (owned(with(&["--tls-client-uri", "a:b"])), "tls-client-uri needs tls-client-ca".to_owned()),
+        (owned(with(&["--tls-client-cn", "a"])), "tls-client-cn needs --tls-client-ca".to_owned()),
+        (owned(with(&["--tls-client-uri", "a:b"])), "tls-client-uri needs --tls-client-ca".to_owned()),
         (owned(with(&["--tls-client-cn", ""])), "tls-client-cn is empty".to_owned()),
         (owned(with(&["--tls-client-uri="])), "tls-client-uri is empty".to_owned()),
         (
