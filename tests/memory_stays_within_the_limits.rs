@@ -20,7 +20,7 @@ use support::http::Http;
 const MIB: usize = 1 << 20;
 const KEEP: usize = 24 * MIB;
 const VALUE: usize = 4 * MIB;
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 80;
 
 /// The memory of a process, as the kernel counts it.
 fn resident(daemon: &Daemon) -> usize {
