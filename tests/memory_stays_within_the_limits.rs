@@ -177,3 +177,39 @@ async fn readers_of_one_large_value_share_it() {
     assert!(now <= most, "{} MiB, {} before: 60 readers of {} MiB", now / MIB, base / MIB, VALUE / MIB);
     drop(readers);
 }
+
+#[tokio::test]
+async fn pages_whose_clients_have_left_are_not_made() {
+    use tokio::io::AsyncWriteExt as _;
+    const CLIENTS: usize = 200;
+    let daemon = Daemon::push(&[]);
+    let http = daemon.http();
+    let value = "v".repeat(900);
+    let put_key = |n| format!("{{\"type\":\"put\",\"key\":\"key/{n:06}\",\"value\":\"{value}\"}}");
+    http.post(&(0..8000).map(put_key).collect::<Vec<_>>()).await;
+    // One page, made and written, and what it takes.
+    let page = http.get("/v1/kv?limit=100000").await.ok(200).body.len();
+    assert!(page > 7 * MIB, "{page} bytes");
+    let base = resident(&daemon);
+    for _ in 0..CLIENTS {
+        let mut client = daemon.connect().await;
+        client
+            .write_all(b"GET /v1/kv?limit=100000 HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n")
+            .await
+            .unwrap();
+        drop(client);
+    }
+    let most = base + CLIENTS * page / 4;
+    for round in 0..40 {
+        put(&http, "small", round.to_string().as_bytes()).await;
+        let now = resident(&daemon);
+        assert!(
+            now <= most,
+            "{} MiB, {} before: {CLIENTS} pages of {} MiB",
+            now / MIB,
+            base / MIB,
+            page / MIB
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}

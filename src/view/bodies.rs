@@ -1,10 +1,12 @@
 //! Encoded bodies of updates, each made once and shared while it is hot. (Snapshots are made of pages.)
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
 
 use super::{Format, OwnedScope, Scope, ViewError};
 use crate::model::{Cursor, Sequence};
@@ -53,11 +55,18 @@ impl Weighter<BodyKey, Body> for Weight {
 
 pub(super) struct Bodies {
     cache: Cache<BodyKey, Body, Weight>,
+    /// Bodies that nobody shares, at a time: more than there are cores only wait for one another, and what is
+    /// written meanwhile waits for all of them.
+    unshared: Arc<Semaphore>,
 }
 
 impl Bodies {
     pub(super) fn new(max_bytes: u64) -> Self {
-        Self { cache: Cache::with_weighter(EXPECTED_BODIES, max_bytes, Weight) }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            cache: Cache::with_weighter(EXPECTED_BODIES, max_bytes, Weight),
+            unshared: Arc::new(Semaphore::new(cores)),
+        }
     }
 
     /// The body, made by `encode` when it is not there. Whoever asks for it meanwhile waits for
@@ -92,14 +101,20 @@ impl Bodies {
         self.cache.get(&BodyKey { subject, scope: scope.into(), format })
     }
 
-    /// A body that nobody else is likely to ask for: made, and not kept.
+    /// A body that nobody else is likely to ask for: made, and not kept. It is not begun for a client that
+    /// left before its turn came.
     pub(super) async fn once(
         &self,
         format: Format,
         encode: impl FnOnce() -> Vec<u8> + Send + 'static,
     ) -> Result<Body, ViewError> {
-        let bytes = off_thread(encode).await?.into();
-        compress(Body { bytes, coding: Coding::Identity }, format.coding).await
+        let turn = Arc::clone(&self.unshared).acquire_owned().await;
+        off_thread(move || {
+            let body = Body { bytes: encode().into(), coding: Coding::Identity }.compressed(format.coding);
+            drop(turn);
+            body
+        })
+        .await?
     }
 
     async fn single_flight(

@@ -152,17 +152,33 @@ impl Keeper {
             return Ok(newest.pages);
         }
         let sequence = crumb.sequence();
-        if let Some(known) = self.older.lock().iter_mut().find(|older| older.sequence == sequence) {
-            known.used = Instant::now();
-            return Ok(known.pages.clone());
+        if let Some(known) = self.known(sequence) {
+            return Ok(known);
         }
-        let pages = off_thread(move || newest.back_to(&crumb)).await?;
+        let hand = Arc::clone(&self.hands).acquire_owned().await;
+        // Somebody else may have made them meanwhile.
+        if let Some(known) = self.known(sequence) {
+            return Ok(known);
+        }
+        let pages = off_thread(move || {
+            let pages = newest.back_to(&crumb);
+            drop(hand);
+            pages
+        })
+        .await?;
         let mut older = self.older.lock();
         if older.len() == OLDER {
             older.remove(0);
         }
         older.push(Older { sequence, used: Instant::now(), pages: pages.clone() });
         Ok(pages)
+    }
+
+    fn known(&self, sequence: Sequence) -> Option<Pages> {
+        let mut older = self.older.lock();
+        let known = older.iter_mut().find(|older| older.sequence == sequence)?;
+        known.used = Instant::now();
+        Some(known.pages.clone())
     }
 
     /// Notes that pages are in use, for bodies of this format if for any.
