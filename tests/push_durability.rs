@@ -164,6 +164,8 @@ async fn outcome(files: &[(&str, &[u8])], right: &BTreeMap<String, String>, what
         Err(ended) => {
             let path = dir.path().to_str().unwrap();
             assert!(ended.stderr.contains(path), "{what}: says which file: {}", ended.stderr);
+            assert!(ended.stderr.contains("in its place"), "{what}: says what to do: {}", ended.stderr);
+            assert!(!ended.stderr.contains("panicked"), "{what}: {}", ended.stderr);
             for (name, bytes) in files {
                 assert!(fs::read(dir.path().join(name)).unwrap() == *bytes, "{what}: {name} was touched");
             }
@@ -194,6 +196,13 @@ async fn a_damaged_store_is_refused_and_left_alone_or_the_damage_is_harmless() {
         flipped[at] ^= 1 << fastrand::u8(..8);
         let files = [("state.crumbd", &*flipped), ("acknowledged", &*acknowledged)];
         count("flipped", outcome(&files, &right, &format!("bit of byte {at} flipped")).await);
+    }
+    let pages = database.chunks(4096).enumerate().filter(|(_, page)| page.iter().any(|byte| *byte != 0));
+    for (number, page) in pages {
+        let mut zeroed = database.clone();
+        zeroed[number * 4096..][..page.len()].fill(0);
+        let files = [("state.crumbd", &*zeroed), ("acknowledged", &*acknowledged)];
+        count("zeroed", outcome(&files, &right, &format!("page {number} zeroed")).await);
     }
     for length in [0, 1, 4, 64, 320, 4096, database.len() / 2, database.len() - 1] {
         let files = [("state.crumbd", &database[..length]), ("acknowledged", &*acknowledged)];
@@ -272,4 +281,99 @@ async fn cursors_and_states_of_the_kept_window_are_there_after_a_restart() {
     }
     let next = daemon.http().get(&format!("/v1/breadcrumbs/{}/next?wait=0", cursors[3])).await.ok(200);
     assert_eq!(next.json()["updates"][0]["value"], "value 9");
+}
+
+fn refused(dir: &Path) -> String {
+    let arguments = arguments(dir);
+    let ended = Daemon::serve_and_end(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(!ended.status.success(), "{}", ended.stderr);
+    ended.stderr
+}
+
+#[tokio::test]
+async fn what_is_no_file_or_another_daemons_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["state.crumbd", "acknowledged"] {
+        let store = dir.path().join(format!("pipe {name}"));
+        fs::create_dir(&store).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(store.join(name)).status().unwrap();
+        assert!(made.success());
+        assert!(refused(&store).contains("no regular file"));
+    }
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(refused(&file).contains("is not a directory"));
+    // One file under two names, in two directories: two daemons would write over each other.
+    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+    let daemon = start(&one);
+    daemon.http().put(b"a", "text/plain", b"1").await;
+    fs::create_dir(&two).unwrap();
+    for name in ["state.crumbd", "acknowledged"] {
+        fs::hard_link(one.join(name), two.join(name)).unwrap();
+    }
+    assert!(refused(&two).contains("another daemon uses it"));
+    daemon.http().put(b"a", "text/plain", b"2").await;
+}
+
+#[tokio::test]
+async fn a_proof_that_is_removed_or_replaced_under_the_daemon_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let proof = dir.path().join("acknowledged");
+    let daemon = start(dir.path());
+    daemon.http().put(b"a", "text/plain", b"one").await;
+    let before = fs::read(&proof).unwrap();
+    fs::remove_file(&proof).unwrap();
+    daemon.http().put(b"a", "text/plain", b"two").await;
+    fs::remove_file(&proof).unwrap();
+    fs::write(&proof, before).unwrap();
+    daemon.http().put(b"a", "text/plain", b"three").await;
+    let written = state(&daemon.http()).await;
+    drop(daemon);
+    assert_eq!(state(&start(dir.path()).http()).await, written);
+}
+
+#[tokio::test]
+async fn a_start_that_ended_before_anything_was_kept_does_not_keep_the_next_one_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    // What a crash leaves that comes before the files have their names.
+    for name in ["state.tmp", "acknowledged.tmp"] {
+        fs::write(dir.path().join(name), "half").unwrap();
+    }
+    let daemon = start(dir.path());
+    daemon.http().put(b"a", "text/plain", b"one").await;
+    drop(daemon);
+    // The same for a store that was put back without its proof.
+    fs::remove_file(dir.path().join("acknowledged")).unwrap();
+    fs::write(dir.path().join("acknowledged.tmp"), "half").unwrap();
+    let (found, ..) = state(&start(dir.path()).http()).await;
+    assert_eq!(found.into_values().collect::<Vec<_>>(), ["one"]);
+}
+
+#[tokio::test]
+async fn another_feeds_directory_keeps_every_byte_and_a_check_says_whose_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    drop(start(&store));
+    let (database, feed) = (store.join("state.crumbd"), dir.path().join("feed.ndjson"));
+    let before = fs::read(&database).unwrap();
+    fs::write(&feed, "{\"type\":\"put\",\"key\":\"a\",\"value\":1}\n").unwrap();
+    let arguments = ["--feed", &format!("file:{}", feed.display()), "--state-dir", store.to_str().unwrap()];
+    let mut daemon = Daemon::serve(&arguments);
+    daemon.logged("the warning", |line| line.contains("no state is kept").then_some(()));
+    daemon.terminate();
+    daemon.wait_exit();
+    assert!(fs::read(&database).unwrap() == before);
+    let check = |feed: &str| {
+        let arguments = ["serve", "--check", "--listen", "127.0.0.1:0", "--feed", feed, "--state-dir"];
+        let done = support::daemon::run(&[&arguments[..], &[store.to_str().unwrap()]].concat());
+        let said = [done.stdout, done.stderr].concat();
+        (done.status.success(), String::from_utf8(said).unwrap())
+    };
+    let (good, said) = check(&format!("file:{}", feed.display()));
+    assert!(good && said.contains("holds the state of the feed push:"), "{said}");
+    assert!(check("push:").0);
+    fs::write(&database, &before[..before.len() / 2]).unwrap();
+    let (good, said) = check("push:");
+    assert!(!good && said.contains("state.crumbd is damaged"), "{said}");
+    assert!(fs::read(&database).unwrap() == before[..before.len() / 2]);
 }

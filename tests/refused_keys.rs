@@ -219,7 +219,7 @@ fn state(entries: &[(&str, &str)]) -> State {
 #[tokio::test]
 async fn a_record_that_cannot_be_read_deletes_the_key_that_it_names() {
     let bad = |key: &str, rest: &str| format!(r#"{{"type":"put","key":"{key}",{rest}}}"#);
-    let fed = Fed::with(&["a", "b", "c", "d", "e"].map(|key| put(key, "1")));
+    let fed = Fed::with(&["a", "b", "c", "d", "e", "f", "g"].map(|key| put(key, "1")));
     let daemon = Daemon::serve(&["--feed", &fed.feed(), "--max-value-bytes", "10"]);
     let http = ready(&daemon).await;
     fed.append(&[
@@ -227,6 +227,9 @@ async fn a_record_that_cannot_be_read_deletes_the_key_that_it_names() {
         bad("b", r#""value":1,"ttl":-1"#),
         bad("c", r#""value":"%%%","encoding":"base64""#),
         bad("d", &format!(r#""value":2,"revision":{}"#, u64::MAX)),
+        // Cut off in a line, with a fault before the key.
+        r#"{"type":"deleted","key":"f""#.to_owned(),
+        r#"{"value":tru,"type":"put","key":"g"}"#.to_owned(),
         // What names no key, or more than one, says nothing of any.
         r#"{"type":"put","value":2}"#.to_owned(),
         r#"{"type":"put","key":"e","key":"a","value":2}"#.to_owned(),
@@ -240,11 +243,11 @@ async fn a_record_that_cannot_be_read_deletes_the_key_that_it_names() {
     assert_same("the rest", &current(&http).await, &state(&[("e", "1"), ("last", "1")]));
     assert_eq!((&status["status"], &status["refused"]["exact"]), (&"in-sync".into(), &true.into()));
     let named = named(&status);
-    assert_eq!(named.keys().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+    assert_eq!(named.keys().collect::<Vec<_>>(), ["a", "b", "c", "d", "f", "g"]);
     assert_eq!(named["a"], "its value has 22 bytes, the limit is 10");
-    assert!(named["b"].contains("line 7") && named["b"].contains("ttl"), "{}", named["b"]);
+    assert!(named["b"].contains("line 9") && named["b"].contains("ttl"), "{}", named["b"]);
     let metrics = String::from_utf8(http.get("/metrics").await.ok(200).plain()).unwrap();
-    assert!(metrics.contains("\ncrumbd_refused_keys 4"), "{metrics}");
+    assert!(metrics.contains("\ncrumbd_refused_keys 6"), "{metrics}");
     for key in ["a", "b", "c", "d"] {
         let line = format!("key \\\"{key}\\\"");
         daemon.logged(&line, |log| (log.contains("refused") && log.contains(&line)).then_some(()));
@@ -261,10 +264,10 @@ async fn a_record_that_cannot_be_read_deletes_the_key_that_it_names() {
     ]);
     let status = eventually("the last line", || async {
         let status = support::followed::status(&http).await;
-        (names(&status) == BTreeSet::from([b"d".to_vec()])).then_some(status)
+        (names(&status) == BTreeSet::from([b"d", b"f", b"g"].map(|key| key.to_vec()))).then_some(status)
     })
     .await;
-    assert_eq!(status["refused"]["count"], 1);
+    assert_eq!(status["refused"]["count"], 3);
     eventually("the state", || async {
         let wanted = state(&[("a", "2"), ("c", "2"), ("e", "1"), ("last", "2")]);
         (current(&http).await == wanted).then_some(())

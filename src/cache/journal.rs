@@ -26,8 +26,15 @@ pub struct BreadcrumbRecord<'a> {
 
 /// Why a journal did not take a breadcrumb.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct JournalError(#[from] Box<dyn std::error::Error + Send + Sync>);
+#[non_exhaustive]
+pub enum JournalError {
+    /// Nothing of it is kept.
+    #[error(transparent)]
+    Refused(#[from] Box<dyn std::error::Error + Send + Sync>),
+    /// It could not be kept, and what was begun could not be taken back: it may be there after a restart.
+    #[error(transparent)]
+    Unsettled(Box<dyn std::error::Error + Send + Sync>),
+}
 
 /// Makes changes last before anybody sees them: what was read once is never taken back by a crash.
 ///
@@ -39,7 +46,7 @@ pub trait Journal: Send + 'static {
     /// ingest task then has a thread of its own.
     ///
     /// # Errors
-    /// Then nothing of it may survive, and its writes are refused.
+    /// Then its writes are refused, and nothing of it may survive; where that cannot be promised, the error says so.
     fn append(&mut self, record: &BreadcrumbRecord<'_>) -> Result<(), JournalError>;
 
     /// Does a little of what can wait (milliseconds), when nothing else is to be done. Says whether there is more.

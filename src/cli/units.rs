@@ -52,6 +52,7 @@ impl FromStr for Bytes {
             "KiB" => 10,
             "MiB" => 20,
             "GiB" => 30,
+            "TiB" => 40,
             _ => return Err(nonsense),
         };
         if number.is_empty() {
@@ -72,6 +73,9 @@ impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
         match units.into_iter().find(|(shift, _)| self.0 as u64 >= 1 << shift) {
+            Some((shift, unit)) if (self.0 as u64).is_multiple_of(1 << shift) => {
+                write!(f, "{}{unit}", self.0 >> shift)
+            }
             Some((shift, unit)) => write!(f, "{:.1} {unit}", self.0 as f64 / (1_u64 << shift) as f64),
             None => write!(f, "{} B", self.0),
         }

@@ -18,6 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What one long poll asks to wait; below the half minute after which many proxies give up.
 const WAIT: Duration = Duration::from_secs(25);
 
+/// How long a daemon may say nothing that has something to say: longer than it waits itself for a cursor, a budget or
+/// somebody who reads slowly.
+const SILENCE: Duration = WAIT.saturating_add(PATIENCE);
+
+/// The slowest pace at which a value is taken for one that arrives, in bytes a second.
+const SLOWEST_UPLOAD: usize = 64 << 10;
+
 /// What came of asking for what is next.
 #[derive(Debug)]
 pub enum Next {
@@ -160,6 +167,28 @@ impl Client {
         ClientError::Unreachable { url: self.base.to_string(), reason }
     }
 
+    /// Sends what is answered without waiting for a breadcrumb. `uploaded` bytes go along.
+    async fn send_in_time(
+        &self,
+        request: reqwest::RequestBuilder,
+        uploaded: usize,
+    ) -> Result<Response, ClientError> {
+        let time = SILENCE + Duration::from_secs((uploaded / SLOWEST_UPLOAD) as u64);
+        timeout(time, self.send(request)).await.map_err(|_| self.silent(time))?
+    }
+
+    /// The whole of a body that is no list of records.
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, ClientError> {
+        let mut body = Vec::new();
+        loop {
+            let chunk = timeout(SILENCE, response.chunk()).await.map_err(|_| self.silent(SILENCE))?;
+            match chunk.map_err(|error| self.unreachable(&error))? {
+                Some(chunk) => body.extend_from_slice(&chunk),
+                None => return Ok(body),
+            }
+        }
+    }
+
     /// The newest state, or a kept one: its records as they come.
     ///
     /// # Errors
@@ -173,7 +202,7 @@ impl Client {
         let at = at.map_or("current".to_owned(), |cursor| cursor.to_string());
         let url = self.url(&["v1", "breadcrumbs", &at], &prefix_query(prefix));
         let request = self.http.get(url).header(ACCEPT, media.as_str());
-        Ok(Records::new(self.clone(), self.send(request).await?, media))
+        Ok(Records::new(self.clone(), self.send_in_time(request, 0).await?, media, SILENCE))
     }
 
     /// What comes after the cursor; nothing when nothing came in time. With `rights`, which an earlier answer
@@ -199,7 +228,7 @@ impl Client {
             let (cursor, rights) = (cursor_of(response.headers())?, linked_rights(response.headers()));
             return Ok(Next::Nothing { cursor, rights });
         }
-        Ok(Next::Updates(Box::new(Records::new(self.clone(), response, media))))
+        Ok(Next::Updates(Box::new(Records::new(self.clone(), response, media, SILENCE))))
     }
 
     /// A stream of NDJSON: the state and everything after it, or everything after a cursor (with the rights that
@@ -232,9 +261,7 @@ impl Client {
     pub async fn get(&self, key: &Key, at: Option<Cursor>) -> Result<Vec<u8>, ClientError> {
         let at = at.map(|cursor| cursor.to_string());
         let query: Vec<(&str, &[u8])> = at.iter().map(|at| ("at", at.as_bytes())).collect();
-        let response = self.send(self.http.get(self.key_url(key, &query))).await?;
-        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
-        Ok(bytes.to_vec())
+        self.body(self.send_in_time(self.http.get(self.key_url(key, &query)), 0).await?).await
     }
 
     /// Sets a key; `content_type` `application/json` asks for compact JSON, anything else for the
@@ -243,8 +270,9 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn put(&self, key: &Key, value: Vec<u8>, content_type: &str) -> Result<Cursor, ClientError> {
+        let uploaded = value.len();
         let request = self.http.put(self.key_url(key, &[])).header(CONTENT_TYPE, content_type).body(value);
-        cursor_of(self.send(request).await?.headers())
+        cursor_of(self.send_in_time(request, uploaded).await?.headers())
     }
 
     /// Removes a key. Returns the cursor at which the write can be read.
@@ -252,7 +280,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn delete(&self, key: &Key) -> Result<Cursor, ClientError> {
-        cursor_of(self.send(self.http.delete(self.key_url(key, &[]))).await?.headers())
+        cursor_of(self.send_in_time(self.http.delete(self.key_url(key, &[])), 0).await?.headers())
     }
 
     /// The daemon's state as the JSON text of `/v1/status`.
@@ -260,8 +288,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn status(&self) -> Result<String, ClientError> {
-        let response = self.send(self.http.get(self.url(&["v1", "status"], &[]))).await?;
-        response.text().await.map_err(|error| self.unreachable(&error))
+        let response = self.send_in_time(self.http.get(self.url(&["v1", "status"], &[])), 0).await?;
+        Ok(String::from_utf8_lossy(&self.body(response).await?).into_owned())
     }
 }
 

@@ -27,24 +27,23 @@ pub struct Records {
     reader: RecordReader,
     /// The rights that the answer was made under, where there are any.
     rights: Option<String>,
-    /// How long the daemon may say nothing, where it has to say something now and then.
-    silence: Option<Duration>,
+    /// How long the daemon may say nothing.
+    silence: Duration,
     /// Whether anything has come.
     begun: bool,
 }
 
 impl Records {
-    pub(super) fn new(client: Client, response: Response, media: MediaType) -> Self {
+    pub(super) fn new(client: Client, response: Response, media: MediaType, silence: Duration) -> Self {
         let rights = linked_rights(response.headers());
-        let (silence, begun) = (None, false);
-        Self { client, response, reader: RecordReader::new(media), rights, silence, begun }
+        Self { client, response, reader: RecordReader::new(media), rights, silence, begun: false }
     }
 
     /// The records of a stream, which says something at least so often.
     pub(super) fn stream(client: Client, response: Response, silence: Duration) -> Self {
         let rights = response.headers().get("crumbd-rights").and_then(|value| value.to_str().ok());
         let rights = rights.map(str::to_owned);
-        Self { rights, silence: Some(silence), ..Self::new(client, response, MediaType::Ndjson) }
+        Self { rights, ..Self::new(client, response, MediaType::Ndjson, silence) }
     }
 
     /// The next record; `None` after the body's `end`.
@@ -64,13 +63,8 @@ impl Records {
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
-        let chunk = match self.silence {
-            None => self.response.chunk().await,
-            Some(silence) => match timeout(silence, self.response.chunk()).await {
-                Ok(chunk) => chunk,
-                Err(_) => return Err(self.client.silent(silence)),
-            },
-        };
+        let chunk = timeout(self.silence, self.response.chunk()).await;
+        let chunk = chunk.map_err(|_| self.client.silent(self.silence))?;
         let chunk = chunk.map_err(|error| self.client.unreachable(&error))?;
         self.begun |= chunk.is_some();
         Ok(chunk)

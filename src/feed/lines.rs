@@ -123,8 +123,10 @@ impl LineSplitter {
             return Ok(last);
         }
         let partial = std::mem::take(&mut self.partial);
-        if last != LastLine::Nothing {
-            translator.line(&partial).await?;
+        match last {
+            LastLine::Nothing => {}
+            LastLine::Whole => translator.line(&partial).await?,
+            LastLine::Cut => translator.torn_line()?,
         }
         Ok(last)
     }

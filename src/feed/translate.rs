@@ -94,7 +94,7 @@ impl Translator {
                 _ => self.record(record).await,
             },
             Err(reason) => {
-                let key = wire::changed_key(&String::from_utf8_lossy(line), false);
+                let key = wire::changed_key(&String::from_utf8_lossy(line));
                 self.unreadable(key.map(|key| Change::Unreadable(key, reason.clone())), &reason).await
             }
         }
@@ -104,8 +104,15 @@ impl Translator {
     pub(super) async fn overlong_line(&mut self, beginning: &[u8], limit: usize) -> Result<(), FeedError> {
         self.line += 1;
         let reason = format!("the line is longer than {limit} bytes");
-        let key = wire::changed_key(&String::from_utf8_lossy(beginning), true);
+        let key = wire::changed_key(&String::from_utf8_lossy(beginning));
         self.unreadable(key.map(|key| Change::Unreadable(key, reason.clone())), &reason).await
+    }
+
+    /// A last line that ends in the middle. It may be one that was still being written: what it was going to say of a key
+    /// is not known, and nothing is done to it.
+    pub(super) fn torn_line(&mut self) -> Result<(), FeedError> {
+        self.line += 1;
+        self.bad("it ends in the middle")
     }
 
     /// A line that cannot be taken as it is. Where it names a key, that one has changed all the same, and its old value is

@@ -124,6 +124,7 @@ impl From<PushError> for Problem {
                 Self::new(StatusCode::PRECONDITION_FAILED, "condition-failed", detail)
             }
             PushError::Refused(Refusal::NotKept { .. }) => Self::unavailable("not-kept", detail),
+            PushError::Refused(Refusal::Unsettled { .. }) => Self::unavailable("unsettled", detail),
             PushError::Refused(_) => Self::too_large(detail),
             _ => Self::unavailable("shutting-down", detail),
         }

@@ -135,6 +135,12 @@ pub enum Refusal {
         /// What the journal says.
         reason: String,
     },
+    /// The write could not be made to last, and what was begun could not be taken back.
+    #[error("the write could not be kept, and may or may not be there after a restart: {reason}")]
+    Unsettled {
+        /// What the journal says.
+        reason: String,
+    },
     /// A revision above [`Revision::MAX_CLAIM`].
     #[error(
         "key \"{key}\": the revision {claimed} is above {}, the highest that a feed may claim",
@@ -172,7 +178,7 @@ impl Refusal {
     /// What is wrong with an update, without its key; `None` where it is a write as a whole that was refused.
     pub fn fault(&self) -> Option<String> {
         match self {
-            Self::ConditionFailed { .. } | Self::NotKept { .. } => None,
+            Self::ConditionFailed { .. } | Self::NotKept { .. } | Self::Unsettled { .. } => None,
             Self::Claim { claimed, .. } => Some(format!(
                 "the revision {claimed} is above {}, the highest that a feed may claim",
                 Revision::MAX_CLAIM

@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::database::sync_directory_of;
+use super::storage::{is_named, open_regular};
 use super::{Damage, StateError};
 
 const MAGIC: &[u8; 8] = b"CRUMBDA1";
@@ -54,29 +56,28 @@ pub(super) struct AcknowledgedFile {
 }
 
 impl AcknowledgedFile {
-    /// Makes the file; it is on the disk when this returns, its name once the directory is synced.
+    /// Makes the file, whole or not at all; it is on the disk under its name when this returns.
     pub(super) fn create(path: &Path, store: u64, number: u64) -> Result<Self, StateError> {
+        let aside = path.with_extension("tmp");
         let io = |error| StateError::io(path, error);
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path);
+        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&aside);
         let said = Acknowledged { store, number, rest_refused: false };
         let mut file = Self { path: path.to_owned(), file: file.map_err(io)?, writes: 0, said };
         // Both slots, so that a later write takes no new block of a disk that may be full then.
-        file.write(said)?;
-        file.write(said)?;
+        file.write_slot(said)?;
+        file.write_slot(said)?;
         file.file.sync_all().map_err(io)?;
+        std::fs::rename(&aside, path).and_then(|()| sync_directory_of(path)).map_err(io)?;
         Ok(file)
     }
 
     /// Opens the file; `None` where there is none.
     pub(super) fn open(path: &Path, writable: bool) -> Result<Option<Self>, StateError> {
         let io = |error| StateError::io(path, error);
-        let file = match OpenOptions::new().read(true).write(writable).open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(io)?,
-        };
+        let Some(file) = open_regular(path, writable)? else { return Ok(None) };
         let mut slots = [0; 2 * SLOT];
-        let damaged = || StateError::damaged(path, Damage::Checksum { table: "acknowledged" });
+        let damaged = || StateError::damaged(path, Damage::NoRecord);
         if file.metadata().map_err(io)?.len() != slots.len() as u64 {
             return Err(damaged());
         }
@@ -101,7 +102,17 @@ impl AcknowledgedFile {
         self.file.sync_data().map_err(|error| StateError::io(&self.path, error))
     }
 
+    /// Where somebody has removed the file or put another in its place, it is made anew: what is written into a file
+    /// without a name is gone with the process.
     fn write(&mut self, said: Acknowledged) -> Result<(), StateError> {
+        if is_named(&self.file, &self.path) {
+            return self.write_slot(said);
+        }
+        *self = Self::create(&self.path, said.store, said.number)?;
+        if said.rest_refused { self.write_slot(said) } else { Ok(()) }
+    }
+
+    fn write_slot(&mut self, said: Acknowledged) -> Result<(), StateError> {
         let writes = self.writes + 1;
         let offset = (writes % 2) * SLOT as u64;
         let written = self.file.write_all_at(&slot(writes, said), offset);

@@ -11,16 +11,19 @@
 //! Breadcrumbs are numbered without gaps. The state is the base with all breadcrumbs applied. A commit is one row,
 //! whatever it changes; the entries follow later, when breadcrumbs have left the kept window, many at a time.
 
-use std::fs::{File, OpenOptions};
+use std::cell::Cell;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
-use redb::{Database, StorageError, TableDefinition};
+use redb::{Database, ReadTransaction, ReadableDatabase, StorageError, TableDefinition, WriteTransaction};
+use tracing::debug;
 
 use super::row::{self, Base, Place, StoreRow};
-use super::storage::{NamedFile, ReadOnlyFile};
+use super::storage::{NamedFile, ReadOnlyFile, open_regular};
 use super::{Damage, StateError};
 
 pub(super) const STORE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("store");
@@ -54,20 +57,43 @@ pub(super) enum Access {
 
 /// An open database.
 pub(super) struct Open {
-    pub(super) database: Database,
+    /// Always there; an option so that it can be closed under guard.
+    database: Option<Database>,
     pub(super) path: PathBuf,
+}
+
+impl Open {
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, Trouble> {
+        Ok(self.database()?.begin_read()?)
+    }
+
+    pub(super) fn begin_write(&self) -> Result<WriteTransaction, Trouble> {
+        Ok(self.database()?.begin_write()?)
+    }
+
+    fn database(&self) -> Result<&Database, Trouble> {
+        self.database.as_ref().ok_or(Trouble::Library(redb::Error::PreviousIo))
+    }
+}
+
+/// The library writes when it closes a file, and may crash there too.
+impl Drop for Open {
+    fn drop(&mut self) {
+        let database = self.database.take();
+        let closed = guarded(&self.path, || {
+            drop(database);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            debug!("closing the database: {error}");
+        }
+    }
 }
 
 /// Opens a database that exists; `None` where there is no file.
 pub(super) fn open(path: &Path, access: Access) -> Result<Option<Open>, StateError> {
-    let file = match OpenOptions::new().read(true).write(access == Access::Write).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
-            return Err(StateError::ReadOnly(path.to_owned()));
-        }
-        Err(error) => return Err(StateError::io(path, error)),
-    };
+    let Some(file) = open_regular(path, access == Access::Write)? else { return Ok(None) };
+    lock(path, &file)?;
     check_magic(path, &file)?;
     let (path, mut builder) = (path.to_owned(), Database::builder());
     builder.set_cache_size(CACHE_BYTES);
@@ -77,7 +103,16 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Option<Open>, StateErr
             Access::Read => builder.create_with_backend(ReadOnlyFile::new(file)?)?,
         })
     })?;
-    Ok(Some(Open { database, path }))
+    Ok(Some(Open { database: Some(database), path }))
+}
+
+/// The directory is locked too, but a file may have a name in two directories.
+fn lock(path: &Path, file: &File) -> Result<(), StateError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(StateError::InUse(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(StateError::io(path, error)),
+    }
 }
 
 /// The library makes a new database of an empty file; of ours, an empty one has lost everything.
@@ -136,7 +171,7 @@ pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
 /// Runs a piece of work on a database. The library may crash on a damaged file; for us that is an error.
 pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, StateError> {
     // Whatever the work has touched is a database that is dropped after an error, or a local value.
-    match catch_unwind(AssertUnwindSafe(work)) {
+    match quietly(|| catch_unwind(AssertUnwindSafe(work))) {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(trouble)) => Err(trouble.at(path)),
         Err(panic) => {
@@ -146,6 +181,28 @@ pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Trouble>)
             Err(StateError::damaged(path, Damage::Crashed(text.to_owned())))
         }
     }
+}
+
+thread_local! {
+    /// Whether what crashes on this thread becomes an error.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A crash that becomes an error is told as one, and not as a crash beside it.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                tell(panic);
+            }
+        }));
+    });
+    let before = GUARDED.replace(true);
+    let done = work();
+    GUARDED.set(before);
+    done
 }
 
 /// What goes wrong within [`guarded`] work.
@@ -158,9 +215,13 @@ pub(super) enum Trouble {
 impl Trouble {
     fn at(self, path: &Path) -> StateError {
         match self {
-            Self::Library(redb::Error::Io(error)) if is_damage(&error) => {
+            Self::Library(redb::Error::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                StateError::damaged(path, Damage::CutOff)
+            }
+            Self::Library(redb::Error::Io(error)) if error.kind() == ErrorKind::InvalidData => {
                 StateError::damaged(path, Damage::Corrupted(error.to_string()))
             }
+            Self::Library(redb::Error::UpgradeRequired(_)) => StateError::damaged(path, Damage::Version),
             Self::Library(redb::Error::Io(error)) | Self::Io(error) => StateError::io(path, error),
             Self::Library(redb::Error::PreviousIo) => {
                 StateError::io(path, io::Error::other("an earlier write failed"))
@@ -170,11 +231,6 @@ impl Trouble {
             Self::Damage(damage) => StateError::damaged(path, damage),
         }
     }
-}
-
-/// No database, or one that has been cut off: its pages are where they are said to be, or they are gone.
-fn is_damage(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
 }
 
 impl From<Damage> for Trouble {

@@ -91,6 +91,9 @@ impl StateDir {
     pub(super) fn lock(&self) -> Result<Lock, StateError> {
         let io = |error| StateError::io(&self.path, error);
         if !self.path.is_dir() {
+            if self.path.symlink_metadata().is_ok() {
+                return Err(StateError::NotADirectory(self.path.clone()));
+            }
             DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(io)?;
         }
         let directory = File::open(&self.path).map_err(io)?;
@@ -113,9 +116,20 @@ impl StateDir {
         Ok(false)
     }
 
-    /// Opens the database, if there is one, and sees that it is this feed's. A state of the feed's own history is its own.
+    /// Opens the database, if there is one and it is this feed's. Another's is not even opened for writing, which changes
+    /// a file already.
     pub(super) fn open(&self, access: Access) -> Result<Option<(Open, Owner)>, StateError> {
-        let Some(open) = database::open(&self.database(), access)? else { return Ok(None) };
+        let Some((open, owner)) = self.open_own()? else { return Ok(None) };
+        if access == Access::Read {
+            return Ok(Some((open, owner)));
+        }
+        drop(open);
+        Ok(database::open(&self.database(), access)?.map(|open| (open, owner)))
+    }
+
+    /// Reads whose the database is. A state of the feed's own history is its own.
+    fn open_own(&self) -> Result<Option<(Open, Owner)>, StateError> {
+        let Some(open) = database::open(&self.database(), Access::Read)? else { return Ok(None) };
         let owner = load::owner(&open)?;
         let known = self.feed.history;
         let ours = owner.feed == self.feed.name
@@ -151,10 +165,13 @@ impl StateDir {
     /// Why it could not.
     pub fn check(&self) -> Result<(), StateError> {
         if self.path.is_dir() {
-            drop(self.lock()?);
-            if self.feed.name == super::push::FEED && self.holds_old_log()? {
-                return Err(StateError::OldFormat(self.path.clone()));
+            let _lock = self.lock()?;
+            if self.feed.name == super::push::FEED {
+                return self.check_store();
             }
+            self.open(Access::Read)?;
+        } else if self.path.symlink_metadata().is_ok() {
+            return Err(StateError::NotADirectory(self.path.clone()));
         }
         Ok(())
     }

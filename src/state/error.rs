@@ -18,8 +18,11 @@ pub enum StateError {
         /// What the system says.
         source: io::Error,
     },
+    /// What is to be the state directory is something else.
+    #[error("the state directory {} is not a directory", .0.display())]
+    NotADirectory(PathBuf),
     /// Another daemon is running on it.
-    #[error("state directory {}: another daemon uses it; give each daemon a directory of its own", .0.display())]
+    #[error("{}: another daemon uses it; give each daemon a state directory of its own", .0.display())]
     InUse(PathBuf),
     /// It holds the state of another feed.
     #[error(
@@ -50,6 +53,18 @@ pub enum StateError {
         #[source]
         damage: Damage,
     },
+    /// What is there cannot be proved to be the store.
+    #[error(
+        "{source}. The store is not served, and nothing was changed. Put a good copy of {} in its place, or move it away \
+         to begin an empty store under another history",
+        .directory.display()
+    )]
+    Unproved {
+        /// The state directory.
+        directory: PathBuf,
+        /// What is wrong.
+        source: Box<StateError>,
+    },
     /// Nothing can be written: the file is not open for writing.
     #[error("{}: the file system is read-only", .0.display())]
     ReadOnly(PathBuf),
@@ -59,6 +74,18 @@ pub enum StateError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {
+    /// It is a directory, a pipe, or something else that is no file.
+    #[error("it is no regular file")]
+    NotAFile,
+    /// It ends before its content does.
+    #[error("it was cut off")]
+    CutOff,
+    /// The version in its header is one that was never written.
+    #[error("its header is broken: it names a format version that no crumbd has written")]
+    Version,
+    /// Nothing in the file of what was acknowledged is whole.
+    #[error("it holds no whole record of what was acknowledged")]
+    NoRecord,
     /// It is no database.
     #[error("it is not a database of crumbd")]
     NotADatabase,

@@ -25,6 +25,8 @@ pub(super) struct PushJournal {
     acknowledged: Option<AcknowledgedFile>,
     acknowledged_path: PathBuf,
     refusing: Option<Failure>,
+    /// Whether something that was refused may be on the disk, with nothing there that says so.
+    unsettled: bool,
     reopening_took: Duration,
     fold_failed: Option<Failure>,
     _lock: Lock,
@@ -46,10 +48,10 @@ impl Journal for PushJournal {
     fn append(&mut self, record: &BreadcrumbRecord<'_>) -> Result<(), JournalError> {
         self.recover()?;
         let row = self.writer.encode(0, record);
-        self.writer.append(vec![row]).map_err(|error| self.refuse(&error))?;
+        self.writer.append(vec![row]).map_err(|error| self.take_back(&error))?;
         self.acknowledge().map_err(|error| {
             self.writer.forget_last();
-            self.refuse(&error)
+            self.take_back(&error)
         })?;
         if self.refusing.take().is_some() {
             info!("the state directory can be written again: writes are taken");
@@ -85,12 +87,13 @@ impl PushJournal {
         path: PathBuf,
         lock: Lock,
     ) -> Self {
-        let (refusing, fold_failed, reopening_took) = Default::default();
+        let (refusing, unsettled, fold_failed, reopening_took) = Default::default();
         Self {
             writer,
             acknowledged,
             acknowledged_path: path,
             refusing,
+            unsettled,
             reopening_took,
             fold_failed,
             _lock: lock,
@@ -120,8 +123,10 @@ impl PushJournal {
         let started = Instant::now();
         let reopened = self.reopen();
         self.reopening_took = started.elapsed();
-        reopened.map_err(|error| self.refuse(&error))?;
-        Ok(())
+        reopened.map_err(|error| {
+            self.writer.close();
+            refused(&self.complain(&error))
+        })
     }
 
     fn reopen(&mut self) -> Result<(), StateError> {
@@ -130,22 +135,39 @@ impl PushJournal {
             self.acknowledged = AcknowledgedFile::open(&self.acknowledged_path, true)?;
         }
         // It may say still that what comes after this breadcrumb was refused.
-        self.acknowledge()
+        self.acknowledge()?;
+        self.unsettled = false;
+        Ok(())
     }
 
     /// What was being written is refused: nothing of it may come back.
-    fn refuse(&mut self, error: &StateError) -> JournalError {
+    fn take_back(&mut self, error: &StateError) -> JournalError {
         self.writer.close();
-        if let Some(Err(second)) = self.acknowledged.as_mut().map(AcknowledgedFile::refuse_rest) {
-            warn!("{second}: a write that was just refused may come back after a crash");
+        let reason = self.complain(error);
+        let said = match &mut self.acknowledged {
+            Some(file) => file.refuse_rest(),
+            None => Err(StateError::ReadOnly(self.acknowledged_path.clone())),
+        };
+        // Where that it was refused cannot be said, it is removed at once; opening the database does so.
+        let Err(second) = said.or_else(|error| self.writer.reopen().map_err(|_| error)) else {
+            self.writer.close();
+            return refused(&reason);
+        };
+        if !std::mem::replace(&mut self.unsettled, true) {
+            warn!("{second}: a write that was refused may be there after a restart; its writer is told so");
         }
+        JournalError::Unsettled(Box::from(&*reason))
+    }
+
+    /// Says in the log why writes are refused; once for each cause.
+    fn complain(&mut self, error: &StateError) -> String {
         let failure = Failure::now(error);
-        if self.refusing.as_ref().is_none_or(|before| before.reason != failure.reason) {
+        let reason = failure.reason.clone();
+        if self.refusing.as_ref().is_none_or(|before| before.reason != reason) {
             error!("writes are refused: {error}; reading goes on, and later writes try again");
         }
-        let answer = refused(&failure.reason);
         self.refusing = Some(failure);
-        answer
+        reason
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{ReadTransaction, ReadableTable};
 use tracing::info;
 
 use super::database::{
@@ -43,7 +43,7 @@ impl Contents {
 /// Reads whose state it is.
 pub(super) fn owner(open: &Open) -> Result<Owner, StateError> {
     guarded(&open.path, || {
-        let table = open.database.begin_read()?.open_table(STORE)?;
+        let table = open.begin_read()?.open_table(STORE)?;
         let bytes = table.get("store")?.ok_or(Damage::Missing("the row that says whose state it holds"))?;
         let row = row::open_store(STORE_PLACE, bytes.value())?;
         Ok(Owner { id: row.id, feed: row.feed.to_owned() })
@@ -55,7 +55,7 @@ pub(super) fn owner(open: &Open) -> Result<Owner, StateError> {
 pub(super) fn contents(open: &Open) -> Result<Contents, StateError> {
     let started = Instant::now();
     let contents = guarded(&open.path, || {
-        let transaction = open.database.begin_read()?;
+        let transaction = open.begin_read()?;
         let base = base(&transaction)?;
         let (state, newest) = entries(&transaction, &base)?;
         let (breadcrumbs, row_bytes) = breadcrumbs(&transaction, &base)?;
@@ -113,7 +113,7 @@ pub(super) fn breadcrumb(number: u64, bytes: &[u8]) -> Result<RestoredBreadcrumb
 /// The number of the newest breadcrumb that a database holds.
 pub(super) fn last_number(open: &Open) -> Result<u64, StateError> {
     guarded(&open.path, || {
-        let transaction = open.database.begin_read()?;
+        let transaction = open.begin_read()?;
         let base = base(&transaction)?.number;
         let table = transaction.open_table(BREADCRUMBS)?;
         let last = table.last()?.map(|(number, _)| number.value());
@@ -123,5 +123,5 @@ pub(super) fn last_number(open: &Open) -> Result<u64, StateError> {
 
 /// Whose revisions the state is of.
 pub(super) fn history(open: &Open) -> Result<crate::model::History, StateError> {
-    guarded(&open.path, || Ok(base(&open.database.begin_read()?)?.history))
+    guarded(&open.path, || Ok(base(&open.begin_read()?)?.history))
 }

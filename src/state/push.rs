@@ -33,6 +33,16 @@ impl StateDir {
     /// Another daemon uses the directory, or it holds something that cannot be read, is another feed's, or is not what
     /// was written. Then nothing was changed.
     pub fn open_store(&self) -> Result<PushStore, StateError> {
+        self.open_or_begin().map_err(|source| {
+            let directory = self.path().to_owned();
+            match source {
+                StateError::Damaged { .. } => StateError::Unproved { directory, source: Box::new(source) },
+                other => other,
+            }
+        })
+    }
+
+    fn open_or_begin(&self) -> Result<PushStore, StateError> {
         let lock = self.lock()?;
         if self.holds_old_log()? {
             return Err(StateError::OldFormat(self.path().to_owned()));
@@ -44,13 +54,31 @@ impl StateDir {
         Ok(PushStore { kept: Kept::of(contents), journal: Box::new(journal) })
     }
 
+    /// For `serve --check`: whether the store can be proved, or begun. Nothing is written.
+    pub(super) fn check_store(&self) -> Result<(), StateError> {
+        if self.holds_old_log()? {
+            return Err(StateError::OldFormat(self.path().to_owned()));
+        }
+        let known = AcknowledgedFile::open(&self.acknowledged(), false)?;
+        match (self.open(Access::Read)?, known) {
+            (Some((open, owner)), Some(file)) => load::contents(&open)?.prove(&file, &owner, self),
+            (Some((open, _)), None) => load::contents(&open).map(drop),
+            (None, Some(file)) => self.is_unused(&file),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// That a database is missing is no fault as long as nothing of it was acknowledged.
+    fn is_unused(&self, file: &AcknowledgedFile) -> Result<(), StateError> {
+        if file.said().number == 0 {
+            return Ok(());
+        }
+        Err(StateError::damaged(&self.database(), Damage::Missing("the file")))
+    }
+
     fn begin(&self, lock: Lock) -> Result<(Contents, PushJournal), StateError> {
         let path = self.acknowledged();
-        if let Some(file) = AcknowledgedFile::open(&path, false)?
-            && file.said().number > 0
-        {
-            return Err(StateError::damaged(&self.database(), Damage::Missing("the file")));
-        }
+        AcknowledgedFile::open(&path, false)?.iter().try_for_each(|file| self.is_unused(file))?;
         let id = fastrand::u64(..);
         let acknowledged = AcknowledgedFile::create(&path, id, 0)?;
         let base = Base {
@@ -108,8 +136,6 @@ impl StateDir {
         writer.rename_history(contents.base)?;
         let number = contents.last_number();
         let file = AcknowledgedFile::create(&self.acknowledged(), owner.id, number)?;
-        database::sync_directory_of(&self.acknowledged())
-            .map_err(|error| StateError::io(self.path(), error))?;
         warn!(
             "{} is not there, so nobody can tell whether {} is the newest state: it is served as another history, \
              and every client fetches it anew",

@@ -144,7 +144,8 @@ impl Saver {
         while !stopped {
             stopped = self.wait(cache).await || self.gather(cache).await;
             match self.save(cache) {
-                Ok(()) => self.is_well(),
+                Ok(true) => self.is_well(),
+                Ok(false) => {}
                 Err(error) => self.complain(&error),
             }
         }
@@ -206,10 +207,11 @@ impl Saver {
         }
     }
 
-    /// Writes what was encoded; where the state cannot be followed one by one, what differs.
-    fn save(&mut self, cache: &Cache) -> Result<(), StateError> {
+    /// Writes what was encoded; where the state cannot be followed one by one, what differs. False where there is no state
+    /// yet that could be kept.
+    fn save(&mut self, cache: &Cache) -> Result<bool, StateError> {
         if !cache.was_in_sync() || cache.current_breadcrumb().is_provisional() {
-            return Ok(());
+            return Ok(false);
         }
         self.lock()?;
         self.append()?;
@@ -219,7 +221,8 @@ impl Saver {
             self.rebase(&current)?;
         }
         drop(current);
-        self.fold()
+        self.fold()?;
+        Ok(true)
     }
 
     fn append(&mut self) -> Result<(), StateError> {

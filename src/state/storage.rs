@@ -1,13 +1,15 @@
 //! The file under the database.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use redb::StorageBackend;
+
+use super::{Damage, StateError};
 
 /// A file that says no once its name is gone: what is synced into a file without a name is lost with the process.
 #[derive(Debug)]
@@ -18,13 +20,36 @@ pub(super) struct NamedFile {
 
 impl NamedFile {
     fn is_still_there(&self) -> io::Result<()> {
-        let (ours, named) = (self.file.metadata()?, fs::metadata(&self.path));
-        let same = named.is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino()));
-        if same {
-            Ok(())
-        } else {
-            Err(io::Error::new(ErrorKind::NotFound, "the file was removed or replaced"))
+        if is_named(&self.file, &self.path) { Ok(()) } else { Err(removed()) }
+    }
+}
+
+/// Whether the path still leads to this very file.
+pub(super) fn is_named(file: &File, path: &Path) -> bool {
+    let same = |ours: Metadata, named: Metadata| (named.dev(), named.ino()) == (ours.dev(), ours.ino());
+    file.metadata().and_then(|ours| Ok(same(ours, fs::metadata(path)?))).unwrap_or(false)
+}
+
+/// What is said when a path does not lead to our file any more.
+pub(super) fn removed() -> io::Error {
+    io::Error::new(ErrorKind::NotFound, "the file was removed or replaced")
+}
+
+/// Opens a file that exists; `None` where there is none. Anything but a regular file is damage, and is not opened: a pipe
+/// would be waited for.
+pub(super) fn open_regular(path: &Path, writable: bool) -> Result<Option<File>, StateError> {
+    let opened = fs::metadata(path).and_then(|found| {
+        let open = || OpenOptions::new().read(true).write(writable).open(path);
+        if found.is_file() { open().map(Some) } else { Ok(None) }
+    });
+    match opened {
+        Ok(Some(file)) => Ok(Some(file)),
+        Ok(None) => Err(StateError::damaged(path, Damage::NotAFile)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+            Err(StateError::ReadOnly(path.to_owned()))
         }
+        Err(error) => Err(StateError::io(path, error)),
     }
 }
 

@@ -12,6 +12,7 @@ use super::database::{
 };
 use super::load::{self, Contents};
 use super::row::{self, Base};
+use super::storage::removed;
 use super::{Damage, StateError};
 use crate::cache::{BreadcrumbRecord, RestoredChange, Snapshot};
 use crate::model::Entry;
@@ -103,12 +104,7 @@ impl Writer {
 
     /// Gives up the open database. What an unfinished commit has left behind is removed when it is opened again.
     pub(super) fn close(&mut self) {
-        let open = self.open.take();
-        // The library may crash where it has lost its file.
-        _ = guarded(&self.path, || {
-            drop(open);
-            Ok(())
-        });
+        self.open = None;
     }
 
     /// Encodes a breadcrumb that will follow so many that are not written yet.
@@ -154,7 +150,7 @@ impl Writer {
     ) -> Result<(), StateError> {
         let open = self.open.as_ref().ok_or_else(|| StateError::ReadOnly(self.path.clone()))?;
         let written = guarded(&self.path, || {
-            let transaction = open.database.begin_write()?;
+            let transaction = open.begin_write()?;
             work(&transaction)?;
             Ok(transaction.commit()?)
         });
@@ -164,7 +160,7 @@ impl Writer {
     /// Opens the database again after an error, or once it can be written. What it holds after the breadcrumbs that we
     /// know of was refused, and is removed.
     pub(super) fn reopen(&mut self) -> Result<(), StateError> {
-        let missing = || StateError::damaged(&self.path, Damage::Missing("the file"));
+        let missing = || StateError::io(&self.path, removed());
         let open = database::open(&self.path, Access::Write)?.ok_or_else(missing)?;
         if load::owner(&open)?.id != self.store {
             return Err(StateError::damaged(&self.path, Damage::OtherStore));

@@ -116,7 +116,7 @@ impl View {
                 Look::Ahead => {
                     let upstream = upstream.get_or_insert_with(|| Box::new(self.watch_upstream()));
                     if upstream.is_below(at) {
-                        return Err(self.gone(at));
+                        return Err(self.gone(follower.asked));
                     }
                     Waiting::ToCatchUp(newest, upstream)
                 }
@@ -137,7 +137,7 @@ impl View {
                     if let Waiting::ToCatchUp(_, upstream) = &mut waiting
                         && Box::pin(upstream.says_it_is_below(at)).await
                     {
-                        return Err(self.gone(at));
+                        return Err(self.gone(follower.asked));
                     }
                     let moved = waiting.untouched_until().map_or(at, |until| furthest(at, until));
                     let cursor = Cursor { history: follower.asked.history, ..moved };
@@ -177,7 +177,7 @@ impl View {
         }
         let now = newest.cursor();
         if at.history != now.history {
-            return Err(self.gone(at));
+            return Err(self.gone(asked));
         }
         if at.revision > now.revision {
             return Ok(Look::Ahead);
@@ -188,7 +188,7 @@ impl View {
         if let Some(answer) = self.ready(follower, newest) {
             return Ok(Look::Ready(answer));
         }
-        let way = match self.way(at, newest)? {
+        let way = match self.way(at, newest).map_err(|_| self.gone(asked))? {
             Found::Way(way) => way,
             Found::Awaited(past) => return Ok(Look::Awaited(past)),
         };

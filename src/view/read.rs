@@ -79,13 +79,13 @@ impl View {
 
     /// The breadcrumb whose state is that of the cursor.
     async fn state_at(&self, cursor: Cursor, deadline: Instant) -> Result<Breadcrumb, ViewError> {
-        let cursor = self.adopt(cursor);
+        let (asked, cursor) = (cursor, self.adopt(cursor));
         let mut upstream = self.watch_upstream();
         loop {
             let newest = self.newest()?;
             match self.cache.locate(cursor) {
                 Position::At(crumb) => return Ok(crumb),
-                Position::Ahead if upstream.is_below(cursor) => return Err(self.gone(cursor)),
+                Position::Ahead if upstream.is_below(cursor) => return Err(self.gone(asked)),
                 Position::Ahead => {}
                 // The values on the way to a state are not kept, only at its two ends.
                 Position::Inside { .. }
@@ -93,10 +93,10 @@ impl View {
                 | Position::Awaited(_)
                 | Position::Gone
                 | Position::OtherHistory => {
-                    return Err(self.gone(cursor));
+                    return Err(self.gone(asked));
                 }
             }
-            let ahead = ViewError::Ahead { cursor, current: newest.cursor() };
+            let ahead = ViewError::Ahead { cursor: asked, current: newest.cursor() };
             tokio::select! {
                 next = newest.next() => match next {
                     Ok(_) => {}

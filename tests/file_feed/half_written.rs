@@ -167,6 +167,26 @@ async fn a_snapshot_or_breadcrumb_without_its_end_is_said_and_not_in_sync() {
 }
 
 #[tokio::test]
+async fn a_problem_that_another_one_took_the_place_of_is_over_when_that_is() {
+    let feed = Feed::of(&[put("a", "1")]);
+    let daemon = Daemon::serve(&["--feed", &feed.followed()]);
+    status_is(&daemon.http(), "in-sync").await;
+    feed.append(&lines(&["{\"type\":\"snapshot\"}".to_owned(), put("a", "2")]));
+    says(&daemon, "has no `end` yet");
+    // Without any record, and not for so long that this is said.
+    fs::write(&feed.path, b"\n").unwrap();
+    says(&daemon, "reading it again");
+    fs::write(&feed.path, lines(&[put("b", "1")])).unwrap();
+    becomes(&daemon.http(), &state(&[("b", "1")])).await;
+    status_is(&daemon.http(), "in-sync").await;
+    let problem = || async { daemon.http().get("/v1/status").await.ok(200).json()["feed_problem"].clone() };
+    crate::support::eventually("the problem to be over", || async {
+        problem().await.is_null().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_file_written_slowly_in_place_is_served_when_it_is_whole() {
     let feed = Feed::of(&many("1"));
     let daemon = Daemon::serve(&["--feed", &feed.followed()]);

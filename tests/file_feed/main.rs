@@ -126,7 +126,7 @@ async fn records_with_revisions_are_counted_by_them_and_those_without_one_by_one
 #[tokio::test]
 async fn a_malformed_line_is_logged_with_its_number_and_the_rest_goes_on() {
     let bad = "{\"type\":\"put\",\"key\":\"broken\"".to_owned();
-    let feed = Feed::of(&[put("a", "1"), bad.clone(), put("b", "2"), "nonsense".to_owned(), put("c", "3")]);
+    let feed = Feed::of(&[put("a", "1"), bad, put("b", "2"), "nonsense".to_owned(), put("c", "3")]);
     let daemon = Daemon::serve(&["--feed", &feed.followed()]);
     let mut mirror = mirror(&daemon).await;
     assert_same("the good lines", &mirror.state, &state(&[("a", "1"), ("b", "2"), ("c", "3")]));
@@ -134,6 +134,7 @@ async fn a_malformed_line_is_logged_with_its_number_and_the_rest_goes_on() {
         daemon.logged(&format!("line {number}"), |line| names_line(line, number).then_some(()));
     }
     // What is appended later is counted on from there.
+    let bad = "{\"type\":\"put\",\"key\":\"broken too\"".to_owned();
     feed.append(&lines(&[put("d", "4"), bad, put("e", "5")]));
     follow_to(&mut mirror, &state(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")])).await;
     daemon.logged("line 7", |line| names_line(line, 7).then_some(()));

@@ -42,9 +42,14 @@ impl Store {
         self.state = self.publisher.head_state();
         self.pending.finish();
         self.refused = Arc::clone(&self.stats.refused_keys.read());
+        let reason = error.to_string();
+        let refusal = match error {
+            JournalError::Refused(_) => Refusal::NotKept { reason },
+            JournalError::Unsettled(_) => Refusal::Unsettled { reason },
+        };
         for (ack, _) in self.unacknowledged.drain(..) {
             // A writer that went away does not mind missing the answer.
-            _ = ack.send(Err(Refusal::NotKept { reason: error.to_string() }));
+            _ = ack.send(Err(refusal.clone()));
         }
     }
 

@@ -1,7 +1,8 @@
 //! `crumbd serve --check`: what a start would trip over, without one.
 //!
 //! Looks at everything that a start would look at, in the same order and with the same code where that does not start
-//! anything, and goes on after each fault. Nothing is written, locked or connected to, and nobody is listened to.
+//! anything, and goes on after each fault. Nothing is written or connected to, and nobody is listened to. A state directory
+//! is locked while it is read, if nobody uses it.
 
 mod files;
 
@@ -12,9 +13,11 @@ use rustix::fs::{Access, access};
 
 use super::super::config::{Read, Settings};
 use super::super::{Failure, output};
+use crate::cache::CacheConfig;
 use crate::cli::log::{self, Filter, LogFormat};
 use crate::feed::FeedSpec;
 use crate::http::tls::Tls;
+use crate::state::{FeedIdentity, StateDir, StateError};
 
 /// What is wrong with what the settings name: files, directories, addresses.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,14 @@ pub(super) async fn run(read: Read) -> Result<(), Failure> {
     log::start(LogFormat::Text, Filter::warnings())?;
     let mut wrong: Vec<String> = faults.iter().map(ToString::to_string).collect();
     wrong.extend(of_files(&settings).into_iter().map(|wrong| wrong.0));
+    if let (Some((path, _)), Some(feed)) = (settings.state(), settings.feed()) {
+        match state(&path, feed) {
+            Ok(()) => {}
+            Err(fault) if matches!(feed, FeedSpec::Push) => wrong.push(fault),
+            // Such a feed is served all the same.
+            Err(fault) => output::say(format_args!("note: no state is kept: {fault}")),
+        }
+    }
     wrong.extend(not_bindable(settings.server().listen).map(|wrong| wrong.0));
     remarks.iter().for_each(|remark| output::say(format_args!("note: {remark}")));
     wrong.iter().for_each(output::say);
@@ -61,15 +72,12 @@ fn of_files(settings: &Settings) -> Vec<Wrong> {
     }
     add(settings.tokens().map(drop).map_err(|error| error.to_string()));
     add(settings.tls().map(Tls::open).transpose().map(drop).map_err(|error| error.to_string()));
-    if let Some((path, _)) = settings.state() {
-        state(&path).into_iter().for_each(|fault| add(Err(fault)));
-    }
     wrong
 }
 
 /// What keeps a state directory from being used.
-fn state(path: &Path) -> Vec<String> {
-    let fault = |reason: String| vec![format!("state directory {}: {reason}", path.display())];
+fn state(path: &Path, feed: &FeedSpec) -> Result<(), String> {
+    let fault = |reason: String| Err(format!("state directory {}: {reason}", path.display()));
     match std::fs::metadata(path) {
         Ok(found) if !found.is_dir() => return fault("it is not a directory".to_owned()),
         Ok(_) => {}
@@ -80,17 +88,34 @@ fn state(path: &Path) -> Vec<String> {
                 _ => Path::new("."),
             };
             return match access(parent, Access::WRITE_OK | Access::EXEC_OK) {
-                Ok(()) if parent.is_dir() => Vec::new(),
+                Ok(()) if is_kernels_own(parent) => fault("the kernel takes no directory there".to_owned()),
+                Ok(()) if parent.is_dir() => Ok(()),
                 Ok(()) => fault(format!("{} is not a directory", parent.display())),
                 Err(error) => fault(format!("it cannot be made in {}: {error}", parent.display())),
             };
         }
         Err(error) => return fault(error.to_string()),
     }
-    match access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) => files::unreadable_in(path),
-        Err(error) => fault(format!("it is not for this user to read and write: {error}")),
+    if is_kernels_own(path) {
+        return fault("the kernel takes no files there".to_owned());
     }
+    if let Err(error) = access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
+        return fault(format!("it is not for this user to read and write: {error}"));
+    }
+    let identity = FeedIdentity { name: feed.identity(), history: None };
+    match StateDir::new(path.to_owned(), identity, CacheConfig::default().window).check() {
+        Err(error @ StateError::InUse(_)) => {
+            output::say(format_args!("note: {error}; what it holds was not looked at"));
+            Ok(())
+        }
+        checked => checked.map_err(|error| error.to_string()),
+    }
+}
+
+/// Whether no file can be made there, whatever its permissions say.
+fn is_kernels_own(path: &Path) -> bool {
+    let path = path.canonicalize();
+    path.is_ok_and(|path| path.starts_with("/proc") || path.starts_with("/sys"))
 }
 
 /// Why the address cannot be served on. It is bound for a moment and never listened on.

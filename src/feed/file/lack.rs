@@ -50,11 +50,13 @@ pub(super) struct Trouble {
     what: String,
     looks: u32,
     said: Option<Instant>,
+    /// Whether the status still tells of this, or of what was in the way before it.
+    told: bool,
 }
 
 impl Trouble {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), what: String::new(), looks: 0, said: None }
+        Self { path: path.to_owned(), what: String::new(), looks: 0, said: None, told: false }
     }
 
     /// It is still there at one more look; says so when that is the case for so many.
@@ -67,7 +69,7 @@ impl Trouble {
         if self.looks < looks || self.said.is_some_and(|at| at.elapsed() < REMIND) {
             return;
         }
-        self.said = Some(Instant::now());
+        (self.said, self.told) = (Some(Instant::now()), true);
         let problem = format!("feed file {}: {}", self.path.display(), self.what);
         warn!("{problem}");
         sink.upstream().has_problem(Some(problem));
@@ -75,7 +77,7 @@ impl Trouble {
 
     /// Whether it has been said.
     pub(super) fn is_said(&self) -> bool {
-        self.said.is_some()
+        self.told
     }
 
     /// How many looks it has lasted.
@@ -85,7 +87,8 @@ impl Trouble {
 
     /// It is over. Says whether it had been said.
     pub(super) fn is_over(&mut self, sink: &Sink) -> bool {
-        let said = self.said.take().is_some();
+        self.said = None;
+        let said = std::mem::take(&mut self.told);
         self.what.clear();
         self.looks = 0;
         if said {

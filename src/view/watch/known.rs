@@ -29,9 +29,9 @@ impl View {
                     break (sequence, self.keys_at(&range, &within, past.steps(), at).await?);
                 }
                 Position::Awaited(past) => Waiting::ForThePast(newest, Box::new(past)),
-                Position::Ahead if upstream.is_below(at) => return Err(self.gone(at)),
+                Position::Ahead if upstream.is_below(at) => return Err(self.gone(after)),
                 Position::Ahead => Waiting::ToCatchUp(newest, &mut upstream),
-                Position::Gone | Position::OtherHistory => return Err(self.gone(at)),
+                Position::Gone | Position::OtherHistory => return Err(self.gone(after)),
             };
             if let Woken::Over(_) = waiting.woken().await {
                 return Err(ViewError::Stopped);

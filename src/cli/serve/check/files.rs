@@ -18,6 +18,9 @@ pub(super) fn feed(path: &Path, follow: bool) -> Result<(), String> {
         Ok(found) if found.file_type().is_fifo() => {
             Err(format!("feed file {}: it is a pipe; read it with --feed stdin:", path.display()))
         }
+        Ok(found) if !found.is_file() => {
+            Err(format!("feed file {}: it is a device, not a file", path.display()))
+        }
         Ok(_) => Ok(()),
     }
 }
@@ -47,15 +50,4 @@ pub(super) fn etcd(access: &EtcdAccess) -> Vec<String> {
         check("key", key, |bytes| wire::private_key(bytes).map(drop));
     }
     wrong
-}
-
-/// The files right in a directory that cannot be read.
-pub(super) fn unreadable_in(directory: &Path) -> Vec<String> {
-    let fault = |path: &Path, error: &io::Error| format!("state file {}: {error}", path.display());
-    let entries = match std::fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) => return vec![fault(directory, &error)],
-    };
-    let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
-    paths.filter_map(|path| readable(&path).err().map(|error| fault(&path, &error))).collect()
 }
