@@ -6,11 +6,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use crumbd::cache::{Cache, CacheConfig};
+use crumbd::cache::{BreadcrumbRecord, Cache, CacheConfig};
 use crumbd::ingest::{Buffer, IngestBuffer};
-use crumbd::model::{Batch, FeedEvent, Grouping, Update};
+use crumbd::model::{Batch, Check, Cursor, Digest, FeedEvent, Grouping, Revision, SyncStatus, Update};
 use crumbd::state::{FeedIdentity, StateDir};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::oneshot;
@@ -131,8 +131,15 @@ async fn main() {
         }
         ours.push(median(times));
     }
-    report("durable write of one key", median(ours), median(floor));
+    let floor = median(floor);
+    report("durable write of one key", median(ours), floor);
+    report("the same, eight writers at once, each", together(&store, writes).await, floor);
     store.close().await;
+    report(
+        "the journal alone, without the way to it",
+        journal_alone(&dir.path().join("journal"), writes),
+        floor,
+    );
     drop(bare);
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -146,6 +153,54 @@ async fn main() {
     report("warm start, state restored and proved", median(ours), median(floor));
     let size = |path: &Path| std::fs::metadata(path).unwrap().len() >> 20;
     println!("on disk {} MiB, bare {} MiB", size(&store_path.join("state.crumbd")), size(&bare_path));
+}
+
+/// What a write takes when eight write at once: they share commits.
+async fn together(store: &Store, writes: usize) -> Duration {
+    const WRITERS: usize = 8;
+    let started = Instant::now();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let cache = store.cache.clone();
+        writers.spawn(async move {
+            for n in 0..writes / WRITERS {
+                let update = Update::put(String::from_utf8(key(n * WRITERS + writer)).unwrap(), vec![9; 200]);
+                let (ack, answer) = oneshot::channel();
+                let batch = Batch { ack: Some(ack), ..Batch::new(vec![update], Grouping::Whole) };
+                cache.send(FeedEvent::Updates(batch)).await.unwrap();
+                answer.await.unwrap().unwrap();
+            }
+        });
+    }
+    while let Some(done) = writers.join_next().await {
+        done.unwrap();
+    }
+    started.elapsed() / writes as u32
+}
+
+/// What the journal takes for a breadcrumb, on the thread that calls it.
+fn journal_alone(dir: &Path, writes: usize) -> Duration {
+    let identity = FeedIdentity { name: "push:".to_owned(), history: None };
+    let store = StateDir::new(dir.to_owned(), identity, CacheConfig::default().window).open_store().unwrap();
+    let (history, mut journal) = (store.kept.state.history(), store.journal);
+    let mut times = Vec::new();
+    for n in 0..writes as u64 {
+        let (revision, digest) = (Revision(n + 1), Digest::default());
+        let cursor = Cursor { history, revision, status: SyncStatus::InSync, check: Check::from(digest) };
+        let record = BreadcrumbRecord {
+            cursor,
+            first_revision: revision,
+            timestamp: SystemTime::now(),
+            digest,
+            count: 0,
+            deltas: &[],
+            steps: &[],
+        };
+        let started = Instant::now();
+        journal.append(&record).unwrap();
+        times.push(started.elapsed());
+    }
+    median(times)
 }
 
 fn report(what: &str, ours: Duration, floor: Duration) {
