@@ -151,3 +151,70 @@ async fn who_takes_nothing_is_cut_and_who_takes_little_is_not() {
     _ = tokio::time::timeout(DEADLINE, stuck.read_to_end(&mut rest)).await.expect("it was cut");
     assert!(rest.len() < 20 << 20, "{} bytes came all the same", rest.len());
 }
+
+/// What a daemon answers to a head whose body does not come, or comes in part.
+async fn answer_to(daemon: &Daemon, sent: &[u8]) -> String {
+    let mut stream = daemon.connect().await;
+    stream.write_all(sent).await.unwrap();
+    let mut answer = String::new();
+    in_time("the end of the connection", stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_body_that_stops_or_creeps_is_given_up_and_one_that_is_too_large_is_not_waited_for() {
+    let daemon = Daemon::push(&["--stall-timeout", "300ms", "--max-body-bytes", "1MiB"]);
+    let stopped = b"PUT /v1/kv/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf";
+    let answer = answer_to(&daemon, stopped).await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("--stall-timeout"), "{answer}");
+    // A byte now and then is not enough.
+    let mut creeping = daemon.connect().await;
+    creeping.write_all(b"PUT /v1/kv/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n").await.unwrap();
+    let given_up = async {
+        while creeping.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    in_time("the creeping body to be given up", given_up).await;
+    for expect in ["", "Expect: 100-continue\r\n"] {
+        let head =
+            format!("POST /v1/updates HTTP/1.1\r\nHost: a\r\n{expect}Content-Length: 100000000000\r\n\r\n");
+        let answer = answer_to(&daemon, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("--max-body-bytes"), "{answer}");
+    }
+    daemon.http().get("/v1/kv/a").await.problem(404);
+}
+
+#[tokio::test]
+async fn bodies_on_their_way_are_bounded_together_and_others_are_served_when_there_is_room() {
+    const MIB: usize = 1 << 20;
+    let daemon = Daemon::push(&["--max-upload-bytes", "2MiB", "--max-value-bytes", "2MiB"]);
+    let http = daemon.http();
+    let mut held = Vec::new();
+    for n in 0..2 {
+        let mut stream = daemon.connect().await;
+        let head = format!("PUT /v1/kv/held{n} HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; MIB / 2]).await.unwrap();
+        held.push(stream);
+    }
+    let text = [("content-type", "text/plain")];
+    let put = || http.send("PUT", "/v1/kv/a", &text, Some(b"x".to_vec()));
+    let over = eventually("the budget to be full", || async {
+        let got = put().await;
+        (got.status == 503).then_some(got)
+    });
+    let over = over.await;
+    refused(&over);
+    assert!(String::from_utf8_lossy(&over.body).contains("--max-upload-bytes"));
+    // Reading goes on meanwhile.
+    http.get("/v1/breadcrumbs/current").await.ok(200);
+    for stream in &mut held {
+        stream.write_all(&vec![b'x'; MIB - MIB / 2]).await.unwrap();
+    }
+    eventually("room", || async { (put().await.status == 200).then_some(()) }).await;
+    http.get("/v1/kv/held1").await.ok(200);
+    // One that is larger than the whole budget is taken alone.
+    let large = format!("\"{}\"", "x".repeat(MIB));
+    http.post(&[support::workload::put("b", &large), support::workload::put("c", &large)]).await;
+}

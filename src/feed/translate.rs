@@ -287,6 +287,11 @@ impl Translator {
     pub(super) async fn finish(&mut self, last: LastLine) -> Result<(), FeedError> {
         let cut = self.finish_records().await? || last == LastLine::Cut;
         if !cut {
+            if let Some(status) = self.named_status.filter(|status| *status != SyncStatus::InSync) {
+                let problem = format!("{} has ended with a record of status {status}", self.source);
+                warn!("{problem}: it is not in-sync, and stays so");
+                self.sink.upstream().has_problem(Some(problem));
+            }
             return self.caught_up().await;
         }
         let source = &self.source;

@@ -17,6 +17,9 @@ use crate::view::Scope;
 /// How long a snapshot may wait for others to be written before it is refused.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a request body may wait for others to be applied before it is refused.
+const UPLOAD_WAIT: Duration = Duration::from_secs(5);
+
 /// Bytes of snapshots are counted in units of this.
 const UNIT: u64 = 1024;
 
@@ -32,6 +35,8 @@ pub struct Limits {
     pub max_waiters: usize,
     /// Bytes of snapshots that are being written. One that is larger is served alone.
     pub max_snapshot_bytes: u64,
+    /// Bytes of request bodies that are being received or applied. One that is larger is taken alone.
+    pub max_upload_bytes: u64,
 }
 
 /// The budgets and what is left of them. Clones share them.
@@ -41,6 +46,8 @@ pub(super) struct Budgets {
     waiters: Arc<AtomicUsize>,
     connections: Arc<Semaphore>,
     snapshots: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    large_writes: Arc<Semaphore>,
 }
 
 impl Budgets {
@@ -50,6 +57,8 @@ impl Budgets {
             waiters: Arc::default(),
             connections: permits(limits.max_connections),
             snapshots: permits(units(limits.max_snapshot_bytes) as usize),
+            large_writes: permits(1),
+            uploads: permits(units(limits.max_upload_bytes) as usize),
             limits: Arc::new(limits),
         }
     }
@@ -117,6 +126,50 @@ impl Budgets {
         units(bytes).min(units(self.limits.max_snapshot_bytes))
     }
 
+    /// The turn of a large write: what it is parsed into may be several times as large as its body, and all writes are
+    /// applied one after the other anyway.
+    pub(super) async fn large_write(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(&self.large_writes).acquire_owned().await.ok()
+    }
+
+    /// Room for a request body of so many bytes, or of more that it has not said yet.
+    pub(super) async fn upload(&self, bytes: u64) -> Result<UploadPermit, Problem> {
+        Ok(UploadPermit(self.upload_room(self.upload_units(bytes)).await?))
+    }
+
+    /// The same for one that has grown to so many bytes.
+    pub(super) async fn more_upload(
+        &self,
+        mut held: UploadPermit,
+        bytes: u64,
+    ) -> Result<UploadPermit, Problem> {
+        let has = u32::try_from(held.0.num_permits()).unwrap_or(u32::MAX);
+        let more = self.upload_units(bytes).saturating_sub(has);
+        if more > 0 {
+            held.0.merge(self.upload_room(more).await?);
+        }
+        Ok(held)
+    }
+
+    fn upload_units(&self, bytes: u64) -> u32 {
+        units(bytes).min(units(self.limits.max_upload_bytes))
+    }
+
+    async fn upload_room(&self, wanted: u32) -> Result<OwnedSemaphorePermit, Problem> {
+        let room = Arc::clone(&self.uploads).acquire_many_owned(wanted);
+        match tokio::time::timeout(UPLOAD_WAIT, room).await {
+            Ok(Ok(permit)) => Ok(permit),
+            // The semaphore is never closed; both are "no room".
+            Ok(Err(_)) | Err(_) => {
+                let max = self.limits.max_upload_bytes;
+                Err(over_budget(format!(
+                    "{max} bytes of request bodies are on their way already (--max-upload-bytes)"
+                )))
+            }
+        }
+    }
+
     async fn room(&self, wanted: u32) -> Result<OwnedSemaphorePermit, Problem> {
         let room = Arc::clone(&self.snapshots).acquire_many_owned(wanted);
         match tokio::time::timeout(SNAPSHOT_WAIT, room).await {
@@ -154,6 +207,13 @@ pub(super) fn expected(newest: &Breadcrumb, scope: Scope<'_>) -> u64 {
     if !scope.is_all() { 0 } else { state.payload_bytes() + RECORD_BYTES * state.len() as u64 }
 }
 
+/// About how large a page of so many entries of this state will be, where they are like the others.
+pub(super) fn expected_page(newest: &Breadcrumb, limit: usize) -> u64 {
+    let keys = newest.kvs().len().max(1) as u64;
+    let entry = newest.kvs().payload_bytes() / keys + RECORD_BYTES;
+    entry * keys.min(limit as u64)
+}
+
 /// See [`Budgets::waiter`].
 pub(super) struct Waiter<C: Deref<Target = AtomicUsize>>(C);
 
@@ -168,6 +228,10 @@ impl<C: Deref<Target = AtomicUsize>> Drop for Waiter<C> {
 pub(super) struct SnapshotPermit {
     permit: OwnedSemaphorePermit,
 }
+
+/// Room for a request body, until it is applied.
+#[derive(Debug)]
+pub(super) struct UploadPermit(OwnedSemaphorePermit);
 
 /// A response that takes its room along: whoever writes it gives it back when it is written.
 pub(super) fn held(reply: Reply, permit: SnapshotPermit) -> Response {

@@ -225,10 +225,12 @@ mod tests {
         let (cache, _) = Cache::new(CacheConfig::default(), Some(History::random()), buffer);
         let upstream = Arc::new(Upstream::local());
         let view = View::new(cache, Arc::clone(&upstream), &ViewConfig::default());
-        let limits = Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1 };
+        let limits =
+            Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1, max_upload_bytes: 1 };
         let config = AppConfig {
             feed: String::new(),
             max_body_bytes: 1,
+            stall_timeout: Duration::from_secs(1),
             limits,
             feed_silence: None,
             heartbeat: Duration::MAX,

@@ -195,10 +195,12 @@ mod tests {
         let (cache, ingest) = Cache::new(CacheConfig::default(), Some(History::random()), buffer);
         let upstream = Arc::new(Upstream::remote());
         let view = View::new(cache, Arc::clone(&upstream), &ViewConfig::default());
-        let limits = Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1 };
+        let limits =
+            Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1, max_upload_bytes: 1 };
         let config = AppConfig {
             feed: "test:".to_owned(),
             max_body_bytes: 1,
+            stall_timeout: Duration::from_secs(1),
             limits,
             feed_silence,
             heartbeat: Duration::MAX,

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use self::after::{Unchanged, changed};
 use super::auth::access::{Access, Reach};
 use super::breadcrumbs::catch_up;
-use super::budget::held;
+use super::budget::{self, held};
 use super::negotiate::format;
 use super::problem::Problem;
 use super::query::{Query, path_key};
@@ -123,9 +123,10 @@ pub(super) async fn list(
         limit: limit.min(MAX_LIMIT),
     };
     let format = format(&headers)?;
+    let permit = app.budgets.snapshot(budget::expected_page(&app.view.newest()?, page.limit)).await?;
     let answer = async { Ok(app.view.page(page, at, format, catch_up()).await?) };
     let answer = access.while_good::<_, Problem>(answer).await?;
     let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
-    let permit = app.budgets.snapshot(answer.body.len()).await?;
+    let permit = app.budgets.fit(permit, answer.body.len()).await?;
     Ok(held(reply::answer(&app, &HeaderMap::new(), answer, &access.reach(None)?, caching), permit))
 }

@@ -25,6 +25,7 @@ mod query;
 mod ranged;
 mod reload;
 mod reply;
+mod request_body;
 mod resting;
 mod routes;
 mod server;

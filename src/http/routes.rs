@@ -27,6 +27,8 @@ pub struct AppConfig {
     pub feed: String,
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// How long a request body may stand still.
+    pub stall_timeout: Duration,
     /// What may be under way at once.
     pub limits: Limits,
     /// How long the feed is silent at the most while it is well; not all feeds have such a time.

@@ -1,23 +1,23 @@
 //! Writing, where the feed is `push:`.
 
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::auth::access::{Access, Reach};
 use super::problem::Problem;
 use super::query::{Query, path_key};
 use super::reply::{self, Caching, Place, framed};
+use super::request_body::{self, NotReceived};
 use super::routes::App;
 use crate::feed::PushHandle;
 use crate::model::{Change, Committed, Condition, Entry, Grouping, Key, MAX_KEY_BYTES, Revision, Update};
 use crate::view::Reason;
 use crate::wire::{self, Mode, Parsed, Record};
 
-pub(super) async fn put(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn put(State(app): State<App>, request: Request) -> Result<Response, NotReceived> {
     let push = writable(&app)?;
     Query::parse(request.uri(), &[])?;
     let key = checked_key(&request)?;
@@ -25,19 +25,20 @@ pub(super) async fn put(State(app): State<App>, request: Request) -> Result<Resp
     access.write(key.as_bytes())?;
     let conditions = conditions(request.headers(), &key, &access)?;
     let kind = content_type(request.headers());
-    let body = read_body(&app, request).await?;
+    let received = request_body::read(&app, request).await?;
+    let body = &received.bytes;
     let value = match kind.as_deref() {
         Some("application/json") => {
-            let text = as_text(&body)?;
+            let text = as_text(body)?;
             wire::compact_json(text).map_err(|error| {
                 Problem::bad_request(format!("Content-Type is application/json, but the body is {error}"))
             })?
         }
-        Some(kind) if kind.starts_with("text/") => as_text(&body)?.as_bytes().to_vec(),
+        Some(kind) if kind.starts_with("text/") => as_text(body)?.as_bytes().to_vec(),
         _ => body.to_vec(),
     };
     let update = Entry::new(key.as_bytes(), &value, None).into();
-    let committed = push.write(vec![update], Grouping::Whole, conditions).await?;
+    let committed = push.write(vec![update], Grouping::Whole, conditions).await.map_err(Problem::from)?;
     let may_know = access.may_read(key.as_bytes());
     let revision = committed.revision.or_else(|| revision_of(&app, &key)).filter(|_| may_know);
     Ok(written(&app, committed, revision, may_know))
@@ -56,21 +57,36 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Result<R
     Ok(written(&app, committed, None, may_know))
 }
 
-pub(super) async fn post(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn post(State(app): State<App>, request: Request) -> Result<Response, NotReceived> {
     let push = writable(&app)?;
     Query::parse(request.uri(), &[])?;
     let access = access_of(&request)?;
-    let body = read_body(&app, request).await?;
-    let records =
-        wire::parse_records(as_text(&body)?).map_err(|error| Problem::bad_request(error.to_string()))?;
-    let (updates, grouping) = updates(records)?;
+    access.write_something()?;
+    let received = request_body::read(&app, request).await?;
+    let is_large = received.bytes.len() >= PARSED_ASIDE;
+    let _turn = if is_large { app.budgets.large_write().await } else { None };
+    let body = received.bytes.clone();
+    let (updates, grouping) = if is_large { parsed_aside(body).await? } else { parsed(&body)? };
     if grouping == Grouping::Replace {
         access.write_everything()?;
     }
     updates.iter().try_for_each(|update| access.write(update.change.key()))?;
     let may_know = updates.iter().all(|update| access.may_read(update.change.key()));
-    let committed = push.write(updates, grouping, Vec::new()).await?;
+    let committed = push.write(updates, grouping, Vec::new()).await.map_err(Problem::from)?;
     Ok(written(&app, committed, None, may_know))
+}
+
+/// Bodies from this size on are parsed on a thread of their own: a large one takes a second.
+const PARSED_ASIDE: usize = 256 << 10;
+
+fn parsed(body: &Bytes) -> Result<(Vec<Update>, Grouping), Problem> {
+    let records = wire::parse_records(as_text(body)?);
+    updates(records.map_err(|error| Problem::bad_request(error.to_string()))?)
+}
+
+async fn parsed_aside(body: Bytes) -> Result<(Vec<Update>, Grouping), Problem> {
+    let parsed = tokio::task::spawn_blocking(move || parsed(&body)).await;
+    parsed.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()))?
 }
 
 fn writable(app: &App) -> Result<&PushHandle, Problem> {
@@ -95,28 +111,6 @@ fn checked_key(request: &Request) -> Result<Key, Problem> {
         ..=MAX_KEY_BYTES => Ok(key),
         bytes => Err(Problem::too_large(format!("the key has {bytes} bytes; the limit is {MAX_KEY_BYTES}"))),
     }
-}
-
-async fn read_body(app: &App, request: Request) -> Result<Bytes, Problem> {
-    let coded = request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
-    if coded {
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "coded-request",
-            "request bodies are taken without a Content-Encoding",
-        ));
-    }
-    let limit = app.config.max_body_bytes;
-    let body = Limited::new(request.into_body(), limit).collect().await;
-    body.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() {
-            Problem::too_large(format!(
-                "the body is larger than {limit} bytes (--max-body-bytes): send several smaller ones"
-            ))
-        } else {
-            Problem::bad_request(format!("the body could not be read: {error}"))
-        }
-    })
 }
 
 fn as_text(body: &Bytes) -> Result<&str, Problem> {

@@ -49,7 +49,9 @@ pub(super) fn check(given: &Given, settings: &Settings, faults: &mut Vec<Fault>)
     }
     if settings.feed.as_ref().is_some_and(|feed| *feed != FeedSpec::Push) {
         let why = "only a push: feed is written over HTTP";
-        remarks.extend(given.place("max-body-bytes").map(|place| Remark::NoEffect { place, why }));
+        for name in ["max-body-bytes", "max-upload-bytes"] {
+            remarks.extend(given.place(name).map(|place| Remark::NoEffect { place, why }));
+        }
     }
     remarks
 }

@@ -188,6 +188,17 @@ pub(super) struct Flags {
     )]
     max_body_bytes: Option<OsString>,
 
+    /// Bytes of request bodies that are being received or applied, all together; a request waits up to
+    /// 5s for others to be done, and is answered 503 after that [default: 256MiB]
+    #[arg(
+        long,
+        env = "CRUMBD_MAX_UPLOAD_BYTES",
+        value_name = "SIZE",
+        allow_hyphen_values = true,
+        help_heading = "Serving"
+    )]
+    max_upload_bytes: Option<OsString>,
+
     /// Memory for encoded bodies that the next client may ask for too [default: 128MiB]
     #[arg(
         long,

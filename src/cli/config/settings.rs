@@ -178,6 +178,7 @@ impl Settings {
         AppConfig {
             feed: feed.to_string(),
             max_body_bytes: self.max_body_bytes,
+            stall_timeout: self.server.stall_timeout,
             limits: Limits { max_connections, ..self.limits.clone() },
             feed_silence,
             heartbeat: self.heartbeat,
@@ -236,6 +237,7 @@ fn budgets(reader: &mut Reader<'_>) -> Limits {
         max_connections: reader.count("max-connections", limits::COUNT).unwrap_or(100_000),
         max_waiters: reader.count("max-waiters", limits::COUNT).unwrap_or(100_000),
         max_snapshot_bytes: reader.bytes("max-snapshot-bytes", limits::BUDGET).unwrap_or(1 << 30) as u64,
+        max_upload_bytes: reader.bytes("max-upload-bytes", limits::BUDGET).unwrap_or(256 << 20) as u64,
     }
 }
 

@@ -124,6 +124,14 @@ impl Access {
         }
     }
 
+    /// Refuses who may not write any key.
+    pub(in crate::http) fn write_something(&self) -> Result<(), Problem> {
+        match self.0.as_ref().is_none_or(|grant| !grant.rights().write.is_empty()) {
+            true => Ok(()),
+            false => Err(forbidden("this token may not write any key")),
+        }
+    }
+
     /// Refuses who may not write every key.
     pub(in crate::http) fn write_everything(&self) -> Result<(), Problem> {
         match self.0.as_ref().is_none_or(|grant| grant.rights().write.is_everything()) {
