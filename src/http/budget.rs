@@ -14,13 +14,10 @@ use super::reply::{Reply, framed};
 use crate::cache::Breadcrumb;
 use crate::view::Scope;
 
-/// How long a snapshot may wait for others to be written before it is refused.
-const SNAPSHOT_WAIT: Duration = Duration::from_secs(5);
+/// How long one may wait for others to be done before it is refused.
+const WAIT: Duration = Duration::from_secs(5);
 
-/// How long a request body may wait for others to be applied before it is refused.
-const UPLOAD_WAIT: Duration = Duration::from_secs(5);
-
-/// Bytes of snapshots are counted in units of this.
+/// Bytes are counted in units of this.
 const UNIT: u64 = 1024;
 
 /// About how many bytes a record takes beside key and value.
@@ -45,8 +42,8 @@ pub(super) struct Budgets {
     limits: Arc<Limits>,
     waiters: Arc<AtomicUsize>,
     connections: Arc<Semaphore>,
-    snapshots: Arc<Semaphore>,
-    uploads: Arc<Semaphore>,
+    snapshots: ByteBudget,
+    uploads: ByteBudget,
     large_writes: Arc<Semaphore>,
 }
 
@@ -56,9 +53,15 @@ impl Budgets {
         Self {
             waiters: Arc::default(),
             connections: permits(limits.max_connections),
-            snapshots: permits(units(limits.max_snapshot_bytes) as usize),
+            snapshots: ByteBudget::new(
+                limits.max_snapshot_bytes,
+                "snapshots are being written already (--max-snapshot-bytes)",
+            ),
             large_writes: permits(1),
-            uploads: permits(units(limits.max_upload_bytes) as usize),
+            uploads: ByteBudget::new(
+                limits.max_upload_bytes,
+                "request bodies are on their way already (--max-upload-bytes)",
+            ),
             limits: Arc::new(limits),
         }
     }
@@ -105,25 +108,27 @@ impl Budgets {
     }
 
     /// Room for a body of about so many bytes; waits a little for others to be written.
-    pub(super) async fn snapshot(&self, bytes: u64) -> Result<SnapshotPermit, Problem> {
-        let permit = self.room(self.wanted(bytes)).await?;
-        Ok(SnapshotPermit { permit })
+    pub(super) async fn snapshot(&self, bytes: u64) -> Result<Room, Problem> {
+        self.snapshots.take(bytes).await
     }
 
     /// The same for the size that the body turned out to have.
-    pub(super) async fn fit(&self, mut held: SnapshotPermit, bytes: u64) -> Result<SnapshotPermit, Problem> {
-        let (has, wanted) = (held.permit.num_permits(), self.wanted(bytes));
-        match wanted.checked_sub(u32::try_from(has).unwrap_or(u32::MAX)) {
-            None => drop(held.permit.split(has - wanted as usize)),
-            Some(0) => {}
-            Some(more) => held.permit.merge(self.room(more).await?),
+    pub(super) async fn fit(&self, mut held: Room, bytes: u64) -> Result<Room, Problem> {
+        let (has, wanted) = (held.0.num_permits(), self.snapshots.wanted(bytes) as usize);
+        if wanted < has {
+            drop(held.0.split(has - wanted));
         }
-        Ok(held)
+        self.snapshots.grow(held, bytes).await
     }
 
-    /// One that is larger than the whole budget has it for itself.
-    fn wanted(&self, bytes: u64) -> u32 {
-        units(bytes).min(units(self.limits.max_snapshot_bytes))
+    /// Room for a request body of so many bytes, or of more that it has not said yet.
+    pub(super) async fn upload(&self, bytes: u64) -> Result<Room, Problem> {
+        self.uploads.take(bytes).await
+    }
+
+    /// The same for one that has grown to so many bytes.
+    pub(super) async fn more_upload(&self, held: Room, bytes: u64) -> Result<Room, Problem> {
+        self.uploads.grow(held, bytes).await
     }
 
     /// The turn of a large write: what it is parsed into may be several times as large as its body, and all writes are
@@ -133,61 +138,53 @@ impl Budgets {
         Arc::clone(&self.large_writes).acquire_owned().await.ok()
     }
 
-    /// Room for a request body of so many bytes, or of more that it has not said yet.
-    pub(super) async fn upload(&self, bytes: u64) -> Result<UploadPermit, Problem> {
-        Ok(UploadPermit(self.upload_room(self.upload_units(bytes)).await?))
+    /// Bytes of snapshots that are being written.
+    pub(super) fn snapshot_bytes(&self) -> u64 {
+        let left = self.snapshots.left.available_permits() as u64 * UNIT;
+        self.limits.max_snapshot_bytes.saturating_sub(left)
+    }
+}
+
+/// Bytes of bodies that may be held at a time.
+#[derive(Clone)]
+struct ByteBudget {
+    left: Arc<Semaphore>,
+    max: u64,
+    /// What there is so much of when it is full, and the flag.
+    full: &'static str,
+}
+
+impl ByteBudget {
+    fn new(max: u64, full: &'static str) -> Self {
+        let permits = (units(max) as usize).min(Semaphore::MAX_PERMITS);
+        Self { left: Arc::new(Semaphore::new(permits)), max, full }
     }
 
-    /// The same for one that has grown to so many bytes.
-    pub(super) async fn more_upload(
-        &self,
-        mut held: UploadPermit,
-        bytes: u64,
-    ) -> Result<UploadPermit, Problem> {
+    async fn take(&self, bytes: u64) -> Result<Room, Problem> {
+        self.permits(self.wanted(bytes)).await.map(Room)
+    }
+
+    /// More room where it is not enough for so many bytes.
+    async fn grow(&self, mut held: Room, bytes: u64) -> Result<Room, Problem> {
         let has = u32::try_from(held.0.num_permits()).unwrap_or(u32::MAX);
-        let more = self.upload_units(bytes).saturating_sub(has);
+        let more = self.wanted(bytes).saturating_sub(has);
         if more > 0 {
-            held.0.merge(self.upload_room(more).await?);
+            held.0.merge(self.permits(more).await?);
         }
         Ok(held)
     }
 
-    fn upload_units(&self, bytes: u64) -> u32 {
-        units(bytes).min(units(self.limits.max_upload_bytes))
+    /// One that is larger than the whole budget has it for itself.
+    fn wanted(&self, bytes: u64) -> u32 {
+        units(bytes).min(units(self.max))
     }
 
-    async fn upload_room(&self, wanted: u32) -> Result<OwnedSemaphorePermit, Problem> {
-        let room = Arc::clone(&self.uploads).acquire_many_owned(wanted);
-        match tokio::time::timeout(UPLOAD_WAIT, room).await {
+    async fn permits(&self, wanted: u32) -> Result<OwnedSemaphorePermit, Problem> {
+        match tokio::time::timeout(WAIT, Arc::clone(&self.left).acquire_many_owned(wanted)).await {
             Ok(Ok(permit)) => Ok(permit),
             // The semaphore is never closed; both are "no room".
-            Ok(Err(_)) | Err(_) => {
-                let max = self.limits.max_upload_bytes;
-                Err(over_budget(format!(
-                    "{max} bytes of request bodies are on their way already (--max-upload-bytes)"
-                )))
-            }
+            Ok(Err(_)) | Err(_) => Err(over_budget(format!("{} bytes of {}", self.max, self.full))),
         }
-    }
-
-    async fn room(&self, wanted: u32) -> Result<OwnedSemaphorePermit, Problem> {
-        let room = Arc::clone(&self.snapshots).acquire_many_owned(wanted);
-        match tokio::time::timeout(SNAPSHOT_WAIT, room).await {
-            Ok(Ok(permit)) => Ok(permit),
-            // The semaphore is never closed; both are "no room".
-            Ok(Err(_)) | Err(_) => {
-                let max = self.limits.max_snapshot_bytes;
-                Err(over_budget(format!(
-                    "{max} bytes of snapshots are being written already (--max-snapshot-bytes)"
-                )))
-            }
-        }
-    }
-
-    /// Bytes of snapshots that are being written.
-    pub(super) fn snapshot_bytes(&self) -> u64 {
-        let left = self.snapshots.available_permits() as u64 * UNIT;
-        self.limits.max_snapshot_bytes.saturating_sub(left)
     }
 }
 
@@ -223,18 +220,12 @@ impl<C: Deref<Target = AtomicUsize>> Drop for Waiter<C> {
     }
 }
 
-/// Room for the body of a snapshot, until it is written.
+/// Room for a body, for as long as it is held.
 #[derive(Debug)]
-pub(super) struct SnapshotPermit {
-    permit: OwnedSemaphorePermit,
-}
-
-/// Room for a request body, until it is applied.
-#[derive(Debug)]
-pub(super) struct UploadPermit(OwnedSemaphorePermit);
+pub(super) struct Room(OwnedSemaphorePermit);
 
 /// A response that takes its room along: whoever writes it gives it back when it is written.
-pub(super) fn held(reply: Reply, permit: SnapshotPermit) -> Response {
+pub(super) fn held(reply: Reply, permit: Room) -> Response {
     let mut response = framed(reply);
     response.extensions_mut().insert(Arc::new(permit));
     response

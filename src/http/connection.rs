@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tracing::debug;
 
 use super::age::Age;
-use super::budget::SnapshotPermit;
+use super::budget::Room;
 use super::lean::{self, Left};
 use super::problem::Problem;
 use super::resting::HeadTimer;
@@ -174,7 +174,7 @@ fn track(mut response: Response, session: Arc<Session>) -> hyper::Response<Track
 
 struct Tracked {
     body: Body,
-    permit: Option<Arc<SnapshotPermit>>,
+    permit: Option<Arc<Room>>,
     session: Arc<Session>,
 }
 

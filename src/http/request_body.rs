@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::budget::UploadPermit;
+use super::budget::Room;
 use super::problem::Problem;
 use super::routes::App;
 
@@ -26,7 +26,7 @@ const DISCARDING: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) bytes: Bytes,
-    _room: UploadPermit,
+    _room: Room,
 }
 
 /// Why a body was not taken.
@@ -80,7 +80,7 @@ pub(super) async fn read(app: &App, request: Request) -> Result<Received, NotRec
     collect(app, body, room).await
 }
 
-async fn collect(app: &App, mut body: Body, mut room: UploadPermit) -> Result<Received, NotReceived> {
+async fn collect(app: &App, mut body: Body, mut room: Room) -> Result<Received, NotReceived> {
     let (limit, stall) = (app.config.max_body_bytes as u64, app.config.stall_timeout);
     let begun = Instant::now();
     // Memory that is never written to is none.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::budget::SnapshotPermit;
+use super::budget::Room;
 
 /// What the framework has in hand on one connection. All of it is used by that connection's task.
 #[derive(Default)]
@@ -32,7 +32,7 @@ pub(super) struct Session {
     /// The request that began last had a body.
     last_had_body: AtomicBool,
     /// Of bodies that the framework has taken whole.
-    permits: Mutex<Vec<Arc<SnapshotPermit>>>,
+    permits: Mutex<Vec<Arc<Room>>>,
 }
 
 impl Session {
@@ -46,7 +46,7 @@ impl Session {
     }
 
     /// The framework has let go of the response's body: it has taken all of it, or gives up.
-    pub(super) fn response_ends(&self, permit: Option<Arc<SnapshotPermit>>) {
+    pub(super) fn response_ends(&self, permit: Option<Arc<Room>>) {
         self.ended.fetch_add(1, Ordering::Relaxed);
         if let Some(permit) = permit {
             self.unflushed.store(true, Ordering::Relaxed);

@@ -1,7 +1,5 @@
 //! Opening the store of a push feed. Whatever is not proved is not served.
 
-use std::time::SystemTime;
-
 use tracing::{info, warn};
 
 use super::acknowledged::AcknowledgedFile;
@@ -13,7 +11,7 @@ use super::row::{Base, StoreRow};
 use super::writer::Writer;
 use super::{Damage, StateError};
 use crate::cache::Journal;
-use crate::model::{Digest, History, Revision};
+use crate::model::History;
 
 /// What a push feed is called in a database.
 pub(super) const FEED: &str = "push:";
@@ -81,14 +79,7 @@ impl StateDir {
         AcknowledgedFile::open(&path, false)?.iter().try_for_each(|file| self.is_unused(file))?;
         let id = fastrand::u64(..);
         let acknowledged = AcknowledgedFile::create(&path, id, 0)?;
-        let base = Base {
-            number: 0,
-            history: History::random(),
-            revision: Revision::ZERO,
-            timestamp: SystemTime::now(),
-            count: 0,
-            digest: Digest::default(),
-        };
+        let base = Base::empty();
         let open = database::create(&self.database(), &StoreRow { id, feed: FEED }, &base)?;
         info!("a new store was begun in {}", self.path().display());
         let contents = load::contents(&open)?;

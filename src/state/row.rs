@@ -37,6 +37,20 @@ pub(super) struct Base {
     pub(super) digest: Digest,
 }
 
+impl Base {
+    /// Nothing, in a history of its own.
+    pub(super) fn empty() -> Self {
+        Self {
+            number: 0,
+            history: History::random(),
+            revision: Revision::ZERO,
+            timestamp: SystemTime::now(),
+            count: 0,
+            digest: Digest::default(),
+        }
+    }
+}
+
 #[derive(Encode, BorrowDecode)]
 struct BaseRow<'a> {
     number: u64,

@@ -1,6 +1,6 @@
 //! Keeping the state of a feed that can be read again: a follower of the trail writes what changes, now and then.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -14,7 +14,7 @@ use super::load;
 use super::row::{Base, StoreRow};
 use super::writer::{Row, Writer};
 use crate::cache::{Breadcrumb, Cache, Position, RestoreError};
-use crate::model::{Cursor, Digest, History, Revision};
+use crate::model::{Cursor, Digest};
 
 /// Encoded breadcrumbs that wait to be written together, in bytes: with more they are written before it is time.
 const WRITTEN_AT_ONCE: usize = 4 << 20;
@@ -292,14 +292,7 @@ impl Saver {
 
     fn create(&self) -> Result<(Open, u64), StateError> {
         let (id, feed) = (fastrand::u64(..), &*self.dir.feed().name);
-        let base = Base {
-            number: 0,
-            history: History::random(),
-            revision: Revision::ZERO,
-            timestamp: SystemTime::now(),
-            count: 0,
-            digest: Digest::default(),
-        };
+        let base = Base::empty();
         Ok((database::create(&self.dir.database(), &StoreRow { id, feed }, &base)?, id))
     }
 

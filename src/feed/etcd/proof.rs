@@ -20,7 +20,8 @@
 //!
 //! While a connection lasts, a proxy may still lead to another store behind it. So each look at the store, once a second,
 //! reads the key that was set last, and compares the term: what does not fit is a doubt, and then the proof is
-//! asked for again. See `watch`.
+//! asked for again. So is a look that comes late, because the daemon itself stood still: what went on meanwhile behind a
+//! proxy nobody saw. See `watch`.
 
 use tracing::{info, warn};
 
@@ -119,6 +120,15 @@ impl Session<'_> {
     }
 }
 
+/// A change that the store has and the watch has not told yet.
+#[derive(Debug)]
+pub(super) struct Owed {
+    /// The key that has changed, as it was before.
+    known: Newest,
+    /// It has changed by this revision.
+    by: i64,
+}
+
 impl Place {
     fn is_large(&self) -> bool {
         self.census.as_ref().is_some_and(|census| census.keys() > ALWAYS_READ)
@@ -127,9 +137,31 @@ impl Place {
     /// Whether what the store says of itself, and of the key that was set last, fits what we know of it. `now.revision`
     /// is not below ours.
     pub(super) fn fits(&self, now: ResponseHeader, newest: Option<&KeyValue>) -> bool {
-        let known = self.newest.as_ref().map_or(0, |newest| newest.revision);
-        // Set again, or deleted: the watch will tell.
-        let later = newest.is_none_or(|kv| kv.mod_revision >= known);
-        self.term.is_none_or(|term| term == now.raft_term) && later
+        self.term.is_none_or(|term| term == now.raft_term)
+            && (self.has_newest(newest) || self.will_tell(newest))
+    }
+
+    /// Whether the key that was set last is still the one that we know.
+    fn has_newest(&self, newest: Option<&KeyValue>) -> bool {
+        let known = self.newest.as_ref();
+        known.is_none_or(|known| newest.is_some_and(|kv| kv.mod_revision == known.revision))
+    }
+
+    /// Whether the key was deleted, or set again after what we were told: the watch will tell. What was set before that
+    /// would have been told.
+    fn will_tell(&self, newest: Option<&KeyValue>) -> bool {
+        newest.is_none_or(|kv| kv.mod_revision > self.revision)
+    }
+
+    /// What the watch owes, where the key that was set last has changed since.
+    pub(super) fn owed(&self, now: ResponseHeader, newest: Option<&KeyValue>) -> Option<Owed> {
+        let changed = !self.has_newest(newest);
+        let by = newest.map_or(now.revision, |kv| kv.mod_revision);
+        self.newest.clone().filter(|_| changed).map(|known| Owed { known, by })
+    }
+
+    /// Whether the watch has passed over a change that it owes: it comes from another store.
+    pub(super) fn has_passed_over(&self, owed: &Owed) -> bool {
+        self.revision >= owed.by && self.newest.as_ref() == Some(&owed.known)
     }
 }

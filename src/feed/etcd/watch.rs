@@ -10,7 +10,7 @@ use super::client::ANSWER;
 use super::load::{put, revision};
 use super::place::Place;
 use super::progress::{Found, Look, Progress, Verdict};
-use super::proof::ALWAYS_READ;
+use super::proof::{ALWAYS_READ, Owed};
 use super::proto::{Event, EventType, RangeRequest, ResponseHeader, WatchCreateRequest, WatchResponse};
 use super::session::{Session, next};
 use super::{EtcdError, range_end, range_start};
@@ -28,6 +28,9 @@ const WANTED: Duration = Duration::from_millis(50);
 
 /// A look that takes longer may have been answered by another server than the one before.
 const SLOW: Duration = Duration::from_secs(1);
+
+/// A look that comes so long after the one before comes late: the daemon stood still meanwhile.
+const LATE: Duration = Duration::from_secs(3);
 
 /// How a watch ended.
 #[derive(Debug)]
@@ -55,6 +58,9 @@ pub(super) struct Watch<'s, 'a> {
     /// Up to here the watch brings what etcd reads from its history, and not what just happens.
     history: i64,
     opened: Instant,
+    /// When the store was looked at last.
+    looked: Instant,
+    owed: Option<Owed>,
     /// etcd has taken the watch. It refuses one only after it was opened.
     begun: bool,
     /// There is no watch, only looks: see [`Watch::follow`].
@@ -111,6 +117,8 @@ impl<'s, 'a> Watch<'s, 'a> {
             target,
             history: target,
             opened: Instant::now(),
+            looked: Instant::now(),
+            owed: None,
             begun: watch_again.is_some(),
             looks_on: watch_again.is_some(),
             in_sync: false,
@@ -229,8 +237,13 @@ impl<'s, 'a> Watch<'s, 'a> {
         if now.cluster_id != self.at.cluster_id {
             return Err(EtcdError::Cancelled("another cluster answers".to_owned()));
         }
-        let slow = asked.elapsed() > SLOW && self.census.keys() <= ALWAYS_READ;
-        if slow || !self.at.fits(now, newest.as_ref()) {
+        let late = asked.duration_since(self.looked) > LATE;
+        let slow = asked.elapsed() > SLOW;
+        let missed = self.owed.as_ref().is_some_and(|owed| self.at.has_passed_over(owed));
+        self.owed = self.at.owed(now, newest.as_ref());
+        self.looked = Instant::now();
+        let unseen = (slow || late) && self.census.keys() <= ALWAYS_READ;
+        if unseen || missed || !self.at.fits(now, newest.as_ref()) {
             return Ok(Some(Ended::Doubtful));
         }
         if !self.begun {

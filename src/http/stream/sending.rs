@@ -16,7 +16,7 @@ use super::place::Place;
 use crate::http::age::Age;
 use crate::http::auth::Over;
 use crate::http::auth::access::Reach;
-use crate::http::budget::{SnapshotPermit, Waiter};
+use crate::http::budget::{Room, Waiter};
 use crate::http::problem::Problem;
 use crate::http::routes::App;
 use crate::view::{Answer, Ended, Stream, Told};
@@ -40,7 +40,7 @@ pub(super) struct Sending {
     /// A snapshot that waits for room.
     snapshot: Option<Answer>,
     /// Room for the snapshot that is being written, or for the first one.
-    room: Option<SnapshotPermit>,
+    room: Option<Room>,
     /// Resolves when the daemon stops and it is this waiter's turn.
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Resolves when the connection is old.
@@ -57,7 +57,7 @@ enum Happened {
     /// The client's rights are others now.
     Over(Over),
     Told(Result<Told, Ended>),
-    Room(Result<SnapshotPermit, Problem>),
+    Room(Result<Room, Problem>),
     Silence,
     Stop,
     /// The connection is old.
@@ -68,7 +68,7 @@ enum Happened {
 pub(super) struct Held {
     pub(super) waiter: Waiter<Arc<AtomicUsize>>,
     /// For its first snapshot.
-    pub(super) room: Option<SnapshotPermit>,
+    pub(super) room: Option<Room>,
     /// Of its connection.
     pub(super) age: Option<Age>,
 }
