@@ -1,7 +1,7 @@
 //! Another store in the place of the one before, under the same cluster id: its revisions are another history.
 
 use crate::support::daemon::Daemon;
-use crate::support::etcd::{Etcd, Net};
+use crate::support::etcd::{Etcd, GrpcProxy, Net};
 use crate::support::eventually;
 use crate::support::followed::{
     Followed, agrees_with, becomes_gone, catch_up, follow, is, mirror, put_each, status,
@@ -119,6 +119,30 @@ async fn a_recreated_store_with_more_revisions_is_noticed_too() {
 async fn a_recreated_store_that_set_the_same_key_at_the_same_revision_is_noticed_too() {
     // As when the same program fills the store in the same order: `app/9` at revision 11 in both, the values differ.
     recreated_and_further_on(|n| if n < 10 { n } else { 20 }).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_recreated_behind_a_proxy_while_the_daemon_stands_still_is_noticed() {
+    let mut etcd = Etcd::start().await;
+    let keys = etcd.keys();
+    put_each(&keys, 0..10, "old").await;
+    let proxy = GrpcProxy::before(&etcd).await;
+    let daemon = follow(&format!("etcd://{}/app/", proxy.endpoint()));
+    let http = daemon.http();
+    is(&http, "in-sync").await;
+    let old = agrees_with(&http, &keys).await;
+    daemon.pause();
+    // The connection to the proxy lasts, and the proxy watches the new store from where it was. In that the same keys are set
+    // in the same order, after one that was not there.
+    etcd.recreate().await;
+    let keys = etcd.keys();
+    keys.put(b"app/first", b"new").await;
+    put_each(&keys, 0..10, "old").await;
+    // Longer than between two looks at the store.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    daemon.go_on();
+    becomes_gone("the old cursor to be refused", &http, &old.cursor).await;
+    agrees_with(&http, &keys).await;
 }
 
 #[tokio::test]
