@@ -59,12 +59,24 @@ async fn one_waiter_too_many_is_refused_until_another_has_gone() {
     for front in ["on", "off"] {
         let daemon = Daemon::push(&["--max-waiters", "2", "--lean-front", front]);
         let http = daemon.http();
+        let before = http.cursor().await;
         let start = http.post(&[put("a", "1")]).await;
         let path = format!("/v1/breadcrumbs/{start}/next?wait=30s");
         let waiters = [ask(&http, &path), ask(&http, &format!("{path}&prefix=a"))];
         until(&http, "two waiters", |status| status["waiters"] == 2).await;
         refused(&http.get(&path).await);
         refused(&http.get(&format!("{path}&prefix=b")).await);
+        refused(&http.get(&format!("/v1/kv/a?after={start}")).await);
+        // Who need not wait needs no place for it.
+        let now = format!("/v1/breadcrumbs/{start}/next?wait=0");
+        http.get(&now).await.ok(204);
+        http.get(&format!("{now}&prefix=b")).await.ok(204);
+        http.get(&format!("/v1/kv/a?after={start}&wait=0")).await.ok(204);
+        http.get("/readyz?wait=5s").await.ok(200);
+        for behind in ["next", "next?wait=5s", "next?prefix=a"] {
+            http.get(&format!("/v1/breadcrumbs/{before}/{behind}")).await.ok(200);
+        }
+        http.get(&format!("/v1/kv/a?after={before}")).await.ok(200);
         let [one, two] = waiters;
         one.abort();
         until(&http, "one waiter", |status| status["waiters"] == 1).await;

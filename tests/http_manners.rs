@@ -774,3 +774,35 @@ async fn every_answer_of_a_reading_request_has_the_standing_headers() {
     }
     assert_eq!(STANDING.len(), 7);
 }
+
+#[tokio::test]
+async fn a_page_of_another_origin_writes_nothing() {
+    let daemon = Daemon::push(&[]);
+    let http = daemon.http();
+    let before = http.put(b"a", "text/plain", b"kept").await;
+    let own = format!("http://{}", daemon.address());
+    let snapshot = lines(&["{\"type\":\"snapshot\"}", "{\"type\":\"end\"}"]);
+    for (name, value) in [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("origin", "http://evil.example"),
+        ("origin", "null"),
+    ] {
+        let headers = [(name, value), ("content-type", "text/plain")];
+        for (method, path, body) in [
+            ("POST", "/v1/updates", Some(snapshot.clone())),
+            ("PUT", "/v1/kv/a", Some(b"other".to_vec())),
+            ("DELETE", "/v1/kv/a", None),
+        ] {
+            let problem = http.send(method, path, &headers, body).await.problem(403);
+            assert!(problem["type"].as_str().unwrap().ends_with(":cross-origin"), "{problem}");
+        }
+        // To read is the browser's to forbid.
+        http.get_with("/v1/kv/a", &[(name, value)]).await.ok(200);
+    }
+    assert_eq!(http.cursor().await, before);
+    for header in [("origin", own.as_str()), ("sec-fetch-site", "same-origin")] {
+        let headers = [header, ("content-type", "text/plain")];
+        http.send("PUT", "/v1/kv/b", &headers, Some(b"x".to_vec())).await.ok(200);
+    }
+}

@@ -75,7 +75,10 @@ impl NextRequest {
 
     /// Waits for what comes after the cursor, or until `over` resolves, or the client's rights end.
     pub(super) async fn follow(&self, app: &App, over: impl Future<Output = Reason>) -> Outcome {
-        let _waiter = app.budgets.waiter()?;
+        let _waiter = match app.budgets.waiter() {
+            Ok(waiter) => waiter,
+            Err(full) => return Box::pin(self.without_waiting(app, full)).await,
+        };
         // Made where it is awaited: a future that is moved is kept twice.
         let next = || app.view.next(self.cursor, self.reach.scope(), self.format, over);
         let outcome = match self.reach.grant() {
@@ -84,6 +87,25 @@ impl NextRequest {
             Some(grant) => Box::pin(while_good(grant, async { Ok(next().await?) })).await,
         };
         outcome.inspect(|next| app.metrics.polled(self.cursor, next))
+    }
+
+    /// What there is already. Who would have to wait is told that there is no place for it.
+    async fn without_waiting(&self, app: &App, full: Problem) -> Outcome {
+        let over = std::future::ready(Reason::Timeout);
+        let next = async {
+            Ok::<_, NextError>(app.view.next(self.cursor, self.reach.scope(), self.format, over).await?)
+        };
+        let next = match self.reach.grant() {
+            None => next.await?,
+            Some(grant) => while_good(grant, next).await?,
+        };
+        match next {
+            Next::Nothing { reason: Reason::Timeout, .. } if !self.wait.is_zero() => Err(full.into()),
+            next => {
+                app.metrics.polled(self.cursor, &next);
+                Ok(next)
+            }
+        }
     }
 
     /// The one place that decides how a long poll is answered, whoever writes the bytes.

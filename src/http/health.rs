@@ -35,6 +35,9 @@ pub(super) async fn readyz(State(app): State<App>, uri: Uri) -> Result<Response,
         return ready(&app);
     }
     let deadline = query.wait()?.deadline();
+    if let ready @ Ok(_) = ready(&app) {
+        return ready;
+    }
     let _waiter = app.budgets.waiter()?;
     // Before the first look: what changes after it is not missed.
     let mut in_sync = app.vitals.status.watch().filter(|status| *status == SyncStatus::InSync);

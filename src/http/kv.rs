@@ -2,11 +2,14 @@
 
 mod after;
 
+use std::time::Duration;
+
 use axum::Extension;
 use axum::extract::State;
 use axum::http::header::{ETAG, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
 
 use self::after::{Unchanged, changed};
 use super::auth::access::{Access, Reach};
@@ -24,6 +27,9 @@ use crate::wire::Mode;
 /// Entries on a page when the client does not say, and at the most.
 const DEFAULT_LIMIT: usize = 1000;
 const MAX_LIMIT: usize = 100_000;
+
+/// How long it may take to find out whether a key has changed already.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The raw bytes of one value: now, at a kept cursor, or as soon as it changes.
 pub(super) async fn get(
@@ -44,10 +50,16 @@ pub(super) async fn get(
             return Err(Problem::bad_request("\"wait\" needs \"after\", the cursor to wait from"));
         }
         (None, Some(after)) => {
-            let waiter = app.budgets.waiter()?;
-            let next = async { Ok(changed(&app, &key, after, deadline).await?) };
+            // Who finds no place to wait is answered with what there is already.
+            let waiter = app.budgets.waiter();
+            let until = if waiter.is_ok() { deadline } else { deadline.min(Instant::now() + LOOK) };
+            let next = async { Ok(changed(&app, &key, after, until).await?) };
             let next = access.while_good::<_, Problem>(next).await?;
-            drop(waiter);
+            if let (Err(Unchanged { reason: Reason::Timeout, .. }), true, Err(full)) =
+                (&next, until < deadline, waiter)
+            {
+                return Err(full);
+            }
             match next {
                 Ok(read) => read,
                 Err(Unchanged { cursor, sequence, reason }) => {

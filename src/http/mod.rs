@@ -19,6 +19,7 @@ mod lean;
 mod metrics;
 mod negotiate;
 mod openapi;
+mod origin;
 mod page;
 mod problem;
 mod query;

@@ -125,6 +125,11 @@ pub(super) struct Wait {
 }
 
 impl Wait {
+    /// Whether there is nothing to wait for.
+    pub(super) fn is_zero(self) -> bool {
+        self.ms == 0
+    }
+
     /// When a long poll that begins now ends.
     pub(super) fn deadline(self) -> Instant {
         self.deadline_from(Instant::now())

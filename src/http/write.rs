@@ -7,6 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 
 use super::auth::access::{Access, Reach};
+use super::origin;
 use super::problem::Problem;
 use super::query::{Query, path_key};
 use super::reply::{self, Caching, Place, framed};
@@ -18,7 +19,7 @@ use crate::view::Reason;
 use crate::wire::{self, Mode, Parsed, Record};
 
 pub(super) async fn put(State(app): State<App>, request: Request) -> Result<Response, NotReceived> {
-    let push = writable(&app)?;
+    let push = writable(&app, &request)?;
     Query::parse(request.uri(), &[])?;
     let key = checked_key(&request)?;
     let access = access_of(&request)?;
@@ -45,7 +46,7 @@ pub(super) async fn put(State(app): State<App>, request: Request) -> Result<Resp
 }
 
 pub(super) async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {
-    let push = writable(&app)?;
+    let push = writable(&app, &request)?;
     Query::parse(request.uri(), &[])?;
     let key = checked_key(&request)?;
     let access = access_of(&request)?;
@@ -58,7 +59,7 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Result<R
 }
 
 pub(super) async fn post(State(app): State<App>, request: Request) -> Result<Response, NotReceived> {
-    let push = writable(&app)?;
+    let push = writable(&app, &request)?;
     Query::parse(request.uri(), &[])?;
     let access = access_of(&request)?;
     access.write_something()?;
@@ -89,7 +90,8 @@ async fn parsed_aside(body: Bytes) -> Result<(Vec<Update>, Grouping), Problem> {
     parsed.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()))?
 }
 
-fn writable(app: &App) -> Result<&PushHandle, Problem> {
+fn writable<'a>(app: &'a App, request: &Request) -> Result<&'a PushHandle, Problem> {
+    origin::refuse_other_pages(request.headers())?;
     app.push.as_ref().ok_or_else(|| {
         let detail = format!(
             "the state comes from the feed {}: write there; only a push: feed is written over HTTP",
