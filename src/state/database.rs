@@ -93,7 +93,7 @@ impl Drop for Open {
 /// Opens a database that exists; `None` where there is no file.
 pub(super) fn open(path: &Path, access: Access) -> Result<Option<Open>, StateError> {
     let Some(file) = open_regular(path, access == Access::Write)? else { return Ok(None) };
-    lock(path, &file)?;
+    lock(path, &file, access)?;
     check_magic(path, &file)?;
     let (path, mut builder) = (path.to_owned(), Database::builder());
     builder.set_cache_size(CACHE_BYTES);
@@ -106,9 +106,14 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Option<Open>, StateErr
     Ok(Some(Open { database: Some(database), path }))
 }
 
-/// The directory is locked too, but a file may have a name in two directories.
-fn lock(path: &Path, file: &File) -> Result<(), StateError> {
-    match file.try_lock() {
+/// The directory is locked too, but a file may have a name in two directories. Some file systems lock only what can be
+/// written for one alone; who reads is content with a shared lock, which no writer shares.
+fn lock(path: &Path, file: &File, access: Access) -> Result<(), StateError> {
+    let locked = match access {
+        Access::Read => file.try_lock_shared(),
+        Access::Write => file.try_lock(),
+    };
+    match locked {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(StateError::InUse(path.to_owned())),
         Err(TryLockError::Error(error)) => Err(StateError::io(path, error)),
