@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `state.crumbd` | the database (`database.rs`): entries, and the breadcrumbs of the kept window after them |
 //! | `acknowledged` | `push:` only: how far the database must reach (`acknowledged.rs`) |
+//! | `state.tmp`, `acknowledged.tmp` | one of these while it is made; it has its name when it is whole |
 //! | `state.damaged` | a database that was moved aside; nobody reads it |
 //!
 //! The directory is locked for as long as it is used: one daemon a directory. May import `model`, `wire`, `trail` (its limits)

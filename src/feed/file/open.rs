@@ -47,7 +47,8 @@ impl fmt::Display for NoFile {
 }
 
 impl NoFile {
-    fn of(kind: FileType) -> Option<Self> {
+    /// What something of this type is, where it is no regular file.
+    pub(crate) fn of(kind: FileType) -> Option<Self> {
         match kind {
             kind if kind.is_file() => None,
             kind if kind.is_fifo() => Some(Self::Pipe),

@@ -2,10 +2,9 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use crate::feed::EtcdAccess;
+use crate::feed::{EtcdAccess, NoFile};
 use crate::wire;
 
 /// What keeps the feed's file from being read.
@@ -14,14 +13,10 @@ pub(super) fn feed(path: &Path, follow: bool) -> Result<(), String> {
         // It is waited for.
         Err(error) if follow && error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(format!("feed file {}: {error}", path.display())),
-        Ok(found) if found.is_dir() => Err(format!("feed file {}: it is a directory", path.display())),
-        Ok(found) if found.file_type().is_fifo() => {
-            Err(format!("feed file {}: it is a pipe; read it with --feed stdin:", path.display()))
-        }
-        Ok(found) if !found.is_file() => {
-            Err(format!("feed file {}: it is a device, not a file", path.display()))
-        }
-        Ok(_) => Ok(()),
+        Ok(found) => match NoFile::of(found.file_type()) {
+            Some(kind) => Err(format!("feed file {}: it is {kind}", path.display())),
+            None => Ok(()),
+        },
     }
 }
 
