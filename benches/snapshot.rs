@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use crumbd::cache::{Cache, CacheConfig};
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{FeedEvent, History, ResyncClaim, Revision, SyncStatus, Update, Upstream};
-use crumbd::view::{Answer, Body, Format, Page, View, ViewConfig};
+use crumbd::view::{Answer, Body, Format, KeySelector, Page, View, ViewConfig};
 use crumbd::wire::{Coding, MediaType};
 use fastrand::Rng;
 
@@ -127,11 +127,12 @@ async fn memory_of(cache: &Cache, keys: usize) {
 // ---- what is measured ----------------------------------------------------------------------
 
 fn view(cache: &Cache) -> View {
-    View::new(cache.clone(), Arc::new(Upstream::remote()), &ViewConfig::default())
+    View::new(cache.reader(), Arc::new(Upstream::remote()), &ViewConfig::default()).0
 }
 
 async fn snapshot(view: &View, format: Format) -> Answer {
-    view.current(None, format).await.unwrap()
+    let newest = view.newest().unwrap().sequence();
+    view.current(newest, &KeySelector::ALL, format).await.unwrap()
 }
 
 /// A listing of one key needs the order and encodes nothing.

@@ -120,7 +120,8 @@ impl Running {
         }
 
         let shutdown = Shutdown::default();
-        let view = View::new(cache.clone(), Arc::clone(&upstream), settings.view());
+        let (view, fanout) = View::new(cache.reader(), Arc::clone(&upstream), settings.view());
+        tokio::spawn(fanout.run());
         let mut app = App::new(view, upstream, push, shutdown.clone(), settings.app(&spec, silence));
         if let Some(tokens) = tokens {
             reload.add(tokens.clone());

@@ -18,6 +18,11 @@ impl Age {
         Self(limit.map(|limit| Instant::now() + limit.mul_f64(1.0 - JITTER * fastrand::f64())))
     }
 
+    /// When it is old, if ever.
+    pub(super) fn end(self) -> Option<Instant> {
+        self.0
+    }
+
     /// Resolves when it is old.
     pub(super) async fn over(self) {
         match self.0 {

@@ -43,9 +43,10 @@ pub(super) async fn current(
         let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::NotModified, reach: &reach };
         return Ok(framed(reply::unchanged(&app, place, &etag, Caching::Revalidate)));
     }
-    let permit = app.budgets.snapshot(budget::expected(&newest, reach.scope())).await?;
+    let permit = app.budgets.snapshot(budget::expected(&newest, reach.keys())).await?;
+    let at_least = newest.sequence();
     drop(newest);
-    let snapshot = app.view.current(reach.scope(), format).await?;
+    let snapshot = app.view.current(at_least, reach.keys(), format).await?;
     let permit = app.budgets.fit(permit, snapshot.body.len()).await?;
     Ok(held(answer(&app, &headers, snapshot, &reach, Caching::Revalidate), permit))
 }
@@ -80,7 +81,7 @@ impl NextRequest {
             Err(full) => return Box::pin(self.without_waiting(app, full)).await,
         };
         // Made where it is awaited: a future that is moved is kept twice.
-        let next = || app.view.next(self.cursor, self.reach.scope(), self.format, over);
+        let next = || app.view.next(self.cursor, self.reach.keys(), self.format, over);
         let outcome = match self.reach.grant() {
             None => Ok(next().await?),
             // Boxed: a waiter of an open daemon is not to be larger for it.
@@ -93,7 +94,7 @@ impl NextRequest {
     async fn without_waiting(&self, app: &App, full: Problem) -> Outcome {
         let over = std::future::ready(Reason::Timeout);
         let next = async {
-            Ok::<_, NextError>(app.view.next(self.cursor, self.reach.scope(), self.format, over).await?)
+            Ok::<_, NextError>(app.view.next(self.cursor, self.reach.keys(), self.format, over).await?)
         };
         let next = match self.reach.grant() {
             None => next.await?,
@@ -169,8 +170,8 @@ pub(super) async fn kept(
     let cursor = path_cursor(&uri, 0)?;
     let reach = access.reach(Query::parse(&uri, &["prefix"])?.prefix())?;
     let format = format(&headers)?;
-    let permit = app.budgets.snapshot(budget::expected(&app.view.newest()?, reach.scope())).await?;
-    let kept = async { Ok(app.view.kept(cursor, reach.scope(), format, catch_up()).await?) };
+    let permit = app.budgets.snapshot(budget::expected(&app.view.newest()?, reach.keys())).await?;
+    let kept = async { Ok(app.view.kept(cursor, reach.keys(), format, catch_up()).await?) };
     let snapshot = access.while_good::<_, Problem>(kept).await?;
     let permit = app.budgets.fit(permit, snapshot.body.len()).await?;
     Ok(held(answer(&app, &headers, snapshot, &reach, Caching::Immutable), permit))
@@ -185,7 +186,7 @@ pub(super) async fn diff(
     let (from, to) = (path_cursor(&uri, 0)?, path_cursor(&uri, 2)?);
     let reach = access.reach(Query::parse(&uri, &["prefix"])?.prefix())?;
     let format = format(&headers)?;
-    let diff = async { Ok(app.view.diff(from, to, reach.scope(), format, catch_up()).await?) };
+    let diff = async { Ok(app.view.diff(from, to, reach.keys(), format, catch_up()).await?) };
     let diff = access.while_good::<_, Problem>(diff).await?;
     let permit = app.budgets.snapshot(diff.body.len()).await?;
     Ok(held(answer(&app, &headers, diff, &reach, Caching::Immutable), permit))

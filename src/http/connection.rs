@@ -224,7 +224,7 @@ mod tests {
         let buffer = Arc::new(IngestBuffer::channel(1).unwrap());
         let (cache, _) = Cache::new(CacheConfig::default(), Some(History::random()), buffer);
         let upstream = Arc::new(Upstream::local());
-        let view = View::new(cache, Arc::clone(&upstream), &ViewConfig::default());
+        let (view, _) = View::new(cache.reader(), Arc::clone(&upstream), &ViewConfig::default());
         let limits =
             Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1, max_upload_bytes: 1 };
         let config = AppConfig {

@@ -119,7 +119,7 @@ pub(super) async fn status(
         "waiters": app.budgets.waiters(),
         "streams": {
             "open": streams.readers,
-            "scopes": streams.scopes,
+            "scopes": streams.selectors,
             "snapshots_made": streams.snapshots_made,
             "snapshots_shared": streams.snapshots,
         },
@@ -193,11 +193,12 @@ mod tests {
     use crate::view::{View, ViewConfig};
 
     /// A daemon whose parts are in the test's hands.
-    fn daemon(feed_silence: Option<Duration>) -> (App, IngestTask) {
+    fn daemon(feed_silence: Option<Duration>) -> (App, Cache, IngestTask) {
         let buffer = Arc::new(IngestBuffer::channel(64).unwrap());
         let (cache, ingest) = Cache::new(CacheConfig::default(), Some(History::random()), buffer);
         let upstream = Arc::new(Upstream::remote());
-        let view = View::new(cache, Arc::clone(&upstream), &ViewConfig::default());
+        let (view, fanout) = View::new(cache.reader(), Arc::clone(&upstream), &ViewConfig::default());
+        tokio::spawn(fanout.run());
         let limits =
             Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1, max_upload_bytes: 1 };
         let config = AppConfig {
@@ -210,7 +211,7 @@ mod tests {
         };
         let app = App::new(view, upstream, None, Shutdown::default(), config);
         tokio::spawn(vitals::watch(app.clone()));
-        (app, ingest)
+        (app, cache, ingest)
     }
 
     async fn fails(app: &App) -> Option<String> {
@@ -220,10 +221,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn livez_names_the_ingest_task_that_takes_nothing_and_takes_it_back() {
-        let (app, ingest) = daemon(None);
+        let (app, cache, ingest) = daemon(None);
         tokio::time::sleep(Duration::from_secs(600)).await;
         assert_eq!(fails(&app).await, None, "there is nothing to be done");
-        app.view.cache().on_updates(vec![Update::put("a", "1")]).await.unwrap();
+        cache.on_updates(vec![Update::put("a", "1")]).await.unwrap();
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert_eq!(fails(&app).await, None);
         tokio::time::sleep(Duration::from_secs(40)).await;
@@ -235,7 +236,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn livez_says_at_once_that_the_ingest_task_has_ended() {
-        let (app, ingest) = daemon(None);
+        let (app, _, ingest) = daemon(None);
         tokio::time::sleep(Duration::from_secs(2)).await;
         drop(ingest);
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -244,7 +245,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn livez_names_the_feed_that_moves_no_more_where_it_must_not_be_silent() {
-        let (app, ingest) = daemon(Some(Duration::from_secs(120)));
+        let (app, _, ingest) = daemon(Some(Duration::from_secs(120)));
         tokio::spawn(ingest.run());
         for _ in 0..10 {
             tokio::time::sleep(Duration::from_secs(60)).await;

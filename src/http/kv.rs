@@ -63,7 +63,7 @@ pub(super) async fn get(
             match next {
                 Ok(read) => read,
                 Err(Unchanged { cursor, sequence, reason }) => {
-                    return Ok(framed(reply::nothing(&app, cursor, sequence, reason, &Reach::default())));
+                    return Ok(framed(reply::nothing(&app, cursor, sequence, reason, &Reach::open(None))));
                 }
             }
         }
@@ -81,7 +81,7 @@ pub(super) async fn get(
 fn value(app: &App, key: &Key, request: &HeaderMap, read: KeyRead, caching: Caching) -> Response {
     let (cursor, sequence) = (read.cursor, read.sequence);
     let place =
-        Place { cursor, sequence, mode: Mode::Snapshot, reason: Reason::Read, reach: &Reach::default() };
+        Place { cursor, sequence, mode: Mode::Snapshot, reason: Reason::Read, reach: &Reach::open(None) };
     let Some(entry) = read.entry else {
         let mut response = Problem::not_found(format!("there is no key \"{key}\"")).into_response();
         reply::place(app, response.headers_mut(), place, Caching::Never);
@@ -130,7 +130,7 @@ pub(super) async fn list(
         )));
     }
     let page = Page {
-        keys: access.reach(query.prefix())?.keys(),
+        keys: access.reach(query.prefix())?.keys().clone(),
         start_after: query.key("start_after"),
         limit: limit.min(MAX_LIMIT),
     };

@@ -1,18 +1,18 @@
 //! Keys watched from a cursor on: a [`RangedWatcher`] over breadcrumbs.
 //!
 //! It stands here, and not in `view`, because it joins two rooms that do not know each other: the
-//! [`Watch`] of a range, which knows breadcrumbs and cursors but no consumer, and the ranged watcher, which
+//! [`KeyWatch`], which knows breadcrumbs and cursors but no consumer, and the ranged watcher, which
 //! knows what a consumer has been told and no breadcrumbs. `GET /v1/kv/{key}?after=` is a range of one key.
 
 use std::collections::HashSet;
 
 use crate::model::{Cursor, Entry, Key, Revision, Sequence};
 use crate::value::{GetError, KeyChange, RangeSource, RangedWatcher, SourceEvent, Watcher};
-use crate::view::{Happened, KeyRange, View, ViewError, Watch};
+use crate::view::{KeySelector, KeyWatch, View, ViewError, WatchEvent};
 
 /// Feeds a ranged watcher with what breadcrumbs say of a range of keys.
 pub struct BreadcrumbRange {
-    watch: Watch,
+    watch: KeyWatch,
     /// Why nothing will happen any more.
     failed: Option<ViewError>,
 }
@@ -35,8 +35,12 @@ impl BreadcrumbRange {
     ///
     /// # Errors
     /// As [`View::watch`].
-    pub async fn new(view: &View, range: KeyRange, after: Cursor) -> Result<(Self, HashSet<Key>), ViewError> {
-        let (watch, known) = view.watch(range, after).await?;
+    pub async fn new(
+        view: &View,
+        keys: KeySelector,
+        after: Cursor,
+    ) -> Result<(Self, HashSet<Key>), ViewError> {
+        let (watch, known) = view.watch(keys, after).await?;
         Ok((Self { watch, failed: None }, known))
     }
 
@@ -56,20 +60,20 @@ impl RangeSource for BreadcrumbRange {
     }
 
     async fn next(&mut self) -> Result<SourceEvent<Key, Entry>, GetError> {
-        let happened = self.watch.happens().await;
-        happened.map(event).map_err(|error| self.closed(error))
+        let event = self.watch.next().await;
+        event.map(source_event).map_err(|error| self.closed(error))
     }
 
     fn next_no_block(&mut self) -> Result<Option<SourceEvent<Key, Entry>>, GetError> {
-        let happened = self.watch.happened();
-        happened.map(|happened| happened.map(event)).map_err(|error| self.closed(error))
+        let event = self.watch.next_no_block();
+        event.map(|event| event.map(source_event)).map_err(|error| self.closed(error))
     }
 }
 
-fn event(happened: Happened) -> SourceEvent<Key, Entry> {
-    match happened {
-        Happened::Lost => SourceEvent::Lost,
-        Happened::Changed(changes) => {
+fn source_event(event: WatchEvent) -> SourceEvent<Key, Entry> {
+    match event {
+        WatchEvent::Lost => SourceEvent::Lost,
+        WatchEvent::Changed(changes) => {
             SourceEvent::Changed(changes.into_iter().map(|(key, value)| KeyChange { key, value }).collect())
         }
     }
@@ -81,8 +85,8 @@ impl KeysAfter {
     ///
     /// # Errors
     /// As [`View::watch`]: [`ViewError::Gone`] when the cursor is not kept.
-    pub async fn new(view: &View, range: KeyRange, after: Cursor) -> Result<Self, ViewError> {
-        let (source, known) = BreadcrumbRange::new(view, range, after).await?;
+    pub async fn new(view: &View, keys: KeySelector, after: Cursor) -> Result<Self, ViewError> {
+        let (source, known) = BreadcrumbRange::new(view, keys, after).await?;
         Ok(Self { watcher: RangedWatcher::knowing(source, known), after: after.revision })
     }
 

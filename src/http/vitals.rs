@@ -19,8 +19,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::routes::App;
-use crate::cache::Breadcrumb;
-use crate::model::SyncStatus;
+use crate::model::{Sequence, SyncStatus};
 use crate::value::{Health, Reporter, Value};
 
 /// How often the parts are looked at.
@@ -81,7 +80,7 @@ impl Seen {
         if self.backlog == 0 || self.backlog < before.backlog || self.ingested != before.ingested {
             vitals.ingest.well();
         }
-        let newest = app.view.cache().current_breadcrumb().sequence().0;
+        let newest = app.view.cache().newest_sequence().0;
         if self.woken == newest || self.woken != before.woken {
             vitals.view.well();
         }
@@ -121,16 +120,12 @@ pub(super) async fn watch(app: App) {
 
 /// Waits as clients do, and passes the status on.
 async fn wait(app: App, woken: Arc<AtomicU64>) {
-    let mut newest: Breadcrumb = app.view.cache().current_breadcrumb();
-    loop {
-        if app.vitals.status.current() != Some(newest.sync_status()) {
-            app.vitals.status.set(newest.sync_status());
+    let mut at = Sequence(0);
+    while let Some((sequence, status)) = app.view.delivered_after(at).await {
+        if app.vitals.status.current() != Some(status) {
+            app.vitals.status.set(status);
         }
-        woken.store(newest.sequence().0, Ordering::Release);
-        match newest.next().await {
-            // Several may have come.
-            Ok(_) => newest = app.view.cache().current_breadcrumb(),
-            Err(_) => return,
-        }
+        woken.store(sequence.0, Ordering::Release);
+        at = sequence;
     }
 }

@@ -191,7 +191,7 @@ fn written(app: &App, committed: Committed, key_revision: Option<Revision>, may_
     }
     let mut response = framed(reply::body(Bytes::from(format!("{body}\n")), "application/json"));
     let sequence = app.view.cache().current_breadcrumb().sequence();
-    let reach = Reach::default();
+    let reach = Reach::open(None);
     let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::Written, reach: &reach };
     let headers = response.headers_mut();
     reply::place(app, headers, place, Caching::Never);

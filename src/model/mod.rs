@@ -9,8 +9,9 @@ mod encoding;
 mod entry;
 mod event;
 mod key;
+mod key_selector;
 mod limits;
-mod prefixes;
+
 mod revision;
 mod status;
 mod upstream;
@@ -24,8 +25,9 @@ pub use event::{
     Refusal, ResyncClaim, Update,
 };
 pub use key::Key;
+pub use key_selector::KeySelector;
 pub use limits::EntryLimits;
-pub use prefixes::Prefixes;
+
 pub use revision::{History, HistoryError, Revision, Sequence};
 pub use status::{StatusError, SyncStatus};
 pub use upstream::{Counter, Sighting, Upstream};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::catch_up::CatchUp;
 use super::{View, ViewError};
-use crate::cache::Position;
 use crate::model::{Cursor, Sighting, Upstream};
 
 /// How many cursors that were ahead are remembered.
@@ -78,7 +78,8 @@ impl View {
     /// [`ViewError::Gone`].
     pub async fn not_ahead_of_upstream(&self, cursor: Cursor) -> Result<(), ViewError> {
         let at = self.adopt(cursor);
-        if !matches!(self.cache.locate(at), Position::Ahead) {
+        let newest = self.cache.current_breadcrumb();
+        if !matches!(self.catch_up(cursor, at, &newest), Ok(CatchUp::Ahead)) {
             return Ok(());
         }
         match self.watch_upstream().says_it_is_below(at).await {

@@ -11,8 +11,7 @@ use super::{Grant, Over};
 use crate::http::page;
 use crate::http::problem::Problem;
 use crate::http::routes::App;
-use crate::model::{Key, Prefixes};
-use crate::view::{OwnedScope, Scope};
+use crate::model::{Key, KeySelector};
 
 /// Addresses that are open to everybody, as the page is: orchestrators and load balancers have no tokens.
 const OPEN: [&str; 2] = ["/livez", "/readyz"];
@@ -72,21 +71,15 @@ impl App {
 impl Access {
     /// What of the keys with this prefix may be read.
     pub(in crate::http) fn reach(&self, prefix: Option<Key>) -> Result<Reach, Problem> {
-        let Some(grant) = &self.0 else { return Ok(Reach { asked: prefix, guarded: None }) };
+        let Some(grant) = &self.0 else { return Ok(Reach::open(prefix)) };
         let asked = prefix.as_ref().map_or(&[][..], Key::as_bytes);
-        let readable = grant.rights().read.under(asked);
+        let readable = grant.rights().read.narrowed_to(asked);
         if readable.is_empty() {
             return Err(forbidden("this token may read nothing of what is asked for"));
         }
-        let (narrowed, tag) = match grant.rights().read.holds_all_under(asked) {
-            true => (None, 0),
-            false => {
-                let tag = tag(&readable);
-                (Some(readable.into()), tag)
-            }
-        };
-        let guarded = Guarded { grant: grant.clone(), narrowed, tag };
-        Ok(Reach { asked: prefix, guarded: Some(Arc::new(guarded)) })
+        let tag = if grant.rights().read.covers_prefix(asked) { 0 } else { tag(&readable) };
+        let guarded = Guarded { grant: grant.clone(), tag };
+        Ok(Reach { asked: prefix, keys: readable, guarded: Some(Arc::new(guarded)) })
     }
 
     /// What everybody may do where no tokens are wanted.
@@ -102,7 +95,7 @@ impl Access {
 
     /// Whether every key may be read.
     pub(in crate::http) fn may_read_everything(&self) -> bool {
-        self.0.as_ref().is_none_or(|grant| grant.rights().read.is_everything())
+        self.0.as_ref().is_none_or(|grant| grant.rights().read.is_all())
     }
 
     /// Refuses who may not read the key, whether it is there or not.
@@ -134,7 +127,7 @@ impl Access {
 
     /// Refuses who may not write every key.
     pub(in crate::http) fn write_everything(&self) -> Result<(), Problem> {
-        match self.0.as_ref().is_none_or(|grant| grant.rights().write.is_everything()) {
+        match self.0.as_ref().is_none_or(|grant| grant.rights().write.is_all()) {
             true => Ok(()),
             false => {
                 Err(forbidden("a snapshot replaces the whole state, and this token may not write all of it"))
@@ -186,7 +179,7 @@ fn over_problem(over: Over) -> Problem {
 }
 
 /// Names the readable part of what was asked for, without telling it; 0 is all of it.
-fn tag(readable: &Prefixes) -> u64 {
+fn tag(readable: &KeySelector) -> u64 {
     let mut hasher = Xxh3::new();
     for prefix in readable.iter() {
         hasher.update(&(prefix.as_bytes().len() as u64).to_le_bytes());
@@ -196,37 +189,31 @@ fn tag(readable: &Prefixes) -> u64 {
 }
 
 /// The keys that an answer may be about: what was asked for, as far as it may be read.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(in crate::http) struct Reach {
     /// The prefix of the request.
     asked: Option<Key>,
+    keys: KeySelector,
     /// Apart: a waiter of an open daemon is not to be larger for it.
     guarded: Option<Arc<Guarded>>,
 }
 
 struct Guarded {
     grant: Grant,
-    /// Where it is less than what was asked for.
-    narrowed: Option<OwnedScope>,
+    /// Names what of the asked keys may be read, where that is not all of them; else 0.
     tag: u64,
 }
 
 impl Reach {
-    /// For the view.
-    pub(in crate::http) fn scope(&self) -> Scope<'_> {
-        match self.guarded.as_ref().and_then(|guarded| guarded.narrowed.as_ref()) {
-            Some(narrowed) => narrowed.into(),
-            None => self.asked.as_ref().into(),
-        }
+    /// All that was asked for, where no tokens are wanted.
+    pub(in crate::http) fn open(asked: Option<Key>) -> Self {
+        let keys = asked.clone().map_or(KeySelector::ALL, KeySelector::prefix);
+        Self { asked, keys, guarded: None }
     }
 
-    /// The same as prefixes.
-    pub(in crate::http) fn keys(&self) -> Prefixes {
-        match self.scope() {
-            Scope::All => Prefixes::everything(),
-            Scope::Prefix(prefix) => Prefixes::new([prefix.clone()]),
-            Scope::Prefixes(prefixes) => prefixes.clone(),
-        }
+    /// The keys.
+    pub(in crate::http) fn keys(&self) -> &KeySelector {
+        &self.keys
     }
 
     /// The prefix that was asked for.
@@ -241,7 +228,7 @@ impl Reach {
 
     /// Whether everything was asked for and nothing is left out: then the answer is everybody's.
     pub(in crate::http) fn is_everything(&self) -> bool {
-        self.scope().is_all() && self.asked.is_none()
+        self.keys.is_all() && self.asked.is_none()
     }
 
     /// Names the rights where there are any.

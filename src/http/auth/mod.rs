@@ -31,7 +31,7 @@ pub use tokens::{Tokens, TokensError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::Prefixes;
+use crate::model::KeySelector;
 use crate::value::{Value, ValueWatch, Watcher};
 
 /// Tells what the holder of a token may do.
@@ -44,9 +44,9 @@ pub trait Authorizer: Send + Sync + 'static {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Rights {
     /// Keys that may be read.
-    pub read: Prefixes,
+    pub read: KeySelector,
     /// Keys that may be set and deleted.
-    pub write: Prefixes,
+    pub write: KeySelector,
 }
 
 /// Why a grant is over.
@@ -87,12 +87,12 @@ impl Grant {
 
     /// Whether the key may be read.
     pub fn may_read(&self, key: &[u8]) -> bool {
-        self.0.rights.read.holds(key)
+        self.0.rights.read.matches(key)
     }
 
     /// Whether the key may be written.
     pub fn may_write(&self, key: &[u8]) -> bool {
-        self.0.rights.write.holds(key)
+        self.0.rights.write.matches(key)
     }
 
     /// Ends it: everybody who waits with it is told. The first reason counts.

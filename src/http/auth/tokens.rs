@@ -22,7 +22,7 @@ use tracing::{error, info};
 use super::super::reload::{Reread, Stamp};
 use super::token::{Hash, Line, hash, unhex};
 use super::{Authorizer, Grant, Over, Rights};
-use crate::model::{Key, Prefixes};
+use crate::model::{Key, KeySelector};
 
 /// Most prefixes that a token may name for reading, and for writing.
 const MAX_PREFIXES: usize = 256;
@@ -149,7 +149,7 @@ fn parse(text: &str) -> Result<HashMap<Hash, Rights>, (usize, String)> {
         })?;
         let prefixes = |list: Vec<String>| match list.len() {
             ..=MAX_PREFIXES => {
-                Ok(Prefixes::new(list.into_iter().map(|prefix| Key::new(prefix.into_bytes()))))
+                Ok(KeySelector::prefixes(list.into_iter().map(|prefix| Key::new(prefix.into_bytes()))))
             }
             many => Err(fault(format!("{many} prefixes; the limit is {MAX_PREFIXES}"))),
         };

@@ -4,9 +4,9 @@ use tokio::time::Instant;
 
 use crate::http::ranged::KeysAfter;
 use crate::http::routes::App;
-use crate::model::{Cursor, Key, Sequence};
+use crate::model::{Cursor, Key, KeySelector, Sequence};
 use crate::value::Watcher;
-use crate::view::{KeyRange, KeyRead, Reason, ViewError};
+use crate::view::{KeyRead, Reason, ViewError};
 
 /// A key did not change; the cursor may have moved on all the same.
 pub(super) struct Unchanged {
@@ -31,7 +31,7 @@ pub(super) async fn changed(
     });
     let mut key = tokio::select! {
         biased;
-        key = KeysAfter::new(&app.view, KeyRange::One(key.clone()), after) => key?,
+        key = KeysAfter::new(&app.view, KeySelector::key(key.clone()), after) => key?,
         reason = &mut over => {
             app.view.not_ahead_of_upstream(after).await?;
             let sequence = app.view.newest()?.sequence();

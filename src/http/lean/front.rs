@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,10 +12,10 @@ use super::super::age::Age;
 use super::super::breadcrumbs::{NextRequest, Outcome};
 use super::super::connection::Shared;
 use super::patience::{Ended, Patience};
-use super::request::{Recognised, recognise};
+use super::request::{PlainRequest, Recognised, recognise};
 use super::whole::{self, Written};
 use super::{Left, respond};
-use crate::view::{Answer, Glance, Next};
+use crate::view::{Answer, Next, TryNext};
 
 /// Bytes that are read at a time, on the stack: a long poll's head is shorter, and nothing is
 /// allocated for one that comes whole.
@@ -38,8 +37,8 @@ pub(super) enum Waited {
 pub(super) struct Front<'a, S> {
     pub(super) stream: &'a mut S,
     /// Bytes that were read and not used.
-    read: &'a mut Vec<u8>,
-    shared: &'a Shared,
+    pub(super) read: &'a mut Vec<u8>,
+    pub(super) shared: &'a Shared,
     /// The client owes a request.
     fresh: bool,
     pub(super) patience: Patience<'a>,
@@ -63,12 +62,12 @@ where
         &mut self,
         now: Option<Instant>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Arc<NextRequest>, Left>> {
+    ) -> Poll<Result<PlainRequest, Left>> {
         let header_timeout = self.shared.config.header_timeout;
         if !self.read.is_empty() {
             match recognise(self.read, &self.shared.app) {
                 Recognised::Other => return Poll::Ready(Err(Left::Other)),
-                Recognised::Next(request, used) => {
+                Recognised::Plain(request, used) => {
                     use_up(self.read, used);
                     return Poll::Ready(Ok(request));
                 }
@@ -102,7 +101,7 @@ where
                 recognise(self.read, &self.shared.app)
             };
             match recognised {
-                Recognised::Next(request, used) => {
+                Recognised::Plain(request, used) => {
                     if rested {
                         self.read.extend_from_slice(&bytes[used..]);
                     } else {
@@ -126,16 +125,16 @@ where
     }
 
     /// Answers if there is something to say already.
-    pub(super) fn glance(
+    pub(super) fn try_answer(
         &mut self,
         request: &NextRequest,
         at_once: bool,
         now: Instant,
         cx: &mut Context<'_>,
-    ) -> Poll<Glance<Written>> {
+    ) -> Poll<TryNext<Written>> {
         let app = &self.shared.app;
         let write = |answer: &Answer| whole::write(self.stream, cx, app, request, (answer, at_once), now);
-        Poll::Ready(app.view.glance(request.cursor, request.format, write))
+        Poll::Ready(app.view.try_next(request.cursor, request.format, at_once, write))
     }
 
     /// Waits for news. `now` is the clock, if it was looked at in this poll of the task.
@@ -223,7 +222,7 @@ where
 
 /// Resolves when the client is gone. What it sends meanwhile is kept for later; who has sent more
 /// requests before it closed its side, as the framework sees it, may want their answers.
-fn poll_gone<S>(stream: &mut S, read: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<()>
+pub(super) fn poll_gone<S>(stream: &mut S, read: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<()>
 where
     S: AsyncRead + Unpin,
 {

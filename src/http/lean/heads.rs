@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::http::header::TRANSFER_ENCODING;
 use bytes::Bytes;
 
 use super::super::breadcrumbs::NextRequest;
@@ -77,8 +78,9 @@ pub(super) fn of(reply: &Reply) -> Vec<u8> {
         line([name.as_str().as_bytes(), b": ", value.as_bytes()]);
         line([b"\r\n", b"", b""]);
     }
-    // An answer that never has a body does not say how long it is (RFC 9110, 8.6).
-    if status != axum::http::StatusCode::NO_CONTENT {
+    // An answer that never has a body does not say how long it is (RFC 9110, 8.6), nor does one in chunks.
+    let in_chunks = reply.headers().contains_key(TRANSFER_ENCODING);
+    if status != axum::http::StatusCode::NO_CONTENT && !in_chunks {
         let length = reply.body().len().to_string();
         line([b"content-length: ", length.as_bytes(), b"\r\n"]);
     }

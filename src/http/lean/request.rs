@@ -1,4 +1,4 @@
-//! Which requests are plain long polls.
+//! Which requests are plain long polls, or plain requests for a stream.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use super::super::auth::access::{Access, token_of};
 use super::super::breadcrumbs::NextRequest;
 use super::super::negotiate::format;
 use super::super::routes::App;
+use super::super::stream::{LAST_EVENT_ID, StreamRequest};
 use crate::view::Format;
 
-/// Every long poll begins so; what does not, is known not to be one at its first wrong byte.
-const START: &[u8] = b"GET /v1/breadcrumbs/";
+/// Every long poll and every stream begins with one of these; what does not is known to be neither at its first wrong byte.
+const STARTS: [&[u8]; 2] = [b"GET /v1/breadcrumbs/", b"GET /v1/stream"];
 
 /// A longer head is not plain.
 const MAX_HEAD: usize = 4096;
@@ -24,16 +25,24 @@ const MAX_HEADERS: usize = 32;
 
 /// What the bytes at the beginning of a request are.
 pub(super) enum Recognised {
-    /// A plain long poll, and how many bytes it took.
-    Next(Arc<NextRequest>, usize),
+    /// A plain request, and how many bytes it took.
+    Plain(PlainRequest, usize),
     /// It may become one.
     Incomplete,
     /// Anything else.
     Other,
 }
 
+/// A request for this front.
+pub(super) enum PlainRequest {
+    /// A long poll.
+    Next(Arc<NextRequest>),
+    /// A stream.
+    Stream(Box<StreamRequest>),
+}
+
 thread_local! {
-    /// The last plain request. When a breadcrumb has gone out to a fleet of clients of one make, the
+    /// The last plain long poll. When a breadcrumb has gone out to a fleet of clients of one make, the
     /// very same bytes come back from each of them.
     static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
 }
@@ -54,8 +63,8 @@ pub(super) fn recognise(bytes: &[u8], app: &App) -> Recognised {
 }
 
 fn recognise_with(bytes: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option<Access>) -> Recognised {
-    let known = bytes.len().min(START.len());
-    if bytes[..known] != START[..known] {
+    let begins = |start: &[u8]| bytes.iter().zip(start).all(|(byte, expected)| byte == expected);
+    if !STARTS.into_iter().any(begins) {
         return Recognised::Other;
     }
     if let Some(again) = LAST.with_borrow(|last| last.as_ref().and_then(|last| last.again(bytes, app))) {
@@ -63,7 +72,7 @@ fn recognise_with(bytes: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option
     }
     match memmem::find(&bytes[..bytes.len().min(MAX_HEAD)], b"\r\n\r\n") {
         Some(end) => match plain(&bytes[..end + 4], app, admit) {
-            Some(request) => Recognised::Next(request, end + 4),
+            Some(request) => Recognised::Plain(request, end + 4),
             None => Recognised::Other,
         },
         None if bytes.len() < MAX_HEAD && may_become_plain(bytes) => Recognised::Incomplete,
@@ -74,7 +83,7 @@ fn recognise_with(bytes: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option
 impl Last {
     fn again(&self, bytes: &[u8], app: u64) -> Option<Recognised> {
         let same = self.app == app && bytes.starts_with(&self.head) && self.request.reach.is_good();
-        same.then(|| Recognised::Next(Arc::clone(&self.request), self.head.len()))
+        same.then(|| Recognised::Plain(PlainRequest::Next(Arc::clone(&self.request)), self.head.len()))
     }
 
     /// What the same header lines ask for, and who asks, as long as that has not changed.
@@ -92,34 +101,41 @@ fn may_become_plain(begun: &[u8]) -> bool {
     matches!(parsed, Ok(httparse::Status::Partial))
 }
 
-fn plain(head: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option<Access>) -> Option<Arc<NextRequest>> {
+fn plain(head: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option<Access>) -> Option<PlainRequest> {
     let line_end = memchr::memchr(b'\n', head)? + 1;
     let (line, headers) = head.split_at(line_end);
+    if line.starts_with(STARTS[1]) {
+        let (headers, token) = plain_headers(head)?;
+        let uri = plain_target(line)?;
+        let request = StreamRequest::parse(&uri, &headers, &admit(token.as_deref())?).ok()?;
+        return (uri.path() == "/v1/stream").then(|| PlainRequest::Stream(Box::new(request)));
+    }
     let same = |last: &Last| last.by_headers(headers, app);
     let (format, access) = match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
         Some(known) => known,
         None => {
-            let (format, token) = plain_headers(head)?;
+            let (headers, token) = plain_headers(head)?;
             // Who is not let in is told so by the framework.
-            (format, admit(token.as_deref())?)
+            (format(&headers).ok()?, admit(token.as_deref())?)
         }
     };
-    let target = line.strip_prefix(b"GET ")?.strip_suffix(b" HTTP/1.1\r\n")?;
+    let uri = plain_target(line).filter(|uri| is_next(uri.path()))?;
     // A fault in it is explained by the framework, in the same words as any other.
-    let request = Arc::new(NextRequest::parse(&plain_target(target)?, format, &access).ok()?);
+    let request = Arc::new(NextRequest::parse(&uri, format, &access).ok()?);
     LAST.set(Some(Last { app, head: head.to_vec(), headers: line_end, request: Arc::clone(&request) }));
-    Some(request)
+    Some(PlainRequest::Next(request))
 }
 
-/// A target of which nobody can think differently.
-fn plain_target(target: &[u8]) -> Option<Uri> {
+/// The target of a request line, if nobody can think differently of it.
+fn plain_target(line: &[u8]) -> Option<Uri> {
+    let target = line.strip_prefix(b"GET ")?.strip_suffix(b" HTTP/1.1\r\n")?;
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._~-?=&%+".contains(byte);
     let uri: Uri = std::str::from_utf8(target).ok()?.parse().ok()?;
-    (target.iter().all(plain) && is_next(uri.path())).then_some(uri)
+    target.iter().all(plain).then_some(uri)
 }
 
-/// What the headers ask for, if there is nothing but a plain request in the whole head.
-fn plain_headers(head: &[u8]) -> Option<(Format, Option<Box<str>>)> {
+/// The headers that decide the answer, and the token, if there is nothing but a plain request in the whole head.
+fn plain_headers(head: &[u8]) -> Option<(HeaderMap, Option<Box<str>>)> {
     // A line that ends otherwise may be read otherwise by whoever stands before us.
     let bare = |at: usize| at == 0 || head[at - 1] != b'\r';
     if memchr::memchr_iter(b'\n', head).any(bare) {
@@ -137,7 +153,7 @@ fn plain_headers(head: &[u8]) -> Option<(Format, Option<Box<str>>)> {
         Some(value) => Some(token_of(value.to_str().ok()?)?.into()),
         None => None,
     };
-    Some((format(&headers).ok()?, token))
+    Some((headers, token))
 }
 
 /// `/v1/breadcrumbs/{cursor}/next`, nothing escaped.
@@ -166,7 +182,7 @@ fn wanted(headers: &[httparse::Header<'_>]) -> Option<HeaderMap> {
         if is(&AUTHORIZATION) && wanted.contains_key(AUTHORIZATION) {
             return None;
         }
-        for name in [ACCEPT, ACCEPT_ENCODING, AUTHORIZATION].into_iter().filter(is) {
+        for name in [ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LAST_EVENT_ID].into_iter().filter(is) {
             wanted.append(name, HeaderValue::from_bytes(header.value).ok()?);
         }
     }
@@ -184,7 +200,7 @@ mod tests {
 
     fn is_taken(text: &str) -> Option<bool> {
         match recognise_with(text.replace("CURSOR", CURSOR).as_bytes(), 0, |_| Some(Access::open())) {
-            Recognised::Next(..) => Some(true),
+            Recognised::Plain(..) => Some(true),
             Recognised::Other => Some(false),
             Recognised::Incomplete => None,
         }

@@ -55,6 +55,19 @@ where
     write_reply(stream, &reply, stall).await.map(|()| keep_alive)
 }
 
+/// Writes a piece of an answer, as far as that goes without waiting; says how much is left.
+pub(super) fn write_now<S>(stream: &mut S, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize>
+where
+    S: AsyncWrite + Unpin,
+{
+    match Pin::new(&mut *stream).poll_write(cx, bytes) {
+        Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
+        Poll::Ready(Ok(taken)) => Ok(bytes.len() - taken),
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Pending => Ok(bytes.len()),
+    }
+}
+
 /// Writes what is left of an answer.
 pub(super) async fn rest<S>(stream: &mut S, rest: &[u8], stall: Option<Duration>) -> io::Result<()>
 where

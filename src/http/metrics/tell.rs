@@ -173,7 +173,7 @@ impl Scrape {
             ConstCounter::new(begun).encode(family.encode_family(&[("format", format)])?)?;
         }
         let help = "Different sets of keys that streams tell of";
-        gauge(to, "stream_scopes", help, counts.scopes as f64)?;
+        gauge(to, "stream_scopes", help, counts.selectors as f64)?;
         let help = "Bodies that streams have told, by mode";
         let mut family = to.encode_descriptor("stream_bodies", help, None, MetricType::Counter)?;
         for (mode, bodies) in streams.bodies() {

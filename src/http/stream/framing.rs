@@ -62,6 +62,13 @@ impl Framing {
         Writing::new(self, format!("id: {id}\nevent: {name}\n"), answer.body.clone())
     }
 
+    /// A breadcrumb for a reader without rights of its own, in pieces.
+    pub(in crate::http) fn event(self, answer: &Answer) -> impl Iterator<Item = Bytes> + use<> {
+        let place = Place { cursor: answer.cursor, rights: None };
+        let mut writing = self.body("breadcrumb", &place, answer);
+        std::iter::from_fn(move || writing.next())
+    }
+
     /// Something now and then; `moved` holds the place at which the client stands now, and the
     /// body that says so, where it was another before.
     pub(super) fn heartbeat(self, moved: Option<(Place, Answer)>) -> Writing {

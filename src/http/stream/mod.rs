@@ -5,40 +5,48 @@
 //! which it has as long as the client reads, so a client that reads slowly is told less often, and
 //! nothing piles up for it. It is a waiter like a long poll, and its snapshot counts as a snapshot.
 
+mod framework;
 mod framing;
 mod place;
-mod sending;
+mod session;
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use axum::http::{HeaderMap, HeaderName, Uri};
 use axum::response::Response;
 
 use super::age::Age;
-use super::auth::access::Access;
-use super::budget;
+use super::auth::access::{Access, Reach};
 use super::negotiate;
 use super::problem::Problem;
 use super::query::Query;
-use super::reply;
+use super::reply::framed;
 use super::routes::App;
 use crate::model::CursorError;
-use crate::view::ViewError;
 
 pub(super) use framing::Framing;
 use place::Place;
-use sending::{Held, Sending};
+pub(super) use session::{Interrupt, Session, Timers};
 
 /// The cursor that an `EventSource` has seen last: it sends that when it comes back.
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Names the rights that all of the stream is told under: what stands behind the `~` of a place.
-const RIGHTS: HeaderName = HeaderName::from_static("crumbd-rights");
+/// A stream, as it is asked for.
+pub(super) struct StreamRequest {
+    from: Option<Place>,
+    pub(super) reach: Reach,
+    framing: Framing,
+}
 
-/// Asks nginx not to hold back what has come.
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+impl StreamRequest {
+    pub(super) fn parse(uri: &Uri, headers: &HeaderMap, access: &Access) -> Result<Self, Problem> {
+        let mut query = Query::parse(uri, &["from", "prefix"])?;
+        // Both are looked at: a malformed one is an error even where the other one counts.
+        let (from, last) = (query.parsed::<Place>("from")?, last_event_id(headers)?);
+        let reach = access.reach(query.prefix())?;
+        Ok(Self { from: last.or(from), reach, framing: negotiate::stream(headers)? })
+    }
+}
 
 pub(super) async fn stream(
     State(app): State<App>,
@@ -47,37 +55,9 @@ pub(super) async fn stream(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut query = Query::parse(&uri, &["from", "prefix"])?;
-    // Both are looked at: a malformed one is an error even where the other one counts.
-    let (from, last) = (query.parsed::<Place>("from")?, last_event_id(&headers)?);
-    let (from, reach) = (last.or(from), access.reach(query.prefix())?);
-    let framing = negotiate::stream(&headers)?;
-    let newest = app.view.newest()?;
-    let waiter = app.budgets.stream()?;
-    // Who will need a snapshot is refused while that can still be said with a status.
-    let room = match from {
-        Some(_) => None,
-        None => Some(app.budgets.snapshot(budget::expected(&newest, reach.scope())).await?),
-    };
-    let status = newest.cursor().status.as_str();
-    drop(newest);
-    let mut stream = app.view.stream(reach.scope(), from.map(|from| from.cursor))?;
-    if from.is_some_and(|from| from.rights.is_some_and(|rights| rights != reach.tag().unwrap_or(0))) {
-        stream.start_over().map_err(|_| ViewError::Stopped)?;
-    }
-    let mut response = Response::new(Body::empty());
-    let age = age.map(|Extension(age)| age);
-    let head = response.headers_mut();
-    head.insert(CONTENT_TYPE, HeaderValue::from_static(framing.as_str()));
-    head.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    head.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    head.insert(reply::STATUS, HeaderValue::from_static(status));
-    head.insert(reply::AGE, app.upstream.age().as_secs().into());
-    if let Some(rights) = reach.tag() {
-        reply::text(head, RIGHTS, &format!("{rights:x}"));
-    }
-    reply::vary(&app, head);
-    *response.body_mut() = Sending::new(app, stream, reach, framing, Held { waiter, room, age }).into_body();
+    let session = Session::open(&app, &StreamRequest::parse(&uri, &headers, &access)?).await?;
+    let mut response = framed(session.head());
+    *response.body_mut() = framework::body(&app, session, age.map(|Extension(age)| age));
     Ok(response)
 }
 
