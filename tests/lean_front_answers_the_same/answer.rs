@@ -37,7 +37,7 @@ impl Heard {
             heard.answers.push(answer);
             bytes = &bytes[length..];
         }
-        heard.rest = bytes.to_vec();
+        heard.rest = without_times(bytes.to_vec());
         heard
     }
 }

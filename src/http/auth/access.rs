@@ -7,10 +7,10 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Grant, Over};
+use crate::http::auth::{Grant, Over};
 use crate::http::page;
-use crate::http::problem::Problem;
-use crate::http::routes::App;
+use crate::http::rep::problem::Problem;
+use crate::http::router::App;
 use crate::model::{Key, KeySelector};
 
 /// Addresses that are open to everybody, as the page is: orchestrators and load balancers have no tokens.

@@ -22,6 +22,7 @@
 //! only with an `Access`, which says what it may do.
 
 pub(super) mod access;
+pub(super) mod origin;
 mod token;
 mod tokens;
 

@@ -19,9 +19,9 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing::{error, info};
 
-use super::super::reload::{Reread, Stamp};
-use super::token::{Hash, Line, hash, unhex};
-use super::{Authorizer, Grant, Over, Rights};
+use crate::http::auth::token::{Hash, Line, hash, unhex};
+use crate::http::auth::{Authorizer, Grant, Over, Rights};
+use crate::http::serve::reload::{Reread, Stamp};
 use crate::model::{Key, KeySelector};
 
 /// Most prefixes that a token may name for reading, and for writing.

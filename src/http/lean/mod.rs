@@ -8,7 +8,7 @@
 //! is not, or is ambiguous in the least, goes to the framework with all its bytes, unanswered. What
 //! the answer is, is decided in one place for both
 //! ([`NextRequest::reply`](super::breadcrumbs::NextRequest::reply)); here it is only written
-//! (`respond.rs`, and `whole.rs` for the answer that thousands get at once). A stream is parked like a long poll (`stream.rs`), and
+//! (`respond.rs`, and `response_cache.rs` for the answer that thousands get at once). A stream is parked like a long poll (`stream.rs`), and
 //! what it tells is decided by [`Session`](super::stream::Session), for both fronts too. A differential test
 //! sends the same bytes to both.
 //!
@@ -21,13 +21,13 @@
 //! fewer instructions, and a third fewer lines of cache.
 
 mod clock;
+mod deadline;
 mod front;
-mod heads;
-mod patience;
+mod head_cache;
 mod request;
 mod respond;
+mod response_cache;
 mod stream;
-mod whole;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -35,13 +35,13 @@ use std::pin::pin;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::age::Age;
-use super::connection::Shared;
+use crate::http::serve::connection::Shared;
+use crate::http::serve::connection_age::Age;
 use crate::view::TryNext;
 use front::{Front, Waited};
 use request::PlainRequest;
 pub(super) use respond::{close, write_reply};
-use whole::Written;
+use response_cache::Written;
 
 /// What a connection came to that this front did not serve to its end.
 pub(super) enum Left {
@@ -85,7 +85,7 @@ where
             Err(left) => return left,
         };
         let mut looked = Instant::now();
-        front.patience.wait_until(request.wait.deadline_from(looked));
+        front.deadline.wait_until(request.wait.deadline_from(looked));
         // Who finds no room is told so where everything else is told.
         let waiter = app.budgets.waiter().ok().filter(|_| request.is_common());
         let mut at_once = true;

@@ -7,11 +7,11 @@ use axum::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use memchr::memmem;
 
-use super::super::auth::access::{Access, token_of};
-use super::super::breadcrumbs::NextRequest;
-use super::super::negotiate::format;
-use super::super::routes::App;
-use super::super::stream::{LAST_EVENT_ID, StreamRequest};
+use crate::http::api::breadcrumbs::NextRequest;
+use crate::http::api::stream::{LAST_EVENT_ID, StreamRequest};
+use crate::http::auth::access::{Access, token_of};
+use crate::http::rep::negotiate::format;
+use crate::http::router::App;
 use crate::view::Format;
 
 /// Every long poll and every stream begins with one of these; what does not is known to be neither at its first wrong byte.

@@ -12,10 +12,10 @@ use axum::http::header::CONNECTION;
 use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::super::breadcrumbs::{NextRequest, Outcome};
-use super::super::connection::Shared;
-use super::super::reply::Reply;
-use super::heads;
+use crate::http::api::breadcrumbs::{NextRequest, Outcome};
+use crate::http::lean::head_cache;
+use crate::http::rep::reply::Reply;
+use crate::http::serve::connection::Shared;
 use crate::view::{Body, Next};
 
 /// Parts that are handed to the system at a time.
@@ -42,8 +42,8 @@ where
     {
         app.metrics.answered_as(200, Some(answer.mode), Some(answer.reason));
         // Thousands get the same answer: its head is made once.
-        let head = heads::shared(app, request, answer);
-        let tail = heads::tail(Some(app.upstream.age().as_secs()), SystemTime::now());
+        let head = head_cache::shared(app, request, answer);
+        let tail = head_cache::tail(Some(app.upstream.age().as_secs()), SystemTime::now());
         return write_all(stream, &head, &tail, &answer.body, stall).await.map(|()| true);
     }
     let mut reply = request.reply(app, outcome);
@@ -95,8 +95,8 @@ where
 {
     write_all(
         stream,
-        &heads::of(reply),
-        &heads::tail(heads::age(reply), SystemTime::now()),
+        &head_cache::of(reply),
+        &head_cache::tail(head_cache::age(reply), SystemTime::now()),
         reply.body(),
         stall,
     )

@@ -18,12 +18,12 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::super::age::Age;
-use super::super::routes::App;
-use super::super::stream::{Framing, Interrupt, Session, StreamRequest, Timers};
-use super::front::{Front, poll_gone};
-use super::patience::Patience;
-use super::{close, heads, respond};
+use crate::http::api::stream::{Framing, Interrupt, Session, StreamRequest, Timers};
+use crate::http::lean::deadline::Deadline;
+use crate::http::lean::front::{Front, poll_gone};
+use crate::http::lean::{close, head_cache, respond};
+use crate::http::router::App;
+use crate::http::serve::connection_age::Age;
 use crate::model::{Cursor, Sequence};
 use crate::view::{Answer, NextBreadcrumb, Reason, TryNext};
 
@@ -41,7 +41,7 @@ const KEPT: usize = 8;
 
 /// A connection's clocks, as a stream goes by them.
 struct LeanTimers<'f, 'a> {
-    patience: &'f mut Patience<'a>,
+    deadline: &'f mut Deadline<'a>,
     age: &'f Age,
     next_beat: Instant,
     has_begun: bool,
@@ -54,7 +54,7 @@ impl LeanTimers<'_, '_> {
 
     fn arm(&mut self) {
         let until = self.aged_at().map_or(self.next_beat, |aged| aged.min(self.next_beat));
-        self.patience.wait_until(until);
+        self.deadline.wait_until(until);
     }
 }
 
@@ -70,7 +70,7 @@ impl Timers for LeanTimers<'_, '_> {
             self.arm();
         }
         let now = Instant::now();
-        self.patience.poll_over(now, cx).map(|reason| match reason {
+        self.deadline.poll_over(now, cx).map(|reason| match reason {
             Reason::ShuttingDown => Interrupt::Stop,
             _ if self.aged_at().is_some_and(|aged| now >= aged) => Interrupt::Aged,
             _ => Interrupt::Heartbeat,
@@ -102,8 +102,8 @@ where
         return respond::write_reply(front.stream, &reply, front.shared.stall).await.is_ok() && !last;
     };
     reply.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    let mut head = heads::of(&reply);
-    head.extend_from_slice(&heads::tail(heads::age(&reply), SystemTime::now()));
+    let mut head = head_cache::of(&reply);
+    head.extend_from_slice(&head_cache::tail(head_cache::age(&reply), SystemTime::now()));
     drop(reply);
     if respond::rest(front.stream, &head, front.shared.stall).await.is_err() {
         return false;
@@ -117,9 +117,9 @@ async fn tell<S>(front: &mut Front<'_, S>, session: &mut Session, age: &Age) -> 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Front { stream, read, shared, patience, .. } = front;
+    let Front { stream, read, shared, deadline, .. } = front;
     let next_beat = session.next_beat(Instant::now());
-    let mut timers = LeanTimers { patience, age, next_beat, has_begun: false };
+    let mut timers = LeanTimers { deadline, age, next_beat, has_begun: false };
     timers.arm();
     loop {
         match poll_fn(|cx| Poll::Ready(try_tell(*stream, cx, &shared.app, session))).await {

@@ -1,6 +1,6 @@
 //! What is counted of streams, whose one answer says nothing of what they tell.
 
-use crate::http::stream::Framing;
+use crate::http::api::stream::Framing;
 use crate::model::Counter;
 use crate::wire::Mode;
 

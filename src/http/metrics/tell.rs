@@ -15,12 +15,12 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::sharded::Histogram;
 use crate::http::auth::access::Access;
-use crate::http::problem::Problem;
-use crate::http::query::Query;
-use crate::http::reply;
-use crate::http::routes::App;
+use crate::http::metrics::sharded::Histogram;
+use crate::http::rep::problem::Problem;
+use crate::http::rep::query::Query;
+use crate::http::rep::reply;
+use crate::http::router::App;
 use crate::model::SyncStatus;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

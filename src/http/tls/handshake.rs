@@ -12,11 +12,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::super::connection::{self, Shared};
-use super::super::problem::Problem;
-use super::Tls;
-use super::identity::Stranger;
-use super::stream::Secured;
+use crate::http::rep::problem::Problem;
+use crate::http::serve::connection::{self, Shared};
+use crate::http::tls::Tls;
+use crate::http::tls::identity::Stranger;
+use crate::http::tls::stream::Secured;
 
 /// How TLS begins: a record with a handshake.
 const HANDSHAKE: u8 = 0x16;

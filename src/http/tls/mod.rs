@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
-use super::reload::{Reread, Stamp};
+use crate::http::serve::reload::{Reread, Stamp};
 use crate::value::Value;
 use files::Loaded;
 pub use files::{TlsError, TlsFiles};

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Access, PlainRequest, Recognised, recognise_with};
+use crate::http::lean::request::{Access, PlainRequest, Recognised, recognise_with};
 
 const CURSOR: &str = "5f0c11d29a3b4e77.1842.s9d03c1f2";
 
