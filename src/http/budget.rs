@@ -9,10 +9,9 @@ use std::time::Duration;
 use axum::response::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::cache::Breadcrumb;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::reply::{Reply, framed};
-use crate::model::KeySelector;
+use crate::view::{Breadcrumb, KeySelector};
 
 /// How long one may wait for others to be done before it is refused.
 const WAIT: Duration = Duration::from_secs(5);

@@ -9,8 +9,10 @@
 //! `serve/connection.rs` gives it to `lean/` for long polls and streams, or to hyper and axum for the rest.
 
 mod api;
+mod app;
 pub mod auth;
 mod budget;
+mod collection;
 mod lean;
 mod metrics;
 mod page;
@@ -20,8 +22,10 @@ mod serve;
 pub mod tls;
 
 pub use api::kv::keys_after::{BreadcrumbRange, KeysAfter};
+pub use app::{App, AppConfig};
 pub use budget::Limits;
-pub use router::{App, AppConfig, router};
+pub use collection::Collection;
+pub use router::router;
 pub use serve::drain::Shutdown;
 pub use serve::listener::{ServeError, Server, ServerConfig};
 pub use serve::reload::{Reload, Reread};

@@ -32,6 +32,8 @@ mod stream;
 mod upstream;
 mod wake_rate;
 
+// What readers see of the cache and of the vocabulary.
+pub use crate::cache::{Breadcrumb, CacheStats, RefusedKey, RefusedKeys};
 pub use crate::model::KeySelector;
 pub use answer::{Answer, Format, Reason, ViewError};
 pub use body::{Body, Run};

@@ -1,20 +1,21 @@
 //! `/v1/breadcrumbs/…`: the current one, the next one, kept ones, and what lies between two.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use tokio::time::Instant;
 
-use crate::http::auth::access::{Access, Reach, while_good};
+use crate::http::app::App;
+use crate::http::auth::access::{Access, EffectiveScope, while_granted};
 use crate::http::budget::{self, held};
+use crate::http::collection::{Collection, Context};
 use crate::http::rep::negotiate::format;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::{Query, Wait, path_cursor};
 use crate::http::rep::reply::{self, Caching, Place, Reply, answer, framed};
-use crate::http::router::App;
 use crate::model::Cursor;
 use crate::view::{Format, Next, Reason, ViewError};
 use crate::wire::Mode;
@@ -28,50 +29,57 @@ pub(in crate::http) fn catch_up() -> Instant {
 }
 
 pub(in crate::http) async fn current(
-    State(app): State<App>,
+    cx: Context,
     Extension(access): Extension<Access>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let reach = access.reach(Query::parse(&uri, &["prefix"])?.prefix())?;
+    let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefix())?;
     let format = format(&headers)?;
-    let newest = app.view.newest()?;
-    let etag = reply::state_etag(newest.cursor(), &reach);
+    let newest = cx.collection.view.newest()?;
+    let etag = reply::state_etag(newest.cursor(), &scope);
     if reply::not_modified(&headers, &etag) {
         // Most who ask so have it already: no body is made for them.
         let (cursor, sequence) = (newest.cursor(), newest.sequence());
-        let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::NotModified, reach: &reach };
-        return Ok(framed(reply::unchanged(&app, place, &etag, Caching::Revalidate)));
+        let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::NotModified, scope: &scope };
+        return Ok(framed(reply::unchanged(cx.source(), place, &etag, Caching::Revalidate)));
     }
-    let permit = app.budgets.snapshot(budget::expected(&newest, reach.keys())).await?;
+    let permit = cx.app.budgets.snapshot(budget::expected(&newest, scope.keys())).await?;
     let at_least = newest.sequence();
     drop(newest);
-    let snapshot = app.view.current(at_least, reach.keys(), format).await?;
-    let permit = app.budgets.fit(permit, snapshot.body.len()).await?;
-    Ok(held(answer(&app, &headers, snapshot, &reach, Caching::Revalidate), permit))
+    let snapshot = cx.collection.view.current(at_least, scope.keys(), format).await?;
+    let permit = cx.app.budgets.fit(permit, snapshot.body.len()).await?;
+    Ok(held(answer(cx.source(), &headers, snapshot, &scope, Caching::Revalidate), permit))
 }
 
 /// A long poll, as it is asked for.
 #[derive(Clone)]
 pub(in crate::http) struct NextRequest {
+    pub(in crate::http) collection: Arc<Collection>,
     pub(in crate::http) cursor: Cursor,
-    pub(in crate::http) reach: Reach,
+    pub(in crate::http) scope: EffectiveScope,
     pub(in crate::http) format: Format,
     pub(in crate::http) wait: Wait,
 }
 
 impl NextRequest {
-    pub(in crate::http) fn parse(uri: &Uri, format: Format, access: &Access) -> Result<Self, Problem> {
+    /// `uri` is the address below the collection's base.
+    pub(in crate::http) fn parse(
+        collection: &Arc<Collection>,
+        uri: &Uri,
+        format: Format,
+        access: &Access,
+    ) -> Result<Self, Problem> {
         let cursor = path_cursor(uri, 0)?;
         let mut query = Query::parse(uri, &["wait", "prefix", "rights"])?;
         let (wait, rights) = (query.wait()?, query.rights()?);
-        let reach = access.reach(query.prefix())?.was(rights)?;
-        Ok(Self { cursor, reach, format, wait })
+        let scope = access.scope(query.prefix())?.was(rights)?;
+        Ok(Self { collection: Arc::clone(collection), cursor, scope, format, wait })
     }
 
     /// Whether its answer is everybody's, and nobody's rights can end it: thousands are mostly of this kind.
     pub(in crate::http) fn is_common(&self) -> bool {
-        self.reach.is_everything() && self.reach.grant().is_none()
+        self.scope.is_everything() && self.scope.grant().is_none()
     }
 
     /// Waits for what comes after the cursor, or until `over` resolves, or the client's rights end.
@@ -81,11 +89,11 @@ impl NextRequest {
             Err(full) => return Box::pin(self.without_waiting(app, full)).await,
         };
         // Made where it is awaited: a future that is moved is kept twice.
-        let next = || app.view.next(self.cursor, self.reach.keys(), self.format, over);
-        let outcome = match self.reach.grant() {
+        let next = || self.collection.view.next(self.cursor, self.scope.keys(), self.format, over);
+        let outcome = match self.scope.grant() {
             None => Ok(next().await?),
             // Boxed: a waiter of an open daemon is not to be larger for it.
-            Some(grant) => Box::pin(while_good(grant, async { Ok(next().await?) })).await,
+            Some(grant) => Box::pin(while_granted(grant, async { Ok(next().await?) })).await,
         };
         outcome.inspect(|next| app.metrics.polled(self.cursor, next))
     }
@@ -94,11 +102,13 @@ impl NextRequest {
     async fn without_waiting(&self, app: &App, full: Problem) -> Outcome {
         let over = std::future::ready(Reason::Timeout);
         let next = async {
-            Ok::<_, NextError>(app.view.next(self.cursor, self.reach.keys(), self.format, over).await?)
+            Ok::<_, NextError>(
+                self.collection.view.next(self.cursor, self.scope.keys(), self.format, over).await?,
+            )
         };
-        let next = match self.reach.grant() {
+        let next = match self.scope.grant() {
             None => next.await?,
-            Some(grant) => while_good(grant, next).await?,
+            Some(grant) => while_granted(grant, next).await?,
         };
         match next {
             Next::Nothing { reason: Reason::Timeout, .. } if !self.wait.is_zero() => Err(full.into()),
@@ -111,14 +121,14 @@ impl NextRequest {
 
     /// The one place that decides how a long poll is answered, whoever writes the bytes.
     pub(in crate::http) fn reply(&self, app: &App, outcome: Outcome) -> Reply {
-        let reach = &self.reach;
+        let (scope, source) = (&self.scope, self.collection.source(app.is_guarded()));
         match outcome {
             Ok(Next::Answer(updates)) => {
                 let caching = if updates.at_once { Caching::Seconds } else { Caching::Revalidate };
-                answer(app, &HeaderMap::new(), updates, reach, caching)
+                answer(source, &HeaderMap::new(), updates, scope, caching)
             }
             Ok(Next::Nothing { cursor, sequence, reason }) => {
-                reply::nothing(app, cursor, sequence, reason, reach)
+                reply::nothing(source, cursor, sequence, reason, scope)
             }
             Err(error) => error.0.into_reply(),
         }
@@ -144,50 +154,51 @@ impl From<Problem> for NextError {
 }
 
 pub(in crate::http) async fn next(
-    State(app): State<App>,
+    cx: Context,
     Extension(access): Extension<Access>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let request = NextRequest::parse(&uri, format(&headers)?, &access)?;
+    let request = NextRequest::parse(&cx.collection, &uri, format(&headers)?, &access)?;
     let deadline = request.wait.deadline();
     let over = async {
         tokio::select! {
-            () = app.my_turn() => Reason::ShuttingDown,
+            () = cx.app.my_turn() => Reason::ShuttingDown,
             () = tokio::time::sleep_until(deadline) => Reason::Timeout,
         }
     };
-    let outcome = request.follow(&app, over).await;
-    Ok(framed(request.reply(&app, outcome)))
+    let outcome = request.follow(&cx.app, over).await;
+    Ok(framed(request.reply(&cx.app, outcome)))
 }
 
 pub(in crate::http) async fn kept(
-    State(app): State<App>,
+    cx: Context,
     Extension(access): Extension<Access>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let cursor = path_cursor(&uri, 0)?;
-    let reach = access.reach(Query::parse(&uri, &["prefix"])?.prefix())?;
+    let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefix())?;
     let format = format(&headers)?;
-    let permit = app.budgets.snapshot(budget::expected(&app.view.newest()?, reach.keys())).await?;
-    let kept = async { Ok(app.view.kept(cursor, reach.keys(), format, catch_up()).await?) };
-    let snapshot = access.while_good::<_, Problem>(kept).await?;
-    let permit = app.budgets.fit(permit, snapshot.body.len()).await?;
-    Ok(held(answer(&app, &headers, snapshot, &reach, Caching::Immutable), permit))
+    let permit =
+        cx.app.budgets.snapshot(budget::expected(&cx.collection.view.newest()?, scope.keys())).await?;
+    let kept = async { Ok(cx.collection.view.kept(cursor, scope.keys(), format, catch_up()).await?) };
+    let snapshot = access.while_granted::<_, Problem>(kept).await?;
+    let permit = cx.app.budgets.fit(permit, snapshot.body.len()).await?;
+    Ok(held(answer(cx.source(), &headers, snapshot, &scope, Caching::Immutable), permit))
 }
 
 pub(in crate::http) async fn diff(
-    State(app): State<App>,
+    cx: Context,
     Extension(access): Extension<Access>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (from, to) = (path_cursor(&uri, 0)?, path_cursor(&uri, 2)?);
-    let reach = access.reach(Query::parse(&uri, &["prefix"])?.prefix())?;
+    let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefix())?;
     let format = format(&headers)?;
-    let diff = async { Ok(app.view.diff(from, to, reach.keys(), format, catch_up()).await?) };
-    let diff = access.while_good::<_, Problem>(diff).await?;
-    let permit = app.budgets.snapshot(diff.body.len()).await?;
-    Ok(held(answer(&app, &headers, diff, &reach, Caching::Immutable), permit))
+    let diff = async { Ok(cx.collection.view.diff(from, to, scope.keys(), format, catch_up()).await?) };
+    let diff = access.while_granted::<_, Problem>(diff).await?;
+    let permit = cx.app.budgets.snapshot(diff.body.len()).await?;
+    Ok(held(answer(cx.source(), &headers, diff, &scope, Caching::Immutable), permit))
 }

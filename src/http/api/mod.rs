@@ -4,5 +4,6 @@ pub(in crate::http) mod breadcrumbs;
 pub(in crate::http) mod health;
 pub(in crate::http) mod kv;
 pub(in crate::http) mod openapi;
+pub(in crate::http) mod status;
 pub(in crate::http) mod stream;
 pub(in crate::http) mod write;

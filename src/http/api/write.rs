@@ -1,32 +1,32 @@
 //! Writing, where the feed is `push:`.
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 
 use crate::feed::PushHandle;
-use crate::http::auth::access::{Access, Reach};
+use crate::http::auth::access::{Access, EffectiveScope};
 use crate::http::auth::origin;
+use crate::http::collection::{Collection, Context};
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::{Query, path_key};
 use crate::http::rep::reply::{self, Caching, Place, framed};
 use crate::http::rep::request_body::{self, NotReceived};
-use crate::http::router::App;
 use crate::model::{Change, Committed, Condition, Entry, Grouping, Key, MAX_KEY_BYTES, Revision, Update};
 use crate::view::Reason;
 use crate::wire::{self, Mode, Parsed, Record};
 
-pub(in crate::http) async fn put(State(app): State<App>, request: Request) -> Result<Response, NotReceived> {
-    let push = writable(&app, &request)?;
+pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Response, NotReceived> {
+    let push = writable(&cx.collection, &request)?;
     Query::parse(request.uri(), &[])?;
     let key = checked_key(&request)?;
     let access = access_of(&request)?;
     access.write(key.as_bytes())?;
     let conditions = conditions(request.headers(), &key, &access)?;
     let kind = content_type(request.headers());
-    let received = request_body::read(&app, request).await?;
+    let received = request_body::read(&cx.app, request).await?;
     let body = &received.bytes;
     let value = match kind.as_deref() {
         Some("application/json") => {
@@ -41,12 +41,12 @@ pub(in crate::http) async fn put(State(app): State<App>, request: Request) -> Re
     let update = Entry::new(key.as_bytes(), &value, None).into();
     let committed = push.write(vec![update], Grouping::Whole, conditions).await.map_err(Problem::from)?;
     let may_know = access.may_read(key.as_bytes());
-    let revision = committed.revision.or_else(|| revision_of(&app, &key)).filter(|_| may_know);
-    Ok(written(&app, committed, revision, may_know))
+    let revision = committed.revision.or_else(|| revision_of(&cx, &key)).filter(|_| may_know);
+    Ok(written(&cx, committed, revision, may_know))
 }
 
-pub(in crate::http) async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {
-    let push = writable(&app, &request)?;
+pub(in crate::http) async fn delete(cx: Context, request: Request) -> Result<Response, Problem> {
+    let push = writable(&cx.collection, &request)?;
     Query::parse(request.uri(), &[])?;
     let key = checked_key(&request)?;
     let access = access_of(&request)?;
@@ -55,17 +55,17 @@ pub(in crate::http) async fn delete(State(app): State<App>, request: Request) ->
     let may_know = access.may_read(key.as_bytes());
     let update = Update { change: Change::Delete(key), revision: None };
     let committed = push.write(vec![update], Grouping::Whole, conditions).await?;
-    Ok(written(&app, committed, None, may_know))
+    Ok(written(&cx, committed, None, may_know))
 }
 
-pub(in crate::http) async fn post(State(app): State<App>, request: Request) -> Result<Response, NotReceived> {
-    let push = writable(&app, &request)?;
+pub(in crate::http) async fn post(cx: Context, request: Request) -> Result<Response, NotReceived> {
+    let push = writable(&cx.collection, &request)?;
     Query::parse(request.uri(), &[])?;
     let access = access_of(&request)?;
     access.write_something()?;
-    let received = request_body::read(&app, request).await?;
+    let received = request_body::read(&cx.app, request).await?;
     let is_large = received.bytes.len() >= PARSED_ASIDE;
-    let _turn = if is_large { app.budgets.large_write().await } else { None };
+    let _turn = if is_large { cx.app.budgets.large_write().await } else { None };
     let body = received.bytes.clone();
     let (updates, grouping) = if is_large { parsed_aside(body).await? } else { parsed(&body)? };
     if grouping == Grouping::Replace {
@@ -74,7 +74,7 @@ pub(in crate::http) async fn post(State(app): State<App>, request: Request) -> R
     updates.iter().try_for_each(|update| access.write(update.change.key()))?;
     let may_know = updates.iter().all(|update| access.may_read(update.change.key()));
     let committed = push.write(updates, grouping, Vec::new()).await.map_err(Problem::from)?;
-    Ok(written(&app, committed, None, may_know))
+    Ok(written(&cx, committed, None, may_know))
 }
 
 /// Bodies from this size on are parsed on a thread of their own: a large one takes a second.
@@ -90,12 +90,12 @@ async fn parsed_aside(body: Bytes) -> Result<(Vec<Update>, Grouping), Problem> {
     parsed.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()))?
 }
 
-fn writable<'a>(app: &'a App, request: &Request) -> Result<&'a PushHandle, Problem> {
+fn writable<'a>(collection: &'a Collection, request: &Request) -> Result<&'a PushHandle, Problem> {
     origin::refuse_other_pages(request.headers())?;
-    app.push.as_ref().ok_or_else(|| {
+    collection.push.as_ref().ok_or_else(|| {
         let detail = format!(
             "the state comes from the feed {}: write there; only a push: feed is written over HTTP",
-            app.config.feed
+            collection.feed
         );
         Problem::new(StatusCode::FORBIDDEN, "read-only", detail)
     })
@@ -177,24 +177,24 @@ fn updates(parsed: Parsed) -> Result<(Vec<Update>, Grouping), Problem> {
     Ok((updates, if replaces { Grouping::Replace } else { Grouping::Whole }))
 }
 
-fn revision_of(app: &App, key: &Key) -> Option<Revision> {
-    app.view.cache().current_breadcrumb().kvs().get(key.as_bytes())?.revision()
+fn revision_of(cx: &Context, key: &Key) -> Option<Revision> {
+    cx.collection.view.cache().current_breadcrumb().kvs().get(key.as_bytes())?.revision()
 }
 
 /// The answer to a write, after the breadcrumb exists. How many changes it made tells what was there
 /// before: who may not read that is not told.
-fn written(app: &App, committed: Committed, key_revision: Option<Revision>, may_know: bool) -> Response {
+fn written(cx: &Context, committed: Committed, key_revision: Option<Revision>, may_know: bool) -> Response {
     let cursor = committed.cursor;
     let mut body = serde_json::json!({ "cursor": cursor.to_string(), "revision": cursor.revision.0 });
     if may_know {
         body["changed"] = committed.changed.into();
     }
     let mut response = framed(reply::body(Bytes::from(format!("{body}\n")), "application/json"));
-    let sequence = app.view.cache().current_breadcrumb().sequence();
-    let reach = Reach::open(None);
-    let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::Written, reach: &reach };
+    let sequence = cx.collection.view.cache().current_breadcrumb().sequence();
+    let scope = EffectiveScope::open(None);
+    let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::Written, scope: &scope };
     let headers = response.headers_mut();
-    reply::place(app, headers, place, Caching::Never);
+    reply::place(cx.source(), headers, place, Caching::Never);
     if let Some(revision) = key_revision {
         reply::text(headers, ETAG, &format!("\"{revision}\""));
     }

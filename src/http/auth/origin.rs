@@ -1,6 +1,6 @@
 //! Writes that a web page asks for: only those of our own origin are taken.
 //!
-//! A browser lets any page send simple requests to any address that its visitor can reach, a daemon on the visitor's own
+//! A browser lets any page send simple requests to any address that its visitor can scope, a daemon on the visitor's own
 //! machine included. It says so in two headers that no page can change: `Sec-Fetch-Site`, and `Origin` in older browsers.
 //! Other programs send neither, and are not concerned.
 

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tracing::{error, info};
 
 use crate::http::auth::token::{Hash, Line, hash, unhex};
-use crate::http::auth::{Authorizer, Grant, Over, Rights};
+use crate::http::auth::{Authorizer, Grant, Revocation, Rights};
 use crate::http::serve::reload::{Reread, Stamp};
 use crate::model::{Key, KeySelector};
 
@@ -100,11 +100,11 @@ impl Tokens {
                 Some(now) if now.rights() == old.rights() => {}
                 Some(_) => {
                     changed += 1;
-                    old.end(Over::Changed);
+                    old.end(Revocation::Changed);
                 }
                 None => {
                     removed += 1;
-                    old.end(Over::Removed);
+                    old.end(Revocation::Removed);
                 }
             }
         }
@@ -192,7 +192,10 @@ mod tests {
         let again = [line(&changed, other), line(&same, r#""read":["b/","a/","a/b"],"write":[]"#)].concat();
         std::fs::write(&path, again).unwrap();
         tokens.load(&mut None).unwrap();
-        assert_eq!(before.map(|grant| grant.is_over()), [None, Some(Over::Changed), Some(Over::Removed)]);
+        assert_eq!(
+            before.map(|grant| grant.is_over()),
+            [None, Some(Revocation::Changed), Some(Revocation::Removed)]
+        );
         assert!(admit(&same).unwrap().may_read(b"b/c"));
         assert!(!admit(&changed).unwrap().may_read(b"b/c"));
         assert!(admit(&removed).is_none());

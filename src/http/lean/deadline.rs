@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::http::router::App;
+use crate::http::app::App;
 use crate::http::serve::drain::Shutdown;
 use crate::view::Reason;
 

@@ -135,7 +135,7 @@ where
         let app = &self.shared.app;
         let write =
             |answer: &Answer| response_cache::write(self.stream, cx, app, request, (answer, at_once), now);
-        Poll::Ready(app.view.try_next(request.cursor, request.format, at_once, write))
+        Poll::Ready(request.collection.view.try_next(request.cursor, request.format, at_once, write))
     }
 
     /// Waits for news. `now` is the clock, if it was looked at in this poll of the task.

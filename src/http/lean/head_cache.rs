@@ -8,8 +8,8 @@ use axum::http::header::TRANSFER_ENCODING;
 use bytes::Bytes;
 
 use crate::http::api::breadcrumbs::NextRequest;
+use crate::http::app::App;
 use crate::http::rep::reply::{AGE, Reply};
-use crate::http::router::App;
 use crate::model::{Cursor, Sequence};
 use crate::view::{Answer, Format, Reason};
 
@@ -21,6 +21,7 @@ const KEPT: usize = 8;
 pub(super) struct Subject {
     /// Two daemons in one process may be at the same cursor by different ways.
     app: u64,
+    collection: u64,
     cursor: Cursor,
     sequence: Sequence,
     reason: Reason,
@@ -30,9 +31,10 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    pub(super) fn of(app: &App, answer: &Answer, at_once: bool) -> Self {
+    pub(super) fn of(app: &App, request: &NextRequest, answer: &Answer, at_once: bool) -> Self {
         let Answer { cursor, reason, sequence, ref body, format, .. } = *answer;
-        Self { app: app.number, cursor, sequence, reason, format, at_once, length: body.len() }
+        let (app, collection) = (app.number, request.collection.number);
+        Self { app, collection, cursor, sequence, reason, format, at_once, length: body.len() }
     }
 }
 
@@ -45,7 +47,7 @@ thread_local! {
 
 /// The head of an answer to a long poll of everything, made once per thread.
 pub(super) fn shared(app: &App, request: &NextRequest, answer: &Answer) -> Bytes {
-    let subject = Subject::of(app, answer, answer.at_once);
+    let subject = Subject::of(app, request, answer, answer.at_once);
     let kept = HEADS
         .with_borrow(|heads| heads.iter().find(|(kept, _)| *kept == subject).map(|(_, head)| head.clone()));
     kept.unwrap_or_else(|| {

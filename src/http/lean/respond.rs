@@ -37,13 +37,13 @@ where
 {
     let (app, stall) = (&shared.app, shared.stall);
     if let Ok(Next::Answer(answer)) = &outcome
-        && request.reach.is_everything()
+        && request.scope.is_everything()
         && !last
     {
         app.metrics.answered_as(200, Some(answer.mode), Some(answer.reason));
         // Thousands get the same answer: its head is made once.
         let head = head_cache::shared(app, request, answer);
-        let tail = head_cache::tail(Some(app.upstream.age().as_secs()), SystemTime::now());
+        let tail = head_cache::tail(Some(request.collection.upstream.age().as_secs()), SystemTime::now());
         return write_all(stream, &head, &tail, &answer.body, stall).await.map(|()| true);
     }
     let mut reply = request.reply(app, outcome);

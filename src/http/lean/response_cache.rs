@@ -10,9 +10,9 @@ use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use crate::http::api::breadcrumbs::NextRequest;
+use crate::http::app::App;
 use crate::http::lean::clock::time_of_day;
 use crate::http::lean::head_cache::{self, Subject};
-use crate::http::router::App;
 use crate::view::Answer;
 
 /// Larger answers are written in their parts.
@@ -64,8 +64,8 @@ where
     let time = time_of_day(now);
     app.metrics.delivered(request.cursor, answer, at_once, time);
     let second = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let age = app.upstream.age_at(now.into_std()).as_secs();
-    let subject = Subject::of(app, answer, at_once);
+    let age = request.collection.upstream.age_at(now.into_std()).as_secs();
+    let subject = Subject::of(app, request, answer, at_once);
     RESPONSES.with_borrow_mut(|wholes| {
         let same =
             |kept: &&CachedResponse| (kept.second, kept.age) == (second, age) && kept.subject == subject;

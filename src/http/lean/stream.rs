@@ -19,10 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::http::api::stream::{Framing, Interrupt, Session, StreamRequest, Timers};
+use crate::http::app::App;
 use crate::http::lean::deadline::Deadline;
 use crate::http::lean::front::{Front, poll_gone};
 use crate::http::lean::{close, head_cache, respond};
-use crate::http::router::App;
 use crate::http::serve::connection_age::Age;
 use crate::model::{Cursor, Sequence};
 use crate::view::{Answer, NextBreadcrumb, Reason, TryNext};
@@ -224,13 +224,13 @@ fn try_tell<S>(stream: &mut S, cx: &mut Context<'_>, app: &App, session: &mut Se
 where
     S: AsyncWrite + Unpin,
 {
-    let framing = session.framing();
+    let (framing, collection) = (session.framing(), session.collection().number);
     session.try_next(|answer| {
         if answer.body.len() > LARGEST {
             return Told::Large(answer.clone());
         }
         app.metrics.streams.told(answer.mode);
-        let event = event(app, framing, answer);
+        let event = event(Subject::of(app.number, collection, framing, answer), answer);
         match respond::write_now(stream, cx, &event) {
             Ok(0) => Told::All,
             Ok(left) => Told::Rest(event.slice(event.len() - left..)),
@@ -244,9 +244,16 @@ where
 struct Subject {
     /// Two daemons in one process may be at the same cursor by different ways.
     app: u64,
+    collection: u64,
     framing: Framing,
     cursor: Cursor,
     sequence: Sequence,
+}
+
+impl Subject {
+    fn of(app: u64, collection: u64, framing: Framing, answer: &Answer) -> Self {
+        Self { app, collection, framing, cursor: answer.cursor, sequence: answer.sequence }
+    }
 }
 
 thread_local! {
@@ -255,8 +262,8 @@ thread_local! {
 }
 
 /// The event as a chunk, made once per thread.
-fn event(app: &App, framing: Framing, answer: &Answer) -> Bytes {
-    let subject = Subject { app: app.number, framing, cursor: answer.cursor, sequence: answer.sequence };
+fn event(subject: Subject, answer: &Answer) -> Bytes {
+    let framing = subject.framing;
     EVENTS.with_borrow_mut(|events| {
         if let Some((_, event)) = events.iter().rev().find(|(kept, _)| *kept == subject) {
             return event.clone();

@@ -15,8 +15,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::Response;
 
+use crate::http::app::App;
 use crate::http::rep::reply::{MODE, REASON};
-use crate::http::router::App;
 use crate::model::{Counter, Cursor};
 use crate::view::{Answer, Next, Reason};
 use crate::wire::Mode;

@@ -16,9 +16,6 @@ use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
 use crate::http::rep::reply;
 
-/// Where the page and its parts are.
-pub(super) const ADDRESSES: [&str; 3] = ["/", "/page.css", "/page.js"];
-
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -177,16 +177,16 @@ fn unescape(text: &str) -> Result<Vec<u8>, Problem> {
     }
 }
 
-/// The cursors of a path: the segments at these places after `/v1/breadcrumbs/`.
+/// The cursors of a path: the segments at these places after `/breadcrumbs/`.
 pub(in crate::http) fn path_cursor(uri: &Uri, place: usize) -> Result<Cursor, Problem> {
-    let segment = uri.path().split('/').nth(3 + place).unwrap_or("");
+    let segment = uri.path().split('/').nth(2 + place).unwrap_or("");
     let text = percent_decode(segment.as_bytes()).decode_utf8_lossy();
     text.parse().map_err(|error: crate::model::CursorError| Problem::bad_request(error.to_string()))
 }
 
-/// The key of `/v1/kv/{key}`: the rest of the path, percent-decoded; it may hold slashes and any bytes.
+/// The key of `/kv/{key}`: the rest of the path, percent-decoded; it may hold slashes and any bytes.
 pub(in crate::http) fn path_key(uri: &Uri) -> Result<Key, Problem> {
-    let rest = uri.path().strip_prefix("/v1/kv/").unwrap_or("");
+    let rest = uri.path().strip_prefix("/kv/").unwrap_or("");
     unescape(rest).map(Key::new)
 }
 

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{
@@ -14,8 +15,7 @@ use bytes::Bytes;
 use hyper::body::{self as http_body, Frame, SizeHint};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
-use crate::http::auth::access::Reach;
-use crate::http::router::App;
+use crate::http::auth::access::EffectiveScope;
 use crate::model::{Cursor, Sequence};
 use crate::view::{self, Answer, Reason};
 use crate::wire::{Coding, Mode};
@@ -58,6 +58,17 @@ impl Caching {
     }
 }
 
+/// What every answer says of where it comes from.
+#[derive(Clone, Copy)]
+pub(in crate::http) struct Source<'a> {
+    /// The collection; none for the default one.
+    pub(in crate::http) collection: Option<&'a str>,
+    /// How long ago its upstream was heard.
+    pub(in crate::http) age: Duration,
+    /// Whether the daemon wants tokens.
+    pub(in crate::http) is_guarded: bool,
+}
+
 /// Where a response leaves the client, and why.
 #[derive(Clone, Copy)]
 pub(in crate::http) struct Place<'a> {
@@ -66,21 +77,27 @@ pub(in crate::http) struct Place<'a> {
     pub(in crate::http) mode: Mode,
     pub(in crate::http) reason: Reason,
     /// What it is about: the next link keeps it.
-    pub(in crate::http) reach: &'a Reach,
+    pub(in crate::http) scope: &'a EffectiveScope,
 }
 
 /// The headers that every 200, 204 and 304 carries.
-pub(in crate::http) fn place(app: &App, headers: &mut HeaderMap, place: Place<'_>, caching: Caching) {
-    let Place { cursor, sequence, mode, reason, reach } = place;
+pub(in crate::http) fn place(
+    source: Source<'_>,
+    headers: &mut HeaderMap,
+    place: Place<'_>,
+    caching: Caching,
+) {
+    let Place { cursor, sequence, mode, reason, scope } = place;
     text(headers, CURSOR, &cursor.to_string());
     headers.insert(MODE, HeaderValue::from_static(mode.as_str()));
     headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
     headers.insert(REVISION, cursor.revision.0.into());
     headers.insert(SEQUENCE, sequence.0.into());
     headers.insert(STATUS, HeaderValue::from_static(cursor.status.as_str()));
-    headers.insert(AGE, app.upstream.age().as_secs().into());
-    text(headers, LINK, &format!("</v1/breadcrumbs/{cursor}/next{}>; rel=\"next\"", query(reach)));
-    let caching = caching.as_str(app.is_guarded(), reach.is_narrowed());
+    headers.insert(AGE, source.age.as_secs().into());
+    let base = source.collection.map_or_else(|| "/v1".to_owned(), |name| format!("/v1/c/{name}"));
+    text(headers, LINK, &format!("<{base}/breadcrumbs/{cursor}/next{}>; rel=\"next\"", query(scope)));
+    let caching = caching.as_str(source.is_guarded, scope.is_narrowed());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
     if reason == Reason::ShuttingDown {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -88,10 +105,10 @@ pub(in crate::http) fn place(app: &App, headers: &mut HeaderMap, place: Place<'_
 }
 
 /// The prefix that was asked for, and the rights that it was answered under.
-fn query(reach: &Reach) -> String {
+fn query(scope: &EffectiveScope) -> String {
     let prefix =
-        reach.asked().map(|prefix| format!("prefix={}", percent_encode(prefix.as_bytes(), NON_ALPHANUMERIC)));
-    let rights = reach.tag().map(|tag| format!("rights={tag:x}"));
+        scope.asked().map(|prefix| format!("prefix={}", percent_encode(prefix.as_bytes(), NON_ALPHANUMERIC)));
+    let rights = scope.fingerprint().map(|tag| format!("rights={tag:x}"));
     match (prefix, rights) {
         (None, None) => String::new(),
         (Some(one), None) | (None, Some(one)) => format!("?{one}"),
@@ -116,23 +133,23 @@ pub(in crate::http) fn framed(reply: Reply) -> Response {
 
 /// A body with everything that belongs to it; 304 when the client has it already.
 pub(in crate::http) fn answer(
-    app: &App,
+    source: Source<'_>,
     request: &HeaderMap,
     answer: Answer,
-    reach: &Reach,
+    scope: &EffectiveScope,
     caching: Caching,
 ) -> Reply {
     let Answer { cursor, sequence, mode, reason, .. } = answer;
-    let at = Place { cursor, sequence, mode, reason, reach };
-    let etag = state_etag(cursor, reach);
+    let at = Place { cursor, sequence, mode, reason, scope };
+    let etag = state_etag(cursor, scope);
     if not_modified(request, &etag) {
-        return unchanged(app, at, &etag, caching);
+        return unchanged(source, at, &etag, caching);
     }
     let mut response = body(answer.body, answer.format.media.as_str());
     let headers = response.headers_mut();
-    place(app, headers, at, caching);
+    place(source, headers, at, caching);
     text(headers, ETAG, &etag);
-    vary(app, headers);
+    vary(source, headers);
     if answer.format.coding != Coding::Identity {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(answer.format.coding.as_str()));
     }
@@ -191,16 +208,16 @@ pub(in crate::http) fn body(content: impl Into<view::Body>, media: &'static str)
     response
 }
 
-pub(in crate::http) fn vary(app: &App, headers: &mut HeaderMap) {
+pub(in crate::http) fn vary(source: Source<'_>, headers: &mut HeaderMap) {
     let vary =
-        if app.is_guarded() { "Accept, Accept-Encoding, Authorization" } else { "Accept, Accept-Encoding" };
+        if source.is_guarded { "Accept, Accept-Encoding, Authorization" } else { "Accept, Accept-Encoding" };
     headers.insert(VARY, HeaderValue::from_static(vary));
 }
 
 /// Weak, because two daemons that serve the same state differ in sequence and timestamp. The same part
 /// of a state has another tag than the whole, and than another part.
-pub(in crate::http) fn state_etag(cursor: Cursor, reach: &Reach) -> String {
-    match reach.tag().filter(|_| reach.is_narrowed()) {
+pub(in crate::http) fn state_etag(cursor: Cursor, scope: &EffectiveScope) -> String {
+    match scope.fingerprint().filter(|_| scope.is_narrowed()) {
         Some(tag) => format!("W/\"{cursor}~{tag:x}\""),
         None => format!("W/\"{cursor}\""),
     }
@@ -213,26 +230,32 @@ fn empty(status: StatusCode) -> Reply {
 }
 
 /// 304: the client's representation is still the one.
-pub(in crate::http) fn unchanged(app: &App, at: Place<'_>, etag: &str, caching: Caching) -> Reply {
+pub(in crate::http) fn unchanged(source: Source<'_>, at: Place<'_>, etag: &str, caching: Caching) -> Reply {
     let mut response = empty(StatusCode::NOT_MODIFIED);
     let headers = response.headers_mut();
-    place(app, headers, Place { mode: Mode::None, reason: Reason::NotModified, ..at }, caching);
+    place(source, headers, Place { mode: Mode::None, reason: Reason::NotModified, ..at }, caching);
     text(headers, ETAG, etag);
-    vary(app, headers);
+    vary(source, headers);
     response
 }
 
 /// 204: nothing for this client.
 pub(in crate::http) fn nothing(
-    app: &App,
+    source: Source<'_>,
     cursor: Cursor,
     sequence: Sequence,
     reason: Reason,
-    reach: &Reach,
+    scope: &EffectiveScope,
 ) -> Reply {
     let mut response = empty(StatusCode::NO_CONTENT);
-    let at = Place { cursor, sequence, mode: Mode::None, reason, reach };
-    place(app, response.headers_mut(), at, Caching::Never);
+    let at = Place { cursor, sequence, mode: Mode::None, reason, scope };
+    place(source, response.headers_mut(), at, Caching::Never);
+    response
+}
+
+/// The same, and nobody keeps it.
+pub(in crate::http) fn no_store(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

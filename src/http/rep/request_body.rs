@@ -12,9 +12,9 @@ use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
+use crate::http::app::App;
 use crate::http::budget::Room;
 use crate::http::rep::problem::Problem;
-use crate::http::router::App;
 
 /// The slowest pace at which a body may come, in bytes a second, beside pauses that are shorter than the stall timeout.
 const SLOWEST_PACE: u64 = 1024;

@@ -26,10 +26,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tracing::debug;
 
+use crate::http::app::App;
 use crate::http::budget::Room;
 use crate::http::lean::{self, Left};
 use crate::http::rep::problem::Problem;
-use crate::http::router::{App, router};
+use crate::http::router::router;
 use crate::http::serve::connection_age::Age;
 use crate::http::serve::header_timeout::HeaderTimer;
 use crate::http::serve::listener::ServerConfig;
@@ -211,31 +212,21 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::cache::{Cache, CacheConfig};
-    use crate::http::{AppConfig, Limits, Shutdown};
-    use crate::ingest::IngestBuffer;
-    use crate::model::{History, Upstream};
-    use crate::view::{View, ViewConfig};
+    use crate::http::{AppConfig, Collection, Limits, Shutdown};
 
     /// Tens of thousands of connections wait in it: what is rarely needed belongs into a box.
     const MOST_BYTES: usize = 640;
 
     fn shared() -> Shared {
-        let buffer = Arc::new(IngestBuffer::channel(1).unwrap());
-        let (cache, _) = Cache::new(CacheConfig::default(), Some(History::random()), buffer);
-        let upstream = Arc::new(Upstream::local());
-        let (view, _) = View::new(cache.reader(), Arc::clone(&upstream), &ViewConfig::default());
         let limits =
             Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1, max_upload_bytes: 1 };
         let config = AppConfig {
-            feed: String::new(),
             max_body_bytes: 1,
             stall_timeout: Duration::from_secs(1),
             limits,
-            feed_silence: None,
             heartbeat: Duration::MAX,
         };
-        let app = App::new(view, upstream, None, Shutdown::default(), config);
+        let app = App::new([Collection::of_nothing()], Shutdown::default(), config);
         let config = ServerConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             header_timeout: Duration::ZERO,

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use crate::http::router::App;
+use crate::http::app::App;
 use crate::http::serve::connection::{self, Shared};
 use crate::http::serve::liveness;
 use crate::http::tls::{self, Tls};
@@ -102,7 +102,10 @@ impl Server {
         let Self { listener, config, stall, tls, .. } = self;
         let begun = app.shutdown.clone();
         let mut begun = std::pin::pin!(begun.begun());
-        let watching = tokio::spawn(liveness::watch(app.clone()));
+        let mut watching = JoinSet::new();
+        for collection in app.collections.iter() {
+            watching.spawn(liveness::watch(Arc::clone(collection), app.shutdown.clone()));
+        }
         let shared = Arc::new(Shared::new(app, config, stall));
         let refusals = Arc::new(Semaphore::new(if tls.is_some() { TLS_REFUSALS } else { REFUSALS }));
         let mut connections = JoinSet::new();
@@ -131,7 +134,6 @@ impl Server {
             );
             connections.shutdown().await;
         }
-        watching.abort();
     }
 }
 

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use crate::http::router::App;
+use crate::http::collection::Collection;
+use crate::http::serve::drain::Shutdown;
 use crate::model::{Sequence, SyncStatus};
 use crate::value::{Health, Reporter, Value};
 
@@ -62,8 +63,8 @@ struct Seen {
 }
 
 impl Seen {
-    fn now(app: &App, woken: &AtomicU64) -> Self {
-        let (cache, upstream) = (app.view.cache(), &app.upstream);
+    fn now(collection: &Collection, woken: &AtomicU64) -> Self {
+        let (cache, upstream) = (collection.view.cache(), &collection.upstream);
         let (stats, (backlog, _)) = (cache.stats(), cache.backlog());
         let feed = [upstream.heard_count(), upstream.reconnects.get(), upstream.malformed.get()];
         Self {
@@ -75,12 +76,12 @@ impl Seen {
     }
 
     /// Tells for whom there is a sign of life since the last look.
-    fn tell(&self, before: &Self, app: &App) {
-        let liveness = &app.liveness;
+    fn tell(&self, before: &Self, collection: &Collection) {
+        let liveness = &collection.liveness;
         if self.backlog == 0 || self.backlog < before.backlog || self.ingested != before.ingested {
             liveness.ingest.well();
         }
-        let newest = app.view.cache().newest_sequence().0;
+        let newest = collection.view.cache().newest_sequence().0;
         if self.woken == newest || self.woken != before.woken {
             liveness.view.well();
         }
@@ -91,17 +92,17 @@ impl Seen {
 }
 
 /// Looks after the parts until the daemon stops.
-pub(in crate::http) async fn watch(app: App) {
+pub(in crate::http) async fn watch(collection: Arc<Collection>, shutdown: Shutdown) {
     let woken = Arc::new(AtomicU64::new(0));
-    let waiter = wait(app.clone(), Arc::clone(&woken));
+    let waiter = wait(Arc::clone(&collection), Arc::clone(&woken));
     let look = async {
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut before = Seen::now(&app, &woken);
+        let mut before = Seen::now(&collection, &woken);
         loop {
             tick.tick().await;
-            let now = Seen::now(&app, &woken);
-            now.tell(&before, &app);
+            let now = Seen::now(&collection, &woken);
+            now.tell(&before, &collection);
             before = now;
         }
     };
@@ -112,18 +113,18 @@ pub(in crate::http) async fn watch(app: App) {
         () = look => {}
     }
     waiter.abort();
-    if !app.shutdown.has_begun() {
-        app.liveness.ingest.failed("it has ended");
+    if !shutdown.has_begun() {
+        collection.liveness.ingest.failed("it has ended");
     }
     std::future::pending().await
 }
 
 /// Waits as clients do, and passes the status on.
-async fn wait(app: App, woken: Arc<AtomicU64>) {
+async fn wait(collection: Arc<Collection>, woken: Arc<AtomicU64>) {
     let mut at = Sequence(0);
-    while let Some((sequence, status)) = app.view.delivered_after(at).await {
-        if app.liveness.status.current() != Some(status) {
-            app.liveness.status.set(status);
+    while let Some((sequence, status)) = collection.view.delivered_after(at).await {
+        if collection.liveness.status.current() != Some(status) {
+            collection.liveness.status.set(status);
         }
         woken.store(sequence.0, Ordering::Release);
         at = sequence;

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::http::api::kv::keys_after::KeysAfter;
-use crate::http::router::App;
+use crate::http::collection::Context;
 use crate::model::{Cursor, Key, KeySelector, Sequence};
 use crate::value::Watcher;
 use crate::view::{KeyRead, Reason, ViewError};
@@ -17,7 +17,7 @@ pub(in crate::http) struct Unchanged {
 
 /// The key as it is as soon as it was changed after the cursor.
 pub(in crate::http) async fn changed(
-    app: &App,
+    cx: &Context,
     key: &Key,
     after: Cursor,
     deadline: Instant,
@@ -25,16 +25,16 @@ pub(in crate::http) async fn changed(
     let mut over = std::pin::pin!(async {
         tokio::select! {
             biased;
-            () = app.my_turn() => Reason::ShuttingDown,
+            () = cx.app.my_turn() => Reason::ShuttingDown,
             () = tokio::time::sleep_until(deadline) => Reason::Timeout,
         }
     });
     let mut key = tokio::select! {
         biased;
-        key = KeysAfter::new(&app.view, KeySelector::key(key.clone()), after) => key?,
+        key = KeysAfter::new(&cx.collection.view, KeySelector::key(key.clone()), after) => key?,
         reason = &mut over => {
-            app.view.not_ahead_of_upstream(after).await?;
-            let sequence = app.view.newest()?.sequence();
+            cx.collection.view.not_ahead_of_upstream(after).await?;
+            let sequence = cx.collection.view.newest()?.sequence();
             return Ok(Err(Unchanged { cursor: after, sequence, reason }));
         }
     };

@@ -6,7 +6,6 @@ pub(in crate::http) mod keys_after;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::State;
 use axum::http::header::{ETAG, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
@@ -14,13 +13,13 @@ use tokio::time::Instant;
 
 use self::after::{Unchanged, changed};
 use crate::http::api::breadcrumbs::catch_up;
-use crate::http::auth::access::{Access, Reach};
+use crate::http::auth::access::{Access, EffectiveScope};
 use crate::http::budget::{self, held};
+use crate::http::collection::Context;
 use crate::http::rep::negotiate::format;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::{Query, path_key};
 use crate::http::rep::reply::{self, Caching, Place, framed};
-use crate::http::router::App;
 use crate::model::{Encoding, Entry, Key};
 use crate::view::{KeyRead, Page, Reason};
 use crate::wire::Mode;
@@ -34,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// The raw bytes of one value: now, at a kept cursor, or as soon as it changes.
 pub(in crate::http) async fn get(
-    State(app): State<App>,
+    cx: Context,
     Extension(access): Extension<Access>,
     uri: Uri,
     headers: HeaderMap,
@@ -52,10 +51,10 @@ pub(in crate::http) async fn get(
         }
         (None, Some(after)) => {
             // Who finds no place to wait is answered with what there is already.
-            let waiter = app.budgets.waiter();
+            let waiter = cx.app.budgets.waiter();
             let until = if waiter.is_ok() { deadline } else { deadline.min(Instant::now() + LOOK) };
-            let next = async { Ok(changed(&app, &key, after, until).await?) };
-            let next = access.while_good::<_, Problem>(next).await?;
+            let next = async { Ok(changed(&cx, &key, after, until).await?) };
+            let next = access.while_granted::<_, Problem>(next).await?;
             if let (Err(Unchanged { reason: Reason::Timeout, .. }), true, Err(full)) =
                 (&next, until < deadline, waiter)
             {
@@ -64,39 +63,50 @@ pub(in crate::http) async fn get(
             match next {
                 Ok(read) => read,
                 Err(Unchanged { cursor, sequence, reason }) => {
-                    return Ok(framed(reply::nothing(&app, cursor, sequence, reason, &Reach::open(None))));
+                    return Ok(framed(reply::nothing(
+                        cx.source(),
+                        cursor,
+                        sequence,
+                        reason,
+                        &EffectiveScope::open(None),
+                    )));
                 }
             }
         }
         (at, None) => {
-            let read = async { Ok(app.view.key(&key, at, catch_up()).await?) };
-            access.while_good::<_, Problem>(read).await?
+            let read = async { Ok(cx.collection.view.key(&key, at, catch_up()).await?) };
+            access.while_granted::<_, Problem>(read).await?
         }
     };
     let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
     // A client that waited for a change wants the value, whatever it had before.
     let conditional = if after.is_some() { HeaderMap::new() } else { headers };
-    Ok(value(&app, &key, &conditional, read, caching))
+    Ok(value(&cx, &key, &conditional, read, caching))
 }
 
-fn value(app: &App, key: &Key, request: &HeaderMap, read: KeyRead, caching: Caching) -> Response {
+fn value(cx: &Context, key: &Key, request: &HeaderMap, read: KeyRead, caching: Caching) -> Response {
     let (cursor, sequence) = (read.cursor, read.sequence);
-    let place =
-        Place { cursor, sequence, mode: Mode::Snapshot, reason: Reason::Read, reach: &Reach::open(None) };
+    let place = Place {
+        cursor,
+        sequence,
+        mode: Mode::Snapshot,
+        reason: Reason::Read,
+        scope: &EffectiveScope::open(None),
+    };
     let Some(entry) = read.entry else {
         let mut response = Problem::not_found(format!("there is no key \"{key}\"")).into_response();
-        reply::place(app, response.headers_mut(), place, Caching::Never);
+        reply::place(cx.source(), response.headers_mut(), place, Caching::Never);
         return response;
     };
     let etag = key_etag(&entry);
     if reply::not_modified(request, &etag) {
-        return framed(reply::unchanged(app, place, &etag, caching));
+        return framed(reply::unchanged(cx.source(), place, &etag, caching));
     }
     let mut response = framed(reply::body(entry.value_bytes(), content_type(&entry)));
     let headers = response.headers_mut();
-    reply::place(app, headers, place, caching);
+    reply::place(cx.source(), headers, place, caching);
     reply::text(headers, ETAG, &etag);
-    reply::vary(app, headers);
+    reply::vary(cx.source(), headers);
     // The bytes are anybody's: a browser must not guess that they are a page.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
@@ -117,7 +127,7 @@ fn content_type(entry: &Entry) -> &'static str {
 
 /// Entries in key order.
 pub(in crate::http) async fn list(
-    State(app): State<App>,
+    cx: Context,
     Extension(access): Extension<Access>,
     uri: Uri,
     headers: HeaderMap,
@@ -131,15 +141,16 @@ pub(in crate::http) async fn list(
         )));
     }
     let page = Page {
-        keys: access.reach(query.prefix())?.keys().clone(),
+        keys: access.scope(query.prefix())?.keys().clone(),
         start_after: query.key("start_after"),
         limit: limit.min(MAX_LIMIT),
     };
     let format = format(&headers)?;
-    let permit = app.budgets.snapshot(budget::expected_page(&app.view.newest()?, page.limit)).await?;
-    let answer = async { Ok(app.view.page(page, at, format, catch_up()).await?) };
-    let answer = access.while_good::<_, Problem>(answer).await?;
+    let permit =
+        cx.app.budgets.snapshot(budget::expected_page(&cx.collection.view.newest()?, page.limit)).await?;
+    let answer = async { Ok(cx.collection.view.page(page, at, format, catch_up()).await?) };
+    let answer = access.while_granted::<_, Problem>(answer).await?;
     let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
-    let permit = app.budgets.fit(permit, answer.body.len()).await?;
-    Ok(held(reply::answer(&app, &HeaderMap::new(), answer, &access.reach(None)?, caching), permit))
+    let permit = cx.app.budgets.fit(permit, answer.body.len()).await?;
+    Ok(held(reply::answer(cx.source(), &HeaderMap::new(), answer, &access.scope(None)?, caching), permit))
 }

@@ -9,7 +9,7 @@ use futures_util::stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::http::api::stream::session::{Interrupt, Session, Timers};
-use crate::http::router::App;
+use crate::http::app::App;
 use crate::http::serve::connection_age::Age;
 
 type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;

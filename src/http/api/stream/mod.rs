@@ -10,17 +10,18 @@ mod framing;
 mod place;
 mod session;
 
+use std::sync::Arc;
+
 use axum::Extension;
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, Uri};
 use axum::response::Response;
 
-use crate::http::auth::access::{Access, Reach};
+use crate::http::auth::access::{Access, EffectiveScope};
+use crate::http::collection::{Collection, Context};
 use crate::http::rep::negotiate;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
 use crate::http::rep::reply::framed;
-use crate::http::router::App;
 use crate::http::serve::connection_age::Age;
 use crate::model::CursorError;
 
@@ -33,31 +34,39 @@ pub(in crate::http) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("l
 
 /// A stream, as it is asked for.
 pub(in crate::http) struct StreamRequest {
+    collection: Arc<Collection>,
     from: Option<Place>,
-    pub(in crate::http) reach: Reach,
+    pub(in crate::http) scope: EffectiveScope,
     framing: Framing,
 }
 
 impl StreamRequest {
-    pub(in crate::http) fn parse(uri: &Uri, headers: &HeaderMap, access: &Access) -> Result<Self, Problem> {
+    pub(in crate::http) fn parse(
+        collection: &Arc<Collection>,
+        uri: &Uri,
+        headers: &HeaderMap,
+        access: &Access,
+    ) -> Result<Self, Problem> {
         let mut query = Query::parse(uri, &["from", "prefix"])?;
         // Both are looked at: a malformed one is an error even where the other one counts.
         let (from, last) = (query.parsed::<Place>("from")?, last_event_id(headers)?);
-        let reach = access.reach(query.prefix())?;
-        Ok(Self { from: last.or(from), reach, framing: negotiate::stream(headers)? })
+        let scope = access.scope(query.prefix())?;
+        let (collection, framing) = (Arc::clone(collection), negotiate::stream(headers)?);
+        Ok(Self { collection, from: last.or(from), scope, framing })
     }
 }
 
 pub(in crate::http) async fn stream(
-    State(app): State<App>,
+    cx: Context,
     Extension(access): Extension<Access>,
     age: Option<Extension<Age>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let session = Session::open(&app, &StreamRequest::parse(&uri, &headers, &access)?).await?;
+    let session =
+        Session::open(&cx.app, &StreamRequest::parse(&cx.collection, &uri, &headers, &access)?).await?;
     let mut response = framed(session.head());
-    *response.body_mut() = framework::body(&app, session, age.map(|Extension(age)| age));
+    *response.body_mut() = framework::body(&cx.app, session, age.map(|Extension(age)| age));
     Ok(response)
 }
 

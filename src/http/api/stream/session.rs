@@ -14,12 +14,13 @@ use tokio::time::Instant;
 use crate::http::api::stream::StreamRequest;
 use crate::http::api::stream::framing::{Framing, Writing};
 use crate::http::api::stream::place::Place;
-use crate::http::auth::Over;
-use crate::http::auth::access::Reach;
+use crate::http::app::App;
+use crate::http::auth::Revocation;
+use crate::http::auth::access::EffectiveScope;
 use crate::http::budget::{self, Room, Waiter};
+use crate::http::collection::Collection;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::reply::{self, Reply};
-use crate::http::router::App;
 use crate::model::SyncStatus;
 use crate::view::{Answer, Ended, Stream, Told, TryNext};
 
@@ -56,8 +57,9 @@ pub(in crate::http) trait Timers {
 /// One stream under way.
 pub(in crate::http) struct Session {
     app: App,
+    collection: Arc<Collection>,
     stream: Stream,
-    reach: Reach,
+    scope: EffectiveScope,
     framing: Framing,
     /// What stands before everything else, until it is written.
     opening: Option<Bytes>,
@@ -78,7 +80,7 @@ pub(in crate::http) struct Session {
 /// What there is to do.
 enum Happened {
     /// The client's rights are others now.
-    Over(Over),
+    Revocation(Revocation),
     Told(Result<Told, Ended>),
     Room(Result<Room, Problem>),
     Interrupted(Interrupt),
@@ -88,26 +90,29 @@ impl Session {
     /// Begins what was asked for. Who will need a snapshot and finds no room is refused while that can still be
     /// said with a status.
     pub(in crate::http) async fn open(app: &App, request: &StreamRequest) -> Result<Self, Problem> {
-        let StreamRequest { from, reach, framing } = request;
-        let (reach, framing) = (reach.clone(), *framing);
-        let newest = app.view.newest()?;
+        let StreamRequest { collection, from, scope, framing } = request;
+        let (scope, framing) = (scope.clone(), *framing);
+        let newest = collection.view.newest()?;
         let waiter = app.budgets.stream()?;
         let room = match from {
             Some(_) => None,
-            None => Some(app.budgets.snapshot(budget::expected(&newest, reach.keys())).await?),
+            None => Some(app.budgets.snapshot(budget::expected(&newest, scope.keys())).await?),
         };
         let status = newest.sync_status();
         drop(newest);
-        let mut stream = app.view.stream(reach.keys(), from.map(|from| from.cursor))?;
-        if from.is_some_and(|from| from.rights.is_some_and(|rights| rights != reach.tag().unwrap_or(0))) {
+        let mut stream = collection.view.stream(scope.keys(), from.map(|from| from.cursor))?;
+        if from
+            .is_some_and(|from| from.rights.is_some_and(|rights| rights != scope.fingerprint().unwrap_or(0)))
+        {
             stream.start_over();
         }
         app.metrics.streams.begins(framing);
         Ok(Self {
             app: app.clone(),
+            collection: Arc::clone(collection),
             stream,
             opening: framing.opening(),
-            reach,
+            scope,
             framing,
             writing: None,
             pieces: 0,
@@ -121,18 +126,23 @@ impl Session {
 
     /// The head of the answer.
     pub(in crate::http) fn head(&self) -> Reply {
+        let source = self.collection.source(self.app.is_guarded());
         let mut reply = Reply::new(Bytes::new().into());
         let head = reply.headers_mut();
         head.insert(CONTENT_TYPE, HeaderValue::from_static(self.framing.as_str()));
         head.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         head.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
         head.insert(reply::STATUS, HeaderValue::from_static(self.status.as_str()));
-        head.insert(reply::AGE, self.app.upstream.age().as_secs().into());
-        if let Some(rights) = self.reach.tag() {
+        head.insert(reply::AGE, source.age.as_secs().into());
+        if let Some(rights) = self.scope.fingerprint() {
             reply::text(head, RIGHTS, &format!("{rights:x}"));
         }
-        reply::vary(&self.app, head);
+        reply::vary(source, head);
         reply
+    }
+
+    pub(in crate::http) fn collection(&self) -> &Collection {
+        &self.collection
     }
 
     pub(in crate::http) fn framing(&self) -> Framing {
@@ -148,7 +158,7 @@ impl Session {
     /// writes it as [`Framing::body`] does, and counts it.
     pub(in crate::http) fn try_next<T>(&mut self, take: impl FnOnce(&Answer) -> T) -> TryNext<T> {
         let is_between = self.writing.is_none() && self.snapshot.is_none() && self.opening.is_none();
-        if !is_between || self.over || self.reach.grant().is_some() {
+        if !is_between || self.over || self.scope.grant().is_some() {
             return TryNext::Unknown;
         }
         self.room = None;
@@ -178,7 +188,7 @@ impl Session {
         }
         loop {
             if let Some(piece) = self.writing.as_mut().and_then(Writing::next) {
-                if self.over || self.reach.is_good() {
+                if self.over || self.scope.is_granted() {
                     self.pieces += 1;
                     return Some(piece);
                 }
@@ -199,11 +209,11 @@ impl Session {
                 return None;
             }
             self.writing = match self.happens(timers).await {
-                Happened::Over(over) => {
+                Happened::Revocation(over) => {
                     self.over = true;
                     Some(self.framing.reset(match over {
-                        Over::Changed => "permission-changed",
-                        Over::Removed => "token-removed",
+                        Revocation::Changed => "permission-changed",
+                        Revocation::Removed => "token-removed",
                     }))
                 }
                 Happened::Told(Ok(told)) => self.tell(told),
@@ -228,9 +238,9 @@ impl Session {
     /// Waits for the next thing to do.
     async fn happens(&mut self, timers: &mut impl Timers) -> Happened {
         let has_begun = self.has_begun();
-        let Self { app, stream, reach, snapshot, room, .. } = self;
+        let Self { app, stream, scope, snapshot, room, .. } = self;
         let over = async {
-            match reach.grant() {
+            match scope.grant() {
                 Some(grant) => grant.over().await,
                 None => std::future::pending().await,
             }
@@ -272,7 +282,7 @@ impl Session {
         tokio::select! {
             biased;
             // Before anything else: what has come by then is not told any more.
-            why = over => Happened::Over(why),
+            why = over => Happened::Revocation(why),
             happened = next => happened,
         }
     }
@@ -301,7 +311,7 @@ impl Session {
 
     /// Where the client stands after this.
     fn place(&self, answer: &Answer) -> Place {
-        Place { cursor: answer.cursor, rights: self.reach.tag() }
+        Place { cursor: answer.cursor, rights: self.scope.fingerprint() }
     }
 
     fn end(&mut self, reason: impl std::fmt::Display) -> Option<Writing> {

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::http::lean::request::{Access, PlainRequest, Recognised, recognise_with};
+use crate::http::lean::request::{PlainRequest, Recognised, recognise_open};
 
 const CURSOR: &str = "5f0c11d29a3b4e77.1842.s9d03c1f2";
 
@@ -78,13 +78,8 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// As a daemon without tokens looks at it.
-fn open_to_all(bytes: &[u8]) -> Recognised {
-    recognise_with(bytes, 0, |_| Some(Access::open()))
-}
-
 fn taken(bytes: &[u8]) -> Option<usize> {
-    match open_to_all(bytes) {
+    match recognise_open(bytes) {
         Recognised::Plain(_, used) => Some(used),
         _ => None,
     }
@@ -98,21 +93,21 @@ proptest! {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut read = httparse::Request::new(&mut headers);
         let parsed = read.parse(&bytes);
-        match open_to_all(&bytes) {
+        match recognise_open(&bytes) {
             Recognised::Other => {}
             Recognised::Incomplete => prop_assert_eq!(parsed, Ok(Status::Partial)),
             Recognised::Plain(request, used) => {
                 prop_assert_eq!(parsed, Ok(Status::Complete(used)));
                 prop_assert_eq!((read.method, read.version), (Some("GET"), Some(1)));
                 let (path, query) = read.path.and_then(|path| path.split_once('?')).unwrap_or((read.path.unwrap(), ""));
-                let (expected, reach) = match &request {
-                    PlainRequest::Next(next) => (format!("/v1/breadcrumbs/{}/next", next.cursor), &next.reach),
-                    PlainRequest::Stream(stream) => ("/v1/stream".to_owned(), &stream.reach),
+                let (expected, scope) = match &request {
+                    PlainRequest::Next(next) => (format!("/v1/breadcrumbs/{}/next", next.cursor), &next.scope),
+                    PlainRequest::Stream(stream) => ("/v1/stream".to_owned(), &stream.scope),
                 };
                 prop_assert_eq!(path, expected);
                 let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix="));
                 let prefix = prefix.map(|text| percent_decode_str(text).collect::<Vec<_>>());
-                prop_assert_eq!(reach.asked().map(|key| key.as_bytes().to_vec()), prefix.filter(|prefix| !prefix.is_empty()));
+                prop_assert_eq!(scope.asked().map(|key| key.as_bytes().to_vec()), prefix.filter(|prefix| !prefix.is_empty()));
                 for header in read.headers.iter() {
                     let framing = ["content-length", "transfer-encoding", "upgrade", "expect"];
                     prop_assert!(!framing.contains(&header.name.to_ascii_lowercase().as_str()), "{}", header.name);
@@ -120,7 +115,7 @@ proptest! {
                 // Neither what stands behind it nor a second look matters, and less is not enough.
                 prop_assert_eq!(taken(&[&bytes[..used], &more].concat()), Some(used));
                 for less in 0..used {
-                    prop_assert!(matches!(open_to_all(&bytes[..less]), Recognised::Incomplete), "{less} of {used}");
+                    prop_assert!(matches!(recognise_open(&bytes[..less]), Recognised::Incomplete), "{less} of {used}");
                 }
                 prop_assert_eq!(taken(&bytes), Some(used));
             }
