@@ -1,4 +1,4 @@
-//! `crumbd bench mixed`.
+//! `crumbd-bench mixed`.
 
 mod clients;
 mod figures;
@@ -7,6 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use crumbd::cli::Failure;
+use crumbd::cli::units::{Bytes, Span, waited};
+use crumbd::model::Revision;
+use crumbd_bench::load::{Board, Clock, Crowd, CrumbdPoll, Joiner, LoadError, Mirrors, Publisher, Writer};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -16,10 +20,6 @@ use super::fanout::Accept;
 use super::limits;
 use super::report::{self, Server};
 use super::text::Text;
-use crate::cli::Failure;
-use crate::cli::units::{Bytes, Span, waited};
-use crate::load::{Board, Clock, Crowd, CrumbdPoll, Joiner, LoadError, Mirrors, Publisher, Writer};
-use crate::model::Revision;
 use clients::{Pace, join_again_and_again, publish, write};
 use figures::{Figures, Tally};
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use crumbd::client::{Client, Follower};
+use crumbd::model::{Digest, Revision};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::LoadError;
-use crate::client::{Client, Follower};
-use crate::model::{Digest, Revision};
 
 /// How often it is looked whether all have arrived.
 const LOOK: Duration = Duration::from_millis(20);

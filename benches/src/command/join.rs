@@ -1,10 +1,13 @@
-//! `crumbd bench join`.
+//! `crumbd-bench join`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use crumbd::cli::Failure;
+use crumbd::cli::units::{Span, waited};
+use crumbd_bench::load::{Joined, Joiner, Latencies, LoadError, Percentiles, Target, Writer};
 use serde::Serialize;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -15,9 +18,6 @@ use super::fanout::Accept;
 use super::limits;
 use super::report::{self, Report, Server, grouped, percentiles, size};
 use super::text::Text;
-use crate::cli::Failure;
-use crate::cli::units::{Span, waited};
-use crate::load::{Joined, Joiner, Latencies, LoadError, Percentiles, Target, Writer};
 
 /// How often the daemon's memory is looked at.
 const LOOK: Duration = Duration::from_millis(50);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crumbd::load::{Board, Clock, Process, need_open_files};
+use crumbd_bench::load::{Board, Clock, Process, need_open_files};
 use tokio::time::{Instant, sleep};
 
 use super::contestant::Contestant;

@@ -8,7 +8,7 @@
 //!
 //! Promises: every wait has a deadline; an answer that is not understood is a failure with its reason,
 //! never a silent zero; what is counted as heard was read from the answers, not assumed. It knows the
-//! daemon by its wire contract only and never links the server's side; `benches/delivery.rs` drives other
+//! daemon by its wire contract only and never links the server's side; `benches/delivery` drives other
 //! servers with it.
 //!
 //! | file | what it holds |

@@ -1,10 +1,14 @@
-//! `crumbd bench ingest`.
+//! `crumbd-bench ingest`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use clap::Args;
+use crumbd::cli::Failure;
+use crumbd::cli::units::{Span, waited};
+use crumbd::wire::MediaType;
+use crumbd_bench::load::{Board, Clock, Crowd, CrumbdPoll, Latencies, LoadError, Percentiles, Writer};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -14,10 +18,6 @@ use super::daemon::{Measured, Options};
 use super::limits;
 use super::report::{self, Report, Server, grouped, percentiles, size};
 use super::text::Text;
-use crate::cli::Failure;
-use crate::cli::units::{Span, waited};
-use crate::load::{Board, Clock, Crowd, CrumbdPoll, Latencies, LoadError, Percentiles, Writer};
-use crate::wire::MediaType;
 
 /// How long the waiters may take to connect.
 const CONNECTING: Duration = Duration::from_secs(120);

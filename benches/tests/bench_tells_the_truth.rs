@@ -1,21 +1,22 @@
-//! `crumbd bench` counts what happened, fails when something is wrong, and never hangs. Counts are checked here,
+//! `crumbd-bench` counts what happened, fails when something is wrong, and never hangs. Counts are checked here,
 //! not times.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
-use support::daemon::{Daemon, command};
+use support::daemon::{Daemon, without_own_settings};
 use support::tokens::TokenFile;
 use support::{DEADLINE, eventually};
 
-/// Starts `crumbd bench` against this daemon.
+/// Starts `crumbd-bench` against this daemon.
 fn start(url: &str, args: &[&str]) -> Child {
-    let mut command = command();
-    command.arg("bench").args(args).args(["--url", url, "--json"]);
+    let mut command = without_own_settings(Command::new(env!("CARGO_BIN_EXE_crumbd-bench")));
+    command.args(args).args(["--url", url, "--json"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 

@@ -1,7 +1,5 @@
-//! `crumbd bench`: what a deployment of this size costs.
-//!
-//! The clients are those of [`crate::load`]; here are the commands, one file each, what they share, and
-//! how their figures are shown.
+//! The commands, one file each, what they share, and how their figures are shown. The clients are those of
+//! [`crumbd_bench::load`].
 
 mod bar;
 mod daemon;
@@ -10,12 +8,12 @@ mod ingest;
 mod join;
 mod limits;
 mod mixed;
+pub(crate) mod output;
 mod report;
 mod text;
 
-use clap::{Args, Subcommand};
-
-use super::Failure;
+use clap::{Parser, Subcommand};
+use crumbd::cli::Failure;
 
 /// Measure a running daemon: what does it cost to serve so many?
 ///
@@ -26,8 +24,9 @@ use super::Failure;
 ///
 /// Writes go below the key prefix bench/ and need a daemon with a push: feed: use one of your own for it, as in
 /// `crumbd serve --feed push: --listen 127.0.0.1:7822`.
-#[derive(Args)]
-pub(super) struct Bench {
+#[derive(Parser)]
+#[command(name = "crumbd-bench", version)]
+pub(crate) struct Bench {
     #[command(subcommand)]
     what: What,
 }
@@ -41,7 +40,7 @@ enum What {
 }
 
 impl Bench {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
         match self.what {
             What::Ingest(ingest) => ingest.run().await,
             What::Fanout(fanout) => fanout.run().await,

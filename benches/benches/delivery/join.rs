@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crumbd::load::{Cpu, Joiner, Target, Writer, need_open_files};
+use crumbd_bench::load::{Cpu, Joiner, Target, Writer, need_open_files};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crumbd::load::{
+use crumbd_bench::load::{
     Answer, Board, Crowd, CrumbdPoll, Heard, LongPoll, Process, Publisher, Status, Target, Writer, numbers_in,
 };
 use tempfile::TempDir;
@@ -81,7 +81,7 @@ impl Server {
 
     /// The release binary with the `push:` feed and its own defaults.
     pub fn crumbd(more: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_crumbd"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_crumbd-under-test"));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CRUMBD_"))
         {
             command.env_remove(name);

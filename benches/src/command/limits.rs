@@ -4,8 +4,7 @@
 use std::ops::RangeInclusive;
 
 use clap::builder::RangedU64ValueParser;
-
-use crate::cli::units::{Bounds, Bytes};
+use crumbd::cli::units::{Bounds, Bytes};
 
 type Count<T> = RangedU64ValueParser<T>;
 
@@ -56,6 +55,6 @@ pub(super) fn publications(text: &str) -> Result<f64, String> {
 /// What a slow reader takes in a second.
 pub(super) fn slow_rate(text: &str) -> Result<Bytes, String> {
     const RATES: Bounds<Bytes> = Bounds { least: Bytes(1024), most: Bytes(1 << 30) };
-    let rate = text.parse().map_err(|error: crate::cli::units::UnitError| error.to_string())?;
+    let rate = text.parse().map_err(|error: crumbd::cli::units::UnitError| error.to_string())?;
     RATES.check(rate).map_err(|error| error.to_string())
 }

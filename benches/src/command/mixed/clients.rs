@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use crumbd_bench::load::{Board, Joiner, LoadError, Publisher, Writer};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::figures::Tally;
-use crate::cli::bench::text::Text;
-use crate::load::{Board, Joiner, LoadError, Publisher, Writer};
+use crate::command::text::Text;
 
 /// Updates in a batch of the writers.
 pub(super) const BATCH: u64 = 10;

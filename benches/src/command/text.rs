@@ -56,7 +56,7 @@ impl Text {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::wire::parse_records;
+    use crumbd::wire::parse_records;
 
     #[test]
     fn updates_can_be_read_and_have_their_size() {

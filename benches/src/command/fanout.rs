@@ -1,9 +1,13 @@
-//! `crumbd bench fanout`.
+//! `crumbd-bench fanout`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use crumbd::cli::Failure;
+use crumbd::cli::units::{Span, waited};
+use crumbd::wire::MediaType;
+use crumbd_bench::load::{Board, Clock, Counts, Crowd, CrumbdPoll, Percentiles, Publisher};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -11,10 +15,6 @@ use super::bar::Bar;
 use super::daemon::{Measured, Options};
 use super::limits;
 use super::report::{self, Report, Server, grouped, percentiles, size};
-use crate::cli::Failure;
-use crate::cli::units::{Span, waited};
-use crate::load::{Board, Clock, Counts, Crowd, CrumbdPoll, Percentiles, Publisher};
-use crate::wire::MediaType;
 
 /// How long the waiters may take to connect.
 const CONNECTING: Duration = Duration::from_secs(120);

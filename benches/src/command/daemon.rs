@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use clap::Args;
+use crumbd::cli::{Daemon, Failure};
+use crumbd_bench::load::{Connection, LoadError, Process, Status, Target, need_open_files};
 use tokio::time::{Instant, sleep};
-
-use crate::cli::{Daemon, Failure};
-use crate::load::{Connection, LoadError, Process, Status, Target, need_open_files};
 
 /// How long waiters may take to be parked again once all have heard.
 const PARKING: Duration = Duration::from_secs(30);

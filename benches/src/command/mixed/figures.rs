@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crumbd_bench::load::{Board, Counts, Latencies, Mirrored, Mirrors, Percentiles};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::cli::bench::report::{Report, Server, grouped, percentiles, size};
-use crate::load::{Board, Counts, Latencies, Mirrored, Mirrors, Percentiles};
+use crate::command::report::{Report, Server, grouped, percentiles, size};
 
 #[derive(Default, Serialize)]
 pub(super) struct Figures {

@@ -1,11 +1,12 @@
 //! How figures are shown: a table for people, one JSON object for machines.
 
+use crumbd::cli::Failure;
+use crumbd::cli::units::Bytes;
+use crumbd_bench::load::{Cpu, Percentiles, Process};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::cli::units::Bytes;
-use crate::cli::{Failure, output};
-use crate::load::{Cpu, Percentiles, Process};
+use super::output;
 
 /// What a measurement found.
 pub(super) trait Report: Serialize {

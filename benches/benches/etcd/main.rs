@@ -21,10 +21,10 @@ mod daemon;
 mod data;
 mod load;
 #[allow(dead_code)] // messages of the feed that the floor does not send
-#[path = "../../src/feed/etcd/proto.rs"]
+#[path = "../../../src/feed/etcd/proto.rs"]
 mod proto;
 mod resync;
-#[path = "../../tests/support/mod.rs"]
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 mod warm;
 
