@@ -180,6 +180,21 @@ fn under_mixed_load_every_mirror_is_right() {
     assert!(count(&found, "updates") > 0 && count(&found, "joined") > 0, "{found}");
 }
 
+#[test]
+fn a_connection_that_rests_longer_than_the_idle_timeout_is_no_fault() {
+    let daemon = Daemon::push(&["--idle-timeout", "1s"]);
+    // While everything runs nobody asks how the daemon is; at the end somebody does.
+    let found = bench(&daemon, &["mixed", "--waiters", "10", "--duration", "2500ms"]);
+    assert_eq!(
+        (found["mirrors"]["in_sync"].as_u64(), count(&found, "joiners_failed")),
+        (Some(4), 0),
+        "{found}"
+    );
+    // Whoever publishes rests between two publications.
+    let found = bench(&daemon, &["fanout", "--waiters", "10", "--rate", "0.5", "--duration", "3s"]);
+    assert_eq!(count(&found, "deliveries"), 10 * count(&found, "publications"), "{found}");
+}
+
 #[tokio::test]
 async fn a_daemon_that_dies_is_a_failure_and_no_hang() {
     for args in [

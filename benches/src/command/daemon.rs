@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use crumbd::cli::{Daemon, Failure};
-use crumbd_bench::load::{Connection, LoadError, Process, Status, Target, need_open_files};
+use crumbd_bench::load::{KeptConnection, LoadError, Process, Status, Target, need_open_files};
 use tokio::time::{Instant, sleep};
 
 /// How long waiters may take to be parked again once all have heard.
@@ -32,7 +32,7 @@ pub(super) struct Measured {
     pub(super) status: Status,
     /// None when it is on another machine, or is somebody else's.
     pub(super) process: Option<Process>,
-    asking: Connection,
+    asking: KeptConnection,
 }
 
 impl Options {
@@ -44,8 +44,8 @@ impl Options {
         if let Some(token) = self.daemon.token()? {
             target = target.with_token(&token)?;
         }
-        let mut asking = target.connect(0).await?;
-        let status = Status::ask(&mut asking, &target).await?;
+        let mut asking = KeptConnection::connect(&target).await?;
+        let status = Status::ask(&mut asking).await?;
         let process = match self.pid {
             None => Process::listening_on(target.address()),
             Some(pid) => {
@@ -78,10 +78,7 @@ impl Measured {
 
     /// How the daemon is now.
     pub(super) async fn ask(&mut self) -> Result<Status, LoadError> {
-        if self.asking.is_closing() {
-            self.asking = self.target.connect(0).await?;
-        }
-        Status::ask(&mut self.asking, &self.target).await
+        Status::ask(&mut self.asking).await
     }
 
     /// Waits until so many clients of ours are parked in the daemon.

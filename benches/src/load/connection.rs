@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
@@ -71,6 +71,33 @@ impl Connection {
     /// Whether the server has said that it hangs up after the last answer.
     pub fn is_closing(&self) -> bool {
         self.closing
+    }
+
+    /// Whether it can carry another request, as far as can be known here: the server has neither closed it nor said
+    /// anything unasked, as it does before it closes.
+    pub fn is_open(&mut self) -> bool {
+        let mut byte = [0];
+        let mut waits_for_nothing = Context::from_waker(Waker::noop());
+        let read = Pin::new(&mut self.stream).poll_read(&mut waits_for_nothing, &mut ReadBuf::new(&mut byte));
+        read.is_pending()
+    }
+
+    /// Whether a part of the answer to the last request has come, and not all of it.
+    pub fn has_begun_to_answer(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
+    /// Sends a request and reads the answer.
+    ///
+    /// # Errors
+    /// [`LoadError::Broken`], [`LoadError::Closed`], [`LoadError::Answer`].
+    pub async fn exchange<T>(
+        &mut self,
+        request: &[u8],
+        read: impl FnOnce(&Answer<'_>) -> T,
+    ) -> Result<T, LoadError> {
+        self.send(request).await?;
+        self.answer(read).await
     }
 
     /// Sends a request.

@@ -100,7 +100,9 @@ impl Joiner {
         joined: &mut Joined,
     ) -> Result<Download, LoadError> {
         loop {
-            if connection.is_closing() {
+            // To the server it may have rested: while it said that it is too busy, or while we read slowly what the
+            // kernel had long taken from it.
+            if connection.is_closing() || !connection.is_open() {
                 *connection = self.target.connect(client).await?;
             }
             connection.send(request.as_bytes()).await?;

@@ -14,6 +14,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`Target`], [`Connection`] | where the server is; one keep-alive connection, its requests and answers |
+//! | [`KeptConnection`] | the same for requests between which much time may pass |
 //! | [`LongPoll`], [`CrumbdPoll`] | what a waiter asks, and how it reads what it hears |
 //! | [`Board`] | what all waiters have heard: counts, latencies, who missed what |
 //! | [`Crowd`] | the waiters |
@@ -28,6 +29,7 @@ mod connection;
 mod crowd;
 mod error;
 mod joiner;
+mod kept;
 mod latency;
 mod limits;
 mod mirrors;
@@ -43,6 +45,7 @@ pub use connection::{Connection, Download};
 pub use crowd::Crowd;
 pub use error::LoadError;
 pub use joiner::{Joined, Joiner};
+pub use kept::KeptConnection;
 pub use latency::{Latencies, Percentiles};
 pub use limits::need_open_files;
 pub use mirrors::{Mirrored, Mirrors};

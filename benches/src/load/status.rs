@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::{Connection, LoadError, Target};
+use super::{KeptConnection, LoadError, Target};
 
 /// How long the daemon may take to say how it is, even when thousands are being served.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,17 +36,16 @@ impl Status {
     /// # Errors
     /// [`LoadError`]; an answer that is none of crumbd's is [`LoadError::Answer`].
     pub async fn get(target: &Target) -> Result<Self, LoadError> {
-        Self::ask(&mut target.connect(0).await?, target).await
+        Self::ask(&mut KeptConnection::connect(target).await?).await
     }
 
     /// Asks over this connection.
     ///
     /// # Errors
     /// [`LoadError`].
-    pub async fn ask(connection: &mut Connection, target: &Target) -> Result<Self, LoadError> {
-        let request = format!("GET /v1/status HTTP/1.1\r\n{}\r\n", target.fields());
-        connection.send(request.as_bytes()).await?;
-        let read = connection.answer(|answer| {
+    pub async fn ask(connection: &mut KeptConnection) -> Result<Self, LoadError> {
+        let request = format!("GET /v1/status HTTP/1.1\r\n{}\r\n", connection.target().fields());
+        let read = connection.exchange(request.as_bytes(), |answer| {
             if answer.status != 200 {
                 let (status, detail) = (answer.status, answer.detail());
                 return Err(LoadError::Refused { what: "/v1/status", status, detail });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::poll::{CrumbdPoll, DIGITS, MARK};
-use super::{Board, Connection, LoadError, Target};
+use super::{Board, KeptConnection, LoadError, Target};
 
 /// How long a write may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,10 +30,12 @@ pub struct Written {
 }
 
 /// A connection that posts bodies to one path.
+///
+/// After a rest a body may be posted twice ([`KeptConnection::exchange`]): what is written here names keys and values,
+/// and the same value again is no change.
 #[derive(Debug)]
 pub struct Writer {
-    connection: Connection,
-    target: Target,
+    connection: KeptConnection,
     path: &'static str,
     media: &'static str,
     request: Vec<u8>,
@@ -49,8 +51,8 @@ impl Writer {
         path: &'static str,
         media: &'static str,
     ) -> Result<Self, LoadError> {
-        let connection = target.connect(0).await?;
-        Ok(Self { connection, target: target.clone(), path, media, request: Vec::new() })
+        let connection = KeptConnection::connect(target).await?;
+        Ok(Self { connection, path, media, request: Vec::new() })
     }
 
     /// A writer of crumbd's updates: bodies are NDJSON records.
@@ -72,11 +74,11 @@ impl Writer {
     /// [`LoadError::Refused`] with what the server says, or that the connection broke.
     pub async fn write(&mut self, body: &[u8]) -> Result<Written, LoadError> {
         self.request.clear();
-        let Self { request, path, media, target, .. } = self;
+        let Self { request, path, media, connection } = self;
         write!(
             request,
             "POST {path} HTTP/1.1\r\n{}Content-Type: {media}\r\nContent-Length: {}\r\n\r\n",
-            target.fields(),
+            connection.target().fields(),
             body.len()
         )?;
         request.extend_from_slice(body);
@@ -96,17 +98,10 @@ impl Writer {
     }
 
     async fn post(&mut self) -> Result<(u16, String, Option<u64>), LoadError> {
-        if self.connection.is_closing() {
-            self.connection = self.target.connect(0).await?;
-        }
-        let exchange = async {
-            self.connection.send(&self.request).await?;
-            let read = self.connection.answer(|answer| {
-                let detail = if answer.status < 300 { String::new() } else { answer.detail() };
-                (answer.status, detail, answer.number("retry-after"))
-            });
-            read.await
-        };
+        let exchange = self.connection.exchange(&self.request, |answer| {
+            let detail = if answer.status < 300 { String::new() } else { answer.detail() };
+            (answer.status, detail, answer.number("retry-after"))
+        });
         let late = |_| LoadError::Late { what: "the answer to a write".to_owned(), after: PATIENCE };
         timeout(PATIENCE, exchange).await.map_err(late)?
     }
