@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use support::daemon::{Daemon, without_own_settings};
+use support::tls::Authority;
 use support::tokens::TokenFile;
 use support::{DEADLINE, eventually};
 
@@ -96,6 +97,36 @@ fn a_daemon_that_wants_a_token_gets_it() {
     ] {
         let found = bench(&daemon, &[args, &["--token-file", &path]].concat());
         assert_eq!(found["failed"].as_u64().unwrap_or(0), 0, "{args:?}: {found}");
+    }
+}
+
+#[test]
+fn a_daemon_that_speaks_tls_is_measured_over_tls() {
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let server = servers.server();
+    let flags =
+        [&server.served()[..], &["--tls-client-ca", &clients.ca, "--tls-client-cn", "bench"]].concat();
+    let daemon = Daemon::push(&flags);
+    let fanout = &["fanout", "--waiters", "20", "--rounds", "3"][..];
+    let said = failing(daemon.url(), fanout);
+    assert!(said.contains("no TLS with") && said.contains("--ca-cert"), "{said}");
+    let trusted = ["--ca-cert", &servers.ca];
+    let said = failing(daemon.url(), &[fanout, &trusted].concat());
+    assert!(said.contains("it wants a client certificate: --client-cert"), "{said}");
+    let said = failing(&daemon.url().replace("https:", "http:"), &[fanout, &trusted].concat());
+    assert!(said.contains("certificates are for https:// only"), "{said}");
+    let identity = clients.client(Some("bench"), None);
+    let tls = [&trusted[..], &identity.shown()].concat();
+    for args in [
+        fanout,
+        &["ingest", "--updates", "500", "--keys", "100"],
+        // More than fits into one record of TLS, and into one read.
+        &["join", "--joiners", "5", "--fill", "5000"],
+        &["mixed", "--joiners", "2", "--waiters", "5", "--duration", "1s"],
+    ] {
+        let found = bench(&daemon, &[args, &tls].concat());
+        assert_eq!(found["failed"].as_u64().unwrap_or(0), 0, "{args:?}: {found}");
+        assert_eq!(found["server"]["pid"], daemon.pid(), "the daemon is found by its port");
     }
 }
 
@@ -254,7 +285,9 @@ fn what_is_no_daemon_is_a_clear_failure() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let said = failing(&format!("http://{closed}"), &["fanout"]);
     assert!(said.contains("cannot connect"), "{said}");
-    assert!(failing("https://127.0.0.1", &["fanout"]).contains("http://"));
+    assert!(failing("ftp://127.0.0.1", &["fanout"]).contains("http://"));
+    let said = failing(&format!("https://{closed}"), &["fanout"]);
+    assert!(said.contains("cannot connect"), "{said}");
     let daemon = Daemon::push(&[]);
     let said = failing(daemon.url(), &["fanout", "--waiters", "2", "--pid", "4294967295"]);
     assert!(said.contains("no such process"), "{said}");

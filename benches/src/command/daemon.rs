@@ -40,12 +40,12 @@ impl Options {
     pub(super) async fn find(&self, clients: usize) -> Result<Measured, Failure> {
         need_open_files(clients)?;
         let url = self.daemon.url.clone();
-        let mut target = Target::resolve(&url).await?;
+        let mut target = Target::resolve(&url, &self.daemon.tls()?).await?;
         if let Some(token) = self.daemon.token()? {
             target = target.with_token(&token)?;
         }
         let mut asking = KeptConnection::connect(&target).await?;
-        let status = Status::ask(&mut asking).await?;
+        let status = Status::ask(&mut asking).await.map_err(|error| target.explain(error))?;
         let process = match self.pid {
             None => Process::listening_on(target.address()),
             Some(pid) => {

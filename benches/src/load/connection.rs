@@ -2,16 +2,14 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::Head;
+use super::stream::{Bytes, Stream};
 use super::{Answer, LoadError};
 
 /// What one read can bring. Many times the answer of a wake, and large enough for a body not to cost a
@@ -29,10 +27,15 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
 }
 
+/// Runs `read` with this thread's memory for reads.
+pub(super) fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| read(scratch))
+}
+
 /// A connection.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// The beginning of an answer that did not come in one piece.
     begun: Vec<u8>,
     closing: bool,
@@ -64,7 +67,7 @@ impl Download {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self { stream, begun: Vec::new(), closing: false }
     }
 
@@ -78,8 +81,7 @@ impl Connection {
     pub fn is_open(&mut self) -> bool {
         let mut byte = [0];
         let mut waits_for_nothing = Context::from_waker(Waker::noop());
-        let read = Pin::new(&mut self.stream).poll_read(&mut waits_for_nothing, &mut ReadBuf::new(&mut byte));
-        read.is_pending()
+        self.stream.poll_read(&mut waits_for_nothing, &mut ReadBuf::new(&mut byte)).is_pending()
     }
 
     /// Whether a part of the answer to the last request has come, and not all of it.
@@ -105,7 +107,7 @@ impl Connection {
     /// # Errors
     /// [`LoadError::Broken`].
     pub async fn send(&mut self, request: &[u8]) -> Result<(), LoadError> {
-        Ok(self.stream.write_all(request).await?)
+        Ok(self.stream.send(request).await?)
     }
 
     /// Waits for an answer and reads it whole. `read` runs while the answer is in the thread's memory; it
@@ -123,10 +125,10 @@ impl Connection {
         cx: &mut Context<'_>,
         read: &mut Option<impl FnOnce(&Answer<'_>) -> T>,
     ) -> Poll<Result<T, LoadError>> {
-        SCRATCH.with_borrow_mut(|scratch| {
+        with_scratch(|scratch| {
             loop {
                 let mut buffer = ReadBuf::new(scratch);
-                match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                match self.stream.poll_read(cx, &mut buffer) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                     Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
@@ -167,7 +169,8 @@ impl Connection {
     pub async fn download(&mut self, slow: Option<u64>) -> Result<Download, LoadError> {
         let mut begun = Vec::new();
         let head = loop {
-            let got = self.receive(RecvFlags::empty(), 4096, |bytes| begun.extend_from_slice(bytes)).await?;
+            let got =
+                self.stream.receive(Bytes::Wanted, 4096, |bytes| begun.extend_from_slice(bytes)).await?;
             if got == 0 {
                 return Err(LoadError::Closed);
             }
@@ -184,8 +187,11 @@ impl Connection {
             let most = left.min(step.unwrap_or(SCRATCH_BYTES)).min(SCRATCH_BYTES);
             // An error is to be shown; a state is only to be carried.
             let got = match head.status {
-                200 => self.receive(RecvFlags::TRUNC, most, |_| {}).await?,
-                _ => self.receive(RecvFlags::empty(), most, |bytes| begun.extend_from_slice(bytes)).await?,
+                200 => self.stream.receive(Bytes::Discarded, most, |_| {}).await?,
+                _ => {
+                    let keep = |bytes: &[u8]| begun.extend_from_slice(bytes);
+                    self.stream.receive(Bytes::Wanted, most, keep).await?
+                }
             };
             if got == 0 {
                 return Err(LoadError::Closed);
@@ -197,23 +203,6 @@ impl Connection {
             }
         }
         Ok(Download { status: head.status, bytes, begun, head: head.head_bytes })
-    }
-
-    /// One read. On a TCP socket of Linux `TRUNC` discards what it receives without copying it.
-    async fn receive(
-        &self,
-        flags: RecvFlags,
-        most: usize,
-        mut keep: impl FnMut(&[u8]),
-    ) -> Result<usize, LoadError> {
-        let received = self.stream.async_io(Interest::READABLE, || {
-            SCRATCH.with_borrow_mut(|scratch| {
-                let (_, got) = recv(&self.stream, &mut scratch[..most], flags)?;
-                keep(&scratch[..got.min(most)]);
-                Ok(got)
-            })
-        });
-        Ok(received.await?)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crumbd::client::ClientError;
+
 /// Why something did not work.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -20,6 +22,17 @@ pub enum LoadError {
         "the token holds something that is no visible ASCII, or nothing at all; it is one line as `crumbd token` printed it"
     )]
     Token,
+    /// A certificate or a key cannot be used.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The two do not trust each other, or one of them speaks no TLS.
+    #[error("no TLS with {authority}: {reason}")]
+    Tls {
+        /// The server.
+        authority: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
     /// The server was not reached.
     #[error("cannot connect to {address}: {source}")]
     Connect {

@@ -36,6 +36,7 @@ mod mirrors;
 mod poll;
 mod process;
 mod status;
+mod stream;
 mod target;
 mod writer;
 
