@@ -1,31 +1,53 @@
 //! The servers that are measured, each as a child process, and how to speak to them.
 
-use std::io::{BufRead, BufReader, Read};
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crumbd_bench::load::{
-    Answer, Board, Crowd, CrumbdPoll, Heard, LongPoll, Process, Publisher, Status, Target, Writer, numbers_in,
+    Answer, Board, Crowd, CrumbdPoll, CrumbdStream, EventStream, Heard, LongPoll, Process, Publisher, Status,
+    Target, Writer, numbers_in,
 };
 use tempfile::TempDir;
 
 /// Every body, or the value in it.
 pub const BODY_BYTES: usize = 256;
 
-const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
+/// nginx's module, where it is not installed as Debian does it.
+const NCHAN: &str = "CRUMBD_BENCH_NCHAN";
+const INSTALLED_NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
+
+/// The server of durable-streams, where it is not on the path.
+const DURABLE_STREAMS: &str = "CRUMBD_BENCH_DURABLE_STREAMS";
+
+/// Another daemon than the one that was built with this bench.
+const CRUMBD: &str = "CRUMBD_BIN";
 
 /// Who is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Contestant {
     Crumbd,
-    Axum,
     Tokio,
+    Axum,
     Nchan,
+    CrumbdStream,
+    TokioStream,
+    DurableStreams,
 }
 
-pub const ALL: [Contestant; 4] = [Contestant::Crumbd, Contestant::Tokio, Contestant::Axum, Contestant::Nchan];
+pub const ALL: [Contestant; 7] = [
+    Contestant::Crumbd,
+    Contestant::Tokio,
+    Contestant::Axum,
+    Contestant::Nchan,
+    Contestant::CrumbdStream,
+    Contestant::TokioStream,
+    Contestant::DurableStreams,
+];
 
 impl Contestant {
     pub fn name(self) -> &'static str {
@@ -34,23 +56,69 @@ impl Contestant {
             Self::Axum => "bare axum",
             Self::Tokio => "bare tokio loop",
             Self::Nchan => "nginx + nchan",
+            Self::CrumbdStream => "crumbd stream",
+            Self::TokioStream => "bare tokio stream",
+            Self::DurableStreams => "durable-streams",
         }
+    }
+
+    /// Whether its clients read one long answer, rather than to ask again and again.
+    pub fn streams(self) -> bool {
+        matches!(self, Self::CrumbdStream | Self::TokioStream | Self::DurableStreams)
     }
 
     /// Why it cannot take part on this machine.
     pub fn missing(self) -> Option<&'static str> {
         let nginx = || Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok();
-        let has_nchan = || nginx() && std::path::Path::new(NCHAN).exists();
-        (self == Self::Nchan && !has_nchan()).then_some("not here: apt-get install libnginx-mod-nchan")
+        match self {
+            Self::Nchan if !nginx() || !nchan_module().exists() => Some(
+                "not here: apt-get install libnginx-mod-nchan, or CRUMBD_BENCH_NCHAN=path/to/the/module.so",
+            ),
+            Self::DurableStreams if durable_streams().is_none() => Some(
+                "not here: cargo install durable-streams --version 0.1.5 --locked, or \
+                 CRUMBD_BENCH_DURABLE_STREAMS=path/to/durable-streams-server",
+            ),
+            _ => None,
+        }
     }
 
     pub fn start(self) -> Server {
         match self {
-            Self::Crumbd => Server::crumbd(&[]),
+            Self::Crumbd | Self::CrumbdStream => Server::crumbd(&[]),
             Self::Axum => Server::floor("axum", BODY_BYTES),
             Self::Tokio => Server::floor("tokio", BODY_BYTES),
             Self::Nchan => Server::nchan(),
+            Self::TokioStream => Server::floor("stream", BODY_BYTES),
+            Self::DurableStreams => Server::durable_streams(),
         }
+    }
+}
+
+fn nchan_module() -> PathBuf {
+    std::env::var_os(NCHAN).map_or_else(|| INSTALLED_NCHAN.into(), PathBuf::from)
+}
+
+fn durable_streams() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os(DURABLE_STREAMS) {
+        return Some(path.into());
+    }
+    let directories = std::env::var_os("PATH")?;
+    let mut paths = std::env::split_paths(&directories).map(|dir| dir.join("durable-streams-server"));
+    paths.find(|path| path.is_file())
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn connected(port: u16, name: &str) -> TcpStream {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) {
+            return stream;
+        }
+        assert!(Instant::now() < end, "{name} does not listen");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -79,9 +147,10 @@ impl Server {
         Self::new(child, port, None)
     }
 
-    /// The release binary with the `push:` feed and its own defaults.
+    /// The daemon that was built with this bench, or that of `CRUMBD_BIN`, with the `push:` feed and its own defaults.
     pub fn crumbd(more: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_crumbd-under-test"));
+        let built = || OsString::from(env!("CARGO_BIN_EXE_crumbd-under-test"));
+        let mut command = Command::new(std::env::var_os(CRUMBD).unwrap_or_else(built));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CRUMBD_"))
         {
             command.env_remove(name);
@@ -107,9 +176,10 @@ impl Server {
     /// nginx with one channel in memory and a worker a core.
     fn nchan() -> Self {
         let files = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (port, module) = (free_port(), nchan_module());
+        let module = module.display();
         let config = format!(
-            "load_module {NCHAN};\n\
+            "load_module {module};\n\
              daemon off; worker_processes 2; worker_rlimit_nofile 20000; pid nginx.pid; error_log stderr error;\n\
              events {{ worker_connections 20000; }}\n\
              http {{\n\
@@ -128,11 +198,23 @@ impl Server {
         let mut command = Command::new("nginx");
         command.arg("-p").arg(files.path()).arg("-c").arg(files.path().join("nginx.conf"));
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let end = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < end, "nginx does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        drop(connected(port, "nginx"));
+        Self::new(child, port, Some(files))
+    }
+
+    /// The server of durable-streams with its own defaults and one stream, which as ours is not kept on a disk.
+    fn durable_streams() -> Self {
+        let (files, port) = (tempfile::tempdir().unwrap(), free_port());
+        let mut command = Command::new(durable_streams().unwrap());
+        command.args(["--port", &port.to_string(), "--durability", "memory", "--data-dir"]).arg(files.path());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut stream = connected(port, "durable-streams-server");
+        let create =
+            "PUT /all HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(create.as_bytes()).unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 201");
         Self::new(child, port, Some(files))
     }
 
@@ -146,6 +228,12 @@ impl Server {
             }
             Contestant::Nchan => Crowd::start(target, NchanPoll { host }, waiters, board),
             Contestant::Axum | Contestant::Tokio => Crowd::start(target, FixedPoll { host }, waiters, board),
+            Contestant::CrumbdStream => {
+                let cursor = Status::get(target).await.unwrap().cursor.unwrap();
+                Crowd::of_readers(target, CrumbdStream::new(target, &cursor), waiters, board)
+            }
+            Contestant::TokioStream => Crowd::of_readers(target, FixedStream { host }, waiters, board),
+            Contestant::DurableStreams => Crowd::of_readers(target, DurableStream { host }, waiters, board),
         }
     }
 
@@ -153,14 +241,17 @@ impl Server {
     pub async fn publisher(&self, contestant: Contestant) -> AnyPublisher {
         let target = &self.target;
         match contestant {
-            Contestant::Crumbd => {
+            Contestant::Crumbd | Contestant::CrumbdStream => {
                 AnyPublisher::Crumbd(Publisher::connect(target, BODY_BYTES, None).await.unwrap())
             }
             Contestant::Nchan => {
                 AnyPublisher::Other(Writer::connect(target, "/publish", "text/plain").await.unwrap(), 0)
             }
-            Contestant::Axum | Contestant::Tokio => {
+            Contestant::Axum | Contestant::Tokio | Contestant::TokioStream => {
                 AnyPublisher::Other(Writer::connect(target, "/", "text/plain").await.unwrap(), 0)
+            }
+            Contestant::DurableStreams => {
+                AnyPublisher::Other(Writer::connect(target, "/all", "text/plain").await.unwrap(), 0)
             }
         }
     }
@@ -251,5 +342,36 @@ impl LongPoll for NchanPoll {
         request.extend_from_slice(b"\r\n");
         let (last, count) = numbers_in(answer.body).unwrap_or((before, 0));
         Ok(Heard { last, count: Some(count) })
+    }
+}
+
+/// The events of the floor carry no number either.
+struct FixedStream {
+    host: String,
+}
+
+impl EventStream for FixedStream {
+    fn request(&self) -> Vec<u8> {
+        format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", self.host).into_bytes()
+    }
+
+    fn heard(&self, before: u64, events: &[u8]) -> Option<Heard> {
+        Some(Heard { last: before + (events.len() / BODY_BYTES) as u64, count: None })
+    }
+}
+
+/// A reader of durable-streams from the stream's end. Beside each message an event says where the reader is now.
+struct DurableStream {
+    host: String,
+}
+
+impl EventStream for DurableStream {
+    fn request(&self) -> Vec<u8> {
+        format!("GET /all?offset=now&live=sse HTTP/1.1\r\nHost: {}\r\n\r\n", self.host).into_bytes()
+    }
+
+    fn heard(&self, _: u64, events: &[u8]) -> Option<Heard> {
+        let (last, count) = numbers_in(events)?;
+        Some(Heard { last, count: Some(count) })
     }
 }

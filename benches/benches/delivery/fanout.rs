@@ -1,4 +1,4 @@
-//! One publication to all waiters, again and again.
+//! One publication to all waiters or readers, again and again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use crumbd_bench::load::{Board, Clock, Process, need_open_files};
 use tokio::time::{Instant, sleep};
 
-use super::contestant::Contestant;
-use super::{Effort, median};
+use super::contestant::{Contestant, Server};
+use super::{Effort, table};
 
 const CONNECTING: Duration = Duration::from_secs(120);
 const HEARING: Duration = Duration::from_secs(60);
@@ -21,15 +21,18 @@ const LONGEST_WORK: Duration = Duration::from_secs(30);
 
 /// Figures of one contestant at one number of waiters.
 #[derive(Default)]
-struct Found {
-    /// Per waiter and round.
-    cpu_us: Vec<f64>,
-    user_share: Vec<f64>,
-    memory_kib: Vec<f64>,
-    p50_ms: Vec<f64>,
-    p99_ms: Vec<f64>,
-    max_ms: Vec<f64>,
-    lost: u64,
+pub struct Found {
+    /// Per client and round.
+    pub cpu_us: Vec<f64>,
+    pub user_share: Vec<f64>,
+    /// Per client that has heard nothing yet.
+    pub parked_kib: Vec<f64>,
+    /// Per client that is parked again after all rounds.
+    pub memory_kib: Vec<f64>,
+    pub p50_ms: Vec<f64>,
+    pub p99_ms: Vec<f64>,
+    pub max_ms: Vec<f64>,
+    pub lost: u64,
 }
 
 pub async fn measure(effort: &Effort) {
@@ -46,20 +49,20 @@ pub async fn measure(effort: &Effort) {
                 }
             }
         }
-        print(waiters, &all);
+        table::print(waiters, &all);
     }
 }
 
 async fn take_turn(contestant: Contestant, waiters: usize, rounds: usize, found: &mut Found) {
     let mut server = contestant.start();
-    rest(&mut server.process).await;
+    warm_up(contestant, &mut server).await;
     let empty = server.process.memory();
     let board = Arc::new(Board::new(waiters, Clock::Publisher, 1, |_| 0));
     let crowd = server.crowd(contestant, waiters, board.clone()).await;
     board.all_asked(CONNECTING, |_| {}).await.unwrap();
     rest(&mut server.process).await;
-    let parked = server.process.memory().saturating_sub(empty);
-    found.memory_kib.push(parked as f64 / waiters as f64 / 1024.0);
+    let kib_each = |memory: u64| memory.saturating_sub(empty) as f64 / waiters as f64 / 1024.0;
+    found.parked_kib.push(kib_each(server.process.memory()));
 
     let mut publisher = server.publisher(contestant).await;
     let (mut user, mut both) = (Duration::ZERO, Duration::ZERO);
@@ -88,10 +91,31 @@ async fn take_turn(contestant: Contestant, waiters: usize, rounds: usize, found:
         found.p99_ms.push(latency.p99_ms);
         found.max_ms.push(latency.max_ms);
     }
+    found.memory_kib.push(kib_each(server.process.memory()));
     // Ticks are too coarse for one round.
     found.user_share.push(user.as_secs_f64() / both.as_secs_f64().max(1e-9));
     found.lost += board.counts().holes + board.counts().failed;
     crowd.end().await;
+}
+
+/// What a server allocates once, for its first clients and its first publication, is not what a client takes. Those
+/// who warm it up are few, since the memory that they leave is used again.
+async fn warm_up(contestant: Contestant, server: &mut Server) {
+    const CLIENTS: usize = 20;
+    const ROUNDS: u64 = 2;
+    const WARMING: Duration = Duration::from_secs(2);
+    let board = Arc::new(Board::new(CLIENTS, Clock::Publisher, 1, |_| 0));
+    let crowd = server.crowd(contestant, CLIENTS, board.clone()).await;
+    board.all_asked(CONNECTING, |_| {}).await.unwrap();
+    let mut publisher = server.publisher(contestant).await;
+    for round in 1..=ROUNDS {
+        rest(&mut server.process).await;
+        publisher.publish(&board).await;
+        // A floor forgets who is late. Nothing is measured yet, so nobody has to have heard.
+        _ = board.delivered(round * CLIENTS as u64, WARMING).await;
+    }
+    crowd.end().await;
+    rest(&mut server.process).await;
 }
 
 /// Waits until the server has nothing to do.
@@ -104,52 +128,5 @@ async fn rest(process: &mut Process) {
         let now = process.cpu().total;
         resting = if now.saturating_sub(last) < REST { resting + 1 } else { 0 };
         last = now;
-    }
-}
-
-fn print(waiters: usize, all: &[(Contestant, Found)]) {
-    println!("\n{waiters} waiters, {} bytes to each", super::contestant::BODY_BYTES);
-    println!(
-        "{:<18}{:>14}{:>14}{:>14}{:>10}{:>10}{:>10}{:>7}",
-        "", "CPU µs/wake", "of it user", "KiB/waiter", "p50 ms", "p99 ms", "max ms", "lost"
-    );
-    let figures = |found: &Found| {
-        let m = |values: &Vec<f64>| median(values.clone());
-        (m(&found.cpu_us), m(&found.memory_kib), m(&found.p99_ms))
-    };
-    for (contestant, found) in all {
-        if let Some(why) = contestant.missing() {
-            println!("{:<18}{why}", contestant.name());
-            continue;
-        }
-        let m = |values: &Vec<f64>| median(values.clone());
-        println!(
-            "{:<18}{:>14.1}{:>14.1}{:>14.1}{:>10.1}{:>10.1}{:>10.1}{:>7}",
-            contestant.name(),
-            m(&found.cpu_us),
-            m(&found.cpu_us) * m(&found.user_share),
-            m(&found.memory_kib),
-            m(&found.p50_ms),
-            m(&found.p99_ms),
-            m(&found.max_ms),
-            found.lost
-        );
-    }
-    let Some((_, crumbd)) = all.iter().find(|(contestant, _)| *contestant == Contestant::Crumbd) else {
-        return;
-    };
-    let crumbd = figures(crumbd);
-    println!("{:<32}{:>14}{:>14}{:>20}", "ratios", "CPU", "memory", "p99");
-    for (contestant, found) in all {
-        if *contestant != Contestant::Crumbd && contestant.missing().is_none() {
-            let floor = figures(found);
-            println!(
-                "{:<32}{:>14.2}{:>14.2}{:>20.2}",
-                format!("crumbd ÷ {}", contestant.name()),
-                crumbd.0 / floor.0,
-                crumbd.1 / floor.1,
-                crumbd.2 / floor.2
-            );
-        }
     }
 }

@@ -27,6 +27,7 @@ pub async fn serve(which: &str, body_bytes: usize) {
     match which {
         "axum" => with_axum(listener, body_bytes).await,
         "tokio" => with_tokio(listener, body_bytes).await,
+        "stream" => with_streams(listener, body_bytes).await,
         "static" => static_body(listener, body_bytes).await,
         other => panic!("no floor {other:?}"),
     }
@@ -67,17 +68,7 @@ async fn with_tokio(listener: TcpListener, body_bytes: usize) {
 }
 
 async fn answer_for_ever(mut stream: TcpStream, published: Arc<Notify>, answer: Bytes) {
-    loop {
-        let is_publication = {
-            let mut request = Vec::with_capacity(1024);
-            while !request.ends_with(b"\r\n\r\n") {
-                match stream.read_buf(&mut request).await {
-                    Ok(read) if read > 0 => {}
-                    _ => return,
-                }
-            }
-            request.starts_with(b"POST")
-        };
+    while let Some(is_publication) = read_request(&mut stream).await {
         if is_publication {
             published.notify_waiters();
         } else {
@@ -86,6 +77,50 @@ async fn answer_for_ever(mut stream: TcpStream, published: Arc<Notify>, answer: 
         if stream.write_all(&answer).await.is_err() {
             return;
         }
+    }
+}
+
+/// Reads a request and says whether it publishes; none when the client has gone.
+async fn read_request(stream: &mut TcpStream) -> Option<bool> {
+    let mut request = Vec::with_capacity(1024);
+    while !request.ends_with(b"\r\n\r\n") {
+        match stream.read_buf(&mut request).await {
+            Ok(read) if read > 0 => {}
+            _ => return None,
+        }
+    }
+    Some(request.starts_with(b"POST"))
+}
+
+/// The smallest tokio loop that streams: it writes the same event into one long answer for each publication.
+async fn with_streams(listener: TcpListener, event_bytes: usize) {
+    let published = Arc::new(Notify::new());
+    let data = "x".repeat(event_bytes - "data: \n\n".len());
+    let chunk: Bytes = format!("{event_bytes:x}\r\ndata: {data}\n\n\r\n").into();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        tokio::spawn(stream_for_ever(stream, published.clone(), chunk.clone()));
+    }
+}
+
+async fn stream_for_ever(mut stream: TcpStream, published: Arc<Notify>, chunk: Bytes) {
+    const HEAD: &[u8] =
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    while let Some(is_publication) = read_request(&mut stream).await {
+        if is_publication {
+            published.notify_waiters();
+            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let mut next = HEAD;
+        while stream.write_all(next).await.is_ok() {
+            published.notified().await;
+            next = &chunk;
+        }
+        return;
     }
 }
 

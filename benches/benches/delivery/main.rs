@@ -5,21 +5,26 @@
 //! cargo bench --bench delivery -- --quick                  # about half a minute
 //! cargo bench --bench delivery -- --waiters 2000,9000      # fan-out with so many waiters
 //! cargo bench --bench delivery -- --waiters 2000 --only crumbd,tokio
+//! cargo bench --bench delivery -- --waiters 2000 --only stream
 //! cargo bench --bench delivery -- --joiners 200            # snapshots to so many joiners at once
 //! ```
 //!
-//! *Fan-out*, a round: one publication; every waiter hears it and polls again; the server comes to rest. Measured
-//! are the server's CPU from the publication until it rests, over the number of waiters (a wake, an answer and a
-//! re-poll), and its memory with all parked less that before the first connected. All contestants are driven
+//! *Fan-out*, a round: one publication; every client hears it, those that long-poll ask again, those that read a
+//! stream wait for more; the server comes to rest. Measured are the server's CPU from the publication until it rests,
+//! over the number of clients, and its memory with all parked again after the last round (and before the first), less
+//! that before the first connected. All contestants are driven
 //! by the same clients, take turns several times so that noise hits all alike, start afresh for each turn, and are
 //! pinned to no core. Figures are medians over all rounds.
 //!
 //! | contestant | what it is |
 //! |---|---|
-//! | crumbd | this package's release binary, `push:` feed; a value of 256 bytes, its answer is JSON with cursor, count and digest |
+//! | crumbd | the daemon, or the one at `CRUMBD_BIN`, with the `push:` feed; a value of 256 bytes, its answer is JSON with cursor, count and digest |
 //! | bare tokio loop | [`floors`]: reads a request, frees its buffer, waits for a shared `Notify`, writes fixed bytes |
 //! | bare axum | [`floors`]: `axum::serve`, one handler that waits for a shared `Notify` |
-//! | nginx + nchan | Debian's module; long-poll, one channel in memory, two workers; messages of 256 bytes |
+//! | nginx + nchan | Debian's module; long-poll, one channel in memory, two workers; messages of 256 bytes; `CRUMBD_BENCH_NCHAN` names the module elsewhere |
+//! | crumbd stream | the same daemon, read as `/v1/stream`, server-sent events |
+//! | bare tokio stream | [`floors`]: a head, then waits for a shared `Notify` and writes a fixed event, for ever |
+//! | durable-streams | `cargo install durable-streams`; server-sent events of one stream, `--durability memory`; on the path, or at `CRUMBD_BENCH_DURABLE_STREAMS`. It ends a stream after 60 s, so a turn must not be longer |
 //!
 //! *Join*: so many clients at once GET the state of 100,000 keys with 200 bytes each, against the smallest axum
 //! server that gives everybody one shared body of the same length.
@@ -31,6 +36,7 @@ mod contestant;
 mod fanout;
 mod floors;
 mod join;
+mod table;
 
 use std::time::Instant;
 

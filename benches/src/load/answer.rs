@@ -34,16 +34,7 @@ impl Head {
     /// A body needs a `Content-Length`: crumbd and the servers it is compared with give one, and a reader
     /// of chunks would cost every answer something.
     pub(super) fn read(bytes: &[u8]) -> Result<Option<Self>, LoadError> {
-        let malformed = |what: &str| LoadError::Answer(what.to_owned());
-        let Some(end) = memmem::find(&bytes[..bytes.len().min(MAX_HEAD_BYTES)], b"\r\n\r\n") else {
-            return match bytes.len() {
-                ..MAX_HEAD_BYTES => Ok(None),
-                _ => Err(malformed("its head has no end")),
-            };
-        };
-        let status = bytes.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
-        let status = status.and_then(number).ok_or_else(|| malformed("it is not HTTP/1.1"))?;
-        let fields = &bytes[..end + 2];
+        let Some((status, fields)) = head(bytes)? else { return Ok(None) };
         if field(fields, b"transfer-encoding").is_some() {
             return Err(malformed("its body comes in chunks, and a Content-Length is needed"));
         }
@@ -53,8 +44,34 @@ impl Head {
             None => return Err(malformed("it has no Content-Length")),
         };
         let close = field(fields, b"connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
-        Ok(Some(Self { status: status as u16, head_bytes: end + 4, body_bytes: length, close }))
+        Ok(Some(Self { status, head_bytes: fields.len() + 2, body_bytes: length, close }))
     }
+}
+
+/// Status and length of the head of an answer whose body comes in chunks; `None` while it is not there whole.
+pub(super) fn stream_head(bytes: &[u8]) -> Result<Option<(u16, usize)>, LoadError> {
+    let Some((status, fields)) = head(bytes)? else { return Ok(None) };
+    if status == 200 && field(fields, b"transfer-encoding") != Some(b"chunked") {
+        return Err(malformed("it is no stream: its body does not come in chunks"));
+    }
+    Ok(Some((status, fields.len() + 2)))
+}
+
+/// Status and lines of a head; `None` while it is not there whole.
+fn head(bytes: &[u8]) -> Result<Option<(u16, &[u8])>, LoadError> {
+    let Some(end) = memmem::find(&bytes[..bytes.len().min(MAX_HEAD_BYTES)], b"\r\n\r\n") else {
+        return match bytes.len() {
+            ..MAX_HEAD_BYTES => Ok(None),
+            _ => Err(malformed("its head has no end")),
+        };
+    };
+    let status = bytes.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
+    let status = status.and_then(number).ok_or_else(|| malformed("it is not HTTP/1.1"))?;
+    Ok(Some((status as u16, &bytes[..end + 2])))
+}
+
+fn malformed(what: &str) -> LoadError {
+    LoadError::Answer(what.to_owned())
 }
 
 impl<'a> Answer<'a> {

@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, sleep_until};
 
-use super::answer::Head;
+use super::answer::{Head, stream_head};
 use super::stream::{Bytes, Stream};
 use super::{Answer, LoadError};
 
@@ -118,6 +118,44 @@ impl Connection {
     pub async fn answer<T>(&mut self, read: impl FnOnce(&Answer<'_>) -> T) -> Result<T, LoadError> {
         let mut read = Some(read);
         poll_fn(|cx| self.poll_answer(cx, &mut read)).await
+    }
+
+    /// Waits for the head of an answer that comes in chunks and never ends. Returns what came behind it.
+    ///
+    /// # Errors
+    /// [`LoadError::Broken`], [`LoadError::Closed`], [`LoadError::Answer`], [`LoadError::Refused`].
+    pub(super) async fn begin_stream(&mut self) -> Result<Vec<u8>, LoadError> {
+        let mut begun = Vec::new();
+        loop {
+            self.read(|bytes| begun.extend_from_slice(bytes)).await?;
+            if let Some((status, head)) = stream_head(&begun)? {
+                let rest = begun.split_off(head);
+                if status == 200 {
+                    return Ok(rest);
+                }
+                let detail = String::from_utf8_lossy(&rest).chars().take(200).collect();
+                return Err(LoadError::Refused { what: "a stream", status, detail });
+            }
+        }
+    }
+
+    /// Waits for bytes and hands over those of one read.
+    ///
+    /// # Errors
+    /// [`LoadError::Broken`], [`LoadError::Closed`].
+    pub(super) async fn read<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Result<T, LoadError> {
+        let mut take = Some(take);
+        let read = |cx: &mut Context<'_>| {
+            with_scratch(|scratch| {
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(self.stream.poll_read(cx, &mut buffer))?;
+                Poll::Ready(match (buffer.filled(), take.take()) {
+                    ([], _) | (_, None) => Err(LoadError::Closed),
+                    (bytes, Some(take)) => Ok(take(bytes)),
+                })
+            })
+        };
+        poll_fn(read).await
     }
 
     fn poll_answer<T>(

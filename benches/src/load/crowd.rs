@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::{Answer, Board, Connection, LoadError, LongPoll, Target};
 
 /// Connections that are made at once: below every usual accept queue.
-const CONNECTING: usize = 128;
+pub(super) const CONNECTING: usize = 128;
 
 /// Tries to get a broken connection back.
 const TRIES: u32 = 5;
@@ -23,7 +23,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// A longer pause than this is not obeyed.
 const LONGEST_PAUSE_S: u64 = 30;
 
-/// Waiters at work, until this is dropped.
+/// Waiters or readers at work, until this is dropped.
 #[derive(Debug)]
 pub struct Crowd {
     tasks: JoinSet<()>,
@@ -53,6 +53,10 @@ impl Crowd {
         for waiter in 0..waiters {
             tasks.spawn(wait_for_ever(shared.clone(), waiter));
         }
+        Self { tasks }
+    }
+
+    pub(super) fn of(tasks: JoinSet<()>) -> Self {
         Self { tasks }
     }
 

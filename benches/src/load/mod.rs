@@ -16,8 +16,9 @@
 //! | [`Target`], [`Connection`] | where the server is; one keep-alive connection, its requests and answers |
 //! | [`KeptConnection`] | the same for requests between which much time may pass |
 //! | [`LongPoll`], [`CrumbdPoll`] | what a waiter asks, and how it reads what it hears |
-//! | [`Board`] | what all waiters have heard: counts, latencies, who missed what |
-//! | [`Crowd`] | the waiters |
+//! | [`Board`] | what all of them have heard: counts, latencies, who missed what |
+//! | [`EventStream`], [`CrumbdStream`] | what a reader of a stream asks, and how it reads what it hears |
+//! | [`Crowd`] | the waiters, or the readers |
 //! | [`Writer`], [`Publisher`] | those who write |
 //! | [`Joiner`] | one who fetches the whole state |
 //! | [`Mirrors`] | copies of the state that check every digest |
@@ -28,6 +29,7 @@ mod board;
 mod connection;
 mod crowd;
 mod error;
+mod events;
 mod joiner;
 mod kept;
 mod latency;
@@ -35,6 +37,7 @@ mod limits;
 mod mirrors;
 mod poll;
 mod process;
+mod readers;
 mod status;
 mod stream;
 mod target;
@@ -52,6 +55,7 @@ pub use limits::need_open_files;
 pub use mirrors::{Mirrored, Mirrors};
 pub use poll::{CrumbdPoll, LongPoll, numbers_in};
 pub use process::{Cpu, Process};
+pub use readers::{CrumbdStream, EventStream};
 pub use status::Status;
 pub use target::Target;
 pub use writer::{Publisher, Writer, Written};
