@@ -17,7 +17,7 @@ const ENTRY_WEIGHT: usize = 256;
 /// bytes. Only an entry that is as heavy as that itself makes a heavier page.
 ///
 /// Smaller pages make the next snapshot cheaper and compressed ones larger, since a page is
-/// compressed alone (100,000 keys of 40 bytes, values of 200; `benches/snapshot.rs`):
+/// compressed alone (100,000 keys of 40 bytes, values of 200; `benches/benches/snapshot.rs`):
 ///
 /// | weight at most, filled to | 100 changed keys, as a part of all encoding | zstd, gzip, over whole bodies' |
 /// |---|---|---|
