@@ -35,17 +35,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 const ASK: Duration = Duration::from_millis(500);
 
 /// A reading in the background; dropping it gives it up.
-pub(super) struct Backfilling(JoinHandle<()>);
+pub(super) struct Backfill(JoinHandle<()>);
 
-impl Drop for Backfilling {
+impl Drop for Backfill {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 /// Reads what came before revision `end`, and tells the cache.
-pub(super) fn start(connection: Connection, prefix: Vec<u8>, end: i64, sink: Sink) -> Backfilling {
-    Backfilling(tokio::spawn(async move {
+pub(super) fn start(connection: Connection, prefix: Vec<u8>, end: i64, sink: Sink) -> Backfill {
+    Backfill(tokio::spawn(async move {
         for _ in 0..TRIES {
             match read(&connection, &prefix, end, &sink).await {
                 Ok(()) => return,
@@ -118,7 +118,7 @@ async fn read(connection: &Connection, prefix: &[u8], end: i64, sink: &Sink) -> 
         if beyond.into_iter().any(|kv| kv.mod_revision > end) || (!response.fragment && reading.last == end) {
             return reading.tell(end, sink).await;
         }
-        caught_up.saw(&response.events);
+        caught_up.record(&response.events);
     }
 }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::caught_up::count_at;
-use super::census::Census;
 use super::client::ANSWER;
+use super::key_count_audit::KeyCountAudit;
 use super::load::{put, revision};
-use super::place::Place;
-use super::progress::{Found, Look, Progress, Verdict};
-use super::proof::{ALWAYS_READ, Owed};
 use super::proto::{Event, EventType, RangeRequest, ResponseHeader, WatchCreateRequest, WatchResponse};
+use super::resume_point::ResumePoint;
 use super::session::{Session, next};
+use super::stall::{Check, Comparison, StallDetector, Verdict};
+use super::verify::{ALWAYS_READ, PendingChange};
 use super::{EtcdError, range_end, range_start};
 use crate::feed::Sink;
 use crate::model::{Batch, FeedEvent, Grouping, SyncStatus, Update};
@@ -48,11 +48,11 @@ pub(super) enum Ended {
 /// A watch under way.
 pub(super) struct Watch<'s, 'a> {
     session: &'s mut Session<'a>,
-    at: &'s mut Place,
+    at: &'s mut ResumePoint,
     /// Where the next session goes on.
-    place: &'s mut Option<Place>,
-    census: Census,
-    progress: Progress,
+    resume: &'s mut Option<ResumePoint>,
+    audit: KeyCountAudit,
+    stall: StallDetector,
     /// Where the store was when the watch was opened: once that far, we are in sync.
     target: i64,
     /// Up to here the watch brings what etcd reads from its history, and not what just happens.
@@ -60,7 +60,7 @@ pub(super) struct Watch<'s, 'a> {
     opened: Instant,
     /// When the store was looked at last.
     looked: Instant,
-    owed: Option<Owed>,
+    pending: Option<PendingChange>,
     /// etcd has taken the watch. It refuses one only after it was opened.
     begun: bool,
     /// There is no watch, only looks: see [`Watch::follow`].
@@ -84,41 +84,41 @@ impl<'s, 'a> Watch<'s, 'a> {
     /// lately, and the looks alone find out when everything has to be read again.
     pub(super) async fn follow(
         session: &'s mut Session<'a>,
-        at: &'s mut Place,
-        place: &'s mut Option<Place>,
+        at: &'s mut ResumePoint,
+        resume: &'s mut Option<ResumePoint>,
         watch_again: Option<Instant>,
     ) -> Result<Ended, EtcdError> {
-        let (now, newest) = session.ask(at.newest.as_ref()).await?;
+        let (now, found) = session.probe(at.fingerprint.as_ref()).await?;
         if now.revision < at.revision {
             return Ok(Ended::WentBack);
         }
-        if !at.fits(now, newest.as_ref()) {
+        if !at.matches(now, found.as_ref()) {
             return Ok(Ended::Doubtful);
         }
-        let census = match at.census.take() {
-            Some(census) => census,
-            None => match count_at(&session.connection, &session.whole(), at.revision).await {
-                Ok(keys) => Census::of(keys, at.revision),
+        let audit = match at.audit.take() {
+            Some(audit) => audit,
+            None => match count_at(&session.connection, &session.all_keys(), at.revision).await {
+                Ok(keys) => KeyCountAudit::new(keys, at.revision),
                 Err(EtcdError::Compacted) => return Ok(Ended::Lost),
                 Err(error) => return Err(error),
             },
         };
-        if census.settled() > at.revision && census.settled() > now.revision {
+        if audit.audited() > at.revision && audit.audited() > now.revision {
             // It was counted further on than it is now: it went back, to somewhere that we know.
             return Ok(Ended::Lost);
         }
-        let (progress, target) = (Progress::from(at.revision), now.revision);
+        let (stall, target) = (StallDetector::new(at.revision), now.revision);
         let mut watch = Self {
             session,
             at,
-            place,
-            census,
-            progress,
+            resume,
+            audit,
+            stall,
             target,
             history: target,
             opened: Instant::now(),
             looked: Instant::now(),
-            owed: None,
+            pending: None,
             begun: watch_again.is_some(),
             looks_on: watch_again.is_some(),
             in_sync: false,
@@ -128,7 +128,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             None => watch.run().await,
             Some(until) => watch.look_on(until).await,
         };
-        watch.at.census = Some(watch.census);
+        watch.at.audit = Some(watch.audit);
         ended
     }
 
@@ -150,7 +150,7 @@ impl<'s, 'a> Watch<'s, 'a> {
                 response = next(&mut responses) => self.take(response?, &mut ticks).await?,
                 _ = ticks.tick() => self.look().await?,
                 () = wanted(&sink, wanted_after) => {
-                    self.session.ask(None).await?;
+                    self.session.probe(None).await?;
                     wanted_after = Instant::now() + WANTED;
                     None
                 }
@@ -172,7 +172,7 @@ impl<'s, 'a> Watch<'s, 'a> {
                 () = tokio::time::sleep_until(until) => Some(Ended::Rested),
                 _ = ticks.tick() => self.look().await?,
                 () = wanted(&sink, wanted_after) => {
-                    self.session.ask(None).await?;
+                    self.session.probe(None).await?;
                     wanted_after = Instant::now() + WANTED;
                     None
                 }
@@ -194,9 +194,9 @@ impl<'s, 'a> Watch<'s, 'a> {
         if response.created {
             self.begun = true;
             self.history = self.history.max(response.header.map_or(0, |header| header.revision));
-            if self.session.trouble.fruitless == 0 {
+            if self.session.memory.failed_watches == 0 {
                 self.session.sink.upstream().heard();
-                self.tell_when_in_sync().await?;
+                self.report_in_sync().await?;
             }
             if !self.in_sync {
                 ticks.reset_immediately();
@@ -205,7 +205,7 @@ impl<'s, 'a> Watch<'s, 'a> {
         if response.events.is_empty() && self.parts.is_empty() {
             return Ok(None);
         }
-        self.progress.came();
+        self.stall.events_arrived();
         self.session.sink.upstream().heard();
         self.parts.extend(response.events);
         if response.fragment { Ok(None) } else { self.take_events().await }
@@ -217,20 +217,20 @@ impl<'s, 'a> Watch<'s, 'a> {
         if oldest.is_some_and(|oldest| oldest <= self.history) && self.is_compacted(self.at.revision).await? {
             return Ok(Some(Ended::Lost));
         }
-        if self.census.saw(&events).is_err() {
+        if self.audit.record(&events).is_err() {
             return Ok(Some(Ended::Lost));
         }
         self.apply(&events).await?;
-        self.keep_place();
-        self.session.trouble.is_over();
-        self.tell_when_in_sync().await?;
+        self.save_resume_point();
+        self.session.memory.watch_works();
+        self.report_in_sync().await?;
         Ok(None)
     }
 
     /// Looks at the store: is it still the one, is nothing lost, and has the watch told everything?
     async fn look(&mut self) -> Step {
         let asked = Instant::now();
-        let (now, newest) = self.session.ask(self.at.newest.as_ref()).await?;
+        let (now, found) = self.session.probe(self.at.fingerprint.as_ref()).await?;
         if now.revision < self.at.revision {
             return Ok(Some(Ended::WentBack));
         }
@@ -239,11 +239,11 @@ impl<'s, 'a> Watch<'s, 'a> {
         }
         let late = asked.duration_since(self.looked) > LATE;
         let slow = asked.elapsed() > SLOW;
-        let missed = self.owed.as_ref().is_some_and(|owed| self.at.has_passed_over(owed));
-        self.owed = self.at.owed(now, newest.as_ref());
+        let missed = self.pending.as_ref().is_some_and(|pending| self.at.has_skipped(pending));
+        self.pending = self.at.pending_change(now, found.as_ref());
         self.looked = Instant::now();
-        let unseen = (slow || late) && self.census.keys() <= ALWAYS_READ;
-        if unseen || missed || !self.at.fits(now, newest.as_ref()) {
+        let unseen = (slow || late) && self.audit.keys() <= ALWAYS_READ;
+        if unseen || missed || !self.at.matches(now, found.as_ref()) {
             return Ok(Some(Ended::Doubtful));
         }
         if !self.begun {
@@ -255,46 +255,46 @@ impl<'s, 'a> Watch<'s, 'a> {
         if self.misses_a_deletion().await? {
             return Ok(Some(Ended::Lost));
         }
-        self.look_for_progress(now).await
+        self.check_for_stall(now).await
     }
 
-    /// See [`Census`].
+    /// See [`KeyCountAudit`].
     async fn misses_a_deletion(&mut self) -> Result<bool, EtcdError> {
-        if self.is_compacted(self.census.settled()).await? {
-            let request = RangeRequest { count_only: true, ..self.session.whole() };
+        if self.is_compacted(self.audit.audited()).await? {
+            let request = RangeRequest { count_only: true, ..self.session.all_keys() };
             let now = self.session.connection.range(request).await?;
             let header = now.header.ok_or(EtcdError::Nonsense("a range without a header"))?;
-            self.census.counted(header.revision, now.count);
+            self.audit.expect(header.revision, now.count);
         } else {
-            self.census.settle(self.at.revision);
+            self.audit.not_compacted(self.at.revision);
         }
-        self.keep_place();
-        Ok(self.census.look().is_err())
+        self.save_resume_point();
+        Ok(self.audit.check().is_err())
     }
 
-    /// See [`Progress`].
-    async fn look_for_progress(&mut self, now: ResponseHeader) -> Step {
-        let verdict = match self.progress.look(self.at.revision, now.revision) {
-            Look::Unknown => return Ok(None),
-            Look::Well => Verdict::Well,
-            Look::Ask => {
-                let found = self.ask_for_more().await?;
-                self.progress.found(&found)
+    /// See [`StallDetector`].
+    async fn check_for_stall(&mut self, now: ResponseHeader) -> Step {
+        let verdict = match self.stall.check(self.at.revision, now.revision) {
+            Check::Deferred => return Ok(None),
+            Check::Delivering => Verdict::Complete,
+            Check::Ask => {
+                let comparison = self.compare().await?;
+                self.stall.compared(&comparison)
             }
         };
         match verdict {
-            Verdict::Owes | Verdict::Dead if self.looks_on => Ok(Some(Ended::Lost)),
-            Verdict::Owes => Ok(None),
-            Verdict::Well => {
+            Verdict::Behind | Verdict::Stalled if self.looks_on => Ok(Some(Ended::Lost)),
+            Verdict::Behind => Ok(None),
+            Verdict::Complete => {
                 self.session.sink.upstream().heard();
                 if !self.looks_on && self.opened.elapsed() > LASTING {
-                    self.session.trouble.is_over();
+                    self.session.memory.watch_works();
                 }
-                self.tell_when_in_sync().await?;
+                self.report_in_sync().await?;
                 Ok(None)
             }
-            Verdict::Dead => {
-                self.session.trouble.fruitless += 1;
+            Verdict::Stalled => {
+                self.session.memory.failed_watches += 1;
                 self.session.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
                 Err(EtcdError::Silent)
             }
@@ -302,30 +302,30 @@ impl<'s, 'a> Watch<'s, 'a> {
     }
 
     /// What the watch has not told.
-    async fn ask_for_more(&self) -> Result<Found, EtcdError> {
+    async fn compare(&self) -> Result<Comparison, EtcdError> {
         let asked = Instant::now();
         let min_mod_revision = self.at.revision + 1;
-        let request = RangeRequest { min_mod_revision, limit: 1, ..self.session.whole() };
+        let request = RangeRequest { min_mod_revision, limit: 1, ..self.session.all_keys() };
         let answer = self.session.connection.range(request).await?;
         let header = answer.header.ok_or(EtcdError::Nonsense("a range without a header"))?;
-        Ok(Found {
+        Ok(Comparison {
             revision: header.revision,
             newer: !answer.kvs.is_empty(),
-            difference: answer.count - self.census.keys(),
+            difference: answer.count - self.audit.keys(),
             took: asked.elapsed(),
         })
     }
 
-    async fn tell_when_in_sync(&mut self) -> Result<(), EtcdError> {
-        let reached = self.at.revision.max(self.progress.vouched()) >= self.target;
+    async fn report_in_sync(&mut self) -> Result<(), EtcdError> {
+        let reached = self.at.revision.max(self.stall.complete_to()) >= self.target;
         if reached && self.begun && !std::mem::replace(&mut self.in_sync, true) {
             self.session.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
         }
         Ok(())
     }
 
-    fn keep_place(&mut self) {
-        *self.place = Some(Place { census: Some(self.census.clone()), ..self.at.clone() });
+    fn save_resume_point(&mut self) {
+        *self.resume = Some(ResumePoint { audit: Some(self.audit.clone()), ..self.at.clone() });
     }
 
     /// Whether etcd has forgotten how the store was at this revision.
@@ -334,7 +334,7 @@ impl<'s, 'a> Watch<'s, 'a> {
     /// compacted revision: it forgets the deletions of that revision too (etcd issues 18089 and 19179, mended in
     /// 3.4.36 and 3.5.18). So what a watch brings of the past is believed only if it is known, after it
     /// came, that nothing of it was compacted away. A watch that falls behind later on has the same to fear, and
-    /// there it is too late to ask: see [`Census`].
+    /// there it is too late to ask: see [`KeyCountAudit`].
     async fn is_compacted(&self, revision: i64) -> Result<bool, EtcdError> {
         // Nothing happens to an empty store, and 0 would mean the newest.
         if revision <= 1 {
@@ -365,7 +365,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             });
         }
         sink.send(FeedEvent::Updates(Batch::new(updates, Grouping::ByRevision))).await?;
-        events.iter().for_each(|event| self.at.saw(event));
+        events.iter().for_each(|event| self.at.advance(event));
         Ok(())
     }
 }
