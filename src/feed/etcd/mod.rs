@@ -11,6 +11,8 @@
 //!   missed appears as one ordinary breadcrumb. That includes deletions that etcd itself has lost ([`key_count_audit`]) and
 //!   changes that a silently dead watch did not deliver ([`stall`]).
 //!
+//! One connection is a [`session`]; it decides by the [`watch_end`] what to do when a [`watch`] ends.
+//!
 //! Progress notifications are not used: before 3.4.25 and 3.5.8 etcd may send them ahead of events (etcd issue 15220).
 //! Instead the feed reads one key linearizably once a second. That shows that the connection lives and how far the store
 //! is, and it fails when the leader is lost. The answer counts only beside a watch that etcd has confirmed: whoever may
@@ -31,10 +33,12 @@ mod session;
 mod stall;
 mod verify;
 mod watch;
+mod watch_end;
 
 pub use client::EtcdAccess;
 pub use password::Password;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tracing::warn;
@@ -78,7 +82,11 @@ impl EtcdFeed {
         Self { target, access, next, backfill: None, memory: Memory::default(), warm: None }
     }
 
-    async fn session(&mut self, sink: &Sink, resume: &mut Option<ResumePoint>) -> Result<(), EtcdError> {
+    async fn session(
+        &mut self,
+        sink: &Sink,
+        resume: &mut Option<ResumePoint>,
+    ) -> Result<Infallible, EtcdError> {
         let endpoints = &self.target.endpoints;
         let endpoint = endpoints.get(self.next % endpoints.len().max(1)).cloned().unwrap_or_default();
         // The next session is with another member.
@@ -104,9 +112,9 @@ impl Syncer for EtcdFeed {
         loop {
             let before = sink.upstream().heard_count();
             let error = match self.session(&sink, &mut resume).await {
+                Ok(never) => match never {},
                 Err(EtcdError::Feed(error)) => return Err(error),
                 Err(error) => error,
-                Ok(()) => EtcdError::Cancelled("the stream has ended".to_owned()),
             };
             sink.upstream().reconnects.add(1);
             let answered = sink.upstream().heard_count() > before;

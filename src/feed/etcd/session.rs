@@ -1,9 +1,9 @@
 //! A session: one connection to one member. Finds out whether its store is the one we know, and follows it.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::Streaming;
 use tracing::{info, warn};
 
 use super::backfill::{self, Backfill};
@@ -11,10 +11,11 @@ use super::client::{ANSWER, Connection, EtcdAccess};
 use super::key_count_audit::KeyCountAudit;
 use super::leases::Leases;
 use super::load::{Loaded, RangeReader, revision};
-use super::proto::{KeyValue, RangeRequest, ResponseHeader, WatchResponse};
+use super::proto::{KeyValue, RangeRequest, ResponseHeader};
 use super::resume_point::{Fingerprint, GENERATIONS, ResumePoint};
 use super::verify::Verified;
-use super::watch::{Ended, Watch};
+use super::watch::Watch;
+use super::watch_end::WatchEnd;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::{Sink, Warm};
 use crate::model::{FeedEvent, History, Likeness, SyncStatus};
@@ -84,7 +85,7 @@ impl<'a> Session<'a> {
         mut self,
         resume: &mut Option<ResumePoint>,
         warm: &mut Option<Warm>,
-    ) -> Result<(), EtcdError> {
+    ) -> Result<Infallible, EtcdError> {
         // A resync that the previous session left unfinished must not be mixed with what follows.
         self.sink.send(FeedEvent::ResyncGivenUp).await?;
         let (now, _) = self.probe(None).await?;
@@ -106,30 +107,40 @@ impl<'a> Session<'a> {
         loop {
             self.start_backfill(&mut at);
             *resume = Some(at.clone());
-            at = match Watch::follow(&mut self, &mut at, resume, retry_at).await? {
-                Ended::Rested => {
+            let end = Watch::follow(&mut self, &mut at, resume, retry_at).await?;
+            at = match end {
+                WatchEnd::RetryDue => {
                     retry_at = None;
                     at
                 }
-                Ended::Lost => {
-                    info!(
-                        revision = at.revision,
-                        "what was missed is not in etcd's history any more: reading everything again"
-                    );
+                WatchEnd::Compacted
+                | WatchEnd::DeletionLost
+                | WatchEnd::ChangesMissed
+                | WatchEnd::BehindKeyCount => {
+                    info!(revision = at.revision, "{end}: reading everything again");
                     if retry_at.is_none() && std::mem::replace(&mut self.memory.resynced, true) {
                         self.memory.failed_watches += 1;
                         if self.memory.failed_watches.is_multiple_of(WATCHES_PER_MEMBER) {
-                            return Err(EtcdError::Fruitless);
+                            return Err(EtcdError::WatchesFail);
                         }
                         retry_at = Some(self.memory.retry_at());
                     }
                     self.resync(&at).await?
                 }
-                Ended::WentBack => self.start_new_history(&at).await?,
-                Ended::Doubtful => {
+                WatchEnd::WentBack => self.start_new_history(&at).await?,
+                WatchEnd::Unobserved | WatchEnd::Contradiction => {
                     let (now, _) = self.probe(None).await?;
                     self.resume(at, now).await?
                 }
+                WatchEnd::Stalled => {
+                    self.memory.failed_watches += 1;
+                    self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
+                    return Err(end.into());
+                }
+                WatchEnd::AnotherCluster
+                | WatchEnd::NotConfirmed
+                | WatchEnd::Cancelled(_)
+                | WatchEnd::Closed => return Err(end.into()),
             };
         }
     }
@@ -145,7 +156,7 @@ impl<'a> Session<'a> {
         let key = fingerprint.map_or_else(|| range_start(self.prefix), |known| known.key.clone());
         let request = RangeRequest { key, keys_only: true, limit: 1, ..RangeRequest::default() };
         let answer = tokio::time::timeout(ANSWER, self.connection.range(request)).await;
-        let answer = answer.map_err(|_| EtcdError::Cancelled("no answer to a read in time".to_owned()))??;
+        let answer = answer.map_err(|_| EtcdError::NoAnswer)??;
         let header = answer.header.ok_or(EtcdError::Nonsense("a range without a header"))?;
         self.sink.upstream().is_at(revision(header.revision), asked.into_std());
         Ok((header, answer.kvs.into_iter().next()))
@@ -300,9 +311,4 @@ pub(super) async fn report_if_slow<T>(
             deciding.await
         }
     }
-}
-
-pub(super) async fn next(responses: &mut Streaming<WatchResponse>) -> Result<WatchResponse, EtcdError> {
-    let next = responses.message().await?;
-    next.ok_or_else(|| EtcdError::Cancelled("the server ended the watch".to_owned()))
 }

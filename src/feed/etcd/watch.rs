@@ -1,138 +1,208 @@
-//! Watching from the next revision on, and a look at the store once a second.
+//! The watch: delivers events from the resume point on, and checks the store once a second.
+//!
+//! ```text
+//!              created                      etcd refuses a watch only after it was opened
+//!   Opening ────────────▶ Watching
+//!
+//!   ChecksOnly                              several watches in a row have delivered nothing
+//! ```
+//!
+//! Each state takes the same inputs: what the watch delivers (or that it is time to try one), a tick for the check, and
+//! a client that wants to know how far the store is. Each ends in a [`WatchEnd`]; a new watch is a new state machine.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::caught_up::count_at;
-use super::client::ANSWER;
+use super::client::{ANSWER, WatchStream};
 use super::key_count_audit::KeyCountAudit;
 use super::load::{put, revision};
 use super::proto::{Event, EventType, RangeRequest, ResponseHeader, WatchCreateRequest, WatchResponse};
 use super::resume_point::ResumePoint;
-use super::session::{Session, next};
+use super::session::Session;
 use super::stall::{Check, Comparison, StallDetector, Verdict};
 use super::verify::{ALWAYS_READ, PendingChange};
+use super::watch_end::WatchEnd;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::Sink;
 use crate::model::{Batch, FeedEvent, Grouping, SyncStatus, Update};
 
-/// How often the store is asked how far it is.
-const ASK: Duration = Duration::from_secs(1);
+/// How often the store is checked.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// A watch that has brought nothing and was not refused for so long is in order: a proxy takes a while to refuse one.
+/// A watch that has been open for this long without being refused works: a proxy takes a while to refuse one.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// How often at the most it is asked because a client wants to know.
-const WANTED: Duration = Duration::from_millis(50);
+/// The shortest time between two questions to the store on behalf of clients.
+const POSITION_EVERY: Duration = Duration::from_millis(50);
 
-/// A look that takes longer may have been answered by another server than the one before.
+/// A check that takes longer than this may have been answered by another server than the one before.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// A look that comes so long after the one before comes late: the daemon stood still meanwhile.
+/// A check this long after the one before is late: the daemon stood still meanwhile.
 const LATE: Duration = Duration::from_secs(3);
-
-/// How a watch ended.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// What was missed cannot be had from the history any more.
-    Lost,
-    /// The store's revision is below ours.
-    WentBack,
-    /// It may be another store.
-    Doubtful,
-    /// It is time to try a watch again.
-    Rested,
-}
 
 /// A watch under way.
 pub(super) struct Watch<'s, 'a> {
     session: &'s mut Session<'a>,
     at: &'s mut ResumePoint,
-    /// Where the next session goes on.
+    /// Where the next session resumes.
     resume: &'s mut Option<ResumePoint>,
     audit: KeyCountAudit,
     stall: StallDetector,
-    /// Where the store was when the watch was opened: once that far, we are in sync.
+    /// The store's revision when this began: once we are that far, we are in sync.
     target: i64,
-    /// Up to here the watch brings what etcd reads from its history, and not what just happens.
-    history: i64,
-    opened: Instant,
-    /// When the store was looked at last.
-    looked: Instant,
-    pending: Option<PendingChange>,
-    /// etcd has taken the watch. It refuses one only after it was opened.
-    begun: bool,
-    /// There is no watch, only looks: see [`Watch::follow`].
-    looks_on: bool,
     in_sync: bool,
-    /// The first parts of a message that has more.
-    parts: Vec<Event>,
+    ticks: Interval,
+    /// When the store was last checked.
+    checked: Instant,
+    pending: Option<PendingChange>,
 }
 
-/// Resolves when a client wants to know where the store is, and not before that time.
-async fn wanted(sink: &Sink, not_before: Instant) {
-    tokio::time::sleep_until(not_before).await;
+/// What the watch is doing.
+enum State {
+    /// etcd has been asked for a watch, and has not confirmed it.
+    Opening(OpenWatch),
+    /// etcd has confirmed the watch.
+    Watching(OpenWatch),
+    /// No watch is open. The checks alone find out whether everything has to be read again.
+    ChecksOnly {
+        /// When a watch is tried again.
+        until: Instant,
+    },
+}
+
+/// A watch that was opened.
+struct OpenWatch {
+    stream: WatchStream,
+    opened: Instant,
+    /// Events up to this revision come from etcd's history, later ones as they happen.
+    history_to: i64,
+    /// The first parts of a message whose last part has not arrived.
+    fragments: Vec<Event>,
+}
+
+/// What happens to a watch.
+enum Input {
+    Response(WatchResponse),
+    RetryDue,
+    CheckDue,
+    PositionWanted,
+}
+
+impl State {
+    /// The next input from this state's own source.
+    async fn next(&mut self) -> Result<Input, EtcdError> {
+        match self {
+            Self::Opening(watch) | Self::Watching(watch) => {
+                let response = watch.stream.next().await?;
+                Ok(Input::Response(response.ok_or(WatchEnd::Closed)?))
+            }
+            Self::ChecksOnly { until } => {
+                sleep_until(*until).await;
+                Ok(Input::RetryDue)
+            }
+        }
+    }
+
+    /// etcd has confirmed the watch when the store was at `revision`.
+    fn confirmed(self, revision: i64) -> Self {
+        match self {
+            Self::Opening(watch) | Self::Watching(watch) => {
+                Self::Watching(OpenWatch { history_to: watch.history_to.max(revision), ..watch })
+            }
+            Self::ChecksOnly { .. } => self,
+        }
+    }
+}
+
+/// Resolves when a client wants to know how far the store is, and not before `not_before`.
+async fn position_wanted(sink: &Sink, not_before: Instant) {
+    sleep_until(not_before).await;
     sink.upstream().asked().await;
 }
 
-/// Goes on, or how it ended.
-type Step = Result<Option<Ended>, EtcdError>;
-
 impl<'s, 'a> Watch<'s, 'a> {
-    /// Follows the store until the watch ends. With a time, no watch is opened before that: watches have told nothing
-    /// lately, and the looks alone find out when everything has to be read again.
+    /// Follows the store until the watch ends. With `retry_at`, watches have delivered nothing lately and none is opened
+    /// before that time.
+    ///
+    /// # Errors
+    /// When a request fails, or the cache has stopped.
     pub(super) async fn follow(
         session: &'s mut Session<'a>,
         at: &'s mut ResumePoint,
         resume: &'s mut Option<ResumePoint>,
-        watch_again: Option<Instant>,
-    ) -> Result<Ended, EtcdError> {
+        retry_at: Option<Instant>,
+    ) -> Result<WatchEnd, EtcdError> {
         let (now, found) = session.probe(at.fingerprint.as_ref()).await?;
         if now.revision < at.revision {
-            return Ok(Ended::WentBack);
+            return Ok(WatchEnd::WentBack);
         }
         if !at.matches(now, found.as_ref()) {
-            return Ok(Ended::Doubtful);
+            return Ok(WatchEnd::Contradiction);
         }
         let audit = match at.audit.take() {
             Some(audit) => audit,
             None => match count_at(&session.connection, &session.all_keys(), at.revision).await {
                 Ok(keys) => KeyCountAudit::new(keys, at.revision),
-                Err(EtcdError::Compacted) => return Ok(Ended::Lost),
+                Err(EtcdError::Compacted) => return Ok(WatchEnd::Compacted),
                 Err(error) => return Err(error),
             },
         };
         if audit.audited() > at.revision && audit.audited() > now.revision {
-            // It was counted further on than it is now: it went back, to somewhere that we know.
-            return Ok(Ended::Lost);
+            return Ok(WatchEnd::BehindKeyCount);
         }
-        let (stall, target) = (StallDetector::new(at.revision), now.revision);
+        let mut ticks = interval(CHECK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watch = Self {
+            stall: StallDetector::new(at.revision),
             session,
             at,
             resume,
             audit,
-            stall,
-            target,
-            history: target,
-            opened: Instant::now(),
-            looked: Instant::now(),
-            pending: None,
-            begun: watch_again.is_some(),
-            looks_on: watch_again.is_some(),
+            target: now.revision,
             in_sync: false,
-            parts: Vec::new(),
+            ticks,
+            checked: Instant::now(),
+            pending: None,
         };
-        let ended = match watch_again {
-            None => watch.run().await,
-            Some(until) => watch.look_on(until).await,
+        let end = match watch.run(retry_at).await {
+            Ok(never) => match never {},
+            Err(EtcdError::Watch(end)) => end,
+            Err(error) => return Err(error),
         };
         watch.at.audit = Some(watch.audit);
-        ended
+        Ok(end)
     }
 
-    async fn run(&mut self) -> Result<Ended, EtcdError> {
+    async fn run(&mut self, retry_at: Option<Instant>) -> Result<Infallible, EtcdError> {
+        let mut state = match retry_at {
+            None => State::Opening(self.open().await?),
+            Some(until) => State::ChecksOnly { until },
+        };
+        let mut position_not_before = Instant::now();
+        loop {
+            let input = tokio::select! {
+                input = state.next() => input?,
+                _ = self.ticks.tick() => Input::CheckDue,
+                () = position_wanted(&self.session.sink, position_not_before) => Input::PositionWanted,
+            };
+            match input {
+                Input::Response(response) => state = self.take(state, response).await?,
+                Input::RetryDue => return Err(WatchEnd::RetryDue.into()),
+                Input::CheckDue => self.check(&state).await?,
+                Input::PositionWanted => {
+                    self.session.probe(None).await?;
+                    position_not_before = Instant::now() + POSITION_EVERY;
+                }
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<OpenWatch, EtcdError> {
+        let opened = Instant::now();
         let create = WatchCreateRequest {
             key: range_start(self.session.prefix),
             range_end: range_end(self.session.prefix),
@@ -140,126 +210,87 @@ impl<'s, 'a> Watch<'s, 'a> {
             fragment: true,
             prev_kv: false,
         };
-        let (mut responses, _open) = self.session.connection.watch(create).await?;
-        let sink = self.session.sink.clone();
-        let mut wanted_after = Instant::now();
-        let mut ticks = interval(ASK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let step = tokio::select! {
-                response = next(&mut responses) => self.take(response?, &mut ticks).await?,
-                _ = ticks.tick() => self.look().await?,
-                () = wanted(&sink, wanted_after) => {
-                    self.session.probe(None).await?;
-                    wanted_after = Instant::now() + WANTED;
-                    None
-                }
-            };
-            if let Some(ended) = step {
-                return Ok(ended);
-            }
-        }
+        let stream = self.session.connection.watch(create).await?;
+        Ok(OpenWatch { stream, opened, history_to: self.target, fragments: Vec::new() })
     }
 
-    /// Only looks, until it is time to try a watch again.
-    async fn look_on(&mut self, until: Instant) -> Result<Ended, EtcdError> {
-        let sink = self.session.sink.clone();
-        let mut wanted_after = Instant::now();
-        let mut ticks = interval(ASK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let step = tokio::select! {
-                () = tokio::time::sleep_until(until) => Some(Ended::Rested),
-                _ = ticks.tick() => self.look().await?,
-                () = wanted(&sink, wanted_after) => {
-                    self.session.probe(None).await?;
-                    wanted_after = Instant::now() + WANTED;
-                    None
-                }
-            };
-            if let Some(ended) = step {
-                return Ok(ended);
-            }
-        }
-    }
-
-    /// Takes what the watch brings.
-    async fn take(&mut self, response: WatchResponse, ticks: &mut Interval) -> Step {
+    /// Takes a response of the watch.
+    async fn take(&mut self, mut state: State, response: WatchResponse) -> Result<State, EtcdError> {
         if response.compact_revision > 0 {
-            return Ok(Some(Ended::Lost));
+            return Err(WatchEnd::Compacted.into());
         }
         if response.canceled {
-            return Err(EtcdError::Cancelled(response.cancel_reason));
+            return Err(WatchEnd::Cancelled(response.cancel_reason).into());
         }
         if response.created {
-            self.begun = true;
-            self.history = self.history.max(response.header.map_or(0, |header| header.revision));
+            state = state.confirmed(response.header.map_or(0, |header| header.revision));
             if self.session.memory.failed_watches == 0 {
                 self.session.sink.upstream().heard();
-                self.report_in_sync().await?;
+                self.report_in_sync(&state).await?;
             }
             if !self.in_sync {
-                ticks.reset_immediately();
+                self.ticks.reset_immediately();
             }
         }
-        if response.events.is_empty() && self.parts.is_empty() {
-            return Ok(None);
+        if let State::Opening(watch) | State::Watching(watch) = &mut state
+            && !(response.events.is_empty() && watch.fragments.is_empty())
+        {
+            self.stall.events_arrived();
+            self.session.sink.upstream().heard();
+            watch.fragments.extend(response.events);
+            if !response.fragment {
+                let events = std::mem::take(&mut watch.fragments);
+                self.take_events(&events, watch.history_to).await?;
+                self.report_in_sync(&state).await?;
+            }
         }
-        self.stall.events_arrived();
-        self.session.sink.upstream().heard();
-        self.parts.extend(response.events);
-        if response.fragment { Ok(None) } else { self.take_events().await }
+        Ok(state)
     }
 
-    async fn take_events(&mut self) -> Step {
-        let events = std::mem::take(&mut self.parts);
+    /// Takes a whole message of events.
+    async fn take_events(&mut self, events: &[Event], history_to: i64) -> Result<(), EtcdError> {
         let oldest = events.iter().filter_map(|event| event.kv.as_ref()).map(|kv| kv.mod_revision).min();
-        if oldest.is_some_and(|oldest| oldest <= self.history) && self.is_compacted(self.at.revision).await? {
-            return Ok(Some(Ended::Lost));
+        if oldest.is_some_and(|oldest| oldest <= history_to) && self.is_compacted(self.at.revision).await? {
+            return Err(WatchEnd::Compacted.into());
         }
-        if self.audit.record(&events).is_err() {
-            return Ok(Some(Ended::Lost));
-        }
-        self.apply(&events).await?;
+        self.audit.record(events).map_err(|_| WatchEnd::DeletionLost)?;
+        self.apply(events).await?;
         self.save_resume_point();
         self.session.memory.watch_works();
-        self.report_in_sync().await?;
-        Ok(None)
+        Ok(())
     }
 
-    /// Looks at the store: is it still the one, is nothing lost, and has the watch told everything?
-    async fn look(&mut self) -> Step {
+    /// Checks the store: is it still the same one, was a deletion lost, has the watch delivered everything?
+    async fn check(&mut self, state: &State) -> Result<(), EtcdError> {
         let asked = Instant::now();
         let (now, found) = self.session.probe(self.at.fingerprint.as_ref()).await?;
         if now.revision < self.at.revision {
-            return Ok(Some(Ended::WentBack));
+            return Err(WatchEnd::WentBack.into());
         }
         if now.cluster_id != self.at.cluster_id {
-            return Err(EtcdError::Cancelled("another cluster answers".to_owned()));
+            return Err(WatchEnd::AnotherCluster.into());
         }
-        let late = asked.duration_since(self.looked) > LATE;
+        let late = asked.duration_since(self.checked) > LATE;
         let slow = asked.elapsed() > SLOW;
-        let missed = self.pending.as_ref().is_some_and(|pending| self.at.has_skipped(pending));
+        let skipped = self.pending.as_ref().is_some_and(|pending| self.at.has_skipped(pending));
         self.pending = self.at.pending_change(now, found.as_ref());
-        self.looked = Instant::now();
-        let unseen = (slow || late) && self.audit.keys() <= ALWAYS_READ;
-        if unseen || missed || !self.at.matches(now, found.as_ref()) {
-            return Ok(Some(Ended::Doubtful));
+        self.checked = Instant::now();
+        if (slow || late) && self.audit.keys() <= ALWAYS_READ {
+            return Err(WatchEnd::Unobserved.into());
         }
-        if !self.begun {
-            return match self.opened.elapsed() > ANSWER {
-                true => Err(EtcdError::Cancelled("it was not begun in time".to_owned())),
-                false => Ok(None),
-            };
+        if skipped || !self.at.matches(now, found.as_ref()) {
+            return Err(WatchEnd::Contradiction.into());
         }
-        if self.misses_a_deletion().await? {
-            return Ok(Some(Ended::Lost));
+        if let State::Opening(watch) = state {
+            let overdue = watch.opened.elapsed() > ANSWER;
+            return if overdue { Err(WatchEnd::NotConfirmed.into()) } else { Ok(()) };
         }
-        self.check_for_stall(now).await
+        self.audit_key_count().await?;
+        self.check_for_stall(state, now).await
     }
 
     /// See [`KeyCountAudit`].
-    async fn misses_a_deletion(&mut self) -> Result<bool, EtcdError> {
+    async fn audit_key_count(&mut self) -> Result<(), EtcdError> {
         if self.is_compacted(self.audit.audited()).await? {
             let request = RangeRequest { count_only: true, ..self.session.all_keys() };
             let now = self.session.connection.range(request).await?;
@@ -269,39 +300,38 @@ impl<'s, 'a> Watch<'s, 'a> {
             self.audit.not_compacted(self.at.revision);
         }
         self.save_resume_point();
-        Ok(self.audit.check().is_err())
+        Ok(self.audit.check().map_err(|_| WatchEnd::DeletionLost)?)
     }
 
     /// See [`StallDetector`].
-    async fn check_for_stall(&mut self, now: ResponseHeader) -> Step {
+    async fn check_for_stall(&mut self, state: &State, now: ResponseHeader) -> Result<(), EtcdError> {
         let verdict = match self.stall.check(self.at.revision, now.revision) {
-            Check::Deferred => return Ok(None),
+            Check::Deferred => return Ok(()),
             Check::Delivering => Verdict::Complete,
             Check::Ask => {
                 let comparison = self.compare().await?;
                 self.stall.compared(&comparison)
             }
         };
-        match verdict {
-            Verdict::Behind | Verdict::Stalled if self.looks_on => Ok(Some(Ended::Lost)),
-            Verdict::Behind => Ok(None),
-            Verdict::Complete => {
+        match (verdict, state) {
+            (Verdict::Complete, _) => {
                 self.session.sink.upstream().heard();
-                if !self.looks_on && self.opened.elapsed() > LASTING {
+                if let State::Watching(watch) = state
+                    && watch.opened.elapsed() > LASTING
+                {
                     self.session.memory.watch_works();
                 }
-                self.report_in_sync().await?;
-                Ok(None)
+                self.report_in_sync(state).await
             }
-            Verdict::Stalled => {
-                self.session.memory.failed_watches += 1;
-                self.session.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
-                Err(EtcdError::Silent)
+            (Verdict::Behind | Verdict::Stalled, State::ChecksOnly { .. }) => {
+                Err(WatchEnd::ChangesMissed.into())
             }
+            (Verdict::Behind, _) => Ok(()),
+            (Verdict::Stalled, _) => Err(WatchEnd::Stalled.into()),
         }
     }
 
-    /// What the watch has not told.
+    /// Compares the store with what the watch has delivered.
     async fn compare(&self) -> Result<Comparison, EtcdError> {
         let asked = Instant::now();
         let min_mod_revision = self.at.revision + 1;
@@ -316,9 +346,12 @@ impl<'s, 'a> Watch<'s, 'a> {
         })
     }
 
-    async fn report_in_sync(&mut self) -> Result<(), EtcdError> {
+    /// Tells the cache, once, when it has what the store had when this began. A watch that etcd has not confirmed
+    /// proves nothing.
+    async fn report_in_sync(&mut self, state: &State) -> Result<(), EtcdError> {
         let reached = self.at.revision.max(self.stall.complete_to()) >= self.target;
-        if reached && self.begun && !std::mem::replace(&mut self.in_sync, true) {
+        let confirmed = !matches!(state, State::Opening(_));
+        if reached && confirmed && !std::mem::replace(&mut self.in_sync, true) {
             self.session.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
         }
         Ok(())
@@ -328,13 +361,13 @@ impl<'s, 'a> Watch<'s, 'a> {
         *self.resume = Some(ResumePoint { audit: Some(self.audit.clone()), ..self.at.clone() });
     }
 
-    /// Whether etcd has forgotten how the store was at this revision.
+    /// Whether etcd has compacted this revision.
     ///
-    /// Then a watch from the next revision on may lack deletions, although etcd accepts it where that one is just the
-    /// compacted revision: it forgets the deletions of that revision too (etcd issues 18089 and 19179, mended in
-    /// 3.4.36 and 3.5.18). So what a watch brings of the past is believed only if it is known, after it
-    /// came, that nothing of it was compacted away. A watch that falls behind later on has the same to fear, and
-    /// there it is too late to ask: see [`KeyCountAudit`].
+    /// A watch from the next revision on may then lack deletions, although etcd accepts it if exactly that next revision is
+    /// the compacted one: it forgets the deletions of that revision too (etcd issues 18089 and 19179, fixed in 3.4.36 and
+    /// 3.5.18). So events from etcd's history are believed only if it is known, after they arrived, that nothing of them was
+    /// compacted away. A watch that falls behind later runs the same risk, and then it is too late to ask: see
+    /// [`KeyCountAudit`].
     async fn is_compacted(&self, revision: i64) -> Result<bool, EtcdError> {
         // Nothing happens to an empty store, and 0 would mean the newest.
         if revision <= 1 {
