@@ -1,16 +1,13 @@
 //! A copy of the state, checked at every step.
 
-use std::collections::HashMap;
-
-use crate::model::{Cursor, Digest, Entry, Key};
+use super::MirrorSnapshot;
+use crate::model::{Cursor, Digest, Entry};
 use crate::wire::{End, PutKind, Record};
 
 /// A copy of the daemon's state.
 #[derive(Debug, Default, Clone)]
 pub struct Mirror {
-    entries: HashMap<Key, Entry>,
-    digest: Digest,
-    cursor: Option<Cursor>,
+    state: MirrorSnapshot,
 }
 
 /// The mirror and the daemon disagree: a body was damaged, or one of them is wrong.
@@ -39,39 +36,52 @@ pub enum MirrorError {
 }
 
 impl Mirror {
+    /// The state as it is now, to be kept while the mirror moves on: O(1), whatever its size.
+    ///
+    /// Between the header and the end of a body the state is that of no cursor, and nothing has checked it. The mirror
+    /// of a [`Follower`](super::Follower) or [`StreamFollower`](super::StreamFollower) only ever holds whole bodies.
+    pub fn snapshot(&self) -> MirrorSnapshot {
+        self.state.clone()
+    }
+
     /// Where the mirror stands; `None` before its first snapshot.
     pub fn cursor(&self) -> Option<Cursor> {
-        self.cursor
+        self.state.cursor()
     }
 
     /// Moves on over updates that did not concern this mirror.
     pub(super) fn move_to(&mut self, cursor: Cursor) {
-        self.cursor = Some(cursor);
+        self.state.move_to(cursor);
     }
 
     /// The entry of a key.
     pub fn get(&self, key: &[u8]) -> Option<&Entry> {
-        self.entries.get(&Key::copy_from(key))
+        self.state.get(key)
     }
 
-    /// All entries, in no order.
+    /// All entries, in key order.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+        self.state.iter()
+    }
+
+    /// The entries whose keys begin with `prefix`, in key order.
+    pub fn iter_prefix(&self, prefix: &[u8]) -> impl Iterator<Item = &Entry> {
+        self.state.iter_prefix(prefix)
     }
 
     /// Number of keys.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.state.len()
     }
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.state.is_empty()
     }
 
-    /// Fingerprint of the state.
+    /// Digest of the state.
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.state.digest()
     }
 
     /// Applies one record of a body.
@@ -81,11 +91,8 @@ impl Mirror {
     pub fn apply(&mut self, record: &Record) -> Result<(), MirrorError> {
         match record {
             Record::Put { kind, entry } => self.put(*kind, entry),
-            Record::Deleted { key, .. } => match self.entries.remove(key) {
-                Some(old) => {
-                    self.digest.remove(&old);
-                    Ok(())
-                }
+            Record::Deleted { key, .. } => match self.state.remove(key.as_bytes()) {
+                Some(_) => Ok(()),
                 None => Err(MirrorError::Unexpected(format!("key \"{key}\" is deleted but was not there"))),
             },
             Record::Snapshot(_) => {
@@ -99,10 +106,7 @@ impl Mirror {
     }
 
     fn put(&mut self, kind: PutKind, entry: &Entry) -> Result<(), MirrorError> {
-        let old = self.entries.insert(entry.to_key(), entry.clone());
-        self.digest.add(entry);
-        old.iter().for_each(|old| self.digest.remove(old));
-        match (kind, old) {
+        match (kind, self.state.insert(entry.clone())) {
             (PutKind::New, Some(_)) | (PutKind::Updated, None) => Err(MirrorError::Unexpected(format!(
                 "key \"{}\" comes as {}, which it is not",
                 entry.to_key(),
@@ -113,14 +117,15 @@ impl Mirror {
     }
 
     fn end(&mut self, end: &End) -> Result<(), MirrorError> {
-        let found = self.entries.len() as u64;
+        let found = self.state.len() as u64;
         if let Some(expected) = end.count.filter(|expected| *expected != found) {
             return Err(MirrorError::Count { expected, found });
         }
-        if let Some(expected) = end.digest.filter(|expected| *expected != self.digest) {
-            return Err(MirrorError::Digest { expected, found: self.digest });
+        let found = self.state.digest();
+        if let Some(expected) = end.digest.filter(|expected| *expected != found) {
+            return Err(MirrorError::Digest { expected, found });
         }
-        self.cursor = end.cursor.or(self.cursor);
+        end.cursor.into_iter().for_each(|cursor| self.state.move_to(cursor));
         Ok(())
     }
 }

@@ -4,7 +4,21 @@
 //! daemon beyond [`crate::model`] and [`crate::wire`]. Promises: a [`Mirror`] checks every count and
 //! digest that it is given, so it is right or it says so; a [`Follower`] goes on from its cursor
 //! after any failure, and only a real gap costs another snapshot, of which its user sees
-//! the difference only. A [`StreamFollower`] does the same over one long answer.
+//! the difference only. A [`StreamFollower`] does the same over one long answer. A [`MirrorSnapshot`]
+//! is the mirror's state at one cursor, to be kept while the mirror moves on:
+//!
+//! ```no_run
+//! # async fn routes() -> Result<(), crumbd::client::ClientError> {
+//! use crumbd::client::{Client, Follower};
+//!
+//! let mut follower = Follower::new(Client::new("http://127.0.0.1:7811")?, None);
+//! follower.step(|_| ()).await?;
+//! let then = follower.mirror().snapshot();
+//! follower.step(|_| ()).await?;
+//! println!("{} keys before, {} now", then.len(), follower.mirror().len());
+//! # Ok(())
+//! # }
+//! ```
 
 mod api;
 mod error;
@@ -13,6 +27,7 @@ mod mirror;
 mod pause;
 mod reading;
 mod records;
+mod snapshot;
 mod standing;
 mod stream;
 mod tls;
@@ -22,6 +37,7 @@ pub use error::ClientError;
 pub use follower::Follower;
 pub use mirror::{Mirror, MirrorError};
 pub use records::{Progress, Records};
+pub use snapshot::MirrorSnapshot;
 pub use standing::{Gap, Step};
 pub use stream::{DEFAULT_SILENCE, StreamFollower};
 pub use tls::ClientTls;

@@ -71,15 +71,17 @@ impl Standing {
         self.mirror.move_to(cursor);
     }
 
-    /// Takes a whole body of updates.
+    /// Takes a whole body of updates. One that does not fit leaves the mirror as it was: the difference that the next
+    /// state makes is told against what the application knows.
     pub(super) fn updates(&mut self, header: Header, body: Vec<Record>) -> Result<Step, ClientError> {
+        let mut next = self.mirror.clone();
         for record in &body {
-            if let Err(error) = self.mirror.apply(record) {
-                // Whatever it holds now.
-                (self.mirror, self.gap) = (Mirror::default(), Some(Gap::Doubt));
+            if let Err(error) = next.apply(record) {
+                self.lose(Gap::Doubt);
                 return Err(error.into());
             }
         }
+        self.mirror = next;
         let is_change = |record: &Record| matches!(record, Record::Put { .. } | Record::Deleted { .. });
         let changes = body.into_iter().filter(is_change).collect();
         Ok(Step { header, changes, snapshot: false, gap: None })
@@ -118,5 +120,47 @@ fn key_of(record: &Record) -> &[u8] {
         Record::Put { entry, .. } => entry.key(),
         Record::Deleted { key, .. } => key.as_bytes(),
         _ => b"",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may unwrap
+
+    use super::*;
+    use crate::model::{Digest, Key};
+    use crate::wire::End;
+
+    fn put(key: &str, kind: PutKind) -> Record {
+        Record::Put { kind, entry: Entry::new(key.as_bytes(), b"1", None) }
+    }
+
+    fn deleted(key: &str) -> Record {
+        Record::Deleted { key: Key::from(key), revision: None }
+    }
+
+    fn mirror(keys: &[&str]) -> Mirror {
+        let mut mirror = Mirror::default();
+        keys.iter().for_each(|key| mirror.apply(&put(key, PutKind::New)).unwrap());
+        mirror
+    }
+
+    #[test]
+    fn after_a_body_that_does_not_fit_the_whole_difference_is_told() {
+        let mut standing = Standing::default();
+        standing.replace(Header::default(), mirror(&["a", "b", "c"]), None);
+        let end = Record::End(End { digest: Some(Digest::from_bits(1)), ..End::default() });
+        let body = vec![deleted("a"), put("d", PutKind::New), end];
+        assert!(standing.updates(Header::default(), body).is_err());
+        assert_eq!(standing.mirror().digest(), mirror(&["a", "b", "c"]).digest());
+
+        let step = standing.replace(Header::default(), mirror(&["b", "d"]), None);
+        assert_eq!(step.gap, Some(Gap::Doubt));
+        let told: Vec<_> = step
+            .changes
+            .iter()
+            .map(|change| (key_of(change), matches!(change, Record::Put { .. })))
+            .collect();
+        assert_eq!(told, [(&b"a"[..], false), (b"c", false), (b"d", true)]);
     }
 }

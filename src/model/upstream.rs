@@ -43,9 +43,9 @@ pub struct Upstream {
     earlier_ms: AtomicU64,
     /// How often it was heard.
     heard_count: Counter,
-    cousins: RwLock<Vec<History>>,
-    /// Histories of one family are cousins.
-    families: AtomicBool,
+    candidates: RwLock<Vec<History>>,
+    /// Any two related histories may be the same one.
+    related_are_candidates: AtomicBool,
     /// Nothing is ahead of this process: it has applied all that there is.
     exhausted: AtomicBool,
     /// Somebody wants to know how far the upstream is.
@@ -84,8 +84,8 @@ impl Upstream {
             heard_ms: AtomicU64::new(0),
             earlier_ms: AtomicU64::new(0),
             heard_count: Counter::default(),
-            cousins: RwLock::default(),
-            families: AtomicBool::new(false),
+            candidates: RwLock::default(),
+            related_are_candidates: AtomicBool::new(false),
             exhausted: AtomicBool::new(local),
             asked: Notify::new(),
             problem: RwLock::default(),
@@ -117,24 +117,24 @@ impl Upstream {
         self.heard_count.get()
     }
 
-    /// These histories may be one and the same: whether a cursor of one is good in another, the
-    /// state that it names decides.
-    pub fn is_cousin_of(&self, histories: Vec<History>) {
-        *self.cousins.write() = histories;
+    /// Sets the histories that may be one and the same. A cursor of one is accepted in another if the state that it
+    /// names is the same.
+    pub fn set_candidate_histories(&self, histories: Vec<History>) {
+        *self.candidates.write() = histories;
     }
 
-    /// The same for all histories of one family.
-    pub fn relatives_are_cousins(&self) {
-        self.families.store(true, Ordering::Release);
+    /// The same for all related histories.
+    pub fn related_histories_are_candidates(&self) {
+        self.related_are_candidates.store(true, Ordering::Release);
     }
 
-    /// Whether both may be one and the same.
+    /// Whether two histories may be one and the same.
     pub fn are_cousins(&self, one: History, other: History) -> bool {
-        if self.families.load(Ordering::Acquire) && one.is_relative_of(other) {
+        if self.related_are_candidates.load(Ordering::Acquire) && one.is_relative_of(other) {
             return true;
         }
-        let cousins = self.cousins.read();
-        cousins.contains(&one) && cousins.contains(&other)
+        let candidates = self.candidates.read();
+        candidates.contains(&one) && candidates.contains(&other)
     }
 
     /// No other process can be ahead of this one: it has applied all that this upstream will ever

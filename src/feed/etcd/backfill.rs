@@ -1,9 +1,9 @@
-//! What happened before the revision at which everything was read.
+//! The backfill: the changes before the revision at which everything was read.
 //!
-//! A replica that starts, or that was away for longer than etcd keeps its history, knows a state and
-//! nothing of the way there. Its clients come with cursors from other replicas, or from before its
-//! restart, that lie on that way. etcd still knows the way back to its last compaction, so it is
-//! read in the background and handed to the cache, which can then continue those cursors too.
+//! A replica that starts, or that was away for longer than etcd keeps its history, knows a state but not the changes that
+//! led to it. Its clients may have cursors at earlier revisions, from other replicas or from before its restart. etcd still
+//! has the changes since its last compaction. They are read in the background and given to the cache, which can then
+//! continue those cursors.
 
 use std::time::Duration;
 
@@ -15,37 +15,37 @@ use super::caught_up::CaughtUp;
 use super::client::Connection;
 use super::load::revision;
 use super::proto::{Event, EventType, KeyValue, WatchCreateRequest};
-use super::session::next;
+use super::watch_end::WatchEnd;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::Sink;
 use crate::model::{FeedEvent, Key, Past, PastStep, PastValue};
 
-/// How far back, in revisions of the store and in updates of the prefix.
+/// The most that is read, in revisions of the store and in updates of the prefix.
 const REVISIONS: i64 = 20_000;
 const UPDATES: usize = 200_000;
 
-/// How many bytes of keys may be on that way.
+/// The most bytes of keys.
 const KEY_BYTES: usize = 32 << 20;
 
-/// How often a failed reading is begun anew, and after which pause.
+/// How many times it is tried, and the pause after a failure.
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How often the store is asked whether all has come when nothing comes.
+/// While nothing arrives: how often the store is asked whether everything has.
 const ASK: Duration = Duration::from_millis(500);
 
-/// A reading in the background; dropping it gives it up.
-pub(super) struct Backfilling(JoinHandle<()>);
+/// A backfill under way; dropping it stops it.
+pub(super) struct Backfill(JoinHandle<()>);
 
-impl Drop for Backfilling {
+impl Drop for Backfill {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// Reads what came before revision `end`, and tells the cache.
-pub(super) fn start(connection: Connection, prefix: Vec<u8>, end: i64, sink: Sink) -> Backfilling {
-    Backfilling(tokio::spawn(async move {
+/// Reads the changes up to revision `end`, and gives them to the cache.
+pub(super) fn start(connection: Connection, prefix: Vec<u8>, end: i64, sink: Sink) -> Backfill {
+    Backfill(tokio::spawn(async move {
         for _ in 0..TRIES {
             match read(&connection, &prefix, end, &sink).await {
                 Ok(()) => return,
@@ -54,14 +54,14 @@ pub(super) fn start(connection: Connection, prefix: Vec<u8>, end: i64, sink: Sin
             }
             tokio::time::sleep(PAUSE).await;
         }
-        // Nobody listens once the cache has stopped.
+        // It fails only once the cache has stopped.
         _ = sink.send(FeedEvent::Past { end: revision(end), past: None }).await;
     }))
 }
 
 async fn read(connection: &Connection, prefix: &[u8], end: i64, sink: &Sink) -> Result<(), EtcdError> {
     let mut base = (end - REVISIONS).max(0);
-    let mut reading = Reading { base, end, steps: Vec::new(), key_bytes: 0, last: base };
+    let mut steps = Steps { base, end, steps: Vec::new(), key_bytes: 0, last: base };
     let create = |base: i64| WatchCreateRequest {
         key: range_start(prefix),
         range_end: range_end(prefix),
@@ -69,23 +69,23 @@ async fn read(connection: &Connection, prefix: &[u8], end: i64, sink: &Sink) -> 
         fragment: true,
         prev_kv: true,
     };
-    let (mut responses, mut _open) = connection.watch(create(base)).await?;
+    let mut stream = connection.watch(create(base)).await?;
     let mut caught_up = CaughtUp::new(base, end);
     let mut ticks = interval(ASK);
-    let mut told = false;
+    let mut given = false;
     let mut quiet = false;
     loop {
         let response = tokio::select! {
-            response = next(&mut responses) => response?,
+            response = stream.next() => response?.ok_or(WatchEnd::Closed)?,
             _ = ticks.tick() => {
-                // Only once nothing has come for a whole tick: asking is dear.
-                if quiet && !told {
-                    told = match caught_up.ask(connection, prefix).await {
+                // Only once nothing has arrived for a whole tick: the question is expensive.
+                if quiet && !given {
+                    given = match caught_up.ask(connection, prefix).await {
                         Err(EtcdError::Compacted) => false,
                         asked => asked?,
                     };
-                    if told {
-                        reading.tell(reading.last, sink).await?;
+                    if given {
+                        steps.give(steps.last, sink).await?;
                     }
                 }
                 quiet = true;
@@ -98,31 +98,31 @@ async fn read(connection: &Connection, prefix: &[u8], end: i64, sink: &Sink) -> 
             if base >= end {
                 return Ok(sink.send(FeedEvent::Past { end: revision(end), past: None }).await?);
             }
-            (responses, _open) = connection.watch(create(base)).await?;
+            stream = connection.watch(create(base)).await?;
             caught_up = CaughtUp::new(base, end);
-            reading = Reading { base, end, steps: Vec::new(), key_bytes: 0, last: base };
+            steps = Steps { base, end, steps: Vec::new(), key_bytes: 0, last: base };
             continue;
         }
         if response.canceled {
-            return Err(EtcdError::Cancelled(response.cancel_reason));
+            return Err(WatchEnd::Cancelled(response.cancel_reason).into());
         }
-        reading.take(&response.events);
-        if reading.steps.len() > UPDATES || reading.key_bytes > KEY_BYTES {
+        steps.take(&response.events);
+        if steps.steps.len() > UPDATES || steps.key_bytes > KEY_BYTES {
             info!(
                 "more than {UPDATES} updates, or {KEY_BYTES} bytes of keys, since revision {base}: cursors from before {end} are not continued"
             );
             return Ok(sink.send(FeedEvent::Past { end: revision(end), past: None }).await?);
         }
         let beyond = response.events.iter().filter_map(|event| event.kv.as_ref());
-        // A watch brings revisions in order: whatever is beyond the end says that all before came.
-        if beyond.into_iter().any(|kv| kv.mod_revision > end) || (!response.fragment && reading.last == end) {
-            return reading.tell(end, sink).await;
+        // A watch delivers revisions in order: one beyond the end means that all before it have arrived.
+        if beyond.into_iter().any(|kv| kv.mod_revision > end) || (!response.fragment && steps.last == end) {
+            return steps.give(end, sink).await;
         }
-        caught_up.saw(&response.events);
+        caught_up.record(&response.events);
     }
 }
 
-/// How the store had the key before an event, as far as it says so, and since.
+/// The key's value before an event, as far as the store tells it, and after it.
 fn around(kind: EventType, kv: &KeyValue, before: Option<&KeyValue>) -> [PastValue; 2] {
     let existed = kind == EventType::Delete || kv.create_revision != kv.mod_revision;
     let before = match before {
@@ -137,8 +137,9 @@ fn around(kind: EventType, kv: &KeyValue, before: Option<&KeyValue>) -> [PastVal
     [before, after]
 }
 
-struct Reading {
-    /// Everything after this revision was asked for.
+/// The changes that were read.
+struct Steps {
+    /// The revision after which they begin.
     base: i64,
     end: i64,
     steps: Vec<PastStep>,
@@ -146,21 +147,21 @@ struct Reading {
     last: i64,
 }
 
-impl Reading {
+impl Steps {
     fn take(&mut self, events: &[Event]) {
         for event in events {
             let Some(kv) = event.kv.as_ref().filter(|kv| kv.mod_revision <= self.end) else { continue };
             let [before, after] = around(event.kind(), kv, event.prev_kv.as_ref());
             self.last = kv.mod_revision;
-            // Copied: the key must not keep the whole message, with its values, in memory.
+            // A copy, so that the key does not keep the whole message and its values in memory.
             let key = Key::copy_from(&kv.key);
             self.key_bytes += kv.key.len();
             self.steps.push(PastStep { revision: revision(kv.mod_revision), key, before, after });
         }
     }
 
-    /// Tells the cache what is known for certain: the way from any revision up to `through`.
-    async fn tell(&self, through: i64, sink: &Sink) -> Result<(), EtcdError> {
+    /// Gives the cache what is certain: the changes from any revision up to `through`.
+    async fn give(&self, through: i64, sink: &Sink) -> Result<(), EtcdError> {
         let (base, through) = (revision(self.base), revision(through));
         info!(
             updates = self.steps.len(),

@@ -1,4 +1,4 @@
-//! Has a watch brought everything up to a revision?
+//! Has a watch delivered everything up to a revision?
 
 use std::collections::HashMap;
 
@@ -6,18 +6,18 @@ use super::client::Connection;
 use super::proto::{Event, EventType, KeyValue, RangeRequest};
 use super::{EtcdError, range_end, range_start};
 
-/// Whether a watch has brought everything up to the revision at which the store was when it began.
+/// Whether a watch has delivered everything from one revision of the store up to another.
 ///
-/// A watch does not say so itself (its progress notifications may lie), and the store's revision
-/// counts changes outside of the prefix too. So: an event at or after the target says so, and where
-/// none comes the store is asked which keys were set since, and how many there are.
+/// A watch does not say so itself (its progress notifications may be wrong), and the store's revision also counts changes
+/// outside of the prefix. An event at or after the target proves it. If none arrives, the store is asked which keys were
+/// set since, and how many there are.
 pub(super) struct CaughtUp {
     from: i64,
     target: i64,
     reached: bool,
-    /// Keys seen since, and the revision of what was seen last.
+    /// The keys of the events, each with the revision of its last event.
     seen: HashMap<Vec<u8>, i64>,
-    /// Creations minus deletions seen since.
+    /// Creations minus deletions.
     balance: i64,
 }
 
@@ -26,7 +26,8 @@ impl CaughtUp {
         Self { from, target, reached: from >= target, seen: Default::default(), balance: 0 }
     }
 
-    pub(super) fn saw(&mut self, events: &[Event]) {
+    /// Takes the events of the watch.
+    pub(super) fn record(&mut self, events: &[Event]) {
         if self.reached {
             return;
         }
@@ -45,11 +46,11 @@ impl CaughtUp {
         }
     }
 
-    /// Asks the store. Exact: every key that was set after `from` was seen at that revision or
-    /// later, and the number of keys is that at `from` plus what was seen, so no deletion is missing.
+    /// Asks the store. The answer is exact: every key that was set after `from` was seen at that revision or later, and
+    /// the number of keys is that at `from` plus the balance, so no deletion is missing.
     ///
     /// # Errors
-    /// [`EtcdError::Compacted`] when `from` or the target is compacted away: then it cannot be told this way.
+    /// [`EtcdError::Compacted`] when `from` or the target is compacted away; then this cannot be found out.
     pub(super) async fn ask(&mut self, connection: &Connection, prefix: &[u8]) -> Result<bool, EtcdError> {
         let range = RangeRequest {
             key: range_start(prefix),
@@ -66,7 +67,7 @@ impl CaughtUp {
     }
 }
 
-/// Number of keys of a range at a revision.
+/// The number of keys of a range at a revision.
 pub(super) async fn count_at(
     connection: &Connection,
     range: &RangeRequest,

@@ -18,25 +18,25 @@ use super::proto::{
 use super::{EtcdError, Password};
 use crate::model::Ttl;
 
-/// How long one member may take to be connected to, and to answer a small request.
+/// How long a member may take to accept a connection, and to answer a small request.
 const CONNECT: Duration = Duration::from_secs(3);
 pub(super) const ANSWER: Duration = Duration::from_secs(3);
 
 /// How long a page of a big range may take.
 const PAGE: Duration = Duration::from_secs(30);
 
-/// A connection that is silent is asked after this time, and given up after that one: a cut network sends no
-/// farewell.
+/// A silent connection is pinged after the first time, and given up if no answer comes within the second: a cut network
+/// does not close a connection.
 const PING_EVERY: Duration = Duration::from_secs(3);
 const PING_ANSWER: Duration = Duration::from_secs(2);
 
-/// The largest page that is taken, in bytes; a larger one is refused by its head, and asked for in smaller pieces.
+/// The largest page, in bytes. A larger one is refused by its header, and requested again in smaller pieces.
 const MAX_PAGE: usize = 128 << 20;
 
-/// The largest message of a watch, in bytes: a transaction of values at etcd's own limits may come as a whole.
+/// The largest message of a watch, in bytes: a transaction with values at etcd's own limits may arrive whole.
 const MAX_MESSAGE: usize = 1 << 30;
 
-/// How to be let in.
+/// How to authenticate with etcd.
 #[derive(Clone, Default)]
 pub struct EtcdAccess {
     /// Whether to speak TLS at all.
@@ -82,8 +82,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// A request with what etcd wants to know beside it. Without a leader it is refused at once
-    /// rather than answered from the past.
+    /// A request with etcd's metadata. A member without a leader refuses it at once rather than answer from old data.
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let metadata = request.metadata_mut();
@@ -94,7 +93,7 @@ impl Connection {
         request
     }
 
-    async fn unary<Q, A>(&self, path: &'static str, message: Q, patience: Duration) -> Result<A, EtcdError>
+    async fn unary<Q, A>(&self, path: &'static str, message: Q, deadline: Duration) -> Result<A, EtcdError>
     where
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
@@ -105,10 +104,10 @@ impl Connection {
             let codec = ProstCodec::<Q, A>::default();
             grpc.unary(self.request(message), PathAndQuery::from_static(path), codec).await
         };
-        match tokio::time::timeout(patience, call).await {
+        match tokio::time::timeout(deadline, call).await {
             Ok(answer) => Ok(answer?.into_inner()),
             Err(_) => {
-                Err(Status::deadline_exceeded(format!("no answer within {} s", patience.as_secs())).into())
+                Err(Status::deadline_exceeded(format!("no answer within {} s", deadline.as_secs())).into())
             }
         }
     }
@@ -119,7 +118,7 @@ impl Connection {
         answer.map_err(EtcdError::of_range)
     }
 
-    /// The time for which a lease was granted; `None` when it is gone, or when we may not know.
+    /// The time for which a lease was granted; `None` when it has expired, or when the user may not read it.
     pub(super) async fn lease_ttl(&self, id: i64) -> Result<Option<Ttl>, EtcdError> {
         let request = LeaseTimeToLiveRequest { id };
         let answer: Result<LeaseTimeToLiveResponse, _> =
@@ -135,15 +134,12 @@ impl Connection {
         }
     }
 
-    /// Opens a watch. The sender keeps its half of the stream open: drop it to end the watch.
-    pub(super) async fn watch(
-        &self,
-        create: WatchCreateRequest,
-    ) -> Result<(Streaming<WatchResponse>, mpsc::Sender<WatchRequest>), EtcdError> {
-        let (send, mut receive) = mpsc::channel(1);
+    /// Opens a watch.
+    pub(super) async fn watch(&self, create: WatchCreateRequest) -> Result<WatchStream, EtcdError> {
+        let (requests_sender, mut receive) = mpsc::channel(1);
         let create = WatchRequest { request: Some(WatchRequestUnion::Create(create)) };
         // The channel is new and empty: there is room.
-        _ = send.try_send(create);
+        _ = requests_sender.try_send(create);
         let requests = futures_util::stream::poll_fn(move |context| receive.poll_recv(context));
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         let call = async {
@@ -153,9 +149,25 @@ impl Connection {
             grpc.streaming(self.request(requests), path, codec).await
         };
         match tokio::time::timeout(ANSWER, call).await {
-            Ok(stream) => Ok((stream?.into_inner(), send)),
+            Ok(stream) => {
+                Ok(WatchStream { responses: stream?.into_inner(), _requests_sender: requests_sender })
+            }
             Err(_) => Err(Status::deadline_exceeded("the watch was not opened in time").into()),
         }
+    }
+}
+
+/// The responses of a watch; dropping it ends the watch.
+pub(super) struct WatchStream {
+    responses: Streaming<WatchResponse>,
+    /// Keeps our half of the stream open.
+    _requests_sender: mpsc::Sender<WatchRequest>,
+}
+
+impl WatchStream {
+    /// The next response; `None` when the server has closed the stream. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Option<WatchResponse>, EtcdError> {
+        Ok(self.responses.message().await?)
     }
 }
 

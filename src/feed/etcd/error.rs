@@ -1,4 +1,4 @@
-//! What goes wrong between etcd and us, as a sentence that says what happened and what may mend it.
+//! Errors of the feed, as sentences that say what happened and what may help.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use tonic::{Code, Status};
 
 use super::EtcdAccess;
+use super::watch_end::WatchEnd;
 use crate::feed::FeedError;
 
-/// What goes wrong between etcd and us. All of it is tried again.
+/// An error of the feed. After each of them the feed connects again, except after [`EtcdError::Feed`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(super) enum EtcdError {
@@ -21,12 +22,14 @@ pub(super) enum EtcdError {
     Compacted,
     #[error("a page is too large for one message: {0}")]
     TooLarge(String),
-    #[error("the watch has brought nothing although the store has moved on: reading everything again")]
-    Silent,
+    #[error(transparent)]
+    Watch(#[from] WatchEnd),
     #[error("one watch after the other asks for what is compacted away: reading everything again")]
-    Fruitless,
-    #[error("the watch was cancelled: {0}")]
-    Cancelled(String),
+    WatchesFail,
+    #[error("no answer to a read in time")]
+    NoAnswer,
+    #[error("reading a page has crashed")]
+    Crashed,
     #[error("etcd's answer makes no sense: {0}")]
     Nonsense(&'static str),
     #[error("{}: {source}", path.display())]
@@ -41,10 +44,10 @@ impl EtcdError {
         Self::Unreachable { endpoint: endpoint.to_owned(), reason, cause: Cause::of(error) }
     }
 
-    /// How a range was refused.
+    /// The error of a range request, by what etcd says.
     pub(super) fn of_range(self) -> Self {
         let Self::Refused(status) = self else { return self };
-        // A proxy passes on what etcd says, and not its code.
+        // A proxy passes on etcd's message, and not its code.
         let says = |text: &str| status.message().contains(text);
         let too_large = matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted);
         if says("revision has been compacted") {
@@ -56,7 +59,7 @@ impl EtcdError {
         }
     }
 
-    /// Whether the connection failed, and not what was asked over it.
+    /// Whether the connection failed, and not the request.
     pub(super) fn is_broken_connection(&self) -> bool {
         matches!(self, Self::Refused(status) if status.source().is_some())
     }
@@ -66,13 +69,13 @@ impl EtcdError {
         matches!(self, Self::Refused(status) if status.code() == Code::DeadlineExceeded)
     }
 
-    /// What the user may have to change, where that can be told, for an etcd that has never answered.
+    /// The setting that may be wrong, if an etcd that has never answered suggests one.
     pub(super) fn advice(&self, access: &EtcdAccess) -> Option<&'static str> {
         match self {
             Self::Unreachable { cause, .. } => cause.advice(access),
             Self::Refused(status) => match status.source() {
                 Some(source) => Cause::of(source).advice(access),
-                // etcd tells its refusals apart by their text alone.
+                // etcd's refusals differ only in their text.
                 None if status.message().contains("user name is empty") => {
                     Some("it wants a user: --etcd-user and --etcd-password-file")
                 }
@@ -83,18 +86,18 @@ impl EtcdError {
     }
 }
 
-/// What is at the bottom of a connection that failed, as far as that suggests another setting.
+/// The root cause of a failed connection, as far as it suggests another setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The server's certificate is signed by nobody that we know.
+    /// The server's certificate is signed by an unknown authority.
     UnknownIssuer,
-    /// The server's certificate is not good.
+    /// The server's certificate is invalid.
     BadServer,
-    /// What answers does not speak TLS.
+    /// The server does not speak TLS.
     NoTls,
-    /// The server wants a certificate of ours.
+    /// The server wants a client certificate.
     NoCertificate,
-    /// The server was reached, and then it hung up, or said what we do not understand.
+    /// The server was reached, and then it hung up, or answered something unintelligible.
     HungUp,
     /// The server was not reached: its name, its address, the network, or the time.
     NotReached,
@@ -126,7 +129,7 @@ impl Cause {
                 | ErrorKind::InvalidData
                 | ErrorKind::UnexpectedEof
         );
-        // What the system says of a connection says nothing of settings: the server may just have been ended.
+        // An error of the operating system says nothing about settings: the server may just have been stopped.
         Some(if hung_up && error.raw_os_error().is_none() { Self::HungUp } else { Self::NotReached })
     }
 
@@ -167,7 +170,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-/// etcd's own refusal, or how the connection failed.
+/// etcd's refusal, or how the connection failed.
 fn answer(status: &Status) -> String {
     match status.source() {
         Some(source) => format!("the connection failed: {}", chain(source)),
@@ -175,8 +178,8 @@ fn answer(status: &Status) -> String {
     }
 }
 
-/// An error and its causes in one line. The outermost usually says least ("transport error"), the innermost what happened;
-/// what only repeats its cause is left out.
+/// An error and its causes in one line. The outermost usually says least ("transport error"), the innermost what
+/// happened. An error that only repeats its cause is left out.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut said: Vec<String> = Vec::new();
     for cause in causes(error).map(ToString::to_string) {

@@ -1,10 +1,10 @@
-//! How long keys live: the times to live of their leases.
+//! The times to live of keys, from their leases.
 //!
-//! A key carries the number of its lease, and etcd tells each lease's time in a call of its own: many are asked for at
-//! a time. What one page or one message needs is looked up for it and kept for as long as that takes, so that
-//! what is remembered for the next one is only to save calls and may be forgotten at any time.
+//! A key carries the number of its lease, and etcd tells each lease's time in a call of its own; many calls run at a
+//! time. The answers for one page or one message are held until it is done. The answers that are remembered beyond that
+//! only save calls, and may be dropped at any time.
 //!
-//! A time that etcd does not tell never holds up a key: it comes without one, and the log says so.
+//! A key never waits for a time that etcd does not tell: it is delivered without one, and the log says so.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -19,18 +19,18 @@ use super::client::Connection;
 use super::proto::KeyValue;
 use crate::model::Ttl;
 
-/// Leases that are asked for at a time.
+/// Calls at a time.
 const AT_A_TIME: usize = 64;
 
-/// Leases whose time is remembered, and for how long: a number may be granted again for another time.
+/// How many leases are remembered, and for how long: a lease's number may be granted again with another time.
 const REMEMBERED: usize = 100_000;
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
-/// What was asked for lately.
+/// The leases that were asked for lately.
 #[derive(Default)]
 pub(super) struct Leases {
     known: HashMap<i64, (Option<Ttl>, Instant)>,
-    complained: bool,
+    warned: bool,
 }
 
 /// The times to live of the leases of some keys.
@@ -44,7 +44,7 @@ impl Ttls {
 }
 
 impl Leases {
-    /// Those of these keys.
+    /// The times to live of these keys.
     ///
     /// # Errors
     /// When the connection breaks.
@@ -78,7 +78,8 @@ impl Leases {
                     let late = error.is_late();
                     refused = Some(error);
                     if late {
-                        // Whoever does not answer one does not answer the others: the keys shall not wait for each.
+                        // A server that does not answer for one lease does not answer for the others either, and the
+                        // keys must not wait for each of them.
                         break;
                     }
                 }
@@ -86,7 +87,7 @@ impl Leases {
         }
         drop(answers);
         if let Some(error) = refused {
-            self.complain(missing - answered, &error);
+            self.warn(missing - answered, &error);
         }
         Ok(Ttls(ttls))
     }
@@ -97,8 +98,8 @@ impl Leases {
         }
     }
 
-    fn complain(&mut self, leases: usize, error: &EtcdError) {
-        if !std::mem::replace(&mut self.complained, true) {
+    fn warn(&mut self, leases: usize, error: &EtcdError) {
+        if !std::mem::replace(&mut self.warned, true) {
             warn!(
                 "etcd does not tell the time to live of {leases} leases, their keys come without one: {error}"
             );

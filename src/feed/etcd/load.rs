@@ -5,35 +5,36 @@ use tracing::{debug, info};
 use super::client::Connection;
 use super::leases::{Leases, Ttls};
 use super::pages::Pages;
-use super::place::Newest;
 use super::proto::{KeyValue, RangeRequest, ResponseHeader};
+use super::resume_point::Fingerprint;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::{FeedError, Sink};
 use crate::model::{Batch, Entry, FeedEvent, Grouping, History, Likeness, ResyncClaim, Revision, Update};
 
-/// Updates that are handed to the cache at a time. Small: the buffer between is bounded by the number of events.
+/// Updates in one event to the cache. Few, because the buffer to the cache is bounded by the number of events.
 const BATCH: usize = 16;
 
-/// What is read, and for whom.
-pub(super) struct Reading<'a> {
+/// Reads all keys of a prefix, as a resync of the cache.
+pub(super) struct RangeReader<'a> {
     pub(super) connection: &'a Connection,
     pub(super) prefix: &'a [u8],
     pub(super) sink: &'a Sink,
 }
 
-/// What a reading found out.
+/// The outcome of reading everything.
 pub(super) struct Loaded {
     pub(super) header: ResponseHeader,
     /// The revision that was read.
     pub(super) revision: i64,
     pub(super) keys: i64,
-    pub(super) newest: Option<Newest>,
+    /// The key that was set last.
+    pub(super) fingerprint: Option<Fingerprint>,
 }
 
-impl Reading<'_> {
-    /// Reads everything as it is now, as a resync that is not ended yet. `history_of`: that of the revisions, where
-    /// it is another one than before.
-    pub(super) async fn newest(
+impl RangeReader<'_> {
+    /// Reads the current state, as a resync that [`end`](Self::end) or [`give_up`](Self::give_up) concludes. `history_of`
+    /// names the history of its revisions, if it is another one than before.
+    pub(super) async fn read_current(
         &self,
         history_of: impl Fn(ResponseHeader) -> Option<History>,
         leases: &mut Leases,
@@ -41,9 +42,9 @@ impl Reading<'_> {
         self.read(0, history_of, Some(leases)).await
     }
 
-    /// Reads everything as it was at a revision, as a resync that is to be compared and given up. Leases are not
-    /// asked for: those of an old revision may be gone.
-    pub(super) async fn at(&self, revision: i64) -> Result<Loaded, EtcdError> {
+    /// Reads the state at a revision, as a resync to be compared and given up. Leases are not asked for: those of an old
+    /// revision may have expired.
+    pub(super) async fn read_at(&self, revision: i64) -> Result<Loaded, EtcdError> {
         self.read(revision, |_| None, None).await
     }
 
@@ -75,7 +76,7 @@ impl Reading<'_> {
                     let begin =
                         FeedEvent::ResyncBegin { history: history_of(header), whole_at, lossy: at == 0 };
                     self.sink.send(begin).await?;
-                    none.insert(Loaded { header, revision: read, keys: 0, newest: None })
+                    none.insert(Loaded { header, revision: read, keys: 0, fingerprint: None })
                 }
             };
             so_far.take(&page.kvs);
@@ -91,19 +92,19 @@ impl Reading<'_> {
         loaded.ok_or(EtcdError::Nonsense("a range without an answer"))
     }
 
-    /// How what was read stands to what the cache held before.
+    /// How the state that was read compares with what the cache held before.
     pub(super) async fn likeness(&self) -> Result<Likeness, EtcdError> {
-        let (answer, told) = tokio::sync::oneshot::channel();
+        let (answer, answered) = tokio::sync::oneshot::channel();
         self.sink.send(FeedEvent::Compare(answer)).await?;
-        told.await.map_err(|_| EtcdError::Feed(FeedError::Stopped))
+        answered.await.map_err(|_| EtcdError::Feed(FeedError::Stopped))
     }
 
-    /// What was read counts for nothing.
+    /// Discards what was read.
     pub(super) async fn give_up(&self) -> Result<(), EtcdError> {
         Ok(self.sink.send(FeedEvent::ResyncGivenUp).await?)
     }
 
-    /// What was read is the state: what did not come is swept.
+    /// Makes what was read the state: the cache removes the keys that were not in it.
     pub(super) async fn end(&self, loaded: &Loaded) -> Result<(), EtcdError> {
         debug!(keys = loaded.keys, "read from etcd");
         let claim = ResyncClaim { count: u64::try_from(loaded.keys).ok(), digest: None };
@@ -115,20 +116,20 @@ impl Reading<'_> {
 impl Loaded {
     fn take(&mut self, kvs: &[KeyValue]) {
         self.keys += i64::try_from(kvs.len()).unwrap_or(i64::MAX);
-        let newest = kvs.iter().max_by_key(|kv| kv.mod_revision);
-        let before = self.newest.as_ref().map_or(0, |newest| newest.revision);
-        if let Some(kv) = newest.filter(|kv| kv.mod_revision > before) {
-            self.newest = Some(Newest::of(kv));
+        let last_set = kvs.iter().max_by_key(|kv| kv.mod_revision);
+        let before = self.fingerprint.as_ref().map_or(0, |known| known.revision);
+        if let Some(kv) = last_set.filter(|kv| kv.mod_revision > before) {
+            self.fingerprint = Some(Fingerprint::of(kv));
         }
     }
 }
 
-/// etcd's revisions are positive.
+/// One of etcd's revisions, which are positive.
 pub(super) fn revision(number: i64) -> Revision {
     Revision(u64::try_from(number).unwrap_or_default())
 }
 
-/// An update that sets the key as etcd has it.
+/// An update that sets a key as etcd has it.
 pub(super) fn put(kv: &KeyValue, ttls: &Ttls) -> Update {
     let entry = Entry::new(&kv.key, &kv.value, ttls.of(kv));
     Update { revision: Some(revision(kv.mod_revision)), ..Update::from(entry) }

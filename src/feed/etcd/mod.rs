@@ -2,61 +2,64 @@
 //!
 //! What the feed promises:
 //!
-//! - a transaction is one revision and is never split;
-//! - replicas agree on the history: it is derived from the cluster's id and the prefix. That id comes
-//!   from the cluster's configuration, so a store that was recreated, or restored from a backup, can
-//!   carry the same one. Whenever it may have been replaced, the whole state at our revision is proved
-//!   to be the same (`proof`); else the feed counts a generation up, and that is another history;
-//! - whatever happens to the connection or to the history in etcd (compaction), the daemon goes on
-//!   serving, and what it missed appears as one ordinary breadcrumb. So does a deletion of which etcd itself
-//!   no longer knows that it never sent it (`census`), and what a watch that has died in silence did not
-//!   tell (`progress`).
+//! - A transaction is one revision and is never split.
+//! - Replicas agree on the history: it is derived from the cluster's id and the prefix. That id comes from the cluster's
+//!   configuration, so a store that was recreated, or restored from a backup, may have the same one. Whenever the store
+//!   may have been replaced, its whole state at our revision is verified ([`verify`]). If it is another store, the feed
+//!   counts up a generation, and that is another history.
+//! - Whatever happens to the connection, or to the history in etcd (compaction), the daemon goes on serving, and what it
+//!   missed appears as one ordinary breadcrumb. That includes deletions that etcd itself has lost ([`key_count_audit`]) and
+//!   changes that a silently dead watch did not deliver ([`stall`]).
 //!
-//! Progress notifications are not used: before 3.4.25 and 3.5.8 etcd may send them ahead of events
-//! (etcd issue 15220). That the connection lives, and how far the store is, is asked once a second with a
-//! linearizable read of one key, which also fails when the leader is lost. Only beside a watch that etcd has taken
-//! does the answer count: whoever may read that key need not be let to watch the others.
+//! One connection is a [`session`]; it decides by the [`watch_end`] what to do when a [`watch`] ends.
+//!
+//! Progress notifications are not used: before 3.4.25 and 3.5.8 etcd may send them ahead of events (etcd issue 15220).
+//! Instead the feed reads one key linearizably once a second. That shows that the connection lives and how far the store
+//! is, and it fails when the leader is lost. The answer counts only beside a watch that etcd has confirmed: whoever may
+//! read that key may not be allowed to watch the others.
 
 mod backfill;
 mod caught_up;
-mod census;
 mod client;
 mod error;
+mod key_count_audit;
 mod leases;
 mod load;
 mod pages;
 mod password;
-mod place;
-mod progress;
-mod proof;
 mod proto;
+mod resume_point;
 mod session;
+mod stall;
+mod verify;
 mod watch;
+mod watch_end;
 
 pub use client::EtcdAccess;
 pub use password::Password;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tracing::warn;
 
 use super::{FeedError, Sink, Syncer, Warm};
 use crate::model::{FeedEvent, History, SyncStatus};
-use backfill::Backfilling;
+use backfill::Backfill;
 use error::EtcdError;
-use place::Place;
-use session::{Session, Trouble, in_doubt};
+use resume_point::ResumePoint;
+use session::{Memory, Session, report_if_slow};
 
 /// The first pause after a failure and the longest; half of it is random.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Which part of which store.
+/// The keys to follow, and where they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EtcdTarget {
     /// `host:port` of the members, in any order.
     pub endpoints: Vec<String>,
-    /// Keys keep their full name; only those that begin so are followed. Empty: all.
+    /// Only keys that begin with this are followed; empty: all. Keys keep their full name.
     pub prefix: Vec<u8>,
 }
 
@@ -64,61 +67,65 @@ pub struct EtcdTarget {
 pub struct EtcdFeed {
     target: EtcdTarget,
     access: EtcdAccess,
-    /// Which endpoint is tried next.
+    /// The endpoint to try next.
     next: usize,
-    backfilling: Option<Backfilling>,
-    trouble: Trouble,
-    /// Until the cluster has told whether it is the one.
+    backfill: Option<Backfill>,
+    memory: Memory,
+    /// The state of the last run, until the cluster has been asked whether it is the same one.
     warm: Option<Warm>,
 }
 
 impl EtcdFeed {
-    /// Follows this target; connecting is left to [`Syncer::run`], which never gives up.
+    /// A feed of this target. [`Syncer::run`] connects, and never gives up.
     pub fn new(target: EtcdTarget, access: EtcdAccess) -> Self {
         let next = fastrand::usize(..target.endpoints.len().max(1));
-        Self { target, access, next, backfilling: None, trouble: Trouble::default(), warm: None }
+        Self { target, access, next, backfill: None, memory: Memory::default(), warm: None }
     }
 
-    async fn session(&mut self, sink: &Sink, place: &mut Option<Place>) -> Result<(), EtcdError> {
+    async fn session(
+        &mut self,
+        sink: &Sink,
+        resume: &mut Option<ResumePoint>,
+    ) -> Result<Infallible, EtcdError> {
         let endpoints = &self.target.endpoints;
         let endpoint = endpoints.get(self.next % endpoints.len().max(1)).cloned().unwrap_or_default();
-        // The next try, whenever it comes, is another member's.
+        // The next session is with another member.
         self.next += 1;
-        let Self { target, access, backfilling, trouble, warm, .. } = self;
-        let opening = Session::open(&endpoint, access, &target.prefix, sink.clone(), trouble, backfilling);
-        // Before anything is served there is nothing to doubt.
-        let session = if place.is_some() { in_doubt(sink, opening).await? } else { opening.await? };
-        session.run(place, warm).await
+        let Self { target, access, backfill, memory, warm, .. } = self;
+        let opening = Session::open(&endpoint, access, &target.prefix, sink.clone(), memory, backfill);
+        // Before anything is served there is no status to report.
+        let session = if resume.is_some() { report_if_slow(sink, opening).await? } else { opening.await? };
+        session.run(resume, warm).await
     }
 }
 
 impl Syncer for EtcdFeed {
-    /// Known only once the cluster has told its id.
+    /// Known only once the cluster has answered with its id.
     fn history(&self) -> Option<History> {
         None
     }
 
     async fn run(mut self, sink: Sink, warm: Option<Warm>) -> Result<(), FeedError> {
         self.warm = warm;
-        let mut place = None;
+        let mut resume = None;
         let mut failures: u32 = 0;
         loop {
             let before = sink.upstream().heard_count();
-            let error = match self.session(&sink, &mut place).await {
+            let error = match self.session(&sink, &mut resume).await {
+                Ok(never) => match never {},
                 Err(EtcdError::Feed(error)) => return Err(error),
                 Err(error) => error,
-                Ok(()) => EtcdError::Cancelled("the stream has ended".to_owned()),
             };
             sink.upstream().reconnects.add(1);
             let answered = sink.upstream().heard_count() > before;
             failures = if answered { 1 } else { failures + 1 };
-            // One broken connection is mended at once by another member; what lasts longer is told.
-            if failures > 1 && place.is_some() {
+            // Another member replaces a broken connection at once; clients are told of what lasts longer.
+            if failures > 1 && resume.is_some() {
                 sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
             }
             let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10));
             let pause = doubled.min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0);
-            // Once etcd has answered, ever, the settings are right.
+            // Once etcd has ever answered, the settings are right.
             let never_answered = sink.upstream().heard_count() == 0;
             let advice =
                 error.advice(&self.access).filter(|_| never_answered).map(|advice| format!(" ({advice})"));

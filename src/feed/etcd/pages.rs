@@ -1,8 +1,8 @@
 //! A range in pages whose size follows the size of the values.
 //!
-//! How many keys make a page of some size is known only once they are there: a store may begin with a million small
-//! flags and go on with certificates. So each page says how many keys the next one may have, a page is never more than
-//! four times the keys of the one before, and one that is too large for a message is asked for again with half as many.
+//! How many keys make a page of some size is known only once it has arrived: a store may begin with a million small
+//! flags and go on with certificates. So each page decides how many keys the next one has, at most four times its own. A
+//! page that is too large for a message is requested again with half as many.
 
 use tokio::task::JoinSet;
 use tracing::debug;
@@ -11,52 +11,52 @@ use super::EtcdError;
 use super::client::Connection;
 use super::proto::{RangeRequest, RangeResponse};
 
-/// Keys on the first page, which tells how many there are and how large.
+/// Keys on the first page, which shows how many there are and how large.
 const FIRST_PAGE: i64 = 1000;
 
-/// Pages after that. For each one etcd counts all keys that are left, so that with pages of one size the time would
-/// grow with the square of the keys: a million of 240 bytes took etcd 12.6 s with 20,000 keys a page, and takes
-/// 6.3 s with these.
+/// Pages after that. For each one etcd counts all keys that are left, so with pages of a fixed size the time would grow
+/// with the square of the keys: a million keys of 240 bytes took etcd 12.6 s with 20,000 keys a page, and take 6.3 s with
+/// these.
 const PAGES: i64 = 16;
 
-/// The size of a page in bytes is at least and at most this, as far as the page before tells: large enough to be
-/// quick, small enough for the memory of both sides.
+/// The smallest and largest page in bytes, as far as the page before shows: large enough to be quick, small enough for
+/// the memory of both sides.
 const SMALL_PAGE: i64 = 1 << 20;
 const LARGE_PAGE: i64 = 64 << 20;
 
-/// How many times more keys a page may have than the one before.
+/// The most keys on a page, as a multiple of the page before.
 const GROWTH: i64 = 4;
 
-/// Pages on their way; dropping it gives them up.
+/// The pages of a range; dropping it cancels the request under way.
 pub(super) struct Pages {
     connection: Connection,
     coming: JoinSet<Result<Page, EtcdError>>,
 }
 
-/// A page, and with how many keys it came.
+/// A page, and the request that it answers.
 struct Page {
     answer: RangeResponse,
     request: RangeRequest,
 }
 
 impl Pages {
-    /// Begins with the first page of a range.
+    /// Requests the first page of a range.
     pub(super) fn begin(connection: &Connection, range: RangeRequest) -> Self {
         let mut pages = Self { connection: connection.clone(), coming: JoinSet::new() };
         pages.ask_for(RangeRequest { limit: FIRST_PAGE, ..range });
         pages
     }
 
-    /// The next page, while the one after it is on its way; `None` after the last.
+    /// The next page; `None` after the last. The one after it is requested meanwhile.
     pub(super) async fn next(&mut self) -> Result<Option<RangeResponse>, EtcdError> {
         let Page { answer, mut request } = match self.coming.join_next().await {
             None => return Ok(None),
             Some(Ok(page)) => page?,
-            Some(Err(_)) => return Err(EtcdError::Cancelled("the reading of a page has crashed".to_owned())),
+            Some(Err(_)) => return Err(EtcdError::Crashed),
         };
         let header = answer.header.ok_or(EtcdError::Nonsense("a range without a header"))?;
         if request.revision == 0 {
-            // Every further page is of the same moment.
+            // Every further page is read at the same revision.
             request.revision = header.revision;
         }
         if let Some(last) = answer.kvs.last().filter(|_| answer.more) {
@@ -75,7 +75,7 @@ impl Pages {
     }
 }
 
-/// Asks with fewer keys until the answer is small enough.
+/// Requests a page with fewer and fewer keys until it is small enough.
 async fn ask(connection: &Connection, mut request: RangeRequest) -> Result<Page, EtcdError> {
     loop {
         match connection.range(request.clone()).await {
@@ -88,7 +88,7 @@ async fn ask(connection: &Connection, mut request: RangeRequest) -> Result<Page,
     }
 }
 
-/// Keys on the page after this one, which was asked for with a limit.
+/// The number of keys for the page after this one, which was requested with `limit`.
 fn limit(page: &RangeResponse, limit: i64) -> i64 {
     let keys = i64::try_from(page.kvs.len()).unwrap_or(limit).max(1);
     let bytes: usize = page.kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum();

@@ -1,34 +1,35 @@
-//! One connection: find out whether it is the store we know, and follow it.
+//! A session: one connection to one member. Finds out whether its store is the one we know, and follows it.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::Streaming;
 use tracing::{info, warn};
 
-use super::backfill::{self, Backfilling};
-use super::census::Census;
+use super::backfill::{self, Backfill};
 use super::client::{ANSWER, Connection, EtcdAccess};
+use super::key_count_audit::KeyCountAudit;
 use super::leases::Leases;
-use super::load::{Loaded, Reading, revision};
-use super::place::{GENERATIONS, Newest, Place};
-use super::proof::Proof;
-use super::proto::{KeyValue, RangeRequest, ResponseHeader, WatchResponse};
-use super::watch::{Ended, Watch};
-use super::{EtcdError, range_start};
+use super::load::{Loaded, RangeReader, revision};
+use super::proto::{KeyValue, RangeRequest, ResponseHeader};
+use super::resume_point::{Fingerprint, GENERATIONS, ResumePoint};
+use super::verify::Verified;
+use super::watch::Watch;
+use super::watch_end::WatchEnd;
+use super::{EtcdError, range_end, range_start};
 use crate::feed::{Sink, Warm};
 use crate::model::{FeedEvent, History, Likeness, SyncStatus};
 
-/// How long a doubt about the store may last before clients are told that they may not be in sync. A broken
-/// connection that is mended at once is not worth a word to thousands of them.
+/// How long it may take to find out whether we are in sync before clients are told that they may not be. A broken
+/// connection that is replaced at once is not worth a message to thousands of them.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// After watches that told nothing, the store is looked at without one: for so long at first, and at the most.
-const FIRST_REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(30);
+/// After watches that delivered nothing, the store is checked without one: for this long at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// After so many of them another member is tried.
-const WATCHES: u32 = 3;
+/// After this many of them, another member is tried.
+const WATCHES_PER_MEMBER: u32 = 3;
 
 pub(super) struct Session<'a> {
     pub(super) endpoint: &'a str,
@@ -36,32 +37,32 @@ pub(super) struct Session<'a> {
     pub(super) prefix: &'a [u8],
     pub(super) sink: Sink,
     pub(super) leases: Leases,
-    pub(super) trouble: &'a mut Trouble,
-    /// Survives the session: it goes on by itself.
-    backfilling: &'a mut Option<Backfilling>,
+    pub(super) memory: &'a mut Memory,
+    /// Goes on when the session ends.
+    backfill: &'a mut Option<Backfill>,
 }
 
-/// What is remembered from one session to the next, apart from the place.
+/// What is remembered from one session to the next, beside the resume point.
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
-    /// Watches in a row that ended before it was clear that they tell what happens.
-    pub(super) fruitless: u32,
-    /// Whether everything was just read again because a watch had lost something.
-    reread: bool,
-    /// Whether it was said that the prefix is empty, and what it may have been meant to be.
-    pub(super) hinted: bool,
+pub(super) struct Memory {
+    /// Watches in a row that ended before it was clear that they deliver events.
+    pub(super) failed_watches: u32,
+    /// Whether everything has just been read again because a watch had missed something.
+    resynced: bool,
+    /// Whether the user was warned that no key has the prefix.
+    warned_of_empty_prefix: bool,
 }
 
-impl Trouble {
-    /// When a watch is tried again, after several in a row have told nothing.
-    fn watch_again(&self) -> Instant {
-        let pause = FIRST_REST.saturating_mul(1 << self.fruitless.saturating_sub(1).min(10));
-        Instant::now() + pause.min(LONGEST_REST)
+impl Memory {
+    /// When to try a watch again, after several in a row have failed.
+    fn retry_at(&self) -> Instant {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failed_watches.saturating_sub(1).min(10));
+        Instant::now() + pause.min(LONGEST_PAUSE)
     }
 
-    /// The watch tells what happens.
-    pub(super) fn is_over(&mut self) {
-        (self.fruitless, self.reread) = (0, false);
+    /// The watch delivers events.
+    pub(super) fn watch_works(&mut self) {
+        (self.failed_watches, self.resynced) = (0, false);
     }
 }
 
@@ -71,118 +72,130 @@ impl<'a> Session<'a> {
         access: &EtcdAccess,
         prefix: &'a [u8],
         sink: Sink,
-        trouble: &'a mut Trouble,
-        backfilling: &'a mut Option<Backfilling>,
+        memory: &'a mut Memory,
+        backfill: &'a mut Option<Backfill>,
     ) -> Result<Self, EtcdError> {
         let connection = Connection::open(endpoint, access).await?;
         let leases = Leases::default();
-        Ok(Self { endpoint, connection, prefix, sink, leases, trouble, backfilling })
+        Ok(Self { endpoint, connection, prefix, sink, leases, memory, backfill })
     }
 
-    /// Follows the store until something breaks, and says what. `place` is left where the cache stands.
+    /// Follows the store until the connection is of no more use. `resume` is left where the cache is.
     pub(super) async fn run(
         mut self,
-        place: &mut Option<Place>,
+        resume: &mut Option<ResumePoint>,
         warm: &mut Option<Warm>,
-    ) -> Result<(), EtcdError> {
-        // What the session before had begun to read is not to be mixed with what comes.
+    ) -> Result<Infallible, EtcdError> {
+        // A resync that the previous session left unfinished must not be mixed with what follows.
         self.sink.send(FeedEvent::ResyncGivenUp).await?;
-        let (now, _) = self.ask(None).await?;
-        // Only now: a server may take a connection and refuse whoever is at its other end.
+        let (now, _) = self.probe(None).await?;
+        // Only now: a server may accept a connection and refuse its user.
         info!(endpoint = %self.endpoint, revision = now.revision, "connected to etcd");
-        self.sink.upstream().is_cousin_of(Place::cousins(now.cluster_id, self.prefix));
-        if let Some(warm) = warm.take().filter(|_| place.is_none()) {
-            *place = self.recognise(&warm, now);
+        let histories = ResumePoint::candidate_histories(now.cluster_id, self.prefix);
+        self.sink.upstream().set_candidate_histories(histories);
+        if let Some(warm) = warm.take().filter(|_| resume.is_none()) {
+            *resume = self.recognise(&warm, now);
         }
-        let mut at = match place.clone() {
+        let mut at = match resume.clone() {
             None => self.load(0).await?,
-            Some(known) if self.trouble.fruitless > 0 && known.cluster_id == now.cluster_id => {
-                self.reread(&known).await?
+            Some(known) if self.memory.failed_watches > 0 && known.cluster_id == now.cluster_id => {
+                self.resync(&known).await?
             }
             Some(known) => self.resume(known, now).await?,
         };
-        let mut watch_again = (self.trouble.fruitless > 1).then(|| self.trouble.watch_again());
+        let mut retry_at = (self.memory.failed_watches > 1).then(|| self.memory.retry_at());
         loop {
-            self.tell_past(&mut at);
-            *place = Some(at.clone());
-            at = match Watch::follow(&mut self, &mut at, place, watch_again).await? {
-                Ended::Rested => {
-                    watch_again = None;
+            self.start_backfill(&mut at);
+            *resume = Some(at.clone());
+            let end = Watch::follow(&mut self, &mut at, resume, retry_at).await?;
+            at = match end {
+                WatchEnd::RetryDue => {
+                    retry_at = None;
                     at
                 }
-                Ended::Lost => {
-                    info!(
-                        revision = at.revision,
-                        "what was missed is not in etcd's history any more: reading everything again"
-                    );
-                    if watch_again.is_none() && std::mem::replace(&mut self.trouble.reread, true) {
-                        self.trouble.fruitless += 1;
-                        if self.trouble.fruitless.is_multiple_of(WATCHES) {
-                            return Err(EtcdError::Fruitless);
+                WatchEnd::Compacted
+                | WatchEnd::DeletionLost
+                | WatchEnd::ChangesMissed
+                | WatchEnd::BehindKeyCount => {
+                    info!(revision = at.revision, "{end}: reading everything again");
+                    if retry_at.is_none() && std::mem::replace(&mut self.memory.resynced, true) {
+                        self.memory.failed_watches += 1;
+                        if self.memory.failed_watches.is_multiple_of(WATCHES_PER_MEMBER) {
+                            return Err(EtcdError::WatchesFail);
                         }
-                        watch_again = Some(self.trouble.watch_again());
+                        retry_at = Some(self.memory.retry_at());
                     }
-                    self.reread(&at).await?
+                    self.resync(&at).await?
                 }
-                Ended::WentBack => self.begin_another(&at).await?,
-                Ended::Doubtful => {
-                    let (now, _) = self.ask(None).await?;
+                WatchEnd::WentBack => self.start_new_history(&at).await?,
+                WatchEnd::Unobserved | WatchEnd::Contradiction => {
+                    let (now, _) = self.probe(None).await?;
                     self.resume(at, now).await?
                 }
+                WatchEnd::Stalled => {
+                    self.memory.failed_watches += 1;
+                    self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
+                    return Err(end.into());
+                }
+                WatchEnd::AnotherCluster
+                | WatchEnd::NotConfirmed
+                | WatchEnd::Cancelled(_)
+                | WatchEnd::Closed => return Err(end.into()),
             };
         }
     }
 
-    /// How far the store is, and the key that was set last there: a linearizable read, so the leader and a majority were
-    /// there. Whoever may read this one key need not be let to watch the others: that the store was heard is not
-    /// said here.
-    pub(super) async fn ask(
+    /// The store's newest header, and what it has of the key that was set last: a linearizable read, so the leader and a
+    /// majority have answered. It does not count as having heard the upstream: whoever may read this one key may not be
+    /// allowed to watch the others.
+    pub(super) async fn probe(
         &self,
-        newest: Option<&Newest>,
+        fingerprint: Option<&Fingerprint>,
     ) -> Result<(ResponseHeader, Option<KeyValue>), EtcdError> {
         let asked = Instant::now();
-        let key = newest.map_or_else(|| range_start(self.prefix), |newest| newest.key.clone());
+        let key = fingerprint.map_or_else(|| range_start(self.prefix), |known| known.key.clone());
         let request = RangeRequest { key, keys_only: true, limit: 1, ..RangeRequest::default() };
         let answer = tokio::time::timeout(ANSWER, self.connection.range(request)).await;
-        let answer = answer.map_err(|_| EtcdError::Cancelled("no answer to a read in time".to_owned()))??;
+        let answer = answer.map_err(|_| EtcdError::NoAnswer)??;
         let header = answer.header.ok_or(EtcdError::Nonsense("a range without a header"))?;
         self.sink.upstream().is_at(revision(header.revision), asked.into_std());
         Ok((header, answer.kvs.into_iter().next()))
     }
 
-    pub(super) fn reading(&self) -> Reading<'_> {
-        Reading { connection: &self.connection, prefix: self.prefix, sink: &self.sink }
+    pub(super) fn reader(&self) -> RangeReader<'_> {
+        RangeReader { connection: &self.connection, prefix: self.prefix, sink: &self.sink }
     }
 
-    /// Where the last run stood, if it was in a store with this id. Whether it is the same one is still to be proved.
-    fn recognise(&self, warm: &Warm, now: ResponseHeader) -> Option<Place> {
-        let of = |generation| Place::history(now.cluster_id, generation, self.prefix);
+    /// The resume point of the last run, if it was in a store with this cluster id. Whether it is the same store has yet
+    /// to be verified.
+    fn recognise(&self, warm: &Warm, now: ResponseHeader) -> Option<ResumePoint> {
+        let of = |generation| ResumePoint::history(now.cluster_id, generation, self.prefix);
         let generation = (0..GENERATIONS).find(|generation| of(*generation) == warm.history)?;
-        Some(Place {
+        Some(ResumePoint {
             cluster_id: now.cluster_id,
             generation,
             revision: i64::try_from(warm.revision.0).unwrap_or(i64::MAX),
             term: None,
-            census: None,
-            newest: None,
-            past_unknown: Some(i64::try_from(warm.oldest.0).unwrap_or(i64::MAX)),
+            audit: None,
+            fingerprint: None,
+            needs_backfill: Some(i64::try_from(warm.oldest.0).unwrap_or(i64::MAX)),
         })
     }
 
-    /// Goes on at a place once it is proved to be one of this store; else reads everything.
-    async fn resume(&mut self, known: Place, now: ResponseHeader) -> Result<Place, EtcdError> {
-        match in_doubt(&self.sink, self.prove(&known, now)).await? {
-            Proof::Same(place) => Ok(place),
-            Proof::Other => self.begin_another(&known).await,
-            Proof::Compacted => {
+    /// Resumes at a point once the store is verified to be its store; else reads everything.
+    async fn resume(&mut self, known: ResumePoint, now: ResponseHeader) -> Result<ResumePoint, EtcdError> {
+        match report_if_slow(&self.sink, self.verify(&known, now)).await? {
+            Verified::Same(at) => Ok(at),
+            Verified::Another => self.start_new_history(&known).await,
+            Verified::Compacted => {
                 info!(revision = known.revision, "etcd has compacted what we know: reading everything again");
-                self.reread(&known).await
+                self.resync(&known).await
             }
         }
     }
 
-    async fn begin_another(&mut self, known: &Place) -> Result<Place, EtcdError> {
-        let (now, _) = self.ask(None).await?;
+    async fn start_new_history(&mut self, known: &ResumePoint) -> Result<ResumePoint, EtcdError> {
+        let (now, _) = self.probe(None).await?;
         warn!(
             revision = known.revision,
             upstream = now.revision,
@@ -191,23 +204,24 @@ impl<'a> Session<'a> {
         self.load(known.next_generation(now.cluster_id)).await
     }
 
-    /// Reads everything, and begins another history with it.
-    async fn load(&mut self, generation: u64) -> Result<Place, EtcdError> {
+    /// Reads everything, as the start of another history.
+    async fn load(&mut self, generation: u64) -> Result<ResumePoint, EtcdError> {
         let prefix = self.prefix;
-        let history_of = |header: ResponseHeader| Some(Place::history(header.cluster_id, generation, prefix));
+        let history_of =
+            |header: ResponseHeader| Some(ResumePoint::history(header.cluster_id, generation, prefix));
         let loaded = self.read(history_of).await?;
-        self.end(&loaded, generation).await
+        self.end_resync(&loaded, generation).await
     }
 
-    /// Reads everything, and stays in the history unless what is read contradicts it.
-    async fn reread(&mut self, known: &Place) -> Result<Place, EtcdError> {
+    /// Reads everything, and stays in the history unless it is contradicted.
+    async fn resync(&mut self, known: &ResumePoint) -> Result<ResumePoint, EtcdError> {
         let loaded = self.read(|_| None).await?;
         let other = loaded.revision < known.revision || loaded.header.cluster_id != known.cluster_id;
-        if other || self.reading().likeness().await? == Likeness::Other {
-            self.reading().give_up().await?;
-            return self.begin_another(known).await;
+        if other || self.reader().likeness().await? == Likeness::Other {
+            self.reader().give_up().await?;
+            return self.start_new_history(known).await;
         }
-        self.end(&loaded, known.generation).await
+        self.end_resync(&loaded, known.generation).await
     }
 
     async fn read(
@@ -216,10 +230,10 @@ impl<'a> Session<'a> {
     ) -> Result<Loaded, EtcdError> {
         self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
         let Self { connection, prefix, sink, leases, .. } = self;
-        let reading = Reading { connection, prefix, sink };
+        let reader = RangeReader { connection, prefix, sink };
         loop {
-            match reading.newest(&history_of, leases).await {
-                // It took longer than the store keeps a revision: begin anew.
+            match reader.read_current(&history_of, leases).await {
+                // Reading took longer than etcd keeps a revision.
                 Err(EtcdError::Compacted) => {
                     warn!("etcd compacted the revision that was being read: beginning anew")
                 }
@@ -228,37 +242,37 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What was read is the state, and with it we are in sync; after a watch that told nothing only the next one says so.
-    async fn end(&mut self, loaded: &Loaded, generation: u64) -> Result<Place, EtcdError> {
-        self.reading().end(loaded).await?;
-        if self.trouble.fruitless == 0 {
+    /// What was read becomes the state, which puts us in sync. After failed watches, only the next watch does.
+    async fn end_resync(&mut self, loaded: &Loaded, generation: u64) -> Result<ResumePoint, EtcdError> {
+        self.reader().end(loaded).await?;
+        if self.memory.failed_watches == 0 {
             self.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
         }
         if loaded.keys == 0 {
-            self.hint().await;
+            self.warn_of_empty_prefix().await;
         }
-        Ok(Place {
+        Ok(ResumePoint {
             cluster_id: loaded.header.cluster_id,
             generation,
             revision: loaded.revision,
             term: Some(loaded.header.raft_term),
-            census: Some(Census::of(loaded.keys, loaded.revision)),
-            newest: loaded.newest.clone(),
-            past_unknown: Some(loaded.revision),
+            audit: Some(KeyCountAudit::new(loaded.keys, loaded.revision)),
+            fingerprint: loaded.fingerprint.clone(),
+            needs_backfill: Some(loaded.revision),
         })
     }
 
-    /// Has the cache told what happened before, where it does not know.
-    fn tell_past(&mut self, at: &mut Place) {
-        if let Some(end) = at.past_unknown.take() {
+    /// Starts to read the history that the cache does not know, if there is any.
+    fn start_backfill(&mut self, at: &mut ResumePoint) {
+        if let Some(end) = at.needs_backfill.take() {
             let (connection, prefix) = (self.connection.clone(), self.prefix.to_vec());
-            *self.backfilling = Some(backfill::start(connection, prefix, end, self.sink.clone()));
+            *self.backfill = Some(backfill::start(connection, prefix, end, self.sink.clone()));
         }
     }
 
-    /// A prefix without keys may be one that was meant with, or without, a slash before it.
-    async fn hint(&mut self) {
-        if self.prefix.is_empty() || std::mem::replace(&mut self.trouble.hinted, true) {
+    /// Warns, once, if no key has the prefix, but some would with, or without, a slash before it.
+    async fn warn_of_empty_prefix(&mut self) {
+        if self.prefix.is_empty() || std::mem::replace(&mut self.memory.warned_of_empty_prefix, true) {
             return;
         }
         let meant = match self.prefix.strip_prefix(b"/") {
@@ -267,11 +281,11 @@ impl<'a> Session<'a> {
         };
         let range = RangeRequest {
             key: range_start(&meant),
-            range_end: super::range_end(&meant),
+            range_end: range_end(&meant),
             count_only: true,
             ..RangeRequest::default()
         };
-        // Whoever may not read those has not meant them.
+        // A user who may not read those keys has not meant them.
         let Ok(found) = self.connection.range(range).await else { return };
         if found.count > 0 {
             let (prefix, meant) = (self.prefix.escape_ascii(), meant.escape_ascii());
@@ -284,8 +298,8 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Awaits what decides whether we are in sync. Where that takes long, clients are told that they may not be.
-pub(super) async fn in_doubt<T>(
+/// Awaits what decides whether we are in sync. If it takes long, clients are told that they may not be.
+pub(super) async fn report_if_slow<T>(
     sink: &Sink,
     deciding: impl Future<Output = Result<T, EtcdError>>,
 ) -> Result<T, EtcdError> {
@@ -297,9 +311,4 @@ pub(super) async fn in_doubt<T>(
             deciding.await
         }
     }
-}
-
-pub(super) async fn next(responses: &mut Streaming<WatchResponse>) -> Result<WatchResponse, EtcdError> {
-    let next = responses.message().await?;
-    next.ok_or_else(|| EtcdError::Cancelled("the server ended the watch".to_owned()))
 }

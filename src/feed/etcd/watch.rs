@@ -1,138 +1,208 @@
-//! Watching from the next revision on, and a look at the store once a second.
+//! The watch: delivers events from the resume point on, and checks the store once a second.
+//!
+//! ```text
+//!              created                      etcd refuses a watch only after it was opened
+//!   Opening ────────────▶ Watching
+//!
+//!   ChecksOnly                              several watches in a row have delivered nothing
+//! ```
+//!
+//! Each state takes the same inputs: what the watch delivers (or that it is time to try one), a tick for the check, and
+//! a client that wants to know how far the store is. Each ends in a [`WatchEnd`]; a new watch is a new state machine.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::caught_up::count_at;
-use super::census::Census;
-use super::client::ANSWER;
+use super::client::{ANSWER, WatchStream};
+use super::key_count_audit::KeyCountAudit;
 use super::load::{put, revision};
-use super::place::Place;
-use super::progress::{Found, Look, Progress, Verdict};
-use super::proof::{ALWAYS_READ, Owed};
 use super::proto::{Event, EventType, RangeRequest, ResponseHeader, WatchCreateRequest, WatchResponse};
-use super::session::{Session, next};
+use super::resume_point::ResumePoint;
+use super::session::Session;
+use super::stall::{Check, Comparison, StallDetector, Verdict};
+use super::verify::{ALWAYS_READ, PendingChange};
+use super::watch_end::WatchEnd;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::Sink;
 use crate::model::{Batch, FeedEvent, Grouping, SyncStatus, Update};
 
-/// How often the store is asked how far it is.
-const ASK: Duration = Duration::from_secs(1);
+/// How often the store is checked.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// A watch that has brought nothing and was not refused for so long is in order: a proxy takes a while to refuse one.
+/// A watch that has been open for this long without being refused works: a proxy takes a while to refuse one.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// How often at the most it is asked because a client wants to know.
-const WANTED: Duration = Duration::from_millis(50);
+/// The shortest time between two questions to the store on behalf of clients.
+const POSITION_EVERY: Duration = Duration::from_millis(50);
 
-/// A look that takes longer may have been answered by another server than the one before.
+/// A check that takes longer than this may have been answered by another server than the one before.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// A look that comes so long after the one before comes late: the daemon stood still meanwhile.
+/// A check this long after the one before is late: the daemon stood still meanwhile.
 const LATE: Duration = Duration::from_secs(3);
-
-/// How a watch ended.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// What was missed cannot be had from the history any more.
-    Lost,
-    /// The store's revision is below ours.
-    WentBack,
-    /// It may be another store.
-    Doubtful,
-    /// It is time to try a watch again.
-    Rested,
-}
 
 /// A watch under way.
 pub(super) struct Watch<'s, 'a> {
     session: &'s mut Session<'a>,
-    at: &'s mut Place,
-    /// Where the next session goes on.
-    place: &'s mut Option<Place>,
-    census: Census,
-    progress: Progress,
-    /// Where the store was when the watch was opened: once that far, we are in sync.
+    at: &'s mut ResumePoint,
+    /// Where the next session resumes.
+    resume: &'s mut Option<ResumePoint>,
+    audit: KeyCountAudit,
+    stall: StallDetector,
+    /// The store's revision when this began: once we are that far, we are in sync.
     target: i64,
-    /// Up to here the watch brings what etcd reads from its history, and not what just happens.
-    history: i64,
-    opened: Instant,
-    /// When the store was looked at last.
-    looked: Instant,
-    owed: Option<Owed>,
-    /// etcd has taken the watch. It refuses one only after it was opened.
-    begun: bool,
-    /// There is no watch, only looks: see [`Watch::follow`].
-    looks_on: bool,
     in_sync: bool,
-    /// The first parts of a message that has more.
-    parts: Vec<Event>,
+    ticks: Interval,
+    /// When the store was last checked.
+    checked: Instant,
+    pending: Option<PendingChange>,
 }
 
-/// Resolves when a client wants to know where the store is, and not before that time.
-async fn wanted(sink: &Sink, not_before: Instant) {
-    tokio::time::sleep_until(not_before).await;
+/// What the watch is doing.
+enum State {
+    /// etcd has been asked for a watch, and has not confirmed it.
+    Opening(OpenWatch),
+    /// etcd has confirmed the watch.
+    Watching(OpenWatch),
+    /// No watch is open. The checks alone find out whether everything has to be read again.
+    ChecksOnly {
+        /// When a watch is tried again.
+        until: Instant,
+    },
+}
+
+/// A watch that was opened.
+struct OpenWatch {
+    stream: WatchStream,
+    opened: Instant,
+    /// Events up to this revision come from etcd's history, later ones as they happen.
+    history_to: i64,
+    /// The first parts of a message whose last part has not arrived.
+    fragments: Vec<Event>,
+}
+
+/// What happens to a watch.
+enum Input {
+    Response(WatchResponse),
+    RetryDue,
+    CheckDue,
+    PositionWanted,
+}
+
+impl State {
+    /// The next input from this state's own source.
+    async fn next(&mut self) -> Result<Input, EtcdError> {
+        match self {
+            Self::Opening(watch) | Self::Watching(watch) => {
+                let response = watch.stream.next().await?;
+                Ok(Input::Response(response.ok_or(WatchEnd::Closed)?))
+            }
+            Self::ChecksOnly { until } => {
+                sleep_until(*until).await;
+                Ok(Input::RetryDue)
+            }
+        }
+    }
+
+    /// etcd has confirmed the watch when the store was at `revision`.
+    fn confirmed(self, revision: i64) -> Self {
+        match self {
+            Self::Opening(watch) | Self::Watching(watch) => {
+                Self::Watching(OpenWatch { history_to: watch.history_to.max(revision), ..watch })
+            }
+            Self::ChecksOnly { .. } => self,
+        }
+    }
+}
+
+/// Resolves when a client wants to know how far the store is, and not before `not_before`.
+async fn position_wanted(sink: &Sink, not_before: Instant) {
+    sleep_until(not_before).await;
     sink.upstream().asked().await;
 }
 
-/// Goes on, or how it ended.
-type Step = Result<Option<Ended>, EtcdError>;
-
 impl<'s, 'a> Watch<'s, 'a> {
-    /// Follows the store until the watch ends. With a time, no watch is opened before that: watches have told nothing
-    /// lately, and the looks alone find out when everything has to be read again.
+    /// Follows the store until the watch ends. With `retry_at`, watches have delivered nothing lately and none is opened
+    /// before that time.
+    ///
+    /// # Errors
+    /// When a request fails, or the cache has stopped.
     pub(super) async fn follow(
         session: &'s mut Session<'a>,
-        at: &'s mut Place,
-        place: &'s mut Option<Place>,
-        watch_again: Option<Instant>,
-    ) -> Result<Ended, EtcdError> {
-        let (now, newest) = session.ask(at.newest.as_ref()).await?;
+        at: &'s mut ResumePoint,
+        resume: &'s mut Option<ResumePoint>,
+        retry_at: Option<Instant>,
+    ) -> Result<WatchEnd, EtcdError> {
+        let (now, found) = session.probe(at.fingerprint.as_ref()).await?;
         if now.revision < at.revision {
-            return Ok(Ended::WentBack);
+            return Ok(WatchEnd::WentBack);
         }
-        if !at.fits(now, newest.as_ref()) {
-            return Ok(Ended::Doubtful);
+        if !at.matches(now, found.as_ref()) {
+            return Ok(WatchEnd::Contradiction);
         }
-        let census = match at.census.take() {
-            Some(census) => census,
-            None => match count_at(&session.connection, &session.whole(), at.revision).await {
-                Ok(keys) => Census::of(keys, at.revision),
-                Err(EtcdError::Compacted) => return Ok(Ended::Lost),
+        let audit = match at.audit.take() {
+            Some(audit) => audit,
+            None => match count_at(&session.connection, &session.all_keys(), at.revision).await {
+                Ok(keys) => KeyCountAudit::new(keys, at.revision),
+                Err(EtcdError::Compacted) => return Ok(WatchEnd::Compacted),
                 Err(error) => return Err(error),
             },
         };
-        if census.settled() > at.revision && census.settled() > now.revision {
-            // It was counted further on than it is now: it went back, to somewhere that we know.
-            return Ok(Ended::Lost);
+        if audit.audited() > at.revision && audit.audited() > now.revision {
+            return Ok(WatchEnd::BehindKeyCount);
         }
-        let (progress, target) = (Progress::from(at.revision), now.revision);
+        let mut ticks = interval(CHECK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watch = Self {
+            stall: StallDetector::new(at.revision),
             session,
             at,
-            place,
-            census,
-            progress,
-            target,
-            history: target,
-            opened: Instant::now(),
-            looked: Instant::now(),
-            owed: None,
-            begun: watch_again.is_some(),
-            looks_on: watch_again.is_some(),
+            resume,
+            audit,
+            target: now.revision,
             in_sync: false,
-            parts: Vec::new(),
+            ticks,
+            checked: Instant::now(),
+            pending: None,
         };
-        let ended = match watch_again {
-            None => watch.run().await,
-            Some(until) => watch.look_on(until).await,
+        let end = match watch.run(retry_at).await {
+            Ok(never) => match never {},
+            Err(EtcdError::Watch(end)) => end,
+            Err(error) => return Err(error),
         };
-        watch.at.census = Some(watch.census);
-        ended
+        watch.at.audit = Some(watch.audit);
+        Ok(end)
     }
 
-    async fn run(&mut self) -> Result<Ended, EtcdError> {
+    async fn run(&mut self, retry_at: Option<Instant>) -> Result<Infallible, EtcdError> {
+        let mut state = match retry_at {
+            None => State::Opening(self.open().await?),
+            Some(until) => State::ChecksOnly { until },
+        };
+        let mut position_not_before = Instant::now();
+        loop {
+            let input = tokio::select! {
+                input = state.next() => input?,
+                _ = self.ticks.tick() => Input::CheckDue,
+                () = position_wanted(&self.session.sink, position_not_before) => Input::PositionWanted,
+            };
+            match input {
+                Input::Response(response) => state = self.take(state, response).await?,
+                Input::RetryDue => return Err(WatchEnd::RetryDue.into()),
+                Input::CheckDue => self.check(&state).await?,
+                Input::PositionWanted => {
+                    self.session.probe(None).await?;
+                    position_not_before = Instant::now() + POSITION_EVERY;
+                }
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<OpenWatch, EtcdError> {
+        let opened = Instant::now();
         let create = WatchCreateRequest {
             key: range_start(self.session.prefix),
             range_end: range_end(self.session.prefix),
@@ -140,201 +210,164 @@ impl<'s, 'a> Watch<'s, 'a> {
             fragment: true,
             prev_kv: false,
         };
-        let (mut responses, _open) = self.session.connection.watch(create).await?;
-        let sink = self.session.sink.clone();
-        let mut wanted_after = Instant::now();
-        let mut ticks = interval(ASK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let step = tokio::select! {
-                response = next(&mut responses) => self.take(response?, &mut ticks).await?,
-                _ = ticks.tick() => self.look().await?,
-                () = wanted(&sink, wanted_after) => {
-                    self.session.ask(None).await?;
-                    wanted_after = Instant::now() + WANTED;
-                    None
-                }
-            };
-            if let Some(ended) = step {
-                return Ok(ended);
-            }
-        }
+        let stream = self.session.connection.watch(create).await?;
+        Ok(OpenWatch { stream, opened, history_to: self.target, fragments: Vec::new() })
     }
 
-    /// Only looks, until it is time to try a watch again.
-    async fn look_on(&mut self, until: Instant) -> Result<Ended, EtcdError> {
-        let sink = self.session.sink.clone();
-        let mut wanted_after = Instant::now();
-        let mut ticks = interval(ASK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let step = tokio::select! {
-                () = tokio::time::sleep_until(until) => Some(Ended::Rested),
-                _ = ticks.tick() => self.look().await?,
-                () = wanted(&sink, wanted_after) => {
-                    self.session.ask(None).await?;
-                    wanted_after = Instant::now() + WANTED;
-                    None
-                }
-            };
-            if let Some(ended) = step {
-                return Ok(ended);
-            }
-        }
-    }
-
-    /// Takes what the watch brings.
-    async fn take(&mut self, response: WatchResponse, ticks: &mut Interval) -> Step {
+    /// Takes a response of the watch.
+    async fn take(&mut self, mut state: State, response: WatchResponse) -> Result<State, EtcdError> {
         if response.compact_revision > 0 {
-            return Ok(Some(Ended::Lost));
+            return Err(WatchEnd::Compacted.into());
         }
         if response.canceled {
-            return Err(EtcdError::Cancelled(response.cancel_reason));
+            return Err(WatchEnd::Cancelled(response.cancel_reason).into());
         }
         if response.created {
-            self.begun = true;
-            self.history = self.history.max(response.header.map_or(0, |header| header.revision));
-            if self.session.trouble.fruitless == 0 {
+            state = state.confirmed(response.header.map_or(0, |header| header.revision));
+            if self.session.memory.failed_watches == 0 {
                 self.session.sink.upstream().heard();
-                self.tell_when_in_sync().await?;
+                self.report_in_sync(&state).await?;
             }
             if !self.in_sync {
-                ticks.reset_immediately();
+                self.ticks.reset_immediately();
             }
         }
-        if response.events.is_empty() && self.parts.is_empty() {
-            return Ok(None);
+        if let State::Opening(watch) | State::Watching(watch) = &mut state
+            && !(response.events.is_empty() && watch.fragments.is_empty())
+        {
+            self.stall.events_arrived();
+            self.session.sink.upstream().heard();
+            watch.fragments.extend(response.events);
+            if !response.fragment {
+                let events = std::mem::take(&mut watch.fragments);
+                self.take_events(&events, watch.history_to).await?;
+                self.report_in_sync(&state).await?;
+            }
         }
-        self.progress.came();
-        self.session.sink.upstream().heard();
-        self.parts.extend(response.events);
-        if response.fragment { Ok(None) } else { self.take_events().await }
+        Ok(state)
     }
 
-    async fn take_events(&mut self) -> Step {
-        let events = std::mem::take(&mut self.parts);
+    /// Takes a whole message of events.
+    async fn take_events(&mut self, events: &[Event], history_to: i64) -> Result<(), EtcdError> {
         let oldest = events.iter().filter_map(|event| event.kv.as_ref()).map(|kv| kv.mod_revision).min();
-        if oldest.is_some_and(|oldest| oldest <= self.history) && self.is_compacted(self.at.revision).await? {
-            return Ok(Some(Ended::Lost));
+        if oldest.is_some_and(|oldest| oldest <= history_to) && self.is_compacted(self.at.revision).await? {
+            return Err(WatchEnd::Compacted.into());
         }
-        if self.census.saw(&events).is_err() {
-            return Ok(Some(Ended::Lost));
-        }
-        self.apply(&events).await?;
-        self.keep_place();
-        self.session.trouble.is_over();
-        self.tell_when_in_sync().await?;
-        Ok(None)
+        self.audit.record(events).map_err(|_| WatchEnd::DeletionLost)?;
+        self.apply(events).await?;
+        self.save_resume_point();
+        self.session.memory.watch_works();
+        Ok(())
     }
 
-    /// Looks at the store: is it still the one, is nothing lost, and has the watch told everything?
-    async fn look(&mut self) -> Step {
+    /// Checks the store: is it still the same one, was a deletion lost, has the watch delivered everything?
+    async fn check(&mut self, state: &State) -> Result<(), EtcdError> {
         let asked = Instant::now();
-        let (now, newest) = self.session.ask(self.at.newest.as_ref()).await?;
+        let (now, found) = self.session.probe(self.at.fingerprint.as_ref()).await?;
         if now.revision < self.at.revision {
-            return Ok(Some(Ended::WentBack));
+            return Err(WatchEnd::WentBack.into());
         }
         if now.cluster_id != self.at.cluster_id {
-            return Err(EtcdError::Cancelled("another cluster answers".to_owned()));
+            return Err(WatchEnd::AnotherCluster.into());
         }
-        let late = asked.duration_since(self.looked) > LATE;
+        let late = asked.duration_since(self.checked) > LATE;
         let slow = asked.elapsed() > SLOW;
-        let missed = self.owed.as_ref().is_some_and(|owed| self.at.has_passed_over(owed));
-        self.owed = self.at.owed(now, newest.as_ref());
-        self.looked = Instant::now();
-        let unseen = (slow || late) && self.census.keys() <= ALWAYS_READ;
-        if unseen || missed || !self.at.fits(now, newest.as_ref()) {
-            return Ok(Some(Ended::Doubtful));
+        let skipped = self.pending.as_ref().is_some_and(|pending| self.at.has_skipped(pending));
+        self.pending = self.at.pending_change(now, found.as_ref());
+        self.checked = Instant::now();
+        if (slow || late) && self.audit.keys() <= ALWAYS_READ {
+            return Err(WatchEnd::Unobserved.into());
         }
-        if !self.begun {
-            return match self.opened.elapsed() > ANSWER {
-                true => Err(EtcdError::Cancelled("it was not begun in time".to_owned())),
-                false => Ok(None),
-            };
+        if skipped || !self.at.matches(now, found.as_ref()) {
+            return Err(WatchEnd::Contradiction.into());
         }
-        if self.misses_a_deletion().await? {
-            return Ok(Some(Ended::Lost));
+        if let State::Opening(watch) = state {
+            let overdue = watch.opened.elapsed() > ANSWER;
+            return if overdue { Err(WatchEnd::NotConfirmed.into()) } else { Ok(()) };
         }
-        self.look_for_progress(now).await
+        self.audit_key_count().await?;
+        self.check_for_stall(state, now).await
     }
 
-    /// See [`Census`].
-    async fn misses_a_deletion(&mut self) -> Result<bool, EtcdError> {
-        if self.is_compacted(self.census.settled()).await? {
-            let request = RangeRequest { count_only: true, ..self.session.whole() };
+    /// See [`KeyCountAudit`].
+    async fn audit_key_count(&mut self) -> Result<(), EtcdError> {
+        if self.is_compacted(self.audit.audited()).await? {
+            let request = RangeRequest { count_only: true, ..self.session.all_keys() };
             let now = self.session.connection.range(request).await?;
             let header = now.header.ok_or(EtcdError::Nonsense("a range without a header"))?;
-            self.census.counted(header.revision, now.count);
+            self.audit.expect(header.revision, now.count);
         } else {
-            self.census.settle(self.at.revision);
+            self.audit.not_compacted(self.at.revision);
         }
-        self.keep_place();
-        Ok(self.census.look().is_err())
+        self.save_resume_point();
+        Ok(self.audit.check().map_err(|_| WatchEnd::DeletionLost)?)
     }
 
-    /// See [`Progress`].
-    async fn look_for_progress(&mut self, now: ResponseHeader) -> Step {
-        let verdict = match self.progress.look(self.at.revision, now.revision) {
-            Look::Unknown => return Ok(None),
-            Look::Well => Verdict::Well,
-            Look::Ask => {
-                let found = self.ask_for_more().await?;
-                self.progress.found(&found)
+    /// See [`StallDetector`].
+    async fn check_for_stall(&mut self, state: &State, now: ResponseHeader) -> Result<(), EtcdError> {
+        let verdict = match self.stall.check(self.at.revision, now.revision) {
+            Check::Deferred => return Ok(()),
+            Check::Delivering => Verdict::Complete,
+            Check::Ask => {
+                let comparison = self.compare().await?;
+                self.stall.compared(&comparison)
             }
         };
-        match verdict {
-            Verdict::Owes | Verdict::Dead if self.looks_on => Ok(Some(Ended::Lost)),
-            Verdict::Owes => Ok(None),
-            Verdict::Well => {
+        match (verdict, state) {
+            (Verdict::Complete, _) => {
                 self.session.sink.upstream().heard();
-                if !self.looks_on && self.opened.elapsed() > LASTING {
-                    self.session.trouble.is_over();
+                if let State::Watching(watch) = state
+                    && watch.opened.elapsed() > LASTING
+                {
+                    self.session.memory.watch_works();
                 }
-                self.tell_when_in_sync().await?;
-                Ok(None)
+                self.report_in_sync(state).await
             }
-            Verdict::Dead => {
-                self.session.trouble.fruitless += 1;
-                self.session.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
-                Err(EtcdError::Silent)
+            (Verdict::Behind | Verdict::Stalled, State::ChecksOnly { .. }) => {
+                Err(WatchEnd::ChangesMissed.into())
             }
+            (Verdict::Behind, _) => Ok(()),
+            (Verdict::Stalled, _) => Err(WatchEnd::Stalled.into()),
         }
     }
 
-    /// What the watch has not told.
-    async fn ask_for_more(&self) -> Result<Found, EtcdError> {
+    /// Compares the store with what the watch has delivered.
+    async fn compare(&self) -> Result<Comparison, EtcdError> {
         let asked = Instant::now();
         let min_mod_revision = self.at.revision + 1;
-        let request = RangeRequest { min_mod_revision, limit: 1, ..self.session.whole() };
+        let request = RangeRequest { min_mod_revision, limit: 1, ..self.session.all_keys() };
         let answer = self.session.connection.range(request).await?;
         let header = answer.header.ok_or(EtcdError::Nonsense("a range without a header"))?;
-        Ok(Found {
+        Ok(Comparison {
             revision: header.revision,
             newer: !answer.kvs.is_empty(),
-            difference: answer.count - self.census.keys(),
+            difference: answer.count - self.audit.keys(),
             took: asked.elapsed(),
         })
     }
 
-    async fn tell_when_in_sync(&mut self) -> Result<(), EtcdError> {
-        let reached = self.at.revision.max(self.progress.vouched()) >= self.target;
-        if reached && self.begun && !std::mem::replace(&mut self.in_sync, true) {
+    /// Tells the cache, once, when it has what the store had when this began. A watch that etcd has not confirmed
+    /// proves nothing.
+    async fn report_in_sync(&mut self, state: &State) -> Result<(), EtcdError> {
+        let reached = self.at.revision.max(self.stall.complete_to()) >= self.target;
+        let confirmed = !matches!(state, State::Opening(_));
+        if reached && confirmed && !std::mem::replace(&mut self.in_sync, true) {
             self.session.sink.send(FeedEvent::Status(SyncStatus::InSync)).await?;
         }
         Ok(())
     }
 
-    fn keep_place(&mut self) {
-        *self.place = Some(Place { census: Some(self.census.clone()), ..self.at.clone() });
+    fn save_resume_point(&mut self) {
+        *self.resume = Some(ResumePoint { audit: Some(self.audit.clone()), ..self.at.clone() });
     }
 
-    /// Whether etcd has forgotten how the store was at this revision.
+    /// Whether etcd has compacted this revision.
     ///
-    /// Then a watch from the next revision on may lack deletions, although etcd accepts it where that one is just the
-    /// compacted revision: it forgets the deletions of that revision too (etcd issues 18089 and 19179, mended in
-    /// 3.4.36 and 3.5.18). So what a watch brings of the past is believed only if it is known, after it
-    /// came, that nothing of it was compacted away. A watch that falls behind later on has the same to fear, and
-    /// there it is too late to ask: see [`Census`].
+    /// A watch from the next revision on may then lack deletions, although etcd accepts it if exactly that next revision is
+    /// the compacted one: it forgets the deletions of that revision too (etcd issues 18089 and 19179, fixed in 3.4.36 and
+    /// 3.5.18). So events from etcd's history are believed only if it is known, after they arrived, that nothing of them was
+    /// compacted away. A watch that falls behind later runs the same risk, and then it is too late to ask: see
+    /// [`KeyCountAudit`].
     async fn is_compacted(&self, revision: i64) -> Result<bool, EtcdError> {
         // Nothing happens to an empty store, and 0 would mean the newest.
         if revision <= 1 {
@@ -365,7 +398,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             });
         }
         sink.send(FeedEvent::Updates(Batch::new(updates, Grouping::ByRevision))).await?;
-        events.iter().for_each(|event| self.at.saw(event));
+        events.iter().for_each(|event| self.at.advance(event));
         Ok(())
     }
 }

@@ -101,7 +101,7 @@ impl Syncer for FileFeed {
     }
 
     async fn run(self, sink: Sink, warm: Option<Warm>) -> Result<(), FeedError> {
-        sink.upstream().relatives_are_cousins();
+        sink.upstream().related_histories_are_candidates();
         let run = Run {
             // What is served already is compared with the file, not added to. A file that is not there yet
             // has a history that is not known yet, and a reload names it.

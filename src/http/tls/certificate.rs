@@ -1,156 +1,84 @@
-//! What a certificate says: who it is for, and until when.
+//! The names in a certificate, and when it expires.
 //!
-//! Of a certificate only three things are wanted here that rustls does not tell: the common names and
-//! URIs of its subject, and when it expires. They stand at known places (RFC 5280, 4.1), so a reader
-//! of a few lines finds them. A client's certificate is looked at only after rustls has verified it; what
-//! is not understood names nobody.
-//!
-//! ```text
-//! Certificate    = SEQ { TBSCertificate, … }
-//! TBSCertificate = SEQ { [0] version?, serial, SEQ algorithm, SEQ issuer, SEQ { notBefore, notAfter },
-//!                        SEQ subject, SEQ key, …, [3] SEQ { SEQ { OID, BOOL?, OCTETS value } … } }
-//! subject        = SEQ of SET of SEQ { OID, string }
-//! value          = SEQ of names, of which [6] is a URI, where the OID is that of subjectAltName
-//! ```
+//! rustls verifies a client's certificate before it is looked at here, and does not tell its names. A certificate that
+//! cannot be read whole names nobody.
 
 use std::time::{Duration, SystemTime};
 
-const OID: u8 = 0x06;
-const OCTETS: u8 = 0x04;
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const VERSION: u8 = 0xa0;
-const EXTENSIONS: u8 = 0xa3;
-const URI: u8 = 0x86;
-/// `YYMMDDhhmmssZ` and `YYYYMMDDhhmmssZ`.
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-/// UTF8String, PrintableString, TeletexString, IA5String: those whose bytes are the text.
-const STRINGS: [u8; 4] = [0x0c, 0x13, 0x14, 0x16];
+use x509_parser::asn1_rs::{Any, Class, Error, Sequence, Set, Tag};
+use x509_parser::certificate::{X509Certificate, X509CertificateParser};
+use x509_parser::extensions::{GeneralName, SubjectAlternativeName};
+use x509_parser::nom::Parser as _;
+use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::X509Name;
 
-/// 2.5.4.3 and 2.5.29.17.
-const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
-const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
+/// The kinds of string whose bytes are the text.
+const STRINGS: [Tag; 4] = [Tag::Utf8String, Tag::PrintableString, Tag::T61String, Tag::Ia5String];
 
 /// What a certificate says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// Of the subject; nearly always there is one.
+    /// The common names of the subject; nearly always one.
     pub(super) common_names: Vec<String>,
-    /// Of the subject's alternative names.
+    /// The URIs among the subject's alternative names.
     pub(super) uris: Vec<String>,
-    /// From when on it is no good any more.
+    /// The end of its validity; `None` before 1970.
     pub(super) expires: Option<SystemTime>,
 }
 
 impl Facts {
-    /// Reads a certificate (DER). Nothing where it is not one.
+    /// Reads a certificate (DER); `None` where it is malformed.
     pub(super) fn of(certificate: &[u8]) -> Option<Self> {
-        let mut fields = Der(Der(certificate).take(SEQUENCE)?);
-        let mut fields = Der(fields.take(SEQUENCE)?);
-        _ = fields.take(VERSION);
-        let (_serial, _algorithm, _issuer) = (fields.any()?, fields.any()?, fields.any()?);
-        let mut validity = Der(fields.take(SEQUENCE)?);
-        let (_not_before, (kind, not_after)) = (validity.any()?, validity.any()?);
-        let subject = Der(fields.take(SEQUENCE)?);
-        let _key = fields.any()?;
-        let extensions = loop {
-            match fields.any() {
-                Some((EXTENSIONS, list)) => break Der(list).take(SEQUENCE)?,
-                // Unique identifiers, which nobody uses.
-                Some(_) => {}
-                None => break &[],
-            }
-        };
+        // Of the extensions only one is wanted: what is wrong with another one is no matter here.
+        let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
+        let (_, certificate) = parser.parse(certificate).ok()?;
         Some(Self {
-            common_names: common_names(subject)?,
-            uris: uris(Der(extensions))?,
-            expires: time(kind, not_after),
+            common_names: common_names(certificate.subject())?,
+            uris: uris(&certificate)?,
+            expires: expires(&certificate),
         })
     }
 }
 
-fn common_names(mut subject: Der<'_>) -> Option<Vec<String>> {
-    let mut names = Vec::new();
-    while !subject.0.is_empty() {
-        let mut together = Der(subject.take(SET)?);
-        while !together.0.is_empty() {
-            let mut name = Der(together.take(SEQUENCE)?);
-            if name.take(OID)? == COMMON_NAME {
-                let (kind, text) = name.any()?;
-                // A name that is written otherwise is there, and nobody's.
-                let known = STRINGS.contains(&kind).then(|| String::from_utf8_lossy(text).into_owned());
-                names.push(known.unwrap_or_default());
-            }
-        }
+fn common_names(subject: &X509Name<'_>) -> Option<Vec<String>> {
+    if !is_whole(subject) {
+        return None;
     }
-    Some(names)
+    let names = subject.iter_common_name().map(|name| {
+        let value = name.attr_value();
+        // A name in another encoding is there, and equals none that may be wanted.
+        let known = value.class() == Class::Universal && STRINGS.contains(&value.tag());
+        if known { String::from_utf8_lossy(value.data).into_owned() } else { String::new() }
+    });
+    Some(names.collect())
 }
 
-fn uris(mut extensions: Der<'_>) -> Option<Vec<String>> {
+/// Whether the parser has read every attribute of the subject. It stops at the first one that it cannot read and does
+/// not say so; a second common name behind that must not go unnoticed.
+fn is_whole(subject: &X509Name<'_>) -> bool {
+    // The raw bytes end where the parser stopped.
+    let Ok((_, name)) = Sequence::from_der(subject.as_raw()) else { return false };
+    let attributes = |set: Result<Set<'_>, Error>| Some(set.ok()?.der_iter::<Any<'_>, Error>().count());
+    let there: Option<usize> = name.der_iter().map(attributes).sum();
+    there == Some(subject.iter_attributes().count())
+}
+
+fn uris(certificate: &X509Certificate<'_>) -> Option<Vec<String>> {
     let mut uris = Vec::new();
-    while !extensions.0.is_empty() {
-        let mut extension = Der(extensions.take(SEQUENCE)?);
-        if extension.take(OID)? != ALTERNATIVE_NAMES {
-            continue;
-        }
-        let value = std::iter::from_fn(|| extension.any()).find(|(kind, _)| *kind == OCTETS)?.1;
-        let mut names = Der(Der(value).take(SEQUENCE)?);
-        while !names.0.is_empty() {
-            if let (URI, text) = names.any()? {
-                uris.push(String::from_utf8_lossy(text).into_owned());
-            }
-        }
+    for extension in certificate.extensions().iter().filter(|e| e.oid == OID_X509_EXT_SUBJECT_ALT_NAME) {
+        let (_, names) = SubjectAlternativeName::from_der(extension.value).ok()?;
+        uris.extend(names.general_names.iter().filter_map(|name| match name {
+            GeneralName::URI(uri) => Some((*uri).to_owned()),
+            _ => None,
+        }));
     }
     Some(uris)
 }
 
-/// One value after the other.
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    /// The next value, if it is of this kind.
-    fn take(&mut self, kind: u8) -> Option<&'a [u8]> {
-        if *self.0.first()? == kind { self.any().map(|(_, bytes)| bytes) } else { None }
-    }
-
-    /// The next value and its kind.
-    fn any(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&kind, rest) = self.0.split_first()?;
-        let (&length, rest) = rest.split_first()?;
-        // A length of up to 127 is a byte; a longer one is so many bytes behind 128.
-        let (length, rest) = match usize::from(length) {
-            length @ ..=0x7f => (length, rest),
-            bytes @ 0x81..=0x83 => {
-                let (length, rest) = rest.split_at_checked(bytes - 0x80)?;
-                (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
-            }
-            _ => return None,
-        };
-        let (value, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some((kind, value))
-    }
-}
-
-/// Times of certificates are UTC and end with a Z.
-fn time(kind: u8, text: &[u8]) -> Option<SystemTime> {
-    let digits = text.strip_suffix(b"Z").filter(|digits| digits.iter().all(u8::is_ascii_digit))?;
-    let number = |digits: &[u8]| digits.iter().fold(0, |sum, digit| 10 * sum + u64::from(digit - b'0'));
-    let (year, rest) = match (kind, digits.len()) {
-        (UTC_TIME, 12) => (2000 + number(&digits[..2]), &digits[2..]),
-        (GENERALIZED_TIME, 14) => (number(&digits[..4]), &digits[4..]),
-        _ => return None,
-    };
-    // Two digits are the years from 1950 to 2049.
-    let year = if kind == UTC_TIME && year >= 2050 { year - 100 } else { year };
-    let [month, day, hour, minute, second] = [0, 2, 4, 6, 8].map(|at| rest.get(at..at + 2).map_or(0, number));
-    // As if the year began in March: then the leap day is its last one.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
-    // 1970-01-01 by the same count.
-    let days = days.checked_sub(719_469)?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(((days * 24 + hour) * 60 + minute) * 60 + second))
+fn expires(certificate: &X509Certificate<'_>) -> Option<SystemTime> {
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]
@@ -159,12 +87,76 @@ mod tests {
 
     use super::*;
 
-    fn told(kind: u8, text: &str) -> Option<String> {
-        time(kind, text.as_bytes()).map(|time| humantime::format_rfc3339_seconds(time).to_string())
+    const OID: u8 = 0x06;
+    const BITS: u8 = 0x03;
+    const OCTETS: u8 = 0x04;
+    const SEQUENCE: u8 = 0x30;
+    const SET: u8 = 0x31;
+    const VERSION: u8 = 0xa0;
+    const EXTENSIONS: u8 = 0xa3;
+    const URI: u8 = 0x86;
+    const UTF8: u8 = 0x0c;
+    const BMP: u8 = 0x1e;
+    const UTC_TIME: u8 = 0x17;
+    const GENERALIZED_TIME: u8 = 0x18;
+    const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+    const ORGANISATION: &[u8] = &[0x55, 0x04, 0x0a];
+
+    fn value(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let bytes = parts.concat();
+        let length = match bytes.len() {
+            short @ ..0x80 => vec![short as u8],
+            long => vec![0x82, (long >> 8) as u8, long as u8],
+        };
+        [vec![kind], length, bytes].concat()
+    }
+
+    fn attribute(oid: &[u8], kind: u8, text: &[u8]) -> Vec<u8> {
+        value(SEQUENCE, &[&value(OID, &[oid]), &value(kind, &[text])])
+    }
+
+    fn named(name: &str) -> Vec<u8> {
+        value(SET, &[&attribute(COMMON_NAME, UTF8, name.as_bytes())])
+    }
+
+    /// A certificate with this subject, end and URIs, and bytes that mean nothing where nobody looks.
+    fn certificate(subject: &[u8], end: (u8, &str), uris: &[&str]) -> Vec<u8> {
+        let dns = value(0x82, &[b"localhost"]);
+        let names: Vec<u8> = uris.iter().flat_map(|uri| value(URI, &[uri.as_bytes()])).collect();
+        let critical = value(0x01, &[&[0xff]]);
+        let names = value(OCTETS, &[&value(SEQUENCE, &[&dns, &names])]);
+        let extensions = [
+            value(SEQUENCE, &[&value(OID, &[&[0x55, 0x1d, 0x0e]]), &value(OCTETS, &[&[0; 200]])]),
+            value(SEQUENCE, &[&value(OID, &[&[0x55, 0x1d, 0x11]]), &critical, &names]),
+        ];
+        let algorithm = value(SEQUENCE, &[&value(OID, &[&[0x2a, 0x03]])]);
+        let bits = value(BITS, &[&[0; 300]]);
+        let begin = value(UTC_TIME, &[b"700101000000Z"]);
+        let fields = [
+            value(VERSION, &[&[2, 1, 2]]),
+            value(2, &[&[1]]),
+            algorithm.clone(),
+            value(SEQUENCE, &[]),
+            value(SEQUENCE, &[&begin, &value(end.0, &[end.1.as_bytes()])]),
+            value(SEQUENCE, &[subject]),
+            value(SEQUENCE, &[&algorithm, &bits]),
+            value(EXTENSIONS, &[&value(SEQUENCE, &[&extensions.concat()])]),
+        ];
+        value(SEQUENCE, &[&value(SEQUENCE, &[&fields.concat()]), &algorithm, &bits])
+    }
+
+    const END: (u8, &str) = (UTC_TIME, "260101000000Z");
+
+    fn common_names_of(subject: &[&[u8]]) -> Option<Vec<String>> {
+        Facts::of(&certificate(&subject.concat(), END, &[])).map(|facts| facts.common_names)
     }
 
     #[test]
     fn times_of_certificates_are_understood() {
+        let told = |kind: u8, text: &str| {
+            let facts = Facts::of(&certificate(&named("one"), (kind, text), &[]))?;
+            facts.expires.map(|time| humantime::format_rfc3339_seconds(time).to_string())
+        };
         for (kind, text, time) in [
             (UTC_TIME, "700101000000Z", "1970-01-01T00:00:00Z"),
             (UTC_TIME, "491231235959Z", "2049-12-31T23:59:59Z"),
@@ -176,58 +168,23 @@ mod tests {
         ] {
             assert_eq!(told(kind, text).as_deref(), Some(time));
         }
-        for bad in ["", "Z", "260301000000", "2603010000Z", "26x301000000Z", "500101000000Z"] {
+        for bad in ["", "Z", "260301000000", "26x301000000Z", "500101000000Z", "261301000000Z"] {
             assert_eq!(told(UTC_TIME, bad), None, "{bad}");
         }
     }
 
-    fn value(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
-        let bytes = parts.concat();
-        let length = match bytes.len() {
-            short @ ..0x80 => vec![short as u8],
-            long => vec![0x82, (long >> 8) as u8, long as u8],
-        };
-        [vec![kind], length, bytes].concat()
-    }
-
-    /// A certificate with these common names and URIs, and bytes that mean nothing where nobody looks.
-    fn certificate(common_names: &[&str], uris: &[&str]) -> Vec<u8> {
-        let named = |oid: &[u8], text: &str| {
-            value(SET, &[&value(SEQUENCE, &[&value(OID, &[oid]), &value(0x0c, &[text.as_bytes()])])])
-        };
-        let mut subject = named(&[0x55, 0x04, 0x0a], "an organisation");
-        common_names.iter().for_each(|name| subject.extend(named(COMMON_NAME, name)));
-        let dns = value(0x82, &[b"localhost"]);
-        let names: Vec<u8> = uris.iter().flat_map(|uri| value(URI, &[uri.as_bytes()])).collect();
-        let critical = value(0x01, &[&[0xff]]);
-        let names = value(OCTETS, &[&value(SEQUENCE, &[&dns, &names])]);
-        let extensions = [
-            value(SEQUENCE, &[&value(OID, &[&[0x55, 0x1d, 0x0e]]), &value(OCTETS, &[&[0; 200]])]),
-            value(SEQUENCE, &[&value(OID, &[ALTERNATIVE_NAMES]), &critical, &names]),
-        ];
-        let time = |text: &str| value(UTC_TIME, &[text.as_bytes()]);
-        let fields = [
-            value(VERSION, &[&[2, 1, 2]]),
-            value(2, &[&[1]]),
-            value(SEQUENCE, &[]),
-            value(SEQUENCE, &[]),
-            value(SEQUENCE, &[&time("250101000000Z"), &time("260101000000Z")]),
-            value(SEQUENCE, &[&subject]),
-            value(SEQUENCE, &[&[0; 300]]),
-            value(EXTENSIONS, &[&value(SEQUENCE, &[&extensions.concat()])]),
-        ];
-        value(SEQUENCE, &[&value(SEQUENCE, &[&fields.concat()]), &[5, 0]])
-    }
-
     #[test]
     fn names_and_the_end_are_found_and_nothing_is_made_of_damaged_bytes() {
-        let whole = certificate(&["one", "two"], &["spiffe://a/b", "urn:c"]);
+        let subject =
+            [value(SET, &[&attribute(ORGANISATION, UTF8, b"an organisation")]), named("one"), named("two")];
+        let whole = certificate(&subject.concat(), END, &["spiffe://a/b", "urn:c"]);
         let facts = Facts::of(&whole).unwrap();
         assert_eq!(facts.common_names, ["one", "two"]);
         assert_eq!(facts.uris, ["spiffe://a/b", "urn:c"]);
-        assert_eq!(facts.expires, time(UTC_TIME, b"260101000000Z"));
-        assert_eq!(Facts::of(&certificate(&[], &[])).unwrap().common_names, [""; 0]);
-        for length in 0..whole.len() - 2 {
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        assert_eq!(facts.expires, Some(end));
+        assert_eq!(Facts::of(&certificate(&[], END, &[])).unwrap().common_names, [""; 0]);
+        for length in 0..whole.len() {
             assert_eq!(Facts::of(&whole[..length]), None, "cut at {length}");
         }
         for at in 0..whole.len() {
@@ -238,5 +195,35 @@ mod tests {
                 _ = Facts::of(&damaged);
             }
         }
+    }
+
+    #[test]
+    fn a_common_name_is_never_overlooked() {
+        let two = |second: &[u8]| common_names_of(&[&named("one"), second]);
+        assert_eq!(two(&[]), Some(vec!["one".to_owned()]));
+        // In one set, in another encoding, or as no text: they are two all the same.
+        let pair = [attribute(ORGANISATION, UTF8, b"o"), attribute(COMMON_NAME, UTF8, b"two")].concat();
+        assert_eq!(two(&value(SET, &[&pair])).unwrap(), ["one", "two"]);
+        assert_eq!(two(&value(SET, &[&attribute(COMMON_NAME, BMP, b"\0t\0w")])).unwrap(), ["one", ""]);
+        assert_eq!(two(&value(SET, &[&attribute(COMMON_NAME, UTF8, b"\xff")])).unwrap(), ["one", "\u{fffd}"]);
+        // What cannot be read may be one.
+        let unreadable = value(SEQUENCE, &[&value(OID, &[COMMON_NAME])]);
+        let alone = attribute(COMMON_NAME, UTF8, b"two");
+        let in_one_set = [attribute(COMMON_NAME, UTF8, b"one"), unreadable.clone()].concat();
+        for broken in [value(SET, &[]), value(SET, &[&unreadable]), value(SET, &[&in_one_set]), alone] {
+            assert_eq!(two(&broken), None, "{broken:02x?}");
+        }
+    }
+
+    #[test]
+    fn alternative_names_that_cannot_be_read_name_nobody() {
+        let whole = certificate(&named("one"), END, &["urn:c"]);
+        let at = whole.windows(5).position(|bytes| bytes == b"urn:c").unwrap();
+        let mut longer = whole.clone();
+        longer[at - 1] += 1;
+        assert_eq!(Facts::of(&longer), None);
+        let mut no_text = whole;
+        no_text[at] = 0xff;
+        assert_eq!(Facts::of(&no_text).unwrap().uris, [""; 0]);
     }
 }
