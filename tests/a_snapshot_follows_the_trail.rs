@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crumbd::cache::{Breadcrumb, Cache, CacheConfig};
+use crumbd::feed::Upstream;
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{
     Batch, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key, KeySelector, ResyncClaim, Revision,
-    SyncStatus, Update, Upstream,
+    SyncStatus, Update,
 };
 use crumbd::trail::Limits;
 use crumbd::view::{Answer, Format, Page, View, ViewConfig};

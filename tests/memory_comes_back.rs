@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crumbd::cache::{Cache, CacheConfig};
+use crumbd::feed::Upstream;
 use crumbd::ingest::IngestBuffer;
-use crumbd::model::{Cursor, History, Key, KeySelector, Sequence, SyncStatus, Update, Upstream};
+use crumbd::model::{Cursor, History, Key, KeySelector, Sequence, SyncStatus, Update};
 use crumbd::value::{GetError, RangedValue, Value, Watcher};
 use crumbd::view::{Stream, Told, View, ViewConfig};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};

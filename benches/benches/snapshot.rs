@@ -24,8 +24,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crumbd::cache::{Cache, CacheConfig};
+use crumbd::feed::Upstream;
 use crumbd::ingest::IngestBuffer;
-use crumbd::model::{FeedEvent, History, ResyncClaim, Revision, SyncStatus, Update, Upstream};
+use crumbd::model::{FeedEvent, History, ResyncClaim, Revision, SyncStatus, Update};
 use crumbd::view::{Answer, Body, Format, KeySelector, Page, View, ViewConfig};
 use crumbd::wire::{Coding, MediaType};
 use fastrand::Rng;

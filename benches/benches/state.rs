@@ -10,10 +10,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crumbd::cache::{BreadcrumbRecord, Cache, CacheConfig};
 use crumbd::ingest::{Buffer, IngestBuffer};
-use crumbd::model::{Batch, Check, Cursor, Digest, FeedEvent, Grouping, Revision, SyncStatus, Update};
+use crumbd::model::{
+    Batch, Check, Cursor, Digest, FeedEvent, Grouping, ReplyTo, Revision, SyncStatus, Update,
+};
 use crumbd::state::{FeedIdentity, StateDir};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use tokio::sync::oneshot;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -92,8 +93,8 @@ impl Store {
     }
 
     async fn write(&self, updates: Vec<Update>) {
-        let (ack, answer) = oneshot::channel();
-        let batch = Batch { ack: Some(ack), ..Batch::new(updates, Grouping::Whole) };
+        let (ack, answer) = crumbd::ingest::answer();
+        let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(updates, Grouping::Whole) };
         self.cache.send(FeedEvent::Updates(batch)).await.unwrap();
         answer.await.unwrap().unwrap();
     }
@@ -165,8 +166,9 @@ async fn together(store: &Store, writes: usize) -> Duration {
         writers.spawn(async move {
             for n in 0..writes / WRITERS {
                 let update = Update::put(String::from_utf8(key(n * WRITERS + writer)).unwrap(), vec![9; 200]);
-                let (ack, answer) = oneshot::channel();
-                let batch = Batch { ack: Some(ack), ..Batch::new(vec![update], Grouping::Whole) };
+                let (ack, answer) = crumbd::ingest::answer();
+                let batch =
+                    Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(vec![update], Grouping::Whole) };
                 cache.send(FeedEvent::Updates(batch)).await.unwrap();
                 answer.await.unwrap().unwrap();
             }

@@ -46,3 +46,5 @@ pub use reader::{PastAwaited, Position, Reader};
 pub use refused::{RefusedKey, RefusedKeys};
 pub use restore::{RestoreError, RestoredBreadcrumb, RestoredChange, SnapshotBuilder, SnapshotPart};
 pub use snapshot::Snapshot;
+
+pub use crate::trail::Limits as WindowLimits;

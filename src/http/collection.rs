@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
+use tokio::sync::watch;
 
-use crate::feed::PushHandle;
+use crate::feed::{PushHandle, Upstream};
 use crate::http::app::App;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::reply::Source;
 use crate::http::serve::liveness::Liveness;
-use crate::model::Upstream;
-use crate::view::View;
+use crate::model::{History, Sighting};
+use crate::view::{self, View};
 
 /// One collection as it is served. It shares nothing with another one: where one fails or resyncs, the others do not
 /// notice.
@@ -62,6 +63,25 @@ impl Collection {
     /// What its answers say of where they come from.
     pub(super) fn source(&self, is_guarded: bool) -> Source<'_> {
         Source { collection: self.name(), age: self.upstream.age(), is_guarded }
+    }
+}
+
+/// The feed knows its upstream, and the view asks.
+impl view::Upstream for Upstream {
+    fn may_be_same(&self, one: History, other: History) -> bool {
+        self.are_cousins(one, other)
+    }
+
+    fn nothing_is_ahead(&self) -> bool {
+        self.nothing_is_ahead()
+    }
+
+    fn ask(&self) {
+        self.ask();
+    }
+
+    fn sightings(&self) -> watch::Receiver<Option<Sighting>> {
+        self.sightings()
     }
 }
 
@@ -139,7 +159,7 @@ impl Collection {
         let buffer = Arc::new(IngestBuffer::channel(1).unwrap());
         let (cache, _) = Cache::new(CacheConfig::default(), Some(History::random()), buffer);
         let upstream = Arc::new(Upstream::local());
-        let (view, _) = View::new(cache.reader(), Arc::clone(&upstream), &ViewConfig::default());
+        let (view, _) = View::new(cache.reader(), upstream.clone(), &ViewConfig::default());
         Self::new("test:".to_owned(), view, upstream, None, None)
     }
 }

@@ -48,12 +48,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::cache;
-use crate::model::{Cursor, Sequence, SyncStatus, Upstream};
+use crate::model::{Cursor, Sequence, SyncStatus};
 use body_cache::BodyCache;
 use fanout::{Fanout, Item};
 use snapshot::SnapshotCache;
 use stream::Readers;
 use upstream::CursorsAhead;
+pub use upstream::Upstream;
 use wake_rate::WakeRate;
 
 /// Limits of the view.
@@ -76,7 +77,7 @@ impl Default for ViewConfig {
 pub struct View {
     cache: cache::Reader,
     fanout: Fanout,
-    upstream: Arc<Upstream>,
+    upstream: Arc<dyn Upstream>,
     cursors_ahead: Arc<CursorsAhead>,
     bodies: Arc<BodyCache>,
     wake_rate: Option<Arc<WakeRate>>,
@@ -86,7 +87,11 @@ pub struct View {
 
 impl View {
     /// A view of this cache, which is fed from this upstream, and the task that wakes its readers: spawn it.
-    pub fn new(cache: cache::Reader, upstream: Arc<Upstream>, config: &ViewConfig) -> (Self, FanoutTask) {
+    pub fn new(
+        cache: cache::Reader,
+        upstream: Arc<impl Upstream + 'static>,
+        config: &ViewConfig,
+    ) -> (Self, FanoutTask) {
         let (task, fanout) = FanoutTask::new(&cache);
         let view = Self {
             fanout,

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crumbd::cache::{Cache, CacheConfig};
+use crumbd::feed::Upstream;
 use crumbd::http::KeysAfter;
 use crumbd::ingest::IngestBuffer;
-use crumbd::model::{
-    Batch, Cursor, FeedEvent, Grouping, History, Key, ResyncClaim, Revision, Update, Upstream,
-};
+use crumbd::model::{Batch, Cursor, FeedEvent, Grouping, History, Key, ResyncClaim, Revision, Update};
 use crumbd::trail;
 use crumbd::value::Watcher;
 use crumbd::view::{KeySelector, View, ViewConfig, ViewError};

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crumbd::cache::{Cache, CacheConfig};
+use crumbd::feed::Upstream;
 use crumbd::feed::{EtcdAccess, EtcdFeed, EtcdTarget, Sink, Syncer};
 use crumbd::ingest::IngestBuffer;
-use crumbd::model::{SyncStatus, Upstream};
+use crumbd::model::SyncStatus;
 
 use crate::bare::Bare;
 use crate::daemon::Watched;

@@ -176,7 +176,7 @@ impl Run {
             self.had_records = reading.translator.had_records();
             self.known = Some((reading.fingerprint(), reading.history));
             self.reload = true;
-            self.sink.upstream().reconnects.add(1);
+            self.sink.upstream().reconnects.inc();
         }
     }
 

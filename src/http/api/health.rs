@@ -101,10 +101,11 @@ mod tests {
 
     use super::*;
     use crate::cache::{Cache, CacheConfig, IngestTask};
+    use crate::feed::Upstream;
     use crate::http::serve::liveness;
     use crate::http::{AppConfig, Limits, Shutdown};
     use crate::ingest::IngestBuffer;
-    use crate::model::{History, Update, Upstream};
+    use crate::model::{History, Update};
     use crate::view::{View, ViewConfig};
 
     /// A daemon whose parts are in the test's hands.
@@ -168,7 +169,7 @@ mod tests {
         for _ in 0..10 {
             tokio::time::sleep(Duration::from_secs(60)).await;
             // Out of scope, but it tries.
-            default_of(&app).upstream.reconnects.add(1);
+            default_of(&app).upstream.reconnects.inc();
             assert_eq!(fails(&app).await, None);
         }
         tokio::time::sleep(Duration::from_secs(130)).await;

@@ -9,6 +9,7 @@ mod sharded;
 mod streams;
 mod tell;
 
+use prometheus_client::metrics::counter::Counter;
 use std::time::SystemTime;
 
 use axum::extract::State;
@@ -17,7 +18,7 @@ use axum::response::Response;
 
 use crate::http::app::App;
 use crate::http::rep::reply::{MODE, REASON};
-use crate::model::{Counter, Cursor};
+use crate::model::Cursor;
 use crate::view::{Answer, Next, Reason};
 use crate::wire::Mode;
 use sharded::{Histogram, Sharded};

@@ -176,7 +176,7 @@ fn accept(
     let shared = Arc::clone(shared);
     match (shared.app.budgets.connection(), tls.cloned()) {
         (Some(permit), tls) => {
-            shared.app.metrics.accepted.add(1);
+            shared.app.metrics.accepted.inc();
             // One task or the other, so that a plain connection that waits has no room for TLS.
             match tls {
                 None => connections.spawn(async move {
@@ -190,7 +190,7 @@ fn accept(
             };
         }
         (None, tls) => {
-            shared.app.metrics.refused.add(1);
+            shared.app.metrics.refused.inc();
             // Without a permit this is one of too many even to be told so.
             let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
             connections.spawn(async move {

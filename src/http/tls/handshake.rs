@@ -71,12 +71,12 @@ async fn welcome(stream: TcpStream, peer: SocketAddr, tls: &Tls, shared: &Shared
         Ok(Ok(stream)) => return Some(stream),
         Ok(Err(not_met)) => not_met,
         Err(_) => {
-            shared.app.metrics.handshakes_failed.add(1);
+            shared.app.metrics.handshakes_failed.inc();
             debug!(%peer, "the TLS handshake was not done in time");
             return None;
         }
     };
-    shared.app.metrics.handshakes_failed.add(1);
+    shared.app.metrics.handshakes_failed.inc();
     match not_met {
         NotMet::Gone(error) => debug!(%peer, %error, "gone before a TLS handshake"),
         NotMet::Plain { stream, first } => {

@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::cache::{Breadcrumb, Cache, CacheConfig};
+use crate::feed::Upstream;
 use crate::ingest::IngestBuffer;
-use crate::model::{Cursor, History, Key, KeySelector, Sequence, SyncStatus, Update, Upstream};
+use crate::model::{Cursor, History, Key, KeySelector, Sequence, SyncStatus, Update};
 use crate::trail;
 use crate::view::{Answer, Body, Next, Stream, Told, View, ViewConfig};
 use crate::wire::{Record, RecordReader};

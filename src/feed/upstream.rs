@@ -4,34 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Notify, watch};
 
-use super::{History, Revision};
-
-/// A number that only goes up.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// Reads.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// The upstream's own revision, as it was at some moment after it was asked.
-#[derive(Clone, Copy, Debug)]
-pub struct Sighting {
-    /// The revision.
-    pub revision: Revision,
-    /// When the question was sent.
-    pub asked: Instant,
-}
+use crate::model::{History, Revision, Sighting};
 
 /// Shared by the feed, which writes it, and by whoever reports on it.
 #[derive(Debug)]
@@ -103,7 +79,7 @@ impl Upstream {
     pub fn heard(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.heard_ms.fetch_max(now + 1, Ordering::Relaxed);
-        self.heard_count.add(1);
+        self.heard_count.inc();
     }
 
     /// An earlier process heard the upstream so long before this one started.
