@@ -45,7 +45,7 @@ async fn state_keys_and_changes_are_there_and_stay_true() {
     // Held, the list stands still and nothing is lost.
     browser.click("#pause").await;
     http.post(&[put("a/3", "3")]).await;
-    browser.sees("#pause", "Go on (1 came)").await;
+    browser.sees("#pause", "Resume (1 new)").await;
     column_is(&browser, "#changes-table", 3, &["b/1", "a/15", "a/2"]).await;
     browser.click("#pause").await;
     column_is(&browser, "#changes-table", 3, &["a/3", "b/1", "a/15", "a/2"]).await;
@@ -111,10 +111,10 @@ async fn with_tokens_it_asks_for_one_and_shows_what_that_may_read() {
     all.http(&daemon).post(&[put("a/1", "1"), put("b/1", "1")]).await;
     let browser = Browser::start().await;
     browser.open(&format!("{}/", daemon.url())).await;
-    browser.sees("#token-form", "wants a token").await;
+    browser.sees("#token-form", "requires a token").await;
     browser.enter("#token", "nonsense").await;
     browser.click("#token-form button").await;
-    browser.sees("#token-error", "nobody knows this token").await;
+    browser.sees("#token-error", "this token is unknown").await;
     browser.enter("#token", &some.text).await;
     browser.click("#token-form button").await;
     column_is(&browser, "#keys-table", 1, &["a/1"]).await;

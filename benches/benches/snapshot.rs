@@ -139,7 +139,7 @@ async fn snapshot(view: &View, format: Format) -> Answer {
 /// A listing of one key needs the order and encodes nothing.
 async fn listed(view: &View) -> Answer {
     let format = Format { media: MediaType::Json, coding: Coding::Identity };
-    let page = Page { limit: 1, ..Page::default() };
+    let page = Page { keys: KeySelector::ALL, start_after: None, limit: 1 };
     view.page(page, None, format, tokio::time::Instant::now()).await.unwrap()
 }
 

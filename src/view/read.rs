@@ -32,13 +32,6 @@ pub struct Page {
     pub limit: usize,
 }
 
-impl Default for Page {
-    /// All keys, with a limit of 0.
-    fn default() -> Self {
-        Self { keys: KeySelector::ALL, start_after: None, limit: 0 }
-    }
-}
-
 impl View {
     /// The state at this breadcrumb or a newer one.
     ///

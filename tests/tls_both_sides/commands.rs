@@ -67,7 +67,7 @@ async fn what_is_wrong_is_said_in_a_sentence() {
         ([&url[..], &["--ca-cert", "/absent"]].concat(), "authority /absent: No such file"),
         ([&url[..], &["--ca-cert", &good.key]].concat(), "there is no certificate in it"),
         ([&["status", "--url", &over_tls][..], &ca].concat(), "it does not speak TLS"),
-        (vec!["status", "--url", &without], "this port speaks TLS only: the address begins with https://"),
+        (vec!["status", "--url", &without], "this port speaks TLS only; use an https:// address"),
         ([&["status", "--url", &without][..], &ca].concat(), "certificates are for https:// only"),
         (vec!["follow", "--url", daemon.url(), "--ca-cert", &other.ca], "not signed by the authority in"),
     ] {

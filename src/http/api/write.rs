@@ -199,7 +199,7 @@ fn written(cx: &Context, committed: Committed, key_revision: Option<Revision>, m
     let headers = response.headers_mut();
     reply::insert_headers(cx.source(), headers, values, Caching::Never);
     if let Some(revision) = key_revision {
-        reply::insert(headers, ETAG, &format!("\"{revision}\""));
+        reply::insert_text(headers, ETAG, &format!("\"{revision}\""));
     }
     response
 }

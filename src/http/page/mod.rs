@@ -49,6 +49,6 @@ fn file(
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    reply::insert(headers, ETAG, &etag);
+    reply::insert_text(headers, ETAG, &etag);
     Ok(response)
 }

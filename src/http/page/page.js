@@ -1,17 +1,17 @@
-// The page for people: what state the daemon is in, which keys there are, what changes.
+// The web page: the daemon's status, its keys, and their changes.
 //
-// It asks what every client may ask: /v1/status every two seconds, /v1/kv for the keys, /v1/stream from the
-// cursor of that answer on. Nothing is kept but what is shown, and everything that is shown has a limit.
+// It uses the same endpoints as every client: /v1/status every two seconds, /v1/kv for the keys, and /v1/stream from the
+// cursor of that answer. It keeps only what it shows, and everything that it shows has a limit.
 "use strict";
 
 const STATUS_EVERY_MS = 2000;
 const PAGE_KEYS = 100;
-const MOST_KEYS = 2000;
-const MOST_CHANGES = 200;
+const MAX_KEYS = 2000;
+const MAX_CHANGES = 200;
 const PREVIEW_CHARS = 300;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10000;
-// The daemon says something every 15 s; three times nothing is a dead connection.
+// The daemon sends a heartbeat every 15 s; after three missed ones the connection is dead.
 const SILENCE_MS = 45000;
 
 const $ = (id) => document.getElementById(id);
@@ -24,7 +24,7 @@ function element(name, text, className) {
   return made;
 }
 
-// ---- asking
+// ---- requests
 
 let token = sessionStorage.getItem("token");
 
@@ -33,8 +33,8 @@ async function ask(path, more = {}) {
   if (token) headers.Authorization = `Bearer ${token}`;
   const answer = await fetch(path, { ...more, headers, cache: "no-store" });
   if (answer.status === 401) {
-    wantToken(token ? "nobody knows this token" : "");
-    throw new Error("a token is wanted");
+    requireToken(token ? "this token is unknown" : "");
+    throw new Error("a token is required");
   }
   if (!answer.ok) throw new Error(await problem(answer));
   $("token-form").hidden = true;
@@ -50,12 +50,12 @@ async function problem(answer) {
   }
 }
 
-function wantToken(error) {
+function requireToken(error) {
   $("token-form").hidden = false;
   $("token-error").textContent = error;
 }
 
-// Numbers stay as they were written: 12345678901234567890 is not 12345678901234567000.
+// Numbers keep their digits: 12345678901234567890 does not become 12345678901234567000.
 function parse(line) {
   return JSON.parse(line, (_, value, context) =>
     typeof value === "number" && context && JSON.rawJSON && String(value) !== context.source
@@ -66,19 +66,19 @@ function parse(line) {
 // ---- the daemon
 
 const STATES = {
-  "in-sync": ["good", "In sync", "Clients get every change as it comes."],
+  "in-sync": ["good", "In sync", "Clients get every change at once."],
   "resync-in-progress": ["careful", "Resync in progress",
-    "The last state is served; it is being compared with the upstream."],
+    "The last known state is served while it is compared with the upstream."],
   "wait-for-datastore": ["careful", "Waiting for the datastore",
-    "The upstream cannot be reached. What was known last is served, if anything was."],
+    "The upstream cannot be reached. The last known state is served, if there is one."],
 };
 
 let lastHeard = Date.now();
 
 function show(status) {
   let [colour, title, text] = STATES[status.status] ?? ["unknown", status.status, ""];
-  if (status.unwell) [colour, title, text] = ["bad", `Unwell: ${status.unwell.part}`, status.unwell.why];
-  else if (status.draining) [colour, title, text] = ["careful", "Going down", "Clients are sent elsewhere."];
+  if (status.unwell) [colour, title, text] = ["bad", `Unhealthy: ${status.unwell.part}`, status.unwell.why];
+  else if (status.draining) [colour, title, text] = ["careful", "Shutting down", "Clients continue on other replicas."];
   else if (!status.ready) [colour, text] = ["bad", "Nothing is served yet. " + text];
   banner(colour, title, text);
   const facts = [
@@ -93,9 +93,9 @@ function show(status) {
     ["Open streams", status.streams?.open],
     ["Ingest buffer", `${status.ingest.backlog} of ${status.ingest.capacity}`],
     ["Updates refused", status.ingest.refused],
-    ["Records not understood", status.ingest.malformed],
-    ["Breadcrumbs kept", `${status.kept.breadcrumbs} (${bytes(status.kept.bytes)})`],
-    ["Up for", ago(status.uptime_seconds).replace(" ago", "")],
+    ["Malformed records", status.ingest.malformed],
+    ["Kept breadcrumbs", `${status.kept.breadcrumbs} (${bytes(status.kept.bytes)})`],
+    ["Uptime", ago(status.uptime_seconds).replace(" ago", "")],
     ["Version", status.version],
     ["Digest", status.digest],
     ["Cursor", status.cursor],
@@ -113,13 +113,13 @@ function show(status) {
   ].join("\n");
 }
 
-// Keys that are absent although the upstream has them: whoever looks for one here must see why.
+// Refused keys are absent although the upstream has them; the page says why.
 function showRefused(refused) {
   $("refused").hidden = !refused?.count;
   if (!refused?.count) return;
   $("refused-note").textContent = `${refused.exact ? "" : "At least "}${refused.count.toLocaleString("en")} ` +
-    `of the upstream's keys are absent here because their values were refused` +
-    (refused.keys.length < refused.count ? `; ${refused.keys.length} of them are named.` : ".");
+    `of the upstream's keys are absent because their values were refused` +
+    (refused.keys.length < refused.count ? `; ${refused.keys.length} of them are listed.` : ".");
   $("refused-keys").replaceChildren(...refused.keys.map((one) => {
     const key = (one.key ?? `base64:${one.key_base64}`) + (one.key_bytes ? "…" : "");
     const row = element("tr");
@@ -155,10 +155,10 @@ async function watchStatus() {
       show(await (await ask("v1/status", { signal: AbortSignal.timeout(10000) })).json());
       lastHeard = Date.now();
     } catch (error) {
-      if (!$("token-form").hidden) banner("unknown", "A token is wanted", "");
+      if (!$("token-form").hidden) banner("unknown", "A token is required", "");
       else {
         const since = ago((Date.now() - lastHeard) / 1000);
-        banner("bad", "The daemon does not answer", `Last answer ${since}; what is below is old. (${error.message})`);
+        banner("bad", "The daemon does not answer", `Last answer ${since}; the data below is old. (${error.message})`);
       }
     }
     await sleep(STATUS_EVERY_MS);
@@ -169,7 +169,7 @@ async function watchStatus() {
 
 let prefix = "";
 let following = null;
-/** The rows of the keys that are shown, in key order, and whether there are keys after the last one. */
+/** The rows of the shown keys, in key order, and whether more keys follow. */
 let rows = new Map();
 let more = false;
 let held = null;
@@ -197,7 +197,7 @@ function fill(row, record) {
   row.replaceChildren(element("td", name(record)), valueCell(record), element("td", String(record.revision ?? "")));
 }
 
-/** Keys are shown in the order of their characters, which is the daemon's but for a few rare letters. */
+/** The row before which a key belongs. Keys are sorted by UTF-16, which differs from the daemon's order for rare characters. */
 function rowAfter(key) {
   for (const [other, row] of rows) if (other > key) return row;
   return null;
@@ -208,8 +208,8 @@ function put(record, fresh) {
   let row = rows.get(key);
   if (!row) {
     const after = rowAfter(key);
-    // What lies behind the last one that is shown is shown with "more".
-    if ((!after && more) || rows.size >= MOST_KEYS) return note();
+    // Keys after the last row are loaded with "More keys".
+    if ((!after && more) || rows.size >= MAX_KEYS) return note();
     row = element("tr");
     $("keys").insertBefore(row, after);
     rows.set(key, row);
@@ -228,7 +228,7 @@ function flash(row) {
 function note(text) {
   const shown = rows.size.toLocaleString("en");
   $("keys-note").textContent = text ?? (rows.size ? `${shown} shown${more ? ", there are more" : ""}` : "none");
-  $("more").hidden = !more || rows.size >= MOST_KEYS;
+  $("more").hidden = !more || rows.size >= MAX_KEYS;
 }
 
 function change(record, time) {
@@ -238,7 +238,7 @@ function change(record, time) {
     element("td", String(record.revision ?? "")));
   const list = $("changes");
   list.prepend(row);
-  while (list.children.length > MOST_CHANGES) list.lastChild.remove();
+  while (list.children.length > MAX_CHANGES) list.lastChild.remove();
   if (record.type === "deleted") {
     rows.get(name(record))?.remove();
     rows.delete(name(record));
@@ -250,7 +250,7 @@ function apply(records, time) {
   note();
 }
 
-/** A page of keys; returns the cursor that it was read at. */
+/** Loads a page of keys; returns its cursor. */
 async function load(after, signal) {
   const query = new URLSearchParams({ limit: PAGE_KEYS });
   if (prefix) query.set("prefix", prefix);
@@ -268,8 +268,8 @@ async function load(after, signal) {
   return answer.headers.get("Crumbd-Cursor");
 }
 
-/** Follows the stream from a cursor until it breaks; returns the cursor after the last whole breadcrumb, or nothing
- * where the state has to be read anew. */
+/** Follows the stream from a cursor until it breaks. Returns the cursor after the last complete breadcrumb, or nothing
+ * if the state has to be loaded again. */
 async function follow(cursor, abort) {
   const query = new URLSearchParams({ from: cursor });
   if (prefix) query.set("prefix", prefix);
@@ -338,9 +338,9 @@ async function watchKeys() {
 
 function holdNote() {
   const count = held?.reduce((sum, [records]) => sum + records.length, 0) ?? 0;
-  // Who holds the list for hours does not fill the memory.
-  while (held?.length > MOST_CHANGES) apply(...held.shift());
-  $("pause").textContent = held ? `Go on (${count} came)` : "Hold";
+  // A pause of hours must not fill the memory.
+  while (held?.length > MAX_CHANGES) apply(...held.shift());
+  $("pause").textContent = held ? `Resume (${count} new)` : "Pause";
   $("pause").setAttribute("aria-pressed", String(held !== null));
 }
 

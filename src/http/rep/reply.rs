@@ -87,7 +87,7 @@ pub(in crate::http) fn insert_headers(
     caching: Caching,
 ) {
     let CrumbdHeaders { cursor, sequence, mode, reason, scope } = values;
-    insert(headers, CURSOR, &cursor.to_string());
+    insert_text(headers, CURSOR, &cursor.to_string());
     headers.insert(MODE, HeaderValue::from_static(mode.as_str()));
     headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
     headers.insert(REVISION, cursor.revision.0.into());
@@ -95,7 +95,7 @@ pub(in crate::http) fn insert_headers(
     headers.insert(STATUS, HeaderValue::from_static(cursor.status.as_str()));
     headers.insert(AGE, source.age.as_secs().into());
     let base = source.collection.map_or_else(|| "/v1".to_owned(), |name| format!("/v1/c/{name}"));
-    insert(headers, LINK, &format!("<{base}/breadcrumbs/{cursor}/next{}>; rel=\"next\"", query(scope)));
+    insert_text(headers, LINK, &format!("<{base}/breadcrumbs/{cursor}/next{}>; rel=\"next\"", query(scope)));
     let caching = caching.as_str(source.is_guarded, scope.is_narrowed());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
     if reason == Reason::ShuttingDown {
@@ -116,7 +116,7 @@ fn query(scope: &EffectiveScope) -> String {
 }
 
 /// Inserts a header value. Cursors, ETags and links are visible ASCII and always valid.
-pub(in crate::http) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+pub(in crate::http) fn insert_text(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
@@ -139,15 +139,15 @@ pub(in crate::http) fn answer(
     caching: Caching,
 ) -> Reply {
     let Answer { cursor, sequence, mode, reason, .. } = answer;
-    let at = CrumbdHeaders { cursor, sequence, mode, reason, scope };
+    let values = CrumbdHeaders { cursor, sequence, mode, reason, scope };
     let etag = state_etag(cursor, scope);
     if if_none_match_has(request, &etag) {
-        return not_modified(source, at, &etag, caching);
+        return not_modified(source, values, &etag, caching);
     }
     let mut response = body(answer.body, answer.format.media.as_str());
     let headers = response.headers_mut();
-    insert_headers(source, headers, at, caching);
-    insert(headers, ETAG, &etag);
+    insert_headers(source, headers, values, caching);
+    insert_text(headers, ETAG, &etag);
     vary(source, headers);
     if answer.format.coding != Coding::Identity {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(answer.format.coding.as_str()));
@@ -231,7 +231,7 @@ fn empty(status: StatusCode) -> Reply {
 /// The 304 for a client that has this representation.
 pub(in crate::http) fn not_modified(
     source: Source<'_>,
-    at: CrumbdHeaders<'_>,
+    values: CrumbdHeaders<'_>,
     etag: &str,
     caching: Caching,
 ) -> Reply {
@@ -240,10 +240,10 @@ pub(in crate::http) fn not_modified(
     insert_headers(
         source,
         headers,
-        CrumbdHeaders { mode: Mode::None, reason: Reason::NotModified, ..at },
+        CrumbdHeaders { mode: Mode::None, reason: Reason::NotModified, ..values },
         caching,
     );
-    insert(headers, ETAG, etag);
+    insert_text(headers, ETAG, etag);
     vary(source, headers);
     response
 }
@@ -257,8 +257,8 @@ pub(in crate::http) fn no_content(
     scope: &EffectiveScope,
 ) -> Reply {
     let mut response = empty(StatusCode::NO_CONTENT);
-    let at = CrumbdHeaders { cursor, sequence, mode: Mode::None, reason, scope };
-    insert_headers(source, response.headers_mut(), at, Caching::Never);
+    let values = CrumbdHeaders { cursor, sequence, mode: Mode::None, reason, scope };
+    insert_headers(source, response.headers_mut(), values, Caching::Never);
     response
 }
 

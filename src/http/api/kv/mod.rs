@@ -109,7 +109,7 @@ fn value(cx: &Context, key: &Key, request: &HeaderMap, read: KeyRead, caching: C
     let mut response = into_response(reply::body(entry.value_bytes(), content_type(&entry)));
     let headers = response.headers_mut();
     reply::insert_headers(cx.source(), headers, values, caching);
-    reply::insert(headers, ETAG, &etag);
+    reply::insert_text(headers, ETAG, &etag);
     reply::vary(cx.source(), headers);
     // Any client may have written the bytes: a browser must not guess that they are a page.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

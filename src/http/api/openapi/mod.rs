@@ -50,7 +50,7 @@ pub(in crate::http) async fn openapi(
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    reply::insert(headers, ETAG, etag);
+    reply::insert_text(headers, ETAG, etag);
     Ok(response)
 }
 

@@ -134,7 +134,7 @@ impl StreamSession {
         head.insert(reply::STATUS, HeaderValue::from_static(self.status.as_str()));
         head.insert(reply::AGE, source.age.as_secs().into());
         if let Some(rights) = self.scope.fingerprint() {
-            reply::insert(head, RIGHTS, &format!("{rights:x}"));
+            reply::insert_text(head, RIGHTS, &format!("{rights:x}"));
         }
         reply::vary(source, head);
         reply
