@@ -5,10 +5,10 @@
 //!
 //! # How a breadcrumb reaches the readers
 //!
-//! The [fan-out](fanout) follows the cache's trail. For each breadcrumb it appends one item to a trail of its own, with
+//! The fan-out (`fanout/`) follows the cache's trail. For each breadcrumb it appends one item to a trail of its own, with
 //! the answers that are in demand already encoded. All readers wait on that trail: long polls ([`View::next`], and
 //! its fast path [`View::try_next`]), streams ([`Stream`]) and key watches ([`KeyWatch`]). A reader whose cursor is not
-//! the newest breadcrumb's predecessor is brought up to date by [`catch_up`].
+//! the newest breadcrumb's predecessor is brought up to date by `catch_up.rs`.
 //!
 //! # Promises
 //!
