@@ -8,9 +8,9 @@
 mod support;
 
 mod access;
-mod another_store;
 mod compaction;
 mod contents;
 mod network;
+mod recreated_store;
 mod restarts;
 mod tls;

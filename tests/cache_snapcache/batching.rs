@@ -1,4 +1,4 @@
-//! B.1: batching and publication.
+//! Batching and publication.
 
 use super::*;
 

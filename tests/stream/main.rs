@@ -1,13 +1,13 @@
 //! `GET /v1/stream`: snapshot, then every change, over any cut, for readers of any speed.
 #![allow(clippy::unwrap_used)] // a test may unwrap
 
-mod counted;
-mod fast;
-mod manners;
+mod lifecycle;
+mod metrics;
 mod proxy;
 mod reader;
 mod resume;
 mod rights;
+mod slow_readers;
 #[path = "../support/mod.rs"]
 mod support;
 

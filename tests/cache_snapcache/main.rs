@@ -6,8 +6,8 @@
 
 mod batching;
 mod followers;
+mod next;
 mod updates;
-mod walking;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::served::waiters;
+use super::serving::waiters;
 use crate::support::daemon::Daemon;
 use crate::support::http::{Got, Http};
 use crate::support::tls::{Authority, client_config};

@@ -1,4 +1,4 @@
-//! B.2: what one update does, and what a resync does.
+//! What one update does, and what a resync does.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The feed of a daemon, whichever it is.
+//! The daemon's feed, of any kind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::feed::{
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::{FeedEvent, History, SyncStatus};
 
-/// A feed that was opened and not yet started.
-pub(super) enum Opened {
+/// A feed that is open and not yet started.
+pub(super) enum OpenFeed {
     File(FileFeed),
     Stdin(StdinFeed),
     Etcd(EtcdFeed),
-    /// Its history is this process's.
+    /// Holds the history of this process.
     Push(History),
 }
 
-type Feeding = JoinHandle<Result<(), FeedError>>;
+pub(super) type FeedTask = JoinHandle<Result<(), FeedError>>;
 
-impl Opened {
+impl OpenFeed {
     pub(super) async fn open(spec: &FeedSpec, strict: bool, access: EtcdAccess) -> Result<Self, FeedError> {
         Ok(match spec {
             FeedSpec::File { path, follow } => {
@@ -53,42 +53,42 @@ impl Opened {
         }
     }
 
-    /// Whether what happened before a state of it can be found out later.
-    pub(super) fn knows_the_past(&self) -> bool {
+    /// Whether the feed can read the history before a restored state.
+    pub(super) fn can_read_history(&self) -> bool {
         matches!(self, Self::Etcd(_))
     }
 
-    /// How long it is silent at the most while it is well: it asks its upstream every few seconds, and
-    /// where that does not answer, it tries again. Standard input may be silent for ever.
-    pub(super) fn silence(&self) -> Option<Duration> {
+    /// The longest silence of a healthy feed, for the liveness watchdog. The etcd feed asks its upstream every few
+    /// seconds, and tries again when it gets no answer. Standard input may be silent for ever.
+    pub(super) fn max_silence(&self) -> Option<Duration> {
         match self {
             Self::Etcd(_) => Some(Duration::from_secs(120)),
             Self::File(_) | Self::Stdin(_) | Self::Push(_) => None,
         }
     }
 
-    /// Whether what it said is gone with the process, so that keeping a state means nothing.
-    pub(super) fn dies_with_the_process(&self) -> bool {
+    /// Whether the feed's data end with the process, so that a stored state is of no use.
+    pub(super) fn is_volatile(&self) -> bool {
         matches!(self, Self::Stdin(_))
     }
 
-    /// Starts it; a push feed is a handle for the HTTP side instead of a task that reads.
+    /// Starts the feed. A push feed has no task that reads; it returns a write handle for the HTTP side.
     pub(super) async fn start(
         self,
         sink: Sink,
         buffer: Arc<IngestBuffer<FeedEvent>>,
         warm: Option<Warm>,
-    ) -> (Option<PushHandle>, Feeding) {
+    ) -> (Option<PushHandle>, FeedTask) {
         match self {
             Self::File(feed) => (None, tokio::spawn(feed.run(sink, warm))),
             Self::Stdin(feed) => (None, tokio::spawn(feed.run(sink, warm))),
             Self::Etcd(feed) => (None, tokio::spawn(feed.run(sink, warm))),
             Self::Push(_) => {
                 let handle = PushHandle::new(Arc::clone(&buffer));
-                // A datastore of one's own is complete from the start, before anybody can ask.
+                // A push feed is its own datastore: it is in-sync before the first request.
                 let status = FeedEvent::Status(SyncStatus::InSync);
-                let told = buffer.write(status, None).await.map_err(|_| FeedError::Stopped);
-                (Some(handle), tokio::spawn(std::future::ready(told)))
+                let sent = buffer.write(status, None).await.map_err(|_| FeedError::Stopped);
+                (Some(handle), tokio::spawn(std::future::ready(sent)))
             }
         }
     }

@@ -5,8 +5,8 @@
 //! breadcrumbs where it likes, but each of them must be one of those states, and everything that a
 //! breadcrumb says about itself and about its neighbours must follow from the model.
 
+mod generator;
 mod model;
-mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -20,10 +20,10 @@ use crumbd::model::{
     Past, PastStep, PastValue, Refusal, ReplyTo, ResyncClaim, Revision, SyncStatus, Ttl, Update,
 };
 use crumbd::trail::Limits;
+use generator::{Burst, Guard, Op, Setting, Wanted};
 use model::{Answer, Model, Point, State, Stored, Told, same_contents, stored};
 use proptest::prelude::*;
 use tokio::sync::oneshot;
-use wanted::{Burst, Guard, Op, Setting, Wanted};
 use xxhash_rust::xxh3::xxh3_128;
 
 const MAX_KEY_BYTES: usize = 4;
@@ -583,7 +583,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn the_cache_equals_a_map(setting in wanted::setting(), bursts in wanted::history()) {
+    fn the_cache_equals_a_map(setting in generator::setting(), bursts in generator::history()) {
         run(&setting, &bursts);
     }
 }

@@ -1,4 +1,4 @@
-//! B.3: `next`, cancellation, the end, and what is held in memory.
+//! `next`, cancellation, the end, and what is held in memory.
 
 use super::*;
 

@@ -4,7 +4,7 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::served::daemon;
+use super::serving::daemon;
 use crate::support::daemon::Daemon;
 use crate::support::http::Http;
 use crate::support::in_time;

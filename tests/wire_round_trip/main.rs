@@ -2,7 +2,7 @@
 //! and whatever else the bytes are, the answer is an error that helps.
 
 mod cases;
-mod said;
+mod generator;
 
 use std::io::Read;
 
@@ -11,8 +11,8 @@ use crumbd::wire::{
     BodyWriter, Coding, End, Header, MediaType, Mode, PutKind, Record, RecordReader, WireError, compact_json,
     parse_record, parse_records, write_record,
 };
+use generator::{body, json, record};
 use proptest::prelude::*;
-use said::{body, json, record};
 use serde_json::value::RawValue;
 
 #[track_caller]

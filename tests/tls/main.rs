@@ -4,9 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client_certificates;
 mod commands;
-mod half_open;
-mod let_in;
+mod handshake_timeout;
 mod reload;
-mod served;
-mod started;
+mod serving;
+mod startup;

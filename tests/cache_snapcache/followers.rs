@@ -1,4 +1,4 @@
-//! B.4: Typha's followers, and more of them.
+//! Typha's followers, and more of them.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What was given for the settings, as text, and where each came from.
+//! The settings as text, each with its origin.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -11,7 +11,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::flags::Flags;
 
-/// Where a value came from.
+/// The kind of place where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Flag,
@@ -19,14 +19,14 @@ pub(super) enum Source {
     File(Arc<Path>),
 }
 
-/// A setting and where its value came from, for whoever has to change it there.
+/// The name of a setting and the place where it was set. Errors name it, so that users know what to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Place {
+pub(in crate::cli) struct Origin {
     pub(super) name: String,
     pub(super) source: Source,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
             Source::Flag => write!(f, "--{}", self.name),
@@ -36,37 +36,37 @@ impl fmt::Display for Place {
     }
 }
 
-/// The variable of a setting.
+/// The environment variable of a setting.
 pub(super) fn variable(name: &str) -> String {
     format!("CRUMBD_{}", name.replace('-', "_").to_ascii_uppercase())
 }
 
-/// A value as it was given.
+/// The text of one value.
 #[derive(Clone, Debug)]
 pub(super) struct Value {
     pub(super) text: OsString,
     pub(super) source: Source,
 }
 
-/// All values that were given, by the settings' names.
+/// The text of all settings that were set, by name.
 #[derive(Clone, Debug, Default)]
-pub(in crate::cli) struct Given(BTreeMap<String, Value>);
+pub(in crate::cli) struct RawSettings(BTreeMap<String, Value>);
 
-impl Given {
-    pub(super) fn get(&self, name: &str) -> Option<(Place, &OsStr)> {
+impl RawSettings {
+    pub(super) fn get(&self, name: &str) -> Option<(Origin, &OsStr)> {
         let Value { text, source } = self.0.get(name)?;
-        Some((Place { name: name.to_owned(), source: source.clone() }, text))
+        Some((Origin { name: name.to_owned(), source: source.clone() }, text))
     }
 
-    pub(super) fn place(&self, name: &str) -> Option<Place> {
-        self.get(name).map(|(place, _)| place)
+    pub(super) fn origin(&self, name: &str) -> Option<Origin> {
+        self.get(name).map(|(origin, _)| origin)
     }
 
     pub(super) fn set(&mut self, name: &str, value: Value) {
         self.0.insert(name.to_owned(), value);
     }
 
-    /// These, and what they leave out from the others.
+    /// Adds the settings of `others` that are not set here.
     pub(super) fn over(mut self, others: Self) -> Self {
         for (name, value) in others.0 {
             self.0.entry(name).or_insert(value);
@@ -81,7 +81,7 @@ pub(super) fn names() -> Vec<String> {
     command.get_arguments().filter_map(|flag| flag.get_long()).map(str::to_owned).collect()
 }
 
-impl FromArgMatches for Given {
+impl FromArgMatches for RawSettings {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut given = Self::default();
         given.update_from_arg_matches(matches)?;
@@ -104,7 +104,7 @@ impl FromArgMatches for Given {
     }
 }
 
-impl Args for Given {
+impl Args for RawSettings {
     fn augment_args(command: Command) -> Command {
         Flags::augment_args(command)
     }

@@ -1,4 +1,4 @@
-//! What is wrong with a text that is no record, as a sentence that helps to find it.
+//! Errors for texts that are not records, with the field or the column of the mistake.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,13 +10,13 @@ use crate::wire::WireError;
 pub(super) fn json_error(text: &str, error: &serde_json::Error) -> WireError {
     wrong_type(text).unwrap_or_else(|| {
         let reason: String = error.to_string().chars().take(400).collect();
-        // A record is one line already: only the column says where.
+        // A record is one line, so the column is enough.
         let reason = reason.replace(" at line 1 column ", " at column ");
         WireError::Json(format!("{reason}, in {}", sample(text)))
     })
 }
 
-/// The first field that holds what it cannot, if that is what is wrong: serde names only a column.
+/// The error for the first field with a value of the wrong type, if there is one. serde would name only a column.
 fn wrong_type(text: &str) -> Option<WireError> {
     const NUMBERS: [&str; 4] = ["revision", "ttl", "sequence", "count"];
     const TEXTS: [&str; 12] = [
@@ -49,7 +49,7 @@ fn wrong_type(text: &str) -> Option<WireError> {
     })
 }
 
-/// The beginning of a text, to recognize it by.
+/// The beginning of a text, so that users recognize it.
 pub(super) fn sample(text: &str) -> String {
     let text = text.trim();
     let sample: String = text.chars().take(60).collect();

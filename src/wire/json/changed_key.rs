@@ -1,30 +1,29 @@
-//! Which key a record is about that cannot be read otherwise.
+//! The key of a record that cannot be read otherwise.
 
 use super::parse::from_base64;
 use crate::model::Key;
 
-/// The key that a record puts or deletes, where the text is no record as a whole but says so much: it has a `type` that
-/// changes a key, and one key, whatever is wrong beside them. Text that begins or ends in the middle of something is
-/// read as far as it goes.
-pub fn changed_key(text: &str) -> Option<Key> {
-    let mut named = Named::default();
+/// Finds the key that a malformed record would set or delete. The text must have a `type` that changes a key, and one
+/// key; everything else may be malformed. Text that is cut off is read as far as it goes.
+pub(crate) fn changed_key(text: &str) -> Option<Key> {
+    let mut candidates = Candidates::default();
     let mut members = Members { text, at: text.find('{')? + 1, depth: 1 };
     while let Some((name, value)) = members.next_string() {
-        named.member(&name, value);
+        candidates.add(&name, value);
     }
-    named.key()
+    candidates.key()
 }
 
-/// The members that say which key it is. What is said in two ways says nothing.
+/// The members that name the key. Contradicting members name none.
 #[derive(Default)]
-struct Named {
+struct Candidates {
     kinds: Vec<Option<String>>,
     keys: Vec<Option<Vec<u8>>>,
 }
 
-impl Named {
-    /// A member whose value is a string, or something else.
-    fn member(&mut self, name: &str, value: Option<String>) {
+impl Candidates {
+    /// Adds a member; the value is None if it is not a string.
+    fn add(&mut self, name: &str, value: Option<String>) {
         match name {
             "type" => self.kinds.push(value),
             "key" => self.keys.push(value.filter(|text| is_exact(text)).map(String::into_bytes)),
@@ -45,16 +44,16 @@ impl Named {
     }
 }
 
-/// Finds the members of an object without asking for more than that strings end.
+/// The members of an object that need not be valid JSON. Only strings must be closed.
 struct Members<'a> {
     text: &'a str,
     at: usize,
-    /// How many objects and arrays are open; the members of the first one count.
+    /// The number of open objects and arrays. Only the members of the outermost object count.
     depth: usize,
 }
 
 impl<'a> Members<'a> {
-    /// The next member: its name, and its value where that is a whole string.
+    /// The next member: its name, and its value if that is a complete string.
     fn next_string(&mut self) -> Option<(String, Option<String>)> {
         loop {
             match self.next_token()? {
@@ -74,7 +73,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// The next token that matters; numbers, words and what is no JSON at all do not. None where a string has no end.
+    /// The next bracket or string; everything else is skipped. None if a string is not closed.
     fn next_token(&mut self) -> Option<Token<'a>> {
         let rest = self.text.get(self.at..)?;
         let found = rest.find(['{', '}', '[', ']', '"'])?;
@@ -110,7 +109,7 @@ enum Token<'a> {
     String(&'a str),
 }
 
-/// How long the rest of a string is, its closing quote included.
+/// The length of the rest of a string, with its closing quote.
 fn string_end(rest: &str) -> Option<usize> {
     let mut escaped = false;
     let end = rest.bytes().position(|byte| {
@@ -121,7 +120,7 @@ fn string_end(rest: &str) -> Option<usize> {
     Some(end + 1)
 }
 
-/// Whether no byte of it stands for others that were no text.
+/// Whether the text has no replacement character, which may stand for bytes that were not UTF-8.
 fn is_exact(text: &str) -> bool {
     !text.contains(char::REPLACEMENT_CHARACTER)
 }
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_cannot_be_read_names_its_key_where_that_is_beyond_doubt() {
+    fn a_malformed_record_names_its_key_if_the_key_is_unambiguous() {
         for text in [
             r#"{"type":"put","key":"a"}"#,
             r#"{"type":"put","key":"a","value":1,"frobs":2}"#,

@@ -2,7 +2,7 @@
 //! the network and the rights of its token; and it prints nothing twice.
 #![allow(clippy::unwrap_used)]
 
-mod following;
+mod process;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -10,7 +10,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use following::Following;
+use process::Following;
 use support::daemon::Daemon;
 use support::etcd::{Net, Proxy, free_port};
 use support::eventually;

@@ -1,4 +1,4 @@
-//! A warm start: what the last run kept, served before the upstream has answered.
+//! A warm start: the state of the last run is served before the upstream has answered.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tracing::info;
 
 use super::Failure;
-use super::feeds::Opened;
+use super::feed::OpenFeed;
 use crate::cache::{Cache, CacheConfig, IngestTask, Stopped};
 use crate::feed::Upstream;
 use crate::feed::{FeedSpec, Warm};
@@ -16,101 +16,106 @@ use crate::ingest::{self, IngestBuffer};
 use crate::model::{Batch, Digest, Entry, FeedEvent, Grouping, ReplyTo, Revision};
 use crate::state::{FeedIdentity, Kept, PushStore, Saver, StateDir};
 
-/// What the state directory held, if there is one.
-pub(super) enum Found {
-    /// No state directory, or another feed's.
-    Nothing,
-    /// The last state.
-    State { saver: Box<Saver>, kept: Option<Kept> },
+/// The content of the state directory.
+pub(super) enum StoredState {
+    /// There is no state directory, or it belongs to another feed.
+    Absent,
+    /// A copy of the upstream's state; `kept` is None in a new directory.
+    Copy { saver: Box<Saver>, kept: Option<Kept> },
     /// A push feed's store.
     Store(PushStore),
 }
 
-impl Found {
+/// A state directory for a feed that cannot use one.
+#[derive(Debug, thiserror::Error)]
+#[error("--state-dir has no use with {feed}: the data of such a feed end with the process")]
+struct VolatileFeed {
+    feed: FeedSpec,
+}
+
+impl StoredState {
     pub(super) fn open(
         state: Option<(PathBuf, Duration)>,
-        feed: &Opened,
+        feed: &OpenFeed,
         spec: &FeedSpec,
         config: &CacheConfig,
     ) -> Result<Self, Failure> {
-        let Some((path, interval)) = state else { return Ok(Self::Nothing) };
-        if feed.dies_with_the_process() {
-            return Err(
-                format!("--state-dir has no use with {spec}: what it said is gone with the process").into()
-            );
+        let Some((path, interval)) = state else { return Ok(Self::Absent) };
+        if feed.is_volatile() {
+            return Err(VolatileFeed { feed: spec.clone() }.into());
         }
         let identity = FeedIdentity { name: spec.identity(), history: feed.history() };
         let dir = StateDir::new(path, identity, config.window);
-        if let Opened::Push(_) = feed {
+        if let OpenFeed::Push(_) = feed {
             return Ok(Self::Store(dir.open_store()?));
         }
         let (saver, kept) = dir.open_cache(interval)?;
-        Ok(saver.map_or(Self::Nothing, |saver| Self::State { saver: Box::new(saver), kept }))
+        Ok(saver.map_or(Self::Absent, |saver| Self::Copy { saver: Box::new(saver), kept }))
     }
 
-    /// A cache that begins with what was kept, or empty, its task, and what keeps its state from now on.
+    /// Makes the cache, with the stored state or empty. Also returns its task, and the persistence for later changes.
     pub(super) fn cache(
         self,
         config: CacheConfig,
-        feed: &Opened,
+        feed: &OpenFeed,
         buffer: Arc<IngestBuffer<FeedEvent>>,
         upstream: &Upstream,
-    ) -> Result<(Cache, IngestTask, Keeping), Failure> {
-        let cold = |config| Cache::new(config, feed.history(), Arc::clone(&buffer));
-        let lossy = feed.knows_the_past();
+    ) -> Result<(Cache, IngestTask, Persistence), Failure> {
+        let empty = |config| Cache::new(config, feed.history(), Arc::clone(&buffer));
+        let lossy = feed.can_read_history();
         match self {
-            Self::Nothing => {
-                let (cache, task) = cold(config);
-                Ok((cache, task, Keeping::Nothing))
+            Self::Absent => {
+                let (cache, task) = empty(config);
+                Ok((cache, task, Persistence::None))
             }
-            Self::State { saver, kept: None } => {
-                let (cache, task) = cold(config);
-                Ok((cache, task, Keeping::State { saver, warm: None }))
+            Self::Copy { saver, kept: None } => {
+                let (cache, task) = empty(config);
+                Ok((cache, task, Persistence::Saver { saver, warm: None }))
             }
-            Self::State { mut saver, kept: Some(kept) } => {
-                let started = Started::of(&kept);
+            Self::Copy { mut saver, kept: Some(kept) } => {
+                let summary = Summary::of(&kept);
                 let Kept { state, timestamp, breadcrumbs, .. } = kept;
                 let state = (state, timestamp);
                 let buffer = Arc::clone(&buffer);
                 match Cache::restored_within_limits(config.clone(), state, breadcrumbs, lossy, buffer) {
                     Ok((cache, task)) => {
-                        saver.begin_at(&cache, started.digest);
-                        let warm = started.warm(&cache, upstream);
-                        Ok((cache, task, Keeping::State { saver, warm: Some(warm) }))
+                        saver.begin_at(&cache, summary.digest);
+                        let warm = summary.warm(&cache, upstream);
+                        Ok((cache, task, Persistence::Saver { saver, warm: Some(warm) }))
                     }
                     Err(error) => {
                         saver.disown(error);
-                        let (cache, task) = cold(config);
-                        Ok((cache, task, Keeping::State { saver, warm: None }))
+                        let (cache, task) = empty(config);
+                        Ok((cache, task, Persistence::Saver { saver, warm: None }))
                     }
                 }
             }
             Self::Store(store) => {
-                // What was acknowledged is kept, whatever the limits are now.
+                // Acknowledged writes are kept, even over today's limits.
                 let Kept { state, timestamp, breadcrumbs, .. } = store.kept;
                 let (cache, task) = Cache::restored(config, (state, timestamp), breadcrumbs, false, buffer)?;
-                said(&cache);
-                Ok((cache, task.with_journal(store.journal), Keeping::Nothing))
+                log_restored(&cache);
+                Ok((cache, task.with_journal(store.journal), Persistence::None))
             }
         }
     }
 }
 
-fn said(cache: &Cache) {
+fn log_restored(cache: &Cache) {
     let current = cache.current_breadcrumb();
     let (keys, revision) = (current.kvs().len(), current.revision().0);
     info!(keys, revision, "state of the last run restored");
 }
 
-/// What a feed wants to know of a kept state, before the cache takes it.
-struct Started {
+/// The facts of a stored state that the feed needs. They are read before the cache takes the state.
+struct Summary {
     oldest: Revision,
     digest: Digest,
     saved_at: SystemTime,
     newest: Option<Entry>,
 }
 
-impl Started {
+impl Summary {
     fn of(kept: &Kept) -> Self {
         let last = kept.breadcrumbs.last();
         let saved_at = last.map_or(kept.timestamp, |last| last.timestamp);
@@ -119,7 +124,7 @@ impl Started {
     }
 
     fn warm(self, cache: &Cache, upstream: &Upstream) -> Warm {
-        said(cache);
+        log_restored(cache);
         upstream.was_heard(self.saved_at.elapsed().unwrap_or_default());
         cache.mark_warm();
         let current = cache.current_breadcrumb();
@@ -131,18 +136,20 @@ impl Started {
     }
 }
 
-/// What keeps the state of a cache from now on; a journal does that by itself.
-pub(super) enum Keeping {
-    Nothing,
-    State { saver: Box<Saver>, warm: Option<Warm> },
+/// The persistence of a cache's later changes.
+pub(super) enum Persistence {
+    /// Nothing is saved, or the cache's journal does it.
+    None,
+    /// The state is saved at intervals.
+    Saver { saver: Box<Saver>, warm: Option<Warm> },
 }
 
-impl Keeping {
-    /// Starts it. Also says where the cache stands, for the feed to go on from.
+impl Persistence {
+    /// Starts the saver. Also returns the position from which the feed goes on.
     pub(super) fn start(self, cache: &Cache) -> (Option<Warm>, Option<JoinHandle<()>>) {
         match self {
-            Self::Nothing => (None, None),
-            Self::State { saver, warm } => {
+            Self::None => (None, None),
+            Self::Saver { saver, warm } => {
                 let saving = saver.spawn(cache.clone());
                 (warm, Some(saving))
             }
@@ -150,8 +157,8 @@ impl Keeping {
     }
 }
 
-/// Resolves when everything that was handed to the cache can be read: nobody must be served a datastore of one's own
-/// that is not in-sync. Not for use while a feed may be in a resync, which holds everything back.
+/// Resolves when the cache has applied everything that was sent to it. A push feed must be in-sync before the first
+/// request. Not for feeds that may be in a resync, which holds back all updates.
 pub(super) async fn applied(cache: &Cache) -> Result<(), Stopped> {
     let (ack, answer) = ingest::answer();
     let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(Vec::new(), Grouping::Whole) };

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::served::{daemon, sample};
+use super::serving::{daemon, sample};
 use crate::support::tls::Authority;
 use crate::support::{eventually, in_time};
 
