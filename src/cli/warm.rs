@@ -153,7 +153,7 @@ impl Keeping {
 /// Resolves when everything that was handed to the cache can be read: nobody must be served a datastore of one's own
 /// that is not in-sync. Not for use while a feed may be in a resync, which holds everything back.
 pub(super) async fn applied(cache: &Cache) -> Result<(), Stopped> {
-    let (ack, answer) = ingest::answer();
+    let (ack, answer) = ingest::reply_channel();
     let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(Vec::new(), Grouping::Whole) };
     cache.send(FeedEvent::Updates(batch)).await?;
     answer.await.map_err(|_| Stopped)?.map_err(|_| Stopped)?;

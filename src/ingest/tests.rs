@@ -1,5 +1,5 @@
-//! What every buffer promises, tested with each of them: here what one caller alone sees,
-//! `waiting.rs` those who wait, `together.rs` many at once.
+//! The promises of `Buffer`, tested with each implementation: here with one caller, in
+//! `waiting.rs` with waiting callers, in `together.rs` with many at once.
 
 mod together;
 mod waiting;
@@ -105,7 +105,7 @@ enum Step {
 
 proptest! {
     #[test]
-    fn it_does_what_a_bounded_queue_does(
+    fn a_buffer_behaves_like_a_bounded_queue(
         capacity in 1..9_usize,
         steps in prop::collection::vec(
             prop_oneof![

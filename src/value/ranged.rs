@@ -121,7 +121,7 @@ impl<S: RangeSource> RangedWatcher<S> {
 
     /// A watcher whose consumer knows these keys already: its first `get` loads, and what was known and
     /// is not there any more is told to be gone.
-    pub fn knowing(source: S, known: HashSet<S::Key>) -> Self {
+    pub fn with_known_keys(source: S, known: HashSet<S::Key>) -> Self {
         Self { known, ..Self::new(source) }
     }
 
