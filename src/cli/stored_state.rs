@@ -160,7 +160,7 @@ impl Persistence {
 /// Resolves when the cache has applied everything that was sent to it. A push feed must be in-sync before the first
 /// request. Not for feeds that may be in a resync, which holds back all updates.
 pub(super) async fn applied(cache: &Cache) -> Result<(), Stopped> {
-    let (ack, answer) = ingest::answer();
+    let (ack, answer) = ingest::reply_channel();
     let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(Vec::new(), Grouping::Whole) };
     cache.send(FeedEvent::Updates(batch)).await?;
     answer.await.map_err(|_| Stopped)?.map_err(|_| Stopped)?;

@@ -143,7 +143,7 @@ impl Sink {
     /// Resolves when everything that was sent can be read, and says at which revision that is; `None`
     /// where that is not to be known. Not while a `snapshot` is open, which holds everything back.
     async fn reached(&self) -> Result<Option<Revision>, FeedError> {
-        let (ack, answer) = ingest::answer();
+        let (ack, answer) = ingest::reply_channel();
         let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(Vec::new(), Grouping::Whole) };
         self.send(FeedEvent::Updates(batch)).await?;
         Ok(answer.await.ok().and_then(Result::ok).map(|committed| committed.cursor.revision))

@@ -49,7 +49,7 @@ impl PushHandle {
         conditions: Vec<Condition>,
     ) -> Result<Committed, PushError> {
         updates.iter_mut().for_each(|update| update.revision = None);
-        let (ack, answer) = ingest::answer();
+        let (ack, answer) = ingest::reply_channel();
         let batch = Batch { updates, grouping, conditions, ack: Some(ReplyTo::new(ack)) };
         match self.buffer.try_write(FeedEvent::Updates(batch)) {
             Ok(()) => {}

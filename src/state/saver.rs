@@ -159,7 +159,7 @@ impl Saver {
         }
         let current = cache.current_breadcrumb();
         let nothing_to_do = self.has_taken(&current) || !cache.was_in_sync();
-        nothing_to_do && current.followed().await.is_err()
+        nothing_to_do && current.wait_for_next().await.is_err()
     }
 
     /// Encodes what comes until it is time to write, or until it is much.
@@ -174,7 +174,7 @@ impl Saver {
                 drop(current);
                 return !is_much && timeout_at(until, ended(cache)).await.is_ok();
             }
-            match timeout_at(until, current.followed()).await {
+            match timeout_at(until, current.wait_for_next()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return true,
                 Err(_) => return false,
@@ -323,7 +323,7 @@ fn can_be_appended(breadcrumb: &Breadcrumb, encoded: Cursor) -> bool {
     let payload = || breadcrumb.deltas().iter().map(|delta| delta.entry.payload_bytes()).sum::<usize>();
     let continues =
         breadcrumb.from().history == encoded.history && breadcrumb.kvs().history() == encoded.history;
-    continues && !breadcrumb.is_blind() && payload() <= LARGE_BREADCRUMB
+    continues && !breadcrumb.follows_gap() && payload() <= LARGE_BREADCRUMB
 }
 
 /// Resolves when no breadcrumb will follow.

@@ -10,7 +10,7 @@ use super::resume_point::Fingerprint;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::{FeedError, Sink};
 use crate::model::{
-    Batch, Entry, FeedEvent, Grouping, History, Likeness, ReplyTo, ResyncClaim, Revision, Update,
+    Batch, Comparison, Entry, FeedEvent, Grouping, History, ReplyTo, ResyncClaim, Revision, Update,
 };
 
 /// Updates in one event to the cache. Few, because the buffer to the cache is bounded by the number of events.
@@ -95,15 +95,15 @@ impl RangeReader<'_> {
     }
 
     /// How the state that was read compares with what the cache held before.
-    pub(super) async fn likeness(&self) -> Result<Likeness, EtcdError> {
-        let (answer, answered) = crate::ingest::answer();
+    pub(super) async fn likeness(&self) -> Result<Comparison, EtcdError> {
+        let (answer, answered) = crate::ingest::reply_channel();
         self.sink.send(FeedEvent::Compare(ReplyTo::new(answer))).await?;
         answered.await.map_err(|_| EtcdError::Feed(FeedError::Stopped))
     }
 
     /// Discards what was read.
     pub(super) async fn give_up(&self) -> Result<(), EtcdError> {
-        Ok(self.sink.send(FeedEvent::ResyncGivenUp).await?)
+        Ok(self.sink.send(FeedEvent::ResyncAborted).await?)
     }
 
     /// Makes what was read the state: the cache removes the keys that were not in it.

@@ -30,7 +30,7 @@ use super::proto::{KeyValue, RangeRequest, ResponseHeader, SortOrder, SortTarget
 use super::resume_point::{Fingerprint, ResumePoint};
 use super::session::Session;
 use super::{EtcdError, range_end, range_start};
-use crate::model::Likeness;
+use crate::model::Comparison;
 
 /// Up to this many keys are all read to verify a store, which takes half a second.
 pub(super) const ALWAYS_READ: i64 = 100_000;
@@ -76,7 +76,7 @@ impl Session<'_> {
         let loaded = reader.read_at(known.revision).await?;
         let likeness = reader.likeness().await?;
         reader.give_up().await?;
-        if likeness != Likeness::Same {
+        if likeness != Comparison::Same {
             return Ok(Verified::Another);
         }
         info!(
