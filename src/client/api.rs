@@ -205,8 +205,8 @@ impl Client {
         Ok(Records::new(self.clone(), self.send_in_time(request, 0).await?, media, SILENCE))
     }
 
-    /// The changes after the cursor, by a long poll. With `rights`, which an earlier answer named, the daemon refuses (410)
-    /// if they have changed since, because the state would have holes.
+    /// The changes after the cursor, by a long poll. With `rights`, which an earlier answer named, the daemon refuses
+    /// (410) if they have changed since, because the state would have holes.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -231,8 +231,8 @@ impl Client {
         Ok(Next::Updates(Box::new(Records::new(self.clone(), response, media, SILENCE))))
     }
 
-    /// A stream of NDJSON: the state and everything after it, or everything after a cursor (with the rights under which its
-    /// state was read). A daemon that sends nothing for `silence` counts as gone.
+    /// A stream of NDJSON: the state and everything after it, or everything after a cursor (with the rights under which
+    /// its state was read). A daemon that sends nothing for `silence` counts as gone.
     ///
     /// # Errors
     /// [`ClientError`].

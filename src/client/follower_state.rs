@@ -71,8 +71,8 @@ impl FollowerState {
         self.mirror.move_to(cursor);
     }
 
-    /// Applies a whole body of updates. If it does not match, the mirror stays as it was: the difference to the next state
-    /// is then told against the state that the application knows.
+    /// Applies a whole body of updates. If it does not match, the mirror stays as it was: the difference to the next
+    /// state is then told against the state that the application knows.
     pub(super) fn updates(&mut self, header: Header, body: Vec<Record>) -> Result<Step, ClientError> {
         let mut next = self.mirror.clone();
         for record in &body {
