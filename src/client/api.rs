@@ -18,8 +18,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How long the daemon is asked to hold a long poll; below the half minute after which many proxies give up.
 const WAIT: Duration = Duration::from_secs(25);
 
-/// How long a daemon may send nothing in the middle of an answer: longer than it waits itself for a cursor, a budget or a
-/// slow reader.
+/// How long a daemon may send nothing in the middle of an answer: longer than it waits itself for a cursor, a budget
+/// or a slow reader.
 const SILENCE: Duration = WAIT.saturating_add(DEADLINE);
 
 /// The slowest upload that is waited for, in bytes a second.

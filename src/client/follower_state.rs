@@ -21,8 +21,8 @@ pub enum Gap {
 pub struct Step {
     /// The header of the body; its cursor is now the mirror's.
     pub header: Header,
-    /// The changes of the mirror, as `new`, `updated` and `deleted` records. After a gap: the difference between the old
-    /// state and the new snapshot.
+    /// The changes of the mirror, as `new`, `updated` and `deleted` records. After a gap: the difference between the
+    /// old state and the new snapshot.
     pub changes: Vec<Record>,
     /// Whether the whole state was read: at the start, or after a gap.
     pub snapshot: bool,

@@ -14,9 +14,10 @@ pub const DEFAULT_SILENCE: Duration = Duration::from_secs(45);
 
 /// Keeps a mirror up to date by `/v1/stream`.
 ///
-/// Over a stream a change costs no request, so it arrives sooner after the one before, and many changes at once cost less.
-/// A stream needs a heartbeat: a dead connection looks like one on which nothing happens, so one that is silent for too
-/// long is given up. A body that was cut off is dropped, and the next stream continues from the last whole one.
+/// Over a stream a change costs no request, so it arrives sooner after the one before, and many changes at once cost
+/// less. A stream needs a heartbeat: a dead connection looks like one on which nothing happens, so one that is silent
+/// for too long is given up. A body that was cut off is dropped, and the next stream continues from the last whole
+/// one.
 #[derive(Debug)]
 pub struct StreamFollower {
     client: Client,
@@ -35,8 +36,8 @@ struct Open {
 }
 
 impl StreamFollower {
-    /// Follows the keys with this prefix, or all. A daemon that sends nothing for `silence`, not even a heartbeat, counts
-    /// as gone.
+    /// Follows the keys with this prefix, or all. A daemon that sends nothing for `silence`, not even a heartbeat,
+    /// counts as gone.
     pub fn new(client: Client, prefix: Option<Key>, silence: Duration) -> Self {
         let (state, backoff) = Default::default();
         Self { client, prefix, silence, state, backoff, open: None }

@@ -12,8 +12,8 @@ pub(super) const READ_BYTES: usize = 256 * 1024;
 /// The longest line, in bytes; a longer one is skipped as malformed.
 const MAX_LINE_BYTES: usize = 64 << 20;
 
-/// The bytes that are kept of a longer one: enough for the longest key in its longest spelling, to know which key the line
-/// changes.
+/// The bytes that are kept of a longer one: enough for the longest key in its longest spelling, to know which key the
+/// line changes.
 const BEGINNING_BYTES: usize = 6 * MAX_KEY_BYTES + 1024;
 
 /// Splits bytes into lines, and keeps an unfinished last one.

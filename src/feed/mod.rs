@@ -1,9 +1,9 @@
 //! The feeds, where updates come from: one file each.
 //!
-//! A feed reads its upstream and sends [`FeedEvent`]s to the cache through the ingest buffer, in order. It promises to
-//! reconnect by itself, to wait when the buffer is full and to drop nothing, and to record when it last heard its upstream
-//! ([`Upstream`]). A record that it cannot read is counted and logged with its position, and, unless strict, the feed goes
-//! on. A feed must never read the cache: whether an update changes anything is not its business.
+//! A feed reads its upstream and sends [`FeedEvent`]s to the cache through the ingest buffer, in order. It promises
+//! to reconnect by itself, to wait when the buffer is full and to drop nothing, and to record when it last heard its
+//! upstream ([`Upstream`]). A record that it cannot read is counted and logged with its position, and, unless strict,
+//! the feed goes on. A feed must never read the cache: whether an update changes anything is not its business.
 
 mod etcd;
 mod file;
@@ -107,8 +107,8 @@ impl Sink {
         Ok(())
     }
 
-    /// Sends an event. Waits while the buffer is full, which is the back-pressure to the upstream. An event that has waited
-    /// for [`WARN_AFTER`] is counted and logged, and waits on: nothing is dropped.
+    /// Sends an event. Waits while the buffer is full, which is the back-pressure to the upstream. An event that has
+    /// waited for [`WARN_AFTER`] is counted and logged, and waits on: nothing is dropped.
     async fn send(&self, event: FeedEvent) -> Result<(), FeedError> {
         if self.strict.is_some() {
             self.check_event(&event)?;
@@ -138,8 +138,8 @@ impl Sink {
         }
     }
 
-    /// Waits until everything that was sent can be read, and returns its revision, if it is known. Must not be called while
-    /// a `snapshot` is open, which holds everything back.
+    /// Waits until everything that was sent can be read, and returns its revision, if it is known. Must not be called
+    /// while a `snapshot` is open, which holds everything back.
     async fn reached(&self) -> Result<Option<Revision>, FeedError> {
         let (ack, answer) = oneshot::channel();
         let batch = Batch { ack: Some(ack), ..Batch::new(Vec::new(), Grouping::Whole) };
@@ -174,8 +174,8 @@ pub trait Syncer: Send + 'static {
 
     /// Reports statuses and updates until the upstream ends for good or the cache stops.
     ///
-    /// After a warm start the cache already holds the state of `warm`: the feed continues from there, or reads everything
-    /// as a resync.
+    /// After a warm start the cache already holds the state of `warm`: the feed continues from there, or reads
+    /// everything as a resync.
     fn run(self, sink: Sink, warm: Option<Warm>) -> impl Future<Output = Result<(), FeedError>> + Send;
 }
 

@@ -42,8 +42,8 @@ pub struct SpecError {
 }
 
 impl FeedSpec {
-    /// The identity of the feed, however it is spelled: the prefix of an etcd feed, since endpoints come and go, and the
-    /// canonical path of a file.
+    /// The identity of the feed, however it is spelled: the prefix of an etcd feed, since endpoints come and go, and
+    /// the canonical path of a file.
     pub fn identity(&self) -> String {
         match self {
             Self::File { path, .. } => {

@@ -28,8 +28,8 @@ pub(super) struct Unclosed {
     pub(super) line: u64,
 }
 
-/// Takes records in order and sends events. It holds updates back until [`Translator::flush`], so that many lines make one
-/// event.
+/// Takes records in order and sends events. It holds updates back until [`Translator::flush`], so that many lines
+/// make one event.
 pub(super) struct Translator {
     sink: Sink,
     /// The file's name, for messages.
@@ -108,14 +108,15 @@ impl Translator {
         self.unreadable(key.map(|key| Change::Unreadable(key, reason.clone())), &reason).await
     }
 
-    /// Takes a last line that ends in the middle. It may still be being written, so the key that it would change is left as
-    /// it is.
+    /// Takes a last line that ends in the middle. It may still be being written, so the key that it would change is
+    /// left as it is.
     pub(super) fn cut_line(&mut self) -> Result<(), FeedError> {
         self.line += 1;
         self.bad("it ends in the middle")
     }
 
-    /// Takes a line that cannot be used. If it names a key, that key has changed, and its old value is no longer current.
+    /// Takes a line that cannot be used. If it names a key, that key has changed, and its old value is no longer
+    /// current.
     async fn unreadable(&mut self, change: Option<Change>, reason: &str) -> Result<(), FeedError> {
         let Some(change) = change.filter(|_| !self.strict) else { return self.bad(reason) };
         self.sink.upstream().malformed.add(1);
@@ -260,8 +261,8 @@ impl Translator {
         self.records > 0
     }
 
-    /// Reports that everything has been read: the status is in-sync, unless the records name another one, or a snapshot or
-    /// breadcrumb is open.
+    /// Reports that everything has been read: the status is in-sync, unless the records name another one, or a
+    /// snapshot or breadcrumb is open.
     pub(super) async fn caught_up(&mut self) -> Result<(), FeedError> {
         self.flush().await?;
         self.sink.upstream().heard();
@@ -272,8 +273,8 @@ impl Translator {
         self.sink.send(FeedEvent::Status(status)).await
     }
 
-    /// Notes that nothing more is there for now. That the state is whole is known only after the `end` of a snapshot, or
-    /// with a `status` record.
+    /// Notes that nothing more is there for now. That the state is whole is known only after the `end` of a snapshot,
+    /// or with a `status` record.
     pub(super) async fn paused(&mut self) -> Result<(), FeedError> {
         if self.had_snapshot || self.named_status.is_some() {
             return self.caught_up().await;
@@ -301,8 +302,8 @@ impl Translator {
         self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await
     }
 
-    /// Ends a snapshot or breadcrumb that was cut off: the snapshot then deletes nothing, and the breadcrumb is not applied.
-    /// Returns whether there was one.
+    /// Ends a snapshot or breadcrumb that was cut off: the snapshot then deletes nothing, and the breadcrumb is not
+    /// applied. Returns whether there was one.
     pub(super) async fn finish_records(&mut self) -> Result<bool, FeedError> {
         let cut = self.unclosed().is_some();
         if let Some(line) = self.snapshot_line {

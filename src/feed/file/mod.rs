@@ -1,18 +1,18 @@
 //! `file:PATH`, NDJSON records from a file; with `?follow=true` also what is appended.
 //!
-//! A followed file is checked a few times a second. Besides growing, it may be rewritten in place, or another file may take
-//! its name. Neither matters by itself: the content does. If it still begins with everything that was read, it is the same
-//! file, whatever its inode and times, and its history continues. Otherwise it is read from its start, under another
-//! history, while the old state is served, and the difference is published at its end.
+//! A followed file is checked a few times a second. Besides growing, it may be rewritten in place, or another file
+//! may take its name. Neither matters by itself: the content does. If it still begins with everything that was read,
+//! it is the same file, whatever its inode and times, and its history continues. Otherwise it is read from its start,
+//! under another history, while the old state is served, and the difference is published at its end.
 //!
-//! Half a file must not look like a thousand deletions. So the end of a file counts only once the file has settled, that is,
-//! has not changed for a moment. It does not count at all while the file ends in the middle of a line, inside of a
-//! `snapshot` or `breadcrumb`, or has no records although there were some before ([`Incomplete`]). Until then the state is
-//! not in-sync.
+//! Half a file must not look like a thousand deletions. So the end of a file counts only once the file has settled,
+//! that is, has not changed for a moment. It does not count at all while the file ends in the middle of a line,
+//! inside of a `snapshot` or `breadcrumb`, or has no records although there were some before ([`Incomplete`]). Until
+//! then the state is not in-sync.
 //!
-//! Histories of files that begin with the same line are related. A cursor of one is accepted in another if the state that
-//! it names is the same there. So replicas and restarted daemons agree on a file that was renamed into place, without
-//! knowing its past.
+//! Histories of files that begin with the same line are related. A cursor of one is accepted in another if the state
+//! that it names is the same there. So replicas and restarted daemons agree on a file that was renamed into place,
+//! without knowing its past.
 
 mod content;
 mod incomplete;
@@ -67,8 +67,8 @@ pub struct FileFeed {
 }
 
 impl FileFeed {
-    /// Opens the file. A followed file may be missing or unreadable: the feed waits for it. Anything but a regular file is
-    /// an error.
+    /// Opens the file. A followed file may be missing or unreadable: the feed waits for it. Anything but a regular
+    /// file is an error.
     ///
     /// # Errors
     /// [`FeedError::File`], [`FeedError::NoFile`].
@@ -251,8 +251,8 @@ impl Run {
         self.answer_positions(reader, reached).await
     }
 
-    /// Reports the file's revision whenever a client has a cursor ahead of it. If the file has grown since it was read, another
-    /// daemon that read it later may be further, and nothing is reported.
+    /// Reports the file's revision whenever a client has a cursor ahead of it. If the file has grown since it was
+    /// read, another daemon that read it later may be further, and nothing is reported.
     async fn answer_positions(
         self,
         mut reader: FileReader,

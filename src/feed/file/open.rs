@@ -118,9 +118,9 @@ pub(super) struct Opened {
     pub(super) file: Arc<File>,
     /// The stamp before the first byte was read.
     pub(super) stamp: Stamp,
-    /// The history, from the file's identity and its first line. Appending must not change it, so the other lines do not
-    /// count. Files with the same first line have related histories: a cursor of one is accepted in another if the state
-    /// that it names is the same.
+    /// The history, from the file's identity and its first line. Appending must not change it, so the other lines do
+    /// not count. Files with the same first line have related histories: a cursor of one is accepted in another if
+    /// the state that it names is the same.
     pub(super) history: History,
     /// How long it had not been written to.
     pub(super) age: Duration,

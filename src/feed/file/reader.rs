@@ -1,13 +1,13 @@
 //! Reads one file from its start, and compares it with what was read.
 //!
-//! Only the content tells whether the file is still the one that was read: a file may be rewritten in place with the same
-//! length, or another file may take its name with the same content. So the content is hashed while it is read, and hashed
-//! again when the system shows a change: another inode, length, modification time or change time ([`Stamp`]). These times
-//! have a granularity, within which a change does not show. So while a stamp is young, the content is compared at every
-//! check.
+//! Only the content tells whether the file is still the one that was read: a file may be rewritten in place with the
+//! same length, or another file may take its name with the same content. So the content is hashed while it is read,
+//! and hashed again when the system shows a change: another inode, length, modification time or change time
+//! ([`Stamp`]). These times have a granularity, within which a change does not show. So while a stamp is young, the
+//! content is compared at every check.
 //!
-//! A comparison reads everything again: some 40 ms for 100 MB in the page cache. It is limited to one twentieth of the time.
-//! Meanwhile a file that grows is followed if the last bytes before the new ones are unchanged.
+//! A comparison reads everything again: some 40 ms for 100 MB in the page cache. It is limited to one twentieth of
+//! the time. Meanwhile a file that grows is followed if the last bytes before the new ones are unchanged.
 
 use std::fs::File;
 use std::io::Error;
@@ -23,8 +23,8 @@ use crate::feed::lines::{LastLine, LineSplitter, Pushed, READ_BYTES};
 use crate::feed::translate::Translator;
 use crate::model::History;
 
-/// For this long after a stamp was first seen, a change may not show in it: the coarsest clock in use is that of FAT, two
-/// seconds.
+/// For this long after a stamp was first seen, a change may not show in it: the coarsest clock in use is that of FAT,
+/// two seconds.
 const YOUNG: Duration = Duration::from_secs(2);
 
 /// The time between two comparisons, as a multiple of what the first one took.
@@ -138,8 +138,8 @@ impl FileReader {
         Ok(Pushed::Good)
     }
 
-    /// Compares the file under the name with what was read. Another file that begins with the same content counts as the
-    /// same.
+    /// Compares the file under the name with what was read. Another file that begins with the same content counts as
+    /// the same.
     pub(super) async fn check(&mut self) -> Result<Check, OpenError> {
         let now = Instant::now();
         let (file, stamp, replaced) = self.open_named().await?;
