@@ -23,7 +23,8 @@ docs:
 bench *args:
     cargo bench --bench ingest -- {{args}}
 
-# Delivery figures beside the floors: bare tokio, bare axum, nchan where it is installed (libnginx-mod-nchan).
+# Delivery figures beside the floors: bare tokio, bare axum; and beside nchan (libnginx-mod-nchan) and durable-streams
+# (cargo install durable-streams) where they are installed.
 bench-delivery *args:
     cargo bench --bench delivery -- {{args}}
 

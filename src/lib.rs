@@ -22,12 +22,10 @@
 //! | [`http`] | the interface | holds no client state between requests |
 //! | [`state`] | the state directory, on an embedded database: the state, kept for the next start | reads the cache only; what is not proved is not served |
 //! | [`client`] | the other side of the network: mirror and follower | written from the wire contract alone |
-//! | [`load`] | clients by the thousand, for `crumbd bench` and `benches/` | cheap; every wait has a deadline; counts what it read |
 //! | [`cli`] | the commands | everything is wired together in `cli/serve.rs` |
 //!
 //! A room imports only what stands here: `model`, `ingest`, `trail` and `value` nothing of ours; `wire` model;
-//! `cache` model, ingest, trail; `client` model, wire; `load` model and the
-//! client, never the server's side; `feed` model, wire, ingest; `view` model, wire,
+//! `cache` model, ingest, trail; `client` model, wire; `feed` model, wire, ingest; `view` model, wire,
 //! trail, cache; `state` model, wire, trail (its limits), cache (read only); `http` model, wire, value, view, cache (read only) and a feed's write handle.
 //!
 //! # Where to start reading
@@ -76,7 +74,6 @@ pub mod client;
 pub mod feed;
 pub mod http;
 pub mod ingest;
-pub mod load;
 pub mod model;
 pub mod state;
 pub mod trail;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crumbd::cache::{Breadcrumb, Cache, CacheConfig};
+use crumbd::feed::Upstream;
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{
-    Batch, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key, Prefixes, ResyncClaim, Revision,
-    SyncStatus, Update, Upstream,
+    Batch, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key, KeySelector, ResyncClaim, Revision,
+    SyncStatus, Update,
 };
 use crumbd::trail::Limits;
 use crumbd::view::{Answer, Format, Page, View, ViewConfig};
@@ -35,8 +36,13 @@ impl Daemon {
         let config = CacheConfig { window: limits, ..CacheConfig::default() };
         let (cache, task) = Cache::new(config, Some(History::random()), buffer);
         tokio::spawn(task.run());
-        let view = View::new(cache.clone(), Arc::new(Upstream::remote()), &ViewConfig::default());
+        let (view, _) = View::new(cache.reader(), Arc::new(Upstream::remote()), &ViewConfig::default());
         Self { cache, view, revision: 0 }
+    }
+
+    async fn current(&self, keys: &KeySelector, format: Format) -> Answer {
+        let newest = self.view.newest().unwrap().sequence();
+        self.view.current(newest, keys, format).await.unwrap()
     }
 
     /// Applies updates as one revision, and returns when they can be read.
@@ -181,20 +187,21 @@ async fn live(seed: u64, window: usize) {
         };
         let state = state_of(&crumb);
         if rng.u8(..3) > 0 {
-            let current = daemon.view.current(None, format(&mut rng)).await.unwrap();
+            let current = daemon.current(&KeySelector::ALL, format(&mut rng)).await;
             assert_eq!(current.sequence, crumb.sequence(), "as new as the newest breadcrumb");
             same(&read(&current), crumb.cursor(), &state, &format!("round {round} of seed {seed}"));
         }
         if rng.bool() {
             let prefix =
                 [&b"apps/"[..], b"apps/01", b"pods/2", b"\xfe", b"\xfe\0\0\x01", b"none"][rng.usize(..6)];
-            let current = daemon.view.current(Some(&Key::copy_from(prefix)), format(&mut rng)).await.unwrap();
+            let current =
+                daemon.current(&KeySelector::prefix(Key::copy_from(prefix)), format(&mut rng)).await;
             same(&read(&current), crumb.cursor(), &under(&state, prefix), "under a prefix");
         }
         past.push((crumb.cursor(), state));
         let (cursor, state) = &past[rng.usize(..past.len())];
         let deadline = Instant::now() + Duration::from_secs(1);
-        let kept = daemon.view.kept(*cursor, None, format(&mut rng), deadline).await;
+        let kept = daemon.view.kept(*cursor, &KeySelector::ALL, format(&mut rng), deadline).await;
         match kept {
             Ok(kept) => same(&read(&kept), *cursor, state, "time travel"),
             Err(_) => assert!(past.len() > window / 3, "{cursor} is not that old"),
@@ -209,7 +216,7 @@ async fn list(view: &View, cursor: Cursor, state: &State, rng: &mut Rng) {
     let limit = rng.usize(100..900);
     let (mut listed, mut start_after) = (State::new(), None);
     loop {
-        let page = Page { keys: Prefixes::new([Key::copy_from(prefix)]), start_after, limit };
+        let page = Page { keys: KeySelector::prefix(Key::copy_from(prefix)), start_after, limit };
         let format = Format { media: MediaType::Ndjson, coding: Coding::Identity };
         let Ok(answer) = view.page(page, Some(cursor), format, Instant::now()).await else { return };
         let (_, entries) = read(&answer);
@@ -236,7 +243,7 @@ async fn a_value_that_changed_and_changed_back_has_its_new_revision() {
     let mut daemon = Daemon::start(100);
     let ndjson = Format { media: MediaType::Ndjson, coding: Coding::Identity };
     daemon.write(vec![Update::put("a", "1"), Update::put("b", "1")]).await;
-    daemon.view.current(None, ndjson).await.unwrap();
+    daemon.current(&KeySelector::ALL, ndjson).await;
     // In one breadcrumb, over two revisions.
     let at = |revision, update: Update| Update { revision: Some(Revision(revision)), ..update };
     let there_and_back =
@@ -244,7 +251,7 @@ async fn a_value_that_changed_and_changed_back_has_its_new_revision() {
     daemon.cache.on_updates(there_and_back).await.unwrap();
     daemon.revision = 8;
     let crumb = daemon.write(Vec::new()).await;
-    let current = daemon.view.current(None, ndjson).await.unwrap();
+    let current = daemon.current(&KeySelector::ALL, ndjson).await;
     same(&read(&current), crumb.cursor(), &state_of(&crumb), "with revisions");
 }
 
@@ -258,7 +265,7 @@ async fn all_who_ask_at_once_share_one_body_and_none_is_older_than_its_request()
     let ask = |view: &View| {
         let (view, now) = (view.clone(), view.newest().unwrap().sequence());
         tokio::spawn(async move {
-            let answer = view.current(None, format).await.unwrap();
+            let answer = view.current(now, &KeySelector::ALL, format).await.unwrap();
             assert!(answer.sequence >= now, "{:?} for one who saw {now:?}", answer.sequence);
             answer
         })

@@ -1,5 +1,6 @@
 //! Limits of the cache, and what it counts.
 
+use prometheus_client::metrics::counter::Counter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use parking_lot::RwLock;
 
 use super::RefusedKeys;
 use super::ingest::BATCHES_GATHERED;
-use crate::model::{Counter, EntryLimits, MAX_KEY_BYTES};
+use crate::model::{EntryLimits, MAX_KEY_BYTES};
 use crate::trail::Limits;
 
 /// Limits of the cache. Every queue and every loop in it is bounded by one of these.

@@ -23,12 +23,12 @@
 
 mod breadcrumb;
 mod config;
-mod deliver;
 mod handle;
 mod ingest;
 mod journal;
 mod pending;
 mod publish;
+mod reader;
 mod refused;
 mod restore;
 mod resync;
@@ -39,10 +39,12 @@ mod weight;
 
 pub use breadcrumb::{Breadcrumb, Delta, DeltaKind, KnownPast, Step};
 pub use config::{CacheConfig, CacheStats};
-pub use deliver::Deliver;
-pub use handle::{Cache, PastAwaited, Position, Stopped};
+pub use handle::{Cache, Stopped};
 pub use ingest::IngestTask;
 pub use journal::{BreadcrumbRecord, Journal, JournalError};
+pub use reader::{PastAwaited, Position, Reader};
 pub use refused::{RefusedKey, RefusedKeys};
 pub use restore::{RestoreError, RestoredBreadcrumb, RestoredChange, SnapshotBuilder, SnapshotPart};
 pub use snapshot::Snapshot;
+
+pub use crate::trail::Limits as WindowLimits;

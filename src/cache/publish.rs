@@ -1,9 +1,11 @@
 //! Dropping a breadcrumb: link it, keep it in the window, wake its waiters.
 //!
-//! The ingest task pays for none of what grows with the number of readers or with the size of
-//! what is thrown away: waking 50,000 parked tasks takes tens of milliseconds, and dropping an old
-//! snapshot as long as making a new one. Both are handed on; when those who do it fall behind,
-//! the ingest task does it itself, which is the back-pressure.
+//! Few follow the trail directly: the fan-out of `view`, who wakes the clients, and the state directory's writer.
+//! So to wake them costs the ingest task the same however many clients wait. (To wake 50,000 parked tasks
+//! takes tens of milliseconds.)
+//!
+//! Dropping an old snapshot takes as long as making a new one, so that is handed to another thread. Where that
+//! thread falls behind, the ingest task drops snapshots itself, which is the back-pressure.
 //!
 //! To hand garbage on wakes a thread, which costs more than to free the few tree nodes of a
 //! breadcrumb of one delta. So it is handed on by the heap, and a little of it is freed by the ingest
@@ -15,16 +17,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
 use parking_lot::RwLock;
-use tokio::sync::mpsc;
 
 use super::breadcrumb::{Blind, Breadcrumb, Crumb, Delta, KnownPast, PastState, Step, cursor_of};
-use super::deliver::Delivery;
 use super::handle::Stopped;
 use super::restore::{RestoreError, RestoredBreadcrumb};
 use super::weight::Weight;
 use super::{CacheConfig, Journal, JournalError, Snapshot};
 use crate::model::{Cursor, EntryLimits, Past, Revision, Sequence, SyncStatus};
-use crate::trail::{self, AppendError, EventBuffer, Head, SharedError, Wake, Window};
+use crate::trail::{self, AppendError, EventBuffer, Head, SharedError, Window};
 
 /// Batches of garbage that may wait to be freed.
 const CHORES: usize = 64;
@@ -65,7 +65,6 @@ pub(super) struct Publisher {
     trail: Trail,
     kept: Kept,
     head: Arc<Crumb>,
-    waker: mpsc::Sender<Wake<Arc<Crumb>>>,
     dropper: SyncSender<Garbage>,
     /// Evicted, and not yet freed or handed on.
     evicted: Vec<Breadcrumb>,
@@ -89,8 +88,7 @@ enum Garbage {
 }
 
 impl Publisher {
-    /// Drops breadcrumb 1, the empty state or a restored one, and starts the thread and the task for the chores.
-    /// Must be called within a tokio runtime.
+    /// Drops breadcrumb 1, the empty state or a restored one, and starts the thread that frees old snapshots.
     pub(super) fn start(
         state: Snapshot,
         timestamp: SystemTime,
@@ -98,7 +96,6 @@ impl Publisher {
         provisional: bool,
         blind: bool,
         was_in_sync: Arc<AtomicBool>,
-        delivery: &Delivery,
     ) -> Result<(Self, Head<Arc<Crumb>>, Kept), AppendError> {
         let mut trail = Trail::new();
         let status = SyncStatus::WaitForDatastore;
@@ -117,7 +114,6 @@ impl Publisher {
             trail,
             kept: Arc::clone(&kept),
             head,
-            waker: delivery.start(&readers),
             dropper: start_dropper(),
             evicted: Vec::new(),
             evicted_deltas: 0,
@@ -190,10 +186,10 @@ impl Publisher {
         let weights = (weight.held_by(&crumb), weight.replaced_by(&crumb, self.head.state.len()));
         self.head = Arc::clone(&crumb);
         let (revision, first) = (crumb.state.revision, crumb.first_revision);
-        let (wake, evicted, lighter) = {
+        let (evicted, lighter) = {
             let mut kept = self.kept.write();
             let before = kept.bytes();
-            let Ok((item, wake)) = self.trail.append_deferred(crumb) else {
+            let Ok(item) = self.trail.append(crumb) else {
                 // Only `terminate` ends the trail, and it is the ingest task's last act.
                 debug_assert!(false, "published after the end of the trail");
                 return;
@@ -202,11 +198,8 @@ impl Publisher {
             let mut evicted = if other_history { kept.clear() } else { Vec::new() };
             evicted.extend(kept.push(entry(revision, first, weights, breadcrumb, at)));
             let lighter = (before + weights.0 + weights.1).saturating_sub(kept.bytes());
-            (wake, evicted, lighter)
+            (evicted, lighter)
         };
-        if let Err(refused) = self.waker.try_send(wake) {
-            drop(refused);
-        }
         self.take_evicted(evicted, lighter);
     }
 

@@ -92,8 +92,7 @@ impl Store {
                 1
             }
             FeedEvent::Compare(answer) => {
-                // A feed that went away does not mind missing the answer.
-                _ = answer.send(self.likeness());
+                answer.send(self.likeness());
                 1
             }
             FeedEvent::ResyncGivenUp => {
@@ -124,13 +123,12 @@ impl Store {
     }
 
     fn apply_batch(&mut self, batch: Batch) {
-        self.stats.updates.add(batch.updates.len() as u64);
+        self.stats.updates.inc_by(batch.updates.len() as u64);
         if let Some(ack) = batch.ack {
             // Somebody waits for all or nothing, so everything is checked before anything changes.
             if let Err(refusal) = self.check(&batch.conditions, &batch.updates) {
-                self.stats.refused.add(batch.updates.len() as u64);
-                // A writer that went away does not mind missing the answer.
-                _ = ack.send(Err(refusal));
+                self.stats.refused.inc_by(batch.updates.len() as u64);
+                ack.send(Err(refusal));
                 return;
             }
             let applied = self.apply_whole(batch.updates, batch.grouping);
@@ -230,13 +228,13 @@ impl Store {
             _ => false,
         };
         if unchanged {
-            self.stats.suppressed.add(1);
+            self.stats.suppressed.inc();
             return;
         }
         if let Change::Put(entry) = &change
             && let Some(shared) = self.resyncs.last_mut().and_then(|resync| resync.shared(entry, revision))
         {
-            self.stats.suppressed.add(1);
+            self.stats.suppressed.inc();
             self.state.put(shared.clone(), old.as_ref());
             self.touch(old, Some(shared));
             return;

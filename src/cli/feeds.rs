@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use crate::feed::Upstream;
 use crate::feed::{
     EtcdAccess, EtcdFeed, FeedError, FeedSpec, FileFeed, PushHandle, Sink, StdinFeed, Syncer, Warm,
 };
 use crate::ingest::{Buffer, IngestBuffer};
-use crate::model::{FeedEvent, History, SyncStatus, Upstream};
+use crate::model::{FeedEvent, History, SyncStatus};
 
 /// A feed that was opened and not yet started.
 pub(super) enum Opened {

@@ -1,6 +1,5 @@
 //! The command line: one file a command.
 
-mod bench;
 mod config;
 mod delete;
 mod dump;
@@ -15,7 +14,7 @@ mod serve;
 mod signals;
 mod status;
 mod token;
-mod units;
+pub mod units;
 mod warm;
 
 use std::io::{self, IsTerminal};
@@ -66,15 +65,14 @@ enum Command {
     Follow(follow::Follow),
     Status(status::Status),
     Token(token::Token),
-    Bench(Box<bench::Bench>),
 }
 
 /// How a command reaches the daemon.
 #[derive(Args)]
-struct Daemon {
+pub struct Daemon {
     /// The daemon's address.
     #[arg(long, env = "CRUMBD_URL", value_name = "URL", default_value_t = format!("http://127.0.0.1:{DEFAULT_PORT}"))]
-    url: String,
+    pub url: String,
 
     /// File with the token of a daemon that wants one; a line break at its end does not count. The variable
     /// CRUMBD_TOKEN holds the token itself, which has no place on the command line.
@@ -95,7 +93,11 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn client(&self) -> Result<Client, Failure> {
+    /// A client of it.
+    ///
+    /// # Errors
+    /// A token, a certificate or an address that cannot be used.
+    pub fn client(&self) -> Result<Client, Failure> {
         let client = Client::over_tls(&self.url, self.tls()?)?;
         Ok(match self.token()? {
             Some(token) => client.with_token(&token)?,
@@ -104,7 +106,10 @@ impl Daemon {
     }
 
     /// The token, for a daemon that wants one.
-    fn token(&self) -> Result<Option<String>, Failure> {
+    ///
+    /// # Errors
+    /// A file or a variable that holds none.
+    pub fn token(&self) -> Result<Option<String>, Failure> {
         let (text, place) = match &self.token_file {
             Some(path) => {
                 let place = format!("token file {}", path.display());
@@ -123,7 +128,11 @@ impl Daemon {
         Ok(Some(token.to_owned()))
     }
 
-    fn tls(&self) -> Result<ClientTls, Failure> {
+    /// How to speak TLS with it.
+    ///
+    /// # Errors
+    /// A certificate without its key, or a key without its certificate.
+    pub fn tls(&self) -> Result<ClientTls, Failure> {
         let identity = match (self.client_cert.clone(), self.client_key.clone()) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
@@ -134,7 +143,7 @@ impl Daemon {
 }
 
 /// Why a command failed: one readable sentence.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Cli {
     /// Runs the command of this process's arguments.
@@ -156,7 +165,6 @@ impl Cli {
             Command::Follow(follow) => follow.run().await,
             Command::Status(status) => status.run().await,
             Command::Token(token) => token.run(),
-            Command::Bench(bench) => bench.run().await,
         };
         done.map_or_else(|failure| ended(&failure), |()| ExitCode::SUCCESS)
     }

@@ -18,7 +18,7 @@ use super::{Failure, log};
 use crate::cache::Cache;
 use crate::feed::{FeedError, Sink};
 use crate::http::tls::Tls;
-use crate::http::{App, Reload, Server, Shutdown};
+use crate::http::{App, Collection, Reload, Server, Shutdown};
 use crate::view::View;
 
 /// Follow a feed and serve its state
@@ -120,8 +120,10 @@ impl Running {
         }
 
         let shutdown = Shutdown::default();
-        let view = View::new(cache.clone(), Arc::clone(&upstream), settings.view());
-        let mut app = App::new(view, upstream, push, shutdown.clone(), settings.app(&spec, silence));
+        let (view, fanout) = View::new(cache.reader(), Arc::clone(&upstream), settings.view());
+        tokio::spawn(fanout.run());
+        let collection = Collection::new(spec.to_string(), view, upstream, push, silence);
+        let mut app = App::new([collection], shutdown.clone(), settings.app());
         if let Some(tokens) = tokens {
             reload.add(tokens.clone());
             app = app.guarded_by(tokens);

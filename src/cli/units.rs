@@ -6,18 +6,23 @@ use std::time::Duration;
 
 /// A duration such as `500ms`, `5s` or `15m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub(super) struct Span(pub(super) Duration);
+pub struct Span(pub Duration);
 
 /// A number of bytes such as `4096`, `64KiB` or `1GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub(super) struct Bytes(pub(super) usize);
+pub struct Bytes(pub usize);
 
 /// Not a duration or a size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum UnitError {
+pub enum UnitError {
     /// It makes no sense.
     #[error("no {what}: write it as {example}")]
-    Nonsense { what: &'static str, example: &'static str },
+    Nonsense {
+        /// What it should have been.
+        what: &'static str,
+        /// How such a thing is written.
+        example: &'static str,
+    },
     /// `5M`: some tools mean minutes by it, here it would be months.
     #[error("no duration: M may mean minutes or months; write 15m or 1month")]
     MonthsOrMinutes,
@@ -84,41 +89,53 @@ impl fmt::Display for Bytes {
 
 /// The least and the most that a number may be, with both ends.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds<T> {
-    pub(super) least: T,
-    pub(super) most: T,
+pub struct Bounds<T> {
+    /// The least.
+    pub least: T,
+    /// The most.
+    pub most: T,
 }
 
 /// Outside of its [`Bounds`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum OutOfBounds {
+pub enum OutOfBounds {
+    /// Below the least, which it holds.
     #[error("too small: it is at least {0}")]
     TooSmall(String),
+    /// Above the most, which it holds.
     #[error("too large: it is at most {0}")]
     TooLarge(String),
 }
 
 impl<T: PartialOrd + fmt::Display> Bounds<T> {
     /// The number, if it is within them.
-    pub(super) fn check(&self, number: T) -> Result<T, OutOfBounds> {
+    ///
+    /// # Errors
+    /// [`OutOfBounds`].
+    pub fn check(&self, number: T) -> Result<T, OutOfBounds> {
         if number < self.least {
             return Err(self.too_small());
         }
         if number > self.most { Err(self.too_large()) } else { Ok(number) }
     }
 
-    pub(super) fn too_small(&self) -> OutOfBounds {
+    /// What is said of a number below the least.
+    pub fn too_small(&self) -> OutOfBounds {
         OutOfBounds::TooSmall(self.least.to_string())
     }
 
-    pub(super) fn too_large(&self) -> OutOfBounds {
+    /// What is said of a number above the most.
+    pub fn too_large(&self) -> OutOfBounds {
         OutOfBounds::TooLarge(self.most.to_string())
     }
 }
 
 /// A duration of a command's flag that is waited for: clocks that are a century ahead make no sense, and would
 /// overflow some day.
-pub(super) fn waited(text: &str) -> Result<Span, String> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn waited(text: &str) -> Result<Span, String> {
     const WAITED: Bounds<Span> =
         Bounds { least: Span(Duration::from_millis(1)), most: Span(Duration::from_secs(365 * 24 * 60 * 60)) };
     let span = text.parse().map_err(|error| match error {

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::info;
 
 use super::Failure;
 use super::feeds::Opened;
 use crate::cache::{Cache, CacheConfig, IngestTask, Stopped};
+use crate::feed::Upstream;
 use crate::feed::{FeedSpec, Warm};
-use crate::ingest::IngestBuffer;
-use crate::model::{Batch, Digest, Entry, FeedEvent, Grouping, Revision, Upstream};
+use crate::ingest::{self, IngestBuffer};
+use crate::model::{Batch, Digest, Entry, FeedEvent, Grouping, ReplyTo, Revision};
 use crate::state::{FeedIdentity, Kept, PushStore, Saver, StateDir};
 
 /// What the state directory held, if there is one.
@@ -153,8 +153,8 @@ impl Keeping {
 /// Resolves when everything that was handed to the cache can be read: nobody must be served a datastore of one's own
 /// that is not in-sync. Not for use while a feed may be in a resync, which holds everything back.
 pub(super) async fn applied(cache: &Cache) -> Result<(), Stopped> {
-    let (ack, answer) = oneshot::channel();
-    let batch = Batch { ack: Some(ack), ..Batch::new(Vec::new(), Grouping::Whole) };
+    let (ack, answer) = ingest::answer();
+    let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(Vec::new(), Grouping::Whole) };
     cache.send(FeedEvent::Updates(batch)).await?;
     answer.await.map_err(|_| Stopped)?.map_err(|_| Stopped)?;
     Ok(())

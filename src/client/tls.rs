@@ -26,12 +26,15 @@ pub struct ClientTls {
 
 impl ClientTls {
     /// Whether nothing was set.
-    pub(super) fn is_default(&self) -> bool {
+    pub fn is_default(&self) -> bool {
         self.ca.is_none() && self.identity.is_none()
     }
 
     /// The configuration of a connection. Over plain HTTP it is not used, and trusts nobody.
-    pub(super) fn config(&self, over_tls: bool) -> Result<rustls::ClientConfig, ClientError> {
+    ///
+    /// # Errors
+    /// [`ClientError::TlsFile`].
+    pub fn config(&self, over_tls: bool) -> Result<rustls::ClientConfig, ClientError> {
         let roots = if over_tls { self.roots()? } else { RootCertStore::empty() };
         let unusable = |path: &Path, error: rustls::Error| unusable(CERTIFICATE, path, &error);
         let builder = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -76,7 +79,7 @@ impl ClientTls {
     }
 
     /// Why TLS failed, if it did.
-    pub(super) fn explain(&self, error: &(dyn Error + 'static)) -> Option<String> {
+    pub fn explain(&self, error: &(dyn Error + 'static)) -> Option<String> {
         let causes = std::iter::successors(Some(error), |&error| error.source());
         let error = causes.filter_map(inside).last()?;
         let advice = match error {
@@ -107,7 +110,7 @@ impl ClientTls {
     }
 
     /// The usual reason for a daemon to end a connection right after the handshake.
-    pub(super) fn why_hung_up_on(&self) -> String {
+    pub fn why_hung_up_on(&self) -> String {
         match &self.identity {
             None => "it wants a client certificate: --client-cert and --client-key".to_owned(),
             Some((path, _)) => {

@@ -12,24 +12,25 @@ mod push;
 mod spec;
 mod stdin;
 mod translate;
+mod upstream;
 
 pub use etcd::{EtcdAccess, EtcdFeed, EtcdTarget, Password};
 pub use file::{FileFeed, NoFile};
 pub use push::{PushError, PushHandle};
 pub use spec::{FeedSpec, SpecError};
 pub use stdin::StdinFeed;
+pub use upstream::Upstream;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::ingest::{Buffer, IngestBuffer, WriteError};
+use crate::ingest::{self, Buffer, IngestBuffer, WriteError};
 use crate::model::{
-    Batch, Entry, EntryLimits, FeedEvent, Grouping, History, Refusal, Revision, Update, Upstream,
+    Batch, Entry, EntryLimits, FeedEvent, Grouping, History, Refusal, ReplyTo, Revision, Update,
 };
 
 /// Why a feed ended.
@@ -118,18 +119,18 @@ impl Sink {
             Err(WriteError::Full(event)) => event,
             Err(_) => return Err(FeedError::Stopped),
         };
-        self.upstream.waits.add(1);
+        self.upstream.waits.inc();
         let mut since = Instant::now();
         loop {
             let written = self.buffer.write(event, Some((since + WARN_AFTER).into_std())).await;
             let waited = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.upstream.waited_us.add(waited);
+            self.upstream.waited_us.inc_by(waited);
             event = match written {
                 Ok(()) => return Ok(()),
                 Err(WriteError::Timeout(event)) => event,
                 Err(_) => return Err(FeedError::Stopped),
             };
-            self.upstream.overdue.add(1);
+            self.upstream.overdue.inc();
             warn!(
                 capacity = self.buffer.capacity(),
                 "the ingest buffer has been full for {WARN_AFTER:?}; the feed waits"
@@ -141,8 +142,8 @@ impl Sink {
     /// Waits until everything that was sent can be read, and returns its revision, if it is known. Must not be called
     /// while a `snapshot` is open, which holds everything back.
     async fn reached(&self) -> Result<Option<Revision>, FeedError> {
-        let (ack, answer) = oneshot::channel();
-        let batch = Batch { ack: Some(ack), ..Batch::new(Vec::new(), Grouping::Whole) };
+        let (ack, answer) = ingest::answer();
+        let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(Vec::new(), Grouping::Whole) };
         self.send(FeedEvent::Updates(batch)).await?;
         Ok(answer.await.ok().and_then(Result::ok).map(|committed| committed.cursor.revision))
     }

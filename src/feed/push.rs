@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
-use crate::ingest::{Buffer, IngestBuffer, WriteError};
-use crate::model::{Batch, Committed, Condition, FeedEvent, Grouping, Refusal, Update};
+use crate::ingest::{self, Buffer, IngestBuffer, WriteError};
+use crate::model::{Batch, Committed, Condition, FeedEvent, Grouping, Refusal, ReplyTo, Update};
 
 /// Why a write failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +49,8 @@ impl PushHandle {
         conditions: Vec<Condition>,
     ) -> Result<Committed, PushError> {
         updates.iter_mut().for_each(|update| update.revision = None);
-        let (ack, answer) = oneshot::channel();
-        let batch = Batch { updates, grouping, conditions, ack: Some(ack) };
+        let (ack, answer) = ingest::answer();
+        let batch = Batch { updates, grouping, conditions, ack: Some(ReplyTo::new(ack)) };
         match self.buffer.try_write(FeedEvent::Updates(batch)) {
             Ok(()) => {}
             Err(WriteError::Closed(_)) => return Err(PushError::Stopped),

@@ -119,7 +119,7 @@ impl Translator {
     /// current.
     async fn unreadable(&mut self, change: Option<Change>, reason: &str) -> Result<(), FeedError> {
         let Some(change) = change.filter(|_| !self.strict) else { return self.bad(reason) };
-        self.sink.upstream().malformed.add(1);
+        self.sink.upstream().malformed.inc();
         let change = match change {
             Change::Unreadable(key, reason) => {
                 Change::Unreadable(key, format!("{} line {}: {reason}", self.source, self.line))
@@ -131,7 +131,7 @@ impl Translator {
 
     fn bad(&mut self, reason: &str) -> Result<(), FeedError> {
         let place = format!("{} line {}", self.source, self.line);
-        self.sink.upstream().malformed.add(1);
+        self.sink.upstream().malformed.inc();
         self.malformed += 1;
         if self.strict {
             return Err(FeedError::Strict { place, reason: reason.to_owned() });

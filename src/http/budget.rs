@@ -9,10 +9,9 @@ use std::time::Duration;
 use axum::response::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::problem::Problem;
-use super::reply::{Reply, framed};
-use crate::cache::Breadcrumb;
-use crate::view::Scope;
+use crate::http::rep::problem::Problem;
+use crate::http::rep::reply::{Reply, framed};
+use crate::view::{Breadcrumb, KeySelector};
 
 /// How long one may wait for others to be done before it is refused.
 const WAIT: Duration = Duration::from_secs(5);
@@ -199,9 +198,9 @@ fn over_budget(detail: String) -> Problem {
 
 /// About how large the body of this state will be. One of a part of the keys is mostly small, and is
 /// counted once its size is known.
-pub(super) fn expected(newest: &Breadcrumb, scope: Scope<'_>) -> u64 {
+pub(super) fn expected(newest: &Breadcrumb, keys: &KeySelector) -> u64 {
     let state = newest.kvs();
-    if !scope.is_all() { 0 } else { state.payload_bytes() + RECORD_BYTES * state.len() as u64 }
+    if !keys.is_all() { 0 } else { state.payload_bytes() + RECORD_BYTES * state.len() as u64 }
 }
 
 /// About how large a page of so many entries of this state will be, where they are like the others.

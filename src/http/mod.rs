@@ -5,41 +5,27 @@
 //! either understood or refused with a `problem+json` that says what would be right: nothing is
 //! ignored.
 //!
-//! Start reading at [`router`]: one line an endpoint. A connection's way is `server.rs` (accept),
-//! `connection.rs` (who serves it now), then `lean/` for long polls or hyper and axum for the rest.
+//! Start reading at [`router`]: one line an endpoint. A connection is accepted in `serve/listener.rs`;
+//! `serve/connection.rs` gives it to `lean/` for long polls and streams, or to hyper and axum for the rest.
 
-mod age;
+mod api;
+mod app;
 pub mod auth;
-mod breadcrumbs;
 mod budget;
-mod connection;
-mod health;
-mod kv;
+mod collection;
 mod lean;
 mod metrics;
-mod negotiate;
-mod openapi;
-mod origin;
 mod page;
-mod problem;
-mod query;
-mod ranged;
-mod reload;
-mod reply;
-mod request_body;
-mod resting;
-mod routes;
-mod server;
-mod shutdown;
-mod stream;
+mod rep;
+mod router;
+mod serve;
 pub mod tls;
-mod transport;
-mod vitals;
-mod write;
 
+pub use api::kv::keys_after::{BreadcrumbRange, KeysAfter};
+pub use app::{App, AppConfig};
 pub use budget::Limits;
-pub use ranged::{BreadcrumbRange, KeysAfter};
-pub use reload::{Reload, Reread};
-pub use routes::{App, AppConfig, router};
-pub use server::{ServeError, Server, ServerConfig};
-pub use shutdown::Shutdown;
+pub use collection::Collection;
+pub use router::router;
+pub use serve::drain::Shutdown;
+pub use serve::listener::{ServeError, Server, ServerConfig};
+pub use serve::reload::{Reload, Reread};

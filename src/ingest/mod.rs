@@ -40,3 +40,13 @@ pub use self::any::IngestBuffer;
 pub use self::buffer::{Buffer, CapacityError, ReadError, WriteError};
 pub use self::channel::Channel;
 pub use self::ring::LockingRing;
+
+use tokio::sync::oneshot;
+
+/// A way back for one answer to something that goes through a buffer: what tells it, and where it arrives. Where
+/// it is dropped untold, the receiver learns that.
+pub fn answer<T: Send + 'static>() -> (impl FnOnce(T) + Send + 'static, oneshot::Receiver<T>) {
+    let (send, receive) = oneshot::channel();
+    // Whoever asked and went away does not mind missing the answer.
+    (move |answer| drop(send.send(answer)), receive)
+}

@@ -1,6 +1,6 @@
 //! What a feed tells the cache.
 
-use tokio::sync::oneshot;
+use std::fmt;
 
 use super::{Cursor, Digest, Entry, History, Key, Revision, SyncStatus};
 
@@ -104,7 +104,28 @@ impl Batch {
 }
 
 /// Where the answer to a write goes.
-pub type Ack = oneshot::Sender<Result<Committed, Refusal>>;
+pub type Ack = ReplyTo<Result<Committed, Refusal>>;
+
+/// Where an answer goes. Whoever asked is told once; one that is dropped tells nobody anything.
+pub struct ReplyTo<T>(Box<dyn FnOnce(T) + Send>);
+
+impl<T> ReplyTo<T> {
+    /// Answers go to this.
+    pub fn new(tell: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Box::new(tell))
+    }
+
+    /// Answers.
+    pub fn send(self, answer: T) {
+        (self.0)(answer);
+    }
+}
+
+impl<T> fmt::Debug for ReplyTo<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyTo").finish_non_exhaustive()
+    }
+}
 
 /// A write was applied: reading at or after this cursor sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,7 +264,7 @@ pub enum FeedEvent {
         complete: bool,
     },
     /// Asks how what came since `ResyncBegin` stands to the state before it. Changes nothing.
-    Compare(oneshot::Sender<Likeness>),
+    Compare(ReplyTo<Likeness>),
     /// What came since `ResyncBegin` counts for nothing: the state before it stands. Without a resync under way it
     /// says nothing.
     ResyncGivenUp,

@@ -10,6 +10,9 @@ use bytes::Bytes;
 pub struct Key(Bytes);
 
 impl Key {
+    /// The empty key.
+    pub const EMPTY: Self = Self(Bytes::new());
+
     /// Takes the bytes as they are.
     pub fn new(bytes: impl Into<Bytes>) -> Self {
         Self(bytes.into())

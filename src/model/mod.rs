@@ -9,11 +9,10 @@ mod encoding;
 mod entry;
 mod event;
 mod key;
+mod key_selector;
 mod limits;
-mod prefixes;
 mod revision;
 mod status;
-mod upstream;
 
 pub use cursor::{Check, Cursor, CursorError};
 pub use digest::{Digest, DigestError};
@@ -21,11 +20,10 @@ pub use encoding::Encoding;
 pub use entry::{Entry, MAX_KEY_BYTES, Ttl};
 pub use event::{
     Ack, Batch, Change, Committed, Condition, FeedEvent, Grouping, Likeness, Past, PastStep, PastValue,
-    Refusal, ResyncClaim, Update,
+    Refusal, ReplyTo, ResyncClaim, Update,
 };
 pub use key::Key;
+pub use key_selector::KeySelector;
 pub use limits::EntryLimits;
-pub use prefixes::Prefixes;
-pub use revision::{History, HistoryError, Revision, Sequence};
+pub use revision::{History, HistoryError, Revision, Sequence, Sighting};
 pub use status::{StatusError, SyncStatus};
-pub use upstream::{Counter, Sighting, Upstream};

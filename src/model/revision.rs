@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Instant;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -102,4 +103,12 @@ impl FromStr for History {
             _ => Err(HistoryError(text.chars().take(40).collect())),
         }
     }
+}
+/// The upstream's own revision, as it was at some moment after it was asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting {
+    /// The revision.
+    pub revision: Revision,
+    /// When the question was sent.
+    pub asked: Instant,
 }

@@ -11,9 +11,9 @@ use tracing::warn;
 use super::StateError;
 use super::database::{self, Access, Open};
 use super::load::{self, Contents, Owner};
+use crate::cache::WindowLimits as Limits;
 use crate::cache::{RestoredBreadcrumb, Snapshot};
 use crate::model::{Entry, History};
-use crate::trail::Limits;
 
 const DATABASE: &str = "state.crumbd";
 const DAMAGED: &str = "state.damaged";

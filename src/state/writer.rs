@@ -13,9 +13,9 @@ use super::load::{self, Contents};
 use super::row::{self, Base};
 use super::storage::removed;
 use super::{Damage, StateError};
+use crate::cache::WindowLimits as Limits;
 use crate::cache::{BreadcrumbRecord, RestoredChange, Snapshot};
 use crate::model::Entry;
-use crate::trail::Limits;
 
 /// The most changes that are folded in one commit. Each costs about 40 µs, and a concurrent write waits for it.
 const FOLDED_AT_ONCE: usize = 256;

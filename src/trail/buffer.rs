@@ -45,16 +45,6 @@ pub struct Head<T> {
     newest: Arc<ArcSwap<Node<T>>>,
 }
 
-/// The wake-up that [`EventBuffer::append_deferred`] still owes to the waiting readers.
-///
-/// It may be sent to another thread, which then pays for it: to wake 50,000 tasks takes 12 to
-/// 50 ms (2 cores). Dropping it wakes too, so it cannot be forgotten. A later wake-up does not
-/// make up for this one: each wakes the readers of its own item only.
-#[must_use = "dropping this wakes the readers here and now; send it to whoever shall pay for that"]
-pub struct Wake<T> {
-    linked: BufferItem<T>,
-}
-
 impl<T> EventBuffer<T> {
     /// An empty buffer. Its head is an item without a value, from which the first one can be
     /// awaited.
@@ -70,21 +60,9 @@ impl<T> EventBuffer<T> {
     /// [`AppendError::Terminated`] after an error, [`AppendError::Joined`] after
     /// [`append_buffer`](Self::append_buffer). The value is dropped.
     pub fn append(&mut self, value: T) -> Result<BufferItem<T>, AppendError> {
-        let (item, wake) = self.append_deferred(value)?;
-        wake.wake();
-        Ok(item)
-    }
-
-    /// Appends a value and returns the new item, but leaves the wake-up to the returned token.
-    /// Newcomers see the value at once, waiting readers when the token is used or dropped.
-    ///
-    /// # Errors
-    ///
-    /// As for [`append`](Self::append).
-    pub fn append_deferred(&mut self, value: T) -> Result<(BufferItem<T>, Wake<T>), AppendError> {
         let item = BufferItem::new(Content::Value(value));
-        let wake = self.publish(item.clone())?;
-        Ok((item, wake))
+        self.publish(item.clone())?;
+        Ok(item)
     }
 
     /// Joins this buffer to another one: `item`, and all that follows it now or later, comes next.
@@ -128,9 +106,7 @@ impl<T> EventBuffer<T> {
     /// does not end the other.
     pub fn append_err(&mut self, error: impl Into<SharedError>) -> Result<(), AppendError> {
         let error = TerminalError::new(error.into());
-        let wake = self.publish(BufferItem::new(Content::Error(error)))?;
-        wake.wake();
-        Ok(())
+        self.publish(BufferItem::new(Content::Error(error)))
     }
 
     /// The newest item: empty in a new buffer, the error in one that has ended. After
@@ -144,15 +120,16 @@ impl<T> EventBuffer<T> {
         self.head.clone()
     }
 
-    /// Links and shows `item`; the wake-up is what is left to do.
-    fn publish(&mut self, item: BufferItem<T>) -> Result<Wake<T>, AppendError> {
+    /// Links `item`, shows it, and wakes those who wait for it.
+    fn publish(&mut self, item: BufferItem<T>) -> Result<(), AppendError> {
         self.check_open()?;
         let old = self.head();
         // Only this writer links its head, so this cannot fail; if it did, the chain would have
         // another writer, and that is what the error says.
         old.link(item.clone()).map_err(|_| AppendError::Joined)?;
         self.head.newest.store(item.into_node());
-        Ok(Wake { linked: old })
+        old.wake();
+        Ok(())
     }
 
     fn check_open(&self) -> Result<(), AppendError> {
@@ -184,24 +161,17 @@ impl<T> Head<T> {
     pub fn head(&self) -> BufferItem<T> {
         BufferItem::from_node(self.newest.load_full())
     }
+
+    /// Gives `look` the value of the newest item, if it has one. No reference is counted: thousands who look at
+    /// the same moment do not fight for the count.
+    pub fn peek<R>(&self, look: impl FnOnce(Option<&T>) -> R) -> R {
+        look(self.newest.load().value())
+    }
 }
 
 impl<T> Clone for Head<T> {
     fn clone(&self) -> Self {
         Self { newest: Arc::clone(&self.newest) }
-    }
-}
-
-impl<T> Wake<T> {
-    /// Wakes every reader that waits for the item that was appended. Does not wait for them.
-    pub fn wake(self) {
-        drop(self);
-    }
-}
-
-impl<T> Drop for Wake<T> {
-    fn drop(&mut self) {
-        self.linked.wake();
     }
 }
 
@@ -214,11 +184,5 @@ impl<T: fmt::Debug> fmt::Debug for EventBuffer<T> {
 impl<T: fmt::Debug> fmt::Debug for Head<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Head").field(&self.head()).finish()
-    }
-}
-
-impl<T> fmt::Debug for Wake<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wake").finish_non_exhaustive()
     }
 }

@@ -118,10 +118,7 @@ impl<T> BufferItem<T> {
 
     /// The value that was appended; `None` for an item that is empty or an error.
     pub fn value(&self) -> Option<&T> {
-        match &self.node.content {
-            Content::Value(value) => Some(value),
-            Content::Empty | Content::Error(_) | Content::Follow(_) => None,
-        }
+        self.node.value()
     }
 
     /// The error that ended the buffer, if this item is that end. Walking never yields such an
@@ -230,6 +227,13 @@ impl<T: fmt::Debug> fmt::Debug for BufferItem<T> {
 }
 
 impl<T> Node<T> {
+    pub(super) fn value(&self) -> Option<&T> {
+        match &self.content {
+            Content::Value(value) => Some(value),
+            Content::Empty | Content::Error(_) | Content::Follow(_) => None,
+        }
+    }
+
     /// The node whose link leads on from here.
     fn linking(&self) -> &Node<T> {
         match &self.content {

@@ -94,19 +94,6 @@ fn no_wake_up_is_lost_and_the_whole_value_is_seen() {
 }
 
 #[test]
-fn a_deferred_wake_up_wakes_too() {
-    ::loom::model(|| {
-        let mut buffer = EventBuffer::new();
-        let start = buffer.head();
-        let reader = thread::spawn(move || follow(start, 1));
-        let (_, wake) = buffer.append_deferred(1).expect("open");
-        let waker = thread::spawn(move || drop(wake));
-        assert_eq!(reader.join().expect("reader"), [1]);
-        waker.join().expect("waker");
-    });
-}
-
-#[test]
 fn two_readers_see_every_item_once_in_order() {
     bounded(|| {
         let mut buffer = EventBuffer::new();

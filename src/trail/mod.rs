@@ -18,7 +18,7 @@
 //! * [`BufferItem`] is a place in the list: [`BufferItem::next`] waits for what follows it.
 //! * [`Window`] keeps the newest items by count, bytes and age, and finds the place in it that
 //!   belongs to an index.
-//! * [`stream`] splices snapshots onto lists, and has a list for each subject that is wanted.
+//! * [`EventSnapshot`] splices a snapshot onto the live list.
 //!
 //! # What it promises
 //!
@@ -36,8 +36,8 @@
 
 mod buffer;
 mod error;
+mod event_snapshot;
 mod item;
-pub mod stream;
 mod sync;
 mod window;
 
@@ -46,8 +46,8 @@ mod loom;
 #[cfg(test)]
 mod tests;
 
-pub use self::buffer::{EventBuffer, Head, Wake};
+pub use self::buffer::{EventBuffer, Head};
 pub use self::error::{AppendError, Closed, SharedError, TerminalError};
+pub use self::event_snapshot::{EventSnapshot, SnapshotBuffer, SnapshotItem};
 pub use self::item::BufferItem;
-pub use self::stream::{EventPublisher, EventSnapshot, SnapFn, Subscription};
 pub use self::window::{Entry, Found, Limits, Position, Window};

@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
 
 mod join;
 mod memory;
@@ -69,10 +68,9 @@ fn buffer_of(values: impl IntoIterator<Item = u32>) -> (BufferItem<u32>, EventBu
 fn handles_are_small_and_cross_threads() {
     fn crosses<T: Send + Sync>(_: &T) {}
     let mut buffer = EventBuffer::new();
-    let (item, wake) = buffer.append_deferred(Arc::new(1)).expect("open");
+    let item = buffer.append(Arc::new(1)).expect("open");
     crosses(&buffer);
     crosses(&buffer.reader());
-    crosses(&wake);
     crosses(&item);
     fn sends<T: Send>(_: &T) {}
     sends(&item.next());
@@ -158,32 +156,6 @@ fn a_dropped_next_loses_nothing() {
 }
 
 #[test]
-fn a_deferred_append_shows_at_once_and_wakes_by_the_token_only() {
-    let (start, mut buffer) = buffer_of([]);
-    let waker = Arc::default();
-    let mut next = pin!(start.next());
-    assert!(poll_once(next.as_mut(), &waker).is_pending());
-
-    let (item, wake) = buffer.append_deferred(1).expect("open");
-    assert_eq!(item.value(), Some(&1));
-    assert_eq!(buffer.head().value(), Some(&1));
-    assert!(matches!(values(&start).as_deref(), Ok([1])));
-    // A later append does not pay for the earlier one.
-    buffer.append(2).expect("open");
-    assert_eq!(waker.count(), 0);
-
-    thread::spawn(move || wake.wake()).join().expect("waker");
-    assert_eq!(waker.count(), 1);
-    assert!(poll_once(next, &waker).is_ready());
-
-    let end = buffer.head();
-    let mut next = pin!(end.next());
-    assert!(poll_once(next.as_mut(), &waker).is_pending());
-    drop(buffer.append_deferred(3).expect("open"));
-    assert_eq!(waker.count(), 2, "dropping the token wakes too");
-}
-
-#[test]
 fn an_error_ends_every_reader_after_the_values_before_it_and_for_good() {
     let (start, mut buffer) = buffer_of([1]);
     let last = buffer.head();
@@ -221,7 +193,6 @@ fn an_append_after_the_end_is_refused() {
     let (other, _writer) = buffer_of([2]);
     buffer.append_err(shutting_down()).expect("open");
     assert!(matches!(buffer.append(2), Err(AppendError::Terminated)));
-    assert!(matches!(buffer.append_deferred(2), Err(AppendError::Terminated)));
     assert_eq!(buffer.append_err(shutting_down()), Err(AppendError::Terminated));
     assert_eq!(buffer.append_buffer(other), Err(AppendError::Terminated));
     drop(buffer);

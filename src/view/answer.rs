@@ -2,10 +2,11 @@
 
 use std::time::SystemTime;
 
-use super::Body;
-use crate::cache::{Breadcrumb, Snapshot};
+use super::body_cache::CodedBody;
+use super::{Body, changes};
+use crate::cache::{Breadcrumb, Delta, Snapshot};
 use crate::model::{Cursor, Digest, Sequence};
-use crate::wire::{Coding, End, Header, MediaType, Mode};
+use crate::wire::{BodyWriter, Coding, End, Header, MediaType, Mode};
 
 /// The representation that the client wants.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -138,7 +139,7 @@ pub enum ViewError {
 
 /// What a header says of a breadcrumb; unlike the breadcrumb it keeps nothing in memory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stand {
+pub(super) struct BreadcrumbInfo {
     pub(super) cursor: Cursor,
     pub(super) sequence: Sequence,
     pub(super) timestamp: SystemTime,
@@ -146,7 +147,7 @@ pub(super) struct Stand {
     digest: Digest,
 }
 
-impl Stand {
+impl BreadcrumbInfo {
     pub(super) fn of(crumb: &Breadcrumb) -> Self {
         let (count, digest) = (crumb.kvs().len(), crumb.kvs().digest());
         let (cursor, sequence, timestamp) = (crumb.cursor(), crumb.sequence(), crumb.timestamp());
@@ -185,16 +186,39 @@ impl Stand {
     }
 }
 
-/// The header of a body that leads to `cursor`, made from `crumb`.
-pub(super) fn header(
-    crumb: &Breadcrumb,
+/// An answer with updates that lacks its body.
+#[derive(Clone)]
+pub(super) struct Draft {
+    pub(super) sequence: Sequence,
+    timestamp: SystemTime,
     cursor: Cursor,
-    from: Option<Cursor>,
     mode: Mode,
     reason: Reason,
-    whole: bool,
-) -> Header {
-    Stand::of(crumb).header(cursor, from, mode, reason, whole)
+    header: Header,
+}
+
+impl Draft {
+    /// The answer that leads from the cursor, as it was asked with, to a breadcrumb; `whole` when it
+    /// tells of all keys.
+    pub(super) fn new(to: &Breadcrumb, asked: Cursor, mode: Mode, reason: Reason, whole: bool) -> Self {
+        // In the client's own history, should ours be another name of it.
+        let cursor = Cursor { history: asked.history, ..to.cursor() };
+        let header = BreadcrumbInfo::of(to).header(cursor, Some(asked), mode, reason, whole);
+        Self { sequence: to.sequence(), timestamp: to.timestamp(), cursor, mode, reason, header }
+    }
+
+    pub(super) fn encode(&self, media: MediaType, deltas: &[Delta]) -> Vec<u8> {
+        let mut writer = BodyWriter::breadcrumb(media, &self.header, changes::size_hint(deltas));
+        changes::write(&mut writer, deltas);
+        writer.finish(&end(&self.header))
+    }
+
+    pub(super) fn answer(&self, body: CodedBody, format: Format) -> Answer {
+        let Self { sequence, timestamp, cursor, mode, reason, .. } = *self;
+        let format = Format { coding: body.coding, ..format };
+        let body = body.bytes.into();
+        Answer { cursor, mode, reason, sequence, timestamp, body, format, at_once: true }
+    }
 }
 
 pub(super) fn end(header: &Header) -> End {

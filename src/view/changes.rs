@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Scope;
+use super::KeySelector;
 use crate::cache::{Breadcrumb, Delta, DeltaKind, Snapshot, Step};
 use crate::model::{Cursor, Entry, Revision};
 use crate::wire::{BodyWriter, PutKind};
@@ -31,10 +31,10 @@ pub(super) fn between_states(
     base: &Breadcrumb,
     to: &Breadcrumb,
     between: &[Breadcrumb],
-    scope: Scope<'_>,
+    keys: &KeySelector,
 ) -> Vec<Delta> {
     let mut touched = HashMap::new();
-    for delta in between.iter().flat_map(|crumb| crumb.deltas()).filter(|d| is_inside(d, scope)) {
+    for delta in between.iter().flat_map(|crumb| crumb.deltas()).filter(|d| is_inside(d, keys)) {
         let key = delta.entry.key();
         let existed = base.kvs().get(key);
         let known = Start::State;
@@ -50,17 +50,17 @@ pub(super) fn from_inside(
     steps: &[Step],
     within: &Breadcrumb,
     later: &[Breadcrumb],
-    scope: Scope<'_>,
+    keys: &KeySelector,
 ) -> Vec<Delta> {
     let mut touched: HashMap<&[u8], Touched<'_>> = HashMap::new();
     let missed = steps.iter().filter(|step| step.revision > cursor.revision);
-    for step in missed.filter(|step| scope.holds(step.entry.key())) {
+    for step in missed.filter(|step| keys.matches(step.entry.key())) {
         // The first missed step of a key tells how the key stood at the cursor.
         let known = if step.existed { Start::Existed } else { Start::Absent };
         let first = Touched { revision: step.revision, existed: None, known };
         touched.entry(step.entry.key()).or_insert(first).revision = step.revision;
     }
-    for delta in later.iter().flat_map(|crumb| crumb.deltas()).filter(|d| is_inside(d, scope)) {
+    for delta in later.iter().flat_map(|crumb| crumb.deltas()).filter(|d| is_inside(d, keys)) {
         // A key that only later breadcrumbs touch stood at the cursor as it stands in `within`.
         let key = delta.entry.key();
         touched
@@ -75,8 +75,8 @@ pub(super) fn from_inside(
     net(touched, later.last().unwrap_or(within).kvs())
 }
 
-fn is_inside(delta: &Delta, scope: Scope<'_>) -> bool {
-    scope.holds(delta.entry.key())
+fn is_inside(delta: &Delta, keys: &KeySelector) -> bool {
+    keys.matches(delta.entry.key())
 }
 
 /// A value that was changed and set back is another one: it was set later, and who asks for it sees that.

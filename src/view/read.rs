@@ -2,12 +2,12 @@
 
 use tokio::time::Instant;
 
-use super::answer::{Stand, end, header};
-use super::bodies::Subject;
-use super::way::up_to;
-use super::{Answer, Format, OwnedScope, Reason, Scope, View, ViewError, changes};
-use crate::cache::{Breadcrumb, Position};
-use crate::model::{Cursor, Entry, Key, Prefixes, Sequence};
+use super::answer::{BreadcrumbInfo, end};
+use super::body_cache::Subject;
+use super::catch_up::{CatchUp, Start, up_to};
+use super::{Answer, Format, KeySelector, Reason, View, ViewError, changes};
+use crate::cache::Breadcrumb;
+use crate::model::{Cursor, Entry, Key, Sequence};
 use crate::wire::{BodyWriter, Mode, PutKind};
 
 /// One key at one breadcrumb.
@@ -25,7 +25,7 @@ pub struct KeyRead {
 #[derive(Debug, Clone)]
 pub struct Page {
     /// Only these keys.
-    pub keys: Prefixes,
+    pub keys: KeySelector,
     /// Only keys greater than this one.
     pub start_after: Option<Key>,
     /// At most so many.
@@ -35,25 +35,25 @@ pub struct Page {
 impl Default for Page {
     /// No entry of all.
     fn default() -> Self {
-        Self { keys: Prefixes::everything(), start_after: None, limit: 0 }
+        Self { keys: KeySelector::ALL, start_after: None, limit: 0 }
     }
 }
 
 impl View {
-    /// The newest state.
+    /// The state as of this breadcrumb or newer.
     ///
     /// # Errors
-    /// [`ViewError::Starting`], [`ViewError::Encoding`].
-    pub async fn current<'a>(
+    /// [`ViewError::Encoding`].
+    pub async fn current(
         &self,
-        scope: impl Into<Scope<'a>>,
+        at_least: Sequence,
+        keys: &KeySelector,
         format: Format,
     ) -> Result<Answer, ViewError> {
-        self.newest()?;
-        self.pages.current(scope.into(), format).await
+        self.snapshots.current(at_least, keys, format).await.map(|(answer, _)| answer)
     }
 
-    /// The cursor and sequence of the newest state, without making a body.
+    /// The newest breadcrumb.
     ///
     /// # Errors
     /// [`ViewError::Starting`].
@@ -66,15 +66,15 @@ impl View {
     ///
     /// # Errors
     /// [`ViewError::Gone`], [`ViewError::Ahead`], [`ViewError::Starting`], [`ViewError::Encoding`].
-    pub async fn kept<'a>(
+    pub async fn kept(
         &self,
         cursor: Cursor,
-        scope: impl Into<Scope<'a>>,
+        keys: &KeySelector,
         format: Format,
         deadline: Instant,
     ) -> Result<Answer, ViewError> {
         let crumb = self.state_at(cursor, deadline).await?;
-        self.pages.kept(crumb, cursor, scope.into(), format).await
+        self.snapshots.kept(crumb, cursor, keys, format).await
     }
 
     /// The breadcrumb whose state is that of the cursor.
@@ -82,23 +82,25 @@ impl View {
         let (asked, cursor) = (cursor, self.adopt(cursor));
         let mut upstream = self.watch_upstream();
         loop {
+            let delivered = self.fanout.newest();
             let newest = self.newest()?;
-            match self.cache.locate(cursor) {
-                Position::At(crumb) => return Ok(crumb),
-                Position::Ahead if upstream.is_below(cursor) => return Err(self.gone(asked)),
-                Position::Ahead => {}
-                // The values on the way to a state are not kept, only at its two ends.
-                Position::Inside { .. }
-                | Position::Before { .. }
-                | Position::Awaited(_)
-                | Position::Gone
-                | Position::OtherHistory => {
-                    return Err(self.gone(asked));
-                }
+            match self.catch_up(asked, cursor, &newest)? {
+                CatchUp::UpToDate => return Ok(newest),
+                CatchUp::Ahead if upstream.is_below(cursor) => return Err(self.gone(asked)),
+                CatchUp::Ahead => {}
+                CatchUp::Changes(changes) => match changes.start {
+                    Start::Status => return Ok(newest),
+                    Start::Breadcrumb(at) => return Ok(at),
+                    // The values on the way to a state are not kept, only at its two ends.
+                    Start::Inside(_) | Start::Past(..) => return Err(self.gone(asked)),
+                },
+                CatchUp::PastAwaited(_) => return Err(self.gone(asked)),
             }
             let ahead = ViewError::Ahead { cursor: asked, current: newest.cursor() };
+            let Ok(delivered) = delivered else { return Err(ahead) };
+            drop(newest);
             tokio::select! {
-                next = newest.next() => match next {
+                next = delivered.next_ref() => match next {
                     Ok(_) => {}
                     Err(_) => return Err(ahead),
                 },
@@ -112,33 +114,32 @@ impl View {
     ///
     /// # Errors
     /// As [`View::kept`].
-    pub async fn diff<'a>(
+    pub async fn diff(
         &self,
         from: Cursor,
         to: Cursor,
-        scope: impl Into<Scope<'a>>,
+        keys: &KeySelector,
         format: Format,
         deadline: Instant,
     ) -> Result<Answer, ViewError> {
-        let scope = scope.into();
         let base = self.state_at(from, deadline).await?;
         let target = self.state_at(to, deadline).await?;
         let (sequence, timestamp) = (target.sequence(), target.timestamp());
-        let keys = OwnedScope::from(scope);
         let (mode, reason) = (Mode::Squash, Reason::Diff);
-        let header = header(&target, to, Some(from), mode, reason, scope.is_all());
+        let header = BreadcrumbInfo::of(&target).header(to, Some(from), mode, reason, keys.is_all());
         let subject = Subject::Diff { from, to, to_crumb: sequence };
+        let selected = keys.clone();
         let encode = move || {
             let between = match base.sequence() <= target.sequence() {
                 true => up_to(&base, &target),
                 false => up_to(&target, &base),
             };
-            let deltas = changes::between_states(&base, &target, &between, Scope::from(&keys));
+            let deltas = changes::between_states(&base, &target, &between, &selected);
             let mut writer = BodyWriter::breadcrumb(format.media, &header, changes::size_hint(&deltas));
             changes::write(&mut writer, &deltas);
             writer.finish(&end(&header))
         };
-        let body = self.bodies.get(subject, scope, format, encode).await?;
+        let body = self.bodies.get(subject, keys, format, encode).await?;
         let format = Format { coding: body.coding, ..format };
         let body = body.bytes.into();
         Ok(Answer { cursor: to, mode, reason, sequence, timestamp, body, format, at_once: true })
@@ -173,26 +174,26 @@ impl View {
         format: Format,
         deadline: Instant,
     ) -> Result<Answer, ViewError> {
-        self.pages.note(None);
-        let (pages, stand, cursor) = match at {
+        self.snapshots.note(None);
+        let (pages, info, cursor) = match at {
             None => {
                 self.newest()?;
-                let newest = self.pages.newest().await?;
-                (newest.pages, newest.stand, newest.stand.cursor)
+                let newest = self.snapshots.newest().await?;
+                (newest.pages, newest.info, newest.info.cursor)
             }
             Some(cursor) => {
                 let crumb = self.state_at(cursor, deadline).await?;
-                let stand = Stand::of(&crumb);
-                (self.pages.pages_of(crumb).await?, stand, cursor)
+                let info = BreadcrumbInfo::of(&crumb);
+                (self.snapshots.pages_of(crumb).await?, info, cursor)
             }
         };
-        let Stand { sequence, timestamp, .. } = stand;
+        let BreadcrumbInfo { sequence, timestamp, .. } = info;
         let (mode, reason) = (Mode::Snapshot, Reason::Read);
         let encode = move || {
             let after = page.start_after.as_ref().map(Key::as_bytes);
             let mut rest = page.keys.iter().flat_map(|prefix| pages.list(prefix.as_bytes(), after));
             let entries: Vec<&Entry> = rest.by_ref().take(page.limit).collect();
-            let mut header = stand.header(cursor, None, mode, reason, false);
+            let mut header = info.header(cursor, None, mode, reason, false);
             header.more = Some(rest.next().is_some());
             let size = entries.iter().map(|entry| entry.payload_bytes() + 80).sum();
             let mut writer = BodyWriter::snapshot(format.media, &header, size);

@@ -7,9 +7,26 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::catch_up::CatchUp;
 use super::{View, ViewError};
-use crate::cache::Position;
-use crate::model::{Cursor, Sighting, Upstream};
+use crate::model::{Cursor, History, Sighting};
+
+/// What a view wants to know of the upstream that its cache follows.
+pub trait Upstream: Send + Sync {
+    /// Whether two histories may be one and the same: whether a cursor of one is good in the other, the state that it
+    /// names decides.
+    fn may_be_same(&self, one: History, other: History) -> bool;
+
+    /// Whether a cursor ahead of this process can only be of a state that is gone.
+    fn nothing_is_ahead(&self) -> bool;
+
+    /// Asks for a sighting soon.
+    fn ask(&self);
+
+    /// What the upstream last said of its revision, and what it says next; `None` for upstreams that
+    /// have no revision of their own.
+    fn sightings(&self) -> watch::Receiver<Option<Sighting>>;
+}
 
 /// How many cursors that were ahead are remembered.
 const REMEMBERED: usize = 256;
@@ -47,7 +64,7 @@ impl CursorsAhead {
 /// the cursor came from, and waiting would never end.
 pub(super) struct UpstreamWatch {
     since: Instant,
-    upstream: Arc<Upstream>,
+    upstream: Arc<dyn Upstream>,
     ahead: Arc<CursorsAhead>,
     sightings: watch::Receiver<Option<Sighting>>,
 }
@@ -56,7 +73,7 @@ impl View {
     /// The cursor in terms of our own history, where its history may be the same.
     pub(super) fn adopt(&self, cursor: Cursor) -> Cursor {
         let ours = self.cache.current_breadcrumb().kvs().history();
-        if cursor.history != ours && self.upstream.are_cousins(cursor.history, ours) {
+        if cursor.history != ours && self.upstream.may_be_same(cursor.history, ours) {
             return Cursor { history: ours, ..cursor };
         }
         cursor
@@ -78,7 +95,8 @@ impl View {
     /// [`ViewError::Gone`].
     pub async fn not_ahead_of_upstream(&self, cursor: Cursor) -> Result<(), ViewError> {
         let at = self.adopt(cursor);
-        if !matches!(self.cache.locate(at), Position::Ahead) {
+        let newest = self.cache.current_breadcrumb();
+        if !matches!(self.catch_up(cursor, at, &newest), Ok(CatchUp::Ahead)) {
             return Ok(());
         }
         match self.watch_upstream().says_it_is_below(at).await {

@@ -17,7 +17,7 @@ use crumbd::cache::{Breadcrumb, Cache, CacheConfig, DeltaKind, IngestTask, Posit
 use crumbd::ingest::{Buffer, IngestBuffer};
 use crumbd::model::{
     Batch, Committed, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key, Past, PastStep, PastValue,
-    Refusal, ResyncClaim, Revision, SyncStatus, Ttl, Update,
+    Refusal, ReplyTo, ResyncClaim, Revision, SyncStatus, Ttl, Update,
 };
 use crumbd::trail::Limits;
 use futures_util::FutureExt;
@@ -104,8 +104,13 @@ async fn publish(cache: &Cache, updates: Vec<Update>) -> Breadcrumb {
 async fn publish_nothing(cache: &Cache, updates: Vec<Update>) -> Vec<Breadcrumb> {
     let before = cache.current_breadcrumb();
     cache.on_updates(updates).await.expect("the cache takes updates");
-    let (ack, written) = oneshot::channel();
-    let batch = Batch { updates: vec![], grouping: Grouping::Whole, conditions: vec![], ack: Some(ack) };
+    let (ack, written) = crumbd::ingest::answer();
+    let batch = Batch {
+        updates: vec![],
+        grouping: Grouping::Whole,
+        conditions: vec![],
+        ack: Some(ReplyTo::new(ack)),
+    };
     cache.send(FeedEvent::Updates(batch)).await.expect("the cache takes updates");
     written.await.expect("an answer").expect("a write of nothing succeeds");
     before.later().collect()

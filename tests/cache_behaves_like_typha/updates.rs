@@ -204,9 +204,9 @@ async fn a_resync_keeps_serving_and_sweeps_what_did_not_come_again() {
 
 /// Sends a write that is to be answered.
 async fn write(cache: &Cache, key: &str) -> oneshot::Receiver<Result<Committed, Refusal>> {
-    let (ack, answer) = oneshot::channel();
+    let (ack, answer) = crumbd::ingest::answer();
     let mut batch = Batch::new(vec![Update::put(key, "1")], Grouping::Whole);
-    batch.ack = Some(ack);
+    batch.ack = Some(ReplyTo::new(ack));
     cache.send(FeedEvent::Updates(batch)).await.expect("an event");
     answer
 }

@@ -148,9 +148,9 @@ async fn a_producer_after_the_stop_gets_an_error() {
 #[tokio::test]
 async fn when_the_ingest_task_is_gone_nobody_waits_for_ever() {
     let (cache, task, buffer) = cache_with(small_batches(), 1);
-    let (ack, answer) = oneshot::channel();
+    let (ack, answer) = crumbd::ingest::answer();
     let mut batch = Batch::new(fresh(1), Grouping::Whole);
-    batch.ack = Some(ack);
+    batch.ack = Some(ReplyTo::new(ack));
     cache.send(FeedEvent::Updates(batch)).await.expect("there is room");
     let mut blocked = Box::pin(cache.on_updates(fresh(1)));
     assert!(blocked.as_mut().now_or_never().is_none(), "it has to wait");

@@ -325,6 +325,42 @@ fn texts(places: &Places) -> Vec<String> {
         texts.push(with(&format!("Host: a\r\n{lines}")));
     }
 
+    // Streams: what they tell, where from, as what, and requests behind them.
+    for cursor in [old, newest, gone, ahead, foreign] {
+        for query in
+            [format!("?from={cursor}"), format!("?from={cursor}&prefix=app%2F"), format!("?from={cursor}~1")]
+        {
+            texts.push(get(&format!("/v1/stream{query}")));
+        }
+        for accept in [
+            "text/event-stream",
+            "application/x-ndjson, text/event-stream",
+            "*/*",
+            "text/html",
+            "application/json",
+        ] {
+            let lines = format!("Accept: {accept}\r\nLast-Event-ID: {cursor}\r\n");
+            texts.push(format!("GET /v1/stream HTTP/1.1\r\nHost: a\r\n{lines}\r\n"));
+        }
+    }
+    for target in
+        ["/v1/stream", "/v1/stream?prefix=app%2F", "/v1/stream?prefix=", "/v1/stream?from=", "/v1/stream?x=1"]
+    {
+        for lines in [
+            "",
+            "Accept: text/event-stream\r\n",
+            "Last-Event-ID:\r\n",
+            "Last-Event-ID: x\r\n",
+            "Connection: close\r\n",
+            "Accept-Encoding: identity;q=0\r\n",
+        ] {
+            texts.push(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{lines}\r\n"));
+        }
+    }
+    for method in ["HEAD", "POST", "OPTIONS"] {
+        texts.push(get("/v1/stream").replace("GET", method));
+    }
+
     // Back and forth between the two ways to be served.
     let plain = get(&next(old, ""));
     for other in [

@@ -102,16 +102,40 @@ fn target(rng: &mut Rng, places: &Places) -> String {
         16 => format!("/v1/breadcrumbs/{at}/diff/{}", cursor(rng, places)),
         17 => one(rng, &["/livez", "/readyz", "/v1/kv/app%2F2", "/v1/kv?limit=2", "/nowhere", "*", "/", ""])
             .to_owned(),
-        18 => format!("//v1/breadcrumbs/{at}/next"),
+        18 => stream(rng, places),
         _ => format!("/v1/breadcrumbs/{at}/NEXT"),
     };
-    let query = query(rng);
+    let query = if path.contains("/stream") { String::new() } else { query(rng) };
     match rng.u8(..40) {
         0 => format!("http://crumbd{path}{query}"),
         1 => format!("https://elsewhere:1{path}{query}"),
         2 => format!("{path}{query}#fragment"),
         _ => format!("{path}{query}"),
     }
+}
+
+fn stream(rng: &mut Rng, places: &Places) -> String {
+    let at = cursor(rng, places);
+    let path = mostly(
+        rng,
+        90,
+        "/v1/stream",
+        &["/v1/stream/", "/v1/streams", "/v1//stream", "/v1/strea", "//v1/stream"],
+    );
+    let query = one(
+        rng,
+        &[
+            "",
+            "?",
+            "?from=CURSOR",
+            "?from=CURSOR&prefix=app%2F",
+            "?prefix=db",
+            "?from=",
+            "?from=CURSOR~1f",
+            "?form=1",
+        ],
+    );
+    format!("{path}{}", query.replace("CURSOR", &at))
 }
 
 /// Mostly one that does not wait.

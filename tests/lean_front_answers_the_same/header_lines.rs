@@ -45,6 +45,7 @@ pub fn header(rng: &mut Rng, places: &Places, body: &mut String) -> String {
         "application/json;q=0.5, application/x-ndjson",
         "*/*;q=x",
         "application/json;charset=utf-8",
+        "text/event-stream",
         "a,b,,",
     ];
     let codings = [
@@ -184,6 +185,7 @@ pub fn header(rng: &mut Rng, places: &Places, body: &mut String) -> String {
             ],
         )
         .to_owned(),
+        31 => format!("Last-Event-ID: {}", one(rng, &[&places.kept[0], &places.newest, "", "x"])),
         28 => format!("X-Smuggled: {}", smuggled.lines().next().unwrap_or_default()),
         29 => format!("X: {}", "long ".repeat(rng.usize(..2400))),
         30 => (0..rng.usize(1..130)).map(|n| format!("X-{n}: {n}")).collect::<Vec<_>>().join("\r\n"),

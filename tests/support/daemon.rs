@@ -13,6 +13,14 @@ use super::DEADLINE;
 use super::http::Http;
 use super::tls::{self, Authority, client_config};
 
+/// The daemon's binary. Cargo names only those of the package whose test this is, and the benches' package has the
+/// daemon under a name of its own.
+const BINARY: &str =
+    match (option_env!("CARGO_BIN_EXE_crumbd"), option_env!("CARGO_BIN_EXE_crumbd-under-test")) {
+        (Some(path), _) | (None, Some(path)) => path,
+        (None, None) => panic!("cargo builds a binary of the daemon for every test and bench that uses this"),
+    };
+
 /// A running daemon. Dropping it kills the process, by its id.
 pub struct Daemon {
     child: Child,
@@ -212,7 +220,7 @@ impl Daemon {
         let mut limited = Command::new("bash");
         // Ignored, the signal becomes an error of the write, as on a full disk.
         let script = format!("trap '' XFSZ; ulimit -S -f {kibibytes}; exec \"$0\" \"$@\"");
-        limited.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_crumbd"));
+        limited.arg("-c").arg(script).arg(BINARY);
         match Daemon::spawn_as(without_own_settings(limited), args, Stdio::null()).listening() {
             Ok(daemon) => daemon,
             Err(ended) => panic!("serve {args:?} ended: {}\n{}", ended.status, ended.stderr),
@@ -287,10 +295,11 @@ impl Log {
 
 /// The binary under test, with nothing of the developer's own settings.
 pub fn command() -> Command {
-    without_own_settings(Command::new(env!("CARGO_BIN_EXE_crumbd")))
+    without_own_settings(Command::new(BINARY))
 }
 
-fn without_own_settings(mut command: Command) -> Command {
+/// The same for another binary that reads them.
+pub fn without_own_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CRUMBD_") || name == "RUST_LOG" {
             command.env_remove(name);

@@ -17,7 +17,7 @@ use crumbd::cache::{Breadcrumb, Cache, CacheConfig, Delta, DeltaKind, Position, 
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{
     Batch, Change, Check, Committed, Condition, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key,
-    Past, PastStep, PastValue, Refusal, ResyncClaim, Revision, SyncStatus, Ttl, Update,
+    Past, PastStep, PastValue, Refusal, ReplyTo, ResyncClaim, Revision, SyncStatus, Ttl, Update,
 };
 use crumbd::trail::Limits;
 use model::{Answer, Model, Point, State, Stored, Told, same_contents, stored};
@@ -138,9 +138,9 @@ impl Run {
                     return FeedEvent::Updates(Batch::new(updates, grouping));
                 }
                 let conditions: Vec<_> = guard.iter().map(|guard| self.condition(guard)).collect();
-                let (ack, answer) = oneshot::channel();
+                let (ack, answer) = crumbd::ingest::answer();
                 self.writes.push((self.model.write(&updates, &conditions, replace), answer));
-                FeedEvent::Updates(Batch { updates, grouping, conditions, ack: Some(ack) })
+                FeedEvent::Updates(Batch { updates, grouping, conditions, ack: Some(ReplyTo::new(ack)) })
             }
             Op::Status(status) => {
                 self.model.say(*status);

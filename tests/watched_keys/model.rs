@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crumbd::cache::{Cache, CacheConfig};
+use crumbd::feed::Upstream;
 use crumbd::http::KeysAfter;
 use crumbd::ingest::IngestBuffer;
-use crumbd::model::{
-    Batch, Cursor, FeedEvent, Grouping, History, Key, ResyncClaim, Revision, Update, Upstream,
-};
+use crumbd::model::{Batch, Cursor, FeedEvent, Grouping, History, Key, ResyncClaim, Revision, Update};
 use crumbd::trail;
 use crumbd::value::Watcher;
-use crumbd::view::{KeyRange, View, ViewConfig, ViewError};
+use crumbd::view::{KeySelector, View, ViewConfig, ViewError};
 use futures_util::FutureExt;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -60,7 +59,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 struct Watched {
     keys: KeysAfter,
-    range: KeyRange,
+    selected: KeySelector,
     after: Revision,
     /// What the consumer knows.
     held: State,
@@ -83,7 +82,9 @@ impl World {
         let config = CacheConfig { window, ..CacheConfig::default() };
         let (cache, ingest) = Cache::new(config, Some(History::random()), buffer);
         tokio::spawn(ingest.run());
-        let view = View::new(cache.clone(), Arc::new(Upstream::local()), &ViewConfig::default());
+        let upstream = Arc::new(Upstream::local());
+        let (view, fanout) = View::new(cache.reader(), upstream, &ViewConfig::default());
+        tokio::spawn(fanout.run());
         let (state, past, watched) = Default::default();
         Self { cache, view, state, past, watched, marks: 0 }
     }
@@ -147,12 +148,12 @@ impl World {
     async fn watch(&mut self, ago: usize, key: usize, one: bool) {
         let Some((cursor, state)) = self.past.iter().rev().nth(ago) else { return };
         let key = Key::from(KEYS[key]);
-        let range = if one { KeyRange::One(key) } else { KeyRange::Under(key) };
-        let begun = KeysAfter::new(&self.view, range.clone(), *cursor);
+        let selected = if one { KeySelector::key(key) } else { KeySelector::prefix(key) };
+        let begun = KeysAfter::new(&self.view, selected.clone(), *cursor);
         match timeout(DEADLINE, begun).await.expect("a beginning in time") {
             Ok(keys) => {
-                let held = within(&range, state);
-                self.watched.push(Watched { keys, range, after: cursor.revision, held });
+                let held = within(&selected, state);
+                self.watched.push(Watched { keys, selected, after: cursor.revision, held });
             }
             // No more breadcrumbs are kept.
             Err(ViewError::Gone { .. }) => assert!(ago > 0, "the newest is always kept"),
@@ -179,7 +180,7 @@ impl Watched {
 
     /// Gets everything up to now: each key at most once, and the end is the model's state.
     async fn drain(&mut self, state: &State, newest: Cursor) {
-        let (wanted, mut told) = (within(&self.range, state), BTreeSet::new());
+        let (wanted, mut told) = (within(&self.selected, state), BTreeSet::new());
         while self.held != wanted {
             let change = timeout(DEADLINE, self.keys.get()).await.expect("a change in time").unwrap();
             assert!(told.insert(self.take(change)), "what came together is one change");
@@ -202,12 +203,12 @@ fn change(state: &mut State, update: &Update) {
     };
 }
 
-fn within(range: &KeyRange, state: &State) -> State {
-    let holds = |key: &[u8]| match range {
-        KeyRange::One(one) => key == one.as_bytes(),
-        KeyRange::Under(prefix) => key.starts_with(prefix.as_bytes()),
-    };
-    state.iter().filter(|(key, _)| holds(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+fn within(selected: &KeySelector, state: &State) -> State {
+    state
+        .iter()
+        .filter(|(key, _)| selected.matches(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 fn updates(writes: &[Write]) -> Vec<Update> {

@@ -32,8 +32,7 @@ impl Store {
     pub(super) fn acknowledge(&mut self) {
         let head = self.publisher.head_cursor();
         for (ack, Applied { revision, changed }) in self.unacknowledged.drain(..) {
-            // A writer that went away does not mind missing the answer.
-            _ = ack.send(Ok(Committed { cursor: head, revision, changed }));
+            ack.send(Ok(Committed { cursor: head, revision, changed }));
         }
     }
 
@@ -48,8 +47,7 @@ impl Store {
             JournalError::Unsettled(_) => Refusal::Unsettled { reason },
         };
         for (ack, _) in self.unacknowledged.drain(..) {
-            // A writer that went away does not mind missing the answer.
-            _ = ack.send(Err(refusal.clone()));
+            ack.send(Err(refusal.clone()));
         }
     }
 
@@ -140,7 +138,7 @@ impl Store {
             info!(keys, revision, "the feed is {status}");
         }
         self.status = status;
-        self.stats.breadcrumbs.add(1);
+        self.stats.breadcrumbs.inc();
         Ok(())
     }
 

@@ -65,7 +65,7 @@ impl Store {
             self.is_good_again(update.change.key());
             return Some(update);
         };
-        self.stats.refused.add(1);
+        self.stats.refused.inc();
         let key = update.change.key();
         match update.change {
             // Absent is just what it is to be.
@@ -125,7 +125,7 @@ impl Store {
     pub(super) fn claimable(&self, claimed: Option<Revision>) -> Option<Revision> {
         let claimable = claimed.map(|claimed| claimed.min(Revision::MAX_CLAIM));
         if claimed > claimable {
-            self.stats.refused.add(1);
+            self.stats.refused.inc();
             warn!(claimed = %claimed.unwrap_or_default(), "the feed claims a revision above {}: taken for that one", Revision::MAX_CLAIM);
         }
         claimable

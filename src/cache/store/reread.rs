@@ -69,8 +69,8 @@ impl Store {
         let swept = deltas.iter().filter(|delta| delta.kind == DeltaKind::Deleted).count();
         self.state.revision = now;
         self.check_claim(claim);
-        self.stats.resyncs.add(1);
-        self.stats.swept.add(swept as u64);
+        self.stats.resyncs.inc();
+        self.stats.swept.inc_by(swept as u64);
         info!(keys = self.state.len(), changed = deltas.len(), swept, revision = now.0, "resync finished");
         self.next_status = resync.status.unwrap_or(self.next_status);
         self.provisional &= !resync.reload;

@@ -173,14 +173,12 @@ impl Settings {
         self.tls.clone()
     }
 
-    pub(in crate::cli) fn app(&self, feed: &FeedSpec, feed_silence: Option<Duration>) -> AppConfig {
+    pub(in crate::cli) fn app(&self) -> AppConfig {
         let max_connections = open_files::connections(self.limits.max_connections);
         AppConfig {
-            feed: feed.to_string(),
             max_body_bytes: self.max_body_bytes,
             stall_timeout: self.server.stall_timeout,
             limits: Limits { max_connections, ..self.limits.clone() },
-            feed_silence,
             heartbeat: self.heartbeat,
         }
     }

@@ -11,10 +11,8 @@ use crate::cli::config::nearest;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The modules below `crumbd::`.
-const ROOMS: [&str; 13] = [
-    "cache", "cli", "client", "feed", "http", "ingest", "load", "model", "state", "trail", "value", "view",
-    "wire",
-];
+const ROOMS: [&str; 12] =
+    ["cache", "cli", "client", "feed", "http", "ingest", "model", "state", "trail", "value", "view", "wire"];
 
 /// Every crate that is, or may be, a part of this program.
 const LOCK: &str = include_str!("../../../Cargo.lock");

@@ -9,7 +9,9 @@ use super::proto::{KeyValue, RangeRequest, ResponseHeader};
 use super::resume_point::Fingerprint;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::{FeedError, Sink};
-use crate::model::{Batch, Entry, FeedEvent, Grouping, History, Likeness, ResyncClaim, Revision, Update};
+use crate::model::{
+    Batch, Entry, FeedEvent, Grouping, History, Likeness, ReplyTo, ResyncClaim, Revision, Update,
+};
 
 /// Updates in one event to the cache. Few, because the buffer to the cache is bounded by the number of events.
 const BATCH: usize = 16;
@@ -94,8 +96,8 @@ impl RangeReader<'_> {
 
     /// How the state that was read compares with what the cache held before.
     pub(super) async fn likeness(&self) -> Result<Likeness, EtcdError> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        self.sink.send(FeedEvent::Compare(answer)).await?;
+        let (answer, answered) = crate::ingest::answer();
+        self.sink.send(FeedEvent::Compare(ReplyTo::new(answer))).await?;
         answered.await.map_err(|_| EtcdError::Feed(FeedError::Stopped))
     }
 

@@ -116,7 +116,7 @@ impl Syncer for EtcdFeed {
                 Err(EtcdError::Feed(error)) => return Err(error),
                 Err(error) => error,
             };
-            sink.upstream().reconnects.add(1);
+            sink.upstream().reconnects.inc();
             let answered = sink.upstream().heard_count() > before;
             failures = if answered { 1 } else { failures + 1 };
             // Another member replaces a broken connection at once; clients are told of what lasts longer.

@@ -175,7 +175,7 @@ impl Run {
             self.had_records = reader.translator.had_records();
             self.known = Some((reader.fingerprint(), reader.history));
             self.reload = true;
-            self.sink.upstream().reconnects.add(1);
+            self.sink.upstream().reconnects.inc();
         }
     }
 

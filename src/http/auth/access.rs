@@ -7,15 +7,10 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Grant, Over};
-use crate::http::page;
-use crate::http::problem::Problem;
-use crate::http::routes::App;
-use crate::model::{Key, Prefixes};
-use crate::view::{OwnedScope, Scope};
-
-/// Addresses that are open to everybody, as the page is: orchestrators and load balancers have no tokens.
-const OPEN: [&str; 2] = ["/livez", "/readyz"];
+use crate::http::app::App;
+use crate::http::auth::{Grant, Revocation};
+use crate::http::rep::problem::Problem;
+use crate::model::{Key, KeySelector};
 
 /// What the client of a request may do. Every request that comes to a handler has one.
 #[derive(Clone)]
@@ -23,11 +18,7 @@ pub(in crate::http) struct Access(Option<Grant>);
 
 /// Lets a request pass that comes with a known token, together with what it may do.
 pub(in crate::http) async fn admit(State(app): State<App>, mut request: Request) -> Result<Request, Problem> {
-    let access = match OPEN.iter().chain(&page::ADDRESSES).any(|open| *open == request.uri().path()) {
-        // Those who need no token learn nothing either.
-        true => Access(None),
-        false => app.admit(bearer(request.headers())?)?,
-    };
+    let access = app.admit(bearer(request.headers())?)?;
     request.extensions_mut().insert(access);
     Ok(request)
 }
@@ -71,22 +62,17 @@ impl App {
 
 impl Access {
     /// What of the keys with this prefix may be read.
-    pub(in crate::http) fn reach(&self, prefix: Option<Key>) -> Result<Reach, Problem> {
-        let Some(grant) = &self.0 else { return Ok(Reach { asked: prefix, guarded: None }) };
+    pub(in crate::http) fn scope(&self, prefix: Option<Key>) -> Result<EffectiveScope, Problem> {
+        let Some(grant) = &self.0 else { return Ok(EffectiveScope::open(prefix)) };
         let asked = prefix.as_ref().map_or(&[][..], Key::as_bytes);
-        let readable = grant.rights().read.under(asked);
+        let readable = grant.rights().read.narrowed_to(asked);
         if readable.is_empty() {
             return Err(forbidden("this token may read nothing of what is asked for"));
         }
-        let (narrowed, tag) = match grant.rights().read.holds_all_under(asked) {
-            true => (None, 0),
-            false => {
-                let tag = tag(&readable);
-                (Some(readable.into()), tag)
-            }
-        };
-        let guarded = Guarded { grant: grant.clone(), narrowed, tag };
-        Ok(Reach { asked: prefix, guarded: Some(Arc::new(guarded)) })
+        let fingerprint =
+            if grant.rights().read.covers_prefix(asked) { 0 } else { fingerprint_of(&readable) };
+        let guarded = Guarded { grant: grant.clone(), fingerprint };
+        Ok(EffectiveScope { asked: prefix, keys: readable, guarded: Some(Arc::new(guarded)) })
     }
 
     /// What everybody may do where no tokens are wanted.
@@ -102,7 +88,7 @@ impl Access {
 
     /// Whether every key may be read.
     pub(in crate::http) fn may_read_everything(&self) -> bool {
-        self.0.as_ref().is_none_or(|grant| grant.rights().read.is_everything())
+        self.0.as_ref().is_none_or(|grant| grant.rights().read.is_all())
     }
 
     /// Refuses who may not read the key, whether it is there or not.
@@ -134,7 +120,7 @@ impl Access {
 
     /// Refuses who may not write every key.
     pub(in crate::http) fn write_everything(&self) -> Result<(), Problem> {
-        match self.0.as_ref().is_none_or(|grant| grant.rights().write.is_everything()) {
+        match self.0.as_ref().is_none_or(|grant| grant.rights().write.is_all()) {
             true => Ok(()),
             false => {
                 Err(forbidden("a snapshot replaces the whole state, and this token may not write all of it"))
@@ -143,19 +129,19 @@ impl Access {
     }
 
     /// Runs until done, or until the rights are over.
-    pub(in crate::http) async fn while_good<T, E: From<Problem>>(
+    pub(in crate::http) async fn while_granted<T, E: From<Problem>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         match &self.0 {
-            Some(grant) => while_good(grant, work).await,
+            Some(grant) => while_granted(grant, work).await,
             None => work.await,
         }
     }
 }
 
 /// Runs until done, or until the grant is over. Also what is done by then is not told.
-pub(in crate::http) async fn while_good<T, E: From<Problem>>(
+pub(in crate::http) async fn while_granted<T, E: From<Problem>>(
     grant: &Grant,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
@@ -175,18 +161,18 @@ fn forbidden(detail: &str) -> Problem {
 }
 
 /// What those are told who wait while their rights change.
-fn over_problem(over: Over) -> Problem {
+fn over_problem(over: Revocation) -> Problem {
     match over {
-        Over::Changed => Problem::forbidden(
+        Revocation::Changed => Problem::forbidden(
             "permission-changed",
             "what this token may read or write has changed; start again from GET /v1/breadcrumbs/current",
         ),
-        Over::Removed => Problem::unauthorized("token-removed", "this token has just been removed"),
+        Revocation::Removed => Problem::unauthorized("token-removed", "this token has just been removed"),
     }
 }
 
 /// Names the readable part of what was asked for, without telling it; 0 is all of it.
-fn tag(readable: &Prefixes) -> u64 {
+fn fingerprint_of(readable: &KeySelector) -> u64 {
     let mut hasher = Xxh3::new();
     for prefix in readable.iter() {
         hasher.update(&(prefix.as_bytes().len() as u64).to_le_bytes());
@@ -196,37 +182,31 @@ fn tag(readable: &Prefixes) -> u64 {
 }
 
 /// The keys that an answer may be about: what was asked for, as far as it may be read.
-#[derive(Clone, Default)]
-pub(in crate::http) struct Reach {
+#[derive(Clone)]
+pub(in crate::http) struct EffectiveScope {
     /// The prefix of the request.
     asked: Option<Key>,
+    keys: KeySelector,
     /// Apart: a waiter of an open daemon is not to be larger for it.
     guarded: Option<Arc<Guarded>>,
 }
 
 struct Guarded {
     grant: Grant,
-    /// Where it is less than what was asked for.
-    narrowed: Option<OwnedScope>,
-    tag: u64,
+    /// Names what of the asked keys may be read, where that is not all of them; else 0.
+    fingerprint: u64,
 }
 
-impl Reach {
-    /// For the view.
-    pub(in crate::http) fn scope(&self) -> Scope<'_> {
-        match self.guarded.as_ref().and_then(|guarded| guarded.narrowed.as_ref()) {
-            Some(narrowed) => narrowed.into(),
-            None => self.asked.as_ref().into(),
-        }
+impl EffectiveScope {
+    /// All that was asked for, where no tokens are wanted.
+    pub(in crate::http) fn open(asked: Option<Key>) -> Self {
+        let keys = asked.clone().map_or(KeySelector::ALL, KeySelector::prefix);
+        Self { asked, keys, guarded: None }
     }
 
-    /// The same as prefixes.
-    pub(in crate::http) fn keys(&self) -> Prefixes {
-        match self.scope() {
-            Scope::All => Prefixes::everything(),
-            Scope::Prefix(prefix) => Prefixes::new([prefix.clone()]),
-            Scope::Prefixes(prefixes) => prefixes.clone(),
-        }
+    /// The keys.
+    pub(in crate::http) fn keys(&self) -> &KeySelector {
+        &self.keys
     }
 
     /// The prefix that was asked for.
@@ -236,23 +216,23 @@ impl Reach {
 
     /// Whether some of what was asked for is left out.
     pub(in crate::http) fn is_narrowed(&self) -> bool {
-        self.tag().is_some_and(|tag| tag > 0)
+        self.fingerprint().is_some_and(|tag| tag > 0)
     }
 
     /// Whether everything was asked for and nothing is left out: then the answer is everybody's.
     pub(in crate::http) fn is_everything(&self) -> bool {
-        self.scope().is_all() && self.asked.is_none()
+        self.keys.is_all() && self.asked.is_none()
     }
 
     /// Names the rights where there are any.
-    pub(in crate::http) fn tag(&self) -> Option<u64> {
-        self.guarded.as_ref().map(|guarded| guarded.tag)
+    pub(in crate::http) fn fingerprint(&self) -> Option<u64> {
+        self.guarded.as_ref().map(|guarded| guarded.fingerprint)
     }
 
     /// Refuses a client whose state was made under other rights: it would have holes, or keep what is
     /// not told any more. `known` is what the `next` link said.
     pub(in crate::http) fn was(self, known: Option<u64>) -> Result<Self, Problem> {
-        let now = self.tag().unwrap_or(0);
+        let now = self.fingerprint().unwrap_or(0);
         match known {
             Some(known) if now != known => Err(Problem::rights_changed()),
             _ => Ok(self),
@@ -260,7 +240,7 @@ impl Reach {
     }
 
     /// Whether the rights that it rests on have not changed.
-    pub(in crate::http) fn is_good(&self) -> bool {
+    pub(in crate::http) fn is_granted(&self) -> bool {
         self.grant().is_none_or(|grant| grant.is_over().is_none())
     }
 

@@ -22,6 +22,7 @@
 //! only with an `Access`, which says what it may do.
 
 pub(super) mod access;
+pub(super) mod origin;
 mod token;
 mod tokens;
 
@@ -31,7 +32,7 @@ pub use tokens::{Tokens, TokensError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::Prefixes;
+use crate::model::KeySelector;
 use crate::value::{Value, ValueWatch, Watcher};
 
 /// Tells what the holder of a token may do.
@@ -44,14 +45,14 @@ pub trait Authorizer: Send + Sync + 'static {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Rights {
     /// Keys that may be read.
-    pub read: Prefixes,
+    pub read: KeySelector,
     /// Keys that may be set and deleted.
-    pub write: Prefixes,
+    pub write: KeySelector,
 }
 
 /// Why a grant is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Over {
+pub enum Revocation {
     /// The token has other rights now.
     Changed,
     /// The token is not known any more.
@@ -69,7 +70,7 @@ pub struct Grant(Arc<Held>);
 struct Held {
     rights: Rights,
     /// Set once, when it is over.
-    over: Value<Over>,
+    over: Value<Revocation>,
     /// Whether it is set: every request asks, and a flag costs no lock.
     is_over: AtomicBool,
 }
@@ -87,16 +88,16 @@ impl Grant {
 
     /// Whether the key may be read.
     pub fn may_read(&self, key: &[u8]) -> bool {
-        self.0.rights.read.holds(key)
+        self.0.rights.read.matches(key)
     }
 
     /// Whether the key may be written.
     pub fn may_write(&self, key: &[u8]) -> bool {
-        self.0.rights.write.holds(key)
+        self.0.rights.write.matches(key)
     }
 
     /// Ends it: everybody who waits with it is told. The first reason counts.
-    pub fn end(&self, why: Over) {
+    pub fn end(&self, why: Revocation) {
         if self.is_over().is_none() {
             self.0.over.set(why);
             self.0.is_over.store(true, Ordering::Release);
@@ -104,14 +105,14 @@ impl Grant {
     }
 
     /// Whether it is over, and why.
-    pub fn is_over(&self) -> Option<Over> {
+    pub fn is_over(&self) -> Option<Revocation> {
         self.0.is_over.load(Ordering::Acquire).then(|| self.0.over.current())?
     }
 
     /// Resolves when it is over. Cancel-safe.
-    pub async fn over(&self) -> Over {
+    pub async fn over(&self) -> Revocation {
         // The value lives as long as `self`, so it is not closed.
-        ValueWatch::watch(&self.0.over).get().await.unwrap_or(Over::Removed)
+        ValueWatch::watch(&self.0.over).get().await.unwrap_or(Revocation::Removed)
     }
 }
 
@@ -128,9 +129,9 @@ mod tests {
         });
         tokio::task::yield_now().await;
         assert_eq!(grant.is_over(), None);
-        grant.end(Over::Changed);
-        grant.end(Over::Removed);
-        assert_eq!(waiting.await.ok(), Some(Over::Changed));
-        assert_eq!(grant.over().await, Over::Changed, "who comes later is told too");
+        grant.end(Revocation::Changed);
+        grant.end(Revocation::Removed);
+        assert_eq!(waiting.await.ok(), Some(Revocation::Changed));
+        assert_eq!(grant.over().await, Revocation::Changed, "who comes later is told too");
     }
 }

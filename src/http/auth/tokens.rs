@@ -19,10 +19,10 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing::{error, info};
 
-use super::super::reload::{Reread, Stamp};
-use super::token::{Hash, Line, hash, unhex};
-use super::{Authorizer, Grant, Over, Rights};
-use crate::model::{Key, Prefixes};
+use crate::http::auth::token::{Hash, Line, hash, unhex};
+use crate::http::auth::{Authorizer, Grant, Revocation, Rights};
+use crate::http::serve::reload::{Reread, Stamp};
+use crate::model::{Key, KeySelector};
 
 /// Most prefixes that a token may name for reading, and for writing.
 const MAX_PREFIXES: usize = 256;
@@ -100,11 +100,11 @@ impl Tokens {
                 Some(now) if now.rights() == old.rights() => {}
                 Some(_) => {
                     changed += 1;
-                    old.end(Over::Changed);
+                    old.end(Revocation::Changed);
                 }
                 None => {
                     removed += 1;
-                    old.end(Over::Removed);
+                    old.end(Revocation::Removed);
                 }
             }
         }
@@ -149,7 +149,7 @@ fn parse(text: &str) -> Result<HashMap<Hash, Rights>, (usize, String)> {
         })?;
         let prefixes = |list: Vec<String>| match list.len() {
             ..=MAX_PREFIXES => {
-                Ok(Prefixes::new(list.into_iter().map(|prefix| Key::new(prefix.into_bytes()))))
+                Ok(KeySelector::prefixes(list.into_iter().map(|prefix| Key::new(prefix.into_bytes()))))
             }
             many => Err(fault(format!("{many} prefixes; the limit is {MAX_PREFIXES}"))),
         };
@@ -192,7 +192,10 @@ mod tests {
         let again = [line(&changed, other), line(&same, r#""read":["b/","a/","a/b"],"write":[]"#)].concat();
         std::fs::write(&path, again).unwrap();
         tokens.load(&mut None).unwrap();
-        assert_eq!(before.map(|grant| grant.is_over()), [None, Some(Over::Changed), Some(Over::Removed)]);
+        assert_eq!(
+            before.map(|grant| grant.is_over()),
+            [None, Some(Revocation::Changed), Some(Revocation::Removed)]
+        );
         assert!(admit(&same).unwrap().may_read(b"b/c"));
         assert!(!admit(&changed).unwrap().may_read(b"b/c"));
         assert!(admit(&removed).is_none());

@@ -3,20 +3,19 @@
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::super::age::Age;
-use super::super::breadcrumbs::{NextRequest, Outcome};
-use super::super::connection::Shared;
-use super::patience::{Ended, Patience};
-use super::request::{Recognised, recognise};
-use super::whole::{self, Written};
-use super::{Left, respond};
-use crate::view::{Answer, Glance, Next};
+use crate::http::api::breadcrumbs::{NextRequest, Outcome};
+use crate::http::lean::deadline::{Deadline, Ended};
+use crate::http::lean::request::{PlainRequest, Recognised, recognise};
+use crate::http::lean::response_cache::{self, Written};
+use crate::http::lean::{Left, respond};
+use crate::http::serve::connection::Shared;
+use crate::http::serve::connection_age::Age;
+use crate::view::{Answer, Next, TryNext};
 
 /// Bytes that are read at a time, on the stack: a long poll's head is shorter, and nothing is
 /// allocated for one that comes whole.
@@ -38,11 +37,11 @@ pub(super) enum Waited {
 pub(super) struct Front<'a, S> {
     pub(super) stream: &'a mut S,
     /// Bytes that were read and not used.
-    read: &'a mut Vec<u8>,
-    shared: &'a Shared,
+    pub(super) read: &'a mut Vec<u8>,
+    pub(super) shared: &'a Shared,
     /// The client owes a request.
     fresh: bool,
-    pub(super) patience: Patience<'a>,
+    pub(super) deadline: Deadline<'a>,
 }
 
 impl<'a, S> Front<'a, S>
@@ -54,7 +53,7 @@ where
         let owes = fresh || !read.is_empty();
         let config = &shared.config;
         let time = if owes { config.header_timeout } else { config.idle_timeout };
-        Self { stream, read, shared, fresh, patience: Patience::new(&shared.app, time) }
+        Self { stream, read, shared, fresh, deadline: Deadline::new(&shared.app, time) }
     }
 
     /// The next request, if it is for this front. `now` is the clock, if it was looked at in this
@@ -63,12 +62,12 @@ where
         &mut self,
         now: Option<Instant>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Arc<NextRequest>, Left>> {
+    ) -> Poll<Result<PlainRequest, Left>> {
         let header_timeout = self.shared.config.header_timeout;
         if !self.read.is_empty() {
             match recognise(self.read, &self.shared.app) {
                 Recognised::Other => return Poll::Ready(Err(Left::Other)),
-                Recognised::Next(request, used) => {
+                Recognised::Plain(request, used) => {
                     use_up(self.read, used);
                     return Poll::Ready(Ok(request));
                 }
@@ -81,7 +80,7 @@ where
             let mut chunk = ReadBuf::uninit(&mut chunk);
             let Poll::Ready(read) = Pin::new(&mut *self.stream).poll_read(cx, &mut chunk) else {
                 let now = now.unwrap_or_else(Instant::now);
-                return Poll::Ready(Err(match ready!(self.patience.poll_ended(now, cx)) {
+                return Poll::Ready(Err(match ready!(self.deadline.poll_ended(now, cx)) {
                     Ended::Draining if rested => Left::Nothing,
                     Ended::Time if rested && !self.fresh => Left::Nothing,
                     Ended::Draining => Left::Other,
@@ -102,7 +101,7 @@ where
                 recognise(self.read, &self.shared.app)
             };
             match recognised {
-                Recognised::Next(request, used) => {
+                Recognised::Plain(request, used) => {
                     if rested {
                         self.read.extend_from_slice(&bytes[used..]);
                     } else {
@@ -118,7 +117,7 @@ where
                 }
                 Recognised::Incomplete if rested => {
                     self.read.extend_from_slice(bytes);
-                    self.patience.shorten(Instant::now() + header_timeout);
+                    self.deadline.shorten(Instant::now() + header_timeout);
                 }
                 Recognised::Incomplete => {}
             }
@@ -126,16 +125,17 @@ where
     }
 
     /// Answers if there is something to say already.
-    pub(super) fn glance(
+    pub(super) fn try_answer(
         &mut self,
         request: &NextRequest,
         at_once: bool,
         now: Instant,
         cx: &mut Context<'_>,
-    ) -> Poll<Glance<Written>> {
+    ) -> Poll<TryNext<Written>> {
         let app = &self.shared.app;
-        let write = |answer: &Answer| whole::write(self.stream, cx, app, request, (answer, at_once), now);
-        Poll::Ready(app.view.glance(request.cursor, request.format, write))
+        let write =
+            |answer: &Answer| response_cache::write(self.stream, cx, app, request, (answer, at_once), now);
+        Poll::Ready(request.collection.view.try_next(request.cursor, request.format, at_once, write))
     }
 
     /// Waits for news. `now` is the clock, if it was looked at in this poll of the task.
@@ -149,7 +149,7 @@ where
             return Poll::Ready(if came { Waited::Came } else { Waited::Unclear });
         }
         let now = now.unwrap_or_else(Instant::now);
-        if self.patience.poll_over(now, cx).is_ready() {
+        if self.deadline.poll_over(now, cx).is_ready() {
             return Poll::Ready(Waited::Unclear);
         }
         poll_gone(self.stream, self.read, cx).map(|()| Waited::Gone)
@@ -165,7 +165,7 @@ where
         self.fresh = false;
         let config = &self.shared.config;
         let time = if self.read.is_empty() { config.idle_timeout } else { config.header_timeout };
-        self.patience.lengthen(now + time);
+        self.deadline.lengthen(now + time);
     }
 
     /// Answers any request, whatever there is to say, and however long it takes; says whether the
@@ -189,8 +189,8 @@ where
 
     /// Waits for what the request asks for; nothing when the client goes away.
     async fn follow(&mut self, request: &NextRequest) -> Option<Outcome> {
-        let Self { stream, read, shared, patience, .. } = self;
-        let over = poll_fn(|cx| patience.poll_over(Instant::now(), cx));
+        let Self { stream, read, shared, deadline, .. } = self;
+        let over = poll_fn(|cx| deadline.poll_over(Instant::now(), cx));
         tokio::select! {
             biased;
             outcome = request.follow(&shared.app, over) => Some(outcome),
@@ -223,7 +223,7 @@ where
 
 /// Resolves when the client is gone. What it sends meanwhile is kept for later; who has sent more
 /// requests before it closed its side, as the framework sees it, may want their answers.
-fn poll_gone<S>(stream: &mut S, read: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<()>
+pub(super) fn poll_gone<S>(stream: &mut S, read: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<()>
 where
     S: AsyncRead + Unpin,
 {

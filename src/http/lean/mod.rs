@@ -1,14 +1,15 @@
-//! The lean front: long polls without the HTTP framework.
+//! The lean front: long polls and streams without the HTTP framework.
 //!
-//! Nearly every request is a long poll, and nearly every connection waits for one. A framework
+//! Nearly every request is a long poll or a stream, and nearly every connection waits for a breadcrumb. A framework
 //! serves any request and keeps, for a connection that waits, what any request might need: two
 //! buffers of 8 KiB and its state. Here a waiting connection is a cursor and a timer.
 //!
-//! Only a request that is a plain long poll in every respect is taken here (`request.rs`); whatever
+//! Only a request that is plain in every respect is taken here (`request.rs`); whatever
 //! is not, or is ambiguous in the least, goes to the framework with all its bytes, unanswered. What
 //! the answer is, is decided in one place for both
 //! ([`NextRequest::reply`](super::breadcrumbs::NextRequest::reply)); here it is only written
-//! (`respond.rs`, and `whole.rs` for the answer that thousands get at once). A differential test
+//! (`respond.rs`, and `response_cache.rs` for the answer that thousands get at once). A stream is parked like a long poll (`stream.rs`), and
+//! what it tells is decided by [`Session`](super::stream::Session), for both fronts too. A differential test
 //! sends the same bytes to both.
 //!
 //! # What a wake costs
@@ -20,12 +21,13 @@
 //! fewer instructions, and a third fewer lines of cache.
 
 mod clock;
+mod deadline;
 mod front;
-mod heads;
-mod patience;
+mod head_cache;
 mod request;
 mod respond;
-mod whole;
+mod response_cache;
+mod stream;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -33,12 +35,13 @@ use std::pin::pin;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::age::Age;
-use super::connection::Shared;
-use crate::view::Glance;
+use crate::http::serve::connection::Shared;
+use crate::http::serve::connection_age::Age;
+use crate::view::TryNext;
 use front::{Front, Waited};
+use request::PlainRequest;
 pub(super) use respond::{close, write_reply};
-use whole::Written;
+use response_cache::Written;
 
 /// What a connection came to that this front did not serve to its end.
 pub(super) enum Left {
@@ -69,11 +72,20 @@ where
     let mut now = None;
     loop {
         let request = match poll_fn(|cx| front.poll_request(now.take(), cx)).await {
-            Ok(request) => request,
+            Ok(PlainRequest::Next(request)) => request,
+            Ok(PlainRequest::Stream(request)) => {
+                // Boxed: a long poll is not to be larger for it.
+                if !Box::pin(stream::serve(&mut front, &request, age)).await {
+                    _ = front.stream.shutdown().await;
+                    return Left::Nothing;
+                }
+                front.rests_from(Instant::now());
+                continue;
+            }
             Err(left) => return left,
         };
         let mut looked = Instant::now();
-        front.patience.wait_until(request.wait.deadline_from(looked));
+        front.deadline.wait_until(request.wait.deadline_from(looked));
         // Who finds no room is told so where everything else is told.
         let waiter = app.budgets.waiter().ok().filter(|_| request.is_common());
         let mut at_once = true;
@@ -81,13 +93,12 @@ where
             if waiter.is_none() || front.is_last(age, looked) {
                 break None;
             }
-            let glance = poll_fn(|cx| front.glance(&request, at_once, looked, cx)).await;
-            let news = match glance {
-                Glance::Answered(written) => break Some(written),
-                Glance::Nothing(news) => news,
-                Glance::Unclear => break None,
+            let next = match poll_fn(|cx| front.try_answer(&request, at_once, looked, cx)).await {
+                TryNext::Answered(written) => break Some(written),
+                TryNext::Pending(next) => next,
+                TryNext::Unknown => break None,
             };
-            let mut came = pin!(news.came());
+            let mut came = pin!(next.came());
             now = Some(looked);
             match poll_fn(|cx| front.poll_waited(came.as_mut(), now.take(), cx)).await {
                 Waited::Came => (at_once, looked) = (false, Instant::now()),

@@ -1,4 +1,4 @@
-//! Which requests are plain long polls.
+//! Which requests are plain long polls, or plain requests for a stream.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -7,14 +7,16 @@ use axum::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use memchr::memmem;
 
-use super::super::auth::access::{Access, token_of};
-use super::super::breadcrumbs::NextRequest;
-use super::super::negotiate::format;
-use super::super::routes::App;
+use crate::http::api::breadcrumbs::NextRequest;
+use crate::http::api::stream::{LAST_EVENT_ID, StreamRequest};
+use crate::http::app::App;
+use crate::http::auth::access::{Access, token_of};
+use crate::http::collection::Collection;
+use crate::http::rep::negotiate::format;
 use crate::view::Format;
 
-/// Every long poll begins so; what does not, is known not to be one at its first wrong byte.
-const START: &[u8] = b"GET /v1/breadcrumbs/";
+/// Every long poll and every stream begins with one of these; what does not is known to be neither at its first wrong byte.
+const STARTS: [&[u8]; 3] = [b"GET /v1/breadcrumbs/", b"GET /v1/stream", b"GET /v1/c/"];
 
 /// A longer head is not plain.
 const MAX_HEAD: usize = 4096;
@@ -24,16 +26,24 @@ const MAX_HEADERS: usize = 32;
 
 /// What the bytes at the beginning of a request are.
 pub(super) enum Recognised {
-    /// A plain long poll, and how many bytes it took.
-    Next(Arc<NextRequest>, usize),
+    /// A plain request, and how many bytes it took.
+    Plain(PlainRequest, usize),
     /// It may become one.
     Incomplete,
     /// Anything else.
     Other,
 }
 
+/// A request for this front.
+pub(super) enum PlainRequest {
+    /// A long poll.
+    Next(Arc<NextRequest>),
+    /// A stream.
+    Stream(Box<StreamRequest>),
+}
+
 thread_local! {
-    /// The last plain request. When a breadcrumb has gone out to a fleet of clients of one make, the
+    /// The last plain long poll. When a breadcrumb has gone out to a fleet of clients of one make, the
     /// very same bytes come back from each of them.
     static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
 }
@@ -50,20 +60,37 @@ struct Last {
 
 /// Looks at the beginning of a request.
 pub(super) fn recognise(bytes: &[u8], app: &App) -> Recognised {
-    recognise_with(bytes, app.number, |token| app.admit(token).ok())
+    let served = Served {
+        app: app.number,
+        collection: |name: Option<&str>| app.collections.find(name).cloned(),
+        admit: |token: Option<&str>| app.admit(token).ok(),
+    };
+    recognise_with(bytes, &served)
 }
 
-fn recognise_with(bytes: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option<Access>) -> Recognised {
-    let known = bytes.len().min(START.len());
-    if bytes[..known] != START[..known] {
+/// What has to be known of a daemon to recognise its requests.
+struct Served<C, A> {
+    app: u64,
+    collection: C,
+    admit: A,
+}
+
+fn recognise_with<C, A>(bytes: &[u8], served: &Served<C, A>) -> Recognised
+where
+    C: Fn(Option<&str>) -> Option<Arc<Collection>>,
+    A: Fn(Option<&str>) -> Option<Access>,
+{
+    let begins = |start: &[u8]| bytes.iter().zip(start).all(|(byte, expected)| byte == expected);
+    if !STARTS.into_iter().any(begins) {
         return Recognised::Other;
     }
-    if let Some(again) = LAST.with_borrow(|last| last.as_ref().and_then(|last| last.again(bytes, app))) {
+    if let Some(again) = LAST.with_borrow(|last| last.as_ref().and_then(|last| last.again(bytes, served.app)))
+    {
         return again;
     }
     match memmem::find(&bytes[..bytes.len().min(MAX_HEAD)], b"\r\n\r\n") {
-        Some(end) => match plain(&bytes[..end + 4], app, admit) {
-            Some(request) => Recognised::Next(request, end + 4),
+        Some(end) => match plain(&bytes[..end + 4], served) {
+            Some(request) => Recognised::Plain(request, end + 4),
             None => Recognised::Other,
         },
         None if bytes.len() < MAX_HEAD && may_become_plain(bytes) => Recognised::Incomplete,
@@ -73,14 +100,14 @@ fn recognise_with(bytes: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option
 
 impl Last {
     fn again(&self, bytes: &[u8], app: u64) -> Option<Recognised> {
-        let same = self.app == app && bytes.starts_with(&self.head) && self.request.reach.is_good();
-        same.then(|| Recognised::Next(Arc::clone(&self.request), self.head.len()))
+        let same = self.app == app && bytes.starts_with(&self.head) && self.request.scope.is_granted();
+        same.then(|| Recognised::Plain(PlainRequest::Next(Arc::clone(&self.request)), self.head.len()))
     }
 
     /// What the same header lines ask for, and who asks, as long as that has not changed.
     fn by_headers(&self, lines: &[u8], app: u64) -> Option<(Format, Access)> {
-        let same = self.app == app && self.head[self.headers..] == *lines && self.request.reach.is_good();
-        same.then(|| (self.request.format, self.request.reach.access()))
+        let same = self.app == app && self.head[self.headers..] == *lines && self.request.scope.is_granted();
+        same.then(|| (self.request.format, self.request.scope.access()))
     }
 }
 
@@ -92,34 +119,58 @@ fn may_become_plain(begun: &[u8]) -> bool {
     matches!(parsed, Ok(httparse::Status::Partial))
 }
 
-fn plain(head: &[u8], app: u64, admit: impl Fn(Option<&str>) -> Option<Access>) -> Option<Arc<NextRequest>> {
+fn plain<C, A>(head: &[u8], served: &Served<C, A>) -> Option<PlainRequest>
+where
+    C: Fn(Option<&str>) -> Option<Arc<Collection>>,
+    A: Fn(Option<&str>) -> Option<Access>,
+{
     let line_end = memchr::memchr(b'\n', head)? + 1;
-    let (line, headers) = head.split_at(line_end);
-    let same = |last: &Last| last.by_headers(headers, app);
+    let (line, lines) = head.split_at(line_end);
+    // Whatever is wrong with it is explained by the framework, in the same words as any other.
+    let (name, uri) = plain_target(line)?;
+    let collection = (served.collection)(name)?;
+    if uri.path() == "/stream" {
+        let (headers, token) = plain_headers(head)?;
+        let access = (served.admit)(token.as_deref())?;
+        let request = StreamRequest::parse(&collection, &uri, &headers, &access).ok()?;
+        return Some(PlainRequest::Stream(Box::new(request)));
+    }
+    if !is_next(uri.path()) {
+        return None;
+    }
+    let same = |last: &Last| last.by_headers(lines, served.app);
     let (format, access) = match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
         Some(known) => known,
         None => {
-            let (format, token) = plain_headers(head)?;
+            let (headers, token) = plain_headers(head)?;
             // Who is not let in is told so by the framework.
-            (format, admit(token.as_deref())?)
+            (format(&headers).ok()?, (served.admit)(token.as_deref())?)
         }
     };
+    let request = Arc::new(NextRequest::parse(&collection, &uri, format, &access).ok()?);
+    let (head, app) = (head.to_vec(), served.app);
+    LAST.set(Some(Last { app, head, headers: line_end, request: Arc::clone(&request) }));
+    Some(PlainRequest::Next(request))
+}
+
+/// The collection that a request line names, and the address below its base, if nobody can think differently of them.
+fn plain_target(line: &[u8]) -> Option<(Option<&str>, Uri)> {
     let target = line.strip_prefix(b"GET ")?.strip_suffix(b" HTTP/1.1\r\n")?;
-    // A fault in it is explained by the framework, in the same words as any other.
-    let request = Arc::new(NextRequest::parse(&plain_target(target)?, format, &access).ok()?);
-    LAST.set(Some(Last { app, head: head.to_vec(), headers: line_end, request: Arc::clone(&request) }));
-    Some(request)
-}
-
-/// A target of which nobody can think differently.
-fn plain_target(target: &[u8]) -> Option<Uri> {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._~-?=&%+".contains(byte);
-    let uri: Uri = std::str::from_utf8(target).ok()?.parse().ok()?;
-    (target.iter().all(plain) && is_next(uri.path())).then_some(uri)
+    let below = std::str::from_utf8(target).ok()?.strip_prefix("/v1")?;
+    let (name, below) = match below.strip_prefix("/c/") {
+        Some(named) => {
+            let (name, _) = named.split_once('/').filter(|(name, _)| !name.contains(['%', '?', '.']))?;
+            (Some(name), &named[name.len()..])
+        }
+        None => (None, below),
+    };
+    let uri: Uri = below.parse().ok()?;
+    (target.iter().all(plain) && below.starts_with('/')).then_some((name, uri))
 }
 
-/// What the headers ask for, if there is nothing but a plain request in the whole head.
-fn plain_headers(head: &[u8]) -> Option<(Format, Option<Box<str>>)> {
+/// The headers that decide the answer, and the token, if there is nothing but a plain request in the whole head.
+fn plain_headers(head: &[u8]) -> Option<(HeaderMap, Option<Box<str>>)> {
     // A line that ends otherwise may be read otherwise by whoever stands before us.
     let bare = |at: usize| at == 0 || head[at - 1] != b'\r';
     if memchr::memchr_iter(b'\n', head).any(bare) {
@@ -137,12 +188,12 @@ fn plain_headers(head: &[u8]) -> Option<(Format, Option<Box<str>>)> {
         Some(value) => Some(token_of(value.to_str().ok()?)?.into()),
         None => None,
     };
-    Some((format(&headers).ok()?, token))
+    Some((headers, token))
 }
 
-/// `/v1/breadcrumbs/{cursor}/next`, nothing escaped.
+/// `/breadcrumbs/{cursor}/next`, nothing escaped.
 fn is_next(path: &str) -> bool {
-    let cursor = path.strip_prefix("/v1/breadcrumbs/").and_then(|rest| rest.strip_suffix("/next"));
+    let cursor = path.strip_prefix("/breadcrumbs/").and_then(|rest| rest.strip_suffix("/next"));
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
     cursor.is_some_and(|cursor| !cursor.is_empty() && cursor.bytes().all(plain))
 }
@@ -166,11 +217,21 @@ fn wanted(headers: &[httparse::Header<'_>]) -> Option<HeaderMap> {
         if is(&AUTHORIZATION) && wanted.contains_key(AUTHORIZATION) {
             return None;
         }
-        for name in [ACCEPT, ACCEPT_ENCODING, AUTHORIZATION].into_iter().filter(is) {
+        for name in [ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LAST_EVENT_ID].into_iter().filter(is) {
             wanted.append(name, HeaderValue::from_bytes(header.value).ok()?);
         }
     }
     (hosts == 1).then_some(wanted)
+}
+
+/// As a daemon without tokens recognises it, whose one collection has no name.
+#[cfg(test)]
+fn recognise_open(bytes: &[u8]) -> Recognised {
+    thread_local! {
+        static COLLECTION: Arc<Collection> = Arc::new(Collection::of_nothing());
+    }
+    let collection = |name: Option<&str>| COLLECTION.with(|there| name.is_none().then(|| Arc::clone(there)));
+    recognise_with(bytes, &Served { app: 0, collection, admit: |_: Option<&str>| Some(Access::open()) })
 }
 
 #[cfg(test)]
@@ -183,8 +244,8 @@ mod tests {
     const CURSOR: &str = "5f0c11d29a3b4e77.1842.s9d03c1f2";
 
     fn is_taken(text: &str) -> Option<bool> {
-        match recognise_with(text.replace("CURSOR", CURSOR).as_bytes(), 0, |_| Some(Access::open())) {
-            Recognised::Next(..) => Some(true),
+        match recognise_open(text.replace("CURSOR", CURSOR).as_bytes()) {
+            Recognised::Plain(..) => Some(true),
             Recognised::Other => Some(false),
             Recognised::Incomplete => None,
         }
@@ -230,6 +291,9 @@ mod tests {
             "GET /v1/breadcrumbs/CURSOR/next?unknown=1 HTTP/1.1",
             "GET /v1/breadcrumbs/current HTTP/1.1",
             "GET /v1/breadcrumbs/CURSOR HTTP/1.1",
+            "GET /v1/c/other/breadcrumbs/CURSOR/next HTTP/1.1",
+            "GET /v1/c/breadcrumbs/CURSOR/next HTTP/1.1",
+            "GET /v1breadcrumbs/CURSOR/next HTTP/1.1",
         ] {
             let other = format!("{line}\r\nHost: a\r\n\r\n");
             assert_eq!(is_taken(&other), Some(false), "{other:?}");

@@ -12,10 +12,10 @@ use axum::http::header::CONNECTION;
 use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::super::breadcrumbs::{NextRequest, Outcome};
-use super::super::connection::Shared;
-use super::super::reply::Reply;
-use super::heads;
+use crate::http::api::breadcrumbs::{NextRequest, Outcome};
+use crate::http::lean::head_cache;
+use crate::http::rep::reply::Reply;
+use crate::http::serve::connection::Shared;
 use crate::view::{Body, Next};
 
 /// Parts that are handed to the system at a time.
@@ -37,13 +37,13 @@ where
 {
     let (app, stall) = (&shared.app, shared.stall);
     if let Ok(Next::Answer(answer)) = &outcome
-        && request.reach.is_everything()
+        && request.scope.is_everything()
         && !last
     {
         app.metrics.answered_as(200, Some(answer.mode), Some(answer.reason));
         // Thousands get the same answer: its head is made once.
-        let head = heads::shared(app, request, answer);
-        let tail = heads::tail(Some(app.upstream.age().as_secs()), SystemTime::now());
+        let head = head_cache::shared(app, request, answer);
+        let tail = head_cache::tail(Some(request.collection.upstream.age().as_secs()), SystemTime::now());
         return write_all(stream, &head, &tail, &answer.body, stall).await.map(|()| true);
     }
     let mut reply = request.reply(app, outcome);
@@ -53,6 +53,19 @@ where
     app.metrics.answered(reply.status().as_u16(), reply.headers());
     let keep_alive = !reply.headers().contains_key(CONNECTION);
     write_reply(stream, &reply, stall).await.map(|()| keep_alive)
+}
+
+/// Writes a piece of an answer, as far as that goes without waiting; says how much is left.
+pub(super) fn write_now<S>(stream: &mut S, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize>
+where
+    S: AsyncWrite + Unpin,
+{
+    match Pin::new(&mut *stream).poll_write(cx, bytes) {
+        Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
+        Poll::Ready(Ok(taken)) => Ok(bytes.len() - taken),
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Pending => Ok(bytes.len()),
+    }
 }
 
 /// Writes what is left of an answer.
@@ -82,8 +95,8 @@ where
 {
     write_all(
         stream,
-        &heads::of(reply),
-        &heads::tail(heads::age(reply), SystemTime::now()),
+        &head_cache::of(reply),
+        &head_cache::tail(head_cache::age(reply), SystemTime::now()),
         reply.body(),
         stall,
     )

@@ -9,15 +9,16 @@ mod sharded;
 mod streams;
 mod tell;
 
+use prometheus_client::metrics::counter::Counter;
 use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::Response;
 
-use super::reply::{MODE, REASON};
-use super::routes::App;
-use crate::model::{Counter, Cursor};
+use crate::http::app::App;
+use crate::http::rep::reply::{MODE, REASON};
+use crate::model::Cursor;
 use crate::view::{Answer, Next, Reason};
 use crate::wire::Mode;
 use sharded::{Histogram, Sharded};

@@ -1,8 +1,8 @@
 //! What is counted of streams, whose one answer says nothing of what they tell.
 
-use crate::http::stream::Framing;
-use crate::model::Counter;
+use crate::http::api::stream::Framing;
 use crate::wire::Mode;
+use prometheus_client::metrics::counter::Counter;
 
 /// Of all streams of this process.
 #[derive(Default)]
@@ -18,19 +18,19 @@ pub(in crate::http) struct Streams {
 
 impl Streams {
     pub(in crate::http) fn begins(&self, framing: Framing) {
-        self.begun[framing as usize].add(1);
+        self.begun[framing as usize].inc();
     }
 
     pub(in crate::http) fn ends(&self, framing: Framing) {
-        self.ended[framing as usize].add(1);
+        self.ended[framing as usize].inc();
     }
 
     pub(in crate::http) fn told(&self, mode: Mode) {
-        self.bodies[mode as usize].add(1);
+        self.bodies[mode as usize].inc();
     }
 
     pub(in crate::http) fn reset(&self) {
-        self.resets.add(1);
+        self.resets.inc();
     }
 
     /// Media type, streams that run, and those that ever began.

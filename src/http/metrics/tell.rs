@@ -9,19 +9,21 @@ use axum::http::{HeaderValue, Uri};
 use axum::response::Response;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::sharded::Histogram;
+use crate::http::app::App;
 use crate::http::auth::access::Access;
-use crate::http::problem::Problem;
-use crate::http::query::Query;
-use crate::http::reply;
-use crate::http::routes::App;
+use crate::http::collection::Collection;
+use crate::http::metrics::sharded::Histogram;
+use crate::http::rep::problem::Problem;
+use crate::http::rep::query::Query;
+use crate::http::rep::reply;
 use crate::model::SyncStatus;
+use crate::view::CacheStats;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -58,78 +60,172 @@ impl Debug for Scrape {
 impl Collector for Scrape {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), Error> {
         let to = &mut to;
-        self.ingest(to)?;
-        self.state(to)?;
+        NUMBERS.iter().try_for_each(|number| self.number(to, number))?;
+        if self.whole {
+            SIZES.iter().try_for_each(|number| self.number(to, number))?;
+        }
         self.feed(to)?;
         self.serving(to)?;
         self.streams(to)
     }
 }
 
-impl Scrape {
-    fn ingest(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let (cache, stats) = (self.app.view.cache(), self.app.view.cache().stats());
-        let (backlog, capacity) = cache.backlog();
-        counter(to, "updates", "Updates taken from the feed", stats.updates.get())?;
-        let help = "Updates that changed nothing and were left out";
-        counter(to, "updates_suppressed", help, stats.suppressed.get())?;
-        let help = "Updates that were refused: a key or value over its limit, or a record that names a key and cannot be read";
-        counter(to, "updates_refused", help, stats.refused.get())?;
-        let help = "Keys that are absent now because what the upstream has for them was refused";
-        gauge(to, "refused_keys", help, cache.refused_keys().len() as f64)?;
-        let help = "Records of the feed that were not understood, and so refused";
-        counter(to, "records_malformed", help, self.app.upstream.malformed.get())?;
-        counter(to, "breadcrumbs", "Breadcrumbs dropped", stats.breadcrumbs.get())?;
-        counter(to, "resyncs", "Times that the whole state was read again", stats.resyncs.get())?;
-        counter(
-            to,
-            "swept_keys",
-            "Keys deleted because a resync did not bring them again",
-            stats.swept.get(),
-        )?;
-        gauge(to, "ingest_backlog_events", "Events that wait in the ingest buffer", backlog as f64)?;
-        gauge(to, "ingest_capacity_events", "Events that fit into the ingest buffer", capacity as f64)
-    }
+/// A number of a collection, and how it is read.
+struct Number {
+    name: &'static str,
+    help: &'static str,
+    read: Read,
+}
 
-    fn state(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let cache = self.app.view.cache();
-        let newest = cache.current_breadcrumb();
-        let (kept, kept_bytes) = cache.kept();
-        gauge(to, "sequence", "Number of the newest breadcrumb", newest.sequence().0 as f64)?;
-        gauge(to, "revision", "Revision of the newest breadcrumb", newest.revision().0 as f64)?;
-        if self.whole {
-            gauge(to, "keys", "Keys in the state", newest.kvs().len() as f64)?;
-            let help = "Bytes of the keys and values of the state";
-            gauge(to, "payload_bytes", help, newest.kvs().payload_bytes() as f64)?;
+enum Read {
+    Counter(fn(&Collection) -> u64),
+    Gauge(fn(&Collection) -> f64),
+}
+
+impl Read {
+    fn encode(&self, to: MetricEncoder<'_>, of: &Collection) -> Result<(), Error> {
+        match self {
+            Self::Counter(read) => ConstCounter::new(read(of)).encode(to),
+            Self::Gauge(read) => ConstGauge::new(read(of)).encode(to),
         }
-        gauge(to, "kept_breadcrumbs", "Breadcrumbs that can still be read", kept as f64)?;
-        let help = "About how many bytes are held by kept breadcrumbs alone";
-        gauge(to, "kept_bytes", help, kept_bytes as f64)
+    }
+}
+
+const fn counted(name: &'static str, help: &'static str, read: fn(&Collection) -> u64) -> Number {
+    Number { name, help, read: Read::Counter(read) }
+}
+
+const fn measured(name: &'static str, help: &'static str, read: fn(&Collection) -> f64) -> Number {
+    Number { name, help, read: Read::Gauge(read) }
+}
+
+fn stats(collection: &Collection) -> &CacheStats {
+    collection.view.cache().stats()
+}
+
+/// What everybody may know of a collection.
+const NUMBERS: [Number; 23] = [
+    counted("updates", "Updates taken from the feed", |c| stats(c).updates.get()),
+    counted("updates_suppressed", "Updates that changed nothing and were left out", |c| {
+        stats(c).suppressed.get()
+    }),
+    counted(
+        "updates_refused",
+        "Updates that were refused: a key or value over its limit, or a record that names a key and cannot be read",
+        |c| stats(c).refused.get(),
+    ),
+    measured(
+        "refused_keys",
+        "Keys that are absent now because what the upstream has for them was refused",
+        |c| c.view.cache().refused_keys().len() as f64,
+    ),
+    counted("records_malformed", "Records of the feed that were not understood, and so refused", |c| {
+        c.upstream.malformed.get()
+    }),
+    counted("breadcrumbs", "Breadcrumbs dropped", |c| stats(c).breadcrumbs.get()),
+    counted("resyncs", "Times that the whole state was read again", |c| stats(c).resyncs.get()),
+    counted("swept_keys", "Keys deleted because a resync did not bring them again", |c| stats(c).swept.get()),
+    measured("ingest_backlog_events", "Events that wait in the ingest buffer", |c| {
+        c.view.cache().backlog().0 as f64
+    }),
+    measured("ingest_capacity_events", "Events that fit into the ingest buffer", |c| {
+        c.view.cache().backlog().1 as f64
+    }),
+    measured("sequence", "Number of the newest breadcrumb", |c| c.view.cache().newest_sequence().0 as f64),
+    measured("revision", "Revision of the newest breadcrumb", |c| {
+        c.view.cache().current_breadcrumb().revision().0 as f64
+    }),
+    measured("kept_breadcrumbs", "Breadcrumbs that can still be read", |c| c.view.cache().kept().0 as f64),
+    measured("kept_bytes", "About how many bytes are held by kept breadcrumbs alone", |c| {
+        c.view.cache().kept().1 as f64
+    }),
+    measured("feed_age_seconds", "Seconds since the upstream was last heard", |c| {
+        c.upstream.age().as_secs_f64()
+    }),
+    counted(
+        "feed_reconnects",
+        "Times that the feed had to connect, open or read from the start again",
+        |c| c.upstream.reconnects.get(),
+    ),
+    counted("feed_waits", "Times that the feed found the ingest buffer full and waited", |c| {
+        c.upstream.waits.get()
+    }),
+    counted(
+        "feed_waits_overdue",
+        "Times that such a wait passed its deadline; it is logged, and the feed waits on",
+        |c| c.upstream.overdue.get(),
+    ),
+    measured("stream_scopes", "Different sets of keys that streams tell of", |c| {
+        c.view.stream_counts().selectors as f64
+    }),
+    counted(
+        "stream_snapshots_made",
+        "Snapshots that were made for streams, each for any number of readers",
+        |c| c.view.stream_counts().snapshots_made,
+    ),
+    counted("bodies_encoded", "Bodies of updates that were encoded, each for any number of readers", |c| {
+        c.view.bodies_encoded()
+    }),
+    measured("collection_ready", "Whether the state of the collection was complete once", |c| {
+        f64::from(u8::from(c.view.cache().was_in_sync()))
+    }),
+    measured("collection_in_sync", "Whether the state of the collection is complete now", |c| {
+        f64::from(u8::from(c.view.cache().current_breadcrumb().sync_status() == SyncStatus::InSync))
+    }),
+];
+
+/// What those may know who may read everything.
+const SIZES: [Number; 2] = [
+    measured("keys", "Keys in the state", |c| c.view.cache().current_breadcrumb().kvs().len() as f64),
+    measured("payload_bytes", "Bytes of the keys and values of the state", |c| {
+        c.view.cache().current_breadcrumb().kvs().payload_bytes() as f64
+    }),
+];
+
+impl Scrape {
+    /// One number of each collection: the default one without a label, the others by their name.
+    fn number(&self, to: &mut DescriptorEncoder<'_>, number: &Number) -> Result<(), Error> {
+        let kind = match number.read {
+            Read::Counter(_) => MetricType::Counter,
+            Read::Gauge(_) => MetricType::Gauge,
+        };
+        let mut family = to.encode_descriptor(number.name, number.help, None, kind)?;
+        for collection in self.app.collections.iter() {
+            if let Some(name) = collection.name() {
+                number.read.encode(family.encode_family(&[("collection", name)])?, collection)?;
+            }
+        }
+        match self.app.collections.find(None) {
+            Some(default) => number.read.encode(family, default),
+            None => Ok(()),
+        }
     }
 
     fn feed(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let (upstream, cache) = (&self.app.upstream, self.app.view.cache());
-        let status = cache.current_breadcrumb().sync_status();
-        let help = "Whether the state was complete once, and the daemon is not going down";
-        let ready = cache.was_in_sync() && !self.app.shutdown.has_begun();
+        let help =
+            "Whether the state of every collection was complete once, and the daemon is not going down";
+        let complete = self.app.collections.iter().all(|collection| collection.view.cache().was_in_sync());
+        let ready = complete && !self.app.shutdown.has_begun();
         gauge(to, "ready", help, f64::from(u8::from(ready)))?;
         let mut family =
             to.encode_descriptor("feed_status", "1 for the feed's sync status", None, MetricType::Gauge)?;
-        for known in SyncStatus::ALL {
-            let now = ConstGauge::new(u64::from(known == status));
-            now.encode(family.encode_family(&[("status", known.as_str())])?)?;
+        for collection in self.app.collections.iter() {
+            let status = collection.view.cache().current_breadcrumb().sync_status();
+            for known in SyncStatus::ALL {
+                let now = ConstGauge::new(u64::from(known == status));
+                let labels = [("status", Some(known.as_str())), ("collection", collection.name())];
+                let given = labels.into_iter().filter_map(|(label, value)| Some((label, value?)));
+                now.encode(family.encode_family(&given.collect::<Vec<_>>())?)?;
+            }
         }
-        let help = "Seconds since the upstream was last heard";
-        gauge(to, "feed_age_seconds", help, upstream.age().as_secs_f64())?;
-        let help = "Times that the feed had to connect, open or read from the start again";
-        counter(to, "feed_reconnects", help, upstream.reconnects.get())?;
-        let help = "Times that the feed found the ingest buffer full and waited";
-        counter(to, "feed_waits", help, upstream.waits.get())?;
         let help = "Seconds that the feed has waited for room in the ingest buffer";
-        let seconds = ConstCounter::new(upstream.waited_us.get() as f64 / 1e6);
-        seconds.encode(to.encode_descriptor("feed_wait_seconds", help, None, MetricType::Counter)?)?;
-        let help = "Times that such a wait passed its deadline; it is logged, and the feed waits on";
-        counter(to, "feed_waits_overdue", help, upstream.overdue.get())
+        let mut family = to.encode_descriptor("feed_wait_seconds", help, None, MetricType::Counter)?;
+        for collection in self.app.collections.iter() {
+            let seconds = ConstCounter::new(collection.upstream.waited_us.get() as f64 / 1e6);
+            let labels: Vec<_> = collection.name().map(|name| ("collection", name)).into_iter().collect();
+            seconds.encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 
     fn serving(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
@@ -161,7 +257,7 @@ impl Scrape {
 
 impl Scrape {
     fn streams(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let (streams, counts) = (&self.app.metrics.streams, self.app.view.stream_counts());
+        let streams = &self.app.metrics.streams;
         let mut family =
             to.encode_descriptor("streams", "Streams that run, by media type", None, MetricType::Gauge)?;
         for (format, running, _) in streams.running() {
@@ -172,17 +268,13 @@ impl Scrape {
         for (format, _, begun) in streams.running() {
             ConstCounter::new(begun).encode(family.encode_family(&[("format", format)])?)?;
         }
-        let help = "Different sets of keys that streams tell of";
-        gauge(to, "stream_scopes", help, counts.scopes as f64)?;
         let help = "Bodies that streams have told, by mode";
         let mut family = to.encode_descriptor("stream_bodies", help, None, MetricType::Counter)?;
         for (mode, bodies) in streams.bodies() {
             ConstCounter::new(bodies).encode(family.encode_family(&[("mode", mode)])?)?;
         }
         let help = "Times that a stream told its reader to forget what it has";
-        counter(to, "stream_resets", help, streams.resets())?;
-        let help = "Snapshots that were made for streams, each for any number of readers";
-        counter(to, "stream_snapshots_made", help, counts.snapshots_made)
+        counter(to, "stream_resets", help, streams.resets())
     }
 }
 

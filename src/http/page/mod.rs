@@ -12,12 +12,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::problem::Problem;
-use super::query::Query;
-use super::reply;
-
-/// Where the page and its parts are.
-pub(super) const ADDRESSES: [&str; 3] = ["/", "/page.css", "/page.js"];
+use crate::http::rep::problem::Problem;
+use crate::http::rep::query::Query;
+use crate::http::rep::reply;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

@@ -9,8 +9,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{InconsistentKeys, RootCertStore};
 
-use super::certificate::Facts;
-use super::identity::Wanted;
+use crate::http::tls::certificate::Facts;
+use crate::http::tls::identity::Wanted;
 use crate::wire::{self, PemError};
 
 /// What is spoken inside; an HTTP/2 client that insists is told so in the handshake.

@@ -12,11 +12,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::super::connection::{self, Shared};
-use super::super::problem::Problem;
-use super::Tls;
-use super::identity::Stranger;
-use super::stream::Secured;
+use crate::http::rep::problem::Problem;
+use crate::http::serve::connection::{self, Shared};
+use crate::http::tls::Tls;
+use crate::http::tls::identity::Stranger;
+use crate::http::tls::stream::Secured;
 
 /// How TLS begins: a record with a handshake.
 const HANDSHAKE: u8 = 0x16;
@@ -71,12 +71,12 @@ async fn welcome(stream: TcpStream, peer: SocketAddr, tls: &Tls, shared: &Shared
         Ok(Ok(stream)) => return Some(stream),
         Ok(Err(not_met)) => not_met,
         Err(_) => {
-            shared.app.metrics.handshakes_failed.add(1);
+            shared.app.metrics.handshakes_failed.inc();
             debug!(%peer, "the TLS handshake was not done in time");
             return None;
         }
     };
-    shared.app.metrics.handshakes_failed.add(1);
+    shared.app.metrics.handshakes_failed.inc();
     match not_met {
         NotMet::Gone(error) => debug!(%peer, %error, "gone before a TLS handshake"),
         NotMet::Plain { stream, first } => {

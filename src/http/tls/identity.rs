@@ -7,7 +7,7 @@
 //! decided here, after it: then the client can be told in an answer what was wrong, where of a handshake that
 //! fails it hears one word. Nothing else of the daemon has seen the connection by then.
 
-use super::certificate::Facts;
+use crate::http::tls::certificate::Facts;
 
 /// Whom a client has to be, beside having a certificate of the authority.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
-use super::reload::{Reread, Stamp};
+use crate::http::serve::reload::{Reread, Stamp};
 use crate::value::Value;
 use files::Loaded;
 pub use files::{TlsError, TlsFiles};
@@ -50,7 +50,7 @@ struct Seen {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Warned {
     Near,
-    Over,
+    Revocation,
 }
 
 impl Tls {
@@ -110,7 +110,7 @@ impl Seen {
         let Some(expires) = expires else { return };
         let now = SystemTime::now();
         let state = match expires {
-            over if over <= now => Warned::Over,
+            over if over <= now => Warned::Revocation,
             near if near <= now + NEAR => Warned::Near,
             _ => return,
         };
@@ -120,7 +120,7 @@ impl Seen {
         let (path, at) = (files.certificate.display(), humantime::format_rfc3339_seconds(expires));
         match state {
             Warned::Near => warn!("TLS certificate {path} expires at {at}: replace the file soon"),
-            Warned::Over => warn!("TLS certificate {path} has expired at {at}: clients will refuse it"),
+            Warned::Revocation => warn!("TLS certificate {path} has expired at {at}: clients will refuse it"),
         }
     }
 }

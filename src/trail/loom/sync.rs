@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use loom::sync::atomic::{AtomicBool, Ordering};
-use loom::sync::{Mutex, MutexGuard, RwLock};
+use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 pub(super) use loom::sync::Arc;
 
@@ -60,6 +60,10 @@ impl<T> ArcSwap<T> {
 
     pub(super) fn load_full(&self) -> Arc<T> {
         Arc::clone(&self.current.read().expect("no writer panics"))
+    }
+
+    pub(super) fn load(&self) -> RwLockReadGuard<'_, Arc<T>> {
+        self.current.read().expect("no writer panics")
     }
 
     pub(super) fn store(&self, next: Arc<T>) {

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Access, Recognised, recognise_with};
+use crate::http::lean::request::{PlainRequest, Recognised, recognise_open};
 
 const CURSOR: &str = "5f0c11d29a3b4e77.1842.s9d03c1f2";
 
@@ -47,6 +47,9 @@ const PIECES: &[&str] = &[
     "&prefix=a%2F",
     "POST / HTTP/1.1\r\n",
     "abc",
+    "Last-Event-ID: x\r\n",
+    "Last-Event-ID:\r\n",
+    "?from=",
 ];
 
 /// Mostly a proper request line, then headers and whatever else.
@@ -56,6 +59,9 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
         format!("GET /v1/breadcrumbs/{CURSOR}/next?wait=5s&prefix=a%2Fb HTTP/1.1\r\n"),
         format!("GET /v1/breadcrumbs/{CURSOR}/next?prefix=%ff HTTP/1.1\r\nHost: a\r\n"),
         format!("GET /v1/breadcrumbs/{CURSOR}/next"),
+        "GET /v1/stream HTTP/1.1\r\nAccept: text/event-stream\r\n".to_owned(),
+        format!("GET /v1/stream?from={CURSOR}~1f&prefix=a%2Fb HTTP/1.1\r\n"),
+        "GET /v1/streams HTTP/1.1\r\n".to_owned(),
         String::new(),
     ]);
     let pieces = prop::collection::vec(select(PIECES), 0..6);
@@ -72,14 +78,9 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// As a daemon without tokens looks at it.
-fn open_to_all(bytes: &[u8]) -> Recognised {
-    recognise_with(bytes, 0, |_| Some(Access::open()))
-}
-
 fn taken(bytes: &[u8]) -> Option<usize> {
-    match open_to_all(bytes) {
-        Recognised::Next(_, used) => Some(used),
+    match recognise_open(bytes) {
+        Recognised::Plain(_, used) => Some(used),
         _ => None,
     }
 }
@@ -92,17 +93,21 @@ proptest! {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut read = httparse::Request::new(&mut headers);
         let parsed = read.parse(&bytes);
-        match open_to_all(&bytes) {
+        match recognise_open(&bytes) {
             Recognised::Other => {}
             Recognised::Incomplete => prop_assert_eq!(parsed, Ok(Status::Partial)),
-            Recognised::Next(request, used) => {
+            Recognised::Plain(request, used) => {
                 prop_assert_eq!(parsed, Ok(Status::Complete(used)));
                 prop_assert_eq!((read.method, read.version), (Some("GET"), Some(1)));
                 let (path, query) = read.path.and_then(|path| path.split_once('?')).unwrap_or((read.path.unwrap(), ""));
-                prop_assert_eq!(path, format!("/v1/breadcrumbs/{}/next", request.cursor));
+                let (expected, scope) = match &request {
+                    PlainRequest::Next(next) => (format!("/v1/breadcrumbs/{}/next", next.cursor), &next.scope),
+                    PlainRequest::Stream(stream) => ("/v1/stream".to_owned(), &stream.scope),
+                };
+                prop_assert_eq!(path, expected);
                 let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix="));
                 let prefix = prefix.map(|text| percent_decode_str(text).collect::<Vec<_>>());
-                prop_assert_eq!(request.reach.asked().map(|key| key.as_bytes().to_vec()), prefix.filter(|prefix| !prefix.is_empty()));
+                prop_assert_eq!(scope.asked().map(|key| key.as_bytes().to_vec()), prefix.filter(|prefix| !prefix.is_empty()));
                 for header in read.headers.iter() {
                     let framing = ["content-length", "transfer-encoding", "upgrade", "expect"];
                     prop_assert!(!framing.contains(&header.name.to_ascii_lowercase().as_str()), "{}", header.name);
@@ -110,7 +115,7 @@ proptest! {
                 // Neither what stands behind it nor a second look matters, and less is not enough.
                 prop_assert_eq!(taken(&[&bytes[..used], &more].concat()), Some(used));
                 for less in 0..used {
-                    prop_assert!(matches!(open_to_all(&bytes[..less]), Recognised::Incomplete), "{less} of {used}");
+                    prop_assert!(matches!(recognise_open(&bytes[..less]), Recognised::Incomplete), "{less} of {used}");
                 }
                 prop_assert_eq!(taken(&bytes), Some(used));
             }

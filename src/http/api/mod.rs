@@ -1,0 +1,9 @@
+//! The endpoints, one file each. A handler parses through extractors, asks the [view](crate::view), and returns.
+
+pub(in crate::http) mod breadcrumbs;
+pub(in crate::http) mod health;
+pub(in crate::http) mod kv;
+pub(in crate::http) mod openapi;
+pub(in crate::http) mod status;
+pub(in crate::http) mod stream;
+pub(in crate::http) mod write;

@@ -1,0 +1,116 @@
+//! `GET /v1/status`: how a collection and the daemon are, for people.
+
+use axum::Extension;
+use axum::http::Uri;
+use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+
+use crate::http::auth::access::Access;
+use crate::http::collection::Context;
+use crate::http::rep::problem::Problem;
+use crate::http::rep::query::Query;
+use crate::http::rep::reply::{self, no_store};
+use crate::view::{RefusedKey, RefusedKeys};
+
+/// Everything that there is to know at a glance, as JSON. What it says of the state as a whole is for
+/// those who may read the whole.
+pub(in crate::http) async fn status(
+    cx: Context,
+    Extension(access): Extension<Access>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    Query::parse(&uri, &[])?;
+    let Context { app, collection } = &cx;
+    let cache = collection.view.cache();
+    let (crumb, oldest) = (cache.current_breadcrumb(), cache.oldest_breadcrumb());
+    let (kept, kept_bytes) = cache.kept();
+    let (backlog, capacity) = cache.backlog();
+    let stats = cache.stats();
+    let streams = collection.view.stream_counts();
+    let known = (!crumb.is_provisional()).then(|| crumb.cursor());
+    let mut status = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "feed": collection.feed,
+        "status": crumb.sync_status().as_str(),
+        "ready": cache.was_in_sync() && !app.shutdown.has_begun(),
+        "draining": app.shutdown.has_begun(),
+        "unwell": collection.liveness.health.unwell().map(|unwell| json!({ "part": unwell.part, "why": unwell.why })),
+        "feed_problem": collection.upstream.problem(),
+        "age_seconds": collection.upstream.age().as_secs_f64(),
+        "uptime_seconds": app.started.elapsed().as_secs_f64(),
+        "cursor": known.map(|cursor| cursor.to_string()),
+        "history": known.map(|cursor| cursor.history.to_string()),
+        "revision": crumb.revision().0,
+        "sequence": crumb.sequence().0,
+        "timestamp": humantime::format_rfc3339_millis(crumb.timestamp()).to_string(),
+        "count": crumb.kvs().len(),
+        "payload_bytes": crumb.kvs().payload_bytes(),
+        "digest": crumb.kvs().digest().to_string(),
+        "kept": {
+            "breadcrumbs": kept,
+            "bytes": kept_bytes,
+            "oldest": known.map(|_| oldest.cursor().to_string()),
+        },
+        "waiters": app.budgets.waiters(),
+        "streams": {
+            "open": streams.readers,
+            "scopes": streams.selectors,
+            "snapshots_made": streams.snapshots_made,
+            "snapshots_shared": streams.snapshots,
+        },
+        "connections": app.budgets.connections(),
+        "snapshot_bytes_in_flight": app.budgets.snapshot_bytes(),
+        "ingest": {
+            "backlog": backlog,
+            "capacity": capacity,
+            "updates": stats.updates.get(),
+            "suppressed": stats.suppressed.get(),
+            "refused": stats.refused.get(),
+            "malformed": collection.upstream.malformed.get(),
+            "breadcrumbs": stats.breadcrumbs.get(),
+            "resyncs": stats.resyncs.get(),
+            "swept": stats.swept.get(),
+            "reconnects": collection.upstream.reconnects.get(),
+        },
+        "refused": refused(&cache.refused_keys(), &access),
+    });
+    if !access.may_read_everything()
+        && let Some(members) = status.as_object_mut()
+    {
+        members.retain(|name, _| !["count", "payload_bytes", "digest"].contains(&name.as_str()));
+    }
+    // Strings and numbers always serialize.
+    let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
+    body.push(b'\n');
+    Ok(no_store(reply::framed(reply::body(body, "application/json"))))
+}
+
+/// The keys that are absent because what the upstream has for them was refused; named are those that the client may read.
+fn refused(refused: &RefusedKeys, access: &Access) -> Value {
+    // Of a long key only the beginning is kept; then a right to less than that beginning's keys is none to it.
+    let readable = refused.named().iter().filter(|named| access.may_read(named.key.as_bytes()));
+    json!({
+        "count": refused.len(),
+        "exact": refused.is_exact(),
+        "keys": readable.map(shown).collect::<Vec<_>>(),
+    })
+}
+
+fn shown(named: &RefusedKey) -> Value {
+    let mut shown = json!({
+        "reason": named.reason,
+        "revision": named.revision.0,
+        "since": humantime::format_rfc3339_millis(named.since).to_string(),
+    });
+    let key = named.key.as_bytes();
+    match std::str::from_utf8(key) {
+        Ok(text) => shown["key"] = text.into(),
+        Err(_) => shown["key_base64"] = BASE64.encode(key).into(),
+    }
+    if key.len() < named.key_bytes {
+        shown["key_bytes"] = named.key_bytes.into();
+    }
+    shown
+}

@@ -1,0 +1,202 @@
+//! Writing, where the feed is `push:`.
+
+use axum::extract::Request;
+use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+
+use crate::feed::PushHandle;
+use crate::http::auth::access::{Access, EffectiveScope};
+use crate::http::auth::origin;
+use crate::http::collection::{Collection, Context};
+use crate::http::rep::problem::Problem;
+use crate::http::rep::query::{Query, path_key};
+use crate::http::rep::reply::{self, Caching, Place, framed};
+use crate::http::rep::request_body::{self, NotReceived};
+use crate::model::{Change, Committed, Condition, Entry, Grouping, Key, MAX_KEY_BYTES, Revision, Update};
+use crate::view::Reason;
+use crate::wire::{self, Mode, Parsed, Record};
+
+pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Response, NotReceived> {
+    let push = writable(&cx.collection, &request)?;
+    Query::parse(request.uri(), &[])?;
+    let key = checked_key(&request)?;
+    let access = access_of(&request)?;
+    access.write(key.as_bytes())?;
+    let conditions = conditions(request.headers(), &key, &access)?;
+    let kind = content_type(request.headers());
+    let received = request_body::read(&cx.app, request).await?;
+    let body = &received.bytes;
+    let value = match kind.as_deref() {
+        Some("application/json") => {
+            let text = as_text(body)?;
+            wire::compact_json(text).map_err(|error| {
+                Problem::bad_request(format!("Content-Type is application/json, but the body is {error}"))
+            })?
+        }
+        Some(kind) if kind.starts_with("text/") => as_text(body)?.as_bytes().to_vec(),
+        _ => body.to_vec(),
+    };
+    let update = Entry::new(key.as_bytes(), &value, None).into();
+    let committed = push.write(vec![update], Grouping::Whole, conditions).await.map_err(Problem::from)?;
+    let may_know = access.may_read(key.as_bytes());
+    let revision = committed.revision.or_else(|| revision_of(&cx, &key)).filter(|_| may_know);
+    Ok(written(&cx, committed, revision, may_know))
+}
+
+pub(in crate::http) async fn delete(cx: Context, request: Request) -> Result<Response, Problem> {
+    let push = writable(&cx.collection, &request)?;
+    Query::parse(request.uri(), &[])?;
+    let key = checked_key(&request)?;
+    let access = access_of(&request)?;
+    access.write(key.as_bytes())?;
+    let conditions = conditions(request.headers(), &key, &access)?;
+    let may_know = access.may_read(key.as_bytes());
+    let update = Update { change: Change::Delete(key), revision: None };
+    let committed = push.write(vec![update], Grouping::Whole, conditions).await?;
+    Ok(written(&cx, committed, None, may_know))
+}
+
+pub(in crate::http) async fn post(cx: Context, request: Request) -> Result<Response, NotReceived> {
+    let push = writable(&cx.collection, &request)?;
+    Query::parse(request.uri(), &[])?;
+    let access = access_of(&request)?;
+    access.write_something()?;
+    let received = request_body::read(&cx.app, request).await?;
+    let is_large = received.bytes.len() >= PARSED_ASIDE;
+    let _turn = if is_large { cx.app.budgets.large_write().await } else { None };
+    let body = received.bytes.clone();
+    let (updates, grouping) = if is_large { parsed_aside(body).await? } else { parsed(&body)? };
+    if grouping == Grouping::Replace {
+        access.write_everything()?;
+    }
+    updates.iter().try_for_each(|update| access.write(update.change.key()))?;
+    let may_know = updates.iter().all(|update| access.may_read(update.change.key()));
+    let committed = push.write(updates, grouping, Vec::new()).await.map_err(Problem::from)?;
+    Ok(written(&cx, committed, None, may_know))
+}
+
+/// Bodies from this size on are parsed on a thread of their own: a large one takes a second.
+const PARSED_ASIDE: usize = 256 << 10;
+
+fn parsed(body: &Bytes) -> Result<(Vec<Update>, Grouping), Problem> {
+    let records = wire::parse_records(as_text(body)?);
+    updates(records.map_err(|error| Problem::bad_request(error.to_string()))?)
+}
+
+async fn parsed_aside(body: Bytes) -> Result<(Vec<Update>, Grouping), Problem> {
+    let parsed = tokio::task::spawn_blocking(move || parsed(&body)).await;
+    parsed.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()))?
+}
+
+fn writable<'a>(collection: &'a Collection, request: &Request) -> Result<&'a PushHandle, Problem> {
+    origin::refuse_other_pages(request.headers())?;
+    collection.push.as_ref().ok_or_else(|| {
+        let detail = format!(
+            "the state comes from the feed {}: write there; only a push: feed is written over HTTP",
+            collection.feed
+        );
+        Problem::new(StatusCode::FORBIDDEN, "read-only", detail)
+    })
+}
+
+/// What the client may do; a request that did not come past the guard may do nothing.
+fn access_of(request: &Request) -> Result<Access, Problem> {
+    let access = request.extensions().get::<Access>().cloned();
+    access.ok_or_else(|| Problem::forbidden("not-permitted", "nobody has said what this client may do"))
+}
+
+fn checked_key(request: &Request) -> Result<Key, Problem> {
+    let key = path_key(request.uri())?;
+    match key.as_bytes().len() {
+        ..=MAX_KEY_BYTES => Ok(key),
+        bytes => Err(Problem::too_large(format!("the key has {bytes} bytes; the limit is {MAX_KEY_BYTES}"))),
+    }
+}
+
+fn as_text(body: &Bytes) -> Result<&str, Problem> {
+    std::str::from_utf8(body).map_err(|error| Problem::bad_request(format!("the body is not UTF-8: {error}")))
+}
+
+fn content_type(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(text.split(';').next().unwrap_or("").trim().to_ascii_lowercase())
+}
+
+/// `If-Match` and `If-None-Match` on the key's ETag. A tag that is no revision of ours, or is
+/// weak, matches nothing. Whether they hold tells of the key, so who states them must be able to read it.
+fn conditions(headers: &HeaderMap, key: &Key, access: &Access) -> Result<Vec<Condition>, Problem> {
+    if headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH) {
+        access.read(key)?;
+    }
+    let listed = |name: &HeaderName| {
+        headers.contains_key(name).then(|| {
+            let tags: Vec<&str> = reply::etags(headers, name).collect();
+            let revision =
+                |tag: &&str| Some(Revision(tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()?));
+            (tags.contains(&"*"), tags.iter().filter_map(revision).collect::<Vec<_>>())
+        })
+    };
+    let key = || key.clone();
+    let matching = listed(&IF_MATCH).map(|(any, revisions)| match any {
+        true => Condition::Exists(key()),
+        false => Condition::AtOneOf(key(), revisions),
+    });
+    let none_matching = listed(&IF_NONE_MATCH).map(|(any, revisions)| match any {
+        true => Condition::Absent(key()),
+        false => Condition::AtNoneOf(key(), revisions),
+    });
+    Ok(matching.into_iter().chain(none_matching).collect())
+}
+
+/// The updates of a POST. A whole `snapshot` … `end`, as `crumbd dump` prints it, replaces the state.
+fn updates(parsed: Parsed) -> Result<(Vec<Update>, Grouping), Problem> {
+    let Parsed { unit, records } = parsed;
+    let replaces = matches!(records.first(), Some((_, Record::Snapshot(_))));
+    if replaces && !matches!(records.last(), Some((_, Record::End(_)))) {
+        return Err(Problem::bad_request(
+            "the body begins with a `snapshot` record but has no `end`: it was cut off, so nothing is applied",
+        ));
+    }
+    let mut updates = Vec::with_capacity(records.len());
+    for (position, record) in records {
+        let change = match record {
+            Record::Put { entry, .. } => Change::Put(entry),
+            Record::Deleted { key, .. } => Change::Delete(key),
+            Record::Snapshot(_) if updates.is_empty() => continue,
+            Record::Breadcrumb(_) | Record::End(_) => continue,
+            Record::Snapshot(_) | Record::Status(_) | Record::Reset { .. } => {
+                return Err(Problem::bad_request(format!(
+                    "{unit} {position}: a POST takes new, updated, put and deleted records, or one whole snapshot"
+                )));
+            }
+        };
+        updates.push(Update { change, revision: None });
+    }
+    Ok((updates, if replaces { Grouping::Replace } else { Grouping::Whole }))
+}
+
+fn revision_of(cx: &Context, key: &Key) -> Option<Revision> {
+    cx.collection.view.cache().current_breadcrumb().kvs().get(key.as_bytes())?.revision()
+}
+
+/// The answer to a write, after the breadcrumb exists. How many changes it made tells what was there
+/// before: who may not read that is not told.
+fn written(cx: &Context, committed: Committed, key_revision: Option<Revision>, may_know: bool) -> Response {
+    let cursor = committed.cursor;
+    let mut body = serde_json::json!({ "cursor": cursor.to_string(), "revision": cursor.revision.0 });
+    if may_know {
+        body["changed"] = committed.changed.into();
+    }
+    let mut response = framed(reply::body(Bytes::from(format!("{body}\n")), "application/json"));
+    let sequence = cx.collection.view.cache().current_breadcrumb().sequence();
+    let scope = EffectiveScope::open(None);
+    let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::Written, scope: &scope };
+    let headers = response.headers_mut();
+    reply::place(cx.source(), headers, place, Caching::Never);
+    if let Some(revision) = key_revision {
+        reply::text(headers, ETAG, &format!("\"{revision}\""));
+    }
+    response
+}

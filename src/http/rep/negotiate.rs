@@ -1,0 +1,166 @@
+//! What representation the client wants (RFC 9110, section 12).
+
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
+
+use crate::http::api::stream::Framing;
+use crate::http::rep::problem::Problem;
+use crate::view::Format;
+use crate::wire::{Coding, MediaType};
+
+/// The codings in the order of our preference where the client has none.
+const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Gzip, Coding::Identity];
+
+/// Chooses media type and coding.
+pub(in crate::http) fn format(headers: &HeaderMap) -> Result<Format, Problem> {
+    let media = media_type(headers).ok_or_else(|| {
+        let offered = MediaType::ALL.map(MediaType::as_str).join(", ");
+        Problem::not_acceptable(format!("nothing acceptable: this address offers {offered}"))
+    })?;
+    Ok(Format { media, coding: coding(headers)? })
+}
+
+/// Chooses the media type of a stream. It is sent without a coding, so that has to be acceptable.
+pub(in crate::http) fn stream(headers: &HeaderMap) -> Result<Framing, Problem> {
+    let codings = list(headers, &ACCEPT_ENCODING);
+    if quality(&codings, "identity").or_else(|| quality(&codings, "*")) == Some(0) {
+        return Err(Problem::not_acceptable(
+            "nothing acceptable: a stream has no content coding but identity",
+        ));
+    }
+    let ranges = list(headers, &ACCEPT);
+    let framing = match ranges.is_empty() {
+        true => Some(Framing::ALL[0]),
+        false => best(Framing::ALL, |framing| media_quality(&ranges, framing.as_str())),
+    };
+    framing.ok_or_else(|| {
+        let offered = Framing::ALL.map(Framing::as_str).join(" and ");
+        Problem::not_acceptable(format!("nothing acceptable: a stream is {offered}"))
+    })
+}
+
+fn media_type(headers: &HeaderMap) -> Option<MediaType> {
+    let ranges = list(headers, &ACCEPT);
+    if ranges.is_empty() {
+        return Some(MediaType::Json);
+    }
+    best(MediaType::ALL, |media| media_quality(&ranges, media.as_str()))
+}
+
+fn media_quality(ranges: &[(String, u16)], media: &str) -> Option<u16> {
+    let (group, _) = media.split_once('/')?;
+    let group = format!("{group}/*");
+    // The most specific range that matches decides.
+    [media, &group, "*/*"].into_iter().find_map(|range| quality(ranges, range))
+}
+
+fn coding(headers: &HeaderMap) -> Result<Coding, Problem> {
+    let codings = list(headers, &ACCEPT_ENCODING);
+    let quality_of = |coding: Coding| {
+        let named = quality(&codings, coding.as_str());
+        let any = || quality(&codings, "*");
+        match coding {
+            Coding::Identity => named.or_else(any).or(Some(IDENTITY_QUALITY)),
+            Coding::Gzip => named.or_else(|| quality(&codings, "x-gzip")).or_else(any),
+            Coding::Zstd => named.or_else(any),
+        }
+    };
+    best(CODINGS, quality_of)
+        .ok_or_else(|| Problem::not_acceptable("nothing acceptable: the codings are zstd, gzip and identity"))
+}
+
+/// Identity is always acceptable unless it is excluded, but anything that is named is preferred.
+const IDENTITY_QUALITY: u16 = 1;
+
+/// The first of the highest quality; none when all are excluded.
+fn best<T: Copy>(all: impl IntoIterator<Item = T>, quality: impl Fn(T) -> Option<u16>) -> Option<T> {
+    let mut best = None;
+    for candidate in all {
+        let quality = quality(candidate).unwrap_or(0);
+        if quality > best.map_or(0, |(_, quality)| quality) {
+            best = Some((candidate, quality));
+        }
+    }
+    best.map(|(candidate, _)| candidate)
+}
+
+/// The items of a header and their qualities in thousandths, parameters other than `q` left out.
+fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<(String, u16)> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    let items = values.flat_map(|value| value.split(',')).map(str::trim).filter(|item| !item.is_empty());
+    items
+        .map(|item| {
+            let mut parts = item.split(';').map(str::trim);
+            let name = parts.next().unwrap_or("").to_ascii_lowercase();
+            let q = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+            let q = q.and_then(|q| q.parse::<f32>().ok()).filter(|q| q.is_finite()).unwrap_or(1.0);
+            (name, (q.clamp(0.0, 1.0) * 1000.0) as u16)
+        })
+        .collect()
+}
+
+fn quality(items: &[(String, u16)], name: &str) -> Option<u16> {
+    items.iter().find(|(item, _)| item == name).map(|(_, quality)| *quality)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn chosen(accept: &'static str, encoding: &'static str) -> Option<(MediaType, Coding)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+        format(&headers).ok().map(|format| (format.media, format.coding))
+    }
+
+    #[test]
+    fn a_stream_is_ndjson_unless_events_are_wanted_more() {
+        let chosen = |accept, encoding| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+            stream(&headers).ok()
+        };
+        for (accept, encoding, expected) in [
+            ("", "", Some(Framing::Ndjson)),
+            ("*/*", "gzip, zstd", Some(Framing::Ndjson)),
+            ("text/event-stream", "gzip", Some(Framing::Events)),
+            ("text/*", "", Some(Framing::Events)),
+            ("application/*", "", Some(Framing::Ndjson)),
+            ("application/x-ndjson;q=0.5, text/event-stream", "", Some(Framing::Events)),
+            ("application/json", "", None),
+            ("*/*", "gzip, identity;q=0", None),
+            ("*/*", "gzip, *;q=0", None),
+        ] {
+            assert_eq!(chosen(accept, encoding), expected, "Accept: {accept}, Accept-Encoding: {encoding}");
+        }
+    }
+
+    #[test]
+    fn the_most_wanted_representation_is_chosen() {
+        use Coding::{Gzip, Identity, Zstd};
+        use MediaType::{Bincode, Json, Ndjson};
+        let bincode = "application/vnd.crumbd.v1+bincode";
+        for (accept, encoding, expected) in [
+            ("", "", Some((Json, Identity))),
+            ("*/*", "gzip", Some((Json, Gzip))),
+            ("*/*", "gzip, zstd", Some((Json, Zstd))),
+            ("*/*", "gzip;q=1, zstd;q=0.5", Some((Json, Gzip))),
+            ("*/*", "gzip;q=0", Some((Json, Identity))),
+            ("*/*", "identity;q=0, *;q=0", None),
+            ("*/*", "br", Some((Json, Identity))),
+            ("application/x-ndjson", "identity", Some((Ndjson, Identity))),
+            ("application/json;q=0.5, application/x-ndjson", "", Some((Ndjson, Identity))),
+            ("application/json;q=0, */*", "", Some((Ndjson, Identity))),
+            (bincode, "", Some((Bincode, Identity))),
+            ("text/html, */*;q=0.1", "", Some((Json, Identity))),
+            ("text/html", "", None),
+            ("application/*;q=0", "", None),
+        ] {
+            assert_eq!(chosen(accept, encoding), expected, "Accept: {accept}, Accept-Encoding: {encoding}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::feed::PushError;
+use crate::http::rep::reply::{Reply, framed};
+use crate::model::{Cursor, Refusal};
+use crate::view::ViewError;
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// The least and the most that a client is told to wait, in seconds: clients that all got the
+/// same answer must not all come back at the same moment.
+const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=3;
+
+/// What went wrong, for the client; boxed, because it is the rare half of every handler's result.
+#[derive(Debug)]
+pub(in crate::http) struct Problem(Box<Details>);
+
+#[derive(Debug, Serialize)]
+struct Details {
+    /// Names the kind of problem for programs.
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest: Option<String>,
+    /// Seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+impl Problem {
+    pub(in crate::http) fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
+        Self(Box::new(Details {
+            kind: format!("urn:crumbd:problem:{kind}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            current: None,
+            oldest: None,
+            retry_after: None,
+        }))
+    }
+
+    pub(in crate::http) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
+    }
+
+    pub(in crate::http) fn unauthorized(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, kind, detail)
+    }
+
+    pub(in crate::http) fn forbidden(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, kind, detail)
+    }
+
+    /// What the client holds was made under other rights than it has now.
+    pub(in crate::http) fn rights_changed() -> Self {
+        let detail = "what this token may read is not what it was when this link was handed out; start again \
+            from GET /v1/breadcrumbs/current";
+        Self::new(StatusCode::GONE, "rights-changed", detail)
+    }
+
+    pub(in crate::http) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", detail)
+    }
+
+    pub(in crate::http) fn not_acceptable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", detail)
+    }
+
+    pub(in crate::http) fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
+    }
+
+    pub(in crate::http) fn unavailable(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail).retry_later()
+    }
+
+    fn retry_later(mut self) -> Self {
+        self.0.retry_after = Some(fastrand::u64(RETRY_AFTER_S));
+        self
+    }
+
+    fn cursors(mut self, current: Cursor, oldest: Option<Cursor>) -> Self {
+        self.0.current = Some(current.to_string());
+        self.0.oldest = oldest.map(|cursor| cursor.to_string());
+        self
+    }
+}
+
+impl From<ViewError> for Problem {
+    fn from(error: ViewError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ViewError::Gone { current, oldest, .. } => {
+                Self::new(StatusCode::GONE, "cursor-gone", detail).cursors(current, Some(oldest))
+            }
+            ViewError::Ahead { current, .. } => Self::unavailable("behind", detail).cursors(current, None),
+            ViewError::Starting => Self::unavailable("starting", detail),
+            ViewError::Stopped => Self::unavailable("shutting-down", detail),
+            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail),
+        }
+    }
+}
+
+impl From<PushError> for Problem {
+    fn from(error: PushError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PushError::Full { .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "buffer-full", detail).retry_later()
+            }
+            PushError::Refused(Refusal::ConditionFailed { .. }) => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "condition-failed", detail)
+            }
+            PushError::Refused(Refusal::NotKept { .. }) => Self::unavailable("not-kept", detail),
+            PushError::Refused(Refusal::Unsettled { .. }) => Self::unavailable("unsettled", detail),
+            PushError::Refused(_) => Self::too_large(detail),
+            _ => Self::unavailable("shutting-down", detail),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        framed(self.into_reply())
+    }
+}
+
+impl Problem {
+    pub(in crate::http) fn into_reply(self) -> Reply {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // Strings and numbers always serialize.
+        let mut body = serde_json::to_vec(&self.0).unwrap_or_default();
+        body.push(b'\n');
+        let mut response = Reply::new(body.into());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"crumbd\""));
+        }
+        if let Some(seconds) = self.0.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// 405; the router adds the `Allow` header.
+pub(in crate::http) async fn method_not_allowed(method: Method) -> Problem {
+    let detail = format!("this address does not take {method}; the Allow header lists what it takes");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}
+
+/// Gives a body to the errors that the framework answers without one, keeping their headers.
+pub(in crate::http) async fn explain(response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_error || response.headers().get(CONTENT_TYPE) == Some(&PROBLEM_JSON) {
+        return response;
+    }
+    let detail = status.canonical_reason().unwrap_or("the request failed");
+    let (parts, _) = response.into_parts();
+    let (explained, body) = Problem::new(status, "refused", detail).into_response().into_parts();
+    let mut response = Response::from_parts(parts, Body::new(body));
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response.headers_mut().extend(explained.headers);
+    response
+}

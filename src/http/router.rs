@@ -1,0 +1,64 @@
+//! The table of endpoints.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{map_request_with_state, map_response, map_response_with_state};
+use axum::routing::{get, post};
+
+use crate::http::api::{breadcrumbs, health, kv, openapi, status, stream, write};
+use crate::http::app::App;
+use crate::http::auth::access;
+use crate::http::metrics;
+use crate::http::page;
+use crate::http::rep::problem::{self, Problem};
+
+/// The endpoints of one collection, below its base address.
+fn collection() -> Router<App> {
+    Router::new()
+        .route("/breadcrumbs/current", get(breadcrumbs::current))
+        .route("/breadcrumbs/{cursor}/next", get(breadcrumbs::next))
+        .route("/breadcrumbs/{cursor}", get(breadcrumbs::kept))
+        .route("/breadcrumbs/{from}/diff/{to}", get(breadcrumbs::diff))
+        .route("/stream", get(stream::stream))
+        .route("/kv", get(kv::list))
+        // The empty key is a key like any other.
+        .route("/kv/", get(kv::get).put(write::put).delete(write::delete))
+        .route("/kv/{*key}", get(kv::get).put(write::put).delete(write::delete))
+        .route("/updates", post(write::post))
+        .route("/status", get(status::status))
+}
+
+/// What everybody may ask for, also where tokens are wanted: orchestrators and load balancers have none, and the page
+/// holds no data.
+fn open() -> Router<App> {
+    Router::new()
+        .route("/", get(page::page))
+        .route("/page.css", get(page::style))
+        .route("/page.js", get(page::script))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .method_not_allowed_fallback(problem::method_not_allowed)
+}
+
+/// The endpoints: those of the default collection under `/v1/`, those of a named one under `/v1/c/NAME/`, and the daemon's own.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .nest("/v1", collection())
+        .nest("/v1/c/{collection}", collection())
+        .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(openapi::openapi))
+        .fallback(async || {
+            Problem::not_found(
+                "there is nothing at this address; the interface begins at /v1/breadcrumbs/current",
+            )
+        })
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        // Nothing comes to a handler, nor to the one of what is not there, without having passed here.
+        .layer(map_request_with_state(app.clone(), access::admit))
+        .merge(open())
+        .layer(map_response(problem::explain))
+        .layer(map_response_with_state(app.clone(), metrics::count))
+        // The write handlers measure bodies themselves.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(app)
+}

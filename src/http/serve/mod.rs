@@ -1,0 +1,10 @@
+//! Connections: accept, hand to the front that serves them, time out, drain.
+
+pub(in crate::http) mod connection;
+pub(in crate::http) mod connection_age;
+pub(in crate::http) mod drain;
+pub(in crate::http) mod header_timeout;
+pub(in crate::http) mod listener;
+pub(in crate::http) mod liveness;
+pub(in crate::http) mod reload;
+pub(in crate::http) mod transport;

@@ -1,0 +1,181 @@
+//! Which keys: all of them, one, or those under prefixes.
+
+use std::sync::Arc;
+
+use super::Key;
+
+/// A set of keys: every key, one key, or the keys that begin with one of several prefixes.
+///
+/// Two selectors of the same prefixes are equal however they were made, so that whoever means the same keys
+/// shares the same encoded bodies. Clones share the prefixes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct KeySelector(Kind);
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Kind {
+    All,
+    Key(Key),
+    /// In order, none empty, and none begins with another: a key is under one of them at the most, and the
+    /// keys under one come before those under the next.
+    Prefixes(Arc<[Key]>),
+}
+
+/// The prefix that every key begins with.
+static EVERY_KEY: Key = Key::EMPTY;
+
+impl KeySelector {
+    /// Every key.
+    pub const ALL: Self = Self(Kind::All);
+
+    /// One key, and none that only begins with it.
+    pub fn key(key: Key) -> Self {
+        Self(Kind::Key(key))
+    }
+
+    /// The keys that begin with this; all of them where it is empty.
+    pub fn prefix(prefix: Key) -> Self {
+        Self::prefixes([prefix])
+    }
+
+    /// The keys that begin with one of these; no key where there is no prefix.
+    pub fn prefixes(prefixes: impl IntoIterator<Item = Key>) -> Self {
+        let mut all: Vec<Key> = prefixes.into_iter().collect();
+        all.sort_unstable();
+        if all.first().is_some_and(|first| first.as_bytes().is_empty()) {
+            return Self::ALL;
+        }
+        // What begins with a prefix follows it directly, but for others that begin with it too.
+        all.dedup_by(|later, kept| later.as_bytes().starts_with(kept.as_bytes()));
+        Self(Kind::Prefixes(all.into()))
+    }
+
+    /// Whether every key is selected.
+    pub fn is_all(&self) -> bool {
+        matches!(self.0, Kind::All)
+    }
+
+    /// Whether no key is selected.
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.0, Kind::Prefixes(prefixes) if prefixes.is_empty())
+    }
+
+    /// Whether the key is selected.
+    pub fn matches(&self, key: &[u8]) -> bool {
+        match &self.0 {
+            Kind::All => true,
+            Kind::Key(own) => own.as_bytes() == key,
+            Kind::Prefixes(_) => self.covers_prefix(key),
+        }
+    }
+
+    /// Whether every key that begins so is selected.
+    pub fn covers_prefix(&self, prefix: &[u8]) -> bool {
+        match &self.0 {
+            Kind::All => true,
+            Kind::Key(_) => false,
+            Kind::Prefixes(all) => {
+                // The only one that can be its beginning is the last that is not greater.
+                let after = all.partition_point(|own| own.as_bytes() <= prefix);
+                all[..after].last().is_some_and(|own| prefix.starts_with(own.as_bytes()))
+            }
+        }
+    }
+
+    /// The selected keys that begin so.
+    pub fn narrowed_to(&self, prefix: &[u8]) -> Self {
+        if self.covers_prefix(prefix) {
+            return Self::prefix(Key::copy_from(prefix));
+        }
+        match &self.0 {
+            Kind::Prefixes(all) => Self(Kind::Prefixes(
+                all.iter().filter(|own| own.as_bytes().starts_with(prefix)).cloned().collect(),
+            )),
+            Kind::Key(key) if key.as_bytes().starts_with(prefix) => self.clone(),
+            Kind::All | Kind::Key(_) => Self::prefixes([]),
+        }
+    }
+
+    /// The one prefix that it is, the empty one for all keys.
+    pub fn only_prefix(&self) -> Option<&Key> {
+        match &self.0 {
+            Kind::All => Some(&EVERY_KEY),
+            Kind::Prefixes(all) => all.first().filter(|_| all.len() == 1),
+            Kind::Key(_) => None,
+        }
+    }
+
+    /// The one key, where it is one.
+    pub fn only_key(&self) -> Option<&Key> {
+        match &self.0 {
+            Kind::Key(key) => Some(key),
+            Kind::All | Kind::Prefixes(_) => None,
+        }
+    }
+
+    /// Prefixes, in order, one of which every selected key begins with: the empty one for all keys, and for
+    /// one key the key itself.
+    pub fn iter(&self) -> std::slice::Iter<'_, Key> {
+        match &self.0 {
+            Kind::All => std::slice::from_ref(&EVERY_KEY).iter(),
+            Kind::Key(key) => std::slice::from_ref(key).iter(),
+            Kind::Prefixes(all) => all.iter(),
+        }
+    }
+
+    /// The bytes of its prefixes.
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|prefix| prefix.as_bytes().len()).sum()
+    }
+}
+
+/// No key.
+impl Default for KeySelector {
+    fn default() -> Self {
+        Self::prefixes([])
+    }
+}
+
+impl<'a> IntoIterator for &'a KeySelector {
+    type Item = &'a Key;
+    type IntoIter = std::slice::Iter<'a, Key>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(prop_oneof![Just(b'a'), Just(b'b'), Just(0xff)], 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn prefixes_select_what_begins_with_one_of_them(
+            prefixes in prop::collection::vec(text(), 0..6), key in text(), under in text(),
+        ) {
+            let set = KeySelector::prefixes(prefixes.iter().map(|prefix| Key::copy_from(prefix)));
+            let matches = |key: &[u8]| prefixes.iter().any(|prefix| key.starts_with(prefix));
+            prop_assert_eq!(set.matches(&key), matches(&key));
+            let narrowed = set.narrowed_to(&under);
+            prop_assert_eq!(narrowed.matches(&key), matches(&key) && key.starts_with(&under));
+            prop_assert_eq!(set.covers_prefix(&under), matches(&under));
+            prop_assert!(set.iter().is_sorted());
+            prop_assert_eq!(set.is_empty(), prefixes.is_empty());
+            prop_assert_eq!(set.is_all(), prefixes.iter().any(Vec::is_empty));
+        }
+
+        #[test]
+        fn a_key_selects_itself_only(own in text(), key in text(), under in text()) {
+            let one = KeySelector::key(Key::copy_from(&own));
+            prop_assert_eq!(one.matches(&key), own == key);
+            prop_assert_eq!(one.narrowed_to(&under).matches(&key), own == key && key.starts_with(&under));
+            prop_assert!(!one.covers_prefix(&under) && !one.is_all() && !one.is_empty());
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! How a reader gets from its cursor to now: the one answer for long polls, streams, key watches and reads at a cursor.
+
+use std::sync::Arc;
+
+use super::{KeySelector, Reason, View, ViewError, changes};
+use crate::cache::{Breadcrumb, Delta, KnownPast, PastAwaited, Position, Step};
+use crate::model::Cursor;
+use crate::wire::Mode;
+
+/// How a reader gets from its cursor to the newest breadcrumb. That a cursor is gone is an error.
+pub(super) enum CatchUp {
+    /// It is there.
+    UpToDate,
+    /// By the changes since.
+    Changes(Changes),
+    /// This daemon is behind the reader: wait for it.
+    Ahead,
+    /// What happened in between is still being found out by the feed: wait for that.
+    PastAwaited(PastAwaited),
+}
+
+/// The way from a cursor to the newest breadcrumb. What changed on it is worked out when somebody encodes it.
+pub(super) struct Changes {
+    at: Cursor,
+    pub(super) start: Start,
+    /// The breadcrumbs after the start.
+    later: Vec<Breadcrumb>,
+    newest: Breadcrumb,
+}
+
+/// Where a cursor lies.
+pub(super) enum Start {
+    /// At the newest state, whose status differs.
+    Status,
+    /// At a kept breadcrumb.
+    Breadcrumb(Breadcrumb),
+    /// Among the steps of a kept breadcrumb: it was cut by another process.
+    Inside(Breadcrumb),
+    /// Before a state that was read as a whole, and the way there is known.
+    Past(Breadcrumb, Arc<KnownPast>),
+}
+
+impl View {
+    /// How a reader gets from `at` to `newest`. `asked` is the same cursor as the client named it.
+    ///
+    /// # Errors
+    /// [`ViewError::Starting`], [`ViewError::Gone`].
+    pub(super) fn catch_up(
+        &self,
+        asked: Cursor,
+        at: Cursor,
+        newest: &Breadcrumb,
+    ) -> Result<CatchUp, ViewError> {
+        if newest.is_provisional() {
+            return Err(ViewError::Starting);
+        }
+        let now = newest.cursor();
+        if at == now {
+            return Ok(CatchUp::UpToDate);
+        }
+        if at.history != now.history {
+            return Err(self.gone(asked));
+        }
+        if at.revision > now.revision {
+            return Ok(CatchUp::Ahead);
+        }
+        let start = if at.revision == now.revision && at.check == now.check {
+            Start::Status
+        } else {
+            match self.cache.locate(at) {
+                Position::Ahead => return Ok(CatchUp::Ahead),
+                Position::At(base) => Start::Breadcrumb(base),
+                Position::Inside { within } => Start::Inside(within),
+                Position::Before { within, past } => Start::Past(within, past),
+                Position::Awaited(past) => return Ok(CatchUp::PastAwaited(past)),
+                Position::Gone | Position::OtherHistory => return Err(self.gone(asked)),
+            }
+        };
+        let later = start.breadcrumb().map_or_else(Vec::new, |from| up_to(from, newest));
+        Ok(CatchUp::Changes(Changes { at, start, later, newest: newest.clone() }))
+    }
+}
+
+impl Start {
+    /// The breadcrumb from which on all are whole.
+    fn breadcrumb(&self) -> Option<&Breadcrumb> {
+        match self {
+            Self::Status => None,
+            Self::Breadcrumb(at) | Self::Inside(at) | Self::Past(at, _) => Some(at),
+        }
+    }
+
+    /// The steps that lead to that breadcrumb, where the cursor lies before it; some of them are before the cursor.
+    pub(super) fn steps(&self) -> &[Step] {
+        match self {
+            Self::Status | Self::Breadcrumb(_) => &[],
+            Self::Inside(within) => within.steps(),
+            Self::Past(_, past) => past.steps(),
+        }
+    }
+}
+
+impl Changes {
+    /// How an answer that goes this way is made, and why.
+    pub(super) fn mode(&self) -> (Mode, Reason) {
+        let breadcrumbs = match self.start {
+            Start::Status => return (Mode::Delta, Reason::Status),
+            Start::Breadcrumb(_) => self.later.len(),
+            Start::Inside(_) | Start::Past(..) => self.later.len() + 1,
+        };
+        if breadcrumbs > 1 { (Mode::Squash, Reason::Behind) } else { (Mode::Delta, Reason::Next) }
+    }
+
+    /// What changed of these keys.
+    pub(super) fn of(&self, keys: &KeySelector) -> Vec<Delta> {
+        match &self.start {
+            Start::Status => Vec::new(),
+            Start::Breadcrumb(base) => changes::between_states(base, &self.newest, &self.later, keys),
+            Start::Inside(within) | Start::Past(within, _) => {
+                changes::from_inside(self.at, self.start.steps(), within, &self.later, keys)
+            }
+        }
+    }
+
+    /// The breadcrumb that the start lies at or before.
+    pub(super) fn base(&self) -> &Breadcrumb {
+        self.start.breadcrumb().unwrap_or(&self.newest)
+    }
+}
+
+/// The breadcrumbs after `base`, up to and with `newest`.
+pub(super) fn up_to(base: &Breadcrumb, newest: &Breadcrumb) -> Vec<Breadcrumb> {
+    let newest = newest.sequence();
+    base.later().take_while(|crumb| crumb.sequence() <= newest).collect()
+}
+
+/// The one of two cursors of one history that is further.
+pub(super) fn furthest(at: Cursor, known: Cursor) -> Cursor {
+    if known.revision > at.revision { known } else { at }
+}

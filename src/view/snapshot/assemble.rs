@@ -1,0 +1,163 @@
+//! A snapshot's body, put together of pages.
+//!
+//! ```text
+//! opening  header, and the first page's entries     made for this body
+//! inner    whole pages                              shared with all other bodies
+//! closing  what is wanted of the last page, end     made for this body
+//! ```
+//!
+//! The first page is made anew although it may be wanted whole: in JSON its first entry has no
+//! comma before it, so it is the one page that cannot be shared.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::page::{Encoder, Page};
+use super::page_tree::{PageTree, PieceRun, Place};
+use crate::model::{Entry, KeySelector};
+use crate::view::body::{Body, Run};
+use crate::view::body_cache::UNCOMPRESSED_BYTES;
+use crate::view::{Format, ViewError};
+use crate::wire::{BodyWriter, Coding, End, Header, PutKind, WireError};
+
+/// What was put together.
+pub(super) struct Assembled {
+    pub(super) body: Body,
+    /// The coding that was really applied.
+    pub(super) coding: Coding,
+    /// Bytes that no other body shares.
+    pub(super) own_bytes: u64,
+}
+
+/// The body of the entries in this range.
+pub(super) fn assemble(
+    pages: &PageTree,
+    wanted: Range<Place>,
+    header: &Header,
+    end: &End,
+    format: Format,
+) -> Result<Assembled, ViewError> {
+    let assembled = Parts::of(pages, wanted).assemble(pages, header, end, format);
+    assembled.map_err(|error| ViewError::Encoding(error.to_string()))
+}
+
+/// The body of the entries under several prefixes. It is made for those who may read just these and
+/// shared by them, but shares no page with other bodies: what it costs grows with its length.
+pub(super) fn assemble_some(
+    pages: &PageTree,
+    keys: &KeySelector,
+    header: &Header,
+    end: &End,
+    format: Format,
+) -> Result<Assembled, ViewError> {
+    let listed = || keys.iter().flat_map(|prefix| pages.list(prefix.as_bytes(), None));
+    let entries = || listed().filter(|entry| keys.matches(entry.key()));
+    let size = entries().map(|entry| entry.payload_bytes() + 80).sum();
+    let mut writer = BodyWriter::snapshot(format.media, header, size);
+    entries().for_each(|entry| writer.put(PutKind::New, entry));
+    one_part(writer.finish(end), format.coding).map_err(|error| ViewError::Encoding(error.to_string()))
+}
+
+/// What is wanted, by how it is made.
+struct Parts<'a> {
+    first: &'a [Entry],
+    inner: Range<Place>,
+    last: &'a [Entry],
+}
+
+impl<'a> Parts<'a> {
+    fn of(pages: &'a PageTree, wanted: Range<Place>) -> Self {
+        let Range { start, end } = wanted;
+        let entries = |place: Place| pages.page(place).map_or(&[][..], |page| page.entries());
+        let inner_start = Place { page: start.page + 1, entry: 0, ..start };
+        let inner_end = Place { entry: 0, ..end };
+        if start >= end {
+            return Self { first: &[], inner: end..end, last: &[] };
+        }
+        if (start.group, start.page) == (end.group, end.page) {
+            return Self { first: &entries(start)[start.entry..end.entry], inner: end..end, last: &[] };
+        }
+        let first = &entries(start)[start.entry..];
+        Self { first, inner: inner_start..inner_end, last: &entries(end)[..end.entry] }
+    }
+
+    /// The whole pages, as far as possible in whole groups.
+    fn inner(&self, pages: &PageTree) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let Range { start, end } = self.inner;
+        let within = move |(group, len): (usize, usize)| {
+            let from = if group == start.group { start.page } else { 0 };
+            let to = if group == end.group { end.page } else { len };
+            (from < to).then_some((group, from..to))
+        };
+        let lens: Vec<(usize, usize)> =
+            pages.groups().iter().map(|group| group.pages().len()).enumerate().collect();
+        lens.into_iter()
+            .skip(start.group)
+            .take_while(move |(group, _)| *group <= end.group)
+            .filter_map(within)
+    }
+
+    fn assemble(
+        &self,
+        pages: &PageTree,
+        header: &Header,
+        end: &End,
+        format: Format,
+    ) -> Result<Assembled, WireError> {
+        let size = |entries: &[Entry]| entries.iter().map(|entry| entry.payload_bytes() + 80).sum::<usize>();
+        let inner: Vec<_> = self.inner(pages).collect();
+        let mut opening = BodyWriter::snapshot(format.media, header, size(self.first) + size(self.last));
+        self.first.iter().for_each(|entry| opening.put(PutKind::New, entry));
+        let whole_pages =
+            || inner.iter().flat_map(|(group, range)| &pages.groups()[*group].pages()[range.clone()]);
+        if !worth_sharing(whole_pages()) {
+            let between = whole_pages().flat_map(|page| page.entries());
+            between.for_each(|entry| opening.put(PutKind::New, entry));
+            self.last.iter().for_each(|entry| opening.put(PutKind::New, entry));
+            return one_part(opening.finish(end), format.coding);
+        }
+        let mut encoder = Encoder::new(format)?;
+        let mut runs: Vec<Run> = Vec::with_capacity(inner.len() + 2);
+        let (opening, mut checksum) = encoder.coder.opening(&opening.take())?;
+        let mut own_bytes = opening.len() as u64;
+        let mut len = own_bytes;
+        runs.push(Run::from([Bytes::from(opening)]));
+        let mut add = |run: &PieceRun| {
+            checksum.append(&run.checksum);
+            len += run.bytes;
+            runs.push(Run::clone(&run.parts));
+        };
+        for (group, range) in inner {
+            let group = &pages.groups()[group];
+            match group.pages().len() == range.len() {
+                true => add(&*group.run(&mut encoder)?),
+                false => add(&PieceRun::of(&group.pages()[range], &mut encoder)?),
+            }
+        }
+        let mut closing = BodyWriter::resume(format.media, Vec::with_capacity(size(self.last) + 512));
+        self.last.iter().for_each(|entry| closing.put(PutKind::New, entry));
+        let closing = encoder.coder.closing(&closing.finish(end), checksum)?;
+        own_bytes += closing.len() as u64;
+        len += closing.len() as u64;
+        runs.push(Run::from([Bytes::from(closing)]));
+        Ok(Assembled { body: Body::of_runs(runs, len), coding: format.coding, own_bytes })
+    }
+}
+
+/// Whether a body of these pages is surely long enough to be compressed; a shorter one is sent plain.
+fn worth_sharing<'a>(pages: impl Iterator<Item = &'a Arc<Page>>) -> bool {
+    let mut least = 0;
+    pages.into_iter().any(|page| {
+        least += page.least_bytes();
+        least > UNCOMPRESSED_BYTES
+    })
+}
+
+fn one_part(plain: Vec<u8>, coding: Coding) -> Result<Assembled, WireError> {
+    let coding = if plain.len() > UNCOMPRESSED_BYTES { coding } else { Coding::Identity };
+    let bytes = if coding == Coding::Identity { plain } else { coding.encode(&plain)? };
+    let own_bytes = bytes.len() as u64;
+    Ok(Assembled { body: bytes.into(), coding, own_bytes })
+}
