@@ -132,7 +132,7 @@ impl Summary {
         let later = current.kvs().iter().max_by_key(|entry| entry.revision()).cloned();
         let count = current.kvs().len() as u64;
         let oldest = cache.oldest_breadcrumb().revision().max(self.oldest);
-        Warm { history, revision, oldest, count, witness: later.or(self.newest) }
+        Warm { history, revision, oldest, count, newest: later.or(self.newest) }
     }
 }
 

@@ -34,8 +34,8 @@ pub(super) struct Loaded {
 }
 
 impl RangeReader<'_> {
-    /// Reads the current state, as a resync that [`end`](Self::end) or [`give_up`](Self::give_up) concludes. `history_of`
-    /// names the history of its revisions, if it is another one than before.
+    /// Reads the current state, as a resync that [`end`](Self::end) or [`give_up`](Self::give_up) concludes.
+    /// `history_of` names the history of its revisions, if it is another one than before.
     pub(super) async fn read_current(
         &self,
         history_of: impl Fn(ResponseHeader) -> Option<History>,
@@ -44,8 +44,8 @@ impl RangeReader<'_> {
         self.read(0, history_of, Some(leases)).await
     }
 
-    /// Reads the state at a revision, as a resync to be compared and given up. Leases are not asked for: those of an old
-    /// revision may have expired.
+    /// Reads the state at a revision, as a resync to be compared and given up. Leases are not asked for: those of an
+    /// old revision may have expired.
     pub(super) async fn read_at(&self, revision: i64) -> Result<Loaded, EtcdError> {
         self.read(revision, |_| None, None).await
     }

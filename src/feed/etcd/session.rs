@@ -145,9 +145,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The store's newest header, and what it has of the key that was set last: a linearizable read, so the leader and a
-    /// majority have answered. It does not count as having heard the upstream: whoever may read this one key may not be
-    /// allowed to watch the others.
+    /// The store's newest header, and what it has of the key that was set last: a linearizable read, so the leader
+    /// and a majority have answered. It does not count as having heard the upstream: whoever may read this one key
+    /// may not be allowed to watch the others.
     pub(super) async fn probe(
         &self,
         fingerprint: Option<&Fingerprint>,
@@ -166,8 +166,8 @@ impl<'a> Session<'a> {
         RangeReader { connection: &self.connection, prefix: self.prefix, sink: &self.sink }
     }
 
-    /// The resume point of the last run, if it was in a store with this cluster id. Whether it is the same store has yet
-    /// to be verified.
+    /// The resume point of the last run, if it was in a store with this cluster id. Whether it is the same store has
+    /// yet to be verified.
     fn recognise(&self, warm: &Warm, now: ResponseHeader) -> Option<ResumePoint> {
         let of = |generation| ResumePoint::history(now.cluster_id, generation, self.prefix);
         let generation = (0..GENERATIONS).find(|generation| of(*generation) == warm.history)?;
