@@ -120,7 +120,7 @@ impl KnownPast {
             let [before, after] = [step.before, step.after].map(|value| as_cached(key, value, limits));
             let check = digest.map(Check::from);
             digest = digest
-                .and_then(|digest| Some(digest.before(digest_share(after)?).after(digest_share(before)?)));
+                .and_then(|digest| Some(digest.minus(digest_share(after)?).plus(digest_share(before)?)));
             let existed = before != PastValue::Absent;
             Step { revision: step.revision, entry: Entry::new(key, b"", None), existed, check }
         };
@@ -163,7 +163,7 @@ fn newest_steps(base: Revision, mut steps: Vec<PastStep>, max_bytes: usize) -> (
 /// The value that this cache had when the upstream had `value`: a refused one is absent.
 fn as_cached(key: &[u8], value: PastValue, limits: EntryLimits) -> PastValue {
     match value {
-        PastValue::Known { bytes, .. } if !limits.hold(key, bytes) => PastValue::Absent,
+        PastValue::Known { bytes, .. } if !limits.allow(key, bytes) => PastValue::Absent,
         value => value,
     }
 }
@@ -288,12 +288,12 @@ impl Breadcrumb {
     ///
     /// # Errors
     /// As for [`Breadcrumb::next`].
-    pub async fn wait_for_next(&self) -> Result<(), TerminalError> {
+    pub(crate) async fn wait_for_next(&self) -> Result<(), TerminalError> {
         self.item.next_ref().await.map(|_| ())
     }
 
     /// Whether a lossy resync ended here: the deltas lead from the breadcrumb before, but skip revisions in between.
-    pub fn follows_gap(&self) -> bool {
+    pub(crate) fn follows_gap(&self) -> bool {
         self.crumb().gap.is_some()
     }
 

@@ -29,7 +29,7 @@ pub struct CacheConfig {
 
 impl CacheConfig {
     /// The limits on keys and values.
-    pub fn entry_limits(&self) -> EntryLimits {
+    pub(crate) fn entry_limits(&self) -> EntryLimits {
         EntryLimits { max_key_bytes: self.max_key_bytes, max_value_bytes: self.max_value_bytes }
     }
 

@@ -109,7 +109,8 @@ impl Cache {
         let (mut publisher, mut head, mut window) = begin(state, timestamp);
         breadcrumbs.into_iter().try_for_each(|breadcrumb| publisher.restore(breadcrumb))?;
         let mut state = publisher.head_state();
-        let refused = limits.map(|limits| state.refuse(limits)).filter(|refused| !refused.is_empty());
+        let refused =
+            limits.map(|limits| state.remove_over_limits(limits)).filter(|refused| !refused.is_empty());
         if refused.is_some() {
             (publisher, head, window) = begin(state, SystemTime::now());
         }
@@ -128,7 +129,7 @@ impl Cache {
     }
 
     /// Marks the cache as ready: its restored state was in sync once.
-    pub fn mark_warm(&self) {
+    pub(crate) fn mark_warm(&self) {
         self.reader.mark_warm();
     }
 

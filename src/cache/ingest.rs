@@ -38,7 +38,7 @@ impl IngestTask {
 
     /// Sets the journal that persists every change before it can be read.
     pub fn with_journal(mut self, journal: Box<dyn Journal>) -> Self {
-        self.store.write_ahead_to(journal);
+        self.store.set_journal(journal);
         self
     }
 

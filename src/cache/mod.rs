@@ -44,7 +44,8 @@ pub use ingest::IngestTask;
 pub use journal::{BreadcrumbRecord, Journal, JournalError};
 pub use reader::{PastAwaited, Position, Reader, WindowUsage};
 pub use refused::{RefusedKey, RefusedKeys};
-pub use restore::{RestoreError, RestoredBreadcrumb, RestoredChange, SnapshotBuilder, SnapshotPart};
+pub(crate) use restore::SnapshotBuilder;
+pub use restore::{RestoreError, RestoredBreadcrumb, RestoredChange};
 pub use snapshot::Snapshot;
 
 pub use crate::trail::Limits as WindowLimits;

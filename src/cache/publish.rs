@@ -132,7 +132,7 @@ impl Publisher {
         cursor_of(&self.head.state, self.head.status)
     }
 
-    pub(super) fn write_ahead_to(&mut self, journal: Box<dyn Journal>) {
+    pub(super) fn set_journal(&mut self, journal: Box<dyn Journal>) {
         self.journal = Some(journal);
     }
 

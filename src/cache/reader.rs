@@ -123,7 +123,7 @@ impl Reader {
     }
 
     /// The number of the newest breadcrumb. Cheaper than [`Reader::current_breadcrumb`]: no reference is counted.
-    pub fn newest_sequence(&self) -> Sequence {
+    pub(crate) fn newest_sequence(&self) -> Sequence {
         let newest = self.head.peek(|crumb| crumb.map(|crumb| crumb.sequence));
         newest.unwrap_or_else(|| self.current_breadcrumb().sequence())
     }

@@ -85,7 +85,7 @@ impl RefusedKeys {
         if let Some(named) = self.named.iter_mut().find(|named| named.hash == hash) {
             (named.reason, named.revision) = (reason, revision);
         } else if self.named.len() < MAX_NAMED_KEYS {
-            let (since, key_bytes, key) = (SystemTime::now(), key.len(), shown(key));
+            let (since, key_bytes, key) = (SystemTime::now(), key.len(), readable(key));
             self.named.push(RefusedKey { hash, key, key_bytes, reason, revision, since });
         }
         is_new
@@ -137,7 +137,7 @@ impl RefusedKeys {
 }
 
 /// The key, cut to a readable length; text is cut between characters.
-fn shown(key: &[u8]) -> Key {
+fn readable(key: &[u8]) -> Key {
     match std::str::from_utf8(key) {
         Ok(text) => Key::from(beginning(text, SHOWN_KEY_BYTES)),
         Err(_) => Key::copy_from(&key[..key.len().min(SHOWN_KEY_BYTES)]),

@@ -14,14 +14,14 @@ use super::{Delta, DeltaKind, Snapshot, Step};
 use crate::model::{Digest, Entry, History, Key, Revision, SyncStatus};
 
 /// A builder for a snapshot whose entries are added by several threads.
-pub struct SnapshotBuilder {
+pub(crate) struct SnapshotBuilder {
     hasher: RandomState,
     history: History,
     revision: Revision,
 }
 
 /// The entries that one thread adds.
-pub struct SnapshotPart {
+pub(crate) struct SnapshotPart {
     entries: table::Part,
     hasher: RandomState,
     revision: Revision,
@@ -32,12 +32,12 @@ pub struct SnapshotPart {
 
 impl SnapshotBuilder {
     /// A builder for the state at this revision.
-    pub fn new(history: History, revision: Revision) -> Self {
+    pub(crate) fn new(history: History, revision: Revision) -> Self {
         Self { hasher: RandomState::new(), history, revision }
     }
 
     /// An empty part, for one thread.
-    pub fn part(&self) -> SnapshotPart {
+    pub(crate) fn part(&self) -> SnapshotPart {
         SnapshotPart {
             entries: table::Part::default(),
             hasher: self.hasher.clone(),
@@ -50,13 +50,13 @@ impl SnapshotBuilder {
 
     /// The state, and the entry in it that was set last. Of several entries with the same key only one stays: the count
     /// and digest are wrong then, and the caller must compare them with the stored ones.
-    pub fn finish(self, parts: Vec<SnapshotPart>) -> (Snapshot, Option<Entry>) {
+    pub(crate) fn finish(self, parts: Vec<SnapshotPart>) -> (Snapshot, Option<Entry>) {
         let Self { hasher, history, revision } = self;
         let (mut digest, mut payload_bytes) = (Digest::default(), 0);
         let mut newest: Option<Entry> = None;
         let mut entries = Vec::with_capacity(parts.len());
         for part in parts {
-            digest.merge(part.digest);
+            digest = digest.plus(part.digest);
             payload_bytes += part.payload_bytes;
             newest = newest.into_iter().chain(part.newest).max_by_key(Entry::revision);
             entries.push(part.entries);
@@ -68,7 +68,7 @@ impl SnapshotBuilder {
 
 impl SnapshotPart {
     /// Adds one entry.
-    pub fn add(&mut self, entry: Entry) {
+    pub(crate) fn add(&mut self, entry: Entry) {
         let entry = if entry.revision().is_some() { entry } else { entry.at(self.revision) };
         self.digest.add(&entry);
         self.payload_bytes += entry.payload_bytes() as u64;

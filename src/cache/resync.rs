@@ -34,9 +34,9 @@ pub(super) struct Resync {
     /// Its number in [`RefusedKeys::begin_full_read`].
     pub(super) full_read: u64,
     /// The keys of `before` that it has deleted, by the addresses of their entries there.
-    pub(super) gone: HashSet<usize>,
-    /// The `gone` of the enclosing reload at its begin, to restore on abort.
-    pub(super) gone_around: HashSet<usize>,
+    pub(super) deleted: HashSet<usize>,
+    /// The `deleted` of the enclosing reload at its begin, to restore on abort.
+    pub(super) outer_deleted: HashSet<usize>,
 }
 
 impl Resync {
@@ -62,27 +62,27 @@ impl Resync {
             status: None,
             refused: Arc::default(),
             full_read: 0,
-            gone: HashSet::default(),
-            gone_around: HashSet::default(),
+            deleted: HashSet::default(),
+            outer_deleted: HashSet::default(),
         };
         (resync, fresh)
     }
 
     /// Notes that the feed named a key, as present or as deleted.
     pub(super) fn note_key(&mut self, key: &[u8], is_present: bool) {
-        if is_present && self.gone.is_empty() {
+        if is_present && self.deleted.is_empty() {
             return;
         }
         let Some(address) = self.before.get(key).map(Entry::address) else { return };
         match is_present {
-            true => self.gone.remove(&address),
-            false => self.gone.insert(address),
+            true => self.deleted.remove(&address),
+            false => self.deleted.insert(address),
         };
     }
 
     /// The entries of the state before that it has not deleted.
     pub(super) fn unread(&self) -> impl Iterator<Item = &Entry> {
-        self.before.iter().filter(|entry| !self.gone.contains(&entry.address()))
+        self.before.iter().filter(|entry| !self.deleted.contains(&entry.address()))
     }
 
     /// The old entry with the same content, so that both states share it. Entries of another history are not shared,

@@ -66,18 +66,18 @@ impl Snapshot {
     }
 
     /// The same state in another history.
-    pub fn in_history(self, history: History) -> Self {
+    pub(crate) fn in_history(self, history: History) -> Self {
         Self { history, ..self }
     }
 
     /// Removes the entries that exceed the limits, and returns their keys.
-    pub(super) fn refuse(&mut self, limits: EntryLimits) -> RefusedKeys {
+    pub(super) fn remove_over_limits(&mut self, limits: EntryLimits) -> RefusedKeys {
         let mut refused = RefusedKeys::default();
         if self.payload_bytes <= limits.max_value_bytes.min(limits.max_key_bytes) as u64 {
             return refused;
         }
-        let holds = |entry: &&Entry| limits.hold(entry.key(), entry.value().len());
-        let over: Vec<Entry> = self.iter().filter(|entry| !holds(entry)).cloned().collect();
+        let allowed = |entry: &&Entry| limits.allow(entry.key(), entry.value().len());
+        let over: Vec<Entry> = self.iter().filter(|entry| !allowed(entry)).cloned().collect();
         for entry in over {
             let refusal = limits.check(&entry.clone().into()).err();
             let reason = refusal.and_then(|refusal| refusal.reason()).unwrap_or_default();

@@ -66,8 +66,8 @@ impl Store {
         }
     }
 
-    pub(super) fn write_ahead_to(&mut self, journal: Box<dyn Journal>) {
-        self.publisher.write_ahead_to(journal);
+    pub(super) fn set_journal(&mut self, journal: Box<dyn Journal>) {
+        self.publisher.set_journal(journal);
     }
 
     pub(super) fn is_journaled(&self) -> bool {
@@ -131,19 +131,19 @@ impl Store {
                 ack.send(Err(refusal));
                 return;
             }
-            let applied = self.apply_whole(batch.updates, batch.grouping);
+            let applied = self.apply_atomic(batch.updates, batch.grouping);
             self.unacknowledged.push((ack, applied));
             return;
         }
         match batch.grouping {
             Grouping::Whole | Grouping::Replace => {
-                self.apply_whole(batch.updates, batch.grouping);
+                self.apply_atomic(batch.updates, batch.grouping);
             }
             Grouping::ByRevision => self.apply_by_revision(batch.updates),
         }
     }
 
-    fn apply_whole(&mut self, mut updates: Vec<Update>, grouping: Grouping) -> AppliedBatch {
+    fn apply_atomic(&mut self, mut updates: Vec<Update>, grouping: Grouping) -> AppliedBatch {
         let before = self.state.revision;
         let claims = updates.iter().filter_map(|update| update.revision);
         let claimed = claims.filter(|claimed| *claimed <= Revision::MAX_CLAIM).max();

@@ -65,7 +65,7 @@ pub trait Buffer<T: Send>: Send + Sync {
     }
 }
 
-/// The reason why an item was not written, with the item: see [`into_inner`](Self::into_inner).
+/// The reason why an item was not written, with the item.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError<T> {
@@ -78,15 +78,6 @@ pub enum WriteError<T> {
     /// The buffer was closed, before or while the caller waited.
     #[error("the ingest buffer is closed and takes no more updates")]
     Closed(T),
-}
-
-impl<T> WriteError<T> {
-    /// The item that was refused.
-    pub fn into_inner(self) -> T {
-        match self {
-            Self::Full(item) | Self::Timeout(item) | Self::Closed(item) => item,
-        }
-    }
 }
 
 /// The reason without the item, which need not be `Debug`, and may be large or secret.

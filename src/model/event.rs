@@ -193,7 +193,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The fault of a single update, without its key; `None` if a write was refused as a whole.
-    pub fn reason(&self) -> Option<String> {
+    pub(crate) fn reason(&self) -> Option<String> {
         match self {
             Self::ConditionFailed { .. } | Self::NotPersisted { .. } | Self::Unsettled { .. } => None,
             Self::RevisionTooHigh { claimed, .. } => Some(format!(
@@ -324,7 +324,7 @@ pub enum PastValue {
 
 impl PastValue {
     /// The past value of a key that had this value.
-    pub fn of(key: &[u8], value: &[u8]) -> Self {
+    pub(crate) fn of(key: &[u8], value: &[u8]) -> Self {
         let mut digest = Digest::default();
         digest.add(&Entry::new(key, value, None));
         Self::Known { bytes: value.len(), digest }

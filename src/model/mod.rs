@@ -1,7 +1,7 @@
-//! The vocabulary of the house: what an update, a revision, a cursor and a digest *are*.
+//! The shared data types: update, revision, cursor, digest and others.
 //!
-//! Every room may import this one; it imports none of ours and does no I/O. Numbers that must not
-//! be mixed up are types of their own ([`Revision`], [`Sequence`], [`History`]), never a bare `u64`.
+//! Every room may import this one. It imports no other room and does no I/O. Numbers that must not
+//! be mixed up have their own types ([`Revision`], [`Sequence`], [`History`]), rather than `u64`.
 
 mod cursor;
 mod digest;

@@ -116,12 +116,12 @@ impl<S: RangeSource> RangedWatcher<S> {
 
     /// A watcher whose consumer knows these keys already. It loads the state on its first `get`, and yields known keys
     /// that are absent from it as deleted.
-    pub fn with_known_keys(source: S, known: HashSet<S::Key>) -> Self {
+    pub(crate) fn with_known_keys(source: S, known: HashSet<S::Key>) -> Self {
         Self { known, ..Self::new(source) }
     }
 
     /// The source, which may be ahead of the yielded changes.
-    pub fn source(&self) -> &S {
+    pub(crate) fn source(&self) -> &S {
         &self.source
     }
 

@@ -38,7 +38,7 @@ impl Store {
         let full_read = Arc::make_mut(&mut self.refused).begin_full_read();
         let (mut resync, fresh) = Resync::begin(self.state.clone(), history, claimed, lossy);
         (resync.refused, resync.full_read) = (refused, full_read);
-        resync.gone_around = self.resyncs.last().map_or_else(HashSet::new, |around| around.gone.clone());
+        resync.outer_deleted = self.resyncs.last().map_or_else(HashSet::new, |around| around.deleted.clone());
         self.resyncs.push(resync);
         self.state = fresh;
     }
@@ -108,7 +108,7 @@ impl Store {
     /// Restores the state before a resync.
     fn roll_back_resync(&mut self, resync: Resync) {
         (self.state, self.refused) = (resync.before, resync.refused);
-        self.resyncs.iter_mut().for_each(|around| around.gone.clone_from(&resync.gone_around));
+        self.resyncs.iter_mut().for_each(|around| around.deleted.clone_from(&resync.outer_deleted));
     }
 
     /// Restores the keys that an incomplete resync did not get to. Keys that it deleted stay deleted.
