@@ -125,7 +125,7 @@ async fn a_push_feed_with_a_full_disk_refuses_writes_and_loses_none_that_it_ackn
     refused.need("retry-after");
     let problem = refused.problem(503);
     assert_eq!(problem["type"], "urn:crumbd:problem:not-kept");
-    assert!(problem["detail"].as_str().unwrap().contains("could not be kept"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("could not be persisted"), "{problem}");
     daemon.logged("the refusal", |line| line.contains("writes are refused").then_some(()));
     // Reading goes on, of exactly what was acknowledged; and the next write is refused as well.
     serves(&http, acknowledged).await;

@@ -132,7 +132,7 @@ impl Summary {
         let later = current.kvs().iter().max_by_key(|entry| entry.revision()).cloned();
         let count = current.kvs().len() as u64;
         let oldest = cache.oldest_breadcrumb().revision().max(self.oldest);
-        Warm { history, revision, oldest, count, witness: later.or(self.newest) }
+        Warm { history, revision, oldest, count, newest: later.or(self.newest) }
     }
 }
 
@@ -160,7 +160,7 @@ impl Persistence {
 /// Resolves when the cache has applied everything that was sent to it. A push feed must be in-sync before the first
 /// request. Not for feeds that may be in a resync, which holds back all updates.
 pub(super) async fn applied(cache: &Cache) -> Result<(), Stopped> {
-    let (ack, answer) = ingest::answer();
+    let (ack, answer) = ingest::reply_channel();
     let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(Vec::new(), Grouping::Whole) };
     cache.send(FeedEvent::Updates(batch)).await?;
     answer.await.map_err(|_| Stopped)?.map_err(|_| Stopped)?;

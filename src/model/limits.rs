@@ -25,7 +25,7 @@ impl EntryLimits {
             return Err(Refusal::Unreadable { key: shown(key), reason: reason.clone() });
         }
         if let Some(claimed) = update.revision.filter(|claimed| *claimed > Revision::MAX_CLAIM) {
-            return Err(Refusal::Claim { key: shown(key), claimed });
+            return Err(Refusal::RevisionTooHigh { key: shown(key), claimed });
         }
         let value = match &update.change {
             Change::Put(entry) => entry.value().len(),

@@ -19,7 +19,7 @@ pub use digest::{Digest, DigestError};
 pub use encoding::Encoding;
 pub use entry::{Entry, MAX_KEY_BYTES, Ttl};
 pub use event::{
-    Ack, Batch, Change, Committed, Condition, FeedEvent, Grouping, Likeness, Past, PastStep, PastValue,
+    Ack, Batch, Change, Committed, Comparison, Condition, FeedEvent, Grouping, Past, PastStep, PastValue,
     Refusal, ReplyTo, ResyncClaim, Update,
 };
 pub use key::Key;

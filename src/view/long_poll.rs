@@ -229,7 +229,7 @@ impl Wait<'_> {
             },
             // Boxed, so that the rare waits do not make the usual ones larger.
             Self::Replica(newest, upstream) => Box::pin(either(newest, upstream.seen())).await,
-            Self::Past(newest, past) => Box::pin(either(newest, past.told())).await,
+            Self::Past(newest, past) => Box::pin(either(newest, past.changed())).await,
             Self::Nothing(outcome) => *outcome,
         }
     }

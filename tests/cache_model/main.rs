@@ -138,7 +138,7 @@ impl Run {
                     return FeedEvent::Updates(Batch::new(updates, grouping));
                 }
                 let conditions: Vec<_> = guard.iter().map(|guard| self.condition(guard)).collect();
-                let (ack, answer) = crumbd::ingest::answer();
+                let (ack, answer) = crumbd::ingest::reply_channel();
                 self.writes.push((self.model.write(&updates, &conditions, replace), answer));
                 FeedEvent::Updates(Batch { updates, grouping, conditions, ack: Some(ReplyTo::new(ack)) })
             }
@@ -266,7 +266,7 @@ impl Run {
         assert_eq!(current.sequence(), self.newest().crumb.sequence());
         assert!(same_contents(&self.newest().state, self.model.served()), "everything sent can be read");
         assert_eq!(current.sync_status(), self.model.status, "the last status that was said");
-        assert!(self.cache.kept().0 <= self.setting.max_count, "the window is bounded");
+        assert!(self.cache.window_usage().breadcrumbs <= self.setting.max_count, "the window is bounded");
         let (stats, counted) = (self.cache.stats(), &self.model.counted);
         assert_eq!(stats.breadcrumbs.get() + 1, current.sequence().0);
         assert_eq!(

@@ -104,7 +104,7 @@ async fn publish(cache: &Cache, updates: Vec<Update>) -> Breadcrumb {
 async fn publish_nothing(cache: &Cache, updates: Vec<Update>) -> Vec<Breadcrumb> {
     let before = cache.current_breadcrumb();
     cache.on_updates(updates).await.expect("the cache takes updates");
-    let (ack, written) = crumbd::ingest::answer();
+    let (ack, written) = crumbd::ingest::reply_channel();
     let batch = Batch {
         updates: vec![],
         grouping: Grouping::Whole,

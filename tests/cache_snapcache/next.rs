@@ -148,7 +148,7 @@ async fn a_producer_after_the_stop_gets_an_error() {
 #[tokio::test]
 async fn when_the_ingest_task_is_gone_nobody_waits_for_ever() {
     let (cache, task, buffer) = cache_with(small_batches(), 1);
-    let (ack, answer) = crumbd::ingest::answer();
+    let (ack, answer) = crumbd::ingest::reply_channel();
     let mut batch = Batch::new(fresh(1), Grouping::Whole);
     batch.ack = Some(ReplyTo::new(ack));
     cache.send(FeedEvent::Updates(batch)).await.expect("there is room");
@@ -181,7 +181,7 @@ async fn a_slow_follower_pins_the_trail_and_its_leaving_frees_it() {
     }
     // The last one is the current state.
     superseded.pop();
-    assert_eq!(cache.kept().0, 1);
+    assert_eq!(cache.window_usage().breadcrumbs, 1);
     // One probe is used up by asking.
     let is_held = |entry: Entry| {
         let address = entry.address();

@@ -204,7 +204,7 @@ async fn a_resync_keeps_serving_and_sweeps_what_did_not_come_again() {
 
 /// Sends a write that is to be answered.
 async fn write(cache: &Cache, key: &str) -> oneshot::Receiver<Result<Committed, Refusal>> {
-    let (ack, answer) = crumbd::ingest::answer();
+    let (ack, answer) = crumbd::ingest::reply_channel();
     let mut batch = Batch::new(vec![Update::put(key, "1")], Grouping::Whole);
     batch.ack = Some(ReplyTo::new(ack));
     cache.send(FeedEvent::Updates(batch)).await.expect("an event");
@@ -253,7 +253,7 @@ async fn who_waits_for_the_past_of_a_lossy_resync_is_told_also_what_came_meanwhi
     let inside = Cursor { revision: Revision(12), ..old.cursor() };
     let Position::Awaited(mut past) = cache.locate(inside) else { panic!("nobody knows {inside} yet") };
     assert_eq!(past.end(), new.cursor());
-    assert!(Box::pin(past.told()).as_mut().now_or_never().is_none(), "it has to wait");
+    assert!(Box::pin(past.changed()).as_mut().now_or_never().is_none(), "it has to wait");
     let Position::Awaited(mut late) = cache.locate(inside) else { panic!("nobody knows {inside} yet") };
     let step = PastStep {
         revision: Revision(15),
@@ -265,8 +265,8 @@ async fn who_waits_for_the_past_of_a_lossy_resync_is_told_also_what_came_meanwhi
     let known = Past { base, through, leads_to_the_end: true, steps: vec![step] };
     cache.send(FeedEvent::Past { end: Revision(20), past: Some(known) }).await.expect("an event");
     all_taken(&cache).await;
-    in_time(past.told()).await;
-    in_time(late.told()).await;
+    in_time(past.changed()).await;
+    in_time(late.changed()).await;
     let Position::Before { within, past } = cache.locate(inside) else { panic!("{inside} is known now") };
     assert_eq!((within.cursor(), past.steps().len()), (new.cursor(), 1));
 }

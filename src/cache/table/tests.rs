@@ -57,7 +57,7 @@ fn run<S: BuildHasher + Default + Clone>(changes: &[(u16, Option<u8>)], snapshot
     held.iter().for_each(|(table, model)| check(table, model));
 }
 
-/// A table that is built at once is the one that the same entries make one by one, and goes on like it.
+/// Builds a table at once, and checks it and later changes against the model.
 fn build<S: BuildHasher + Default + Clone>(changes: &[(u16, Option<u8>)], parts: usize) {
     let hasher = S::default();
     let mut model = Model::new();

@@ -87,7 +87,7 @@ impl KeysAfter {
     /// As [`View::watch`]: [`ViewError::Gone`] when the cursor is not kept.
     pub async fn new(view: &View, keys: KeySelector, after: Cursor) -> Result<Self, ViewError> {
         let (source, known) = BreadcrumbRange::new(view, keys, after).await?;
-        Ok(Self { watcher: RangedWatcher::knowing(source, known), after: after.revision })
+        Ok(Self { watcher: RangedWatcher::with_known_keys(source, known), after: after.revision })
     }
 
     /// Where the consumer stands once it has been told all that there is: after a `get` of a range of one

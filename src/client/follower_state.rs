@@ -1,4 +1,4 @@
-//! Where a follower stands, and what a body makes of that.
+//! The state of a follower, and how bodies change it.
 
 use super::{ClientError, Mirror};
 use crate::model::{Cursor, Entry, Revision};
@@ -10,74 +10,74 @@ use crate::wire::{Header, Mode, PutKind, Record};
 pub enum Gap {
     /// The daemon does not keep the cursor any more, or its history is another.
     CursorGone,
-    /// What the client may read is not what it was.
+    /// The rights of the client are others than before.
     RightsChanged,
-    /// An answer did not fit, or was refused.
-    Doubt,
+    /// An answer did not match the state, or was refused.
+    Mismatch,
 }
 
-/// What one step brought.
+/// The outcome of one step.
 #[derive(Debug)]
 pub struct Step {
-    /// The header of the body; its cursor is where the mirror stands now.
+    /// The header of the body; its cursor is now the mirror's.
     pub header: Header,
-    /// What changed in the mirror, as `new`, `updated` and `deleted` records. After a gap: the
-    /// difference that the new snapshot made.
+    /// The changes of the mirror, as `new`, `updated` and `deleted` records. After a gap: the difference between the
+    /// old state and the new snapshot.
     pub changes: Vec<Record>,
-    /// The state was read whole: at the start, or after a gap.
+    /// Whether the whole state was read: at the start, or after a gap.
     pub snapshot: bool,
-    /// Why it was read again, where it was.
+    /// Why it was read again, if it was.
     pub gap: Option<Gap>,
 }
 
 /// A mirror, and whether it can be continued.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct FollowerState {
     mirror: Mirror,
-    /// The rights that the mirror was told under, as the daemon names them.
+    /// The rights under which the mirror was read, as the daemon names them.
     rights: Option<String>,
     gap: Option<Gap>,
 }
 
-impl Standing {
+impl FollowerState {
     pub(super) fn mirror(&self) -> &Mirror {
         &self.mirror
     }
 
-    /// Where to go on: a cursor, and the rights that what is there was told under.
-    pub(super) fn place(&self) -> Option<(Cursor, Option<&str>)> {
+    /// The cursor to continue from, and the rights under which its state was read; `None` if only a snapshot helps.
+    pub(super) fn resume_from(&self) -> Option<(Cursor, Option<&str>)> {
         let cursor = self.mirror.cursor().filter(|_| self.gap.is_none())?;
         Some((cursor, self.rights.as_deref()))
     }
 
-    /// The mirror cannot be continued. It is kept, to tell the difference that the next state makes.
+    /// The mirror cannot be continued. It is kept, so that the difference to the next state can be told.
     pub(super) fn lose(&mut self, gap: Gap) {
-        // The first reason is what led to the others.
+        // The first reason led to the others.
         self.gap.get_or_insert(gap);
     }
 
-    /// Whether what is told under these rights continues the mirror. No rights are those to read everything.
-    pub(super) fn are_mine(&self, rights: Option<&str>) -> bool {
+    /// Whether an answer under these rights continues the mirror. No rights mean the right to read everything.
+    pub(super) fn has_rights(&self, rights: Option<&str>) -> bool {
         self.rights.as_deref().unwrap_or("0") == rights.unwrap_or("0")
     }
 
-    /// Whether the mirror was told by a daemon without tokens.
+    /// Whether the mirror was read from a daemon without tokens.
     pub(super) fn has_no_rights(&self) -> bool {
         self.rights.is_none()
     }
 
-    /// Moves on over what did not concern this mirror.
+    /// Advances over updates that did not concern this mirror.
     pub(super) fn move_to(&mut self, cursor: Cursor) {
         self.mirror.move_to(cursor);
     }
 
-    /// Takes a whole body of updates. One that does not fit leaves the mirror as it was: the difference that the next
-    /// state makes is told against what the application knows.
+    /// Applies a whole body of updates. If it does not match, the mirror stays as it was: the difference to the next
+    /// state is then told against the state that the application knows.
     pub(super) fn updates(&mut self, header: Header, body: Vec<Record>) -> Result<Step, ClientError> {
         let mut next = self.mirror.clone();
         for record in &body {
             if let Err(error) = next.apply(record) {
-                self.lose(Gap::Doubt);
+                self.lose(Gap::Mismatch);
                 return Err(error.into());
             }
         }
@@ -87,7 +87,7 @@ impl Standing {
         Ok(Step { header, changes, snapshot: false, gap: None })
     }
 
-    /// Takes a whole state.
+    /// Replaces the mirror with a whole state.
     pub(super) fn replace(&mut self, header: Header, mirror: Mirror, rights: Option<&str>) -> Step {
         self.rights = rights.map(str::to_owned);
         let before = std::mem::replace(&mut self.mirror, mirror);
@@ -97,7 +97,7 @@ impl Standing {
     }
 }
 
-/// What leads from one mirror to another, in key order.
+/// The changes from one mirror to another, in key order.
 fn difference(before: &Mirror, after: &Mirror) -> Vec<Record> {
     let put = |entry: &Entry| {
         let kind = match before.get(entry.key()) {
@@ -147,15 +147,15 @@ mod tests {
 
     #[test]
     fn after_a_body_that_does_not_fit_the_whole_difference_is_told() {
-        let mut standing = Standing::default();
-        standing.replace(Header::default(), mirror(&["a", "b", "c"]), None);
+        let mut state = FollowerState::default();
+        state.replace(Header::default(), mirror(&["a", "b", "c"]), None);
         let end = Record::End(End { digest: Some(Digest::from_bits(1)), ..End::default() });
         let body = vec![deleted("a"), put("d", PutKind::New), end];
-        assert!(standing.updates(Header::default(), body).is_err());
-        assert_eq!(standing.mirror().digest(), mirror(&["a", "b", "c"]).digest());
+        assert!(state.updates(Header::default(), body).is_err());
+        assert_eq!(state.mirror().digest(), mirror(&["a", "b", "c"]).digest());
 
-        let step = standing.replace(Header::default(), mirror(&["b", "d"]), None);
-        assert_eq!(step.gap, Some(Gap::Doubt));
+        let step = state.replace(Header::default(), mirror(&["b", "d"]), None);
+        assert_eq!(step.gap, Some(Gap::Mismatch));
         let told: Vec<_> = step
             .changes
             .iter()

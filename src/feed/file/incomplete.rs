@@ -1,4 +1,4 @@
-//! Why a file is not taken for a whole state, and how that is said.
+//! Why a file is not a whole state, and how that is reported.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,36 +7,36 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::feed::Sink;
-use crate::feed::translate::Unended;
+use crate::feed::translate::Unclosed;
 
-/// How long nothing more is said of what lasts.
+/// How often a lasting problem is reported again.
 const REMIND: Duration = Duration::from_secs(300);
 
-/// What a file lacks.
+/// Why a file is incomplete.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Lack {
+pub(super) enum Incomplete {
     /// It ends in the middle of a line.
-    RestOfLine { line: u64 },
+    CutLine { line: u64 },
     /// A snapshot or breadcrumb has no end.
-    End(Unended),
-    /// There is nothing in it, and there was before.
-    Records,
+    NoEnd(Unclosed),
+    /// It has no records, although there were some before.
+    NoRecords,
 }
 
-impl fmt::Display for Lack {
+impl fmt::Display for Incomplete {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RestOfLine { line } => write!(
+            Self::CutLine { line } => write!(
                 f,
                 "it ends in the middle of line {line}, so it is not whole: waiting for the rest, or for a line break \
                  where it is meant to end there"
             ),
-            Self::End(Unended { what, line }) => write!(
+            Self::NoEnd(Unclosed { what, line }) => write!(
                 f,
                 "the `{what}` that begins at line {line} has no `end` yet: what it says is held back until its \
                  `end` comes"
             ),
-            Self::Records => f.write_str(
+            Self::NoRecords => f.write_str(
                 "there is no record in it, and before there were: the old state is served until there is one \
                  (a `snapshot` with its `end` says that nothing is left)",
             ),
@@ -44,29 +44,29 @@ impl fmt::Display for Lack {
     }
 }
 
-/// Something that is in the way for a while. It is said when it has lasted, and then seldom.
-pub(super) struct Trouble {
+/// A problem that may pass. It is reported once it has lasted, and then seldom.
+pub(super) struct LastingProblem {
     path: PathBuf,
     what: String,
-    looks: u32,
+    polls: u32,
     said: Option<Instant>,
-    /// Whether the status still tells of this, or of what was in the way before it.
+    /// Whether the status still reports this problem, or the one before it.
     told: bool,
 }
 
-impl Trouble {
+impl LastingProblem {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), what: String::new(), looks: 0, said: None, told: false }
+        Self { path: path.to_owned(), what: String::new(), polls: 0, said: None, told: false }
     }
 
-    /// It is still there at one more look; says so when that is the case for so many.
-    pub(super) fn lasts(&mut self, what: &impl fmt::Display, looks: u32, sink: &Sink) {
+    /// Notes the problem at one more check, and reports it once it has lasted for `polls` checks.
+    pub(super) fn persists(&mut self, what: &impl fmt::Display, polls: u32, sink: &Sink) {
         let what = what.to_string();
         if what != self.what {
-            (self.what, self.looks, self.said) = (what, 0, None);
+            (self.what, self.polls, self.said) = (what, 0, None);
         }
-        self.looks += 1;
-        if self.looks < looks || self.said.is_some_and(|at| at.elapsed() < REMIND) {
+        self.polls += 1;
+        if self.polls < polls || self.said.is_some_and(|at| at.elapsed() < REMIND) {
             return;
         }
         (self.said, self.told) = (Some(Instant::now()), true);
@@ -75,22 +75,22 @@ impl Trouble {
         sink.upstream().has_problem(Some(problem));
     }
 
-    /// Whether it has been said.
-    pub(super) fn is_said(&self) -> bool {
+    /// Whether it was reported.
+    pub(super) fn is_reported(&self) -> bool {
         self.told
     }
 
-    /// How many looks it has lasted.
-    pub(super) fn looks(&self) -> u32 {
-        self.looks
+    /// For how many checks it has lasted.
+    pub(super) fn polls(&self) -> u32 {
+        self.polls
     }
 
-    /// It is over. Says whether it had been said.
-    pub(super) fn is_over(&mut self, sink: &Sink) -> bool {
+    /// Notes that the problem is over. Returns whether it had been reported.
+    pub(super) fn clear(&mut self, sink: &Sink) -> bool {
         self.said = None;
         let said = std::mem::take(&mut self.told);
         self.what.clear();
-        self.looks = 0;
+        self.polls = 0;
         if said {
             info!("feed file {}: that is over", self.path.display());
             sink.upstream().has_problem(None);

@@ -1,33 +1,33 @@
-//! Bodies put together from records.
+//! Puts bodies together from records.
 
 use super::{ClientError, Mirror, Progress};
 use crate::wire::{Header, Record};
 
-/// A body that is being read.
+/// The body of which records arrive.
 #[derive(Debug, Default)]
-pub(super) enum Reading {
-    /// Its header has not come.
+pub(super) enum BodyDecoder {
+    /// No body: its header has not arrived.
     #[default]
-    Nothing,
-    /// A state, put into a mirror of its own as it comes.
+    Idle,
+    /// A state, put into a mirror of its own as it arrives.
     Snapshot(Header, Mirror, Progress),
-    /// Updates. They are applied once all are there: half a body must not move a mirror.
+    /// Updates. They are applied once all have arrived, because half a body must not change the mirror.
     Updates(Header, Vec<Record>),
 }
 
-/// A body that was read to its end.
+/// A complete body.
 #[derive(Debug)]
 pub(super) enum Body {
     /// A state.
     Snapshot(Header, Mirror),
-    /// Updates, with the end.
+    /// Updates, with their `end`.
     Updates(Header, Vec<Record>),
-    /// The word that what the client has cannot be continued, and why.
+    /// The client's state cannot be continued, for this reason.
     Reset(String),
 }
 
-impl Reading {
-    /// Takes the next record; gives the body that it completes.
+impl BodyDecoder {
+    /// Takes the next record; returns the body that it completes.
     pub(super) fn take(
         &mut self,
         record: Record,
@@ -35,22 +35,22 @@ impl Reading {
     ) -> Result<Option<Body>, ClientError> {
         let is_end = matches!(record, Record::End(_));
         match (&mut *self, record) {
-            (Self::Nothing, Record::Reset { reason }) => {
+            (Self::Idle, Record::Reset { reason }) => {
                 return Ok(Some(Body::Reset(reason.unwrap_or_default())));
             }
-            (Self::Nothing, Record::Snapshot(header)) => {
+            (Self::Idle, Record::Snapshot(header)) => {
                 let seen = Progress { entries: 0, total: header.count };
                 progress(seen);
                 *self = Self::Snapshot(header, Mirror::default(), seen);
             }
-            (Self::Nothing, Record::Breadcrumb(header)) => *self = Self::Updates(header, Vec::new()),
+            (Self::Idle, Record::Breadcrumb(header)) => *self = Self::Updates(header, Vec::new()),
             (Self::Snapshot(_, mirror, seen), record) => {
                 mirror.apply(&record)?;
                 seen.entries += u64::from(!is_end);
                 progress(*seen);
             }
             (Self::Updates(_, records), record) => records.push(record),
-            (Self::Nothing, _) => {
+            (Self::Idle, _) => {
                 return Err(ClientError::Protocol("a record came before the header of its body".to_owned()));
             }
         }
@@ -58,14 +58,14 @@ impl Reading {
             return Ok(None);
         }
         Ok(match std::mem::take(self) {
-            Self::Nothing => None,
+            Self::Idle => None,
             Self::Snapshot(header, mirror, _) => Some(Body::Snapshot(header, mirror)),
             Self::Updates(header, records) => Some(Body::Updates(header, records)),
         })
     }
 
-    /// Whether a part of a body was read.
+    /// Whether a body is incomplete.
     pub(super) fn is_under_way(&self) -> bool {
-        !matches!(self, Self::Nothing)
+        !matches!(self, Self::Idle)
     }
 }

@@ -1,14 +1,13 @@
-//! One file, from its start to wherever we are.
+//! Reads one file from its start, and compares it with what was read.
 //!
-//! Whether what we have read is still what is there, only the content tells: a file may be written anew in
-//! place with the same length, or another one may take its name with the same content. So all of it is
-//! hashed while it is read, and hashed again when the system says that something has changed: another inode,
-//! length, modification or change time ([`Stamp`]). A change within the granularity of these times leaves no
-//! trace in them, so for as long as a stamp is young the content is compared at every look.
+//! Only the content tells whether the file is still the one that was read: a file may be rewritten in place with the
+//! same length, or another file may take its name with the same content. So the content is hashed while it is read,
+//! and hashed again when the system shows a change: another inode, length, modification time or change time
+//! ([`Stamp`]). These times have a granularity, within which a change does not show. So while a stamp is young, the
+//! content is compared at every check.
 //!
-//! To compare costs a reading of what was read: some 40 ms for 100 MB in the page cache. It is done at once where the last
-//! one is long enough ago, so that it takes no more than a twentieth of the time. Until then a file
-//! that grows is followed when the last bytes before the new ones are still ours.
+//! A comparison reads everything again: some 40 ms for 100 MB in the page cache. It is limited to one twentieth of
+//! the time. Meanwhile a file that grows is followed if the last bytes before the new ones are unchanged.
 
 use std::fs::File;
 use std::io::Error;
@@ -17,39 +16,39 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::content::{Content, Fingerprint, has_at};
-use super::lack::Lack;
+use super::incomplete::Incomplete;
 use super::open::{OpenError, Opened, Stamp, open, read_full};
 use crate::feed::FeedError;
 use crate::feed::lines::{LastLine, LineSplitter, Pushed, READ_BYTES};
 use crate::feed::translate::Translator;
 use crate::model::History;
 
-/// For so long after a stamp was seen first, a change may leave it as it is: the coarsest clock in use is that
-/// of FAT, two seconds.
+/// For this long after a stamp was first seen, a change may not show in it: the coarsest clock in use is that of FAT,
+/// two seconds.
 const YOUNG: Duration = Duration::from_secs(2);
 
-/// Between two comparisons so many times as long passes as the first one took.
+/// The time between two comparisons, as a multiple of what the first one took.
 const COMPARE_SHARE: u32 = 20;
 
-/// What is under the name now, compared with what was read.
-pub(super) enum Look {
-    /// The same, and nothing else.
-    Same,
-    /// The same, and more.
-    Grown,
-    /// Perhaps the same: it is too early to compare it all again.
-    Unclear,
-    /// Another content. It may still be being written.
-    Other {
+/// The file under the name, compared with what was read.
+pub(super) enum Check {
+    /// The content is the same.
+    Unchanged,
+    /// The content is the same, with more appended.
+    Appended,
+    /// It is too early to compare everything again.
+    TooEarly,
+    /// The content differs. It may still be being written.
+    OtherContent {
         stamp: Stamp,
-        /// Whether it is another file.
-        replaced: bool,
+        /// Whether another file has taken the name.
+        other_file: bool,
     },
 }
 
-/// Why reading went no further.
+/// Why reading has stopped.
 pub(super) enum ReadError {
-    /// It may go on in a moment.
+    /// The file cannot be read; that may pass.
     Io(Error),
     Feed(FeedError),
 }
@@ -60,29 +59,30 @@ impl From<FeedError> for ReadError {
     }
 }
 
-pub(super) struct Reading {
+/// A file that is being read.
+pub(super) struct FileReader {
     path: PathBuf,
-    /// Nothing after an error: then it is opened again.
+    /// `None` after an error: the next check opens it again.
     file: Option<Arc<File>>,
     pub(super) history: History,
     pub(super) translator: Translator,
     lines: LineSplitter,
     content: Content,
-    /// How the file was when its content was last known to be ours, and when.
+    /// The stamp at the last time when the content was known to be the same, and that time.
     compared: (Stamp, Instant),
-    /// How the file was at the last look.
+    /// The stamp at the last check.
     seen: Stamp,
-    /// Until then `seen` says little.
+    /// Until when `seen` is young.
     young_until: Instant,
-    /// Not before then the content is compared again.
+    /// When the content may be compared again.
     compare_after: Instant,
-    /// What was found to be another content.
+    /// The stamp with which the content was found to differ.
     other: Option<Stamp>,
     /// How long the file had not been written to when it was opened.
     age: Duration,
 }
 
-impl Reading {
+impl FileReader {
     pub(super) fn new(path: &Path, opened: Opened, history: History, translator: Translator) -> Self {
         let now = Instant::now();
         let young = YOUNG.saturating_sub(opened.age);
@@ -103,7 +103,7 @@ impl Reading {
     }
 
     /// How long the file had not been written to when it was opened.
-    pub(super) fn was_still_for(&self) -> Duration {
+    pub(super) fn age(&self) -> Duration {
         self.age
     }
 
@@ -116,7 +116,7 @@ impl Reading {
         self.content.len() == 0
     }
 
-    /// Reads what there is. Where it fails, the file is opened again at the next look.
+    /// Reads to the end of the file. After an error the next check opens it again.
     pub(super) async fn read_to_end(&mut self) -> Result<Pushed, ReadError> {
         let mut chunk = vec![0; READ_BYTES];
         while let Some(file) = self.file.clone() {
@@ -138,11 +138,11 @@ impl Reading {
         Ok(Pushed::Good)
     }
 
-    /// Compares what is under the name with what was read. Another file that begins with what was read
-    /// is taken for ours.
-    pub(super) async fn look(&mut self) -> Result<Look, OpenError> {
+    /// Compares the file under the name with what was read. Another file that begins with the same content counts as
+    /// the same.
+    pub(super) async fn check(&mut self) -> Result<Check, OpenError> {
         let now = Instant::now();
-        let (file, stamp, replaced) = self.named().await?;
+        let (file, stamp, replaced) = self.open_named().await?;
         if stamp != self.seen {
             (self.seen, self.young_until) = (stamp, now + YOUNG);
         }
@@ -150,12 +150,12 @@ impl Reading {
         if !replaced && stamp == compared && at >= self.young_until {
             return Ok(self.by_length(stamp));
         }
-        let other = Look::Other { stamp, replaced };
+        let other = Check::OtherContent { stamp, other_file: replaced };
         if stamp.len < self.content.len() || self.other == Some(stamp) {
             return Ok(other);
         }
         if !replaced && now < self.compare_after {
-            return self.look_briefly(file, stamp).await;
+            return self.check_tail(file, stamp).await;
         }
         let fingerprint = self.fingerprint();
         let compared = Arc::clone(&file);
@@ -169,8 +169,8 @@ impl Reading {
         Ok(self.by_length(stamp))
     }
 
-    /// The file under the name, how it is, and whether it is another than ours.
-    async fn named(&mut self) -> Result<(Arc<File>, Stamp, bool), OpenError> {
+    /// The file under the name, its stamp, and whether it is another file than before.
+    async fn open_named(&mut self) -> Result<(Arc<File>, Stamp, bool), OpenError> {
         let path = self.path.clone();
         let stamp = blocking(move || Stamp::under(&path)).await?;
         if let Some(ours) = &self.file
@@ -183,27 +183,27 @@ impl Reading {
         Ok((Arc::new(file), stamp, true))
     }
 
-    fn by_length(&self, stamp: Stamp) -> Look {
-        if stamp.len > self.content.len() { Look::Grown } else { Look::Same }
+    fn by_length(&self, stamp: Stamp) -> Check {
+        if stamp.len > self.content.len() { Check::Appended } else { Check::Unchanged }
     }
 
-    /// A look that costs nothing, at our own file.
-    async fn look_briefly(&mut self, file: Arc<File>, stamp: Stamp) -> Result<Look, OpenError> {
+    /// A cheap check of the same file.
+    async fn check_tail(&mut self, file: Arc<File>, stamp: Stamp) -> Result<Check, OpenError> {
         if stamp.len == self.content.len() {
-            return Ok(if stamp == self.compared.0 { Look::Same } else { Look::Unclear });
+            return Ok(if stamp == self.compared.0 { Check::Unchanged } else { Check::TooEarly });
         }
         let tail = self.content.tail();
         let there = blocking(move || has_at(&file, &tail)).await;
         let there = self.or_reopen(there)?;
-        Ok(if there { Look::Grown } else { Look::Other { stamp, replaced: false } })
+        Ok(if there { Check::Appended } else { Check::OtherContent { stamp, other_file: false } })
     }
 
-    /// After an error the file is opened again.
+    /// After an error, the next check opens the file again.
     fn or_reopen<T>(&mut self, result: Result<T, Error>) -> Result<T, OpenError> {
         Ok(result.inspect_err(|_| self.file = None)?)
     }
 
-    /// Reads what was appended to our own file before another one took its name.
+    /// Reads what was appended to the old file before another one took its name.
     pub(super) async fn read_rest(&mut self) -> Result<(), FeedError> {
         let Some(file) = self.file.clone() else { return Ok(()) };
         let fingerprint = self.fingerprint();
@@ -211,46 +211,46 @@ impl Reading {
             return Ok(());
         }
         match self.read_to_end().await {
-            // What it leads to is read anew in any case.
+            // The new file is read from its start in any case.
             Ok(_) | Err(ReadError::Io(_)) => self.translator.flush().await,
             Err(ReadError::Feed(error)) => Err(error),
         }
     }
 
-    /// The file has settled: a last line that is whole counts, with or without its line break.
-    pub(super) async fn count_last_line(&mut self) -> Result<(), FeedError> {
+    /// Accepts a whole last line without a line break, because the file has settled.
+    pub(super) async fn accept_last_line(&mut self) -> Result<(), FeedError> {
         match self.lines.last_line() {
-            LastLine::Whole => self.lines.count_last(&mut self.translator).await,
+            LastLine::Whole => self.lines.accept_last_line(&mut self.translator).await,
             LastLine::Nothing | LastLine::Cut => Ok(()),
         }
     }
 
-    /// Whether a last line is yet to be counted.
-    pub(super) fn has_uncounted_line(&mut self) -> bool {
+    /// Whether there is a whole last line that was not accepted yet.
+    pub(super) fn has_pending_line(&mut self) -> bool {
         self.lines.last_line() == LastLine::Whole
     }
 
-    /// What is missing for it to be a whole state.
-    pub(super) fn lack(&mut self) -> Option<Lack> {
+    /// Why the file is not a whole state, if it is not.
+    pub(super) fn incomplete(&mut self) -> Option<Incomplete> {
         if self.lines.last_line() == LastLine::Cut {
-            return Some(Lack::RestOfLine { line: self.translator.lines() + 1 });
+            return Some(Incomplete::CutLine { line: self.translator.lines() + 1 });
         }
-        self.translator.unended().map(Lack::End)
+        self.translator.unclosed().map(Incomplete::NoEnd)
     }
 
-    /// Nothing more is read.
+    /// Ends reading.
     pub(super) async fn finish_lines(&mut self) -> Result<LastLine, FeedError> {
         self.lines.finish(&mut self.translator).await
     }
 }
 
-/// Runs what waits for a disk on a thread that may.
+/// Runs work that may block on a disk on a thread for that.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // Only when the runtime stops, and then nobody waits for this any more.
+            // Only when the runtime stops; then nobody awaits this any more.
             Err(_) => std::future::pending().await,
         },
     }
