@@ -1,5 +1,5 @@
-//! The buffer between feed and cache is bounded, of either kind: writers are told to come back, feeds wait and say so, and
-//! nothing is lost either way.
+//! Back-pressure of the bounded buffer between feed and cache, a channel or a ring. When it is full, writers get a 429 with
+//! a time to retry, feeds wait and report it, and nothing is lost.
 #![allow(clippy::unwrap_used)]
 
 mod support;

@@ -1,5 +1,5 @@
-//! What is over a budget is refused with a time to come back, and served when there is room again; who reads
-//! slowly is served slowly, and who reads nothing not for ever.
+//! Budgets: a request over a budget is refused with a time to retry, and served when there is room again. Slow readers are
+//! served slowly; clients that read nothing are disconnected.
 #![allow(clippy::unwrap_used)]
 
 mod support;

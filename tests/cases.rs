@@ -1,4 +1,4 @@
-//! The table of cases in the crate's documentation names tests. Each of them exists.
+//! The table of cases in the crate's documentation names tests. Each of these tests exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;

@@ -1,5 +1,4 @@
-//! What a server with thousands of connections owes to those who run it: it says when it is ready, lets old connections go
-//! politely, and spreads its leave.
+//! Readiness, limits and age of connections, and a drain that is spread over time.
 #![allow(clippy::unwrap_used)]
 
 mod support;

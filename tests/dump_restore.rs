@@ -1,5 +1,5 @@
-//! The records that a daemon gives are records that a daemon takes: a dump is a feed, a snapshot is a backup, and what
-//! `follow` prints can be replayed.
+//! Every record that a daemon writes can be read by a daemon: a dump is a feed, a snapshot is a backup, and the output of
+//! `follow` can be replayed.
 #![allow(clippy::unwrap_used)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! Whatever becomes of etcd: what the daemon calls in-sync is what etcd holds.
+//! Whatever happens to etcd, a state that the daemon calls in-sync is etcd's.
 //!
 //! Rounds of faults at random, from a fixed seed: etcd is killed, paused, compacted, restored from a snapshot or from a copy of
 //! its directory, created again and filled in the same order, put behind a `grpc-proxy`; the network is cut meanwhile,

@@ -1,5 +1,5 @@
-//! How the daemon behaves as an HTTP server: what it refuses and how it says so, what may be cached, what a conditional
-//! request gets, and how bodies are negotiated.
+//! The daemon as an HTTP server: refusals and their problem bodies, caching, conditional requests, and negotiation of
+//! media types and codings.
 #![allow(clippy::unwrap_used)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! The rooms of the house: what each may import, which is what keeps data flowing one way.
+//! The imports that each module may have. They keep data flowing one way.
 
 use std::collections::BTreeMap;
 use std::error::Error;

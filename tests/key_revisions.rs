@@ -1,5 +1,5 @@
-//! A key's revision is part of what is told: its ETag on `/v1/kv/{key}`, a member of its record everywhere else.
-//! However a reader asks, it is the same; also where a key was changed and set back, within one revision or over
+//! A key's revision: its ETag on `/v1/kv/{key}`, a member of its record everywhere else. It is the same for every kind of
+//! request, also when a key was changed and set back, within one revision or over
 //! several that became one breadcrumb.
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! A large state and some clients that come at the same moment, each in its own way: all have it whole, and go on.
+//! A large first snapshot for several kinds of clients at once: all of them get the whole state, and go on.
 #![allow(clippy::unwrap_used)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! A daemon whose kept breadcrumbs are to weigh more than they may: its memory stays within the limit.
+//! The memory of kept breadcrumbs stays within its limit when more would be kept.
 //!
 //! What the same work takes without anything being kept is measured in the same run, with another daemon: what requests,
 //! the allocator and the state need is in it, and the limit is what may come on top.

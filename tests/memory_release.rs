@@ -1,4 +1,4 @@
-//! What readers leave behind when they have gone: nothing.
+//! Readers that have gone leave no memory behind.
 //!
 //! Thousands of them come and go while a hundred thousand breadcrumbs are published, and then there is as
 //! much memory in use as before. Counted by an allocator, in a process of its own, so that nothing

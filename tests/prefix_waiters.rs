@@ -1,4 +1,4 @@
-//! Waiters of a prefix: what does not concern them neither answers them nor leaves them behind.
+//! Waiters for a prefix: changes elsewhere do not answer them, and do not let them fall out of the window.
 #![allow(clippy::unwrap_used)]
 
 mod support;

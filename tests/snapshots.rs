@@ -1,5 +1,5 @@
 //! Snapshots, listings and time travel over a cache that changes: each body is the state at its cursor,
-//! as new as when it was asked for, and made once for all who ask at the same time.
+//! at least as new as the request, and made once for all requests of the same moment.
 #![allow(clippy::unwrap_used)] // a test may unwrap
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! The state directory: what was acknowledged, and what was served, is there after the process is gone.
+//! The state directory: acknowledged and served state survives the process.
 
 #![allow(clippy::unwrap_used)]
 

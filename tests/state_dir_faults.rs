@@ -1,5 +1,5 @@
-//! A full disk, or a state directory that is none: reading is served as if nothing were, the log says what is wrong, and
-//! what can be kept again is kept again. For a push feed, which must keep what it acknowledges, writes are refused.
+//! A full disk, or a state directory that cannot be used. Reads are served as usual, the log names the problem, and saving
+//! goes on when it works again. A push feed refuses writes meanwhile, because it must keep what it acknowledges.
 //!
 //! The disk is full by a limit of the process on the size of its files (`RLIMIT_FSIZE`), which needs no privileges; and
 //! permissions mean nothing to root, so a directory that cannot be written is a file in its place.

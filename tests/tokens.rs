@@ -1,5 +1,5 @@
-//! With `--tokens` a client sees what its token may read and nothing else, whichever way it asks and whichever part of
-//! the daemon answers; and what it sees is exactly the state as far as it may read it.
+//! With `--tokens` a client sees exactly the part of the state that its token may read. This holds for every kind of request
+//! and every part of the daemon that answers.
 #![allow(clippy::unwrap_used)]
 
 mod support;

@@ -50,7 +50,7 @@ Examples:
 /// breadcrumb, then long-poll the next one, for ever.
 #[derive(Parser)]
 #[command(name = "crumbd", version, after_help = EXAMPLES)]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }

@@ -1,4 +1,4 @@
-//! What may happen: random histories, in a form that shrinks well.
+//! Random histories, in a form that shrinks well.
 
 use crumbd::model::{Grouping, SyncStatus};
 use proptest::prelude::*;

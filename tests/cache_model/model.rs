@@ -1,4 +1,4 @@
-//! The model: what a feed's events mean, in the simplest words.
+//! The model: the meaning of a feed's events, in the simplest code.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Another store in the place of the one before, under the same cluster id: its revisions are another history.
+//! A recreated store with the same cluster id: its revisions are another history.
 
 use crate::support::daemon::Daemon;
 use crate::support::etcd::{Etcd, GrpcProxy, Net};

@@ -1,4 +1,4 @@
-//! A cursor ahead of a feed that nobody can be ahead of is gone, and nobody waits for it.
+//! A cursor ahead of a file feed is gone at once, because no replica can be ahead.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A name under which there is no file, for a moment or for good.
+//! A path without a file, for a moment or for good.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! What is half written is no state: nothing is deleted by it, and it is never in-sync.
+//! A half-written file deletes nothing, and is never in-sync.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;

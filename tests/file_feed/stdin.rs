@@ -1,4 +1,4 @@
-//! `stdin:` is in-sync when it is known to be whole, and not when nothing more has come for a moment.
+//! `stdin:` is in-sync when its input is known to be complete, not merely after a pause.
 
 use super::support::daemon::Daemon;
 use super::support::eventually;

@@ -1,5 +1,5 @@
-//! `crumbd follow`, by long polls and over a stream: what it prints leads to the state, whatever happens to the daemon,
-//! the network and the rights of its token; and it prints nothing twice.
+//! `crumbd follow`, by long polls and over a stream. Its output adds up to the state, whatever happens to the daemon, the
+//! network and the rights of its token. It prints nothing twice.
 #![allow(clippy::unwrap_used)]
 
 mod process;

@@ -1,4 +1,4 @@
-//! `crumbd follow` as a child, and what it prints.
+//! `crumbd follow` as a child process, and its output.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};

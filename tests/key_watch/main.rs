@@ -1,5 +1,5 @@
-//! Watching keys from a cursor on, as `GET /v1/kv/{key}?after=` does and as a library: what happened meanwhile is
-//! told once per key, a deletion only to who could know the key, and an empty value is a value.
+//! Key watches from a cursor on, by `GET /v1/kv/{key}?after=` and as a library. Changes since the cursor are reported once a
+//! key, deletions only to a watcher that could know the key. An empty value is a value.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../support/mod.rs"]

@@ -1,4 +1,4 @@
-//! What comes back on a connection, as answers that can be compared.
+//! The bytes of a connection as answers that can be compared.
 
 use std::io::Read as _;
 

@@ -1,4 +1,4 @@
-//! Hand-written: what has told servers apart before.
+//! Hand-written requests that servers are known to answer differently.
 
 use crate::exchange::Case;
 use crate::grammar::LAST;

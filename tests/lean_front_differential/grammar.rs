@@ -1,4 +1,4 @@
-//! Requests by the thousand: mostly proper long polls, and every way in which they can be something else.
+//! Thousands of generated requests: mostly valid long polls, with every kind of mistake.
 
 use fastrand::Rng;
 

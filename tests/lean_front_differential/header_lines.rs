@@ -1,4 +1,4 @@
-//! Header lines, right ones and wrong ones.
+//! Header lines, valid and invalid.
 
 use fastrand::Rng;
 

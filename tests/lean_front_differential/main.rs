@@ -1,4 +1,4 @@
-//! Two servers in one: whatever a client sends, the lean front and the framework answer the same.
+//! The lean front and the framework give the same answer to any bytes that a client sends.
 //!
 //! The same raw bytes go to a daemon with `--lean-front=on` and to one with `--lean-front=off`, which have
 //! the same state. Everything that comes back is compared: each answer's status line, headers and body, what

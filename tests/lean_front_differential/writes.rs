@@ -1,4 +1,4 @@
-//! Waits that end because somebody writes, and writes on the connection that waited.
+//! Waits that end with a write, and writes on the connection that waited.
 
 use crate::exchange::{Case, Line, settled};
 use crate::grammar::LAST;

@@ -1,4 +1,4 @@
-//! Heartbeats, refusals, budgets, and the end.
+//! Heartbeats, refusals, budgets, and the end of a stream.
 
 use serde_json::Value;
 

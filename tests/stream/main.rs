@@ -1,4 +1,4 @@
-//! `GET /v1/stream`: snapshot, then every change, over any cut, for readers of any speed.
+//! `GET /v1/stream`: a snapshot, then every change, across disconnections, for readers of any speed.
 #![allow(clippy::unwrap_used)] // a test may unwrap
 
 mod lifecycle;

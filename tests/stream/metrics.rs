@@ -1,4 +1,4 @@
-//! What `/metrics` says of streams, and streams whose connection grows old.
+//! Metrics of streams, and streams on old connections.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A stream read from a bare socket: nothing is read ahead that the test does not ask for.
+//! A stream read from a bare socket, without reading ahead.
 
 use std::collections::VecDeque;
 

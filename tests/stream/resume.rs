@@ -1,4 +1,4 @@
-//! After a cut, a restart, a gap, and where the history becomes another.
+//! Resuming after a disconnection, a restart, a gap, and a change of history.
 
 use std::fs;
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! What a token may read decides what a stream tells, at every breadcrumb.
+//! A stream shows the keys that its token may read, at every breadcrumb.
 
 use crate::support::in_time;
 use crate::support::tokens::{Token, TokenFile};

@@ -1,4 +1,4 @@
-//! Many readers, slow readers, and what they cost.
+//! Many readers, slow readers, and their cost.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Whom the daemon lets in, and whom a client trusts.
+//! Clients that the daemon accepts, and servers that a client trusts.
 
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,4 +1,4 @@
-//! The commands that talk to a daemon do so over TLS, and say in words why they do not.
+//! The client commands over TLS, and their error messages.
 
 use crate::support::daemon::{Daemon, run};
 use crate::support::tls::Authority;

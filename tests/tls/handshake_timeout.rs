@@ -1,4 +1,4 @@
-//! Who begins a handshake and falls silent is cut off, and holds up nobody.
+//! A client that stops in the middle of a handshake is disconnected, and delays no other client.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -1,4 +1,4 @@
-//! TLS between the daemon and its clients: whom it lets in, whom they trust, and that all else is as without.
+//! TLS between the daemon and its clients: certificates of both sides, and the same service as without TLS.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../support/mod.rs"]

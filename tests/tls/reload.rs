@@ -1,4 +1,4 @@
-//! Certificates are exchanged while the daemon runs.
+//! Certificates are replaced while the daemon runs.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -1,4 +1,4 @@
-//! What is served over TLS is what is served without.
+//! The service over TLS is the same as without.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -1,4 +1,4 @@
-//! A daemon whose TLS makes no sense does not start, and says why.
+//! A daemon with invalid TLS settings does not start, and names the mistake.
 
 use crate::support::daemon::Daemon;
 use crate::support::tls::Authority;

@@ -1,4 +1,4 @@
-//! What may be said: records, values and bodies of every kind.
+//! Random records, values and bodies of every kind.
 
 use crumbd::model::{Cursor, Digest, Entry, History, Key, Revision, Sequence, SyncStatus, Ttl};
 use crumbd::wire::{End, Header, Mode, PutKind, Record};

@@ -1,5 +1,4 @@
-//! Records to bytes and back: whatever a key, a value or a number is, it comes out as it went in;
-//! and whatever else the bytes are, the answer is an error that helps.
+//! Records to bytes and back: every key, value and number survives. Any other bytes are an error that helps.
 
 mod cases;
 mod generator;

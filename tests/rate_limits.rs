@@ -1,5 +1,4 @@
-//! Many at once, one after the other: wakes that are spread, breadcrumbs that are gathered, and a daemon that
-//! goes down without dropping anybody.
+//! Rate limits: `--wake-rate`, `--min-interval`, and a shutdown that answers every waiter.
 #![allow(clippy::unwrap_used)]
 
 mod support;
