@@ -1,25 +1,22 @@
 //! `crumbd serve`: the daemon.
 
 mod check;
+mod collection;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::future::select_all;
 use tokio::task::{JoinError, JoinHandle};
 use tracing::{error, info, warn};
 
 pub(super) use self::check::CheckFailed;
+use self::collection::{OpenCollection, RunningCollection};
 use super::config::{ConfigFile, LoadedSettings, RawSettings, SettingErrors, Settings};
-use super::feed::{FeedTask, OpenFeed};
 use super::signals::Stop;
-use super::stored_state::{self, StoredState};
 use super::{Failure, log};
-use crate::cache::Cache;
-use crate::feed::Sink;
 use crate::http::tls::Tls;
-use crate::http::{App, Collection, Reload, Server, Shutdown};
-use crate::view::View;
+use crate::http::{App, Reload, Server, Shutdown};
 
 /// Follow a feed and serve its state
 ///
@@ -82,55 +79,35 @@ fn valid_settings(loaded: LoadedSettings) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
-/// A daemon that cannot start, or cannot go on.
+/// A daemon that cannot start.
 #[derive(Debug, thiserror::Error)]
-enum ServeError {
-    #[error("there is no feed")]
-    NoFeed,
-    #[error("the feed has crashed: {0}")]
-    FeedCrashed(JoinError),
-}
+#[error("there is no feed")]
+struct NoFeed;
 
 /// A daemon that serves.
 struct Running {
     app: App,
-    cache: Cache,
+    collections: Vec<RunningCollection>,
     shutdown: Shutdown,
-    ingest: JoinHandle<()>,
-    feeding: FeedTask,
-    saving: Option<JoinHandle<()>>,
     serving: JoinHandle<()>,
 }
 
 impl Running {
     async fn start(settings: Settings, mut reload: Reload) -> Result<Self, Failure> {
         // Valid settings have a feed.
-        let spec = settings.feed().cloned().ok_or(ServeError::NoFeed)?;
-        let feed = OpenFeed::open(&spec, settings.strict(), settings.etcd_access()?).await?;
+        let spec = settings.feed().cloned().ok_or(NoFeed)?;
+        let opened = [OpenCollection::open(&settings, spec.clone()).await?];
         let tokens = settings.tokens()?;
         let tls = settings.tls().map(Tls::open).transpose()?;
         let mut server = Server::bind(settings.server())?;
-        let buffer = Arc::new(settings.buffer()?);
-        let upstream = Arc::new(feed.upstream());
-        let config = settings.cache();
-        let limits = config.entry_limits();
-        let stored = StoredState::open(settings.state(), &feed, &spec, &config)?;
-        let (cache, ingest, persistence) = stored.cache(config, &feed, Arc::clone(&buffer), &upstream)?;
-        let ingest = ingest.spawn();
-        let (warm, saving) = persistence.start(&cache);
-        let silence = feed.max_silence();
-        let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
-        let sink = if settings.strict() { sink.strict(limits) } else { sink };
-        let (push, feeding) = feed.start(sink, buffer, warm).await;
-        if push.is_some() {
-            stored_state::applied(&cache).await?;
+        let (mut served, mut collections) = (Vec::new(), Vec::new());
+        for collection in opened {
+            let (collection, running) = collection.start(&settings).await?;
+            served.push(collection);
+            collections.push(running);
         }
-
         let shutdown = Shutdown::default();
-        let (view, fanout) = View::new(cache.reader(), Arc::clone(&upstream), settings.view());
-        tokio::spawn(fanout.run());
-        let collection = Collection::new(spec.to_string(), view, upstream, push, silence);
-        let mut app = App::new([collection], shutdown.clone(), settings.app());
+        let mut app = App::new(served, shutdown.clone(), settings.app());
         if let Some(tokens) = tokens {
             reload.add(tokens.clone());
             app = app.guarded_by(tokens);
@@ -144,13 +121,13 @@ impl Running {
         tokio::spawn(reload.run());
         info!(url = %format!("{scheme}://{}", server.address()), feed = %spec, "listening");
         let serving = tokio::spawn(server.run(app.clone()));
-        Ok(Self { app, cache, shutdown, ingest, feeding, saving, serving })
+        Ok(Self { app, collections, shutdown, serving })
     }
 
     /// Serves until a signal or until the feed has failed for good. Then drains.
     async fn until_stopped(mut self, mut stop: Stop, drain: Duration) -> Result<(), Failure> {
         let ended = tokio::select! {
-            failure = failed(&mut self.feeding) => {
+            failure = any_failed(&mut self.collections) => {
                 error!("{failure}");
                 Err(failure)
             }
@@ -165,14 +142,12 @@ impl Running {
                 Ok(())
             }
         };
-        self.feeding.abort();
-        self.cache.stop();
+        self.collections.iter().for_each(RunningCollection::stop);
         let saved = async {
-            self.ingest.await?;
-            match self.saving {
-                Some(saving) => saving.await,
-                None => Ok(()),
+            for collection in self.collections {
+                collection.stopped().await?;
             }
+            Ok::<_, JoinError>(())
         };
         tokio::select! {
             saved = saved => saved?,
@@ -187,12 +162,7 @@ impl Running {
     }
 }
 
-/// Resolves when the feed has failed for good. A feed that has only ended (a file, standard input) leaves its state to be
-/// served.
-async fn failed(feeding: &mut FeedTask) -> Failure {
-    match feeding.await {
-        Ok(Ok(())) => std::future::pending().await,
-        Ok(Err(error)) => Failure::from(error),
-        Err(error) => ServeError::FeedCrashed(error).into(),
-    }
+/// Resolves when the feed of one of the collections has failed for good.
+async fn any_failed(collections: &mut [RunningCollection]) -> Failure {
+    select_all(collections.iter_mut().map(|collection| Box::pin(collection.failed()))).await.0
 }
