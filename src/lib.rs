@@ -70,7 +70,8 @@
 //! [`feed`], [`ingest`], [`view`], [`http`], [`client`] and [`wire`] are meant for other programs; [`trail`] and [`value`] are
 //! building blocks that stand for themselves. [`cli`] and [`state`] belong to the daemon.
 //!
-//! Where the ideas come from, and which test holds which case of the originals' tests: [`cases`].
+//! Pages to read on: [`docs::guide`], [`docs::operations`], [`docs::figures`], [`docs::comparison`], [`docs::design`]. Where the
+//! ideas come from, and which test holds which case of the originals' tests: [`cases`].
 //!
 //! # A cache in a program of one's own
 //!
@@ -105,6 +106,19 @@ pub mod cache;
 pub mod cases {}
 pub mod cli;
 pub mod client;
+/// Pages for people: how to use it, how to run it, why it is as it is.
+pub mod docs {
+    #[doc = include_str!("docs/comparison.md")]
+    pub mod comparison {}
+    #[doc = include_str!("docs/design.md")]
+    pub mod design {}
+    #[doc = include_str!("docs/figures.md")]
+    pub mod figures {}
+    #[doc = include_str!("docs/guide.md")]
+    pub mod guide {}
+    #[doc = include_str!("docs/operations.md")]
+    pub mod operations {}
+}
 pub mod feed;
 pub mod http;
 pub mod ingest;
