@@ -14,7 +14,7 @@ use crumbd::feed::Upstream;
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{Cursor, History, Key, KeySelector, Sequence, SyncStatus, Update};
 use crumbd::value::{GetError, RangedValue, Value, Watcher};
-use crumbd::view::{Stream, Told, View, ViewConfig};
+use crumbd::view::{Stream, StreamEvent, View, ViewConfig};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -88,7 +88,7 @@ impl World {
         for _ in 0..KEYS {
             let mut stream = view.stream(&KeySelector::ALL, None)?;
             stream.next(std::future::pending()).await?;
-            stream.let_go();
+            stream.release();
             stalled.push(stream);
         }
         let value = Value::of(Arc::from(vec![0; 64]));
@@ -121,7 +121,7 @@ impl World {
                 0 => {}
                 1 => {
                     let told = reader.next(std::future::ready(())).await?;
-                    assert_eq!(matches!(told, Told::Snapshot(_)), from.is_none());
+                    assert_eq!(matches!(told, StreamEvent::Snapshot(_)), from.is_none());
                 }
                 // Dropped while it waits.
                 _ => _ = tokio::time::timeout(Duration::ZERO, reader.next(std::future::pending())).await,
@@ -133,7 +133,7 @@ impl World {
 
             if cycle % 16 == 0 {
                 for reader in &mut self.standing {
-                    while !matches!(reader.next(std::future::ready(())).await?, Told::Nothing(_)) {}
+                    while !matches!(reader.next(std::future::ready(())).await?, StreamEvent::Heartbeat(_)) {}
                 }
             }
         }

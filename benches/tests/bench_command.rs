@@ -85,7 +85,7 @@ fn a_daemon_that_wants_a_token_gets_it() {
     let token = file.add(&[""], &[""]);
     let daemon = file.daemon(&[]);
     let refused = failing(daemon.url(), &["fanout", "--waiters", "5", "--rounds", "1"]);
-    assert!(refused.contains("/v1/status: 401") && refused.contains("wants a token"), "{refused}");
+    assert!(refused.contains("/v1/status: 401") && refused.contains("requires a token"), "{refused}");
     let path = format!("{}.token", file.path());
     std::fs::write(&path, format!("{}\n", token.text)).unwrap();
     for args in [

@@ -110,12 +110,12 @@ impl Running {
         let mut app = App::new(served, shutdown.clone(), settings.app());
         if let Some(tokens) = tokens {
             reload.add(tokens.clone());
-            app = app.guarded_by(tokens);
+            app = app.with_authorizer(tokens);
         }
         let mut scheme = "http";
         if let Some(tls) = tls {
             reload.add(tls.clone());
-            server = server.secured_by(tls);
+            server = server.with_tls(tls);
             scheme = "https";
         }
         tokio::spawn(reload.run());

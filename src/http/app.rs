@@ -1,29 +1,32 @@
-//! What a daemon serves, and what all its collections share.
+//! The application: the served collections, and everything that they share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::http::auth::Authorizer;
 use crate::http::budget::{Budgets, Limits};
 use crate::http::collection::{Collection, Collections};
 use crate::http::metrics::Metrics;
 use crate::http::serve::drain::Shutdown;
+use crate::view::Reason;
 
 /// Limits of the handlers.
 #[derive(Clone, Debug)]
 pub struct AppConfig {
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
-    /// How long a request body may stand still.
+    /// The longest pause within a request body.
     pub stall_timeout: Duration,
-    /// What may be under way at once.
+    /// The budgets.
     pub limits: Limits,
-    /// A stream says something at least this often.
+    /// The interval of a stream's heartbeats.
     pub heartbeat: Duration,
 }
 
-/// What all collections share: budgets, tokens, metrics, the end of the daemon. Clones share it.
+/// The collections, and what they share: budgets, tokens, metrics and shutdown. Clones share it.
 #[derive(Clone)]
 pub struct App {
     pub(in crate::http) collections: Collections,
@@ -31,17 +34,17 @@ pub struct App {
     pub(in crate::http) budgets: Budgets,
     pub(in crate::http) config: Arc<AppConfig>,
     pub(in crate::http) started: Instant,
-    /// Who may see what; everybody everything when there is none.
-    pub(in crate::http) guard: Option<Arc<dyn Authorizer>>,
+    /// The rights of tokens. Without it every client may do everything.
+    pub(in crate::http) authorizer: Option<Arc<dyn Authorizer>>,
     pub(in crate::http) metrics: Arc<Metrics>,
-    /// Tells the apps of a process from each other.
-    pub(in crate::http) number: u64,
+    /// The number of this app within the process.
+    pub(in crate::http) id: u64,
 }
 
 static APPS: AtomicU64 = AtomicU64::new(0);
 
 impl App {
-    /// Serves these collections.
+    /// An app that serves these collections to every client.
     pub fn new(
         collections: impl IntoIterator<Item = Collection>,
         shutdown: Shutdown,
@@ -55,15 +58,15 @@ impl App {
             budgets,
             config,
             started,
-            guard: None,
+            authorizer: None,
             metrics: Arc::default(),
-            number: APPS.fetch_add(1, Ordering::Relaxed),
+            id: APPS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
-    /// The same, for those only whom it knows, and as much as it allows.
-    pub fn guarded_by(self, guard: Arc<dyn Authorizer>) -> Self {
-        Self { guard: Some(guard), number: APPS.fetch_add(1, Ordering::Relaxed), ..self }
+    /// The same app for clients with a token that the authorizer knows.
+    pub fn with_authorizer(self, authorizer: Arc<dyn Authorizer>) -> Self {
+        Self { authorizer: Some(authorizer), id: APPS.fetch_add(1, Ordering::Relaxed), ..self }
     }
 
     /// How many requests are waiting for a breadcrumb.
@@ -71,9 +74,19 @@ impl App {
         self.budgets.waiters()
     }
 
-    /// Resolves when the caller, a waiter, is to be answered because the daemon stops.
-    pub(in crate::http) async fn my_turn(&self) {
+    /// Resolves when a waiter has to be answered because the daemon is shutting down: at a random time within the drain
+    /// window.
+    pub(in crate::http) async fn drain_delay(&self) {
         let window = self.shutdown.begun().await;
-        tokio::time::sleep(Shutdown::turn(window, self.waiters())).await;
+        tokio::time::sleep(Shutdown::answer_delay(window, self.waiters())).await;
+    }
+
+    /// Resolves when a waiter has to be answered, with the reason: its deadline or the shutdown.
+    pub(in crate::http) async fn wait_ends(&self, deadline: Instant) -> Reason {
+        tokio::select! {
+            biased;
+            () = self.drain_delay() => Reason::ShuttingDown,
+            () = tokio::time::sleep_until(deadline) => Reason::Timeout,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Collections: one cache each, with its view, its upstream and its feed's write handle.
+//! Collections: each has a view, an upstream and, for a `push:` feed, a write handle.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,27 +17,26 @@ use crate::http::serve::liveness::Liveness;
 use crate::model::{History, Sighting};
 use crate::view::{self, View};
 
-/// One collection as it is served. It shares nothing with another one: where one fails or resyncs, the others do not
-/// notice.
+/// A served collection. A failure or resync of one collection does not affect another.
 pub struct Collection {
-    /// Its name; none for the default collection.
+    /// The name; `None` for the default collection.
     name: Option<Box<str>>,
-    /// The feed, as the user wrote it.
+    /// The feed as the user configured it.
     pub(super) feed: String,
     pub(super) view: View,
     pub(super) upstream: Arc<Upstream>,
-    /// Only a push feed can be written to.
+    /// The write handle of a `push:` feed.
     pub(super) push: Option<PushHandle>,
     pub(super) liveness: Liveness,
-    /// Tells the collections of a process from each other.
-    pub(super) number: u64,
+    /// The number of this collection within the process.
+    pub(super) id: u64,
 }
 
 static COLLECTIONS: AtomicU64 = AtomicU64::new(0);
 
 impl Collection {
-    /// A collection without a name, which is the default one. `feed` is how the user wrote it, `feed_silence` how long it
-    /// is silent at the most while it is well, if there is such a time.
+    /// The default collection. `feed` is the feed as the user configured it; `feed_silence` the longest silence of a
+    /// healthy feed, if there is a limit.
     pub fn new(
         feed: String,
         view: View,
@@ -45,28 +44,27 @@ impl Collection {
         push: Option<PushHandle>,
         feed_silence: Option<Duration>,
     ) -> Self {
-        let number = COLLECTIONS.fetch_add(1, Ordering::Relaxed);
-        Self { name: None, feed, view, upstream, push, liveness: Liveness::new(feed_silence), number }
+        let id = COLLECTIONS.fetch_add(1, Ordering::Relaxed);
+        Self { name: None, feed, view, upstream, push, liveness: Liveness::new(feed_silence), id }
     }
 
-    /// The same under a name: its addresses begin with `/v1/c/NAME/`.
+    /// The same collection with a name: its base path is `/v1/c/NAME/`.
     #[must_use]
     pub fn named(self, name: impl Into<Box<str>>) -> Self {
         Self { name: Some(name.into()), ..self }
     }
 
-    /// Its name; none for the default collection.
-    pub fn name(&self) -> Option<&str> {
+    /// The name; `None` for the default collection.
+    pub(in crate::http) fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// What its answers say of where they come from.
+    /// The source of its answers.
     pub(super) fn source(&self, is_guarded: bool) -> Source<'_> {
         Source { collection: self.name(), age: self.upstream.age(), is_guarded }
     }
 }
 
-/// The feed knows its upstream, and the view asks.
 impl view::Upstream for Upstream {
     fn may_be_same(&self, one: History, other: History) -> bool {
         self.are_cousins(one, other)
@@ -76,7 +74,7 @@ impl view::Upstream for Upstream {
         self.nothing_is_ahead()
     }
 
-    fn ask(&self) {
+    fn request_sighting(&self) {
         self.ask();
     }
 
@@ -95,40 +93,40 @@ impl Collections {
         Self(Arc::new(by_name.collect()))
     }
 
-    /// The collection with this name; the default one where there is no name.
+    /// The collection with this name, or the default one.
     pub(super) fn find(&self, name: Option<&str>) -> Option<&Arc<Collection>> {
         self.0.get(&name.map(Box::from))
     }
 
-    /// All of them, the default one first.
+    /// All collections, the default one first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Collection>> {
         self.0.values()
     }
 
-    /// The same as [`find`](Self::find), for a request.
-    pub(super) fn asked_for(&self, name: Option<&str>) -> Result<Arc<Collection>, Problem> {
+    /// Like [`find`](Self::find), with a 404 for an unknown collection.
+    pub(super) fn find_or_404(&self, name: Option<&str>) -> Result<Arc<Collection>, Problem> {
         self.find(name).cloned().ok_or_else(|| {
             let names: Vec<&str> = self.iter().filter_map(|collection| collection.name()).collect();
-            let there = match &names[..] {
-                [] => "this daemon has no named collections: its addresses begin with /v1/".to_owned(),
+            let existing = match &names[..] {
+                [] => "this daemon has no named collections; its endpoints are under /v1/".to_owned(),
                 names => format!("the collections are {}, under /v1/c/NAME/", names.join(", ")),
             };
             Problem::not_found(match name {
-                Some(name) => format!("there is no collection {name:?}; {there}"),
-                None => format!("there is no default collection; {there}"),
+                Some(name) => format!("there is no collection {name:?}; {existing}"),
+                None => format!("there is no default collection; {existing}"),
             })
         })
     }
 }
 
-/// What a handler works with: the collection that was asked for, and what all collections share.
+/// The context of a handler: the requested collection, and the app.
 pub(super) struct Context {
     pub(super) app: App,
     pub(super) collection: Arc<Collection>,
 }
 
 impl Context {
-    /// What answers say of where they come from.
+    /// The source of the answer.
     pub(super) fn source(&self) -> Source<'_> {
         self.collection.source(self.app.is_guarded())
     }
@@ -138,19 +136,19 @@ impl FromRequestParts<App> for Context {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        // Where there are none, or they are not UTF-8, no collection has such a name.
+        // Without parameters, or with one that is not UTF-8, it is the default collection or none.
         let params = RawPathParams::from_request_parts(parts, app).await.ok();
         let name = params.as_ref().and_then(|all| all.iter().find(|(name, _)| *name == "collection"));
-        let collection = app.collections.asked_for(name.map(|(_, name)| name))?;
+        let collection = app.collections.find_or_404(name.map(|(_, name)| name))?;
         Ok(Self { app: app.clone(), collection })
     }
 }
 
 #[cfg(test)]
 impl Collection {
-    /// An empty one, for tests of what surrounds it.
+    /// A collection without data.
     #[allow(clippy::unwrap_used)] // a test may unwrap
-    pub(super) fn of_nothing() -> Self {
+    pub(super) fn empty() -> Self {
         use crate::cache::{Cache, CacheConfig};
         use crate::ingest::IngestBuffer;
         use crate::model::History;

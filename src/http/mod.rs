@@ -1,12 +1,11 @@
-//! HTTP: a waiting client is a parked future and a cursor.
+//! The HTTP interface: a waiting client is a parked future and a cursor.
 //!
-//! Handlers are thin: parse, ask the [`crate::view`], answer. This room holds no client state
-//! between requests; what a breadcrumb *is* never depends on it. Everything that a client sends is
-//! either understood or refused with a `problem+json` that says what would be right: nothing is
-//! ignored.
+//! A handler parses the request, asks the [view](crate::view), and answers. This room holds no client state between
+//! requests. It ignores nothing that a client sends: what it does not understand is refused with a `problem+json` that
+//! says what is allowed.
 //!
-//! Start reading at [`router`]: one line an endpoint. A connection is accepted in `serve/listener.rs`;
-//! `serve/connection.rs` gives it to `lean/` for long polls and streams, or to hyper and axum for the rest.
+//! Start at [`router`], which has one line per endpoint. `serve/listener.rs` accepts a connection; `serve/connection.rs`
+//! passes it to `lean/` for long polls and streams, and to hyper and axum for everything else.
 
 mod api;
 mod app;
@@ -21,11 +20,11 @@ mod router;
 mod serve;
 pub mod tls;
 
-pub use api::kv::keys_after::{BreadcrumbRange, KeysAfter};
+pub use api::kv::keys_after::KeysAfter;
 pub use app::{App, AppConfig};
 pub use budget::Limits;
 pub use collection::Collection;
 pub use router::router;
 pub use serve::drain::Shutdown;
 pub use serve::listener::{ServeError, Server, ServerConfig};
-pub use serve::reload::{Reload, Reread};
+pub use serve::reload::{Reload, Reloadable};

@@ -1,4 +1,4 @@
-//! The table of endpoints.
+//! The routes.
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -12,7 +12,7 @@ use crate::http::metrics;
 use crate::http::page;
 use crate::http::rep::problem::{self, Problem};
 
-/// The endpoints of one collection, below its base address.
+/// The routes of a collection, relative to its base path.
 fn collection() -> Router<App> {
     Router::new()
         .route("/breadcrumbs/current", get(breadcrumbs::current))
@@ -28,9 +28,8 @@ fn collection() -> Router<App> {
         .route("/status", get(status::status))
 }
 
-/// What everybody may ask for, also where tokens are wanted: orchestrators and load balancers have none, and the page
-/// holds no data.
-fn open() -> Router<App> {
+/// The routes that need no token: orchestrators and load balancers have none, and the page holds no data.
+fn public() -> Router<App> {
     Router::new()
         .route("/", get(page::page))
         .route("/page.css", get(page::style))
@@ -40,7 +39,7 @@ fn open() -> Router<App> {
         .method_not_allowed_fallback(problem::method_not_allowed)
 }
 
-/// The endpoints: those of the default collection under `/v1/`, those of a named one under `/v1/c/NAME/`, and the daemon's own.
+/// All routes: those of the default collection under `/v1/`, those of a named one under `/v1/c/NAME/`, and the daemon's.
 pub fn router(app: App) -> Router {
     Router::new()
         .nest("/v1", collection())
@@ -49,16 +48,16 @@ pub fn router(app: App) -> Router {
         .route("/openapi.json", get(openapi::openapi))
         .fallback(async || {
             Problem::not_found(
-                "there is nothing at this address; the interface begins at /v1/breadcrumbs/current",
+                "there is no such endpoint; GET /openapi.json lists all of them, GET /v1/breadcrumbs/current is the state",
             )
         })
         .method_not_allowed_fallback(problem::method_not_allowed)
-        // Nothing comes to a handler, nor to the one of what is not there, without having passed here.
+        // Every request to a handler above passes here, also one that no route matches.
         .layer(map_request_with_state(app.clone(), access::admit))
-        .merge(open())
-        .layer(map_response(problem::explain))
+        .merge(public())
+        .layer(map_response(problem::fill_empty_errors))
         .layer(map_response_with_state(app.clone(), metrics::count))
-        // The write handlers measure bodies themselves.
+        // The write handlers limit bodies themselves.
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
 }

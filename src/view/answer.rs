@@ -1,28 +1,31 @@
-//! What the view answers, in terms that know no HTTP.
+//! Answers of the view, independent of HTTP.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::body_cache::CodedBody;
+use tokio::task::JoinError;
+
+use super::body_cache::EncodedBody;
 use super::{Body, changes};
 use crate::cache::{Breadcrumb, Delta, Snapshot};
 use crate::model::{Cursor, Digest, Sequence};
-use crate::wire::{BodyWriter, Coding, End, Header, MediaType, Mode};
+use crate::wire::{BodyWriter, Coding, End, Header, MediaType, Mode, WireError};
 
-/// The representation that the client wants.
+/// The media type and content coding of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Format {
     /// The media type.
     pub media: MediaType,
-    /// The content coding for bodies that are worth it.
+    /// The content coding, for bodies large enough to compress.
     pub coding: Coding,
 }
 
-/// Why an answer is what it is; one word for people and for tests.
+/// The reason for an answer's mode, as one word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Reason {
-    /// The newest breadcrumb was asked for.
+    /// The newest breadcrumb was requested.
     Current,
-    /// An older breadcrumb was asked for by its cursor.
+    /// A kept breadcrumb was requested by its cursor.
     Kept,
     /// One breadcrumb came after the cursor.
     Next,
@@ -32,20 +35,20 @@ pub enum Reason {
     Status,
     /// Two breadcrumbs were compared.
     Diff,
-    /// Nothing came in time.
+    /// Nothing changed before the wait ended.
     Timeout,
     /// The client has this representation already.
     NotModified,
-    /// The daemon is about to stop; continue with the cursor elsewhere, or here later.
+    /// The daemon is shutting down; the cursor continues on another replica, or here after the restart.
     ShuttingDown,
-    /// Keys or values were read by name.
+    /// Keys or values were read.
     Read,
     /// A write was applied.
     Written,
 }
 
 impl Reason {
-    /// Every reason, in the order in which they are declared.
+    /// Every reason, in order of declaration.
     pub const ALL: [Self; 11] = [
         Self::Current,
         Self::Kept,
@@ -78,66 +81,90 @@ impl Reason {
     }
 }
 
-/// An answer.
+/// A body and what its header says.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Where the client stands after it.
+    /// The client's cursor once it has applied the body.
     pub cursor: Cursor,
-    /// How it was made.
+    /// The kind of body.
     pub mode: Mode,
-    /// Why it was made so.
+    /// The reason for that mode.
     pub reason: Reason,
-    /// The number of the breadcrumb that it came from.
+    /// The sequence number of the breadcrumb that the answer leads to.
     pub sequence: Sequence,
-    /// When that breadcrumb was dropped.
+    /// The time at which that breadcrumb was published.
     pub timestamp: SystemTime,
-    /// The body, shared.
+    /// The shared body.
     pub body: Body,
-    /// What the body is.
+    /// The media type and the coding that was applied.
     pub format: Format,
-    /// Whether it was there when the client asked.
+    /// Whether the answer existed when the client asked.
     pub at_once: bool,
 }
 
-/// Why there is no answer.
+/// Errors of the view.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ViewError {
-    /// The client has to start anew.
+    /// The cursor cannot be continued; the client has to fetch the state again.
     #[error(
-        "the cursor {cursor} is of another history or no longer kept; start again from \
+        "the cursor {cursor} belongs to another history or is no longer kept; start again from \
          GET /v1/breadcrumbs/current"
     )]
     Gone {
-        /// The cursor that was asked for.
+        /// The requested cursor.
         cursor: Cursor,
-        /// The newest one.
+        /// The newest cursor.
         current: Cursor,
-        /// The oldest one that would have been good.
+        /// The oldest kept cursor.
         oldest: Cursor,
     },
-    /// This daemon has not come as far as the client.
+    /// This daemon is behind the client.
     #[error(
-        "the cursor {cursor} is ahead of this daemon, which is at {current}; try again soon, or ask another replica"
+        "the cursor {cursor} is ahead of this daemon, which is at {current}; retry later or use another replica"
     )]
     Ahead {
-        /// The cursor that was asked for.
+        /// The requested cursor.
         cursor: Cursor,
-        /// The newest one here.
+        /// The newest cursor of this daemon.
         current: Cursor,
     },
-    /// The upstream has not been reached yet, so there is nothing to serve.
-    #[error("the feed has not reached its upstream yet, so there is nothing to serve")]
+    /// The feed has not reached its upstream yet.
+    #[error("there is no state to serve: the feed has not reached its upstream yet")]
     Starting,
     /// No breadcrumb will follow.
-    #[error("the cache has stopped, so there is nothing to follow")]
+    #[error("the cache has stopped; no more changes will follow")]
     Stopped,
-    /// A body could not be made.
+    /// A body could not be encoded.
     #[error("the body could not be encoded: {0}")]
-    Encoding(String),
+    Encoding(EncodingError),
 }
 
-/// What a header says of a breadcrumb; unlike the breadcrumb it keeps nothing in memory.
+/// The cause of a body that could not be encoded.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodingError {
+    /// The encoder or the compressor failed.
+    #[error("{0}")]
+    Wire(Arc<WireError>),
+    /// The thread that encoded it failed.
+    #[error("{0}")]
+    Thread(Arc<JoinError>),
+}
+
+impl From<WireError> for ViewError {
+    fn from(error: WireError) -> Self {
+        Self::Encoding(EncodingError::Wire(Arc::new(error)))
+    }
+}
+
+impl From<JoinError> for ViewError {
+    fn from(error: JoinError) -> Self {
+        Self::Encoding(EncodingError::Thread(Arc::new(error)))
+    }
+}
+
+/// The header fields of a breadcrumb. Unlike the breadcrumb it keeps no state in memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BreadcrumbInfo {
     pub(super) cursor: Cursor,
@@ -154,20 +181,21 @@ impl BreadcrumbInfo {
         Self { cursor, sequence, timestamp, count, digest }
     }
 
-    /// Whether this state is the breadcrumb's, whatever the status and the sequence.
+    /// Whether the breadcrumb has this state; status and sequence are ignored.
     pub(super) fn is_state_of(&self, state: &Snapshot) -> bool {
-        let place = (state.history(), state.revision());
-        (self.cursor.history, self.cursor.revision) == place && self.digest == state.digest()
+        let version = (state.history(), state.revision());
+        (self.cursor.history, self.cursor.revision) == version && self.digest == state.digest()
     }
 
-    /// The header of a body that leads to `cursor`, made from this breadcrumb.
+    /// The header of a body that leads to `cursor`, taken from this breadcrumb. Only one about `all_keys` has count and
+    /// digest.
     pub(super) fn header(
         &self,
         cursor: Cursor,
         from: Option<Cursor>,
         mode: Mode,
         reason: Reason,
-        whole: bool,
+        all_keys: bool,
     ) -> Header {
         Header {
             mode: Some(mode),
@@ -179,14 +207,14 @@ impl BreadcrumbInfo {
             sequence: Some(self.sequence),
             timestamp: Some(rfc3339(self.timestamp)),
             status: Some(cursor.status),
-            count: whole.then_some(self.count as u64),
-            digest: whole.then_some(self.digest),
+            count: all_keys.then_some(self.count as u64),
+            digest: all_keys.then_some(self.digest),
             more: None,
         }
     }
 }
 
-/// An answer with updates that lacks its body.
+/// An answer with updates, without its body.
 #[derive(Clone)]
 pub(super) struct Draft {
     pub(super) sequence: Sequence,
@@ -198,13 +226,20 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// The answer that leads from the cursor, as it was asked with, to a breadcrumb; `whole` when it
-    /// tells of all keys.
-    pub(super) fn new(to: &Breadcrumb, asked: Cursor, mode: Mode, reason: Reason, whole: bool) -> Self {
-        // In the client's own history, should ours be another name of it.
+    /// The answer from the client's cursor to a breadcrumb; `all_keys` says that it covers every key.
+    pub(super) fn new(to: &Breadcrumb, asked: Cursor, mode: Mode, reason: Reason, all_keys: bool) -> Self {
+        // The client's name of the history, which may differ from ours.
         let cursor = Cursor { history: asked.history, ..to.cursor() };
-        let header = BreadcrumbInfo::of(to).header(cursor, Some(asked), mode, reason, whole);
+        let header = BreadcrumbInfo::of(to).header(cursor, Some(asked), mode, reason, all_keys);
         Self { sequence: to.sequence(), timestamp: to.timestamp(), cursor, mode, reason, header }
+    }
+
+    /// The answer from the breadcrumb's predecessor.
+    pub(super) fn step(breadcrumb: &Breadcrumb, all_keys: bool) -> Self {
+        let (from, now) = (breadcrumb.from(), breadcrumb.cursor());
+        let same_state = from.revision == now.revision && from.check == now.check;
+        let reason = if same_state { Reason::Status } else { Reason::Next };
+        Self::new(breadcrumb, from, Mode::Delta, reason, all_keys)
     }
 
     pub(super) fn encode(&self, media: MediaType, deltas: &[Delta]) -> Vec<u8> {
@@ -213,7 +248,7 @@ impl Draft {
         writer.finish(&end(&self.header))
     }
 
-    pub(super) fn answer(&self, body: CodedBody, format: Format) -> Answer {
+    pub(super) fn answer(&self, body: EncodedBody, format: Format) -> Answer {
         let Self { sequence, timestamp, cursor, mode, reason, .. } = *self;
         let format = Format { coding: body.coding, ..format };
         let body = body.bytes.into();

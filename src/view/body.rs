@@ -1,22 +1,22 @@
-//! A body to send: shared bytes, in one part or in many.
+//! A body: shared bytes in one part or many.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Shared bytes in the order in which they are sent. A clone copies no byte, and a body of many
-/// parts is never put together: whoever writes it writes the parts one after the other.
+/// Shared bytes in the order in which they are sent. A clone copies no bytes. A body of many parts is never
+/// concatenated; the parts are written one after the other.
 ///
-/// The parts come in *runs*, which are shared too: a million keys are some thirty thousand parts,
-/// and a body that differs in one of them from the body before is made without touching the others.
+/// The parts are grouped in *runs*, which are shared too: a million keys are about thirty thousand parts, and a
+/// body that differs from the previous one in a single part reuses all other runs.
 #[derive(Clone, Debug)]
 pub struct Body {
     parts: Parts,
-    /// Of all parts, in bytes.
+    /// The length of all parts, in bytes.
     len: u64,
 }
 
-/// Parts that follow one another.
+/// Consecutive parts of a body.
 pub type Run = Arc<[Bytes]>;
 
 #[derive(Clone, Debug)]
@@ -26,8 +26,8 @@ enum Parts {
 }
 
 impl Body {
-    /// A body of these runs, which are `len` bytes in all.
-    pub fn of_runs(runs: Vec<Run>, len: u64) -> Self {
+    /// A body of these runs; `len` is their total length in bytes.
+    pub fn from_runs(runs: Vec<Run>, len: u64) -> Self {
         Self { parts: Parts::Runs(runs.into()), len }
     }
 
@@ -36,13 +36,12 @@ impl Body {
         self.len
     }
 
-    /// Whether there is nothing to send.
+    /// Whether the body has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The run with this number, from 0: write its parts, then those of the next run, until there
-    /// is none.
+    /// The run with this number, from 0; `None` after the last one.
     pub fn run(&self, number: usize) -> Option<&[Bytes]> {
         match &self.parts {
             Parts::One(bytes) => (number == 0).then(|| std::slice::from_ref(bytes)),

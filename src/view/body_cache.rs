@@ -1,4 +1,5 @@
-//! Encoded bodies of updates, each made once and shared while it is hot. (Snapshots are made of pages.)
+//! The cache of encoded update bodies: each is encoded once and shared. Snapshots have their own cache
+//! ([`snapshot`](super::snapshot)).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,34 +14,34 @@ use super::{Format, KeySelector, ViewError};
 use crate::model::{Cursor, Sequence};
 use crate::wire::Coding;
 
-/// Bodies up to this size are sent as they are: compressing them costs more than it saves.
+/// Bodies up to this size are sent uncompressed; compression would cost more than it saves.
 pub(super) const UNCOMPRESSED_BYTES: usize = 1024;
 
-/// A body's bookkeeping counts as this many bytes beside its content.
+/// The weight of a cache entry beside its content, in bytes.
 const OVERHEAD_BYTES: u64 = 256;
 
-/// About how many bodies there are at a time; the cache sizes its tables by it and is bounded by bytes.
+/// About how many bodies are cached at a time. It sizes the tables; the limit is in bytes.
 const EXPECTED_BODIES: usize = 4096;
 
-/// What a body is about.
+/// The two states that a body leads between.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Subject {
+pub(super) enum Span {
     /// The updates from a cursor to a breadcrumb.
     Updates { from: Cursor, to: Sequence },
-    /// The difference of two kept breadcrumbs.
-    Diff { from: Cursor, to: Cursor, to_crumb: Sequence },
+    /// The difference between two kept breadcrumbs.
+    Diff { from: Cursor, to: Cursor, to_sequence: Sequence },
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct BodyKey {
-    subject: Subject,
+    span: Span,
     keys: KeySelector,
     format: Format,
 }
 
-/// A body and the coding that was really applied.
+/// A body and the coding that was applied to it.
 #[derive(Clone, Debug)]
-pub(super) struct CodedBody {
+pub(super) struct EncodedBody {
     pub(super) bytes: Bytes,
     pub(super) coding: Coding,
 }
@@ -48,18 +49,18 @@ pub(super) struct CodedBody {
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<BodyKey, CodedBody> for Weight {
-    fn weight(&self, key: &BodyKey, body: &CodedBody) -> u64 {
+impl Weighter<BodyKey, EncodedBody> for Weight {
+    fn weight(&self, key: &BodyKey, body: &EncodedBody) -> u64 {
         OVERHEAD_BYTES + (key.keys.bytes() + body.bytes.len()) as u64
     }
 }
 
 pub(super) struct BodyCache {
-    cache: Cache<BodyKey, CodedBody, Weight>,
-    /// Bodies that nobody shares, at a time: more than there are cores only wait for one another, and what is
-    /// written meanwhile waits for all of them.
+    cache: Cache<BodyKey, EncodedBody, Weight>,
+    /// Limits the unshared bodies that are encoded at a time to the number of cores. More would only slow each other
+    /// and the writers down.
     unshared: Arc<Semaphore>,
-    /// Bodies that were encoded to be shared.
+    /// How many shared bodies were encoded.
     encoded: AtomicU64,
 }
 
@@ -73,32 +74,29 @@ impl BodyCache {
         }
     }
 
-    /// How many bodies were encoded to be shared, since the start.
+    /// How many shared bodies were encoded since the start.
     pub(super) fn encoded(&self) -> u64 {
         self.encoded.load(Ordering::Relaxed)
     }
 
-    /// The body, made by `encode` when it is not there. Whoever asks for it meanwhile waits for
-    /// the one that makes it; the work is done off the async threads.
+    /// The cached body, or the one that `encode` makes now on a blocking thread. Concurrent requests for the same body
+    /// share one encoding.
     pub(super) async fn get<F>(
         &self,
-        subject: Subject,
+        span: Span,
         keys: &KeySelector,
         format: Format,
         encode: F,
-    ) -> Result<CodedBody, ViewError>
+    ) -> Result<EncodedBody, ViewError>
     where
         F: FnOnce() -> Vec<u8> + Send + 'static,
     {
-        let key = |coding| BodyKey {
-            subject: subject.clone(),
-            keys: keys.clone(),
-            format: Format { coding, ..format },
-        };
+        let key =
+            |coding| BodyKey { span: span.clone(), keys: keys.clone(), format: Format { coding, ..format } };
         let plain = self.single_flight(key(Coding::Identity), async {
-            let bytes = off_thread(encode).await?;
+            let bytes = run_blocking(encode).await?;
             self.encoded.fetch_add(1, Ordering::Relaxed);
-            Ok(CodedBody { bytes: bytes.into(), coding: Coding::Identity })
+            Ok(EncodedBody { bytes: bytes.into(), coding: Coding::Identity })
         });
         if format.coding == Coding::Identity {
             return plain.await;
@@ -106,23 +104,23 @@ impl BodyCache {
         self.single_flight(key(format.coding), async { compress(plain.await?, format.coding).await }).await
     }
 
-    /// The body, if it has been made.
-    pub(super) fn made(&self, subject: Subject, keys: &KeySelector, format: Format) -> Option<CodedBody> {
-        self.cache.get(&BodyKey { subject, keys: keys.clone(), format })
+    /// The body, if it is cached.
+    pub(super) fn cached(&self, span: Span, keys: &KeySelector, format: Format) -> Option<EncodedBody> {
+        self.cache.get(&BodyKey { span, keys: keys.clone(), format })
     }
 
-    /// A body that nobody else is likely to ask for: made, and not kept. It is not begun for a client that
-    /// left before its turn came.
-    pub(super) async fn once(
+    /// A body that nobody else is likely to request; it is not cached. A client that disconnects while it waits for a
+    /// core costs no encoding.
+    pub(super) async fn encode_unshared(
         &self,
         format: Format,
         encode: impl FnOnce() -> Vec<u8> + Send + 'static,
-    ) -> Result<CodedBody, ViewError> {
-        let turn = Arc::clone(&self.unshared).acquire_owned().await;
-        off_thread(move || {
+    ) -> Result<EncodedBody, ViewError> {
+        let permit = Arc::clone(&self.unshared).acquire_owned().await;
+        run_blocking(move || {
             let body =
-                CodedBody { bytes: encode().into(), coding: Coding::Identity }.compressed(format.coding);
-            drop(turn);
+                EncodedBody { bytes: encode().into(), coding: Coding::Identity }.compressed(format.coding);
+            drop(permit);
             body
         })
         .await?
@@ -131,35 +129,33 @@ impl BodyCache {
     async fn single_flight(
         &self,
         key: BodyKey,
-        make: impl Future<Output = Result<CodedBody, ViewError>>,
-    ) -> Result<CodedBody, ViewError> {
+        make: impl Future<Output = Result<EncodedBody, ViewError>>,
+    ) -> Result<EncodedBody, ViewError> {
         self.cache.get_or_insert_async(&key, make).await
     }
 }
 
-async fn compress(body: CodedBody, coding: Coding) -> Result<CodedBody, ViewError> {
-    if body.is_worth(coding) { off_thread(move || body.compressed(coding)).await? } else { Ok(body) }
+async fn compress(body: EncodedBody, coding: Coding) -> Result<EncodedBody, ViewError> {
+    if body.is_compressible(coding) { run_blocking(move || body.compressed(coding)).await? } else { Ok(body) }
 }
 
-impl CodedBody {
-    fn is_worth(&self, coding: Coding) -> bool {
+impl EncodedBody {
+    fn is_compressible(&self, coding: Coding) -> bool {
         self.bytes.len() > UNCOMPRESSED_BYTES && coding != Coding::Identity
     }
 
-    /// The same body in this coding, where it is worth it; on this thread.
+    /// The body in this coding, or unchanged if it is too small. Runs on the calling thread.
     pub(super) fn compressed(self, coding: Coding) -> Result<Self, ViewError> {
-        if !self.is_worth(coding) {
+        if !self.is_compressible(coding) {
             return Ok(self);
         }
-        let bytes =
-            coding.encode(&self.bytes).map_err(|error| ViewError::Encoding(error.to_string()))?.into();
+        let bytes = coding.encode(&self.bytes)?.into();
         Ok(Self { bytes, coding })
     }
 }
 
-pub(super) async fn off_thread<T: Send + 'static>(
+pub(super) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ViewError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| ViewError::Encoding(error.to_string()))
+    Ok(tokio::task::spawn_blocking(work).await?)
 }

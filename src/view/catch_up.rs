@@ -1,4 +1,4 @@
-//! How a reader gets from its cursor to now: the one answer for long polls, streams, key watches and reads at a cursor.
+//! The way from a reader's cursor to the newest breadcrumb, for long polls, streams, key watches and reads at a cursor.
 
 use std::sync::Arc;
 
@@ -7,19 +7,19 @@ use crate::cache::{Breadcrumb, Delta, KnownPast, PastAwaited, Position, Step};
 use crate::model::Cursor;
 use crate::wire::Mode;
 
-/// How a reader gets from its cursor to the newest breadcrumb. That a cursor is gone is an error.
+/// What a reader needs to reach the newest breadcrumb. A cursor that is gone is an error.
 pub(super) enum CatchUp {
-    /// It is there.
+    /// Nothing: it is at the newest breadcrumb.
     UpToDate,
-    /// By the changes since.
+    /// The changes since its cursor.
     Changes(Changes),
-    /// This daemon is behind the reader: wait for it.
+    /// A later breadcrumb: the cursor is ahead of this daemon.
     Ahead,
-    /// What happened in between is still being found out by the feed: wait for that.
+    /// The history before the newest breadcrumb, which the feed is still reading.
     PastAwaited(PastAwaited),
 }
 
-/// The way from a cursor to the newest breadcrumb. What changed on it is worked out when somebody encodes it.
+/// The changes from a cursor to the newest breadcrumb. They are computed when they are encoded.
 pub(super) struct Changes {
     at: Cursor,
     pub(super) start: Start,
@@ -28,20 +28,20 @@ pub(super) struct Changes {
     newest: Breadcrumb,
 }
 
-/// Where a cursor lies.
+/// The position of a cursor.
 pub(super) enum Start {
-    /// At the newest state, whose status differs.
+    /// At the newest state, with another sync status.
     Status,
     /// At a kept breadcrumb.
     Breadcrumb(Breadcrumb),
-    /// Among the steps of a kept breadcrumb: it was cut by another process.
+    /// Between two steps of a kept breadcrumb; another process ended a breadcrumb there.
     Inside(Breadcrumb),
-    /// Before a state that was read as a whole, and the way there is known.
+    /// Before a state that was read as a whole; the steps to it are known.
     Past(Breadcrumb, Arc<KnownPast>),
 }
 
 impl View {
-    /// How a reader gets from `at` to `newest`. `asked` is the same cursor as the client named it.
+    /// The way from `at` to `newest`. `asked` is the same cursor in the client's own history, for errors.
     ///
     /// # Errors
     /// [`ViewError::Starting`], [`ViewError::Gone`].
@@ -82,7 +82,7 @@ impl View {
 }
 
 impl Start {
-    /// The breadcrumb from which on all are whole.
+    /// The first breadcrumb at or after the cursor.
     fn breadcrumb(&self) -> Option<&Breadcrumb> {
         match self {
             Self::Status => None,
@@ -90,7 +90,7 @@ impl Start {
         }
     }
 
-    /// The steps that lead to that breadcrumb, where the cursor lies before it; some of them are before the cursor.
+    /// The steps that lead to that breadcrumb if the cursor is before it. The first ones may be before the cursor.
     pub(super) fn steps(&self) -> &[Step] {
         match self {
             Self::Status | Self::Breadcrumb(_) => &[],
@@ -101,7 +101,7 @@ impl Start {
 }
 
 impl Changes {
-    /// How an answer that goes this way is made, and why.
+    /// The mode and reason of an answer with these changes.
     pub(super) fn mode(&self) -> (Mode, Reason) {
         let breadcrumbs = match self.start {
             Start::Status => return (Mode::Delta, Reason::Status),
@@ -111,7 +111,7 @@ impl Changes {
         if breadcrumbs > 1 { (Mode::Squash, Reason::Behind) } else { (Mode::Delta, Reason::Next) }
     }
 
-    /// What changed of these keys.
+    /// The changes of these keys.
     pub(super) fn of(&self, keys: &KeySelector) -> Vec<Delta> {
         match &self.start {
             Start::Status => Vec::new(),
@@ -122,19 +122,19 @@ impl Changes {
         }
     }
 
-    /// The breadcrumb that the start lies at or before.
+    /// The first breadcrumb at or after the cursor.
     pub(super) fn base(&self) -> &Breadcrumb {
         self.start.breadcrumb().unwrap_or(&self.newest)
     }
 }
 
-/// The breadcrumbs after `base`, up to and with `newest`.
+/// The breadcrumbs after `base` up to and including `newest`.
 pub(super) fn up_to(base: &Breadcrumb, newest: &Breadcrumb) -> Vec<Breadcrumb> {
     let newest = newest.sequence();
     base.later().take_while(|crumb| crumb.sequence() <= newest).collect()
 }
 
-/// The one of two cursors of one history that is further.
+/// The later of two cursors of one history.
 pub(super) fn furthest(at: Cursor, known: Cursor) -> Cursor {
     if known.revision > at.revision { known } else { at }
 }

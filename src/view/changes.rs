@@ -1,4 +1,4 @@
-//! From one state to another: which keys, and how.
+//! The squashed changes between two states.
 
 use std::collections::HashMap;
 
@@ -7,26 +7,31 @@ use crate::cache::{Breadcrumb, Delta, DeltaKind, Snapshot, Step};
 use crate::model::{Cursor, Entry, Revision};
 use crate::wire::{BodyWriter, PutKind};
 
-/// What was touched on the way, by key: an entry with that key, when it was touched last, and
-/// whether the key existed at the start where the start is no breadcrumb of ours.
+/// A key that changed: the revision of its last change, and what is known of the key before the first one.
 struct Touched<'a> {
     revision: Revision,
-    existed: Option<&'a Entry>,
-    known: Start,
+    before: Before<'a>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Start {
-    /// `existed` is the entry there was.
-    State,
-    /// There was one, with a value that we do not know.
+/// A key in the state from which the changes lead.
+#[derive(Clone, Copy)]
+enum Before<'a> {
+    /// It had this entry.
+    Entry(&'a Entry),
+    /// It existed with an unknown value.
     Existed,
-    /// There was none.
+    /// It was absent.
     Absent,
 }
 
-/// The squashed changes that lead from the state of `base` to that of `to`, whichever is newer;
-/// `between` are the breadcrumbs after the older one up to and with the newer one.
+impl<'a> Before<'a> {
+    fn of(key: &[u8], state: &'a Snapshot) -> Self {
+        state.get(key).map_or(Self::Absent, Self::Entry)
+    }
+}
+
+/// The squashed changes from the state of `base` to that of `to`; either may be the newer one.
+/// `between` are the breadcrumbs after the older one up to and including the newer one.
 pub(super) fn between_states(
     base: &Breadcrumb,
     to: &Breadcrumb,
@@ -34,17 +39,15 @@ pub(super) fn between_states(
     keys: &KeySelector,
 ) -> Vec<Delta> {
     let mut touched = HashMap::new();
-    for delta in between.iter().flat_map(|crumb| crumb.deltas()).filter(|d| is_inside(d, keys)) {
+    for delta in between.iter().flat_map(|crumb| crumb.deltas()).filter(|d| is_selected(d, keys)) {
         let key = delta.entry.key();
-        let existed = base.kvs().get(key);
-        let known = Start::State;
-        touched.insert(key, Touched { revision: delta.revision, existed, known });
+        touched.insert(key, Touched { revision: delta.revision, before: Before::of(key, base.kvs()) });
     }
-    net(touched, to.kvs())
+    squash(touched, to.kvs())
 }
 
-/// The squashed changes from a cursor that lies among the `steps` on the way to `within`, to the
-/// newest of `later` (which follow `within`), or to `within` itself when there are none.
+/// The squashed changes from a cursor between the `steps` of `within` to the newest of `later`, which follow `within`,
+/// or to `within` itself if there are none.
 pub(super) fn from_inside(
     cursor: Cursor,
     steps: &[Step],
@@ -55,50 +58,41 @@ pub(super) fn from_inside(
     let mut touched: HashMap<&[u8], Touched<'_>> = HashMap::new();
     let missed = steps.iter().filter(|step| step.revision > cursor.revision);
     for step in missed.filter(|step| keys.matches(step.entry.key())) {
-        // The first missed step of a key tells how the key stood at the cursor.
-        let known = if step.existed { Start::Existed } else { Start::Absent };
-        let first = Touched { revision: step.revision, existed: None, known };
+        // The first missed step of a key says whether the key existed at the cursor.
+        let before = if step.existed { Before::Existed } else { Before::Absent };
+        let first = Touched { revision: step.revision, before };
         touched.entry(step.entry.key()).or_insert(first).revision = step.revision;
     }
-    for delta in later.iter().flat_map(|crumb| crumb.deltas()).filter(|d| is_inside(d, keys)) {
-        // A key that only later breadcrumbs touch stood at the cursor as it stands in `within`.
+    for delta in later.iter().flat_map(|crumb| crumb.deltas()).filter(|d| is_selected(d, keys)) {
+        // A key that only later breadcrumbs change was at the cursor as it is in `within`.
         let key = delta.entry.key();
-        touched
-            .entry(key)
-            .or_insert_with(|| Touched {
-                revision: delta.revision,
-                existed: within.kvs().get(key),
-                known: Start::State,
-            })
-            .revision = delta.revision;
+        let first = || Touched { revision: delta.revision, before: Before::of(key, within.kvs()) };
+        touched.entry(key).or_insert_with(first).revision = delta.revision;
     }
-    net(touched, later.last().unwrap_or(within).kvs())
+    squash(touched, later.last().unwrap_or(within).kvs())
 }
 
-fn is_inside(delta: &Delta, keys: &KeySelector) -> bool {
+fn is_selected(delta: &Delta, keys: &KeySelector) -> bool {
     keys.matches(delta.entry.key())
 }
 
-/// A value that was changed and set back is another one: it was set later, and who asks for it sees that.
+/// Whether nothing changed. A value that was changed and set back has a newer revision, so it has changed.
 fn is_same(old: &Entry, new: &Entry) -> bool {
     old.revision() == new.revision() && old.same_content(new)
 }
 
-/// What remains of the touched keys in the end, in key order.
-fn net(touched: HashMap<&[u8], Touched<'_>>, to: &Snapshot) -> Vec<Delta> {
-    let change = |(key, start): (&[u8], Touched<'_>)| {
-        let existed = start.existed.is_some() || start.known == Start::Existed;
-        let (kind, entry) = match (existed, to.get(key)) {
-            (false, Some(entry)) => (DeltaKind::New, entry.clone()),
-            (true, Some(entry)) if start.existed.is_some_and(|old| is_same(old, entry)) => return None,
-            (true, Some(entry)) => (DeltaKind::Updated, entry.clone()),
-            (true, None) => {
-                let old = start.existed.cloned();
-                (DeltaKind::Deleted, old.unwrap_or_else(|| Entry::new(key, b"", None)))
-            }
-            (false, None) => return None,
+/// One delta for each key that differs in the end, in key order.
+fn squash(touched: HashMap<&[u8], Touched<'_>>, to: &Snapshot) -> Vec<Delta> {
+    let change = |(key, Touched { revision, before }): (&[u8], Touched<'_>)| {
+        let (kind, entry) = match (before, to.get(key)) {
+            (Before::Absent, None) => return None,
+            (Before::Absent, Some(entry)) => (DeltaKind::New, entry.clone()),
+            (Before::Entry(old), Some(entry)) if is_same(old, entry) => return None,
+            (Before::Entry(_) | Before::Existed, Some(entry)) => (DeltaKind::Updated, entry.clone()),
+            (Before::Entry(old), None) => (DeltaKind::Deleted, old.clone()),
+            (Before::Existed, None) => (DeltaKind::Deleted, Entry::new(key, b"", None)),
         };
-        Some(Delta { kind, entry, revision: start.revision })
+        Some(Delta { kind, entry, revision })
     };
     let mut deltas: Vec<Delta> = touched.into_iter().filter_map(change).collect();
     deltas.sort_unstable_by(|a, b| a.entry.key().cmp(b.entry.key()));

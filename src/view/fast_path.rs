@@ -1,32 +1,32 @@
-//! The fast path of those who come by the thousand.
+//! The fast path of long polls and streams.
 //!
-//! Nearly all who follow want all keys, stand at the newest breadcrumb or at the one before, and want an
-//! answer that was made before they were woken. For them a look is two comparisons, and a wait is one registration on the
-//! view's trail. Everything else, also every error, is for [`View::next`], which can do all of it.
+//! Nearly all followers want all keys, are at the newest breadcrumb or the one before it, and want a format whose
+//! answer was encoded before they were woken. For them a check is two comparisons, and a wait is one registration on
+//! the view's trail. Everything else, errors included, is left to [`View::next`].
 
 use super::fanout::Item;
 use super::{Answer, Format, View};
 use crate::model::{Cursor, Sequence};
 use crate::trail::{BufferItem, SnapshotItem};
 
-/// What the fast path came to.
+/// The result of the fast path.
 pub enum TryNext<T, P = NextBreadcrumb> {
-    /// What was made of the answer, which was there already.
+    /// The answer existed; this is what the caller made of it.
     Answered(T),
-    /// Nothing has come yet.
+    /// There is no later breadcrumb yet.
     Pending(P),
-    /// The fast path cannot say: ask [`View::next`].
+    /// The fast path does not apply; use [`View::next`].
     Unknown,
 }
 
-/// The breadcrumb after the newest one.
+/// The next breadcrumb, which does not exist yet.
 pub struct NextBreadcrumb {
     newest: BufferItem<Item>,
 }
 
 impl View {
-    /// What there is after the cursor, for somebody who follows all keys. `take` is given the answer; whether it
-    /// was there [`at_once`](Answer::at_once) only the caller knows: `first` says that it has not waited yet.
+    /// The answer after the cursor for a follower of all keys, if it is encoded. `take` is given the answer. `first` says
+    /// that the caller has not waited yet; only the caller knows the answer's [`at_once`](Answer::at_once).
     pub fn try_next<T>(
         &self,
         cursor: Cursor,
@@ -34,12 +34,12 @@ impl View {
         first: bool,
         take: impl FnOnce(&Answer) -> T,
     ) -> TryNext<T> {
-        // Who is woken in turns has to take a turn.
+        // A limited wake rate delays each waiter, which only `next` does.
         if self.wake_rate.is_some() {
             return TryNext::Unknown;
         }
         let newest = self.fanout.peek(|newest| {
-            // Who has just written and asks now must see that, also where the fan-out has not come as far.
+            // A client reads its own write even if the fan-out has not delivered it yet.
             if first && newest.info.sequence != self.cache.newest_sequence() {
                 return TryNext::Unknown;
             }
@@ -52,21 +52,21 @@ impl View {
             None | Some(TryNext::Unknown) => TryNext::Unknown,
             Some(TryNext::Answered(taken)) => TryNext::Answered(taken),
             Some(TryNext::Pending(sequence)) => {
-                self.fanout.want(format, sequence);
-                match self.place_of(cursor) {
+                self.fanout.note_demand(format, sequence);
+                match self.newest_item_at(cursor) {
                     Some(newest) => TryNext::Pending(NextBreadcrumb { newest }),
-                    // One has just come.
+                    // A breadcrumb has just been delivered.
                     None => TryNext::Unknown,
                 }
             }
         }
     }
 
-    /// The newest item, if its breadcrumb is where this cursor stands.
-    pub(super) fn place_of(&self, cursor: Cursor) -> Option<BufferItem<Item>> {
+    /// The newest item of the trail, if its breadcrumb is at this cursor.
+    pub(super) fn newest_item_at(&self, cursor: Cursor) -> Option<BufferItem<Item>> {
         let newest = self.fanout.newest().ok()?;
-        let is_there = newest.value().and_then(Item::breadcrumb)?.is_at(cursor);
-        is_there.then_some(newest)
+        let is_at_cursor = newest.value().and_then(Item::breadcrumb)?.is_at(cursor);
+        is_at_cursor.then_some(newest)
     }
 }
 
@@ -75,12 +75,12 @@ impl NextBreadcrumb {
         Self { newest }
     }
 
-    /// Resolves when it has come, with `true`, or when none will come any more. Cancel-safe.
-    pub async fn came(&self) -> bool {
+    /// Resolves to `true` when the breadcrumb is delivered, to `false` when the cache has stopped. Cancel-safe.
+    pub async fn arrived(&self) -> bool {
         self.newest.next_ref().await.is_ok()
     }
 
-    /// The number of the breadcrumb that was the newest.
+    /// The sequence number of the breadcrumb before it.
     pub fn sequence(&self) -> Sequence {
         Sequence(self.newest.value().map_or(0, Item::index))
     }

@@ -1,9 +1,9 @@
-//! Long polls: what comes after a cursor, now or as soon as there is anything.
+//! Long polls: the changes after a cursor, as soon as there are any.
 
 use super::answer::Draft;
-use super::body_cache::Subject;
+use super::body_cache::Span;
 use super::catch_up::{CatchUp, Changes, furthest};
-use super::fanout::{Item, NotSubscribed, Subscription};
+use super::fanout::{Item, NotSubscribed, Subscription, TrailEnded};
 use super::upstream::UpstreamWatch;
 use super::wake_rate::WakeRate;
 use super::{Answer, Format, KeySelector, Reason, View, ViewError};
@@ -11,65 +11,65 @@ use crate::cache::{Breadcrumb, Delta, PastAwaited};
 use crate::model::{Cursor, Sequence};
 use crate::trail::BufferItem;
 
-/// What came of waiting for the next breadcrumb.
+/// The result of a long poll.
 #[derive(Debug)]
 pub enum Next {
-    /// There are updates, or another status.
+    /// Updates, or another sync status.
     Answer(Answer),
-    /// Nothing came for this client; the cursor may have moved on all the same.
+    /// No change for this client. The cursor may have advanced all the same.
     Nothing {
-        /// Where the client stands now.
+        /// The client's cursor now.
         cursor: Cursor,
         /// The newest breadcrumb.
         sequence: Sequence,
-        /// Why the wait ended.
+        /// The reason for which the wait ended.
         reason: Reason,
     },
 }
 
-/// Somebody who follows.
+/// A reader that follows some keys from a cursor.
 #[derive(Clone, Copy)]
 pub(super) struct Follower<'a> {
-    /// As it was asked with; its history may be another name of ours.
+    /// The client's cursor. Its history may be another name of ours.
     pub(super) asked: Cursor,
     pub(super) keys: &'a KeySelector,
     pub(super) format: Format,
-    /// An answer leads from right before the change, not from the cursor that was asked with: for streams, whose
-    /// readers can then share it.
+    /// Whether an answer leads from right before the change instead of from the client's cursor. Streams do that, so
+    /// that their readers share one body.
     pub(super) advances: bool,
 }
 
-/// What a follower waits for. It keeps no breadcrumb in memory.
+/// The event that a follower waits for. It keeps no breadcrumb in memory.
 enum Wait<'a> {
     /// Any breadcrumb.
     Breadcrumb(BufferItem<Item>),
-    /// One that changes some keys.
+    /// A breadcrumb that changes one of some keys.
     Keys(Subscription),
-    /// This daemon, which is behind the client.
-    Replica(BufferItem<Item>, &'a mut UpstreamWatch),
-    /// What happened before the newest breadcrumb.
+    /// A breadcrumb that reaches the cursor, or word of the upstream that it is below the cursor.
+    Ahead(BufferItem<Item>, &'a mut UpstreamWatch),
+    /// The history before the newest breadcrumb.
     Past(BufferItem<Item>, Box<PastAwaited>),
-    /// There is no need to wait.
-    Nothing(WaitOutcome),
+    /// No event: the outcome is known.
+    Known(WaitOutcome),
 }
 
-/// Why a wait ended.
+/// The outcome of a wait.
 #[derive(Clone, Copy)]
 enum WaitOutcome {
-    /// Something has come, perhaps for this client.
-    LookAgain,
-    /// Something has come, and nothing for this client before this cursor.
+    /// Something happened that may concern this client.
+    Recheck,
+    /// Something happened, and none of the client's keys changed before this cursor.
     AdvancedWithoutChange(Cursor),
-    /// Nothing will come, or not in time.
-    Over(Reason),
+    /// Nothing will happen, or not in time.
+    Ended(Reason),
 }
 
 impl View {
-    /// Everything after the cursor up to now; waits for it until `over` resolves, which says why.
+    /// All changes from the cursor up to now. If there are none it waits until `over` resolves, with the reason.
     /// Cancel-safe.
     ///
-    /// Updates of other keys do not count and do not even wake the waiter, but the cursor of [`Next::Nothing`]
-    /// moves past them. A cursor ahead of this daemon waits; it never gets older data.
+    /// Changes of other keys do not wake the waiter, but the cursor of [`Next::Nothing`] moves past them. A cursor ahead
+    /// of this daemon waits; it never gets older data.
     ///
     /// # Errors
     /// [`ViewError::Gone`], [`ViewError::Starting`], [`ViewError::Encoding`].
@@ -80,7 +80,7 @@ impl View {
         format: Format,
         over: impl Future<Output = Reason>,
     ) -> impl Future<Output = Result<Next, ViewError>> {
-        // Not an `async fn`: it would keep its arguments beside what is made of them.
+        // Not an `async fn`, whose future would keep the arguments beside the follower.
         self.follow(Follower { asked: cursor, keys, format, advances: false }, over)
     }
 
@@ -90,38 +90,39 @@ impl View {
         over: impl Future<Output = Reason>,
     ) -> Result<Next, ViewError> {
         let mut over = std::pin::pin!(over);
-        let _waiting = self.wake_rate.as_deref().map(WakeRate::wait);
+        let _waiting = self.wake_rate.as_deref().map(WakeRate::add_waiter);
         let mut at = self.adopt(follower.asked);
         let mut upstream: Option<Box<UpstreamWatch>> = None;
         let mut at_once = true;
         loop {
-            // First the view's trail, then the cache: what the cache has not shown by now comes on the trail.
+            // The view's trail first, then the cache: a breadcrumb that is newer than `newest` wakes this trail item.
             let delivered = self.fanout.newest();
-            // Several may have come since the wake: one answer covers them all.
+            // One answer covers all breadcrumbs since the wake.
             let newest = self.cache.current_breadcrumb();
             let sequence = newest.sequence();
             let mut wait = match self.catch_up(follower.asked, at, &newest)? {
-                CatchUp::Changes(changes) => match self.answered(follower, &changes, &newest) {
+                CatchUp::Changes(changes) => match self.cached_answer(follower, &changes, &newest) {
                     Some(answer) => return Ok(Next::Answer(Answer { at_once, ..answer })),
                     None => {
                         let deltas = (!follower.keys.is_all()).then(|| changes.of(follower.keys));
                         let quiet = deltas.as_ref().is_some_and(Vec::is_empty);
                         if !quiet || at.status != newest.cursor().status {
-                            // Boxed: what is rarely needed shall not make every waiter larger.
-                            let answer = Box::pin(self.updates(follower, changes, deltas, newest)).await?;
+                            // Boxed to keep every waiter small.
+                            let answer =
+                                Box::pin(self.encoded_answer(follower, changes, deltas, newest)).await?;
                             return Ok(Next::Answer(Answer { at_once, ..answer }));
                         }
                         at = newest.cursor();
-                        self.wait_for_news(follower, delivered, sequence)
+                        self.wait_for_change(follower, delivered, sequence)
                     }
                 },
-                CatchUp::UpToDate => self.wait_for_news(follower, delivered, sequence),
+                CatchUp::UpToDate => self.wait_for_change(follower, delivered, sequence),
                 CatchUp::Ahead => {
                     let upstream = upstream.get_or_insert_with(|| Box::new(self.watch_upstream()));
                     if upstream.is_below(at) {
                         return Err(self.gone(follower.asked));
                     }
-                    delivered.map_or_else(|_| Wait::ended(), |item| Wait::Replica(item, upstream))
+                    delivered.map_or_else(|_| Wait::ended(), |item| Wait::Ahead(item, upstream))
                 }
                 CatchUp::PastAwaited(past) => {
                     delivered.map_or_else(|_| Wait::ended(), |item| Wait::Past(item, Box::new(past)))
@@ -131,19 +132,24 @@ impl View {
             let outcome = tokio::select! {
                 biased;
                 outcome = wait.outcome() => outcome,
-                reason = &mut over => WaitOutcome::Over(reason),
+                reason = &mut over => WaitOutcome::Ended(reason),
             };
-            if let (Some(rate), WaitOutcome::LookAgain | WaitOutcome::AdvancedWithoutChange(_)) =
+            if let (Some(rate), WaitOutcome::Recheck | WaitOutcome::AdvancedWithoutChange(_)) =
                 (&self.wake_rate, outcome)
             {
-                Box::pin(rate.turn()).await;
+                Box::pin(rate.delay()).await;
             }
             match outcome {
-                WaitOutcome::LookAgain => {}
-                WaitOutcome::AdvancedWithoutChange(before) => at = furthest(at, before),
-                WaitOutcome::Over(reason) => {
-                    if let Wait::Replica(_, upstream) = &mut wait
-                        && Box::pin(upstream.says_it_is_below(at)).await
+                WaitOutcome::Recheck => {}
+                WaitOutcome::AdvancedWithoutChange(before) => {
+                    if let Some(answer) = self.answer_of_wait(follower, before, &wait) {
+                        return Ok(Next::Answer(Answer { at_once: false, ..answer }));
+                    }
+                    at = furthest(at, before);
+                }
+                WaitOutcome::Ended(reason) => {
+                    if let Wait::Ahead(_, upstream) = &mut wait
+                        && Box::pin(upstream.confirms_below(at)).await
                     {
                         return Err(self.gone(follower.asked));
                     }
@@ -159,41 +165,57 @@ impl View {
         }
     }
 
-    /// The answer, if it was made already: before the wake, or for somebody who asked the same.
-    fn answered(&self, follower: Follower<'_>, changes: &Changes, newest: &Breadcrumb) -> Option<Answer> {
+    /// The answer for a stream that was encoded before the wake, unless newer breadcrumbs have come since.
+    fn answer_of_wait(&self, follower: Follower<'_>, before: Cursor, wait: &Wait<'_>) -> Option<Answer> {
+        let Wait::Keys(subscription) = wait else { return None };
+        let answer = subscription.answer().filter(|_| follower.advances)?;
+        // A client with another name of the history needs a header of its own.
+        let is_next =
+            before.history == follower.asked.history && answer.sequence == self.cache.newest_sequence();
+        is_next.then(|| answer.clone())
+    }
+
+    /// The answer, if it is encoded already: by the fan-out, or for another client with the same cursor.
+    fn cached_answer(
+        &self,
+        follower: Follower<'_>,
+        changes: &Changes,
+        newest: &Breadcrumb,
+    ) -> Option<Answer> {
         let Follower { asked, keys, format, .. } = follower;
         if keys.is_all()
             && let Some(answer) = self.fanout.answer(asked, newest.sequence(), format)
         {
             return Some(answer);
         }
-        let subject = Subject::Updates { from: asked, to: newest.sequence() };
-        let body = self.bodies.made(subject, keys, format)?;
+        let span = Span::Updates { from: asked, to: newest.sequence() };
+        let body = self.bodies.cached(span, keys, format)?;
         let (mode, reason) = changes.mode();
         Some(Draft::new(newest, asked, mode, reason, keys.is_all()).answer(body, format))
     }
 
-    /// `delivered` was the newest item of the trail before the newest breadcrumb was looked at.
-    fn wait_for_news(
+    /// The wait of a follower that has seen everything up to `seen`. `delivered` was the newest item of the trail before
+    /// that breadcrumb was read.
+    fn wait_for_change(
         &self,
         follower: Follower<'_>,
-        delivered: Result<BufferItem<Item>, super::fanout::Ended>,
-        looked_at: Sequence,
+        delivered: Result<BufferItem<Item>, TrailEnded>,
+        seen: Sequence,
     ) -> Wait<'static> {
         let Ok(delivered) = delivered else { return Wait::ended() };
         if follower.keys.is_all() {
-            self.fanout.want(follower.format, looked_at);
+            self.fanout.note_demand(follower.format, seen);
             return Wait::Breadcrumb(delivered);
         }
-        // The trail is let go: breadcrumbs of other keys do not wake this one.
-        match self.fanout.subscriptions.subscribe(follower.keys, looked_at) {
+        // Drops the trail item: breadcrumbs of other keys do not wake this follower.
+        match self.fanout.subscriptions.subscribe(follower.keys, seen, follower.advances) {
             Ok(subscription) => Wait::Keys(subscription),
-            Err(NotSubscribed::NotUpToDate) => Wait::Nothing(WaitOutcome::LookAgain),
+            Err(NotSubscribed::Behind) => Wait::Known(WaitOutcome::Recheck),
             Err(NotSubscribed::Ended) => Wait::ended(),
         }
     }
 
-    async fn updates(
+    async fn encoded_answer(
         &self,
         follower: Follower<'_>,
         changes: Changes,
@@ -203,57 +225,57 @@ impl View {
         let Follower { asked, keys, format, .. } = follower;
         let (mode, reason) = changes.mode();
         let draft = Draft::new(&newest, asked, mode, reason, keys.is_all());
-        let subject = Subject::Updates { from: asked, to: draft.sequence };
-        let writing = draft.clone();
+        let span = Span::Updates { from: asked, to: draft.sequence };
+        let encoding = draft.clone();
         let encode = move || {
             let deltas = deltas.unwrap_or_else(|| changes.of(&KeySelector::ALL));
-            writing.encode(format.media, &deltas)
+            encoding.encode(format.media, &deltas)
         };
-        let body = self.bodies.get(subject, keys, format, encode).await?;
+        let body = self.bodies.get(span, keys, format, encode).await?;
         Ok(draft.answer(body, format))
     }
 }
 
 impl Wait<'_> {
     fn ended() -> Self {
-        Self::Nothing(WaitOutcome::Over(Reason::ShuttingDown))
+        Self::Known(WaitOutcome::Ended(Reason::ShuttingDown))
     }
 
     /// Resolves when the wait is over. Cancel-safe.
     async fn outcome(&mut self) -> WaitOutcome {
         match self {
-            Self::Breadcrumb(newest) => follows(newest).await,
+            Self::Breadcrumb(newest) => next_item(newest).await,
             Self::Keys(subscription) => match subscription.touched().await {
                 Some(before) => WaitOutcome::AdvancedWithoutChange(before),
-                None => WaitOutcome::Over(Reason::ShuttingDown),
+                None => WaitOutcome::Ended(Reason::ShuttingDown),
             },
-            // Boxed, so that the rare waits do not make the usual ones larger.
-            Self::Replica(newest, upstream) => Box::pin(either(newest, upstream.seen())).await,
-            Self::Past(newest, past) => Box::pin(either(newest, past.changed())).await,
-            Self::Nothing(outcome) => *outcome,
+            // Boxed: the rare waits do not make the usual ones larger.
+            Self::Ahead(newest, upstream) => Box::pin(next_item_or(newest, upstream.sighting())).await,
+            Self::Past(newest, past) => Box::pin(next_item_or(newest, past.changed())).await,
+            Self::Known(outcome) => *outcome,
         }
     }
 
-    /// Up to where nothing has happened that concerns the follower, where that is known.
+    /// The latest cursor up to which none of the follower's keys changed, if it is known.
     fn unchanged_until(&self) -> Option<Cursor> {
         match self {
             Self::Keys(subscription) => subscription.untouched_until(),
-            Self::Breadcrumb(_) | Self::Replica(..) | Self::Past(..) | Self::Nothing(_) => None,
+            Self::Breadcrumb(_) | Self::Ahead(..) | Self::Past(..) | Self::Known(_) => None,
         }
     }
 }
 
-async fn follows(newest: &BufferItem<Item>) -> WaitOutcome {
+async fn next_item(newest: &BufferItem<Item>) -> WaitOutcome {
     match newest.next_ref().await {
-        Ok(_) => WaitOutcome::LookAgain,
-        Err(_) => WaitOutcome::Over(Reason::ShuttingDown),
+        Ok(_) => WaitOutcome::Recheck,
+        Err(_) => WaitOutcome::Ended(Reason::ShuttingDown),
     }
 }
 
-async fn either(newest: &BufferItem<Item>, known: impl Future<Output = ()>) -> WaitOutcome {
+async fn next_item_or(newest: &BufferItem<Item>, event: impl Future<Output = ()>) -> WaitOutcome {
     tokio::select! {
         biased;
-        outcome = follows(newest) => outcome,
-        () = known => WaitOutcome::LookAgain,
+        outcome = next_item(newest) => outcome,
+        () = event => WaitOutcome::Recheck,
     }
 }

@@ -1,21 +1,21 @@
-//! What readers ask of breadcrumbs: snapshots, deltas, squashes, diffs, single keys.
+//! The read side: snapshots, deltas, squashes, diffs and single keys.
 //!
 //! This room turns a cursor and a format into an [`Answer`]: a header and shared bytes. It reads
-//! the cache and cannot write it, and it knows no HTTP.
+//! the cache and cannot write it. It knows no HTTP.
 //!
-//! # How a breadcrumb reaches those who wait
+//! # How a breadcrumb reaches the readers
 //!
-//! The [fan-out](fanout) follows the cache's trail and appends to a trail of its own one item a breadcrumb, with
-//! the answers that are wanted already encoded. Everybody waits on that: long polls ([`View::next`], and
-//! [`View::try_next`] for nearly all of them), streams ([`Stream`]), key watches ([`KeyWatch`]). How a reader gets from its cursor
-//! to now, where it does not stand at the breadcrumb before the newest, is found in one place ([`catch_up`]).
+//! The [fan-out](fanout) follows the cache's trail. For each breadcrumb it appends one item to a trail of its own, with
+//! the answers that are in demand already encoded. All readers wait on that trail: long polls ([`View::next`], and
+//! its fast path [`View::try_next`]), streams ([`Stream`]) and key watches ([`KeyWatch`]). A reader whose cursor is not
+//! the newest breadcrumb's predecessor is brought up to date by [`catch_up`].
 //!
 //! # Promises
 //!
-//! - An answer leads exactly from the state at the client's cursor to the state at the answer's cursor; a gap is an error
-//!   ([`ViewError::Gone`]), never hidden.
-//! - The same answer is encoded once, however many ask for it at the same time.
-//! - A reader that waits or is slow keeps no state in memory.
+//! - An answer leads exactly from the state at the client's cursor to the state at the answer's cursor. A gap is an
+//!   error ([`ViewError::Gone`]), never hidden.
+//! - The same answer is encoded once, however many readers ask for it.
+//! - A waiting or slow reader keeps no state in memory.
 
 mod answer;
 mod body;
@@ -32,17 +32,17 @@ mod stream;
 mod upstream;
 mod wake_rate;
 
-// What readers see of the cache and of the vocabulary.
+// The parts of the cache and of the model that readers see.
 pub use crate::cache::{Breadcrumb, CacheStats, RefusedKey, RefusedKeys};
 pub use crate::model::KeySelector;
-pub use answer::{Answer, Format, Reason, ViewError};
+pub use answer::{Answer, EncodingError, Format, Reason, ViewError};
 pub use body::{Body, Run};
 pub use fanout::FanoutTask;
 pub use fast_path::{NextBreadcrumb, TryNext};
 pub use key_watch::{KeyWatch, WatchEvent};
 pub use long_poll::Next;
 pub use read::{KeyRead, Page};
-pub use stream::{Ended, Stream, StreamCounts, Told};
+pub use stream::{Stream, StreamCounts, StreamError, StreamEvent};
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -60,9 +60,9 @@ use wake_rate::WakeRate;
 /// Limits of the view.
 #[derive(Clone, Debug)]
 pub struct ViewConfig {
-    /// Memory for encoded bodies that are kept for the next who asks, in bytes.
+    /// The memory for cached bodies, in bytes.
     pub body_cache_bytes: u64,
-    /// Most waiters that are woken per second, about; all at once when there is no limit.
+    /// About how many waiters are woken per second; without a limit all are woken at once.
     pub wake_rate: Option<NonZeroU32>,
 }
 
@@ -72,7 +72,7 @@ impl Default for ViewConfig {
     }
 }
 
-/// The readers' side of a cache. Clones share it.
+/// The read side of a cache. Clones share it.
 #[derive(Clone)]
 pub struct View {
     cache: cache::Reader,
@@ -86,7 +86,7 @@ pub struct View {
 }
 
 impl View {
-    /// A view of this cache, which is fed from this upstream, and the task that wakes its readers: spawn it.
+    /// A view of the cache that is fed from this upstream, and the task that wakes its readers. Spawn the task.
     pub fn new(
         cache: cache::Reader,
         upstream: Arc<impl Upstream + 'static>,
@@ -106,12 +106,12 @@ impl View {
         (view, task)
     }
 
-    /// The cache that is viewed.
+    /// The cache behind this view.
     pub fn cache(&self) -> &cache::Reader {
         &self.cache
     }
 
-    /// Waits, as clients do, until a breadcrumb after this one was delivered; nothing when none will come any more.
+    /// The first delivered breadcrumb after this one; waits for it as clients do. `None` when the cache has stopped.
     pub async fn delivered_after(&self, sequence: Sequence) -> Option<(Sequence, SyncStatus)> {
         loop {
             let newest = self.fanout.newest().ok()?;
@@ -123,7 +123,7 @@ impl View {
         }
     }
 
-    /// Bodies of updates that were encoded since the start, each for any number of readers.
+    /// How many update bodies were encoded since the start. One body serves any number of readers.
     pub fn bodies_encoded(&self) -> u64 {
         self.fanout.encoded() + self.bodies.encoded()
     }

@@ -1,46 +1,46 @@
-//! Reading a state: the whole of it, a page, one key, or the difference of two.
+//! Reads of a state: all of it, a page, one key, or the difference between two states.
 
 use tokio::time::Instant;
 
 use super::answer::{BreadcrumbInfo, end};
-use super::body_cache::Subject;
+use super::body_cache::Span;
 use super::catch_up::{CatchUp, Start, up_to};
 use super::{Answer, Format, KeySelector, Reason, View, ViewError, changes};
 use crate::cache::Breadcrumb;
 use crate::model::{Cursor, Entry, Key, Sequence};
 use crate::wire::{BodyWriter, Mode, PutKind};
 
-/// One key at one breadcrumb.
+/// A key at one breadcrumb.
 #[derive(Debug)]
 pub struct KeyRead {
-    /// The entry, unless the key is absent.
+    /// The entry; `None` if the key is absent.
     pub entry: Option<Entry>,
     /// The cursor of the state that was read.
     pub cursor: Cursor,
-    /// The number of the breadcrumb that it came from.
+    /// The sequence number of the breadcrumb that was read.
     pub sequence: Sequence,
 }
 
-/// Which entries of a state are wanted.
+/// A request for some entries of a state.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Only these keys.
+    /// The keys to select from.
     pub keys: KeySelector,
-    /// Only keys greater than this one.
+    /// The key after which the page begins.
     pub start_after: Option<Key>,
-    /// At most so many.
+    /// The largest number of entries.
     pub limit: usize,
 }
 
 impl Default for Page {
-    /// No entry of all.
+    /// All keys, with a limit of 0.
     fn default() -> Self {
         Self { keys: KeySelector::ALL, start_after: None, limit: 0 }
     }
 }
 
 impl View {
-    /// The state as of this breadcrumb or newer.
+    /// The state at this breadcrumb or a newer one.
     ///
     /// # Errors
     /// [`ViewError::Encoding`].
@@ -62,7 +62,7 @@ impl View {
         if crumb.is_provisional() { Err(ViewError::Starting) } else { Ok(crumb) }
     }
 
-    /// The state at a kept cursor. A cursor ahead of this daemon is waited for until the deadline.
+    /// The state at a kept cursor. Waits until the deadline for a cursor ahead of this daemon.
     ///
     /// # Errors
     /// [`ViewError::Gone`], [`ViewError::Ahead`], [`ViewError::Starting`], [`ViewError::Encoding`].
@@ -77,7 +77,7 @@ impl View {
         self.snapshots.kept(crumb, cursor, keys, format).await
     }
 
-    /// The breadcrumb whose state is that of the cursor.
+    /// The kept breadcrumb at the cursor.
     async fn state_at(&self, cursor: Cursor, deadline: Instant) -> Result<Breadcrumb, ViewError> {
         let (asked, cursor) = (cursor, self.adopt(cursor));
         let mut upstream = self.watch_upstream();
@@ -91,7 +91,7 @@ impl View {
                 CatchUp::Changes(changes) => match changes.start {
                     Start::Status => return Ok(newest),
                     Start::Breadcrumb(at) => return Ok(at),
-                    // The values on the way to a state are not kept, only at its two ends.
+                    // The state between two steps is not kept.
                     Start::Inside(_) | Start::Past(..) => return Err(self.gone(asked)),
                 },
                 CatchUp::PastAwaited(_) => return Err(self.gone(asked)),
@@ -104,13 +104,13 @@ impl View {
                     Ok(_) => {}
                     Err(_) => return Err(ahead),
                 },
-                () = upstream.seen() => {}
+                () = upstream.sighting() => {}
                 () = tokio::time::sleep_until(deadline) => return Err(ahead),
             }
         }
     }
 
-    /// The squashed updates that lead from one kept state to another, forwards or backwards.
+    /// The squashed updates from one kept state to another, in either direction.
     ///
     /// # Errors
     /// As [`View::kept`].
@@ -127,7 +127,7 @@ impl View {
         let (sequence, timestamp) = (target.sequence(), target.timestamp());
         let (mode, reason) = (Mode::Squash, Reason::Diff);
         let header = BreadcrumbInfo::of(&target).header(to, Some(from), mode, reason, keys.is_all());
-        let subject = Subject::Diff { from, to, to_crumb: sequence };
+        let span = Span::Diff { from, to, to_sequence: sequence };
         let selected = keys.clone();
         let encode = move || {
             let between = match base.sequence() <= target.sequence() {
@@ -139,7 +139,7 @@ impl View {
             changes::write(&mut writer, &deltas);
             writer.finish(&end(&header))
         };
-        let body = self.bodies.get(subject, keys, format, encode).await?;
+        let body = self.bodies.get(span, keys, format, encode).await?;
         let format = Format { coding: body.coding, ..format };
         let body = body.bytes.into();
         Ok(Answer { cursor: to, mode, reason, sequence, timestamp, body, format, at_once: true })
@@ -150,20 +150,23 @@ impl View {
     /// # Errors
     /// As [`View::kept`].
     pub async fn key(&self, key: &Key, at: Option<Cursor>, deadline: Instant) -> Result<KeyRead, ViewError> {
-        let (breadcrumb, cursor) = self.state(at, deadline).await?;
+        let (breadcrumb, cursor) = self.state_now_or_at(at, deadline).await?;
         let entry = breadcrumb.kvs().get(key.as_bytes()).cloned();
         Ok(KeyRead { entry, cursor, sequence: breadcrumb.sequence() })
     }
 
-    async fn state(&self, at: Option<Cursor>, deadline: Instant) -> Result<(Breadcrumb, Cursor), ViewError> {
+    async fn state_now_or_at(
+        &self,
+        at: Option<Cursor>,
+        deadline: Instant,
+    ) -> Result<(Breadcrumb, Cursor), ViewError> {
         match at {
             Some(cursor) => Ok((self.state_at(cursor, deadline).await?, cursor)),
             None => self.newest().map(|crumb| (crumb.clone(), crumb.cursor())),
         }
     }
 
-    /// A page of entries in key order, now or at a kept cursor. Its body says whether there are
-    /// more, so that pages can be asked for until there are none.
+    /// A page of entries in key order, now or at a kept cursor. Its header says whether more entries follow.
     ///
     /// # Errors
     /// As [`View::kept`].
@@ -174,7 +177,7 @@ impl View {
         format: Format,
         deadline: Instant,
     ) -> Result<Answer, ViewError> {
-        self.snapshots.note(None);
+        self.snapshots.note_use(None);
         let (pages, info, cursor) = match at {
             None => {
                 self.newest()?;
@@ -200,7 +203,7 @@ impl View {
             entries.iter().for_each(|entry| writer.put(PutKind::New, entry));
             writer.finish(&end(&header))
         };
-        let body = self.bodies.once(format, encode).await?;
+        let body = self.bodies.encode_unshared(format, encode).await?;
         let format = Format { coding: body.coding, ..format };
         let body = body.bytes.into();
         Ok(Answer { cursor, mode, reason, sequence, timestamp, body, format, at_once: true })

@@ -1,4 +1,4 @@
-//! Is a cursor that is ahead of this daemon ahead of the upstream too?
+//! Cursors ahead of this daemon: whether they are ahead of the upstream too.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,35 +11,33 @@ use super::catch_up::CatchUp;
 use super::{View, ViewError};
 use crate::model::{Cursor, History, Sighting};
 
-/// What a view wants to know of the upstream that its cache follows.
+/// The upstream that a view's cache follows.
 pub trait Upstream: Send + Sync {
-    /// Whether two histories may be one and the same: whether a cursor of one is good in the other, the state that it
-    /// names decides.
+    /// Whether the two names may be of one history. The state at a cursor then decides whether it can be continued.
     fn may_be_same(&self, one: History, other: History) -> bool;
 
-    /// Whether a cursor ahead of this process can only be of a state that is gone.
+    /// Whether a cursor ahead of this process can only belong to a lost state.
     fn nothing_is_ahead(&self) -> bool;
 
-    /// Asks for a sighting soon.
-    fn ask(&self);
+    /// Requests a sighting soon.
+    fn request_sighting(&self);
 
-    /// What the upstream last said of its revision, and what it says next; `None` for upstreams that
-    /// have no revision of their own.
+    /// The upstream's revision as it last reported it, and its later reports. `None` for an upstream without revisions
+    /// of its own.
     fn sightings(&self) -> watch::Receiver<Option<Sighting>>;
 }
 
-/// How many cursors that were ahead are remembered.
-const REMEMBERED: usize = 256;
+/// How many cursors are remembered.
+const MAX_REMEMBERED: usize = 256;
 
-/// How long the upstream gets to say how far it is, even where a client does not want to wait: to be
-/// told `410` at once is worth more than to be told nothing at once.
-const ANSWER: Duration = Duration::from_millis(250);
+/// The time that the upstream has to report its revision, even if the client does not want to wait. A late 410 is worth
+/// more to it than an early 204.
+const SIGHTING_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Cursors ahead of this daemon, and when each of them was seen first.
+/// The cursors seen ahead of this daemon, each with the time of its first request.
 ///
-/// Whoever polls without waiting must learn in the end that its cursor leads nowhere. The upstream was
-/// at the cursor before it was seen here, so what the upstream says after that counts, not only what it
-/// says after the newest request.
+/// A client that polls without waiting must get its 410 too. The upstream was at the cursor before the cursor's first
+/// request, so every later report of the upstream counts, not only those after the newest request.
 #[derive(Default)]
 pub(super) struct CursorsAhead(Mutex<VecDeque<(Cursor, Instant)>>);
 
@@ -49,7 +47,7 @@ impl CursorsAhead {
         if let Some((_, first)) = seen.iter().find(|(known, _)| *known == cursor) {
             return *first;
         }
-        if seen.len() == REMEMBERED {
+        if seen.len() == MAX_REMEMBERED {
             seen.pop_front();
         }
         seen.push_back((cursor, now));
@@ -57,11 +55,10 @@ impl CursorsAhead {
     }
 }
 
-/// What the upstream has said of its own revision since a cursor that is ahead was seen first.
+/// The reports of the upstream's revision since the first request with a cursor.
 ///
-/// A cursor ahead of this daemon is a lagging replica's ordinary sight and waits. But when the
-/// upstream itself, asked after the cursor existed, is below it, the upstream is not the one that
-/// the cursor came from, and waiting would never end.
+/// A lagging replica sees cursors ahead of it all the time, and they wait. If the upstream itself reports a lower
+/// revision after the cursor existed, the cursor came from another upstream, and the wait would never end.
 pub(super) struct UpstreamWatch {
     since: Instant,
     upstream: Arc<dyn Upstream>,
@@ -70,7 +67,7 @@ pub(super) struct UpstreamWatch {
 }
 
 impl View {
-    /// The cursor in terms of our own history, where its history may be the same.
+    /// The cursor with our own name of its history, if the two may be the same.
     pub(super) fn adopt(&self, cursor: Cursor) -> Cursor {
         let ours = self.cache.current_breadcrumb().kvs().history();
         if cursor.history != ours && self.upstream.may_be_same(cursor.history, ours) {
@@ -88,8 +85,8 @@ impl View {
         }
     }
 
-    /// For who gives up waiting: a cursor that is ahead of the upstream itself is an error, although
-    /// nobody waits for it. Takes a moment where it is ahead of this daemon, and else no time.
+    /// Checks at the end of a wait that the cursor is not ahead of the upstream. Takes up to 250 ms if the cursor is ahead
+    /// of this daemon, and no time otherwise.
     ///
     /// # Errors
     /// [`ViewError::Gone`].
@@ -99,7 +96,7 @@ impl View {
         if !matches!(self.catch_up(cursor, at, &newest), Ok(CatchUp::Ahead)) {
             return Ok(());
         }
-        match self.watch_upstream().says_it_is_below(at).await {
+        match self.watch_upstream().confirms_below(at).await {
             true => Err(self.gone(cursor)),
             false => Ok(()),
         }
@@ -107,8 +104,8 @@ impl View {
 }
 
 impl UpstreamWatch {
-    /// Whether the upstream is known to be below this cursor, which is ahead of this daemon. Where it
-    /// is not, the upstream is asked.
+    /// Whether the upstream is known to be below this cursor, which is ahead of this daemon. Requests a sighting if it is
+    /// not.
     pub(super) fn is_below(&self, cursor: Cursor) -> bool {
         if self.upstream.nothing_is_ahead() {
             return true;
@@ -117,26 +114,26 @@ impl UpstreamWatch {
         let seen = *self.sightings.borrow();
         let below = seen.is_some_and(|seen| seen.asked >= since && seen.revision < cursor.revision);
         if !below {
-            self.upstream.ask();
+            self.upstream.request_sighting();
         }
         below
     }
 
-    /// The same, and gives the upstream a moment to answer.
-    pub(super) async fn says_it_is_below(&mut self, cursor: Cursor) -> bool {
-        let end = tokio::time::Instant::from_std(self.since + ANSWER);
+    /// Like [`is_below`](Self::is_below), but gives the upstream time to report.
+    pub(super) async fn confirms_below(&mut self, cursor: Cursor) -> bool {
+        let end = tokio::time::Instant::from_std(self.since + SIGHTING_TIMEOUT);
         loop {
             if self.is_below(cursor) {
                 return true;
             }
-            if tokio::time::timeout_at(end, self.seen()).await.is_err() {
+            if tokio::time::timeout_at(end, self.sighting()).await.is_err() {
                 return false;
             }
         }
     }
 
-    /// Resolves when the upstream has said something again.
-    pub(super) async fn seen(&mut self) {
+    /// Resolves when the upstream reports again.
+    pub(super) async fn sighting(&mut self) {
         if self.sightings.changed().await.is_err() {
             std::future::pending::<()>().await;
         }

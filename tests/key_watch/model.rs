@@ -251,7 +251,7 @@ async fn run(ops: Vec<Op>) {
     for watched in &mut world.watched {
         let end = async { while watched.keys.get().await.is_ok() {} };
         timeout(DEADLINE, end).await.expect("the end in time");
-        assert!(matches!(watched.keys.why_closed(), ViewError::Stopped));
+        assert!(matches!(watched.keys.closed_by(), ViewError::Stopped));
     }
 }
 

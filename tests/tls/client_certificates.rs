@@ -97,7 +97,7 @@ fn expected(
     let wanted =
         [wanted.0.map(|name| has("common name", Some(name))), wanted.1.map(|uri| has("URI", Some(uri)))];
     Err(format!(
-        "the client certificate has {} and {}; let in is who has {}",
+        "the client certificate has {} and {}; this daemon requires {}",
         has("common name", common_name),
         has("URI", uri),
         wanted.into_iter().flatten().collect::<Vec<_>>().join(" or "),

@@ -1,4 +1,4 @@
-//! `/v1/breadcrumbs/…`: the current one, the next one, kept ones, and what lies between two.
+//! `/v1/breadcrumbs/…`: current, next, kept, diff.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use tokio::time::Instant;
 
 use crate::http::app::App;
 use crate::http::auth::access::{Access, EffectiveScope, while_granted};
-use crate::http::budget::{self, held};
+use crate::http::budget::{self, with_reservation};
 use crate::http::collection::{Collection, Context};
 use crate::http::rep::negotiate::format;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::{Query, Wait, path_cursor};
-use crate::http::rep::reply::{self, Caching, Place, Reply, answer, framed};
+use crate::http::rep::reply::{self, Caching, CrumbdHeaders, Reply, answer, into_response};
 use crate::model::Cursor;
 use crate::view::{Format, Next, Reason, ViewError};
 use crate::wire::Mode;
 
-/// How long a read at a cursor ahead of this daemon waits for it to catch up.
-const CATCH_UP: Duration = Duration::from_secs(10);
+/// How long a read at a cursor ahead of this daemon waits for the daemon to catch up.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The deadline of a read that asks for one state.
-pub(in crate::http) fn catch_up() -> Instant {
-    Instant::now() + CATCH_UP
+/// The deadline of a read at a cursor.
+pub(in crate::http) fn catch_up_deadline() -> Instant {
+    Instant::now() + CATCH_UP_TIMEOUT
 }
 
 pub(in crate::http) async fn current(
@@ -38,21 +38,22 @@ pub(in crate::http) async fn current(
     let format = format(&headers)?;
     let newest = cx.collection.view.newest()?;
     let etag = reply::state_etag(newest.cursor(), &scope);
-    if reply::not_modified(&headers, &etag) {
-        // Most who ask so have it already: no body is made for them.
+    if reply::if_none_match_has(&headers, &etag) {
+        // No body is encoded for a client that has it.
         let (cursor, sequence) = (newest.cursor(), newest.sequence());
-        let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::NotModified, scope: &scope };
-        return Ok(framed(reply::unchanged(cx.source(), place, &etag, Caching::Revalidate)));
+        let values =
+            CrumbdHeaders { cursor, sequence, mode: Mode::None, reason: Reason::NotModified, scope: &scope };
+        return Ok(into_response(reply::not_modified(cx.source(), values, &etag, Caching::Revalidate)));
     }
-    let permit = cx.app.budgets.snapshot(budget::expected(&newest, scope.keys())).await?;
+    let reserved = cx.app.budgets.snapshot(budget::estimate_snapshot(&newest, scope.keys())).await?;
     let at_least = newest.sequence();
     drop(newest);
     let snapshot = cx.collection.view.current(at_least, scope.keys(), format).await?;
-    let permit = cx.app.budgets.fit(permit, snapshot.body.len()).await?;
-    Ok(held(answer(cx.source(), &headers, snapshot, &scope, Caching::Revalidate), permit))
+    let reserved = cx.app.budgets.resize_snapshot(reserved, snapshot.body.len()).await?;
+    Ok(with_reservation(answer(cx.source(), &headers, snapshot, &scope, Caching::Revalidate), reserved))
 }
 
-/// A long poll, as it is asked for.
+/// A request for a long poll.
 #[derive(Clone)]
 pub(in crate::http) struct NextRequest {
     pub(in crate::http) collection: Arc<Collection>,
@@ -63,7 +64,7 @@ pub(in crate::http) struct NextRequest {
 }
 
 impl NextRequest {
-    /// `uri` is the address below the collection's base.
+    /// Parses the request. `uri` is relative to the collection's base path.
     pub(in crate::http) fn parse(
         collection: &Arc<Collection>,
         uri: &Uri,
@@ -73,32 +74,32 @@ impl NextRequest {
         let cursor = path_cursor(uri, 0)?;
         let mut query = Query::parse(uri, &["wait", "prefix", "rights"])?;
         let (wait, rights) = (query.wait()?, query.rights()?);
-        let scope = access.scope(query.prefix())?.was(rights)?;
+        let scope = access.scope(query.prefix())?.require_rights(rights)?;
         Ok(Self { collection: Arc::clone(collection), cursor, scope, format, wait })
     }
 
-    /// Whether its answer is everybody's, and nobody's rights can end it: thousands are mostly of this kind.
+    /// Whether all clients get the same answer, and no rights can be revoked. Most long polls are of this kind.
     pub(in crate::http) fn is_common(&self) -> bool {
         self.scope.is_everything() && self.scope.grant().is_none()
     }
 
-    /// Waits for what comes after the cursor, or until `over` resolves, or the client's rights end.
+    /// The outcome of the long poll. It waits until `over` resolves or the client's rights are revoked.
     pub(in crate::http) async fn follow(&self, app: &App, over: impl Future<Output = Reason>) -> Outcome {
         let _waiter = match app.budgets.waiter() {
             Ok(waiter) => waiter,
             Err(full) => return Box::pin(self.without_waiting(app, full)).await,
         };
-        // Made where it is awaited: a future that is moved is kept twice.
+        // A closure, so that the future is built where it is awaited and not stored twice.
         let next = || self.collection.view.next(self.cursor, self.scope.keys(), self.format, over);
         let outcome = match self.scope.grant() {
             None => Ok(next().await?),
-            // Boxed: a waiter of an open daemon is not to be larger for it.
+            // Boxed to keep the waiters of a daemon without tokens small.
             Some(grant) => Box::pin(while_granted(grant, async { Ok(next().await?) })).await,
         };
-        outcome.inspect(|next| app.metrics.polled(self.cursor, next))
+        outcome.inspect(|next| app.metrics.observe_poll(self.cursor, next))
     }
 
-    /// What there is already. Who would have to wait is told that there is no place for it.
+    /// The outcome without a wait, for a request over the budget of waiters. A request that would have to wait is refused.
     async fn without_waiting(&self, app: &App, full: Problem) -> Outcome {
         let over = std::future::ready(Reason::Timeout);
         let next = async {
@@ -113,13 +114,13 @@ impl NextRequest {
         match next {
             Next::Nothing { reason: Reason::Timeout, .. } if !self.wait.is_zero() => Err(full.into()),
             next => {
-                app.metrics.polled(self.cursor, &next);
+                app.metrics.observe_poll(self.cursor, &next);
                 Ok(next)
             }
         }
     }
 
-    /// The one place that decides how a long poll is answered, whoever writes the bytes.
+    /// The reply to the long poll, for both fronts.
     pub(in crate::http) fn reply(&self, app: &App, outcome: Outcome) -> Reply {
         let (scope, source) = (&self.scope, self.collection.source(app.is_guarded()));
         match outcome {
@@ -128,17 +129,17 @@ impl NextRequest {
                 answer(source, &HeaderMap::new(), updates, scope, caching)
             }
             Ok(Next::Nothing { cursor, sequence, reason }) => {
-                reply::nothing(source, cursor, sequence, reason, scope)
+                reply::no_content(source, cursor, sequence, reason, scope)
             }
             Err(error) => error.0.into_reply(),
         }
     }
 }
 
-/// What came of a long poll.
+/// The outcome of a long poll.
 pub(in crate::http) type Outcome = Result<Next, NextError>;
 
-/// Why a long poll came to nothing.
+/// The error of a long poll.
 pub(in crate::http) struct NextError(Problem);
 
 impl From<ViewError> for NextError {
@@ -161,14 +162,8 @@ pub(in crate::http) async fn next(
 ) -> Result<Response, Problem> {
     let request = NextRequest::parse(&cx.collection, &uri, format(&headers)?, &access)?;
     let deadline = request.wait.deadline();
-    let over = async {
-        tokio::select! {
-            () = cx.app.my_turn() => Reason::ShuttingDown,
-            () = tokio::time::sleep_until(deadline) => Reason::Timeout,
-        }
-    };
-    let outcome = request.follow(&cx.app, over).await;
-    Ok(framed(request.reply(&cx.app, outcome)))
+    let outcome = request.follow(&cx.app, cx.app.wait_ends(deadline)).await;
+    Ok(into_response(request.reply(&cx.app, outcome)))
 }
 
 pub(in crate::http) async fn kept(
@@ -180,12 +175,16 @@ pub(in crate::http) async fn kept(
     let cursor = path_cursor(&uri, 0)?;
     let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefix())?;
     let format = format(&headers)?;
-    let permit =
-        cx.app.budgets.snapshot(budget::expected(&cx.collection.view.newest()?, scope.keys())).await?;
-    let kept = async { Ok(cx.collection.view.kept(cursor, scope.keys(), format, catch_up()).await?) };
+    let reserved = cx
+        .app
+        .budgets
+        .snapshot(budget::estimate_snapshot(&cx.collection.view.newest()?, scope.keys()))
+        .await?;
+    let kept =
+        async { Ok(cx.collection.view.kept(cursor, scope.keys(), format, catch_up_deadline()).await?) };
     let snapshot = access.while_granted::<_, Problem>(kept).await?;
-    let permit = cx.app.budgets.fit(permit, snapshot.body.len()).await?;
-    Ok(held(answer(cx.source(), &headers, snapshot, &scope, Caching::Immutable), permit))
+    let reserved = cx.app.budgets.resize_snapshot(reserved, snapshot.body.len()).await?;
+    Ok(with_reservation(answer(cx.source(), &headers, snapshot, &scope, Caching::Immutable), reserved))
 }
 
 pub(in crate::http) async fn diff(
@@ -197,8 +196,9 @@ pub(in crate::http) async fn diff(
     let (from, to) = (path_cursor(&uri, 0)?, path_cursor(&uri, 2)?);
     let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefix())?;
     let format = format(&headers)?;
-    let diff = async { Ok(cx.collection.view.diff(from, to, scope.keys(), format, catch_up()).await?) };
+    let diff =
+        async { Ok(cx.collection.view.diff(from, to, scope.keys(), format, catch_up_deadline()).await?) };
     let diff = access.while_granted::<_, Problem>(diff).await?;
-    let permit = cx.app.budgets.snapshot(diff.body.len()).await?;
-    Ok(held(answer(cx.source(), &headers, diff, &scope, Caching::Immutable), permit))
+    let reserved = cx.app.budgets.snapshot(diff.body.len()).await?;
+    Ok(with_reservation(answer(cx.source(), &headers, diff, &scope, Caching::Immutable), reserved))
 }

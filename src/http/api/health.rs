@@ -1,4 +1,4 @@
-//! `GET /livez` and `GET /readyz`: how the daemon is, for orchestrators and load balancers.
+//! `GET /livez` and `GET /readyz`, for orchestrators and load balancers.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::http::rep::reply::no_store;
 use crate::model::SyncStatus;
 use crate::value::{Unwell, Watcher};
 
-/// Alive: the process answers, and every part of it gives signs of life.
+/// Alive: every part of the daemon makes progress.
 pub(in crate::http) async fn livez(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
     for collection in app.collections.iter() {
@@ -25,42 +25,42 @@ pub(in crate::http) async fn livez(State(app): State<App>, uri: Uri) -> Result<R
     Ok(plain("alive\n"))
 }
 
-/// Ready: the state of every collection was complete once, and the daemon is not going down. Says so at once, or with
-/// `wait` as soon as it is. `collection` asks for one of them.
+/// Ready: every collection has been in sync, and the daemon is not shutting down. With `wait` the answer comes as soon as
+/// it is ready. `collection` selects one collection.
 pub(in crate::http) async fn readyz(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let mut query = Query::parse(&uri, &["wait", "collection"])?;
-    let asked: Vec<Arc<Collection>> = match query.parsed::<String>("collection")? {
-        Some(name) => vec![app.collections.asked_for(Some(&name))?],
+    let selected: Vec<Arc<Collection>> = match query.parsed::<String>("collection")? {
+        Some(name) => vec![app.collections.find_or_404(Some(&name))?],
         None => app.collections.iter().cloned().collect(),
     };
     if !query.has("wait") {
-        return ready(&app, &asked);
+        return ready(&app, &selected);
     }
     let deadline = query.wait()?.deadline();
-    if let ready @ Ok(_) = ready(&app, &asked) {
+    if let ready @ Ok(_) = ready(&app, &selected) {
         return ready;
     }
     let _waiter = app.budgets.waiter()?;
-    for collection in &asked {
-        // Before the first look: what changes after it is not missed.
+    for collection in &selected {
+        // Subscribed before the first check, so that no change is missed.
         let mut in_sync = collection.liveness.status.watch().filter(|status| *status == SyncStatus::InSync);
         while collection_is_ready(collection).is_err() {
             tokio::select! {
                 _ = in_sync.get() => {}
-                _ = app.shutdown.begun() => return ready(&app, &asked),
-                () = tokio::time::sleep_until(deadline) => return ready(&app, &asked),
+                _ = app.shutdown.begun() => return ready(&app, &selected),
+                () = tokio::time::sleep_until(deadline) => return ready(&app, &selected),
             }
         }
     }
-    ready(&app, &asked)
+    ready(&app, &selected)
 }
 
-fn ready(app: &App, asked: &[Arc<Collection>]) -> Result<Response, Problem> {
+fn ready(app: &App, selected: &[Arc<Collection>]) -> Result<Response, Problem> {
     if app.shutdown.has_begun() {
-        return Err(Problem::unavailable("shutting-down", "the daemon is stopping"));
+        return Err(Problem::unavailable("shutting-down", "the daemon is shutting down"));
     }
     let mut text = "ready\n";
-    for collection in asked {
+    for collection in selected {
         if collection_is_ready(collection)? != SyncStatus::InSync {
             text = "ready (stale)\n";
         }
@@ -68,18 +68,18 @@ fn ready(app: &App, asked: &[Arc<Collection>]) -> Result<Response, Problem> {
     Ok(plain(text))
 }
 
-/// The status of a collection whose state was complete once.
+/// The sync status of a ready collection.
 fn collection_is_ready(collection: &Collection) -> Result<SyncStatus, Problem> {
     let cache = collection.view.cache();
     let status = cache.current_breadcrumb().sync_status();
     if cache.was_in_sync() {
         return Ok(status);
     }
-    let detail = format!("the feed{} has not been in-sync yet: it is {status}", of_feed(collection));
+    let detail = format!("the feed{} has not been in-sync yet; its status is {status}", of_feed(collection));
     Err(Problem::unavailable("starting", detail))
 }
 
-/// The beginning of a sentence about a part of a collection.
+/// The name of a collection at the beginning of a sentence.
 fn of(collection: &Collection) -> String {
     collection.name().map(|name| format!("collection {name:?}, ")).unwrap_or_default()
 }
@@ -108,7 +108,7 @@ mod tests {
     use crate::model::{History, Update};
     use crate::view::{View, ViewConfig};
 
-    /// A daemon whose parts are in the test's hands.
+    /// A daemon whose ingest task does not run yet.
     fn daemon(feed_silence: Option<Duration>) -> (App, Cache, IngestTask) {
         let buffer = Arc::new(IngestBuffer::channel(64).unwrap());
         let (cache, ingest) = Cache::new(CacheConfig::default(), Some(History::random()), buffer);
@@ -139,10 +139,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn livez_names_the_ingest_task_that_takes_nothing_and_takes_it_back() {
+    async fn livez_names_an_ingest_task_without_progress_until_it_goes_on() {
         let (app, cache, ingest) = daemon(None);
         tokio::time::sleep(Duration::from_secs(600)).await;
-        assert_eq!(fails(&app).await, None, "there is nothing to be done");
+        assert_eq!(fails(&app).await, None, "the buffer is empty");
         cache.on_updates(vec![Update::put("a", "1")]).await.unwrap();
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert_eq!(fails(&app).await, None);
@@ -154,21 +154,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn livez_says_at_once_that_the_ingest_task_has_ended() {
+    async fn livez_reports_at_once_that_the_ingest_task_has_stopped() {
         let (app, _, ingest) = daemon(None);
         tokio::time::sleep(Duration::from_secs(2)).await;
         drop(ingest);
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert!(fails(&app).await.unwrap().contains("ingest: it has ended"));
+        assert!(fails(&app).await.unwrap().contains("ingest: it has stopped"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn livez_names_the_feed_that_moves_no_more_where_it_must_not_be_silent() {
+    async fn livez_names_a_feed_without_progress_that_must_not_be_silent() {
         let (app, _, ingest) = daemon(Some(Duration::from_secs(120)));
         tokio::spawn(ingest.run());
         for _ in 0..10 {
             tokio::time::sleep(Duration::from_secs(60)).await;
-            // Out of scope, but it tries.
+            // Its upstream is unreachable, but it retries.
             default_of(&app).upstream.reconnects.inc();
             assert_eq!(fails(&app).await, None);
         }

@@ -1,4 +1,5 @@
-//! The endpoints, one file each. A handler parses through extractors, asks the [view](crate::view), and returns.
+//! The endpoints, one file each. A handler parses the request through extractors, asks the [view](crate::view), and
+//! returns the answer.
 
 pub(in crate::http) mod breadcrumbs;
 pub(in crate::http) mod health;

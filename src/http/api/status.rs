@@ -1,4 +1,4 @@
-//! `GET /v1/status`: how a collection and the daemon are, for people.
+//! `GET /v1/status`: the status of a collection and the daemon, for people.
 
 use axum::Extension;
 use axum::http::Uri;
@@ -14,8 +14,7 @@ use crate::http::rep::query::Query;
 use crate::http::rep::reply::{self, no_store};
 use crate::view::{RefusedKey, RefusedKeys};
 
-/// Everything that there is to know at a glance, as JSON. What it says of the state as a whole is for
-/// those who may read the whole.
+/// The status as JSON. Count, size and digest of the state are left out for clients that may not read every key.
 pub(in crate::http) async fn status(
     cx: Context,
     Extension(access): Extension<Access>,
@@ -84,33 +83,33 @@ pub(in crate::http) async fn status(
     // Strings and numbers always serialize.
     let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
     body.push(b'\n');
-    Ok(no_store(reply::framed(reply::body(body, "application/json"))))
+    Ok(no_store(reply::into_response(reply::body(body, "application/json"))))
 }
 
-/// The keys that are absent because what the upstream has for them was refused; named are those that the client may read.
+/// The refused keys. Only those that the client may read are named.
 fn refused(refused: &RefusedKeys, access: &Access) -> Value {
-    // Of a long key only the beginning is kept; then a right to less than that beginning's keys is none to it.
+    // Only the beginning of a long key is kept, so the client must be allowed to read that prefix.
     let readable = refused.named().iter().filter(|named| access.may_read(named.key.as_bytes()));
     json!({
         "count": refused.len(),
         "exact": refused.is_exact(),
-        "keys": readable.map(shown).collect::<Vec<_>>(),
+        "keys": readable.map(refused_key).collect::<Vec<_>>(),
     })
 }
 
-fn shown(named: &RefusedKey) -> Value {
-    let mut shown = json!({
+fn refused_key(named: &RefusedKey) -> Value {
+    let mut members = json!({
         "reason": named.reason,
         "revision": named.revision.0,
         "since": humantime::format_rfc3339_millis(named.since).to_string(),
     });
     let key = named.key.as_bytes();
     match std::str::from_utf8(key) {
-        Ok(text) => shown["key"] = text.into(),
-        Err(_) => shown["key_base64"] = BASE64.encode(key).into(),
+        Ok(text) => members["key"] = text.into(),
+        Err(_) => members["key_base64"] = BASE64.encode(key).into(),
     }
     if key.len() < named.key_bytes {
-        shown["key_bytes"] = named.key_bytes.into();
+        members["key_bytes"] = named.key_bytes.into();
     }
-    shown
+    members
 }

@@ -1,4 +1,4 @@
-//! Writing, where the feed is `push:`.
+//! Writes to a `push:` feed.
 
 use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
@@ -12,18 +12,18 @@ use crate::http::auth::origin;
 use crate::http::collection::{Collection, Context};
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::{Query, path_key};
-use crate::http::rep::reply::{self, Caching, Place, framed};
-use crate::http::rep::request_body::{self, NotReceived};
+use crate::http::rep::reply::{self, Caching, CrumbdHeaders, into_response};
+use crate::http::rep::request_body::{self, BodyError};
 use crate::model::{Change, Committed, Condition, Entry, Grouping, Key, MAX_KEY_BYTES, Revision, Update};
 use crate::view::Reason;
 use crate::wire::{self, Mode, Parsed, Record};
 
-pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Response, NotReceived> {
+pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Response, BodyError> {
     let push = writable(&cx.collection, &request)?;
     Query::parse(request.uri(), &[])?;
     let key = checked_key(&request)?;
     let access = access_of(&request)?;
-    access.write(key.as_bytes())?;
+    access.require_write(key.as_bytes())?;
     let conditions = conditions(request.headers(), &key, &access)?;
     let kind = content_type(request.headers());
     let received = request_body::read(&cx.app, request).await?;
@@ -32,7 +32,7 @@ pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Respon
         Some("application/json") => {
             let text = as_text(body)?;
             wire::compact_json(text).map_err(|error| {
-                Problem::bad_request(format!("Content-Type is application/json, but the body is {error}"))
+                Problem::bad_request(format!("the Content-Type is application/json, but the body is {error}"))
             })?
         }
         Some(kind) if kind.starts_with("text/") => as_text(body)?.as_bytes().to_vec(),
@@ -50,7 +50,7 @@ pub(in crate::http) async fn delete(cx: Context, request: Request) -> Result<Res
     Query::parse(request.uri(), &[])?;
     let key = checked_key(&request)?;
     let access = access_of(&request)?;
-    access.write(key.as_bytes())?;
+    access.require_write(key.as_bytes())?;
     let conditions = conditions(request.headers(), &key, &access)?;
     let may_know = access.may_read(key.as_bytes());
     let update = Update { change: Change::Delete(key), revision: None };
@@ -58,65 +58,68 @@ pub(in crate::http) async fn delete(cx: Context, request: Request) -> Result<Res
     Ok(written(&cx, committed, None, may_know))
 }
 
-pub(in crate::http) async fn post(cx: Context, request: Request) -> Result<Response, NotReceived> {
+pub(in crate::http) async fn post(cx: Context, request: Request) -> Result<Response, BodyError> {
     let push = writable(&cx.collection, &request)?;
     Query::parse(request.uri(), &[])?;
     let access = access_of(&request)?;
-    access.write_something()?;
+    access.require_some_write()?;
     let received = request_body::read(&cx.app, request).await?;
-    let is_large = received.bytes.len() >= PARSED_ASIDE;
-    let _turn = if is_large { cx.app.budgets.large_write().await } else { None };
+    let is_large = received.bytes.len() >= LARGE_BODY;
+    let _permit = if is_large { cx.app.budgets.large_write().await } else { None };
     let body = received.bytes.clone();
-    let (updates, grouping) = if is_large { parsed_aside(body).await? } else { parsed(&body)? };
+    let (updates, grouping) = if is_large { parsed_on_blocking_thread(body).await? } else { parsed(&body)? };
     if grouping == Grouping::Replace {
-        access.write_everything()?;
+        access.require_full_write()?;
     }
-    updates.iter().try_for_each(|update| access.write(update.change.key()))?;
+    updates.iter().try_for_each(|update| access.require_write(update.change.key()))?;
     let may_know = updates.iter().all(|update| access.may_read(update.change.key()));
     let committed = push.write(updates, grouping, Vec::new()).await.map_err(Problem::from)?;
     Ok(written(&cx, committed, None, may_know))
 }
 
-/// Bodies from this size on are parsed on a thread of their own: a large one takes a second.
-const PARSED_ASIDE: usize = 256 << 10;
+/// Bodies from this size on are parsed on a blocking thread; a large one takes a second.
+const LARGE_BODY: usize = 256 << 10;
 
 fn parsed(body: &Bytes) -> Result<(Vec<Update>, Grouping), Problem> {
     let records = wire::parse_records(as_text(body)?);
     updates(records.map_err(|error| Problem::bad_request(error.to_string()))?)
 }
 
-async fn parsed_aside(body: Bytes) -> Result<(Vec<Update>, Grouping), Problem> {
+async fn parsed_on_blocking_thread(body: Bytes) -> Result<(Vec<Update>, Grouping), Problem> {
     let parsed = tokio::task::spawn_blocking(move || parsed(&body)).await;
     parsed.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()))?
 }
 
 fn writable<'a>(collection: &'a Collection, request: &Request) -> Result<&'a PushHandle, Problem> {
-    origin::refuse_other_pages(request.headers())?;
+    origin::refuse_cross_origin(request.headers())?;
     collection.push.as_ref().ok_or_else(|| {
         let detail = format!(
-            "the state comes from the feed {}: write there; only a push: feed is written over HTTP",
+            "this daemon is read-only: its state comes from the feed {}; only a push: feed accepts writes over HTTP",
             collection.feed
         );
         Problem::new(StatusCode::FORBIDDEN, "read-only", detail)
     })
 }
 
-/// What the client may do; a request that did not come past the guard may do nothing.
+/// The rights of the request. A request that was not admitted has none.
 fn access_of(request: &Request) -> Result<Access, Problem> {
     let access = request.extensions().get::<Access>().cloned();
-    access.ok_or_else(|| Problem::forbidden("not-permitted", "nobody has said what this client may do"))
+    access.ok_or_else(|| Problem::forbidden("not-permitted", "the rights of this request are unknown"))
 }
 
 fn checked_key(request: &Request) -> Result<Key, Problem> {
     let key = path_key(request.uri())?;
     match key.as_bytes().len() {
         ..=MAX_KEY_BYTES => Ok(key),
-        bytes => Err(Problem::too_large(format!("the key has {bytes} bytes; the limit is {MAX_KEY_BYTES}"))),
+        bytes => {
+            Err(Problem::too_large(format!("the key is {bytes} bytes long; the limit is {MAX_KEY_BYTES}")))
+        }
     }
 }
 
 fn as_text(body: &Bytes) -> Result<&str, Problem> {
-    std::str::from_utf8(body).map_err(|error| Problem::bad_request(format!("the body is not UTF-8: {error}")))
+    let utf8 = std::str::from_utf8(body);
+    utf8.map_err(|error| Problem::bad_request(format!("the request body is not UTF-8: {error}")))
 }
 
 fn content_type(headers: &HeaderMap) -> Option<String> {
@@ -124,11 +127,11 @@ fn content_type(headers: &HeaderMap) -> Option<String> {
     Some(text.split(';').next().unwrap_or("").trim().to_ascii_lowercase())
 }
 
-/// `If-Match` and `If-None-Match` on the key's ETag. A tag that is no revision of ours, or is
-/// weak, matches nothing. Whether they hold tells of the key, so who states them must be able to read it.
+/// The conditions in `If-Match` and `If-None-Match` on the key's ETag. A weak or malformed tag matches nothing. The
+/// outcome reveals something of the key, so the client must be allowed to read it.
 fn conditions(headers: &HeaderMap, key: &Key, access: &Access) -> Result<Vec<Condition>, Problem> {
     if headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH) {
-        access.read(key)?;
+        access.require_read(key)?;
     }
     let listed = |name: &HeaderName| {
         headers.contains_key(name).then(|| {
@@ -150,13 +153,13 @@ fn conditions(headers: &HeaderMap, key: &Key, access: &Access) -> Result<Vec<Con
     Ok(matching.into_iter().chain(none_matching).collect())
 }
 
-/// The updates of a POST. A whole `snapshot` … `end`, as `crumbd dump` prints it, replaces the state.
+/// The updates of a POST. A whole `snapshot` … `end`, as printed by `crumbd dump`, replaces the state.
 fn updates(parsed: Parsed) -> Result<(Vec<Update>, Grouping), Problem> {
     let Parsed { unit, records } = parsed;
     let replaces = matches!(records.first(), Some((_, Record::Snapshot(_))));
     if replaces && !matches!(records.last(), Some((_, Record::End(_)))) {
         return Err(Problem::bad_request(
-            "the body begins with a `snapshot` record but has no `end`: it was cut off, so nothing is applied",
+            "the body begins with a `snapshot` record but has no `end` record, so it is incomplete; nothing was applied",
         ));
     }
     let mut updates = Vec::with_capacity(records.len());
@@ -168,7 +171,7 @@ fn updates(parsed: Parsed) -> Result<(Vec<Update>, Grouping), Problem> {
             Record::Breadcrumb(_) | Record::End(_) => continue,
             Record::Snapshot(_) | Record::Status(_) | Record::Reset { .. } => {
                 return Err(Problem::bad_request(format!(
-                    "{unit} {position}: a POST takes new, updated, put and deleted records, or one whole snapshot"
+                    "{unit} {position}: a POST accepts new, updated, put and deleted records, or one whole snapshot"
                 )));
             }
         };
@@ -181,22 +184,22 @@ fn revision_of(cx: &Context, key: &Key) -> Option<Revision> {
     cx.collection.view.cache().current_breadcrumb().kvs().get(key.as_bytes())?.revision()
 }
 
-/// The answer to a write, after the breadcrumb exists. How many changes it made tells what was there
-/// before: who may not read that is not told.
+/// The answer to a write, once its breadcrumb exists. The number of changes reveals something of the previous state, so
+/// it is left out for clients that may not read the keys.
 fn written(cx: &Context, committed: Committed, key_revision: Option<Revision>, may_know: bool) -> Response {
     let cursor = committed.cursor;
     let mut body = serde_json::json!({ "cursor": cursor.to_string(), "revision": cursor.revision.0 });
     if may_know {
         body["changed"] = committed.changed.into();
     }
-    let mut response = framed(reply::body(Bytes::from(format!("{body}\n")), "application/json"));
+    let mut response = into_response(reply::body(Bytes::from(format!("{body}\n")), "application/json"));
     let sequence = cx.collection.view.cache().current_breadcrumb().sequence();
     let scope = EffectiveScope::open(None);
-    let place = Place { cursor, sequence, mode: Mode::None, reason: Reason::Written, scope: &scope };
+    let values = CrumbdHeaders { cursor, sequence, mode: Mode::None, reason: Reason::Written, scope: &scope };
     let headers = response.headers_mut();
-    reply::place(cx.source(), headers, place, Caching::Never);
+    reply::insert_headers(cx.source(), headers, values, Caching::Never);
     if let Some(revision) = key_revision {
-        reply::text(headers, ETAG, &format!("\"{revision}\""));
+        reply::insert(headers, ETAG, &format!("\"{revision}\""));
     }
     response
 }

@@ -1,4 +1,4 @@
-//! What one request may do, and which part of what it asks for it gets.
+//! The rights of a request, and the scope of its answer.
 
 use std::sync::Arc;
 
@@ -12,62 +12,62 @@ use crate::http::auth::{Grant, Revocation};
 use crate::http::rep::problem::Problem;
 use crate::model::{Key, KeySelector};
 
-/// What the client of a request may do. Every request that comes to a handler has one.
+/// The rights of a request. Every request that reaches a handler has an `Access` among its extensions.
 #[derive(Clone)]
 pub(in crate::http) struct Access(Option<Grant>);
 
-/// Lets a request pass that comes with a known token, together with what it may do.
+/// Admits a request with a known token, and attaches its [`Access`].
 pub(in crate::http) async fn admit(State(app): State<App>, mut request: Request) -> Result<Request, Problem> {
-    let access = app.admit(bearer(request.headers())?)?;
+    let access = app.admit(authorization(request.headers())?)?;
     request.extensions_mut().insert(access);
     Ok(request)
 }
 
-/// The token of a request that has one.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+/// The bearer token of a request, if it has one.
+fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut all = headers.get_all(AUTHORIZATION).into_iter();
     match (all.next(), all.next()) {
         (None, _) => Ok(None),
-        (Some(one), None) => Ok(one.to_str().ok().and_then(token_of)),
-        (Some(_), Some(_)) => Err(Problem::bad_request("the Authorization header is there twice")),
+        (Some(one), None) => Ok(one.to_str().ok().and_then(bearer_token)),
+        (Some(_), Some(_)) => Err(Problem::bad_request("the Authorization header is given twice")),
     }
 }
 
 /// The token in the value of an `Authorization` header.
-pub(in crate::http) fn token_of(value: &str) -> Option<&str> {
+pub(in crate::http) fn bearer_token(value: &str) -> Option<&str> {
     let (scheme, token) = value.trim().split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
 impl App {
-    /// What a client with this token may do.
+    /// The rights of a client with this token.
     pub(in crate::http) fn admit(&self, token: Option<&str>) -> Result<Access, Problem> {
-        let Some(guard) = &self.guard else { return Ok(Access(None)) };
+        let Some(authorizer) = &self.authorizer else { return Ok(Access(None)) };
         let Some(token) = token else {
-            let detail = "this daemon wants a token: send it as \"Authorization: Bearer TOKEN\"";
+            let detail = "this daemon requires a token; send the header \"Authorization: Bearer TOKEN\"";
             return Err(Problem::unauthorized("token-missing", detail));
         };
-        let grant = guard.admit(token);
+        let grant = authorizer.admit(token);
         grant.map(|grant| Access(Some(grant))).ok_or_else(|| {
-            Problem::unauthorized("token-unknown", "nobody knows this token; it may have been removed")
+            Problem::unauthorized("token-unknown", "this token is unknown; it may have been removed")
         })
     }
 
-    /// Whether tokens are wanted.
+    /// Whether requests need a token.
     pub(in crate::http) fn is_guarded(&self) -> bool {
-        self.guard.is_some()
+        self.authorizer.is_some()
     }
 }
 
 impl Access {
-    /// What of the keys with this prefix may be read.
+    /// The readable keys with this prefix.
     pub(in crate::http) fn scope(&self, prefix: Option<Key>) -> Result<EffectiveScope, Problem> {
         let Some(grant) = &self.0 else { return Ok(EffectiveScope::open(prefix)) };
         let asked = prefix.as_ref().map_or(&[][..], Key::as_bytes);
         let readable = grant.rights().read.narrowed_to(asked);
         if readable.is_empty() {
-            return Err(forbidden("this token may read nothing of what is asked for"));
+            return Err(forbidden("this token may read none of the requested keys"));
         }
         let fingerprint =
             if grant.rights().read.covers_prefix(asked) { 0 } else { fingerprint_of(&readable) };
@@ -75,7 +75,7 @@ impl Access {
         Ok(EffectiveScope { asked: prefix, keys: readable, guarded: Some(Arc::new(guarded)) })
     }
 
-    /// What everybody may do where no tokens are wanted.
+    /// The access of a daemon without tokens.
     #[cfg(test)]
     pub(in crate::http) fn open() -> Self {
         Self(None)
@@ -91,16 +91,16 @@ impl Access {
         self.0.as_ref().is_none_or(|grant| grant.rights().read.is_all())
     }
 
-    /// Refuses who may not read the key, whether it is there or not.
-    pub(in crate::http) fn read(&self, key: &Key) -> Result<(), Problem> {
+    /// Refuses a client that may not read the key, whether the key exists or not.
+    pub(in crate::http) fn require_read(&self, key: &Key) -> Result<(), Problem> {
         match self.may_read(key.as_bytes()) {
             true => Ok(()),
             false => Err(forbidden(&format!("this token may not read the key \"{key}\""))),
         }
     }
 
-    /// Refuses who may not write the key.
-    pub(in crate::http) fn write(&self, key: &[u8]) -> Result<(), Problem> {
+    /// Refuses a client that may not write the key.
+    pub(in crate::http) fn require_write(&self, key: &[u8]) -> Result<(), Problem> {
         match self.0.as_ref().is_none_or(|grant| grant.may_write(key)) {
             true => Ok(()),
             false => {
@@ -110,25 +110,25 @@ impl Access {
         }
     }
 
-    /// Refuses who may not write any key.
-    pub(in crate::http) fn write_something(&self) -> Result<(), Problem> {
+    /// Refuses a client that may write no key at all.
+    pub(in crate::http) fn require_some_write(&self) -> Result<(), Problem> {
         match self.0.as_ref().is_none_or(|grant| !grant.rights().write.is_empty()) {
             true => Ok(()),
             false => Err(forbidden("this token may not write any key")),
         }
     }
 
-    /// Refuses who may not write every key.
-    pub(in crate::http) fn write_everything(&self) -> Result<(), Problem> {
+    /// Refuses a client that may not write every key.
+    pub(in crate::http) fn require_full_write(&self) -> Result<(), Problem> {
         match self.0.as_ref().is_none_or(|grant| grant.rights().write.is_all()) {
             true => Ok(()),
             false => {
-                Err(forbidden("a snapshot replaces the whole state, and this token may not write all of it"))
+                Err(forbidden("a snapshot replaces the whole state, but this token may not write every key"))
             }
         }
     }
 
-    /// Runs until done, or until the rights are over.
+    /// The result of `work`, or an error as soon as the rights are revoked.
     pub(in crate::http) async fn while_granted<T, E: From<Problem>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -140,17 +140,17 @@ impl Access {
     }
 }
 
-/// Runs until done, or until the grant is over. Also what is done by then is not told.
+/// The result of `work`, or an error as soon as the grant is revoked. A result that is ready at that moment is dropped.
 pub(in crate::http) async fn while_granted<T, E: From<Problem>>(
     grant: &Grant,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let over = |over| Err(over_problem(over).into());
+    let revoked = |revocation| Err(revocation_problem(revocation).into());
     tokio::select! {
         biased;
-        why = grant.over() => over(why),
-        done = work => match grant.is_over() {
-            Some(why) => over(why),
+        revocation = grant.revoked() => revoked(revocation),
+        done = work => match grant.revocation() {
+            Some(revocation) => revoked(revocation),
             None => done,
         },
     }
@@ -160,18 +160,18 @@ fn forbidden(detail: &str) -> Problem {
     Problem::forbidden("not-permitted", detail)
 }
 
-/// What those are told who wait while their rights change.
-fn over_problem(over: Revocation) -> Problem {
-    match over {
+/// The answer to a client whose rights are revoked during its request.
+fn revocation_problem(revocation: Revocation) -> Problem {
+    match revocation {
         Revocation::Changed => Problem::forbidden(
             "permission-changed",
-            "what this token may read or write has changed; start again from GET /v1/breadcrumbs/current",
+            "the rights of this token have changed; start again from GET /v1/breadcrumbs/current",
         ),
-        Revocation::Removed => Problem::unauthorized("token-removed", "this token has just been removed"),
+        Revocation::Removed => Problem::unauthorized("token-removed", "this token has been removed"),
     }
 }
 
-/// Names the readable part of what was asked for, without telling it; 0 is all of it.
+/// A hash of the readable keys among the requested ones. 0 means all of them.
 fn fingerprint_of(readable: &KeySelector) -> u64 {
     let mut hasher = Xxh3::new();
     for prefix in readable.iter() {
@@ -181,24 +181,24 @@ fn fingerprint_of(readable: &KeySelector) -> u64 {
     hasher.digest().max(1)
 }
 
-/// The keys that an answer may be about: what was asked for, as far as it may be read.
+/// The effective scope of an answer: the requested keys that the client may read.
 #[derive(Clone)]
 pub(in crate::http) struct EffectiveScope {
     /// The prefix of the request.
     asked: Option<Key>,
     keys: KeySelector,
-    /// Apart: a waiter of an open daemon is not to be larger for it.
+    /// Behind a pointer, to keep the waiters of a daemon without tokens small.
     guarded: Option<Arc<Guarded>>,
 }
 
 struct Guarded {
     grant: Grant,
-    /// Names what of the asked keys may be read, where that is not all of them; else 0.
+    /// See [`fingerprint_of`].
     fingerprint: u64,
 }
 
 impl EffectiveScope {
-    /// All that was asked for, where no tokens are wanted.
+    /// The scope of a request to a daemon without tokens.
     pub(in crate::http) fn open(asked: Option<Key>) -> Self {
         let keys = asked.clone().map_or(KeySelector::ALL, KeySelector::prefix);
         Self { asked, keys, guarded: None }
@@ -209,47 +209,48 @@ impl EffectiveScope {
         &self.keys
     }
 
-    /// The prefix that was asked for.
+    /// The requested prefix.
     pub(in crate::http) fn asked(&self) -> Option<&Key> {
         self.asked.as_ref()
     }
 
-    /// Whether some of what was asked for is left out.
+    /// Whether some of the requested keys are left out.
     pub(in crate::http) fn is_narrowed(&self) -> bool {
-        self.fingerprint().is_some_and(|tag| tag > 0)
+        self.fingerprint().is_some_and(|fingerprint| fingerprint > 0)
     }
 
-    /// Whether everything was asked for and nothing is left out: then the answer is everybody's.
+    /// Whether all keys were requested and none is left out. Such answers are shared by all clients.
     pub(in crate::http) fn is_everything(&self) -> bool {
         self.keys.is_all() && self.asked.is_none()
     }
 
-    /// Names the rights where there are any.
+    /// The fingerprint of the readable keys; `None` on a daemon without tokens.
     pub(in crate::http) fn fingerprint(&self) -> Option<u64> {
         self.guarded.as_ref().map(|guarded| guarded.fingerprint)
     }
 
-    /// Refuses a client whose state was made under other rights: it would have holes, or keep what is
-    /// not told any more. `known` is what the `next` link said.
-    pub(in crate::http) fn was(self, known: Option<u64>) -> Result<Self, Problem> {
-        let now = self.fingerprint().unwrap_or(0);
-        match known {
-            Some(known) if now != known => Err(Problem::rights_changed()),
-            _ => Ok(self),
-        }
+    /// The scope, if it has the fingerprint of the `next` link. Under other rights the client's state would miss keys, or
+    /// keep keys that are no longer updated.
+    pub(in crate::http) fn require_rights(self, link: Option<u64>) -> Result<Self, Problem> {
+        if link.is_none_or(|link| self.has_rights(link)) { Ok(self) } else { Err(Problem::rights_changed()) }
     }
 
-    /// Whether the rights that it rests on have not changed.
+    /// Whether the readable keys have this fingerprint.
+    pub(in crate::http) fn has_rights(&self, fingerprint: u64) -> bool {
+        self.fingerprint().unwrap_or(0) == fingerprint
+    }
+
+    /// Whether the rights have not been revoked.
     pub(in crate::http) fn is_granted(&self) -> bool {
-        self.grant().is_none_or(|grant| grant.is_over().is_none())
+        self.grant().is_none_or(|grant| grant.revocation().is_none())
     }
 
-    /// What whoever asks may do.
+    /// The rights of the client.
     pub(in crate::http) fn access(&self) -> Access {
         Access(self.grant().cloned())
     }
 
-    /// The grant that it rests on.
+    /// The grant of the client's token.
     pub(in crate::http) fn grant(&self) -> Option<&Grant> {
         self.guarded.as_ref().map(|guarded| &guarded.grant)
     }

@@ -1,25 +1,22 @@
-//! Who may see what.
+//! Authorization: tokens and the keys that they may read and write.
 //!
-//! Everything in front of this room is shared: breadcrumbs, encoded bodies, pages know nobody. What a
-//! client may read of them is decided here, key by key, when it is delivered: an [`Authorizer`]
-//! turns a bearer token into a [`Grant`], and the request's scope is what was asked for *and* may be read.
+//! Breadcrumbs, encoded bodies and pages are shared by all clients. An [`Authorizer`] turns a bearer token into a
+//! [`Grant`]. The *effective scope* of a request is the set of requested keys that the grant may read.
 //!
-//! * Where that is all that was asked for, the answer is everybody's, from the same caches.
-//! * Where it is less, the client sees a filtered state, as with `prefix=`: the number of keys and
-//!   the digest of the whole are left out, and what happens elsewhere does not even wake it.
-//! * Where it is nothing, the answer is a 403; without a known token it is a 401.
+//! * If all requested keys are readable, the answer is the shared one, from the same caches.
+//! * If some are readable, the client sees a filtered state, as with `prefix=`: count and digest are left out, and
+//!   changes of other keys do not wake it.
+//! * If none is readable, the answer is a 403. Without a known token it is a 401.
 //!
-//! A grant never changes. When the rights of a token do, its grant is *over* ([`Grant::over`]): those
-//! who wait with it are answered at once, and the next request gets the new one. What a client
-//! holds was then made under other rights, so the `next` link names the rights it was made under,
-//! and another answer to "which keys?" is a 410 instead of a state with holes (`access.rs`).
+//! A grant never changes. When the rights of a token change, its grant is revoked ([`Grant::revoked`]): requests that
+//! wait with it are answered at once, and the next request gets a new grant. The client's state was read with the old
+//! rights. So the `next` link carries their fingerprint, and under other rights it is a 410 instead of a state with
+//! missing keys (`access.rs`).
 //!
-//! What is not hidden: revisions, cursors and when they move are the same for everybody, and a cursor
-//! carries 32 bits of the whole state's digest. From those nobody learns a key or a value; who already
-//! knows the whole state but for one value of few possible ones could find that one out.
+//! Not hidden: revisions and cursors are the same for all clients, and a cursor has 32 bits of the whole state's digest.
+//! Neither reveals a key or value. A client that knows the whole state except for one value could verify a guess of it.
 //!
-//! This room never reads the cache, and nothing here is decided by a handler: a request comes to one
-//! only with an `Access`, which says what it may do.
+//! This room never reads the cache. No handler decides rights: a request reaches it with an `Access`.
 
 pub(super) mod access;
 pub(super) mod origin;
@@ -35,84 +32,81 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::model::KeySelector;
 use crate::value::{Value, ValueWatch, Watcher};
 
-/// Tells what the holder of a token may do.
+/// The source of grants.
 pub trait Authorizer: Send + Sync + 'static {
-    /// What belongs to this token; nothing where nobody knows it. It is asked for every request.
+    /// The grant of this token; `None` for an unknown token. Called for every request.
     fn admit(&self, token: &str) -> Option<Grant>;
 }
 
-/// What may be done with which keys.
+/// The keys that a token may read and write.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Rights {
-    /// Keys that may be read.
+    /// The keys that it may read.
     pub read: KeySelector,
-    /// Keys that may be set and deleted.
+    /// The keys that it may set and delete.
     pub write: KeySelector,
 }
 
-/// Why a grant is over.
+/// The reason for which a grant is revoked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Revocation {
     /// The token has other rights now.
     Changed,
-    /// The token is not known any more.
+    /// The token was removed.
     Removed,
 }
 
-/// The rights of a token for as long as they do not change. Clones are the same grant.
-///
-/// For whoever delivers one event after the other: [`Grant::may_read`] for each key, and
-/// [`Grant::over`] beside the wait for the next.
+/// The rights of a token until they change. Clones are the same grant.
 #[derive(Clone, Debug)]
-pub struct Grant(Arc<Held>);
+pub struct Grant(Arc<GrantState>);
 
 #[derive(Debug)]
-struct Held {
+struct GrantState {
     rights: Rights,
-    /// Set once, when it is over.
-    over: Value<Revocation>,
-    /// Whether it is set: every request asks, and a flag costs no lock.
-    is_over: AtomicBool,
+    revocation: Value<Revocation>,
+    /// Whether `revocation` is set. Every request checks it, and a flag needs no lock.
+    is_revoked: AtomicBool,
 }
 
 impl Grant {
     /// A grant of these rights.
     pub fn new(rights: Rights) -> Self {
-        Self(Arc::new(Held { rights, over: Value::new(), is_over: AtomicBool::new(false) }))
+        let (revocation, is_revoked) = (Value::new(), AtomicBool::new(false));
+        Self(Arc::new(GrantState { rights, revocation, is_revoked }))
     }
 
-    /// What may be done.
+    /// The granted rights.
     pub fn rights(&self) -> &Rights {
         &self.0.rights
     }
 
-    /// Whether the key may be read.
+    /// Whether it allows to read the key.
     pub fn may_read(&self, key: &[u8]) -> bool {
         self.0.rights.read.matches(key)
     }
 
-    /// Whether the key may be written.
+    /// Whether it allows to write the key.
     pub fn may_write(&self, key: &[u8]) -> bool {
         self.0.rights.write.matches(key)
     }
 
-    /// Ends it: everybody who waits with it is told. The first reason counts.
-    pub fn end(&self, why: Revocation) {
-        if self.is_over().is_none() {
-            self.0.over.set(why);
-            self.0.is_over.store(true, Ordering::Release);
+    /// Revokes it, which ends all requests that wait with it. Only the first reason counts.
+    pub fn revoke(&self, reason: Revocation) {
+        if self.revocation().is_none() {
+            self.0.revocation.set(reason);
+            self.0.is_revoked.store(true, Ordering::Release);
         }
     }
 
-    /// Whether it is over, and why.
-    pub fn is_over(&self) -> Option<Revocation> {
-        self.0.is_over.load(Ordering::Acquire).then(|| self.0.over.current())?
+    /// The reason for which it is revoked, if it is.
+    pub fn revocation(&self) -> Option<Revocation> {
+        self.0.is_revoked.load(Ordering::Acquire).then(|| self.0.revocation.current())?
     }
 
-    /// Resolves when it is over. Cancel-safe.
-    pub async fn over(&self) -> Revocation {
+    /// Resolves when it is revoked. Cancel-safe.
+    pub async fn revoked(&self) -> Revocation {
         // The value lives as long as `self`, so it is not closed.
-        ValueWatch::watch(&self.0.over).get().await.unwrap_or(Revocation::Removed)
+        ValueWatch::watch(&self.0.revocation).get().await.unwrap_or(Revocation::Removed)
     }
 }
 
@@ -121,17 +115,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_waits_with_a_grant_is_told_the_first_reason_for_its_end() {
+    async fn a_waiter_sees_the_first_revocation_of_its_grant() {
         let grant = Grant::new(Rights::default());
         let waiting = tokio::spawn({
             let grant = grant.clone();
-            async move { grant.over().await }
+            async move { grant.revoked().await }
         });
         tokio::task::yield_now().await;
-        assert_eq!(grant.is_over(), None);
-        grant.end(Revocation::Changed);
-        grant.end(Revocation::Removed);
+        assert_eq!(grant.revocation(), None);
+        grant.revoke(Revocation::Changed);
+        grant.revoke(Revocation::Removed);
         assert_eq!(waiting.await.ok(), Some(Revocation::Changed));
-        assert_eq!(grant.over().await, Revocation::Changed, "who comes later is told too");
+        assert_eq!(grant.revoked().await, Revocation::Changed, "a later waiter sees it too");
     }
 }

@@ -1,8 +1,8 @@
-//! Writes that a web page asks for: only those of our own origin are taken.
+//! Protection against cross-origin writes.
 //!
-//! A browser lets any page send simple requests to any address that its visitor can scope, a daemon on the visitor's own
-//! machine included. It says so in two headers that no page can change: `Sec-Fetch-Site`, and `Origin` in older browsers.
-//! Other programs send neither, and are not concerned.
+//! A browser lets any web page send simple requests to any address that the browser can reach, also to a daemon on the
+//! same machine. It marks them with two headers that a page cannot change: `Sec-Fetch-Site`, and `Origin` in older
+//! browsers. Other programs send neither header.
 
 use axum::http::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use axum::http::uri::Authority;
@@ -11,11 +11,11 @@ use crate::http::rep::problem::Problem;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses a write that a page of another origin asks for.
-pub(in crate::http) fn refuse_other_pages(headers: &HeaderMap) -> Result<(), Problem> {
+/// Refuses a write from a web page of another origin.
+pub(in crate::http) fn refuse_cross_origin(headers: &HeaderMap) -> Result<(), Problem> {
     match headers.get(SEC_FETCH_SITE).map(|site| site.as_bytes()) {
         Some(b"same-origin" | b"none") => return Ok(()),
-        Some(_) => return Err(refused("Sec-Fetch-Site says that a page of another origin sends it")),
+        Some(_) => return Err(refused("the Sec-Fetch-Site header names another site")),
         None => {}
     }
     let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
@@ -23,7 +23,7 @@ pub(in crate::http) fn refuse_other_pages(headers: &HeaderMap) -> Result<(), Pro
     match same.is_some_and(|(origin, host)| is_same(origin, host)) {
         true => Ok(()),
         false => Err(refused(
-            "its Origin is not the Host that it is sent to (a proxy before the daemon must keep Host)",
+            "the Origin header differs from the Host header (a proxy in front of the daemon must pass Host on)",
         )),
     }
 }
@@ -42,7 +42,7 @@ fn is_same(origin: &str, host: &str) -> bool {
 }
 
 fn refused(why: &str) -> Problem {
-    Problem::forbidden("cross-origin", format!("a web page may only write to its own origin: {why}"))
+    Problem::forbidden("cross-origin", format!("a web page may write to its own origin only: {why}"))
 }
 
 #[cfg(test)]
@@ -53,11 +53,11 @@ mod tests {
 
     fn taken(headers: &[(HeaderName, &'static str)]) -> bool {
         let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
-        refuse_other_pages(&headers.collect()).is_ok()
+        refuse_cross_origin(&headers.collect()).is_ok()
     }
 
     #[test]
-    fn a_page_writes_to_its_own_origin_only_and_other_programs_are_not_concerned() {
+    fn a_page_writes_to_its_own_origin_only_and_other_programs_are_free() {
         for good in [
             &[][..],
             &[(HOST, "a:1")],

@@ -1,8 +1,8 @@
-//! A token, and what is kept of it.
+//! A token and its line in the tokens file.
 //!
-//! A token is 32 random bytes as text. The file holds its SHA-256 only, so whoever reads the file can
-//! not use it. A slow, salted hash as for passwords would add nothing: those are for secrets that
-//! people choose, which can be guessed; here there are 2^256 to be tried, and each request would pay.
+//! A token is 32 random bytes as text. The file has its SHA-256 only, so a copy of the file is of no use to an attacker.
+//! A slow, salted hash as for passwords would add nothing: it protects secrets that can be guessed, and nobody guesses
+//! 32 random bytes. It would slow down every request.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,33 +10,33 @@ use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
-/// How a token begins, so that it is recognised where it should not be, as in a log.
-const START: &str = "crumbd_";
+/// The prefix of every token. Secret scanners recognise a leaked token by it.
+const TOKEN_PREFIX: &str = "crumbd_";
 
-/// Random bytes of a token.
+/// The number of random bytes in a token.
 const RANDOM_BYTES: usize = 32;
 
 /// The SHA-256 of a token.
 pub(super) type Hash = [u8; 32];
 
-/// The hash of a token as it comes in a request.
+/// The hash of a token in a request.
 pub(super) fn hash(token: &str) -> Hash {
     let mut hash = Hash::default();
     hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
     hash
 }
 
-/// A token could not be made.
+/// The system's random number generator failed.
 #[derive(Debug, thiserror::Error)]
-#[error("the system gives no random numbers, so no token can be made")]
+#[error("cannot create a token: the system provides no random numbers")]
 pub struct TokenError;
 
-/// A token that was just made, and its line for the file. The token itself is nowhere else.
+/// A new token and its line for the tokens file. The token is stored nowhere else.
 #[derive(Debug)]
 pub struct NewToken {
-    /// What the client sends as `Authorization: Bearer …`.
+    /// The token, for `Authorization: Bearer …`.
     pub token: String,
-    /// What the file says of it.
+    /// The line for the tokens file.
     pub line: String,
 }
 
@@ -48,7 +48,7 @@ impl NewToken {
     pub fn make(name: Option<String>, read: Vec<String>, write: Vec<String>) -> Result<Self, TokenError> {
         let mut random = [0; RANDOM_BYTES];
         SystemRandom::new().fill(&mut random).map_err(|_| TokenError)?;
-        let token = format!("{START}{}", URL_SAFE_NO_PAD.encode(random));
+        let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
         let line = Line { name, sha256: hex(&hash(&token)), read, write };
         // Strings always serialize.
         let line = serde_json::to_string(&line).unwrap_or_default();
@@ -60,7 +60,7 @@ impl NewToken {
 #[derive(Serialize, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Line {
-    /// For people.
+    /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
     /// 64 hex digits.
@@ -98,7 +98,7 @@ mod tests {
         let made = NewToken::make(None, vec!["a/".to_owned()], Vec::new()).unwrap();
         let line: Line = serde_json::from_str(&made.line).unwrap();
         assert_eq!(unhex(&line.sha256), Some(hash(&made.token)));
-        assert!(!made.line.contains(&made.token[START.len()..]));
+        assert!(!made.line.contains(&made.token[TOKEN_PREFIX.len()..]));
         let other = NewToken::make(None, Vec::new(), Vec::new()).unwrap();
         assert_ne!(made.token, other.token);
         // `printf %s abc | sha256sum`

@@ -5,11 +5,9 @@
 //! {"name":"edge","sha256":"9f86d0…","read":["edge/","shared/"],"write":[]}
 //! ```
 //!
-//! Lines, as in all files here, because a line is what one adds, removes and finds in a diff. An empty
-//! line and one that begins with `#` do not count; the prefix `""` is every key.
+//! Empty lines and lines that begin with `#` are ignored. The prefix `""` is every key.
 //!
-//! The file is taken as a whole or not at all: with a fault in it a daemon does not start, and one
-//! that runs keeps the rights that it has and says so in its log.
+//! A file with an error is not used at all: the daemon does not start, or keeps its current tokens and logs the error.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,47 +19,65 @@ use tracing::{error, info};
 
 use crate::http::auth::token::{Hash, Line, hash, unhex};
 use crate::http::auth::{Authorizer, Grant, Revocation, Rights};
-use crate::http::serve::reload::{Reread, Stamp};
+use crate::http::serve::reload::{Reloadable, Stamp};
 use crate::model::{Key, KeySelector};
 
-/// Most prefixes that a token may name for reading, and for writing.
+/// The largest number of prefixes in `read`, and in `write`.
 const MAX_PREFIXES: usize = 256;
 
-/// Why tokens cannot be taken from the file.
+/// Errors of the tokens file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokensError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("tokens file {}: {source}", path.display())]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A line makes no sense.
-    #[error("tokens file {} line {line}: {reason}", path.display())]
+    /// A line is invalid.
+    #[error("tokens file {} line {line}: {source}", path.display())]
     Line {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The line number, from 1.
         line: usize,
-        /// What is wrong with it.
-        reason: String,
+        /// The error in the line.
+        source: LineError,
     },
 }
 
-/// The tokens of a file, and their rights now.
+/// Errors in a line of the tokens file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LineError {
+    /// It is not the expected JSON object.
+    #[error("{0}")]
+    Json(serde_json::Error),
+    /// Its hash is malformed.
+    #[error("sha256 is not 64 hex digits; `crumbd token` prints a token and its line")]
+    Hash,
+    /// It has too many prefixes.
+    #[error("{0} prefixes are too many; the limit is {MAX_PREFIXES}")]
+    TooManyPrefixes(usize),
+    /// An earlier line has the same token.
+    #[error("an earlier line has the same token")]
+    Duplicate,
+}
+
+/// The tokens of a file and their current rights.
 pub struct Tokens {
     path: PathBuf,
     /// Read by every request, without a lock.
     grants: ArcSwap<HashMap<Hash, Grant>>,
-    /// What the file looked like when it was read last; held while it is read again.
+    /// The stamp of the file when it was read last. Locked while the file is read.
     read: Mutex<Option<Stamp>>,
 }
 
 impl Tokens {
-    /// Reads the file.
+    /// Reads the tokens file.
     ///
     /// # Errors
     /// [`TokensError`].
@@ -71,20 +87,19 @@ impl Tokens {
         Ok(Arc::new(tokens))
     }
 
-    /// Reads the file again. A token that has the rights that it had keeps its grant, and nobody is
-    /// told; the grants of the others are over.
+    /// Reads the file again. A token with unchanged rights keeps its grant; the grants of the others are revoked.
     fn load(&self, read: &mut Option<Stamp>) -> Result<(), TokensError> {
-        // Before it is read: what changes meanwhile is seen the next time.
+        // Taken before the file is read, so that a change meanwhile is noticed the next time.
         *read = Stamp::of(&self.path);
-        let fault = |source| TokensError::Read { path: self.path.clone(), source };
-        let text = std::fs::read_to_string(&self.path).map_err(fault)?;
-        let wanted = parse(&text).map_err(|(line, reason)| TokensError::Line {
+        let unreadable = |source| TokensError::Read { path: self.path.clone(), source };
+        let text = std::fs::read_to_string(&self.path).map_err(unreadable)?;
+        let parsed = parse(&text).map_err(|(line, source)| TokensError::Line {
             path: self.path.clone(),
             line,
-            reason,
+            source,
         })?;
         let before = self.grants.load_full();
-        let grants: HashMap<Hash, Grant> = wanted
+        let grants: HashMap<Hash, Grant> = parsed
             .into_iter()
             .map(|(hash, rights)| {
                 let kept = before.get(&hash).filter(|grant| *grant.rights() == rights).cloned();
@@ -92,7 +107,7 @@ impl Tokens {
             })
             .collect();
         let grants = Arc::new(grants);
-        // First the new ones: whoever is told comes back at once.
+        // Stored before the old ones are revoked: revoked clients come back at once.
         self.grants.store(Arc::clone(&grants));
         let (mut changed, mut removed) = (0, 0);
         for (hash, old) in before.iter() {
@@ -100,11 +115,11 @@ impl Tokens {
                 Some(now) if now.rights() == old.rights() => {}
                 Some(_) => {
                     changed += 1;
-                    old.end(Revocation::Changed);
+                    old.revoke(Revocation::Changed);
                 }
                 None => {
                     removed += 1;
-                    old.end(Revocation::Removed);
+                    old.revoke(Revocation::Removed);
                 }
             }
         }
@@ -113,52 +128,52 @@ impl Tokens {
     }
 }
 
-impl Reread for Tokens {
-    fn what(&self) -> &'static str {
+impl Reloadable for Tokens {
+    fn name(&self) -> &'static str {
         "tokens"
     }
 
-    fn read_again(&self, asked: bool) {
+    fn reload(&self, forced: bool) {
         let mut read = self.read.lock();
-        if !asked && *read == Stamp::of(&self.path) {
+        if !forced && *read == Stamp::of(&self.path) {
             return;
         }
         if let Err(error) = self.load(&mut read) {
-            error!("{error}; the tokens keep the rights that they had");
+            error!("{error}; all tokens keep the rights they had");
         }
     }
 }
 
 impl Authorizer for Tokens {
-    /// The hash is looked up, not the token, so how long that takes tells nothing of a token.
+    /// Looks up the token's hash, so that the time it takes reveals nothing of the token.
     fn admit(&self, token: &str) -> Option<Grant> {
         self.grants.load().get(&hash(token)).cloned()
     }
 }
 
-/// The rights by hash; or a line and what is wrong with it.
-fn parse(text: &str) -> Result<HashMap<Hash, Rights>, (usize, String)> {
+/// The rights by the token's hash, or the number of an invalid line and its error.
+fn parse(text: &str) -> Result<HashMap<Hash, Rights>, (usize, LineError)> {
     let mut all = HashMap::new();
     let lines = text.lines().map(str::trim).zip(1..);
     for (line, number) in lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#')) {
-        let fault = |reason: String| (number, reason);
-        let Line { name: _, sha256, read, write } =
-            serde_json::from_str(line).map_err(|error| fault(error.to_string()))?;
-        let hash = unhex(&sha256).ok_or_else(|| {
-            fault("sha256 is not 64 hex digits; `crumbd token` makes a token and its line".to_owned())
-        })?;
-        let prefixes = |list: Vec<String>| match list.len() {
-            ..=MAX_PREFIXES => {
-                Ok(KeySelector::prefixes(list.into_iter().map(|prefix| Key::new(prefix.into_bytes()))))
-            }
-            many => Err(fault(format!("{many} prefixes; the limit is {MAX_PREFIXES}"))),
-        };
-        let rights = Rights { read: prefixes(read)?, write: prefixes(write)? };
+        let (hash, rights) = parse_line(line).map_err(|error| (number, error))?;
         if all.insert(hash, rights).is_some() {
-            return Err(fault("the same token is there twice".to_owned()));
+            return Err((number, LineError::Duplicate));
         }
     }
     Ok(all)
+}
+
+fn parse_line(line: &str) -> Result<(Hash, Rights), LineError> {
+    let Line { name: _, sha256, read, write } = serde_json::from_str(line).map_err(LineError::Json)?;
+    let hash = unhex(&sha256).ok_or(LineError::Hash)?;
+    let prefixes = |list: Vec<String>| match list.len() {
+        ..=MAX_PREFIXES => {
+            Ok(KeySelector::prefixes(list.into_iter().map(|prefix| Key::new(prefix.into_bytes()))))
+        }
+        many => Err(LineError::TooManyPrefixes(many)),
+    };
+    Ok((hash, Rights { read: prefixes(read)?, write: prefixes(write)? }))
 }
 
 #[cfg(test)]
@@ -178,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn only_grants_whose_rights_have_changed_are_over() {
+    fn only_grants_whose_rights_have_changed_are_revoked() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
         let [same, changed, removed] = [made(), made(), made()];
@@ -188,26 +203,26 @@ mod tests {
         let tokens = Tokens::open(path.clone()).unwrap();
         let admit = |token: &NewToken| tokens.admit(&token.token);
         let before = [&same, &changed, &removed].map(|token| admit(token).unwrap());
-        // The same rights in other words.
+        // The same rights, written differently.
         let again = [line(&changed, other), line(&same, r#""read":["b/","a/","a/b"],"write":[]"#)].concat();
         std::fs::write(&path, again).unwrap();
         tokens.load(&mut None).unwrap();
         assert_eq!(
-            before.map(|grant| grant.is_over()),
+            before.map(|grant| grant.revocation()),
             [None, Some(Revocation::Changed), Some(Revocation::Removed)]
         );
         assert!(admit(&same).unwrap().may_read(b"b/c"));
         assert!(!admit(&changed).unwrap().may_read(b"b/c"));
         assert!(admit(&removed).is_none());
 
-        // What makes no sense changes nothing.
+        // An invalid file changes nothing.
         std::fs::write(&path, "nonsense").unwrap();
         assert!(tokens.load(&mut None).is_err());
-        assert!(admit(&same).is_some_and(|grant| grant.is_over().is_none()));
+        assert!(admit(&same).is_some_and(|grant| grant.revocation().is_none()));
     }
 
     #[test]
-    fn a_fault_names_its_line() {
+    fn an_error_names_its_line() {
         let hash = "0".repeat(64);
         let good = format!("{{\"sha256\":\"{hash}\"}}");
         assert_eq!(parse(&format!("\n # a comment\n{good}\n")).unwrap().len(), 1);

@@ -1,4 +1,4 @@
-//! How long a connection may take: one timer for all its waits, and the end of the daemon.
+//! The deadline of a connection: one timer for all its waits, and the shutdown signal.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,31 +10,30 @@ use crate::http::app::App;
 use crate::http::serve::drain::Shutdown;
 use crate::view::Reason;
 
-/// Why a client is not waited for any longer.
-pub(super) enum Ended {
-    Time,
+/// The reason for which a connection without a request is closed.
+pub(super) enum IdleEnd {
+    Timeout,
     Draining,
 }
 
-/// A connection's one timer, and its ear for the end of the daemon.
+/// A connection's timer and shutdown signal.
 ///
-/// Its limit moves with every request; the timer itself is only touched when the limit comes nearer,
-/// or when it fires too early: about once per long poll's length instead of twice per wake. Both are
-/// asked once, so that they wake the task; after that it is the clock and one shared flag that say
-/// whether they have anything to tell. With thousands of connections whatever is asked each time
-/// has left the processor's cache since the last time.
+/// The limit changes with every request. The timer itself is reset only when the limit comes nearer or when it fires too
+/// early: about once per long poll instead of twice per wake. The timer and the signal are polled once, so that they wake
+/// the task. After that the clock and a shared flag say whether they have fired. With thousands of connections, polling
+/// them at every wake would miss the processor's cache each time.
 pub(super) struct Deadline<'a> {
     pub(super) app: &'a App,
     limit: Instant,
-    /// When the timer fires.
+    /// The time at which the timer fires.
     armed: Instant,
-    /// Whether what is rare will wake the task.
-    listening: bool,
-    rare: Box<Rare<'a>>,
+    /// Whether `wakers` will wake the task.
+    registered: bool,
+    wakers: Box<Wakers<'a>>,
 }
 
-/// What is looked at once per long poll's length, or once in a lifetime.
-struct Rare<'a> {
+/// The futures that are rarely polled.
+struct Wakers<'a> {
     sleep: Pin<Box<Sleep>>,
     begun: Pin<Box<dyn Future<Output = Duration> + Send + 'a>>,
     /// The drain window, once it has begun.
@@ -45,36 +44,32 @@ impl<'a> Deadline<'a> {
     pub(super) fn new(app: &'a App, time: Duration) -> Self {
         let limit = Instant::now() + time;
         let (sleep, begun) = (Box::pin(sleep_until(limit)), Box::pin(app.shutdown.begun()));
-        let rare = Box::new(Rare { sleep, begun, draining: None });
-        Self { app, limit, armed: limit, listening: false, rare }
+        let wakers = Box::new(Wakers { sleep, begun, draining: None });
+        Self { app, limit, armed: limit, registered: false, wakers }
     }
 
-    /// There is no more time than until then.
+    /// Sets the limit if it is earlier.
     pub(super) fn shorten(&mut self, limit: Instant) {
         self.set(self.limit.min(limit));
     }
 
-    /// There is time until then.
-    pub(super) fn lengthen(&mut self, limit: Instant) {
-        self.set(limit);
-    }
-
-    /// A waiter waits until then, or until its turn when the daemon is going down.
+    /// Sets the deadline of a waiter. During a drain the waiter is answered within the window instead.
     pub(super) fn wait_until(&mut self, deadline: Instant) {
-        let turn = self.draining().map(|window| self.turn(window));
-        self.set(turn.unwrap_or(deadline));
+        let in_drain = self.draining().map(|window| self.answer_at(window));
+        self.set(in_drain.unwrap_or(deadline));
     }
 
-    /// The drain window, if this connection has seen it begin.
+    /// The drain window, if this connection has noticed its beginning.
     fn draining(&self) -> Option<Duration> {
-        if self.app.shutdown.has_begun() { self.rare.draining } else { None }
+        if self.app.shutdown.has_begun() { self.wakers.draining } else { None }
     }
 
-    fn turn(&self, window: Duration) -> Instant {
-        Instant::now() + Shutdown::turn(window, self.app.waiters())
+    fn answer_at(&self, window: Duration) -> Instant {
+        Instant::now() + Shutdown::answer_delay(window, self.app.waiters())
     }
 
-    fn set(&mut self, limit: Instant) {
+    /// Sets the limit.
+    pub(super) fn set(&mut self, limit: Instant) {
         self.limit = limit;
         if limit < self.armed {
             self.arm(limit);
@@ -83,50 +78,50 @@ impl<'a> Deadline<'a> {
 
     fn arm(&mut self, at: Instant) {
         self.armed = at;
-        self.rare.sleep.as_mut().reset(at);
-        self.listening = false;
+        self.wakers.sleep.as_mut().reset(at);
+        self.registered = false;
     }
 
-    /// Resolves when a waiter has to be answered. `now` must not be from before this poll of the task:
-    /// the timer may have fired since.
-    pub(super) fn poll_over(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Reason> {
-        if let Some(window) = self.drain_begins(cx) {
-            let turn = self.turn(window);
-            self.set(turn);
+    /// Resolves when a waiter has to be answered. `now` must have been read in this poll of the task; the timer may have
+    /// fired since the last one.
+    pub(super) fn poll_wait_end(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Reason> {
+        if let Some(window) = self.poll_drain_begin(cx) {
+            let answer_at = self.answer_at(window);
+            self.set(answer_at);
         }
         ready!(self.poll_limit(now, cx));
         Poll::Ready(if self.draining().is_some() { Reason::ShuttingDown } else { Reason::Timeout })
     }
 
-    /// Resolves when a client that has asked for nothing is not to be waited for. `now` is as for
-    /// [`poll_over`](Self::poll_over).
-    pub(super) fn poll_ended(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Ended> {
-        self.drain_begins(cx);
+    /// Resolves when a connection without a complete request has to be closed. `now` is as for
+    /// [`poll_wait_end`](Self::poll_wait_end).
+    pub(super) fn poll_idle_end(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<IdleEnd> {
+        self.poll_drain_begin(cx);
         if self.draining().is_some() {
-            return Poll::Ready(Ended::Draining);
+            return Poll::Ready(IdleEnd::Draining);
         }
-        self.poll_limit(now, cx).map(|()| Ended::Time)
+        self.poll_limit(now, cx).map(|()| IdleEnd::Timeout)
     }
 
-    /// The drain window, the first time that it is seen to have begun.
-    fn drain_begins(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
-        let listening = self.listening && !self.app.shutdown.has_begun();
-        if listening || self.rare.draining.is_some() {
+    /// The drain window, at the first poll after the drain has begun.
+    fn poll_drain_begin(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
+        let registered = self.registered && !self.app.shutdown.has_begun();
+        if registered || self.wakers.draining.is_some() {
             return None;
         }
-        match self.rare.begun.as_mut().poll(cx) {
-            Poll::Ready(window) => Some(*self.rare.draining.insert(window)),
+        match self.wakers.begun.as_mut().poll(cx) {
+            Poll::Ready(window) => Some(*self.wakers.draining.insert(window)),
             Poll::Pending => None,
         }
     }
 
     fn poll_limit(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        if self.listening && now < self.armed {
+        if self.registered && now < self.armed {
             return Poll::Pending;
         }
         loop {
-            let fired = self.rare.sleep.as_mut().poll(cx).is_ready();
-            self.listening = true;
+            let fired = self.wakers.sleep.as_mut().poll(cx).is_ready();
+            self.registered = true;
             match fired {
                 false => return Poll::Pending,
                 true if self.armed >= self.limit => return Poll::Ready(()),

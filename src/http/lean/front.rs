@@ -1,4 +1,4 @@
-//! One connection in the lean front: what it does between two answers, without ever waiting inside.
+//! A connection in the lean front: reading requests and waiting, as poll functions.
 
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
@@ -9,38 +9,38 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::http::api::breadcrumbs::{NextRequest, Outcome};
-use crate::http::lean::deadline::{Deadline, Ended};
+use crate::http::lean::deadline::{Deadline, IdleEnd};
 use crate::http::lean::request::{PlainRequest, Recognised, recognise};
-use crate::http::lean::response_cache::{self, Written};
-use crate::http::lean::{Left, respond};
+use crate::http::lean::respond::{self, Written};
+use crate::http::lean::{LeanOutcome, response_cache};
 use crate::http::serve::connection::Shared;
-use crate::http::serve::connection_age::Age;
+use crate::http::serve::connection_age::ConnectionAge;
 use crate::view::{Answer, Next, TryNext};
 
-/// Bytes that are read at a time, on the stack: a long poll's head is shorter, and nothing is
-/// allocated for one that comes whole.
+/// Bytes that are read at a time, on the stack. The head of a long poll is shorter, so a request in one piece allocates
+/// nothing.
 const CHUNK: usize = 2048;
 
-/// Of requests that come while one waits, so much is read ahead.
+/// The most bytes that are read ahead during a wait (pipelined requests).
 const READ_AHEAD: usize = 8 * 1024;
 
-/// Why a connection that waited for news looks again.
-pub(super) enum Waited {
-    /// They came.
-    Came,
-    /// It waits no longer, or there will be none: what to say is decided where everything is.
-    Unclear,
-    /// The client is gone.
-    Gone,
+/// The end of a wait.
+pub(super) enum WaitEnd {
+    /// The next breadcrumb was delivered.
+    Breadcrumb,
+    /// The deadline, the drain or the end of the cache. [`Front::answer`] knows the answer.
+    Other,
+    /// The client has disconnected.
+    Disconnected,
 }
 
 pub(super) struct Front<'a, S> {
     pub(super) stream: &'a mut S,
-    /// Bytes that were read and not used.
-    pub(super) read: &'a mut Vec<u8>,
+    /// Bytes that were received and not parsed.
+    pub(super) unread: &'a mut Vec<u8>,
     pub(super) shared: &'a Shared,
-    /// The client owes a request.
-    fresh: bool,
+    /// Whether the connection had no request yet.
+    is_new: bool,
     pub(super) deadline: Deadline<'a>,
 }
 
@@ -48,75 +48,74 @@ impl<'a, S> Front<'a, S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    pub(super) fn new(stream: &'a mut S, read: &'a mut Vec<u8>, shared: &'a Shared, fresh: bool) -> Self {
-        // Who has begun to send a head has no more time for it than who has just come.
-        let owes = fresh || !read.is_empty();
+    pub(super) fn new(stream: &'a mut S, unread: &'a mut Vec<u8>, shared: &'a Shared, is_new: bool) -> Self {
+        // A new connection, or one that has begun a head, has the header timeout.
         let config = &shared.config;
-        let time = if owes { config.header_timeout } else { config.idle_timeout };
-        Self { stream, read, shared, fresh, deadline: Deadline::new(&shared.app, time) }
+        let awaits_head = is_new || !unread.is_empty();
+        let time = if awaits_head { config.header_timeout } else { config.idle_timeout };
+        Self { stream, unread, shared, is_new, deadline: Deadline::new(&shared.app, time) }
     }
 
-    /// The next request, if it is for this front. `now` is the clock, if it was looked at in this
-    /// poll of the task.
+    /// The next request, if it is for this front. `now` is the time, if it was read in this poll of the task.
     pub(super) fn poll_request(
         &mut self,
         now: Option<Instant>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<PlainRequest, Left>> {
+    ) -> Poll<Result<PlainRequest, LeanOutcome>> {
         let header_timeout = self.shared.config.header_timeout;
-        if !self.read.is_empty() {
-            match recognise(self.read, &self.shared.app) {
-                Recognised::Other => return Poll::Ready(Err(Left::Other)),
+        if !self.unread.is_empty() {
+            match recognise(self.unread, &self.shared.app) {
+                Recognised::Other => return Poll::Ready(Err(LeanOutcome::OtherRequest)),
                 Recognised::Plain(request, used) => {
-                    use_up(self.read, used);
+                    consume(self.unread, used);
                     return Poll::Ready(Ok(request));
                 }
                 Recognised::Incomplete => {}
             }
         }
         loop {
-            let rested = self.read.is_empty();
+            let was_empty = self.unread.is_empty();
             let mut chunk = [MaybeUninit::uninit(); CHUNK];
             let mut chunk = ReadBuf::uninit(&mut chunk);
             let Poll::Ready(read) = Pin::new(&mut *self.stream).poll_read(cx, &mut chunk) else {
                 let now = now.unwrap_or_else(Instant::now);
-                return Poll::Ready(Err(match ready!(self.deadline.poll_ended(now, cx)) {
-                    Ended::Draining if rested => Left::Nothing,
-                    Ended::Time if rested && !self.fresh => Left::Nothing,
-                    Ended::Draining => Left::Other,
-                    Ended::Time => Left::TooSlow,
+                return Poll::Ready(Err(match ready!(self.deadline.poll_idle_end(now, cx)) {
+                    IdleEnd::Draining if was_empty => LeanOutcome::Closed,
+                    IdleEnd::Timeout if was_empty && !self.is_new => LeanOutcome::Closed,
+                    IdleEnd::Draining => LeanOutcome::OtherRequest,
+                    IdleEnd::Timeout => LeanOutcome::HeaderTimeout,
                 }));
             };
             let bytes = chunk.filled();
-            // A connection that fails is one that ends; what is cut off in the middle is for the
-            // framework to judge.
+            // A failed connection counts as closed. The framework answers a head that was cut off.
             if read.is_err() || bytes.is_empty() {
-                return Poll::Ready(Err(if rested { Left::Nothing } else { Left::Other }));
+                let outcome = if was_empty { LeanOutcome::Closed } else { LeanOutcome::OtherRequest };
+                return Poll::Ready(Err(outcome));
             }
-            // Nearly always a request comes in one piece, and nothing is kept of it.
-            let recognised = if rested {
+            // Nearly always a request arrives in one piece and is not copied.
+            let recognised = if was_empty {
                 recognise(bytes, &self.shared.app)
             } else {
-                self.read.extend_from_slice(bytes);
-                recognise(self.read, &self.shared.app)
+                self.unread.extend_from_slice(bytes);
+                recognise(self.unread, &self.shared.app)
             };
             match recognised {
                 Recognised::Plain(request, used) => {
-                    if rested {
-                        self.read.extend_from_slice(&bytes[used..]);
+                    if was_empty {
+                        self.unread.extend_from_slice(&bytes[used..]);
                     } else {
-                        use_up(self.read, used);
+                        consume(self.unread, used);
                     }
                     return Poll::Ready(Ok(request));
                 }
                 Recognised::Other => {
-                    if rested {
-                        self.read.extend_from_slice(bytes);
+                    if was_empty {
+                        self.unread.extend_from_slice(bytes);
                     }
-                    return Poll::Ready(Err(Left::Other));
+                    return Poll::Ready(Err(LeanOutcome::OtherRequest));
                 }
-                Recognised::Incomplete if rested => {
-                    self.read.extend_from_slice(bytes);
+                Recognised::Incomplete if was_empty => {
+                    self.unread.extend_from_slice(bytes);
                     self.deadline.shorten(Instant::now() + header_timeout);
                 }
                 Recognised::Incomplete => {}
@@ -124,7 +123,7 @@ where
         }
     }
 
-    /// Answers if there is something to say already.
+    /// Writes the answer if it is encoded already.
     pub(super) fn try_answer(
         &mut self,
         request: &NextRequest,
@@ -138,43 +137,43 @@ where
         Poll::Ready(request.collection.view.try_next(request.cursor, request.format, at_once, write))
     }
 
-    /// Waits for news. `now` is the clock, if it was looked at in this poll of the task.
-    pub(super) fn poll_waited(
+    /// Waits for the next breadcrumb. `now` is the time, if it was read in this poll of the task.
+    pub(super) fn poll_wait(
         &mut self,
-        came: Pin<&mut impl Future<Output = bool>>,
+        arrived: Pin<&mut impl Future<Output = bool>>,
         now: Option<Instant>,
         cx: &mut Context<'_>,
-    ) -> Poll<Waited> {
-        if let Poll::Ready(came) = came.poll(cx) {
-            return Poll::Ready(if came { Waited::Came } else { Waited::Unclear });
+    ) -> Poll<WaitEnd> {
+        if let Poll::Ready(arrived) = arrived.poll(cx) {
+            return Poll::Ready(if arrived { WaitEnd::Breadcrumb } else { WaitEnd::Other });
         }
         let now = now.unwrap_or_else(Instant::now);
-        if self.deadline.poll_over(now, cx).is_ready() {
-            return Poll::Ready(Waited::Unclear);
+        if self.deadline.poll_wait_end(now, cx).is_ready() {
+            return Poll::Ready(WaitEnd::Other);
         }
-        poll_gone(self.stream, self.read, cx).map(|()| Waited::Gone)
+        poll_disconnected(self.stream, self.unread, cx).map(|()| WaitEnd::Disconnected)
     }
 
-    /// Whether the next answer is the last.
-    pub(super) fn is_last(&self, age: &Age, now: Instant) -> bool {
-        age.is_over_at(now) || self.shared.app.shutdown.has_begun()
+    /// Whether the next answer is the last of the connection.
+    pub(super) fn is_last(&self, age: &ConnectionAge, now: Instant) -> bool {
+        age.is_reached_by(now) || self.shared.app.shutdown.has_begun()
     }
 
-    /// The client has its answer and may rest.
-    pub(super) fn rests_from(&mut self, now: Instant) {
-        self.fresh = false;
+    /// Starts the keep-alive timeout after an answer.
+    pub(super) fn start_keep_alive(&mut self, now: Instant) {
+        self.is_new = false;
         let config = &self.shared.config;
-        let time = if self.read.is_empty() { config.idle_timeout } else { config.header_timeout };
-        self.deadline.lengthen(now + time);
+        let time = if self.unread.is_empty() { config.idle_timeout } else { config.header_timeout };
+        self.deadline.set(now + time);
     }
 
-    /// Answers any request, whatever there is to say, and however long it takes; says whether the
-    /// connection may be used again. `at_once`: nothing was waited for as yet.
+    /// Answers any long poll. Returns whether the connection may be used again. `at_once` says that the request has not
+    /// waited yet.
     pub(super) async fn answer(
         &mut self,
         request: &NextRequest,
         at_once: bool,
-        age: &Age,
+        age: &ConnectionAge,
         now: &mut Instant,
     ) -> bool {
         let Some(mut outcome) = self.follow(request).await else { return false };
@@ -187,18 +186,18 @@ where
         answered.unwrap_or(false)
     }
 
-    /// Waits for what the request asks for; nothing when the client goes away.
+    /// The outcome of the long poll; `None` when the client disconnects.
     async fn follow(&mut self, request: &NextRequest) -> Option<Outcome> {
-        let Self { stream, read, shared, deadline, .. } = self;
-        let over = poll_fn(|cx| deadline.poll_over(Instant::now(), cx));
+        let Self { stream, unread, shared, deadline, .. } = self;
+        let over = poll_fn(|cx| deadline.poll_wait_end(Instant::now(), cx));
         tokio::select! {
             biased;
             outcome = request.follow(&shared.app, over) => Some(outcome),
-            () = poll_fn(|cx| poll_gone(stream, read, cx)) => None,
+            () = poll_fn(|cx| poll_disconnected(stream, unread, cx)) => None,
         }
     }
 
-    /// Writes what could not be written at once; says whether the connection may be used again.
+    /// Writes the rest of an answer. Returns whether the connection may be used again.
     pub(super) async fn finish(
         &mut self,
         request: &NextRequest,
@@ -207,11 +206,13 @@ where
     ) -> bool {
         let finished = match written {
             Written::All => Ok(true),
-            Written::Failed => return false,
-            Written::Rest(rest) => respond::rest(self.stream, &rest, self.shared.stall).await.map(|()| true),
+            Written::Failed(_) => return false,
+            Written::Rest(rest) => {
+                respond::write_rest(self.stream, &rest, self.shared.stall).await.map(|()| true)
+            }
             Written::TooLarge(answer) => {
                 let next = Next::Answer(*answer);
-                self.shared.app.metrics.polled(request.cursor, &next);
+                self.shared.app.metrics.observe_poll(request.cursor, &next);
                 let outcome = Ok(next);
                 respond::answer(self.stream, self.shared, request, outcome, false).await
             }
@@ -221,28 +222,28 @@ where
     }
 }
 
-/// Resolves when the client is gone. What it sends meanwhile is kept for later; who has sent more
-/// requests before it closed its side, as the framework sees it, may want their answers.
-pub(super) fn poll_gone<S>(stream: &mut S, read: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<()>
+/// Resolves when the client has disconnected. Bytes that it sends meanwhile are kept. A client that sent more requests
+/// before it closed its side is still connected, because it may want their answers; the framework does the same.
+pub(super) fn poll_disconnected<S>(stream: &mut S, unread: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<()>
 where
     S: AsyncRead + Unpin,
 {
-    while read.len() < READ_AHEAD {
+    while unread.len() < READ_AHEAD {
         let mut chunk = [MaybeUninit::uninit(); CHUNK];
         let mut chunk = ReadBuf::uninit(&mut chunk);
         let failed = ready!(Pin::new(&mut *stream).poll_read(cx, &mut chunk)).is_err();
         if failed || chunk.filled().is_empty() {
-            return if read.is_empty() { Poll::Ready(()) } else { Poll::Pending };
+            return if unread.is_empty() { Poll::Ready(()) } else { Poll::Pending };
         }
-        read.extend_from_slice(chunk.filled());
+        unread.extend_from_slice(chunk.filled());
     }
     Poll::Pending
 }
 
-/// Forgets bytes that were used, and gives their memory back when none are left.
-fn use_up(read: &mut Vec<u8>, used: usize) {
-    read.drain(..used);
-    if read.is_empty() {
-        *read = Vec::new();
+/// Removes parsed bytes. An empty buffer is freed.
+fn consume(unread: &mut Vec<u8>, used: usize) {
+    unread.drain(..used);
+    if unread.is_empty() {
+        *unread = Vec::new();
     }
 }

@@ -1,6 +1,6 @@
-//! Heads of answers, as bytes. What differs from answer to answer stands in the tail.
+//! The cache of response heads. The headers that change from second to second are in the tail.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,17 +9,18 @@ use bytes::Bytes;
 
 use crate::http::api::breadcrumbs::NextRequest;
 use crate::http::app::App;
+use crate::http::lean::recent::Recent;
 use crate::http::rep::reply::{AGE, Reply};
 use crate::model::{Cursor, Sequence};
-use crate::view::{Answer, Format, Reason};
+use crate::view::{Answer, Format, Next, Reason};
 
-/// Heads that each thread keeps: the newest breadcrumb's in the formats in use.
-const KEPT: usize = 8;
+/// How many heads or responses each thread caches: those of the newest breadcrumb in the formats in use.
+pub(super) const MAX_CACHED: usize = 8;
 
-/// Everything that a head is made of.
+/// The values that determine a head.
 #[derive(PartialEq)]
-pub(super) struct Subject {
-    /// Two daemons in one process may be at the same cursor by different ways.
+pub(super) struct HeadKey {
+    /// Two apps of one process may have the same cursor.
     app: u64,
     collection: u64,
     cursor: Cursor,
@@ -30,47 +31,36 @@ pub(super) struct Subject {
     length: u64,
 }
 
-impl Subject {
-    pub(super) fn of(app: &App, request: &NextRequest, answer: &Answer, at_once: bool) -> Self {
+impl HeadKey {
+    pub(super) fn new(app: &App, request: &NextRequest, answer: &Answer, at_once: bool) -> Self {
         let Answer { cursor, reason, sequence, ref body, format, .. } = *answer;
-        let (app, collection) = (app.number, request.collection.number);
+        let (app, collection) = (app.id, request.collection.id);
         Self { app, collection, cursor, sequence, reason, format, at_once, length: body.len() }
     }
 }
 
 thread_local! {
-    static HEADS: RefCell<Vec<(Subject, Bytes)>> = const { RefCell::new(Vec::new()) };
-    static OLDEST: Cell<usize> = const { Cell::new(0) };
-    /// Second, age, tail.
+    static HEADS: RefCell<Recent<HeadKey, Bytes, MAX_CACHED>> = const { RefCell::new(Recent::new()) };
+    /// The second, the age, and the tail with both.
     static TAIL: RefCell<(u64, Option<u64>, Bytes)> = const { RefCell::new((0, None, Bytes::new())) };
 }
 
-/// The head of an answer to a long poll of everything, made once per thread.
-pub(super) fn shared(app: &App, request: &NextRequest, answer: &Answer) -> Bytes {
-    let subject = Subject::of(app, request, answer, answer.at_once);
-    let kept = HEADS
-        .with_borrow(|heads| heads.iter().find(|(kept, _)| *kept == subject).map(|(_, head)| head.clone()));
-    kept.unwrap_or_else(|| {
-        let reply = request.reply(app, Ok(crate::view::Next::Answer(answer.clone())));
-        let head = Bytes::from(of(&reply));
-        keep(subject, head.clone());
-        head
+/// The head of an answer to a long poll of all keys, made once per thread.
+pub(super) fn cached(app: &App, request: &NextRequest, answer: &Answer) -> Bytes {
+    let key = HeadKey::new(app, request, answer, answer.at_once);
+    HEADS.with_borrow_mut(|heads| {
+        if let Some(cached) = heads.get(&key) {
+            return cached.clone();
+        }
+        let reply = request.reply(app, Ok(Next::Answer(answer.clone())));
+        let made = Bytes::from(head(&reply));
+        heads.insert(key, made.clone());
+        made
     })
 }
 
-fn keep(subject: Subject, head: Bytes) {
-    HEADS.with_borrow_mut(|heads| {
-        if heads.len() < KEPT {
-            return heads.push((subject, head));
-        }
-        let oldest = OLDEST.get();
-        heads[oldest] = (subject, head);
-        OLDEST.set((oldest + 1) % KEPT);
-    });
-}
-
-/// Status line and headers, but for those of the tail.
-pub(super) fn of(reply: &Reply) -> Vec<u8> {
+/// The status line and the headers, without the tail.
+pub(super) fn head(reply: &Reply) -> Vec<u8> {
     let status = reply.status();
     let mut head = Vec::with_capacity(768);
     let mut line = |parts: [&[u8]; 3]| parts.into_iter().for_each(|part| head.extend_from_slice(part));
@@ -80,9 +70,9 @@ pub(super) fn of(reply: &Reply) -> Vec<u8> {
         line([name.as_str().as_bytes(), b": ", value.as_bytes()]);
         line([b"\r\n", b"", b""]);
     }
-    // An answer that never has a body does not say how long it is (RFC 9110, 8.6), nor does one in chunks.
-    let in_chunks = reply.headers().contains_key(TRANSFER_ENCODING);
-    if status != axum::http::StatusCode::NO_CONTENT && !in_chunks {
+    // A 204 has no Content-Length (RFC 9110, 8.6), nor has a chunked response.
+    let is_chunked = reply.headers().contains_key(TRANSFER_ENCODING);
+    if status != axum::http::StatusCode::NO_CONTENT && !is_chunked {
         let length = reply.body().len().to_string();
         line([b"content-length: ", length.as_bytes(), b"\r\n"]);
     }
@@ -93,7 +83,7 @@ pub(super) fn age(reply: &Reply) -> Option<u64> {
     reply.headers().get(AGE)?.to_str().ok()?.parse().ok()
 }
 
-/// What changes from second to second, and the end of the head.
+/// The headers that change from second to second, and the end of the head.
 pub(super) fn tail(age: Option<u64>, now: SystemTime) -> Bytes {
     let second = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     TAIL.with_borrow_mut(|kept| {

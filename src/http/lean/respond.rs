@@ -1,4 +1,4 @@
-//! Writing an answer.
+//! Writing of answers.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
+use bytes::Bytes;
 use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -16,15 +17,31 @@ use crate::http::api::breadcrumbs::{NextRequest, Outcome};
 use crate::http::lean::head_cache;
 use crate::http::rep::reply::Reply;
 use crate::http::serve::connection::Shared;
-use crate::view::{Body, Next};
+use crate::view::{Answer, Body, Next};
 
-/// Parts that are handed to the system at a time.
+/// Parts in one vectored write.
 const PARTS: usize = 16;
 
-/// Answers up to this size are put together first: copying them costs less than a list of parts.
+/// Answers up to this size are copied together first, which costs less than a vectored write.
 const SMALL: usize = 2048;
 
-/// Answers a long poll, with the `last` answer of the connection if it is that; says whether the connection may be used again.
+/// Larger bodies are not written with one call, but in their parts.
+pub(super) const MAX_SINGLE_WRITE: u64 = 32 * 1024;
+
+/// The progress of a write that does not wait.
+pub(super) enum Written {
+    /// Everything is written.
+    All,
+    /// These bytes are left. If there are none, the stream has to be flushed.
+    Rest(Bytes),
+    /// The client is gone.
+    Failed(io::Error),
+    /// Nothing is written: the body is larger than [`MAX_SINGLE_WRITE`].
+    TooLarge(Box<Answer>),
+}
+
+/// Answers a long poll. `last` says that it is the last answer of the connection. Returns whether the connection may be
+/// used again.
 pub(super) async fn answer<S>(
     stream: &mut S,
     shared: &Shared,
@@ -40,9 +57,9 @@ where
         && request.scope.is_everything()
         && !last
     {
-        app.metrics.answered_as(200, Some(answer.mode), Some(answer.reason));
-        // Thousands get the same answer: its head is made once.
-        let head = head_cache::shared(app, request, answer);
+        app.metrics.count_answer(200, Some(answer.mode), Some(answer.reason));
+        // Thousands of clients get the same answer, so its head is cached.
+        let head = head_cache::cached(app, request, answer);
         let tail = head_cache::tail(Some(request.collection.upstream.age().as_secs()), SystemTime::now());
         return write_all(stream, &head, &tail, &answer.body, stall).await.map(|()| true);
     }
@@ -50,13 +67,13 @@ where
     if last {
         close(&mut reply);
     }
-    app.metrics.answered(reply.status().as_u16(), reply.headers());
+    app.metrics.count_response(reply.status().as_u16(), reply.headers());
     let keep_alive = !reply.headers().contains_key(CONNECTION);
     write_reply(stream, &reply, stall).await.map(|()| keep_alive)
 }
 
-/// Writes a piece of an answer, as far as that goes without waiting; says how much is left.
-pub(super) fn write_now<S>(stream: &mut S, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize>
+/// Writes as many bytes as possible without waiting. Returns how many are left.
+pub(super) fn try_write<S>(stream: &mut S, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize>
 where
     S: AsyncWrite + Unpin,
 {
@@ -68,15 +85,15 @@ where
     }
 }
 
-/// Writes what is left of an answer.
-pub(super) async fn rest<S>(stream: &mut S, rest: &[u8], stall: Option<Duration>) -> io::Result<()>
+/// Writes the rest of an answer.
+pub(super) async fn write_rest<S>(stream: &mut S, rest: &[u8], stall: Option<Duration>) -> io::Result<()>
 where
     S: AsyncWrite + Unpin,
 {
     write_all(stream, rest, &[], &Body::from(Vec::new()), stall).await
 }
 
-/// Says in the reply that the connection ends with it.
+/// Adds `Connection: close`.
 pub(in super::super) fn close(reply: &mut Reply) {
     reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }
@@ -84,7 +101,7 @@ pub(in super::super) fn close(reply: &mut Reply) {
 /// Writes any reply.
 ///
 /// # Errors
-/// When the client is gone, or takes nothing for that long (where that is said).
+/// When the client is gone, or reads nothing for the `stall` time.
 pub(in super::super) async fn write_reply<S>(
     stream: &mut S,
     reply: &Reply,
@@ -95,7 +112,7 @@ where
 {
     write_all(
         stream,
-        &head_cache::of(reply),
+        &head_cache::head(reply),
         &head_cache::tail(head_cache::age(reply), SystemTime::now()),
         reply.body(),
         stall,
@@ -113,34 +130,31 @@ async fn write_all<S>(
 where
     S: AsyncWrite + Unpin,
 {
-    let mut left = Left { heads: [head, tail], body, run: 0, at: 0, written: 0 };
-    // Nearly always the system takes everything at once, and no timer is needed.
-    let Some(done) = poll_fn(|cx| Poll::Ready(at_once(left.poll_write(stream, cx)))).await else {
-        return Box::pin(write_slowly(stream, &mut left, stall)).await;
-    };
-    done
-}
-
-fn at_once(written: Poll<io::Result<()>>) -> Option<io::Result<()>> {
-    match written {
-        Poll::Ready(done) => Some(done),
-        Poll::Pending => None,
+    let mut unwritten = Unwritten { heads: [head, tail], body, run: 0, at: 0, written: 0 };
+    // Nearly always the socket takes everything at once, and no timer is needed.
+    match poll_fn(|cx| Poll::Ready(unwritten.poll_write(stream, cx))).await {
+        Poll::Ready(done) => done,
+        Poll::Pending => Box::pin(write_slowly(stream, &mut unwritten, stall)).await,
     }
 }
 
-/// Writes the rest to a client that takes it slowly, or at last not at all.
-async fn write_slowly<S>(stream: &mut S, left: &mut Left<'_>, stall: Option<Duration>) -> io::Result<()>
+/// Writes the rest to a slow client, with the stall timeout.
+async fn write_slowly<S>(
+    stream: &mut S,
+    unwritten: &mut Unwritten<'_>,
+    stall: Option<Duration>,
+) -> io::Result<()>
 where
     S: AsyncWrite + Unpin,
 {
-    let Some(stall) = stall else { return poll_fn(|cx| left.poll_write(stream, cx)).await };
+    let Some(stall) = stall else { return poll_fn(|cx| unwritten.poll_write(stream, cx)).await };
     let mut timer = std::pin::pin!(tokio::time::sleep(stall));
     poll_fn(|cx| {
-        let before = (left.run, left.at, left.written);
-        if let Poll::Ready(done) = left.poll_write(stream, cx) {
+        let before = (unwritten.run, unwritten.at, unwritten.written);
+        if let Poll::Ready(done) = unwritten.poll_write(stream, cx) {
             return Poll::Ready(done);
         }
-        if before != (left.run, left.at, left.written) {
+        if before != (unwritten.run, unwritten.at, unwritten.written) {
             timer.as_mut().reset(Instant::now() + stall);
         }
         ready!(timer.as_mut().poll(cx));
@@ -149,18 +163,18 @@ where
     .await
 }
 
-/// What is left to write.
-struct Left<'a> {
-    /// They stand before the body's first run.
+/// The unwritten rest of an answer.
+struct Unwritten<'a> {
+    /// The parts before the body.
     heads: [&'a [u8]; 2],
     body: &'a Body,
-    /// The run of the body, the part that comes next, and how much of it is written already.
+    /// The current run of the body, the next part in it, and how many bytes of that part are written.
     run: usize,
     at: usize,
     written: usize,
 }
 
-impl<'a> Left<'a> {
+impl<'a> Unwritten<'a> {
     fn part(&self, index: usize) -> Option<&'a [u8]> {
         let heads = if self.run == 0 { &self.heads[..] } else { &[] };
         let in_body = || self.body.run(self.run)?.get(index - heads.len()).map(|part| &part[..]);
@@ -176,7 +190,7 @@ impl<'a> Left<'a> {
                 self.advance(ready!(taken)?);
                 continue;
             }
-            // On the stack while the system copies: a connection that waits does not hold it.
+            // On the stack, so that a waiting connection does not hold it.
             let mut slices = [IoSlice::new(&[]); PARTS];
             let mut filled = 0;
             while let Some(bytes) = self.part(self.at + filled).filter(|_| filled < PARTS) {

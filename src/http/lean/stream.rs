@@ -1,8 +1,8 @@
-//! A stream in the lean front: parked like a long poll, and written the shared bytes with one write.
+//! Streams in the lean front: parked like long polls, and written from shared bytes.
 //!
-//! A reader of everything that is quick walks the view's trail: each event is framed once per thread and goes
-//! out in one write ([`Session::try_next`]). Everything else, the beginning, squashes, heartbeats, readers of some keys only, is told by
-//! [`Session::next`], piece by piece.
+//! A fast reader of all keys walks the view's trail: each event is into_response once per thread and sent with one write
+//! ([`StreamSession::try_next`]). Everything else (the snapshot, squashes, heartbeats, readers of some keys) is sent
+//! piece by piece ([`StreamSession::next`]).
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -18,49 +18,48 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use crate::http::api::stream::{Framing, Interrupt, Session, StreamRequest, Timers};
+use crate::http::api::stream::{Framing, Interrupt, StreamRequest, StreamSession, Timers};
 use crate::http::app::App;
 use crate::http::lean::deadline::Deadline;
-use crate::http::lean::front::{Front, poll_gone};
-use crate::http::lean::{close, head_cache, respond};
-use crate::http::serve::connection_age::Age;
+use crate::http::lean::front::{Front, poll_disconnected};
+use crate::http::lean::recent::Recent;
+use crate::http::lean::respond::{self, MAX_SINGLE_WRITE, Written};
+use crate::http::lean::{close, head_cache};
+use crate::http::serve::connection_age::ConnectionAge;
 use crate::model::{Cursor, Sequence};
 use crate::view::{Answer, NextBreadcrumb, Reason, TryNext};
 
-/// Larger events are written piece by piece.
-const LARGEST: u64 = 32 * 1024;
-
-/// A piece is written in chunks of at most so many bytes: what is copied for a slow reader is bounded.
+/// The largest chunk of a piece. It limits the bytes that are copied for a slow reader.
 const CHUNK: usize = 64 * 1024;
 
-/// The chunk that ends an answer.
+/// The chunk that ends a response.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Events that each thread keeps: the newest breadcrumbs' in both framings.
-const KEPT: usize = 8;
+/// How many events each thread caches: those of the newest breadcrumbs in both framings.
+const MAX_CACHED: usize = 8;
 
-/// A connection's clocks, as a stream goes by them.
+/// The timers of a connection in the lean front.
 struct LeanTimers<'f, 'a> {
     deadline: &'f mut Deadline<'a>,
-    age: &'f Age,
-    next_beat: Instant,
+    age: &'f ConnectionAge,
+    heartbeat_at: Instant,
     has_begun: bool,
 }
 
 impl LeanTimers<'_, '_> {
-    fn aged_at(&self) -> Option<Instant> {
-        self.age.end().filter(|_| self.has_begun)
+    fn age_reached_at(&self) -> Option<Instant> {
+        self.age.reached_at().filter(|_| self.has_begun)
     }
 
     fn arm(&mut self) {
-        let until = self.aged_at().map_or(self.next_beat, |aged| aged.min(self.next_beat));
+        let until = self.age_reached_at().map_or(self.heartbeat_at, |at| at.min(self.heartbeat_at));
         self.deadline.wait_until(until);
     }
 }
 
 impl Timers for LeanTimers<'_, '_> {
-    fn beat_at(&mut self, next: Instant) {
-        self.next_beat = next;
+    fn set_heartbeat(&mut self, at: Instant) {
+        self.heartbeat_at = at;
         self.arm();
     }
 
@@ -70,84 +69,113 @@ impl Timers for LeanTimers<'_, '_> {
             self.arm();
         }
         let now = Instant::now();
-        self.deadline.poll_over(now, cx).map(|reason| match reason {
-            Reason::ShuttingDown => Interrupt::Stop,
-            _ if self.aged_at().is_some_and(|aged| now >= aged) => Interrupt::Aged,
+        self.deadline.poll_wait_end(now, cx).map(|reason| match reason {
+            Reason::ShuttingDown => Interrupt::Drain,
+            _ if self.age_reached_at().is_some_and(|at| now >= at) => Interrupt::MaxAge,
             _ => Interrupt::Heartbeat,
         })
     }
 }
 
-/// Serves a stream until it ends; says whether the connection may be used again.
-pub(super) async fn serve<S>(front: &mut Front<'_, S>, request: &StreamRequest, age: &Age) -> bool
+/// Serves a stream until it ends. Returns whether the connection may be used again.
+pub(super) async fn serve<S>(
+    front: &mut Front<'_, S>,
+    request: Box<StreamRequest>,
+    age: &ConnectionAge,
+) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // Boxed, so that a waiting stream has no space for its opening.
+    match Box::pin(open(front, request, age)).await {
+        Opened::Refused { keep_alive } => keep_alive,
+        Opened::Stream { mut session, last } => send_events(front, &mut session, age).await.is_ok() && !last,
+    }
+}
+
+/// The outcome of a request for a stream.
+enum Opened {
+    /// A problem was written, or the client has disconnected.
+    Refused { keep_alive: bool },
+    /// The head is written.
+    Stream { session: Box<StreamSession>, last: bool },
+}
+
+async fn open<S>(front: &mut Front<'_, S>, request: Box<StreamRequest>, age: &ConnectionAge) -> Opened
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let app = &front.shared.app;
     let opened = tokio::select! {
         biased;
-        opened = Box::pin(Session::open(app, request)) => opened,
-        () = poll_fn(|cx| poll_gone(front.stream, front.read, cx)) => return false,
+        opened = StreamSession::open(app, &request) => opened,
+        () = poll_fn(|cx| poll_disconnected(front.stream, front.unread, cx)) => {
+            return Opened::Refused { keep_alive: false };
+        }
     };
     let last = front.is_last(age, Instant::now());
     let (mut reply, session) = match opened {
-        Ok(session) => (session.head(), Some(session)),
+        Ok(session) => (session.head(), Some(Box::new(session))),
         Err(problem) => (problem.into_reply(), None),
     };
     if last {
         close(&mut reply);
     }
-    app.metrics.answered(reply.status().as_u16(), reply.headers());
-    let Some(mut session) = session else {
-        return respond::write_reply(front.stream, &reply, front.shared.stall).await.is_ok() && !last;
+    app.metrics.count_response(reply.status().as_u16(), reply.headers());
+    let stall = front.shared.stall;
+    let Some(session) = session else {
+        let written = respond::write_reply(front.stream, &reply, stall).await;
+        return Opened::Refused { keep_alive: written.is_ok() && !last };
     };
     reply.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    let mut head = head_cache::of(&reply);
+    let mut head = head_cache::head(&reply);
     head.extend_from_slice(&head_cache::tail(head_cache::age(&reply), SystemTime::now()));
-    drop(reply);
-    if respond::rest(front.stream, &head, front.shared.stall).await.is_err() {
-        return false;
+    match respond::write_rest(front.stream, &head, stall).await {
+        Ok(()) => Opened::Stream { session, last },
+        Err(_) => Opened::Refused { keep_alive: false },
     }
-    drop(head);
-    tell(front, &mut session, age).await.is_ok() && !last
 }
 
-/// Tells everything until the stream ends, or the client is gone, which is an error.
-async fn tell<S>(front: &mut Front<'_, S>, session: &mut Session, age: &Age) -> io::Result<()>
+/// Sends all events until the stream ends. A disconnected client is an error.
+async fn send_events<S>(
+    front: &mut Front<'_, S>,
+    session: &mut StreamSession,
+    age: &ConnectionAge,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Front { stream, read, shared, deadline, .. } = front;
-    let next_beat = session.next_beat(Instant::now());
-    let mut timers = LeanTimers { deadline, age, next_beat, has_begun: false };
+    let Front { stream, unread, shared, deadline, .. } = front;
+    let heartbeat_at = session.heartbeat_at(Instant::now());
+    let mut timers = LeanTimers { deadline, age, heartbeat_at, has_begun: false };
     timers.arm();
     loop {
-        match poll_fn(|cx| Poll::Ready(try_tell(*stream, cx, &shared.app, session))).await {
-            TryNext::Answered(Told::All) => {
-                timers.beat_at(session.next_beat(Instant::now()));
+        match poll_fn(|cx| Poll::Ready(try_send(*stream, cx, &shared.app, session))).await {
+            TryNext::Answered(Written::All) => {
+                timers.set_heartbeat(session.heartbeat_at(Instant::now()));
                 continue;
             }
-            TryNext::Answered(Told::Rest(rest)) => {
-                session.let_go();
-                Box::pin(respond::rest(*stream, &rest, shared.stall)).await?;
-                timers.beat_at(session.next_beat(Instant::now()));
+            TryNext::Answered(Written::Rest(rest)) => {
+                session.release();
+                Box::pin(respond::write_rest(*stream, &rest, shared.stall)).await?;
+                timers.set_heartbeat(session.heartbeat_at(Instant::now()));
                 continue;
             }
-            TryNext::Answered(Told::Failed(error)) => return Err(error),
-            TryNext::Answered(Told::Large(answer)) => session.tell_later(answer),
+            TryNext::Answered(Written::Failed(error)) => return Err(error),
+            TryNext::Answered(Written::TooLarge(answer)) => session.send_in_pieces(*answer),
             TryNext::Pending(next) => {
                 let has_begun = session.has_begun();
                 poll_fn(|cx| poll_flush(*stream, cx)).await?;
-                if park(*stream, read, &next, &mut timers, has_begun).await? {
+                if park(*stream, unread, &next, &mut timers, has_begun).await? {
                     continue;
                 }
             }
             TryNext::Unknown => {}
         }
         if let ControlFlow::Break(()) =
-            Box::pin(tell_piece(*stream, read, session, &mut timers, shared.stall)).await?
+            Box::pin(send_piece(*stream, unread, session, &mut timers, shared.stall)).await?
         {
-            return respond::rest(*stream, LAST_CHUNK, shared.stall).await;
+            return respond::write_rest(*stream, LAST_CHUNK, shared.stall).await;
         }
     }
 }
@@ -156,10 +184,10 @@ fn poll_flush<S: AsyncWrite + Unpin>(stream: &mut S, cx: &mut Context<'_>) -> Po
     std::pin::Pin::new(stream).poll_flush(cx)
 }
 
-/// Waits for the next breadcrumb; says whether it came, or something else is to be done first.
+/// Waits for the next breadcrumb. Returns `false` if a timer fired first or the cache has stopped.
 async fn park<S>(
     stream: &mut S,
-    read: &mut Vec<u8>,
+    unread: &mut Vec<u8>,
     next: &NextBreadcrumb,
     timers: &mut LeanTimers<'_, '_>,
     has_begun: bool,
@@ -167,24 +195,24 @@ async fn park<S>(
 where
     S: AsyncRead + Unpin,
 {
-    let mut came = pin!(next.came());
+    let mut arrived = pin!(next.arrived());
     poll_fn(|cx| {
-        if let Poll::Ready(came) = came.as_mut().poll(cx) {
-            return Poll::Ready(Ok(came));
+        if let Poll::Ready(arrived) = arrived.as_mut().poll(cx) {
+            return Poll::Ready(Ok(arrived));
         }
         if timers.poll_interrupt(has_begun, cx).is_ready() {
             return Poll::Ready(Ok(false));
         }
-        poll_gone(stream, read, cx).map(|()| Err(io::ErrorKind::BrokenPipe.into()))
+        poll_disconnected(stream, unread, cx).map(|()| Err(io::ErrorKind::BrokenPipe.into()))
     })
     .await
 }
 
-/// Tells one piece, however long it takes; breaks when the stream is over.
-async fn tell_piece<S>(
+/// Sends the next piece; breaks when the stream has ended.
+async fn send_piece<S>(
     stream: &mut S,
-    read: &mut Vec<u8>,
-    session: &mut Session,
+    unread: &mut Vec<u8>,
+    session: &mut StreamSession,
     timers: &mut LeanTimers<'_, '_>,
     stall: Option<std::time::Duration>,
 ) -> io::Result<ControlFlow<()>>
@@ -194,55 +222,52 @@ where
     let piece = tokio::select! {
         biased;
         piece = session.next(timers) => piece,
-        () = poll_fn(|cx| poll_gone(stream, read, cx)) => return Err(io::ErrorKind::BrokenPipe.into()),
+        () = poll_fn(|cx| poll_disconnected(stream, unread, cx)) => {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
     };
     let Some(piece) = piece else { return Ok(ControlFlow::Break(())) };
     for part in piece.chunks(CHUNK) {
         let chunk = chunk(&[part]);
-        let left = poll_fn(|cx| Poll::Ready(respond::write_now(stream, cx, &chunk))).await?;
+        let left = poll_fn(|cx| Poll::Ready(respond::try_write(stream, cx, &chunk))).await?;
         if left > 0 {
-            session.let_go();
-            respond::rest(stream, &chunk[chunk.len() - left..], stall).await?;
+            session.release();
+            respond::write_rest(stream, &chunk[chunk.len() - left..], stall).await?;
         }
     }
     poll_fn(|cx| poll_flush(stream, cx)).await?;
     Ok(ControlFlow::Continue(()))
 }
 
-/// How far an event was told.
-enum Told {
-    All,
-    /// The client has not taken this yet.
-    Rest(Bytes),
-    Failed(io::Error),
-    /// Nothing is written: the event is too large for it.
-    Large(Answer),
-}
-
-/// Tells the next event, if it is there already, as far as that goes without waiting.
-fn try_tell<S>(stream: &mut S, cx: &mut Context<'_>, app: &App, session: &mut Session) -> TryNext<Told>
+/// Writes the next event if it is encoded, as far as possible without waiting.
+fn try_send<S>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    app: &App,
+    session: &mut StreamSession,
+) -> TryNext<Written>
 where
     S: AsyncWrite + Unpin,
 {
-    let (framing, collection) = (session.framing(), session.collection().number);
+    let (framing, collection) = (session.framing(), session.collection().id);
     session.try_next(|answer| {
-        if answer.body.len() > LARGEST {
-            return Told::Large(answer.clone());
+        if answer.body.len() > MAX_SINGLE_WRITE {
+            return Written::TooLarge(Box::new(answer.clone()));
         }
-        app.metrics.streams.told(answer.mode);
-        let event = event(Subject::of(app.number, collection, framing, answer), answer);
-        match respond::write_now(stream, cx, &event) {
-            Ok(0) => Told::All,
-            Ok(left) => Told::Rest(event.slice(event.len() - left..)),
-            Err(error) => Told::Failed(error),
+        app.metrics.streams.count_body(answer.mode);
+        let event = event(EventKey::new(app.id, collection, framing, answer), answer);
+        match respond::try_write(stream, cx, &event) {
+            Ok(0) => Written::All,
+            Ok(left) => Written::Rest(event.slice(event.len() - left..)),
+            Err(error) => Written::Failed(error),
         }
     })
 }
 
-/// What an event's bytes are found by. All that are told so lead from one breadcrumb to the next.
+/// The identity of an event from one breadcrumb to the next.
 #[derive(PartialEq)]
-struct Subject {
-    /// Two daemons in one process may be at the same cursor by different ways.
+struct EventKey {
+    /// Two apps of one process may have the same cursor.
     app: u64,
     collection: u64,
     framing: Framing,
@@ -250,36 +275,31 @@ struct Subject {
     sequence: Sequence,
 }
 
-impl Subject {
-    fn of(app: u64, collection: u64, framing: Framing, answer: &Answer) -> Self {
+impl EventKey {
+    fn new(app: u64, collection: u64, framing: Framing, answer: &Answer) -> Self {
         Self { app, collection, framing, cursor: answer.cursor, sequence: answer.sequence }
     }
 }
 
 thread_local! {
-    /// The newest event last.
-    static EVENTS: RefCell<Vec<(Subject, Bytes)>> = const { RefCell::new(Vec::new()) };
+    static EVENTS: RefCell<Recent<EventKey, Bytes, MAX_CACHED>> = const { RefCell::new(Recent::new()) };
 }
 
 /// The event as a chunk, made once per thread.
-fn event(subject: Subject, answer: &Answer) -> Bytes {
-    let framing = subject.framing;
+fn event(key: EventKey, answer: &Answer) -> Bytes {
     EVENTS.with_borrow_mut(|events| {
-        if let Some((_, event)) = events.iter().rev().find(|(kept, _)| *kept == subject) {
+        if let Some(event) = events.get(&key) {
             return event.clone();
         }
-        if events.len() == KEPT {
-            events.remove(0);
-        }
-        let pieces: Vec<Bytes> = framing.event(answer).collect();
+        let pieces: Vec<Bytes> = key.framing.event(answer).collect();
         let parts: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
         let event = Bytes::from(chunk(&parts));
-        events.push((subject, event.clone()));
+        events.insert(key, event.clone());
         event
     })
 }
 
-/// These bytes as one chunk of an answer (RFC 9112, 7.1).
+/// These bytes as one chunk (RFC 9112, 7.1).
 fn chunk(parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut chunk = format!("{length:X}\r\n").into_bytes();

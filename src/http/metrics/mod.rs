@@ -1,40 +1,40 @@
-//! What is counted here, and what everybody has counted, for Prometheus.
+//! Metrics for Prometheus.
 //!
-//! Each room counts what happens in it: [`CacheStats`](crate::cache::CacheStats) in the cache,
-//! [`Upstream`](crate::model::Upstream) for the feed, budgets and answers in this room. Nobody reads those numbers
-//! but [`tell`], when somebody asks. What is counted per request ([`Metrics`]) takes no lock and makes no text:
-//! a few additions in memory that no other core touches ([`sharded`]).
+//! Each room counts its own events: [`CacheStats`](crate::cache::CacheStats) in the cache,
+//! [`Upstream`](crate::feed::Upstream) for the feed, [`Metrics`] in this room. [`openmetrics`] reads them when they are
+//! scraped. Counting a request takes no lock and allocates nothing: a few additions in memory that no other core touches
+//! ([`sharded`]).
 
+mod openmetrics;
 mod sharded;
 mod streams;
-mod tell;
 
-use prometheus_client::metrics::counter::Counter;
 use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::Response;
+use prometheus_client::metrics::counter::Counter;
 
 use crate::http::app::App;
 use crate::http::rep::reply::{MODE, REASON};
 use crate::model::Cursor;
 use crate::view::{Answer, Next, Reason};
 use crate::wire::Mode;
+pub(super) use openmetrics::metrics;
 use sharded::{Histogram, Sharded};
 use streams::Streams;
-pub(super) use tell::metrics;
 
-/// In microseconds.
+/// The buckets of the delivery latency, in microseconds.
 const LATENCY_US: [u64; 16] = [
     100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     10_000_000, 60_000_000,
 ];
 
-/// In revisions.
+/// The buckets of how far clients are behind, in revisions.
 const BEHIND: [u64; 14] = [0, 1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 10_000, 100_000, 1_000_000];
 
-/// The statuses that this daemon answers with; others count as 0.
+/// The status codes of this daemon. Any other is counted as 0.
 const STATUSES: [u16; 22] = [
     0, 200, 204, 304, 400, 401, 403, 404, 405, 406, 408, 410, 412, 413, 414, 415, 429, 431, 500, 501, 503,
     505,
@@ -43,21 +43,21 @@ const STATUSES: [u16; 22] = [
 const MODES: usize = Mode::ALL.len() + 1;
 const REASONS: usize = Reason::ALL.len() + 1;
 
-/// What is counted for every request and every connection.
+/// The counters of requests, connections and streams.
 pub(super) struct Metrics {
-    /// By status, mode and reason.
+    /// Answers by status, mode and reason.
     answers: Sharded,
-    /// From a breadcrumb until its answer is written to somebody who waited for it.
+    /// The time from a breadcrumb until its answer is written to a client that waited for it.
     latency_us: Histogram,
-    /// By how much those were behind who asked for what comes next.
+    /// The revisions that clients were behind when they asked for the next breadcrumb.
     behind: Histogram,
-    /// Connections that were accepted.
+    /// Accepted connections.
     pub(super) accepted: Counter,
-    /// Connections that there was no room for.
+    /// Connections over the budget.
     pub(super) refused: Counter,
-    /// Connections that there was room for and that came to no TLS.
+    /// Accepted connections without a successful TLS handshake.
     pub(super) handshakes_failed: Counter,
-    /// What is counted of streams.
+    /// The counters of streams.
     pub(super) streams: Streams,
 }
 
@@ -76,48 +76,48 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A long poll from this cursor has come to this, and its answer is about to be written.
-    pub(super) fn polled(&self, from: Cursor, next: &Next) {
+    /// Records the result of a long poll from this cursor, right before its answer is written.
+    pub(super) fn observe_poll(&self, from: Cursor, next: &Next) {
         match next {
-            Next::Answer(answer) => self.came(from, answer, answer.at_once, SystemTime::now()),
+            Next::Answer(answer) => self.observe_delivery(from, answer, answer.at_once, SystemTime::now()),
             Next::Nothing { .. } => self.behind.observe(0),
         }
     }
 
-    /// A long poll from this cursor is being answered so.
-    pub(super) fn delivered(&self, from: Cursor, answer: &Answer, at_once: bool, now: SystemTime) {
-        self.came(from, answer, at_once, now);
-        self.answered_as(200, Some(answer.mode), Some(answer.reason));
+    /// Records and counts the answer to a long poll from this cursor, right before it is written.
+    pub(super) fn count_delivery(&self, from: Cursor, answer: &Answer, at_once: bool, now: SystemTime) {
+        self.observe_delivery(from, answer, at_once, now);
+        self.count_answer(200, Some(answer.mode), Some(answer.reason));
     }
 
-    fn came(&self, from: Cursor, answer: &Answer, at_once: bool, now: SystemTime) {
+    fn observe_delivery(&self, from: Cursor, answer: &Answer, at_once: bool, now: SystemTime) {
         if at_once {
             return self.behind.observe(answer.cursor.revision.0.saturating_sub(from.revision.0));
         }
         self.behind.observe(0);
-        // A clock that was set back counts as no time.
+        // A latency is 0 if the clock was set back.
         let latency = now.duration_since(answer.timestamp).unwrap_or_default();
         self.latency_us.observe(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// An answer with this head is written.
-    pub(super) fn answered(&self, status: u16, headers: &HeaderMap) {
+    /// Counts an answer with these headers.
+    pub(super) fn count_response(&self, status: u16, headers: &HeaderMap) {
         let word = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let mode = word(MODE).and_then(|word| Mode::ALL.into_iter().find(|mode| mode.as_str() == word));
         let named = |word| Reason::ALL.into_iter().find(|reason| reason.as_str() == word);
         let reason = word(REASON).and_then(named);
-        self.answered_as(status, mode, reason);
+        self.count_answer(status, mode, reason);
     }
 
-    /// An answer of this kind is written.
-    pub(super) fn answered_as(&self, status: u16, mode: Option<Mode>, reason: Option<Reason>) {
+    /// Counts an answer.
+    pub(super) fn count_answer(&self, status: u16, mode: Option<Mode>, reason: Option<Reason>) {
         let status = STATUSES.iter().position(|known| *known == status).unwrap_or(0);
         let mode = mode.map_or(0, |mode| mode as usize + 1);
         let reason = reason.map_or(0, |reason| reason as usize + 1);
         self.answers.add((status * MODES + mode) * REASONS + reason, 1);
     }
 
-    /// Every kind of answer that there was: status, mode, reason, and how many.
+    /// The counted answers: status, mode, reason and number.
     fn answers(&self) -> impl Iterator<Item = (u16, &'static str, &'static str, u64)> {
         let kind = |slot: usize| {
             let (status, mode, reason) = (slot / REASONS / MODES, slot / REASONS % MODES, slot % REASONS);
@@ -129,9 +129,9 @@ impl Metrics {
     }
 }
 
-/// Counts what the framework answers. What the lean front answers it counts itself.
+/// Counts an answer of the framework. The lean front counts its own.
 pub(super) async fn count(State(app): State<App>, response: Response) -> Response {
-    app.metrics.answered(response.status().as_u16(), response.headers());
+    app.metrics.count_response(response.status().as_u16(), response.headers());
     response
 }
 
@@ -140,14 +140,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_answer_has_a_place_of_its_own() {
+    fn every_kind_of_answer_has_its_own_counter() {
         let metrics = Metrics::default();
         let modes = || Mode::ALL.into_iter().map(Some).chain([None]);
         let reasons = || Reason::ALL.into_iter().map(Some).chain([None]);
         for status in STATUSES {
-            modes().for_each(|mode| reasons().for_each(|reason| metrics.answered_as(status, mode, reason)));
+            modes().for_each(|mode| reasons().for_each(|reason| metrics.count_answer(status, mode, reason)));
         }
-        metrics.answered_as(999, None, None);
+        metrics.count_answer(999, None, None);
         let all: Vec<_> = metrics.answers().collect();
         assert_eq!(all.len(), STATUSES.len() * MODES * REASONS);
         assert!(all.iter().all(|(status, mode, reason, count)| {

@@ -1,20 +1,19 @@
-//! Counting without waiting.
+//! Sharded counters.
 //!
-//! Thousands of answers per second are counted on all cores. One counter would be one cache line that
-//! wanders between them, and a lock would be worse; so each thread counts in a shard of its own, and
-//! whoever asks for the sum, once per scrape, adds them up.
+//! All cores count thousands of answers per second. They would compete for the cache line of a single counter, and more
+//! so for a lock. So each thread counts in a shard of its own, and a scrape adds the shards up.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// More threads than this share shards.
+/// The largest number of shards; more threads share them.
 const MAX_SHARDS: usize = 32;
 
-/// Counters of a shard are allocated in whole lines, so that two shards do not share one.
+/// A shard is a multiple of this many counters: whole cache lines, so that two shards share none.
 const LINE: usize = 16;
 
 thread_local! {
-    /// The number of this thread, once it has counted something.
+    /// The number of this thread, once it has counted.
     static THREAD: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
@@ -48,11 +47,11 @@ impl Sharded {
     }
 }
 
-/// How often a value was within which bound.
+/// A histogram of integers.
 pub(super) struct Histogram {
-    /// Upper bounds, in order.
+    /// The upper bounds of the buckets, in order.
     bounds: &'static [u64],
-    /// One for each bound, one for what is above all, and the sum of the values.
+    /// A counter for each bucket, one for larger values, and the sum of all values.
     counts: Sharded,
 }
 
@@ -66,8 +65,8 @@ impl Histogram {
         self.counts.add(self.bounds.len() + 1, value);
     }
 
-    /// The sum of the values, how many there were, and how many within each bound but not within the one before.
-    /// One unit of a value counts as `unit`.
+    /// The sum of all values, their number, and the number in each bucket with its bound. Values are multiplied by
+    /// `unit`.
     pub(super) fn read(&self, unit: f64) -> (f64, u64, Vec<(f64, u64)>) {
         let bounds = self.bounds.iter().map(|bound| *bound as f64 * unit).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip((0..).map(|place| self.counts.sum(place))).collect();
@@ -83,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_many_threads_count_is_lost() {
+    fn no_count_of_many_threads_is_lost() {
         let histogram = Arc::new(Histogram::new(&[0, 10, 100]));
         let threads: Vec<_> = (0..8)
             .map(|_| {

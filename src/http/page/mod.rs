@@ -1,9 +1,8 @@
-//! The page for people: what state the daemon is in, which keys there are, and what changes.
+//! The web page: the daemon's status, its keys, and their changes.
 //!
-//! Three files that hold no data, so anybody may have them; what they show they ask for at the addresses that
-//! every client uses, with the token that the reader types in where one is wanted. They come from
-//! nowhere else: a daemon without a way to the internet shows its page all the same, and the
-//! content security policy lets nothing else in.
+//! It consists of three static files that need no token. They read the same endpoints as every client, with the token
+//! that the user enters if the daemon requires one. They load nothing from elsewhere: the page works without internet
+//! access, and the content security policy forbids anything else.
 
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -39,17 +38,17 @@ fn file(
 ) -> Result<Response, Problem> {
     Query::parse(uri, &[])?;
     let etag = format!("\"{:016x}\"", xxh3_64(text.as_bytes()));
-    let mut response = match reply::not_modified(request, &etag) {
+    let mut response = match reply::if_none_match_has(request, &etag) {
         true => StatusCode::NOT_MODIFIED.into_response(),
         false => text.into_response(),
     };
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    // A new daemon may have a new page.
+    // A new version of the daemon may have a new page.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    reply::text(headers, ETAG, &etag);
+    reply::insert(headers, ETAG, &etag);
     Ok(response)
 }

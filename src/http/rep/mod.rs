@@ -1,4 +1,4 @@
-//! Representations: what a request says, and how an answer looks.
+//! Representations: parsing of requests, and the form of answers.
 
 pub(in crate::http) mod negotiate;
 pub(in crate::http) mod problem;

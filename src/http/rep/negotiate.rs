@@ -1,4 +1,4 @@
-//! What representation the client wants (RFC 9110, section 12).
+//! Content negotiation (RFC 9110, section 12).
 
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
@@ -8,24 +8,24 @@ use crate::http::rep::problem::Problem;
 use crate::view::Format;
 use crate::wire::{Coding, MediaType};
 
-/// The codings in the order of our preference where the client has none.
+/// The codings in our order of preference, for clients without one.
 const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Gzip, Coding::Identity];
 
-/// Chooses media type and coding.
+/// The media type and coding that the client prefers.
 pub(in crate::http) fn format(headers: &HeaderMap) -> Result<Format, Problem> {
     let media = media_type(headers).ok_or_else(|| {
         let offered = MediaType::ALL.map(MediaType::as_str).join(", ");
-        Problem::not_acceptable(format!("nothing acceptable: this address offers {offered}"))
+        Problem::not_acceptable(format!("the Accept header allows none of the media types here: {offered}"))
     })?;
     Ok(Format { media, coding: coding(headers)? })
 }
 
-/// Chooses the media type of a stream. It is sent without a coding, so that has to be acceptable.
+/// The media type of a stream that the client prefers. A stream has no content coding, so identity must be acceptable.
 pub(in crate::http) fn stream(headers: &HeaderMap) -> Result<Framing, Problem> {
     let codings = list(headers, &ACCEPT_ENCODING);
     if quality(&codings, "identity").or_else(|| quality(&codings, "*")) == Some(0) {
         return Err(Problem::not_acceptable(
-            "nothing acceptable: a stream has no content coding but identity",
+            "the Accept-Encoding header excludes identity, the only content coding of a stream",
         ));
     }
     let ranges = list(headers, &ACCEPT);
@@ -34,8 +34,10 @@ pub(in crate::http) fn stream(headers: &HeaderMap) -> Result<Framing, Problem> {
         false => best(Framing::ALL, |framing| media_quality(&ranges, framing.as_str())),
     };
     framing.ok_or_else(|| {
-        let offered = Framing::ALL.map(Framing::as_str).join(" and ");
-        Problem::not_acceptable(format!("nothing acceptable: a stream is {offered}"))
+        let offered = Framing::ALL.map(Framing::as_str).join(", ");
+        Problem::not_acceptable(format!(
+            "the Accept header allows none of the media types of a stream: {offered}"
+        ))
     })
 }
 
@@ -65,14 +67,17 @@ fn coding(headers: &HeaderMap) -> Result<Coding, Problem> {
             Coding::Zstd => named.or_else(any),
         }
     };
-    best(CODINGS, quality_of)
-        .ok_or_else(|| Problem::not_acceptable("nothing acceptable: the codings are zstd, gzip and identity"))
+    best(CODINGS, quality_of).ok_or_else(|| {
+        Problem::not_acceptable(
+            "the Accept-Encoding header allows none of the codings here: zstd, gzip, identity",
+        )
+    })
 }
 
-/// Identity is always acceptable unless it is excluded, but anything that is named is preferred.
+/// The quality of identity if it is not named: acceptable, but worse than any named coding.
 const IDENTITY_QUALITY: u16 = 1;
 
-/// The first of the highest quality; none when all are excluded.
+/// The first candidate of the highest quality; `None` if all are excluded.
 fn best<T: Copy>(all: impl IntoIterator<Item = T>, quality: impl Fn(T) -> Option<u16>) -> Option<T> {
     let mut best = None;
     for candidate in all {
@@ -84,7 +89,7 @@ fn best<T: Copy>(all: impl IntoIterator<Item = T>, quality: impl Fn(T) -> Option
     best.map(|(candidate, _)| candidate)
 }
 
-/// The items of a header and their qualities in thousandths, parameters other than `q` left out.
+/// The items of a header with their qualities in thousandths. Other parameters are ignored.
 fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<(String, u16)> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     let items = values.flat_map(|value| value.split(',')).map(str::trim).filter(|item| !item.is_empty());
@@ -117,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_ndjson_unless_events_are_wanted_more() {
+    fn a_stream_is_ndjson_unless_events_are_preferred() {
         let chosen = |accept, encoding| {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, HeaderValue::from_static(accept));
@@ -140,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_wanted_representation_is_chosen() {
+    fn the_preferred_representation_is_chosen() {
         use Coding::{Gzip, Identity, Zstd};
         use MediaType::{Bincode, Json, Ndjson};
         let bincode = "application/vnd.crumbd.v1+bincode";

@@ -7,23 +7,22 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::feed::PushError;
-use crate::http::rep::reply::{Reply, framed};
+use crate::http::rep::reply::{Reply, into_response};
 use crate::model::{Cursor, Refusal};
 use crate::view::ViewError;
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// The least and the most that a client is told to wait, in seconds: clients that all got the
-/// same answer must not all come back at the same moment.
+/// The range of `Retry-After`, in seconds. It is random, so that clients do not all retry at the same moment.
 const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=3;
 
-/// What went wrong, for the client; boxed, because it is the rare half of every handler's result.
+/// An error for the client. Boxed to keep the results of handlers small.
 #[derive(Debug)]
 pub(in crate::http) struct Problem(Box<Details>);
 
 #[derive(Debug, Serialize)]
 struct Details {
-    /// Names the kind of problem for programs.
+    /// The kind of problem, for programs.
     #[serde(rename = "type")]
     kind: String,
     title: &'static str,
@@ -63,10 +62,10 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, kind, detail)
     }
 
-    /// What the client holds was made under other rights than it has now.
+    /// The 410 for a client whose state was read with other rights.
     pub(in crate::http) fn rights_changed() -> Self {
-        let detail = "what this token may read is not what it was when this link was handed out; start again \
-            from GET /v1/breadcrumbs/current";
+        let detail = "the read rights of this token have changed since this link was issued; start again from \
+            GET /v1/breadcrumbs/current";
         Self::new(StatusCode::GONE, "rights-changed", detail)
     }
 
@@ -133,7 +132,7 @@ impl From<PushError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        framed(self.into_reply())
+        into_response(self.into_reply())
     }
 }
 
@@ -158,14 +157,15 @@ impl Problem {
     }
 }
 
-/// 405; the router adds the `Allow` header.
+/// The 405; the router adds the `Allow` header.
 pub(in crate::http) async fn method_not_allowed(method: Method) -> Problem {
-    let detail = format!("this address does not take {method}; the Allow header lists what it takes");
+    let detail =
+        format!("this address does not support {method}; the Allow header lists the methods it supports");
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
 }
 
-/// Gives a body to the errors that the framework answers without one, keeping their headers.
-pub(in crate::http) async fn explain(response: Response) -> Response {
+/// Adds a problem body to the errors of the framework. Their headers stay.
+pub(in crate::http) async fn fill_empty_errors(response: Response) -> Response {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
     if !is_error || response.headers().get(CONTENT_TYPE) == Some(&PROBLEM_JSON) {

@@ -1,4 +1,4 @@
-//! Query parameters and path segments, strictly: an unknown parameter is an error.
+//! Query parameters and path segments. An unknown parameter is an error.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -11,13 +11,13 @@ use tokio::time::Instant;
 use crate::http::rep::problem::Problem;
 use crate::model::{Cursor, Key};
 
-/// How long a long poll waits when the client does not say.
+/// The wait of a long poll without `wait=`.
 const DEFAULT_WAIT: Duration = Duration::from_secs(29);
 
-/// The longest wait; a longer one is cut to it.
+/// The longest wait; longer ones are clamped.
 const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
 
-/// A random part of up to 1/16 is taken off every wait, so that clients that began together drift apart.
+/// Up to 1/16 of each wait is taken off at random, so that clients that started together drift apart.
 const JITTER_PART: u32 = 16;
 
 /// The parameters of one request, each at most once, as raw bytes.
@@ -26,7 +26,7 @@ pub(in crate::http) struct Query {
 }
 
 impl Query {
-    /// Reads them and refuses every one that is not among `known`.
+    /// Parses the query. A parameter that is not in `known` is an error.
     pub(in crate::http) fn parse(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
         let text = uri.query().unwrap_or("");
         let mut pairs: Vec<(String, Vec<u8>)> = Vec::new();
@@ -41,7 +41,7 @@ impl Query {
                 return Err(Problem::bad_request(detail));
             }
             if pairs.iter().any(|(seen, _)| *seen == name) {
-                return Err(Problem::bad_request(format!("query parameter {name:?} is there twice")));
+                return Err(Problem::bad_request(format!("query parameter {name:?} is given twice")));
             }
             pairs.push((name, decode(value)?));
         }
@@ -57,12 +57,12 @@ impl Query {
         Some(self.pairs.swap_remove(position).1)
     }
 
-    /// A key or a prefix: any bytes.
+    /// A key or prefix, of any bytes.
     pub(in crate::http) fn key(&mut self, name: &str) -> Option<Key> {
         self.take(name).map(Key::new)
     }
 
-    /// An empty prefix is none.
+    /// The prefix; an empty one counts as none.
     pub(in crate::http) fn prefix(&mut self) -> Option<Key> {
         self.key("prefix").filter(|prefix| !prefix.as_bytes().is_empty())
     }
@@ -75,27 +75,27 @@ impl Query {
         self.parsed(name)
     }
 
-    /// What the `next` link said of the rights that it was handed out under.
+    /// The fingerprint of the rights under which the `next` link was issued.
     pub(in crate::http) fn rights(&mut self) -> Result<Option<u64>, Problem> {
         let Some(bytes) = self.take("rights") else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes);
         let digits = text.len() <= 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let tag = u64::from_str_radix(&text, 16).ok().filter(|_| digits);
-        tag.map(Some).ok_or_else(|| {
-            let expected = "what stands there in the link that this daemon gave";
-            Problem::bad_request(format!("query parameter \"rights\" is {text:?}: it is {expected}"))
+        let fingerprint = u64::from_str_radix(&text, 16).ok().filter(|_| digits);
+        fingerprint.map(Some).ok_or_else(|| {
+            let expected = "up to 16 hex digits, as in the `next` link of this daemon";
+            Problem::bad_request(format!("query parameter \"rights\" is {text:?}: expected {expected}"))
         })
     }
 
-    /// How long a long poll waits at most.
+    /// The longest time that a long poll waits.
     pub(in crate::http) fn wait(&mut self) -> Result<Wait, Problem> {
         let wait = match self.take("wait") {
             None => DEFAULT_WAIT,
             Some(bytes) => {
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 parse_wait(&text).ok_or_else(|| {
-                    let expected = "a duration such as 500ms, 29s or 2m, or 0";
-                    Problem::bad_request(format!("query parameter \"wait\" is {text:?}: it is {expected}"))
+                    let expected = "0 or a duration such as 500ms, 29s or 2m";
+                    Problem::bad_request(format!("query parameter \"wait\" is {text:?}: expected {expected}"))
                 })?
             }
         };
@@ -117,25 +117,25 @@ impl Query {
     }
 }
 
-/// How long a long poll waits at most.
+/// The longest time that a long poll waits.
 #[derive(Clone, Copy)]
 pub(in crate::http) struct Wait {
-    /// Small, because every waiter holds it.
+    /// 32 bits, because every waiter holds it.
     ms: u32,
 }
 
 impl Wait {
-    /// Whether there is nothing to wait for.
+    /// Whether the request does not wait.
     pub(in crate::http) fn is_zero(self) -> bool {
         self.ms == 0
     }
 
-    /// When a long poll that begins now ends.
+    /// The deadline of a long poll that begins now.
     pub(in crate::http) fn deadline(self) -> Instant {
         self.deadline_from(Instant::now())
     }
 
-    /// The same for one that began then.
+    /// The deadline of a long poll that began at this time.
     pub(in crate::http) fn deadline_from(self, begin: Instant) -> Instant {
         let jitter_ms = fastrand::u32(..=self.ms / JITTER_PART);
         begin + Duration::from_millis((self.ms - jitter_ms).into())
@@ -160,31 +160,31 @@ fn parse_wait(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.saturating_mul(unit_ms)))
 }
 
-/// `+` is a space in a query, as every form encoder writes it.
+/// Decodes a query component, in which `+` is a space.
 fn decode(text: &str) -> Result<Vec<u8>, Problem> {
     unescape(&text.replace('+', " "))
 }
 
-/// Percent-decodes; a `%` that begins no escape is an error, not itself.
+/// Decodes percent escapes. A `%` that begins no escape is an error.
 fn unescape(text: &str) -> Result<Vec<u8>, Problem> {
     let hex = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
     let mut escapes = text.match_indices('%');
     match escapes.find(|(at, _)| !(hex(at + 1) && hex(at + 2))) {
         Some(_) => Err(Problem::bad_request(format!(
-            "{text:?} holds a % that is no escape such as %2F; a % itself is written %25"
+            "{text:?} has a % that begins no escape such as %2F; write a literal % as %25"
         ))),
         None => Ok(percent_decode(text.as_bytes()).collect()),
     }
 }
 
-/// The cursors of a path: the segments at these places after `/breadcrumbs/`.
-pub(in crate::http) fn path_cursor(uri: &Uri, place: usize) -> Result<Cursor, Problem> {
-    let segment = uri.path().split('/').nth(2 + place).unwrap_or("");
+/// The cursor in the path segment with this index after `/breadcrumbs/`.
+pub(in crate::http) fn path_cursor(uri: &Uri, index: usize) -> Result<Cursor, Problem> {
+    let segment = uri.path().split('/').nth(2 + index).unwrap_or("");
     let text = percent_decode(segment.as_bytes()).decode_utf8_lossy();
     text.parse().map_err(|error: crate::model::CursorError| Problem::bad_request(error.to_string()))
 }
 
-/// The key of `/kv/{key}`: the rest of the path, percent-decoded; it may hold slashes and any bytes.
+/// The key of `/kv/{key}`: the rest of the path, percent-decoded. It may have slashes and any bytes.
 pub(in crate::http) fn path_key(uri: &Uri) -> Result<Key, Problem> {
     let rest = uri.path().strip_prefix("/kv/").unwrap_or("");
     unescape(rest).map(Key::new)

@@ -1,4 +1,4 @@
-//! Answers as HTTP: one place decides status and headers.
+//! Replies: the status and headers of all answers.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -28,23 +28,22 @@ const SEQUENCE: HeaderName = HeaderName::from_static("crumbd-sequence");
 pub(in crate::http) const STATUS: HeaderName = HeaderName::from_static("crumbd-status");
 pub(in crate::http) const AGE: HeaderName = HeaderName::from_static("crumbd-age");
 
-/// How long an answer may be used again.
+/// The caching of an answer by clients and proxies.
 #[derive(Clone, Copy)]
 pub(in crate::http) enum Caching {
-    /// The address always means the same.
+    /// Cacheable for ever: the address always means the same state.
     Immutable,
-    /// Good for a moment: it was made of kept breadcrumbs, and whoever gets it a little later goes
-    /// on from its cursor and misses nothing.
+    /// Cacheable for seconds: a client that gets it a little later continues from its cursor and misses nothing.
     Seconds,
-    /// Ask again each time (and get 304).
+    /// Cacheable with revalidation (304).
     Revalidate,
-    /// Not at all.
+    /// Not cacheable.
     Never,
 }
 
 impl Caching {
-    /// What is for the holder of a token is not for shared caches, and what is only a part of what was
-    /// asked for may be another part tomorrow, under the same address.
+    /// The value of `Cache-Control`. Answers for a token are private, and a narrowed answer depends on rights that may
+    /// change.
     fn as_str(self, guarded: bool, narrowed: bool) -> &'static str {
         match (self, guarded, narrowed) {
             (Self::Never, ..) => "no-store",
@@ -58,37 +57,37 @@ impl Caching {
     }
 }
 
-/// What every answer says of where it comes from.
+/// The source of an answer.
 #[derive(Clone, Copy)]
 pub(in crate::http) struct Source<'a> {
-    /// The collection; none for the default one.
+    /// The collection's name; `None` for the default one.
     pub(in crate::http) collection: Option<&'a str>,
-    /// How long ago its upstream was heard.
+    /// The time since the upstream was last heard.
     pub(in crate::http) age: Duration,
-    /// Whether the daemon wants tokens.
+    /// Whether the daemon requires tokens.
     pub(in crate::http) is_guarded: bool,
 }
 
-/// Where a response leaves the client, and why.
+/// The values of an answer's `Crumbd-*` headers.
 #[derive(Clone, Copy)]
-pub(in crate::http) struct Place<'a> {
+pub(in crate::http) struct CrumbdHeaders<'a> {
     pub(in crate::http) cursor: Cursor,
     pub(in crate::http) sequence: Sequence,
     pub(in crate::http) mode: Mode,
     pub(in crate::http) reason: Reason,
-    /// What it is about: the next link keeps it.
+    /// The scope, which the `next` link repeats.
     pub(in crate::http) scope: &'a EffectiveScope,
 }
 
-/// The headers that every 200, 204 and 304 carries.
-pub(in crate::http) fn place(
+/// Inserts the headers that every 200, 204 and 304 has.
+pub(in crate::http) fn insert_headers(
     source: Source<'_>,
     headers: &mut HeaderMap,
-    place: Place<'_>,
+    values: CrumbdHeaders<'_>,
     caching: Caching,
 ) {
-    let Place { cursor, sequence, mode, reason, scope } = place;
-    text(headers, CURSOR, &cursor.to_string());
+    let CrumbdHeaders { cursor, sequence, mode, reason, scope } = values;
+    insert(headers, CURSOR, &cursor.to_string());
     headers.insert(MODE, HeaderValue::from_static(mode.as_str()));
     headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
     headers.insert(REVISION, cursor.revision.0.into());
@@ -96,7 +95,7 @@ pub(in crate::http) fn place(
     headers.insert(STATUS, HeaderValue::from_static(cursor.status.as_str()));
     headers.insert(AGE, source.age.as_secs().into());
     let base = source.collection.map_or_else(|| "/v1".to_owned(), |name| format!("/v1/c/{name}"));
-    text(headers, LINK, &format!("<{base}/breadcrumbs/{cursor}/next{}>; rel=\"next\"", query(scope)));
+    insert(headers, LINK, &format!("<{base}/breadcrumbs/{cursor}/next{}>; rel=\"next\"", query(scope)));
     let caching = caching.as_str(source.is_guarded, scope.is_narrowed());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
     if reason == Reason::ShuttingDown {
@@ -104,11 +103,11 @@ pub(in crate::http) fn place(
     }
 }
 
-/// The prefix that was asked for, and the rights that it was answered under.
+/// The query of the `next` link: the requested prefix, and the fingerprint of the rights.
 fn query(scope: &EffectiveScope) -> String {
     let prefix =
         scope.asked().map(|prefix| format!("prefix={}", percent_encode(prefix.as_bytes(), NON_ALPHANUMERIC)));
-    let rights = scope.fingerprint().map(|tag| format!("rights={tag:x}"));
+    let rights = scope.fingerprint().map(|fingerprint| format!("rights={fingerprint:x}"));
     match (prefix, rights) {
         (None, None) => String::new(),
         (Some(one), None) | (None, Some(one)) => format!("?{one}"),
@@ -116,22 +115,22 @@ fn query(scope: &EffectiveScope) -> String {
     }
 }
 
-/// Cursors, ETags and links are visible ASCII, so they always are header values.
-pub(in crate::http) fn text(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+/// Inserts a header value. Cursors, ETags and links are visible ASCII and always valid.
+pub(in crate::http) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
 }
 
-/// An answer before it is known who writes it.
+/// A response that either front can write.
 pub(in crate::http) type Reply = axum::http::Response<view::Body>;
 
-/// Hands a reply to the framework.
-pub(in crate::http) fn framed(reply: Reply) -> Response {
-    reply.map(|body| stream(&body))
+/// The reply as a response of axum.
+pub(in crate::http) fn into_response(reply: Reply) -> Response {
+    reply.map(|body| axum_body(&body))
 }
 
-/// A body with everything that belongs to it; 304 when the client has it already.
+/// The 200 of an answer, or 304 if the request's `If-None-Match` has its ETag.
 pub(in crate::http) fn answer(
     source: Source<'_>,
     request: &HeaderMap,
@@ -140,15 +139,15 @@ pub(in crate::http) fn answer(
     caching: Caching,
 ) -> Reply {
     let Answer { cursor, sequence, mode, reason, .. } = answer;
-    let at = Place { cursor, sequence, mode, reason, scope };
+    let at = CrumbdHeaders { cursor, sequence, mode, reason, scope };
     let etag = state_etag(cursor, scope);
-    if not_modified(request, &etag) {
-        return unchanged(source, at, &etag, caching);
+    if if_none_match_has(request, &etag) {
+        return not_modified(source, at, &etag, caching);
     }
     let mut response = body(answer.body, answer.format.media.as_str());
     let headers = response.headers_mut();
-    place(source, headers, at, caching);
-    text(headers, ETAG, &etag);
+    insert_headers(source, headers, at, caching);
+    insert(headers, ETAG, &etag);
     vary(source, headers);
     if answer.format.coding != Coding::Identity {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(answer.format.coding.as_str()));
@@ -156,21 +155,21 @@ pub(in crate::http) fn answer(
     response
 }
 
-/// A body for the framework, which sends its parts as they are.
-fn stream(body: &view::Body) -> Body {
+/// The body for axum, which sends its parts without copying.
+fn axum_body(body: &view::Body) -> Body {
     match (body.run(0), body.run(1)) {
         (Some([one]), None) => Body::from(one.clone()),
         _ => Body::new(Streamed { body: body.clone(), run: 0, sent: 0, left: body.len() }),
     }
 }
 
-/// Sends the parts of a body one by one.
+/// The parts of a body, as frames.
 struct Streamed {
     body: view::Body,
-    /// The run that is being sent, and how many of its parts are.
+    /// The current run, and how many of its parts were sent.
     run: usize,
     sent: usize,
-    /// Bytes.
+    /// Bytes that were not sent yet.
     left: u64,
 }
 
@@ -214,11 +213,11 @@ pub(in crate::http) fn vary(source: Source<'_>, headers: &mut HeaderMap) {
     headers.insert(VARY, HeaderValue::from_static(vary));
 }
 
-/// Weak, because two daemons that serve the same state differ in sequence and timestamp. The same part
-/// of a state has another tag than the whole, and than another part.
+/// The ETag of a state. It is weak, because replicas differ in sequence and timestamp. The readable part of a state has
+/// another ETag than the whole.
 pub(in crate::http) fn state_etag(cursor: Cursor, scope: &EffectiveScope) -> String {
     match scope.fingerprint().filter(|_| scope.is_narrowed()) {
-        Some(tag) => format!("W/\"{cursor}~{tag:x}\""),
+        Some(fingerprint) => format!("W/\"{cursor}~{fingerprint:x}\""),
         None => format!("W/\"{cursor}\""),
     }
 }
@@ -229,18 +228,28 @@ fn empty(status: StatusCode) -> Reply {
     response
 }
 
-/// 304: the client's representation is still the one.
-pub(in crate::http) fn unchanged(source: Source<'_>, at: Place<'_>, etag: &str, caching: Caching) -> Reply {
+/// The 304 for a client that has this representation.
+pub(in crate::http) fn not_modified(
+    source: Source<'_>,
+    at: CrumbdHeaders<'_>,
+    etag: &str,
+    caching: Caching,
+) -> Reply {
     let mut response = empty(StatusCode::NOT_MODIFIED);
     let headers = response.headers_mut();
-    place(source, headers, Place { mode: Mode::None, reason: Reason::NotModified, ..at }, caching);
-    text(headers, ETAG, etag);
+    insert_headers(
+        source,
+        headers,
+        CrumbdHeaders { mode: Mode::None, reason: Reason::NotModified, ..at },
+        caching,
+    );
+    insert(headers, ETAG, etag);
     vary(source, headers);
     response
 }
 
-/// 204: nothing for this client.
-pub(in crate::http) fn nothing(
+/// The 204 for a client without changes.
+pub(in crate::http) fn no_content(
     source: Source<'_>,
     cursor: Cursor,
     sequence: Sequence,
@@ -248,19 +257,19 @@ pub(in crate::http) fn nothing(
     scope: &EffectiveScope,
 ) -> Reply {
     let mut response = empty(StatusCode::NO_CONTENT);
-    let at = Place { cursor, sequence, mode: Mode::None, reason, scope };
-    place(source, response.headers_mut(), at, Caching::Never);
+    let at = CrumbdHeaders { cursor, sequence, mode: Mode::None, reason, scope };
+    insert_headers(source, response.headers_mut(), at, Caching::Never);
     response
 }
 
-/// The same, and nobody keeps it.
+/// The response with `Cache-Control: no-store`.
 pub(in crate::http) fn no_store(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 /// Whether `If-None-Match` names this ETag (RFC 9110, 13.1.2: weak comparison).
-pub(in crate::http) fn not_modified(request: &HeaderMap, etag: &str) -> bool {
+pub(in crate::http) fn if_none_match_has(request: &HeaderMap, etag: &str) -> bool {
     let opaque = etag.trim_start_matches("W/");
     etags(request, &IF_NONE_MATCH).any(|tag| tag == "*" || tag.trim_start_matches("W/") == opaque)
 }

@@ -1,4 +1,4 @@
-//! Request bodies: what is refused before a byte of it is read, and what is counted while it comes.
+//! Request bodies: their limits of size, memory and time.
 
 use std::time::Duration;
 
@@ -13,35 +13,35 @@ use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
 use crate::http::app::App;
-use crate::http::budget::Room;
+use crate::http::budget::ReservedBytes;
 use crate::http::rep::problem::Problem;
 
-/// The slowest pace at which a body may come, in bytes a second, beside pauses that are shorter than the stall timeout.
-const SLOWEST_PACE: u64 = 1024;
+/// The lowest average rate of a body. Pauses shorter than the stall timeout are allowed beside it.
+const MIN_BYTES_PER_S: u64 = 1024;
 
-/// For so long the rest of a body that is refused is read and thrown away.
-const DISCARDING: Duration = Duration::from_secs(1);
+/// How long the rest of a refused body is read and discarded.
+const DISCARD_TIME: Duration = Duration::from_secs(1);
 
-/// A body, and its share of what all bodies may take: for as long as it is held.
+/// A received body, which holds its reservation of the upload budget.
 #[derive(Debug)]
-pub(in crate::http) struct Received {
+pub(in crate::http) struct RequestBody {
     pub(in crate::http) bytes: Bytes,
-    _room: Room,
+    _reserved: ReservedBytes,
 }
 
-/// Why a body was not taken.
+/// A refused request body.
 #[derive(Debug)]
-pub(in crate::http) enum NotReceived {
-    /// The rest of it is still to come: the connection is of no more use.
-    Broken(Problem),
+pub(in crate::http) enum BodyError {
+    /// The rest of the body was not read, so the connection is closed.
+    Incomplete(Problem),
     Refused(Problem),
 }
 
-impl IntoResponse for NotReceived {
+impl IntoResponse for BodyError {
     fn into_response(self) -> Response {
         match self {
             Self::Refused(problem) => problem.into_response(),
-            Self::Broken(problem) => {
+            Self::Incomplete(problem) => {
                 let mut response = problem.into_response();
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 response
@@ -50,50 +50,50 @@ impl IntoResponse for NotReceived {
     }
 }
 
-impl From<Problem> for NotReceived {
+impl From<Problem> for BodyError {
     fn from(problem: Problem) -> Self {
         Self::Refused(problem)
     }
 }
 
-/// Reads the body of a request. One that says that it is too large is refused before it comes; one that stops coming,
-/// or comes too slowly, is given up.
-pub(in crate::http) async fn read(app: &App, request: Request) -> Result<Received, NotReceived> {
-    let coded = request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
-    if coded {
-        return Err(NotReceived::Refused(Problem::new(
+/// Reads the body of a request. A body with too large a Content-Length is refused before it is read. A stalled or too
+/// slow one ends with a 408.
+pub(in crate::http) async fn read(app: &App, request: Request) -> Result<RequestBody, BodyError> {
+    let is_coded = request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
+    if is_coded {
+        return Err(BodyError::Refused(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "coded-request",
-            "request bodies are taken without a Content-Encoding",
+            "request bodies must have no Content-Encoding; send the body uncompressed",
         )));
     }
-    let asks_first = request.headers().contains_key(EXPECT);
+    let expects_continue = request.headers().contains_key(EXPECT);
     let body = request.into_body();
     let limit = app.config.max_body_bytes as u64;
     if body.size_hint().lower() > limit {
-        if !asks_first {
+        if !expects_continue {
             discard(body).await;
         }
-        return Err(NotReceived::Broken(too_large(limit)));
+        return Err(BodyError::Incomplete(too_large(limit)));
     }
-    let room = app.budgets.upload(body.size_hint().lower()).await?;
-    collect(app, body, room).await
+    let reserved = app.budgets.upload(body.size_hint().lower()).await?;
+    collect(app, body, reserved).await
 }
 
-async fn collect(app: &App, mut body: Body, mut room: Room) -> Result<Received, NotReceived> {
+async fn collect(app: &App, mut body: Body, mut reserved: ReservedBytes) -> Result<RequestBody, BodyError> {
     let (limit, stall) = (app.config.max_body_bytes as u64, app.config.stall_timeout);
     let begun = Instant::now();
-    // Memory that is never written to is none.
+    // Memory is not resident before it is written to.
     let mut bytes = Vec::with_capacity(body.size_hint().exact().unwrap_or_default().min(limit) as usize);
     loop {
-        let pace = Duration::from_secs(bytes.len() as u64 / SLOWEST_PACE);
-        let until = (Instant::now() + stall).min(begun + stall + pace);
+        let earned = Duration::from_secs(bytes.len() as u64 / MIN_BYTES_PER_S);
+        let until = (Instant::now() + stall).min(begun + stall + earned);
         let frame = match timeout_at(until, body.frame()).await {
-            Err(_) => return Err(NotReceived::Broken(too_slow(bytes.len(), stall))),
+            Err(_) => return Err(BodyError::Incomplete(too_slow(bytes.len(), stall))),
             Ok(None) => break,
             Ok(Some(Err(error))) => {
-                let detail = format!("the body could not be read: {error}");
-                return Err(NotReceived::Broken(Problem::bad_request(detail)));
+                let detail = format!("the request body could not be read: {error}");
+                return Err(BodyError::Incomplete(Problem::bad_request(detail)));
             }
             Ok(Some(Ok(frame))) => frame,
         };
@@ -102,24 +102,24 @@ async fn collect(app: &App, mut body: Body, mut room: Room) -> Result<Received, 
         if length > limit {
             drop(bytes);
             discard(body).await;
-            return Err(NotReceived::Broken(too_large(limit)));
+            return Err(BodyError::Incomplete(too_large(limit)));
         }
-        room = app.budgets.more_upload(room, length).await.map_err(NotReceived::Broken)?;
+        reserved = app.budgets.grow_upload(reserved, length).await.map_err(BodyError::Incomplete)?;
         bytes.extend_from_slice(&data);
     }
-    Ok(Received { bytes: bytes.into(), _room: room })
+    Ok(RequestBody { bytes: bytes.into(), _reserved: reserved })
 }
 
-/// Takes some of what is still coming: a system that closes a connection with bytes unread may take the answer away
-/// from the client with it.
+/// Reads and discards some of the rest. Closing a socket with unread bytes resets the connection, and the client may
+/// lose the answer.
 async fn discard(mut body: Body) {
-    let until = Instant::now() + DISCARDING;
+    let until = Instant::now() + DISCARD_TIME;
     while let Ok(Some(Ok(_))) = timeout_at(until, body.frame()).await {}
 }
 
 fn too_large(limit: u64) -> Problem {
     Problem::too_large(format!(
-        "the body is larger than {limit} bytes (--max-body-bytes): send several smaller ones"
+        "the request body is larger than {limit} bytes (--max-body-bytes); split it into smaller requests"
     ))
 }
 
@@ -129,8 +129,8 @@ fn too_slow(received: usize, stall: Duration) -> Problem {
         StatusCode::REQUEST_TIMEOUT,
         "body-too-slow",
         format!(
-            "after {received} bytes the body did not go on for {stall} s (--stall-timeout), or came more slowly than \
-             {SLOWEST_PACE} bytes a second; nothing was written"
+            "the request body stalled for {stall} s (--stall-timeout) or was slower than {MIN_BYTES_PER_S} bytes per \
+             second; {received} bytes were received, and nothing was written"
         ),
     )
 }

@@ -1,9 +1,8 @@
-//! One connection: long polls wait in the lean front, everything else is the framework's.
+//! A connection: the lean front serves its long polls and streams, the framework everything else.
 //!
-//! A connection begins in the [lean front](super::lean). What is a plain long poll waits there; at
-//! the first byte that says otherwise the stream goes to hyper and axum, together with the bytes
-//! that were read. When they have answered and hold nothing of it any more, it comes back: a client
-//! that fetches the state and then polls for ever costs the framework's buffers only in between.
+//! A connection begins in the [lean front](lean). At the first request that is no plain long poll or stream, the
+//! connection and its unread bytes are handed to hyper and axum. Once they have answered and hold no bytes of it, it
+//! comes back. So a client that fetches the state and then polls for ever costs the framework's buffers only meanwhile.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -27,27 +26,28 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tracing::debug;
 
 use crate::http::app::App;
-use crate::http::budget::Room;
-use crate::http::lean::{self, Left};
+use crate::http::budget::ReservedBytes;
+use crate::http::lean::{self, LeanOutcome};
 use crate::http::rep::problem::Problem;
 use crate::http::router::router;
-use crate::http::serve::connection_age::Age;
+use crate::http::serve::connection_age::ConnectionAge;
 use crate::http::serve::header_timeout::HeaderTimer;
 use crate::http::serve::listener::ServerConfig;
-use crate::http::serve::transport::{Session, Transport};
+use crate::http::serve::transport::{FrameworkSession, Transport};
 
-/// What a client hears that did not send the head of a request in time; hyper itself only hangs up.
-const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nCache-Control: no-store\r\n\
+/// The answer to a client whose request head exceeded the header timeout. hyper closes without an answer.
+const HEADER_TIMEOUT_REPLY: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nCache-Control: no-store\r\n\
     Content-Length: 0\r\n\r\n";
 
-/// How long a client that is refused may take to say what it wanted.
-const REFUSAL_WAIT: Duration = Duration::from_secs(1);
+/// The time limit for the request of a refused client, and for its answer.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What all connections share.
+/// The part that all connections share.
 pub(in crate::http) struct Shared {
     pub(in crate::http) app: App,
     pub(in crate::http) config: ServerConfig,
-    /// How long a client may take nothing, where the system does not see to it.
+    /// The stall timeout, if the system does not enforce it.
     pub(in crate::http) stall: Option<Duration>,
     router: Router,
 }
@@ -58,67 +58,74 @@ impl Shared {
     }
 }
 
-/// Serves a connection until it ends.
+/// Serves a connection until it is closed.
 pub(in crate::http) async fn serve<S>(mut stream: S, shared: &Shared)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut read, mut fresh) = (Vec::new(), true);
-    let age = Age::begin(shared.config.max_connection_age);
+    let (mut unread, mut is_new) = (Vec::new(), true);
+    let age = ConnectionAge::new(shared.config.max_connection_age);
     loop {
         if shared.config.lean_front {
-            match lean::serve(&mut stream, &mut read, shared, fresh, &age).await {
-                Left::Other => {}
-                Left::Nothing => return,
-                Left::TooSlow => return too_slow(stream).await,
+            match lean::serve(&mut stream, &mut unread, shared, is_new, &age).await {
+                LeanOutcome::OtherRequest => {}
+                LeanOutcome::Closed => return,
+                LeanOutcome::HeaderTimeout => return reply_header_timeout(stream).await,
             }
         }
-        fresh = false;
-        // Boxed: a connection that waits in the lean front does not hold room for the framework.
-        let framed = Box::pin(framework(stream, std::mem::take(&mut read).into(), shared, age)).await;
-        match framed {
-            Some((back, rest)) => (stream, read) = (back, rest.into()),
+        is_new = false;
+        // Boxed: a connection that waits in the lean front has no space for the framework.
+        let framework =
+            Box::pin(serve_with_framework(stream, std::mem::take(&mut unread).into(), shared, age));
+        match framework.await {
+            Some((back, rest)) => (stream, unread) = (back, rest.into()),
             None => return,
         }
     }
 }
 
-async fn too_slow(mut stream: impl AsyncWrite + Unpin) {
-    // The client was too slow, and may well be gone.
-    _ = stream.write_all(TOO_SLOW).await;
+async fn reply_header_timeout(mut stream: impl AsyncWrite + Unpin) {
+    // The client may be gone.
+    _ = stream.write_all(HEADER_TIMEOUT_REPLY).await;
     _ = stream.shutdown().await;
 }
 
-/// Tells a client why it is not served, once it has said something: an answer to an unasked
-/// question is lost when the question arrives after it.
+/// Answers a client that is not served. First it waits for the request: an answer that is sent before the request arrives
+/// may be lost.
 pub(in crate::http) async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, problem: Problem) {
     let mut unread = [0; 1024];
-    _ = tokio::time::timeout(REFUSAL_WAIT, stream.read(&mut unread)).await;
+    _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.read(&mut unread)).await;
     let mut reply = problem.into_reply();
     lean::close(&mut reply);
-    _ = lean::write_reply(&mut stream, &reply, Some(REFUSAL_WAIT)).await;
+    _ = lean::write_reply(&mut stream, &reply, Some(REFUSAL_TIMEOUT)).await;
     _ = stream.shutdown().await;
 }
 
-/// Lets the framework serve the connection, until it ends or could be taken back.
-async fn framework<S>(stream: S, before: Bytes, shared: &Shared, age: Age) -> Option<(S, Bytes)>
+/// Serves the connection with hyper and axum. Returns the stream and its unread bytes when the lean front can continue;
+/// `None` when the connection is closed.
+async fn serve_with_framework<S>(
+    stream: S,
+    unread: Bytes,
+    shared: &Shared,
+    age: ConnectionAge,
+) -> Option<(S, Bytes)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Shared { app, config, stall, router } = shared;
-    let transport = Transport::new(stream, before, *stall);
+    let transport = Transport::new(stream, unread, *stall);
     let session = Arc::clone(&transport.session);
     let tracked = Arc::clone(&session);
     let routes = TowerToHyperService::new(router.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        // For an answer that may last longer.
+        // A stream may outlive the age.
         request.extensions_mut().insert(age);
         tracked.request_begins(!request.body().is_end_stream());
         let (answered, session) = (routes.call(request), Arc::clone(&tracked));
         async move {
             let mut response = answered.await?;
-            if age.is_over() {
-                session.is_last();
+            if age.is_reached() {
+                session.close_after_response();
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(track(response, session))
@@ -137,29 +144,31 @@ where
         }
         match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Some(ended)),
-            Poll::Pending if config.lean_front && !draining && session.is_idle() => Poll::Ready(None),
+            Poll::Pending if config.lean_front && !draining && session.can_leave_framework() => {
+                Poll::Ready(None)
+            }
             Poll::Pending => Poll::Pending,
         }
     });
     match ended.await {
         None => {
             let parts = connection.into_parts();
-            let (stream, before) = parts.io.into_inner().into_parts();
-            Some((stream, joined(parts.read_buf, before)))
+            let (stream, unread) = parts.io.into_inner().into_parts();
+            Some((stream, concat(parts.read_buf, unread)))
         }
         Some(Ok(())) => None,
         Some(Err(error)) => {
-            debug!(%error, "connection ended");
-            // Who only rested is owed no answer.
-            if error.is_timeout() && !session.is_resting() {
-                too_slow(connection.into_parts().io.into_inner().into_parts().0).await;
+            debug!(%error, "connection ended with an error");
+            // Without a request there is nothing to answer.
+            if error.is_timeout() && !session.is_between_requests() {
+                reply_header_timeout(connection.into_parts().io.into_inner().into_parts().0).await;
             }
             None
         }
     }
 }
 
-fn joined(first: Bytes, second: Bytes) -> Bytes {
+fn concat(first: Bytes, second: Bytes) -> Bytes {
     match (first.is_empty(), second.is_empty()) {
         (_, true) => first,
         (true, false) => second,
@@ -167,19 +176,19 @@ fn joined(first: Bytes, second: Bytes) -> Bytes {
     }
 }
 
-/// Notices when the framework is done with a response's body.
-fn track(mut response: Response, session: Arc<Session>) -> hyper::Response<Tracked> {
-    let permit = response.extensions_mut().remove();
-    response.map(|body| Tracked { body, permit, session })
+/// The response with a body that tells the session when the framework drops it.
+fn track(mut response: Response, session: Arc<FrameworkSession>) -> hyper::Response<TrackedBody> {
+    let reserved = response.extensions_mut().remove();
+    response.map(|body| TrackedBody { body, reserved, session })
 }
 
-struct Tracked {
+struct TrackedBody {
     body: Body,
-    permit: Option<Arc<Room>>,
-    session: Arc<Session>,
+    reserved: Option<Arc<ReservedBytes>>,
+    session: Arc<FrameworkSession>,
 }
 
-impl HttpBody for Tracked {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -199,9 +208,9 @@ impl HttpBody for Tracked {
     }
 }
 
-impl Drop for Tracked {
+impl Drop for TrackedBody {
     fn drop(&mut self) {
-        self.session.response_ends(self.permit.take());
+        self.session.response_ends(self.reserved.take());
     }
 }
 
@@ -214,8 +223,8 @@ mod tests {
     use super::*;
     use crate::http::{AppConfig, Collection, Limits, Shutdown};
 
-    /// Tens of thousands of connections wait in it: what is rarely needed belongs into a box.
-    const MOST_BYTES: usize = 640;
+    /// Tens of thousands of connections wait at a time: box what is rarely used.
+    const MAX_BYTES: usize = 640;
 
     fn shared() -> Shared {
         let limits =
@@ -226,7 +235,7 @@ mod tests {
             limits,
             heartbeat: Duration::MAX,
         };
-        let app = App::new([Collection::of_nothing()], Shutdown::default(), config);
+        let app = App::new([Collection::empty()], Shutdown::default(), config);
         let config = ServerConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             header_timeout: Duration::ZERO,
@@ -239,11 +248,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_waits_is_small() {
+    async fn a_waiting_connection_is_small() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let shared = shared();
         let bytes = size_of_val(&serve(stream, &shared));
-        assert!(bytes <= MOST_BYTES, "{bytes} bytes, at most {MOST_BYTES}");
+        assert!(bytes <= MAX_BYTES, "{bytes} bytes; the limit is {MAX_BYTES}");
     }
 }

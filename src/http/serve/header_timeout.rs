@@ -1,9 +1,9 @@
-//! How long a connection may take for the head of a request while the framework has it: the framework's timer.
+//! The header timeout and the keep-alive timeout of connections in the framework.
 //!
-//! hyper knows one time for a head, and counts it from the end of the answer before. So a connection that only
-//! rests between two requests would be cut as early as one that has begun to send and does not go on. Its timer is a
-//! trait, and is asked each time that bytes came and were not enough: here it looks whether any came, and is the
-//! time for a head or the one for a rest accordingly, as in the lean front.
+//! hyper has one timeout for the head of a request, and counts it from the end of the previous answer. It would close an
+//! idle connection as early as one that stalls within a head. But hyper's timer is a trait, and is polled whenever bytes
+//! arrived that do not complete the head. This timer checks whether any bytes arrived: before the first one it is the
+//! idle timeout, after it the header timeout, as in the lean front.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use hyper::rt::{Sleep, Timer};
 use tokio::time::{self, sleep_until};
 
 use crate::http::serve::listener::ServerConfig;
-use crate::http::serve::transport::Session;
+use crate::http::serve::transport::FrameworkSession;
 
 /// The timer of one connection.
 pub(in crate::http) struct HeaderTimer {
-    session: Arc<Session>,
+    session: Arc<FrameworkSession>,
     header_timeout: Duration,
     idle_timeout: Duration,
 }
 
 impl HeaderTimer {
-    pub(in crate::http) fn new(session: &Arc<Session>, config: &ServerConfig) -> Self {
+    pub(in crate::http) fn new(session: &Arc<FrameworkSession>, config: &ServerConfig) -> Self {
         let ServerConfig { header_timeout, idle_timeout, .. } = *config;
         Self { session: Arc::clone(session), header_timeout, idle_timeout }
     }
@@ -35,22 +35,22 @@ impl Timer for HeaderTimer {
         self.sleep_until(Instant::now() + duration)
     }
 
-    /// The deadline is hyper's, for a head that is owed from now on.
+    /// `deadline` is hyper's, for a head that begins now.
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         let (session, header_timeout) = (Arc::clone(&self.session), self.header_timeout);
-        session.head_is_awaited();
-        let rests = session.is_resting();
-        let until = if rests { Instant::now() + self.idle_timeout } else { deadline };
+        session.head_awaited();
+        let is_idle = session.is_between_requests();
+        let until = if is_idle { Instant::now() + self.idle_timeout } else { deadline };
         let sleep = Box::pin(sleep_until(until.into()));
-        Box::pin(HeaderSleep { session, header_timeout, rests, sleep })
+        Box::pin(HeaderSleep { session, header_timeout, is_idle, sleep })
     }
 }
 
 struct HeaderSleep {
-    session: Arc<Session>,
+    session: Arc<FrameworkSession>,
     header_timeout: Duration,
-    /// Nothing of the head had come when it was looked at last.
-    rests: bool,
+    /// Whether no byte of the head had arrived at the last poll.
+    is_idle: bool,
     sleep: Pin<Box<time::Sleep>>,
 }
 
@@ -60,8 +60,8 @@ impl Future for HeaderSleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.rests && !self.session.is_resting() {
-            self.rests = false;
+        if self.is_idle && !self.session.is_between_requests() {
+            self.is_idle = false;
             let deadline = time::Instant::now() + self.header_timeout;
             self.sleep.as_mut().reset(deadline);
         }

@@ -1,4 +1,4 @@
-//! Accepting connections, and letting go of them in time.
+//! The listener: it accepts connections, and drains them on shutdown.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,36 +14,36 @@ use crate::http::serve::connection::{self, Shared};
 use crate::http::serve::liveness;
 use crate::http::tls::{self, Tls};
 
-/// After the accept call fails (no file descriptors left, for example), so long until the next try.
+/// The pause after a failed accept call, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections that the kernel holds until they are accepted.
+/// The kernel's queue of connections that were not accepted yet.
 const BACKLOG: u32 = 4096;
 
-/// Connections over the budget that are told so at a time; more are hung up on.
-const REFUSALS: usize = 256;
+/// How many connections over the budget are answered at a time. More are closed without an answer.
+const MAX_REFUSALS: usize = 256;
 
-/// The same where each costs a handshake; see [`tls::refuse`].
-const TLS_REFUSALS: usize = 32;
+/// The same limit over TLS, where a refusal costs a handshake; see [`tls::refuse`].
+const MAX_TLS_REFUSALS: usize = 32;
 
 /// Limits of the server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 takes a free port.
     pub listen: SocketAddr,
-    /// How long a client may take to send the head of a request.
+    /// The time limit for the head of a request.
     pub header_timeout: Duration,
-    /// How long a connection may rest between two requests.
+    /// The time limit between two requests on a connection (keep-alive).
     pub idle_timeout: Duration,
-    /// How long a client may take none of the bytes of an answer.
+    /// The time after which a client that reads nothing of an answer is disconnected.
     pub stall_timeout: Duration,
-    /// How long a connection may live, about: its next answer after that is its last.
+    /// About the age after which a connection is closed with its next answer.
     pub max_connection_age: Option<Duration>,
-    /// Whether long polls wait outside of the HTTP framework, which is the same and cheaper.
+    /// Whether the lean front serves long polls and streams. The answers are the same without it.
     pub lean_front: bool,
 }
 
-/// Why the server cannot serve.
+/// Errors of the server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
@@ -52,23 +52,23 @@ pub enum ServeError {
     Listen {
         /// The address.
         listen: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
-/// A bound listener.
+/// A server with a bound listener.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     config: ServerConfig,
-    /// See [`cut_by_the_system`].
+    /// The stall timeout, if the system does not enforce it; see [`set_user_timeout`].
     stall: Option<Duration>,
     tls: Option<Arc<Tls>>,
 }
 
 impl Server {
-    /// Binds the address.
+    /// A server bound to the configured address.
     ///
     /// # Errors
     /// [`ServeError::Listen`].
@@ -76,61 +76,61 @@ impl Server {
         let listen = config.listen;
         let bound = listener(listen).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = bound.map_err(|source| ServeError::Listen { listen, source })?;
-        let stall = match cut_by_the_system(&listener, config.stall_timeout) {
+        let stall = match set_user_timeout(&listener, config.stall_timeout) {
             Ok(()) => None,
             Err(error) => {
-                debug!(%error, "the system does not cut who takes nothing; that is done here");
+                debug!(%error, "TCP_USER_TIMEOUT is not supported; the stall timeout is approximate");
                 Some(config.stall_timeout)
             }
         };
         Ok(Self { listener, address, config, stall, tls: None })
     }
 
-    /// The same, over TLS only.
-    pub fn secured_by(self, tls: Arc<Tls>) -> Self {
+    /// The same server over TLS only.
+    pub fn with_tls(self, tls: Arc<Tls>) -> Self {
         Self { tls: Some(tls), ..self }
     }
 
-    /// Where it really listens.
+    /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until the app's shutdown begins, then lets every connection finish its request within
-    /// the drain window. Returns when the last one is closed or the window is over.
+    /// Serves until the shutdown begins. Then connections finish their requests within the drain window. Returns when the
+    /// last connection is closed or the window is over.
     pub async fn run(self, app: App) {
         let Self { listener, config, stall, tls, .. } = self;
         let begun = app.shutdown.clone();
         let mut begun = std::pin::pin!(begun.begun());
-        let mut watching = JoinSet::new();
+        let mut liveness_checks = JoinSet::new();
         for collection in app.collections.iter() {
-            watching.spawn(liveness::watch(Arc::clone(collection), app.shutdown.clone()));
+            liveness_checks.spawn(liveness::watch(Arc::clone(collection), app.shutdown.clone()));
         }
         let shared = Arc::new(Shared::new(app, config, stall));
-        let refusals = Arc::new(Semaphore::new(if tls.is_some() { TLS_REFUSALS } else { REFUSALS }));
+        let refusals = Arc::new(Semaphore::new(if tls.is_some() { MAX_TLS_REFUSALS } else { MAX_REFUSALS }));
         let mut connections = JoinSet::new();
         let window = loop {
             tokio::select! {
                 biased;
                 window = &mut begun => break window,
-                // Ended connections are forgotten as they end.
+                // Removes closed connections from the set.
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => accept(stream, peer, &shared, tls.as_ref(), &mut connections, &refusals),
                     Err(error) => {
-                        warn!(%error, "cannot accept a connection; is the limit of open files too low (ulimit -n)?");
+                        warn!(%error, "cannot accept a connection; the limit of open files may be too low (ulimit -n)");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
             }
         };
-        // Nobody new: the address is free for a successor.
+        // Frees the address for a successor.
         drop(listener);
         let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(window, drained).await.is_err() {
             warn!(
                 connections = connections.len(),
-                "the drain window is over: cutting the connections that are left"
+                "the drain window is over; closing the remaining connections"
             );
             connections.shutdown().await;
         }
@@ -142,19 +142,19 @@ fn listener(listen: SocketAddr) -> std::io::Result<TcpListener> {
         SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
         SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
     };
-    // A restarted daemon must get its address back although old connections linger in the kernel.
+    // A restarted daemon gets its address back while old connections are still in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(listen)?;
     socket.listen(BACKLOG)
 }
 
-/// Has the system cut every accepted connection whose client takes nothing for so long.
+/// Sets `TCP_USER_TIMEOUT`, with which the system closes a connection whose client acknowledges nothing for this long.
+/// Accepted connections inherit it from the listener.
 ///
-/// Only the system sees each byte that a client takes. Seen from here, a socket takes no more until a
-/// third of its send buffer is free again, which is a megabyte and more: somebody slow but steady would
-/// look as if they took nothing for minutes. Connections have the listener's setting.
-fn cut_by_the_system(listener: &TcpListener, stall: Duration) -> std::io::Result<()> {
-    // 0 would be the system's own idea, some 15 minutes.
+/// Only the system sees each acknowledged byte. To a program, a full socket is writable again only when a third of its
+/// send buffer is free, which may be a megabyte: a slow but steady client would seem stalled for minutes.
+fn set_user_timeout(listener: &TcpListener, stall: Duration) -> std::io::Result<()> {
+    // 0 would be the system's default of about 15 minutes.
     let stall_ms = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX).max(1);
     #[cfg(target_os = "linux")]
     return Ok(rustix::net::sockopt::set_tcp_user_timeout(listener, stall_ms)?);
@@ -177,7 +177,7 @@ fn accept(
     match (shared.app.budgets.connection(), tls.cloned()) {
         (Some(permit), tls) => {
             shared.app.metrics.accepted.inc();
-            // One task or the other, so that a plain connection that waits has no room for TLS.
+            // Two kinds of tasks, so that the future of a connection without TLS has no space for TLS.
             match tls {
                 None => connections.spawn(async move {
                     connection::serve(stream, &shared).await;
@@ -191,10 +191,10 @@ fn accept(
         }
         (None, tls) => {
             shared.app.metrics.refused.inc();
-            // Without a permit this is one of too many even to be told so.
+            // Too many to answer even a refusal.
             let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
             connections.spawn(async move {
-                let problem = shared.app.budgets.no_connection();
+                let problem = shared.app.budgets.too_many_connections();
                 match tls {
                     None => connection::refuse(stream, problem).await,
                     Some(tls) => Box::pin(tls::refuse(stream, peer, &tls, problem)).await,

@@ -1,16 +1,15 @@
-//! Whether the parts of the daemon are alive, and how far the feed has come, as values that one can wait for.
+//! The liveness watchdog: the health of the daemon's parts, and the feed's sync status.
 //!
-//! The parts to the left of this room know nothing of health. They are watched from here, by what only a
-//! part that is well does:
+//! The other rooms know nothing of health. The watchdog checks their progress from here:
 //!
-//! | part | is well as long as |
+//! | part | is healthy while |
 //! |---|---|
-//! | `ingest` | what waits in its buffer gets less, or is taken; it ends with the cache |
-//! | `view` | a waiter like any other is woken by every breadcrumb |
-//! | `feed` | something of it moves: it hears its upstream, connects again, or waits for room; not asked of feeds that may be silent |
+//! | `ingest` | its backlog shrinks, is empty, or events are applied; it has failed once the cache has stopped |
+//! | `view` | a waiter is woken by every breadcrumb |
+//! | `feed` | it hears its upstream, reconnects, or waits for buffer space; feeds that may be silent are not checked |
 //!
-//! An upstream that cannot be reached is no illness: the feed tries again and what is known is served. To
-//! restart the daemon would help nobody.
+//! An unreachable upstream does not make a part unhealthy: the feed retries, the last state is served, and a restart
+//! would not help.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,14 +22,14 @@ use crate::http::serve::drain::Shutdown;
 use crate::model::{Sequence, SyncStatus};
 use crate::value::{Health, Reporter, Value};
 
-/// How often the parts are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the parts are checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A part of which nothing was seen for so long is unwell. Generous: the largest batch, the slowest disk
-/// and a machine that has come to a halt for some seconds are no reason to be restarted.
-const EXPIRES: Duration = Duration::from_secs(60);
+/// A part without progress for this long is unhealthy. A large batch, a slow disk or a machine that stops for some
+/// seconds must not cause a restart.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// The health and sync status of one collection.
 pub(in crate::http) struct Liveness {
     pub(in crate::http) health: Health,
     /// The feed's sync status, set right after the breadcrumb that brought it.
@@ -41,28 +40,29 @@ pub(in crate::http) struct Liveness {
 }
 
 impl Liveness {
-    /// A feed that is not silent for longer than this while it is well, if there is such a time.
+    /// `feed_silence` is the longest silence of a healthy feed, if there is a limit.
     pub(in crate::http) fn new(feed_silence: Option<Duration>) -> Self {
         let health = Health::default();
-        let [ingest, view] = ["ingest", "view"].map(|name| health.part(name, Some(EXPIRES)));
+        let [ingest, view] = ["ingest", "view"].map(|name| health.part(name, Some(PROGRESS_TIMEOUT)));
         let feed = health.part("feed", feed_silence);
         Self { health, status: Value::new(), ingest, view, feed }
     }
 }
 
-/// What moves when something happens.
+/// The progress of each part. A changed number is progress.
 #[derive(PartialEq, Eq)]
-struct Seen {
-    /// Events in the ingest buffer, and what was made of those before.
+struct Progress {
+    /// Events in the ingest buffer.
     backlog: usize,
+    /// Updates, breadcrumbs and resyncs of the ingest task.
     ingested: u64,
-    /// Of the feed.
+    /// Events of the feed.
     feed: u64,
-    /// The last breadcrumb that a waiter was woken by.
+    /// The last breadcrumb that woke a waiter.
     woken: u64,
 }
 
-impl Seen {
+impl Progress {
     fn now(collection: &Collection, woken: &AtomicU64) -> Self {
         let (cache, upstream) = (collection.view.cache(), &collection.upstream);
         let (stats, (backlog, _)) = (cache.stats(), cache.backlog());
@@ -75,8 +75,8 @@ impl Seen {
         }
     }
 
-    /// Tells for whom there is a sign of life since the last look.
-    fn tell(&self, before: &Self, collection: &Collection) {
+    /// Reports the parts with progress since `before` as healthy.
+    fn report(&self, before: &Self, collection: &Collection) {
         let liveness = &collection.liveness;
         if self.backlog == 0 || self.backlog < before.backlog || self.ingested != before.ingested {
             liveness.ingest.well();
@@ -91,36 +91,36 @@ impl Seen {
     }
 }
 
-/// Looks after the parts until the daemon stops.
+/// The watchdog of one collection; runs until the daemon stops.
 pub(in crate::http) async fn watch(collection: Arc<Collection>, shutdown: Shutdown) {
     let woken = Arc::new(AtomicU64::new(0));
-    let waiter = wait(Arc::clone(&collection), Arc::clone(&woken));
-    let look = async {
-        let mut tick = tokio::time::interval(LOOK);
+    let waiter = follow(Arc::clone(&collection), Arc::clone(&woken));
+    let checks = async {
+        let mut tick = tokio::time::interval(CHECK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut before = Seen::now(&collection, &woken);
+        let mut before = Progress::now(&collection, &woken);
         loop {
             tick.tick().await;
-            let now = Seen::now(&collection, &woken);
-            now.tell(&before, &collection);
+            let now = Progress::now(&collection, &woken);
+            now.report(&before, &collection);
             before = now;
         }
     };
-    // The waiter is a task of its own: it must be woken by nothing but its breadcrumb.
+    // The waiter is a task of its own, which only a breadcrumb wakes.
     let mut waiter = tokio::spawn(waiter);
     tokio::select! {
         _ = &mut waiter => {}
-        () = look => {}
+        () = checks => {}
     }
     waiter.abort();
     if !shutdown.has_begun() {
-        collection.liveness.ingest.failed("it has ended");
+        collection.liveness.ingest.failed("it has stopped");
     }
     std::future::pending().await
 }
 
-/// Waits as clients do, and passes the status on.
-async fn wait(collection: Arc<Collection>, woken: Arc<AtomicU64>) {
+/// Waits for breadcrumbs as clients do, and publishes the sync status.
+async fn follow(collection: Arc<Collection>, woken: Arc<AtomicU64>) {
     let mut at = Sequence(0);
     while let Some((sequence, status)) = collection.view.delivered_after(at).await {
         if collection.liveness.status.current() != Some(status) {

@@ -1,4 +1,4 @@
-//! Connections: accept, hand to the front that serves them, time out, drain.
+//! Connections: accept, choose the front, timeouts, drain; and the tasks beside them: liveness, reload.
 
 pub(in crate::http) mod connection;
 pub(in crate::http) mod connection_age;

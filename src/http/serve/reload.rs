@@ -1,4 +1,4 @@
-//! Files that change while the daemon runs: tokens, certificates.
+//! Reloading of files that change while the daemon runs: tokens and certificates.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -9,10 +9,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-/// How often is looked whether a file is another.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often files are checked for changes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What tells one version of a file from the next.
+/// The metadata that differs between two versions of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::http) struct Stamp {
     modified: Option<SystemTime>,
@@ -21,71 +21,70 @@ pub(in crate::http) struct Stamp {
 }
 
 impl Stamp {
-    /// None where there is no file.
+    /// The stamp of a file; `None` if it cannot be found.
     pub(in crate::http) fn of(path: &Path) -> Option<Self> {
         let found = std::fs::metadata(path).ok()?;
         Some(Self { modified: found.modified().ok(), bytes: found.len(), inode: found.ino() })
     }
 }
 
-/// What was read from files and can be read again.
-pub trait Reread: Send + Sync + 'static {
-    /// What it is, in the plural, for the log.
-    fn what(&self) -> &'static str;
+/// Settings that were read from files and can be reloaded.
+pub trait Reloadable: Send + Sync + 'static {
+    /// The plural name for the log.
+    fn name(&self) -> &'static str;
 
-    /// Reads the files again where they have changed, or in any case when somebody `asked` for it. With a fault in
-    /// them everything stays as it is; that is the implementor's to say in the log. May block.
-    fn read_again(&self, asked: bool);
+    /// Reads the files if they have changed, or in any case if `forced`. If they are invalid, it logs the error and keeps
+    /// the current settings. May block.
+    fn reload(&self, forced: bool);
 }
 
-/// Everything that is read again, at SIGHUP and within about a second after its files have changed.
+/// The files that are reloaded at SIGHUP, and within about a second after a change.
 ///
-/// SIGHUP is caught from the moment that this is made, whether there is anything to read or not: people send it to
-/// daemons, and by default it would end the process without a word.
+/// SIGHUP is caught even if there is nothing to reload: people send it to daemons, and by default it ends the process.
 pub struct Reload {
     hangup: Option<Signal>,
-    files: Vec<Arc<dyn Reread>>,
+    files: Vec<Arc<dyn Reloadable>>,
 }
 
 impl Reload {
-    /// Nothing to read yet.
+    /// A reload without files that catches SIGHUP from now on.
     pub fn catch_hangup() -> Self {
         let hangup = signal(SignalKind::hangup())
-            .inspect_err(|error| warn!(%error, "SIGHUP cannot be caught: it will end this process"))
+            .inspect_err(|error| warn!(%error, "cannot catch SIGHUP; it will end this process"))
             .ok();
         Self { hangup, files: Vec::new() }
     }
 
-    /// This too.
-    pub fn add(&mut self, files: Arc<dyn Reread>) {
+    /// Adds files to reload.
+    pub fn add(&mut self, files: Arc<dyn Reloadable>) {
         self.files.push(files);
     }
 
-    /// Reads again what has changed, for ever.
+    /// Reloads changed files, for ever.
     pub async fn run(mut self) {
-        let mut tick = tokio::time::interval(LOOK);
+        let mut tick = tokio::time::interval(CHECK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let asked = tokio::select! {
+            let forced = tokio::select! {
                 () = received(self.hangup.as_mut()) => true,
                 _ = tick.tick(), if !self.files.is_empty() => false,
             };
-            if asked {
-                info!("SIGHUP: {}", self.to_read());
+            if forced {
+                info!("SIGHUP: {}", self.announcement());
             }
             for files in &self.files {
                 let files = Arc::clone(files);
                 // A file may be large or on a slow disk.
-                _ = tokio::task::spawn_blocking(move || files.read_again(asked)).await;
+                _ = tokio::task::spawn_blocking(move || files.reload(forced)).await;
             }
         }
     }
 
-    fn to_read(&self) -> String {
-        let what: Vec<&str> = self.files.iter().map(|files| files.what()).collect();
-        match what[..] {
-            [] => "nothing to read again: there are neither --tokens nor --tls-cert".to_owned(),
-            _ => format!("reading {} again", what.join(" and ")),
+    fn announcement(&self) -> String {
+        let names: Vec<&str> = self.files.iter().map(|files| files.name()).collect();
+        match names[..] {
+            [] => "nothing to reload: neither --tokens nor --tls-cert is set".to_owned(),
+            _ => format!("reloading {}", names.join(" and ")),
         }
     }
 }

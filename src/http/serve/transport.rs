@@ -1,5 +1,5 @@
-//! The stream under the HTTP framework: it gives back bytes that were read before, notices when
-//! everything was written, and cuts who takes nothing.
+//! The transport under the HTTP framework. It first returns the bytes that the lean front has read, notices when all
+//! responses are written, and disconnects clients that read nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -13,50 +13,52 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::http::budget::Room;
+use crate::http::budget::ReservedBytes;
 
-/// What the framework has in hand on one connection. All of it is used by that connection's task.
+/// The requests and responses of one connection in the framework. Only that connection's task uses it.
 #[derive(Default)]
-pub(in crate::http) struct Session {
+pub(in crate::http) struct FrameworkSession {
+    /// Requests that began.
     begun: AtomicU32,
+    /// Responses that ended.
     ended: AtomicU32,
-    /// A request had a body: where it ends is known to the framework alone.
+    /// Whether any request had a body. Only the framework knows where it ends.
     had_body: AtomicBool,
-    /// Bytes were written that may not have left the framework's buffer yet.
+    /// Whether written bytes may still be in the framework's buffer.
     unflushed: AtomicBool,
     closing: AtomicBool,
-    /// Bytes of the next request's head were read, so far as it can be told from here.
+    /// Whether bytes of the next request's head were read, as far as it is known here.
     head_has_begun: AtomicBool,
     /// The last four bytes that were read.
     last_bytes: AtomicU32,
-    /// The request that began last had a body.
+    /// Whether the newest request had a body.
     last_had_body: AtomicBool,
-    /// Of bodies that the framework has taken whole.
-    permits: Mutex<Vec<Arc<Room>>>,
+    /// The reservations of bodies that the framework has buffered.
+    reserved: Mutex<Vec<Arc<ReservedBytes>>>,
 }
 
-impl Session {
+impl FrameworkSession {
     pub(in crate::http) fn request_begins(&self, has_body: bool) {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.had_body.fetch_or(has_body, Ordering::Relaxed);
         self.last_had_body.store(has_body, Ordering::Relaxed);
-        // What was read ends with this head, or there is more behind it.
-        let whole = self.last_bytes.load(Ordering::Relaxed) == u32::from_be_bytes(*b"\r\n\r\n");
-        self.head_has_begun.store(!whole, Ordering::Relaxed);
+        // If the bytes do not end with this head, the next request has begun.
+        let is_last = self.last_bytes.load(Ordering::Relaxed) == u32::from_be_bytes(*b"\r\n\r\n");
+        self.head_has_begun.store(!is_last, Ordering::Relaxed);
     }
 
-    /// The framework has let go of the response's body: it has taken all of it, or gives up.
-    pub(in crate::http) fn response_ends(&self, permit: Option<Arc<Room>>) {
+    /// Called when the framework drops a response's body: it has buffered all of it, or failed.
+    pub(in crate::http) fn response_ends(&self, reserved: Option<Arc<ReservedBytes>>) {
         self.ended.fetch_add(1, Ordering::Relaxed);
-        if let Some(permit) = permit {
+        if let Some(reserved) = reserved {
             self.unflushed.store(true, Ordering::Relaxed);
-            self.permits.lock().push(permit);
+            self.reserved.lock().push(reserved);
         }
     }
 
-    /// Whether the framework stands between two requests with nothing in hand but bytes that it has
-    /// not looked at: then it can be taken away and another put in its place.
-    pub(in crate::http) fn is_idle(&self) -> bool {
+    /// Whether the framework is between two requests and holds nothing but unparsed bytes. The connection can then leave
+    /// the framework.
+    pub(in crate::http) fn can_leave_framework(&self) -> bool {
         let begun = self.begun.load(Ordering::Relaxed);
         begun > 0
             && begun == self.ended.load(Ordering::Relaxed)
@@ -65,20 +67,20 @@ impl Session {
                 .any(|flag| flag.load(Ordering::Relaxed))
     }
 
-    /// The framework waits for a head from now on. Where a body ended in what was read it does not say: then
-    /// the head behind it is taken for not begun, and has more time.
-    pub(in crate::http) fn head_is_awaited(&self) {
+    /// Called when the framework begins to wait for a head. After a request with a body it is unknown whether bytes of
+    /// the next head were read; none are assumed, which gives that head more time.
+    pub(in crate::http) fn head_awaited(&self) {
         if self.last_had_body.swap(false, Ordering::Relaxed) {
             self.head_has_begun.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Whether the client, which has been answered, has not begun another request.
-    pub(in crate::http) fn is_resting(&self) -> bool {
+    /// Whether the client was answered and has not begun another request.
+    pub(in crate::http) fn is_between_requests(&self) -> bool {
         self.begun.load(Ordering::Relaxed) > 0 && !self.head_has_begun.load(Ordering::Relaxed)
     }
 
-    fn was_read(&self, bytes: &[u8]) {
+    fn record_read(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
             let last = bytes[bytes.len().saturating_sub(4)..].iter();
             let before = self.last_bytes.load(Ordering::Relaxed);
@@ -88,46 +90,47 @@ impl Session {
         }
     }
 
-    /// The connection ends with the response that is on its way.
-    pub(in crate::http) fn is_last(&self) {
+    /// Marks the current response as the last one of the connection.
+    pub(in crate::http) fn close_after_response(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    fn written(&self) {
+    fn record_write(&self) {
         self.unflushed.store(true, Ordering::Relaxed);
     }
 
-    /// The framework flushes the stream when its own buffer is empty.
-    fn flushed(&self) {
+    /// Called when the framework flushes the stream, which it does once its own buffer is empty.
+    fn record_flush(&self) {
         if self.unflushed.swap(false, Ordering::Relaxed) {
-            self.permits.lock().clear();
+            self.reserved.lock().clear();
         }
     }
 }
 
-/// See the module.
+/// The byte stream of a connection in the framework.
 pub(in crate::http) struct Transport<S> {
-    pub(in crate::http) stream: S,
-    /// Read before, and not yet read again.
-    before: Bytes,
-    pub(in crate::http) session: Arc<Session>,
-    /// How long the client may take nothing, where the system does not see to it.
+    stream: S,
+    /// Bytes that the lean front has read and the framework has not.
+    unread: Bytes,
+    pub(in crate::http) session: Arc<FrameworkSession>,
+    /// The stall timeout, if the system does not enforce it.
     stall: Option<Duration>,
-    /// Runs while the client takes nothing.
+    /// The stall timer, while the client reads nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Transport<S> {
-    pub(in crate::http) fn new(stream: S, before: Bytes, stall: Option<Duration>) -> Self {
-        Self { stream, before, session: Arc::default(), stall, stalled: None }
+    pub(in crate::http) fn new(stream: S, unread: Bytes, stall: Option<Duration>) -> Self {
+        Self { stream, unread, session: Arc::default(), stall, stalled: None }
     }
 
-    /// The stream and what was not read again.
+    /// The stream and its unread bytes.
     pub(in crate::http) fn into_parts(self) -> (S, Bytes) {
-        (self.stream, self.before)
+        (self.stream, self.unread)
     }
 
-    fn progress(
+    /// Starts or stops the stall timer after a write.
+    fn check_stall(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
@@ -139,7 +142,7 @@ impl<S> Transport<S> {
         let Some(stall) = self.stall else { return written };
         let since = || Box::pin(sleep_until(Instant::now() + stall));
         ready!(self.stalled.get_or_insert_with(since).as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
     }
 }
 
@@ -149,25 +152,25 @@ impl<S: AsyncRead + Unpin> AsyncRead for Transport<S> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.before.is_empty() {
+        if self.unread.is_empty() {
             let filled = into.filled().len();
             ready!(Pin::new(&mut self.stream).poll_read(cx, into))?;
-            self.session.was_read(&into.filled()[filled..]);
+            self.session.record_read(&into.filled()[filled..]);
             return Poll::Ready(Ok(()));
         }
-        let length = self.before.len().min(into.remaining());
-        into.put_slice(&self.before[..length]);
-        self.session.was_read(&self.before[..length]);
-        self.before.advance(length);
+        let length = self.unread.len().min(into.remaining());
+        into.put_slice(&self.unread[..length]);
+        self.session.record_read(&self.unread[..length]);
+        self.unread.advance(length);
         Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Transport<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.session.written();
+        self.session.record_write();
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.progress(cx, written)
+        self.check_stall(cx, written)
     }
 
     fn poll_write_vectored(
@@ -175,9 +178,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Transport<S> {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.session.written();
+        self.session.record_write();
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.progress(cx, written)
+        self.check_stall(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -186,7 +189,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Transport<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.session.flushed();
+        self.session.record_flush();
         Poll::Ready(Ok(()))
     }
 

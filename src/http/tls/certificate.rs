@@ -1,7 +1,7 @@
-//! The names in a certificate, and when it expires.
+//! The names in a certificate, and its expiry.
 //!
-//! rustls verifies a client's certificate before it is looked at here, and does not tell its names. A certificate that
-//! cannot be read whole names nobody.
+//! rustls has verified a client's certificate before it is parsed here, but does not expose its names. A certificate
+//! that cannot be parsed completely has no names.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,12 +13,12 @@ use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Name;
 
-/// The kinds of string whose bytes are the text.
+/// The string types whose bytes are the text.
 const STRINGS: [Tag; 4] = [Tag::Utf8String, Tag::PrintableString, Tag::T61String, Tag::Ia5String];
 
-/// What a certificate says.
+/// The names and the expiry of a certificate.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct CertificateInfo {
     /// The common names of the subject; nearly always one.
     pub(super) common_names: Vec<String>,
     /// The URIs among the subject's alternative names.
@@ -27,10 +27,10 @@ pub(super) struct Facts {
     pub(super) expires: Option<SystemTime>,
 }
 
-impl Facts {
-    /// Reads a certificate (DER); `None` where it is malformed.
+impl CertificateInfo {
+    /// Parses a certificate (DER); `None` if it is malformed.
     pub(super) fn of(certificate: &[u8]) -> Option<Self> {
-        // Of the extensions only one is wanted: what is wrong with another one is no matter here.
+        // Only one extension is used; errors in others are ignored.
         let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
         let (_, certificate) = parser.parse(certificate).ok()?;
         Some(Self {
@@ -42,21 +42,21 @@ impl Facts {
 }
 
 fn common_names(subject: &X509Name<'_>) -> Option<Vec<String>> {
-    if !is_whole(subject) {
+    if !is_complete(subject) {
         return None;
     }
     let names = subject.iter_common_name().map(|name| {
         let value = name.attr_value();
-        // A name in another encoding is there, and equals none that may be wanted.
+        // A name in another encoding counts, but equals no configured name.
         let known = value.class() == Class::Universal && STRINGS.contains(&value.tag());
         if known { String::from_utf8_lossy(value.data).into_owned() } else { String::new() }
     });
     Some(names.collect())
 }
 
-/// Whether the parser has read every attribute of the subject. It stops at the first one that it cannot read and does
-/// not say so; a second common name behind that must not go unnoticed.
-fn is_whole(subject: &X509Name<'_>) -> bool {
+/// Whether the parser has read every attribute of the subject. It silently stops at the first one that it cannot read,
+/// and a second common name after that must not be missed.
+fn is_complete(subject: &X509Name<'_>) -> bool {
     // The raw bytes end where the parser stopped.
     let Ok((_, name)) = Sequence::from_der(subject.as_raw()) else { return false };
     let attributes = |set: Result<Set<'_>, Error>| Some(set.ok()?.der_iter::<Any<'_>, Error>().count());
@@ -119,7 +119,7 @@ mod tests {
         value(SET, &[&attribute(COMMON_NAME, UTF8, name.as_bytes())])
     }
 
-    /// A certificate with this subject, end and URIs, and bytes that mean nothing where nobody looks.
+    /// A certificate with this subject, expiry and URIs. Unused fields have arbitrary bytes.
     fn certificate(subject: &[u8], end: (u8, &str), uris: &[&str]) -> Vec<u8> {
         let dns = value(0x82, &[b"localhost"]);
         let names: Vec<u8> = uris.iter().flat_map(|uri| value(URI, &[uri.as_bytes()])).collect();
@@ -148,14 +148,14 @@ mod tests {
     const END: (u8, &str) = (UTC_TIME, "260101000000Z");
 
     fn common_names_of(subject: &[&[u8]]) -> Option<Vec<String>> {
-        Facts::of(&certificate(&subject.concat(), END, &[])).map(|facts| facts.common_names)
+        CertificateInfo::of(&certificate(&subject.concat(), END, &[])).map(|info| info.common_names)
     }
 
     #[test]
-    fn times_of_certificates_are_understood() {
-        let told = |kind: u8, text: &str| {
-            let facts = Facts::of(&certificate(&named("one"), (kind, text), &[]))?;
-            facts.expires.map(|time| humantime::format_rfc3339_seconds(time).to_string())
+    fn expiry_times_are_parsed() {
+        let parsed = |kind: u8, text: &str| {
+            let info = CertificateInfo::of(&certificate(&named("one"), (kind, text), &[]))?;
+            info.expires.map(|time| humantime::format_rfc3339_seconds(time).to_string())
         };
         for (kind, text, time) in [
             (UTC_TIME, "700101000000Z", "1970-01-01T00:00:00Z"),
@@ -166,47 +166,47 @@ mod tests {
             (GENERALIZED_TIME, "21000301000000Z", "2100-03-01T00:00:00Z"),
             (GENERALIZED_TIME, "99991231235959Z", "9999-12-31T23:59:59Z"),
         ] {
-            assert_eq!(told(kind, text).as_deref(), Some(time));
+            assert_eq!(parsed(kind, text).as_deref(), Some(time));
         }
         for bad in ["", "Z", "260301000000", "26x301000000Z", "500101000000Z", "261301000000Z"] {
-            assert_eq!(told(UTC_TIME, bad), None, "{bad}");
+            assert_eq!(parsed(UTC_TIME, bad), None, "{bad}");
         }
     }
 
     #[test]
-    fn names_and_the_end_are_found_and_nothing_is_made_of_damaged_bytes() {
+    fn names_and_expiry_are_parsed_and_damaged_bytes_are_refused() {
         let subject =
             [value(SET, &[&attribute(ORGANISATION, UTF8, b"an organisation")]), named("one"), named("two")];
         let whole = certificate(&subject.concat(), END, &["spiffe://a/b", "urn:c"]);
-        let facts = Facts::of(&whole).unwrap();
-        assert_eq!(facts.common_names, ["one", "two"]);
-        assert_eq!(facts.uris, ["spiffe://a/b", "urn:c"]);
+        let info = CertificateInfo::of(&whole).unwrap();
+        assert_eq!(info.common_names, ["one", "two"]);
+        assert_eq!(info.uris, ["spiffe://a/b", "urn:c"]);
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
-        assert_eq!(facts.expires, Some(end));
-        assert_eq!(Facts::of(&certificate(&[], END, &[])).unwrap().common_names, [""; 0]);
+        assert_eq!(info.expires, Some(end));
+        assert_eq!(CertificateInfo::of(&certificate(&[], END, &[])).unwrap().common_names, [""; 0]);
         for length in 0..whole.len() {
-            assert_eq!(Facts::of(&whole[..length]), None, "cut at {length}");
+            assert_eq!(CertificateInfo::of(&whole[..length]), None, "cut at {length}");
         }
         for at in 0..whole.len() {
             for byte in [0x00, 0x7f, 0x80, 0x83, 0x84, 0xff] {
                 let mut damaged = whole.clone();
                 damaged[at] = byte;
-                // Whatever comes of it: it is no panic.
-                _ = Facts::of(&damaged);
+                // It must not panic.
+                _ = CertificateInfo::of(&damaged);
             }
         }
     }
 
     #[test]
-    fn a_common_name_is_never_overlooked() {
+    fn no_common_name_is_missed() {
         let two = |second: &[u8]| common_names_of(&[&named("one"), second]);
         assert_eq!(two(&[]), Some(vec!["one".to_owned()]));
-        // In one set, in another encoding, or as no text: they are two all the same.
+        // A second name counts in the same set, in another encoding, and with invalid text.
         let pair = [attribute(ORGANISATION, UTF8, b"o"), attribute(COMMON_NAME, UTF8, b"two")].concat();
         assert_eq!(two(&value(SET, &[&pair])).unwrap(), ["one", "two"]);
         assert_eq!(two(&value(SET, &[&attribute(COMMON_NAME, BMP, b"\0t\0w")])).unwrap(), ["one", ""]);
         assert_eq!(two(&value(SET, &[&attribute(COMMON_NAME, UTF8, b"\xff")])).unwrap(), ["one", "\u{fffd}"]);
-        // What cannot be read may be one.
+        // An unreadable attribute may be a common name.
         let unreadable = value(SEQUENCE, &[&value(OID, &[COMMON_NAME])]);
         let alone = attribute(COMMON_NAME, UTF8, b"two");
         let in_one_set = [attribute(COMMON_NAME, UTF8, b"one"), unreadable.clone()].concat();
@@ -216,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn alternative_names_that_cannot_be_read_name_nobody() {
+    fn unreadable_alternative_names_are_no_names() {
         let whole = certificate(&named("one"), END, &["urn:c"]);
         let at = whole.windows(5).position(|bytes| bytes == b"urn:c").unwrap();
         let mut longer = whole.clone();
         longer[at - 1] += 1;
-        assert_eq!(Facts::of(&longer), None);
+        assert_eq!(CertificateInfo::of(&longer), None);
         let mut no_text = whole;
         no_text[at] = 0xff;
-        assert_eq!(Facts::of(&no_text).unwrap().uris, [""; 0]);
+        assert_eq!(CertificateInfo::of(&no_text).unwrap().uris, [""; 0]);
     }
 }

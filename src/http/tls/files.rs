@@ -1,4 +1,4 @@
-//! Certificates and keys from files to what a handshake needs, or a sentence that says which file is at fault.
+//! The TLS settings of a server, loaded from certificate and key files. Errors name the file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,64 +9,64 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{InconsistentKeys, RootCertStore};
 
-use crate::http::tls::certificate::Facts;
-use crate::http::tls::identity::Wanted;
+use crate::http::tls::certificate::CertificateInfo;
+use crate::http::tls::identity::AllowedClients;
 use crate::wire::{self, PemError};
 
-/// What is spoken inside; an HTTP/2 client that insists is told so in the handshake.
+/// The only ALPN protocol. The handshake fails for clients that insist on HTTP/2.
 const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// Where certificates are, and who is let in.
+/// The certificate files, and the required names of clients.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The server's certificate and those that lead to its authority (PEM).
+    /// The server's certificate chain (PEM).
     pub certificate: PathBuf,
     /// The private key of the certificate (PEM).
     pub key: PathBuf,
-    /// The authorities of clients (PEM); clients need no certificate when there are none.
+    /// The authorities of client certificates (PEM). Without them clients need no certificate.
     pub client_ca: Option<PathBuf>,
-    /// The common name that lets a client in. One of this and the URI is enough; without both every certificate
-    /// of the authority does.
+    /// The required common name of clients. A client needs this or the URI; without both every certificate of the
+    /// authority is accepted.
     pub client_common_name: Option<String>,
-    /// The URI among the subject's alternative names that lets a client in.
+    /// The required URI among the subject's alternative names.
     pub client_uri: Option<String>,
 }
 
-/// Why the files cannot be used.
+/// Errors of the files.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("{what} {}: {source}", path.display())]
     Read {
-        /// What the file is for.
+        /// The purpose of the file.
         what: &'static str,
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A file does not hold what it should.
+    /// A file is not the expected PEM.
     #[error("{what} {}: {source}", path.display())]
     Pem {
-        /// What the file is for.
+        /// The purpose of the file.
         what: &'static str,
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error in it.
         source: PemError,
     },
-    /// A certificate or key makes no sense.
-    #[error("{what} {}: {reason}", path.display())]
+    /// A certificate or key is invalid.
+    #[error("{what} {}: {source}", path.display())]
     Unusable {
-        /// What the file is for.
+        /// The purpose of the file.
         what: &'static str,
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
+        /// The error of rustls.
+        source: UnusableError,
     },
-    /// The key is another certificate's.
+    /// The key belongs to another certificate.
     #[error("TLS key {} does not belong to the certificate {}", key.display(), certificate.display())]
     Mismatch {
         /// The key's file.
@@ -76,26 +76,41 @@ pub enum TlsError {
     },
 }
 
+/// Errors of rustls with a certificate or key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnusableError {
+    /// A certificate is refused.
+    #[error(transparent)]
+    Certificate(#[from] rustls::Error),
+    /// The private key is refused; rustls has the reason as text only.
+    #[error("{0}")]
+    Key(String),
+    /// The authorities of clients are refused.
+    #[error(transparent)]
+    Authorities(#[from] rustls::server::VerifierBuilderError),
+}
+
 const CERTIFICATE: &str = "TLS certificate";
 const KEY: &str = "TLS key";
 const CLIENT_CA: &str = "TLS authority of clients";
 
-/// What a handshake needs.
+/// The loaded settings of a server.
 pub(super) struct Loaded {
     pub(super) config: Arc<rustls::ServerConfig>,
-    pub(super) wanted: Wanted,
-    /// When the server's own certificate is no good any more.
+    pub(super) allowed: AllowedClients,
+    /// The expiry of the server's certificate.
     pub(super) expires: Option<SystemTime>,
 }
 
 impl TlsFiles {
-    /// The files, so that one can see whether they have changed.
+    /// The paths of the files.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         let two = [&self.certificate, &self.key].into_iter();
         two.chain(&self.client_ca).map(PathBuf::as_path)
     }
 
-    /// Reads all of them. May block.
+    /// Loads all files. May block.
     ///
     /// # Errors
     /// [`TlsError`].
@@ -103,7 +118,7 @@ impl TlsFiles {
         let provider = Arc::new(ring::default_provider());
         let chain = certificates(CERTIFICATE, &self.certificate)?;
         let key = wire::private_key(&read(KEY, &self.key)?).map_err(pem(KEY, &self.key))?;
-        let expires = chain.first().and_then(|own| Facts::of(own)?.expires);
+        let expires = chain.first().and_then(|own| CertificateInfo::of(own)?.expires);
         let unusable = |error: rustls::Error| unusable(CERTIFICATE, &self.certificate, error);
         let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -116,19 +131,21 @@ impl TlsFiles {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 TlsError::Mismatch { key: self.key.clone(), certificate: self.certificate.clone() }
             }
-            // rustls cannot tell whose fault it is; of a key it only has words.
+            // rustls reports an invalid key as a general error.
             rustls::Error::General(reason) => {
-                TlsError::Unusable { what: KEY, path: self.key.clone(), reason }
+                let source = UnusableError::Key(reason);
+                TlsError::Unusable { what: KEY, path: self.key.clone(), source }
             }
             error => unusable(error),
         })?;
         config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-        // Sessions are not resumed. Each connection is judged by the files of its time, none holds a ticket, and of
-        // thousands of clients that come back after a restart none could use one.
+        // No session resumption: each connection is checked with the current files, no connection holds a ticket, and
+        // no ticket would survive a restart.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        let wanted = Wanted { common_name: self.client_common_name.clone(), uri: self.client_uri.clone() };
-        Ok(Loaded { config: Arc::new(config), wanted, expires })
+        let (common_name, uri) = (self.client_common_name.clone(), self.client_uri.clone());
+        let allowed = AllowedClients { common_name, uri };
+        Ok(Loaded { config: Arc::new(config), allowed, expires })
     }
 }
 
@@ -157,6 +174,6 @@ fn pem(what: &'static str, path: &Path) -> impl FnOnce(PemError) -> TlsError {
     move |source| TlsError::Pem { what, path, source }
 }
 
-fn unusable(what: &'static str, path: &Path, error: impl std::fmt::Display) -> TlsError {
-    TlsError::Unusable { what, path: path.to_owned(), reason: error.to_string() }
+fn unusable(what: &'static str, path: &Path, source: impl Into<UnusableError>) -> TlsError {
+    TlsError::Unusable { what, path: path.to_owned(), source: source.into() }
 }

@@ -1,4 +1,4 @@
-//! From an accepted connection to one that speaks TLS, or a reason why not.
+//! The TLS handshake of an accepted connection, and the answers to clients that fail it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,83 +15,83 @@ use tracing::debug;
 use crate::http::rep::problem::Problem;
 use crate::http::serve::connection::{self, Shared};
 use crate::http::tls::Tls;
-use crate::http::tls::identity::Stranger;
-use crate::http::tls::stream::Secured;
+use crate::http::tls::connection::TlsConnection;
+use crate::http::tls::identity::UnknownClient;
 
-/// How TLS begins: a record with a handshake.
-const HANDSHAKE: u8 = 0x16;
+/// The first byte of a TLS connection: the type of a handshake record.
+const HANDSHAKE_RECORD: u8 = 0x16;
 
-/// How long who was not let in may take to hear it.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// The time limit for the last bytes to a client that failed the handshake.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a refusal over the budget takes at the least. A handshake is the dear part of a short connection,
-/// and with the number of refusals at a time this bounds how many there are in a second.
-const REFUSAL: Duration = Duration::from_millis(250);
+/// The shortest time of a refusal over the budget. Handshakes are expensive; together with the limit of concurrent
+/// refusals this limits the handshakes per second.
+const MIN_REFUSAL_TIME: Duration = Duration::from_millis(250);
 
-/// What a connection came to that is not a client.
-enum NotMet {
-    /// It went away, or never said a word.
-    Gone(io::Error),
-    /// It speaks HTTP, or something else, without TLS.
-    Plain { stream: TcpStream, first: u8 },
-    /// They could not agree, or the client has no certificate that is good.
+/// Errors of a handshake.
+enum HandshakeError {
+    /// The client disconnected before its first byte.
+    Disconnected(io::Error),
+    /// The client does not speak TLS.
+    NoTls { stream: TcpStream, first: u8 },
+    /// The handshake failed: no common parameters, or no certificate of the authority.
     Failed { stream: TcpStream, error: io::Error },
-    /// Its certificate is good, and somebody else's.
-    Stranger { stream: Secured, error: Stranger },
+    /// The certificate is valid, but names no allowed client.
+    UnknownClient { stream: TlsConnection, error: UnknownClient },
 }
 
-/// Shakes hands with a client, and serves it.
+/// Does the handshake with a client, and serves it.
 pub(in super::super) async fn serve(stream: TcpStream, peer: SocketAddr, tls: &Tls, shared: &Shared) {
-    // Boxed: a connection that waits holds nothing of its handshake.
-    if let Some(stream) = Box::pin(welcome(stream, peer, tls, shared)).await {
+    // Boxed, so that a waiting connection has no space for the handshake.
+    if let Some(stream) = Box::pin(handshake(stream, peer, tls, shared)).await {
         connection::serve(stream, shared).await;
     }
 }
 
-/// Shakes hands with a client that there is no room for, and tells it so.
+/// Does the handshake with a client over the budget, and answers with the problem.
 pub(in super::super) async fn refuse(stream: TcpStream, peer: SocketAddr, tls: &Tls, problem: Problem) {
     let begun = Instant::now();
-    match timeout(FAREWELL, meet(stream, tls)).await {
+    match timeout(CLOSE_TIMEOUT, accept(stream, tls)).await {
         Ok(Ok(stream)) => connection::refuse(stream, problem).await,
-        Ok(Err(NotMet::Plain { stream, .. })) => connection::refuse(stream, problem).await,
-        Ok(Err(_)) | Err(_) => debug!(%peer, "hung up on a client over the budget"),
+        Ok(Err(HandshakeError::NoTls { stream, .. })) => connection::refuse(stream, problem).await,
+        Ok(Err(_)) | Err(_) => debug!(%peer, "closed a connection over the budget"),
     }
-    sleep_until(begun + REFUSAL).await;
+    sleep_until(begun + MIN_REFUSAL_TIME).await;
 }
 
-/// Shakes hands within the time that a head may take. Who is not let in hears why.
-async fn welcome(stream: TcpStream, peer: SocketAddr, tls: &Tls, shared: &Shared) -> Option<Secured> {
-    let met = tokio::select! {
+/// Does the handshake within the header timeout. Answers a client that fails it, if possible.
+async fn handshake(stream: TcpStream, peer: SocketAddr, tls: &Tls, shared: &Shared) -> Option<TlsConnection> {
+    let accepted = tokio::select! {
         biased;
-        // Nobody has been promised anything yet.
+        // There is no request to finish yet.
         _ = shared.app.shutdown.begun() => return None,
-        met = timeout(shared.config.header_timeout, meet(stream, tls)) => met,
+        accepted = timeout(shared.config.header_timeout, accept(stream, tls)) => accepted,
     };
-    let not_met = match met {
+    let error = match accepted {
         Ok(Ok(stream)) => return Some(stream),
-        Ok(Err(not_met)) => not_met,
+        Ok(Err(error)) => error,
         Err(_) => {
             shared.app.metrics.handshakes_failed.inc();
-            debug!(%peer, "the TLS handshake was not done in time");
+            debug!(%peer, "the TLS handshake timed out");
             return None;
         }
     };
     shared.app.metrics.handshakes_failed.inc();
-    match not_met {
-        NotMet::Gone(error) => debug!(%peer, %error, "gone before a TLS handshake"),
-        NotMet::Plain { stream, first } => {
-            debug!(%peer, "does not speak TLS");
-            // A request begins with a method, and methods are capitals.
+    match error {
+        HandshakeError::Disconnected(error) => debug!(%peer, %error, "disconnected before the TLS handshake"),
+        HandshakeError::NoTls { stream, first } => {
+            debug!(%peer, "the client does not speak TLS");
+            // A request begins with a method, in capital letters.
             if first.is_ascii_uppercase() {
-                connection::refuse(stream, without_tls()).await;
+                connection::refuse(stream, tls_required()).await;
             }
         }
-        NotMet::Failed { stream, error } => {
+        HandshakeError::Failed { stream, error } => {
             debug!(%peer, %error, "the TLS handshake failed");
-            part(stream).await;
+            close(stream).await;
         }
-        NotMet::Stranger { stream, error } => {
-            debug!(%peer, %error, "not let in");
+        HandshakeError::UnknownClient { stream, error } => {
+            debug!(%peer, %error, "unknown client");
             let problem = Problem::forbidden("unknown-client", error.to_string());
             connection::refuse(stream, problem).await;
         }
@@ -99,44 +99,44 @@ async fn welcome(stream: TcpStream, peer: SocketAddr, tls: &Tls, shared: &Shared
     None
 }
 
-async fn meet(stream: TcpStream, tls: &Tls) -> Result<Secured, NotMet> {
+async fn accept(stream: TcpStream, tls: &Tls) -> Result<TlsConnection, HandshakeError> {
     let mut first = [0];
     match stream.peek(&mut first).await {
         Ok(1..) => {}
-        Ok(0) => return Err(NotMet::Gone(io::ErrorKind::UnexpectedEof.into())),
-        Err(error) => return Err(NotMet::Gone(error)),
+        Ok(0) => return Err(HandshakeError::Disconnected(io::ErrorKind::UnexpectedEof.into())),
+        Err(error) => return Err(HandshakeError::Disconnected(error)),
     }
     let [first] = first;
-    if first != HANDSHAKE {
-        return Err(NotMet::Plain { stream, first });
+    if first != HANDSHAKE_RECORD {
+        return Err(HandshakeError::NoTls { stream, first });
     }
     let Some(newest) = tls.newest() else {
-        // It is set when it is made.
-        return Err(NotMet::Gone(io::ErrorKind::NotConnected.into()));
+        // Unreachable: `Tls::open` sets it.
+        return Err(HandshakeError::Disconnected(io::ErrorKind::NotConnected.into()));
     };
     let accepting = TlsAcceptor::from(Arc::clone(&newest.config)).accept(stream).into_fallible();
-    let stream = accepting.await.map_err(|(error, stream)| NotMet::Failed { stream, error })?;
+    let stream = accepting.await.map_err(|(error, stream)| HandshakeError::Failed { stream, error })?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let known = newest.wanted.check(certificate.map(AsRef::as_ref));
-    let stream = Secured::new(stream);
+    let known = newest.allowed.check(certificate.map(AsRef::as_ref));
+    let stream = TlsConnection::new(stream);
     match known {
         Ok(()) => Ok(stream),
-        Err(error) => Err(NotMet::Stranger { stream, error }),
+        Err(error) => Err(HandshakeError::UnknownClient { stream, error }),
     }
 }
 
-/// Ends a connection so that the client reads what was said last: with bytes of its own unread the system would
-/// reset it, and the client would never see why.
-async fn part(mut stream: TcpStream) {
-    let parting = async {
+/// Closes a connection after its unread bytes are drained. Otherwise the system would reset it, and the client would not
+/// see the TLS alert.
+async fn close(mut stream: TcpStream) {
+    let closing = async {
         _ = stream.shutdown().await;
         let mut unread = [0; 1024];
         while let Ok(1..) = stream.read(&mut unread).await {}
     };
-    _ = timeout(FAREWELL, parting).await;
+    _ = timeout(CLOSE_TIMEOUT, closing).await;
 }
 
-fn without_tls() -> Problem {
-    let detail = "this port speaks TLS only: the address begins with https://";
+fn tls_required() -> Problem {
+    let detail = "this port speaks TLS only; use an https:// address";
     Problem::new(StatusCode::BAD_REQUEST, "tls-wanted", detail)
 }

@@ -1,61 +1,61 @@
-//! Which of the clients that the authority vouches for are let in.
+//! The check of a client's identity by its certificate.
 //!
-//! The rule is Typha's: a common name and a URI may be wanted, and who has one of them is let in. So a
-//! fleet can move from one kind of name to the other without a day on which nobody is let in.
+//! The rule is Typha's: a common name and a URI may be required, and a client needs one of them. So a fleet can migrate
+//! from one kind of name to the other.
 //!
-//! That a certificate is signed by the authority is rustls' to say, during the handshake. Who it names is
-//! decided here, after it: then the client can be told in an answer what was wrong, where of a handshake that
-//! fails it hears one word. Nothing else of the daemon has seen the connection by then.
+//! rustls verifies the certificate during the handshake. Its names are checked here, after the handshake, so that the
+//! client gets an answer that says what is wrong instead of a TLS alert. No other part of the daemon has seen the
+//! connection by then.
 
-use crate::http::tls::certificate::Facts;
+use crate::http::tls::certificate::CertificateInfo;
 
-/// Whom a client has to be, beside having a certificate of the authority.
+/// The required names of clients; without any, every certificate of the authority is accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct AllowedClients {
     pub(super) common_name: Option<String>,
     pub(super) uri: Option<String>,
 }
 
-/// A client whom nobody waits for; as a sentence for it.
+/// A client without the required name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the client certificate has {has}; let in is who has {wanted}")]
-pub(super) struct Stranger {
+#[error("the client certificate has {has}; this daemon requires {required}")]
+pub(super) struct UnknownClient {
     has: String,
-    wanted: String,
+    required: String,
 }
 
-impl Wanted {
-    /// Whether this client may come in.
+impl AllowedClients {
+    /// Checks the names of a client's certificate (DER).
     ///
     /// # Errors
-    /// [`Stranger`].
-    pub(super) fn check(&self, certificate: Option<&[u8]>) -> Result<(), Stranger> {
+    /// [`UnknownClient`].
+    pub(super) fn check(&self, certificate: Option<&[u8]>) -> Result<(), UnknownClient> {
         if *self == Self::default() {
             return Ok(());
         }
-        let facts = certificate.and_then(Facts::of).unwrap_or_default();
-        // Of two names one could be for us and the other for whoever else reads it.
-        let common_name = match &facts.common_names[..] {
+        let info = certificate.and_then(CertificateInfo::of).unwrap_or_default();
+        // With two common names it is unclear which one other software would use.
+        let common_name = match &info.common_names[..] {
             [one] => Some(one.as_str()),
             _ => None,
         };
-        let is_named = self.common_name.as_deref().is_some_and(|wanted| common_name == Some(wanted));
-        let has_uri = self.uri.as_ref().is_some_and(|wanted| facts.uris.contains(wanted));
-        if is_named || has_uri { Ok(()) } else { Err(self.refuse(&facts)) }
+        let has_name = self.common_name.as_deref().is_some_and(|required| common_name == Some(required));
+        let has_uri = self.uri.as_ref().is_some_and(|required| info.uris.contains(required));
+        if has_name || has_uri { Ok(()) } else { Err(self.refuse(&info)) }
     }
 
-    fn refuse(&self, facts: &Facts) -> Stranger {
-        let wanted = [("common name", &self.common_name), ("URI", &self.uri)];
-        let wanted =
-            wanted.iter().filter_map(|(what, name)| Some(format!("the {what} {:?}", name.as_ref()?)));
-        let wanted = wanted.collect::<Vec<_>>().join(" or ");
+    fn refuse(&self, info: &CertificateInfo) -> UnknownClient {
+        let required = [("common name", &self.common_name), ("URI", &self.uri)];
+        let required =
+            required.iter().filter_map(|(what, name)| Some(format!("the {what} {:?}", name.as_ref()?)));
+        let required = required.collect::<Vec<_>>().join(" or ");
         let list = |what: &str, names: &[String]| match names {
             [] => format!("no {what}"),
             names => {
                 names.iter().map(|name| format!("the {what} {name:?}")).collect::<Vec<_>>().join(" and ")
             }
         };
-        let has = format!("{} and {}", list("common name", &facts.common_names), list("URI", &facts.uris));
-        Stranger { has, wanted }
+        let has = format!("{} and {}", list("common name", &info.common_names), list("URI", &info.uris));
+        UnknownClient { has, required }
     }
 }

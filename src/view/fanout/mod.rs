@@ -1,13 +1,13 @@
-//! The fan-out: one task between the cache's trail and all who wait for a breadcrumb.
+//! The fan-out: one task that delivers each breadcrumb from the cache's trail to all waiters.
 //!
 //! The task follows the cache like any reader. For each breadcrumb it
-//! 1. encodes what those who wait will ask for, once a format ([`item`]);
-//! 2. appends it to the view's own trail, which wakes everybody who follows all keys;
-//! 3. touches those who follow some keys only, if the breadcrumb changes one of them ([`subscriptions`]).
+//! 1. encodes the answers that are in demand, once per format ([`item`]);
+//! 2. appends an item to the view's own trail, which wakes the waiters of all keys;
+//! 3. wakes the waiters of some keys if the breadcrumb changes one of them ([`subscriptions`]).
 //!
-//! Nothing calls back from the cache, and the ingest task is not kept from its work: to wake 50,000 parked tasks takes tens
-//! of milliseconds, which this task pays. When it is behind, it encodes only the newest breadcrumb: those who
-//! wait are then brought up to date in one step.
+//! The cache never calls into the view. Waking 50,000 parked tasks takes tens of milliseconds, which this task spends
+//! instead of the ingest task. When it is behind, it encodes the newest breadcrumb only; the waiters then catch up in
+//! one step.
 
 mod item;
 mod subscriptions;
@@ -24,17 +24,17 @@ use item::Demand;
 pub(super) use item::{EncodedBreadcrumb, Item};
 pub(super) use subscriptions::{NotSubscribed, Subscription, Subscriptions};
 
-/// Breadcrumbs after which others get their turn.
+/// The task yields after this many breadcrumbs.
 const YIELD_AFTER: u64 = 64;
 
-/// The task that delivers breadcrumbs to the readers of a [`View`](super::View): run it, or nobody is ever woken.
+/// The task that delivers breadcrumbs to the readers of a [`View`](super::View). Without it no waiter is woken.
 pub struct FanoutTask {
     at: Breadcrumb,
     trail: EventBuffer<Item>,
     fanout: Fanout,
 }
 
-/// What readers see of the fan-out. Clones share it.
+/// The readers' handle of the fan-out. Clones share it.
 #[derive(Clone)]
 pub(super) struct Fanout {
     head: Head<Item>,
@@ -43,15 +43,15 @@ pub(super) struct Fanout {
     encoded: Arc<AtomicU64>,
 }
 
-/// The newest item, once the trail has ended.
-pub(super) struct Ended;
+/// The cache has stopped; no item will follow.
+pub(super) struct TrailEnded;
 
 impl FanoutTask {
-    /// Begins with the newest breadcrumb.
+    /// A fan-out that starts at the cache's newest breadcrumb.
     pub(super) fn new(cache: &cache::Reader) -> (Self, Fanout) {
         let at = cache.current_breadcrumb();
         let mut trail = EventBuffer::new();
-        let first = trail.append(Item::Breadcrumb(EncodedBreadcrumb::bare(&at)));
+        let first = trail.append(Item::Breadcrumb(EncodedBreadcrumb::without_answers(&at)));
         debug_assert!(first.is_ok(), "a new buffer takes a first item");
         let fanout = Fanout {
             head: trail.reader(),
@@ -62,7 +62,7 @@ impl FanoutTask {
         (Self { at, trail, fanout: fanout.clone() }, fanout)
     }
 
-    /// Delivers every breadcrumb until the cache stops; then everybody who waits is told.
+    /// Delivers every breadcrumb until the cache stops, then ends all waits.
     pub async fn run(mut self) {
         let ended = loop {
             match self.at.next().await {
@@ -73,8 +73,8 @@ impl FanoutTask {
                 tokio::task::yield_now().await;
             }
         };
-        let told = self.trail.append_err(ended);
-        debug_assert!(told.is_ok(), "only this task ends the trail");
+        let appended = self.trail.append_err(ended);
+        debug_assert!(appended.is_ok(), "only this task ends the trail");
         self.fanout.subscriptions.end();
     }
 
@@ -85,11 +85,12 @@ impl FanoutTask {
             self.fanout.encoded.fetch_add(count, Ordering::Relaxed);
             encoded
         } else {
-            EncodedBreadcrumb::bare(&breadcrumb)
+            EncodedBreadcrumb::without_answers(&breadcrumb)
         };
         let appended = self.trail.append(Item::Breadcrumb(encoded));
         debug_assert!(appended.is_ok(), "only this task ends the trail");
-        self.fanout.subscriptions.deliver(&breadcrumb);
+        let count = self.fanout.subscriptions.deliver(&breadcrumb, is_newest);
+        self.fanout.encoded.fetch_add(count, Ordering::Relaxed);
         self.at = breadcrumb;
     }
 }
@@ -98,36 +99,36 @@ impl Fanout {
     /// The newest item.
     ///
     /// # Errors
-    /// No breadcrumb will come any more.
-    pub(super) fn newest(&self) -> Result<BufferItem<Item>, Ended> {
+    /// [`TrailEnded`].
+    pub(super) fn newest(&self) -> Result<BufferItem<Item>, TrailEnded> {
         let head = self.head.head();
-        if head.value().is_some() { Ok(head) } else { Err(Ended) }
+        if head.value().is_some() { Ok(head) } else { Err(TrailEnded) }
     }
 
-    /// Gives `look` the newest breadcrumb, unless none will come any more. No reference to it is counted.
-    pub(super) fn peek<R>(&self, look: impl FnOnce(&EncodedBreadcrumb) -> R) -> Option<R> {
-        self.head.peek(|item| item.and_then(Item::breadcrumb).map(look))
+    /// Passes the newest breadcrumb to `read`, without touching its reference count. `None` once the trail has ended.
+    pub(super) fn peek<R>(&self, read: impl FnOnce(&EncodedBreadcrumb) -> R) -> Option<R> {
+        self.head.peek(|item| item.and_then(Item::breadcrumb).map(read))
     }
 
-    /// The answer that leads from the cursor to this breadcrumb, if it is the newest and the answer was made.
+    /// The encoded answer from the cursor to this breadcrumb, if it exists and the breadcrumb is the newest.
     pub(super) fn answer(&self, from: Cursor, to: Sequence, format: Format) -> Option<Answer> {
         let answer = |newest: &EncodedBreadcrumb| newest.answer(from, format).cloned();
         self.peek(|newest| answer(newest).filter(|_| newest.info.sequence == to))?
     }
 
-    /// Somebody who follows all keys waits at this breadcrumb and wants its successor in this format.
-    pub(super) fn want(&self, format: Format, at: Sequence) {
+    /// Notes that a follower of all keys waits at this breadcrumb for the next one in this format.
+    pub(super) fn note_demand(&self, format: Format, at: Sequence) {
         self.demand.note(format, at);
     }
 
-    /// How many bodies were encoded for those who wait, since the start.
+    /// How many bodies the fan-out encoded since the start.
     pub(super) fn encoded(&self) -> u64 {
         self.encoded.load(Ordering::Relaxed)
     }
 }
 
-impl From<Ended> for ViewError {
-    fn from(_: Ended) -> Self {
+impl From<TrailEnded> for ViewError {
+    fn from(_: TrailEnded) -> Self {
         Self::Stopped
     }
 }

@@ -1,26 +1,38 @@
-//! The subscription index: who waits for which keys. A waiter is woken only by a change of its keys.
+//! The subscription index: it wakes a waiter only when one of its keys changes.
 //!
-//! Waiters of one [`KeySelector`] share a *slot*. It is touched once, by the first breadcrumb that changes one of
-//! the keys, and then leaves the index; who waits again makes a new one. So a touched slot says more than "something
-//! happened": from when it was made until the breadcrumb that touched it none of the keys changed, and its
-//! waiters may go on from right before that breadcrumb, however long they waited and whatever has
-//! left the window since.
+//! Waiters of one [`KeySelector`] share a *slot*. The first breadcrumb that changes one of the keys touches the slot and
+//! removes it from the index; a waiter that waits again gets a new slot. None of the keys changed between the slot's
+//! creation and that breadcrumb. So its waiters continue from right before the breadcrumb, however long they waited,
+//! even if their own cursor has left the window.
 //!
-//! A breadcrumb costs one look-up for each of its keys and each *length* that a waited-for prefix has.
+//! Streams of one selector share more than the wake: the breadcrumb that touches their slot is encoded once for all of
+//! them before they are woken.
+//!
+//! A breadcrumb costs one look-up for each of its keys and each *length* of a subscribed prefix.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::cache::Breadcrumb;
+use super::item::MAX_DELTAS;
+use crate::cache::{Breadcrumb, Delta};
 use crate::model::{Cursor, Key, KeySelector, Sequence};
+use crate::view::Answer;
+use crate::view::answer::Draft;
+use crate::view::body_cache::EncodedBody;
+use crate::view::stream::FORMAT;
+use crate::wire::Coding;
 
-/// A breadcrumb with more look-ups than this touches all slots instead: their waiters look for themselves.
+/// A breadcrumb that would need more look-ups touches all slots; the waiters then check their keys themselves.
 const MAX_LOOKUPS: usize = 100_000;
 
-/// The slots that nothing has touched.
+/// A breadcrumb that touches more slots is not encoded by the fan-out, which would delay all wakes, but by the streams.
+const MAX_ENCODED: usize = 1000;
+
+/// The untouched slots.
 #[derive(Default)]
 pub(in crate::view) struct Subscriptions {
     index: Mutex<Index>,
@@ -28,69 +40,78 @@ pub(in crate::view) struct Subscriptions {
 
 #[derive(Default)]
 struct Index {
-    /// By prefix, the slots of the selectors that have it. One of several prefixes stands under each of them.
+    /// By prefix, the slots of the selectors that have it. A slot with several prefixes is listed under each of them.
     slots: HashMap<Key, Vec<Arc<Slot>>>,
-    /// How many prefixes there are by their length in bytes.
+    /// The number of prefixes by their length in bytes.
     lengths: BTreeMap<usize, usize>,
-    /// The last breadcrumb that was looked through.
-    seen: Option<(Sequence, Cursor)>,
+    /// The last breadcrumb that was delivered to the index.
+    delivered: Option<(Sequence, Cursor)>,
     ended: bool,
 }
 
 struct Slot {
     keys: KeySelector,
-    /// Where the state was right before it was touched.
+    /// The cursor right before the slot was touched.
     before: OnceLock<Cursor>,
-    /// Nobody gets a permit of it; it is closed when the slot is touched, which all who wait notice.
+    /// Whether a stream waits. Its answer leads from right before the change, so all streams of the slot share it.
+    streams: AtomicBool,
+    /// The answer for streams, if it was encoded before the wake.
+    answer: OnceLock<Box<Answer>>,
+    /// A semaphore without permits. It is closed when the slot is touched, which wakes all waiters.
     untouched: Semaphore,
 }
 
-/// Why there is nothing to wait for.
+/// The reason for which a subscription was refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::view) enum NotSubscribed {
-    /// Breadcrumbs that the caller has not looked at have gone through the index already.
-    NotUpToDate,
-    /// No breadcrumb will come any more.
+    /// The index has delivered breadcrumbs that the caller has not seen.
+    Behind,
+    /// The cache has stopped.
     Ended,
 }
 
-/// A waiter's hold on a slot; the last one to let go of an untouched slot takes it from the index.
+/// A waiter's share of a slot. When the last one is dropped, an untouched slot leaves the index.
 pub(in crate::view) struct Subscription {
     subscriptions: Arc<Subscriptions>,
     slot: Arc<Slot>,
 }
 
 impl Subscriptions {
-    /// Waits for a change of these keys from now on, for a reader that has looked at everything up to and with
-    /// `looked_at`.
+    /// A subscription to changes of these keys, for a reader that has seen all breadcrumbs up to and including `seen`.
+    /// `is_stream` asks for an encoded answer from right before the change, which all streams of these keys share.
     ///
     /// # Errors
     /// [`NotSubscribed`].
     pub(in crate::view) fn subscribe(
         self: &Arc<Self>,
         keys: &KeySelector,
-        looked_at: Sequence,
+        seen: Sequence,
+        is_stream: bool,
     ) -> Result<Subscription, NotSubscribed> {
         let mut index = self.index.lock();
         if index.ended {
             return Err(NotSubscribed::Ended);
         }
-        if index.seen.is_some_and(|(seen, _)| seen > looked_at) {
-            return Err(NotSubscribed::NotUpToDate);
+        if index.delivered.is_some_and(|(delivered, _)| delivered > seen) {
+            return Err(NotSubscribed::Behind);
         }
         let slot = index.slot(keys);
+        if is_stream {
+            slot.streams.store(true, Ordering::Relaxed);
+        }
         Ok(Subscription { subscriptions: Arc::clone(self), slot })
     }
 
-    /// Touches the slots of everybody whom the breadcrumb concerns.
-    pub(super) fn deliver(&self, breadcrumb: &Breadcrumb) {
+    /// Touches the slots with a key that the breadcrumb changes. Returns how many bodies were encoded for them: only the
+    /// newest breadcrumb is encoded, because readers that are behind get a squash.
+    pub(super) fn deliver(&self, breadcrumb: &Breadcrumb, is_newest: bool) -> u64 {
         let (from, now) = (breadcrumb.from(), breadcrumb.cursor());
         let mut index = self.index.lock();
-        index.seen = Some((breadcrumb.sequence(), now));
+        index.delivered = Some((breadcrumb.sequence(), now));
         if index.slots.is_empty() {
-            return;
+            return 0;
         }
-        // A change of status or history concerns everybody.
+        // A change of status or history concerns every waiter.
         let all = from.status != now.status || from.history != now.history;
         let lookups = breadcrumb.deltas().len().saturating_mul(index.lengths.len());
         let touched = match all || lookups > MAX_LOOKUPS {
@@ -98,10 +119,21 @@ impl Subscriptions {
             false => breadcrumb.deltas().iter().flat_map(|delta| index.take(delta.entry.key())).collect(),
         };
         drop(index);
-        touched.into_iter().for_each(|slot| slot.touch(from));
+        let worth_encoding = is_newest
+            && touched.len() <= MAX_ENCODED
+            && from.history == now.history
+            && breadcrumb.deltas().len() <= MAX_DELTAS;
+        let mut encoded = 0;
+        for slot in touched {
+            if worth_encoding && slot.streams.load(Ordering::Relaxed) {
+                encoded += slot.encode(breadcrumb);
+            }
+            slot.touch(from);
+        }
+        encoded
     }
 
-    /// Sends everybody away.
+    /// Ends all waits.
     pub(super) fn end(&self) {
         let mut index = self.index.lock();
         index.ended = true;
@@ -113,13 +145,18 @@ impl Subscriptions {
 
 impl Index {
     fn slot(&mut self, keys: &KeySelector) -> Arc<Slot> {
-        // Whoever has the same selector stands under the same first prefix.
+        // Equal selectors are listed under the same first prefix.
         let first = keys.iter().next().and_then(|first| self.slots.get(first));
         if let Some(slot) = first.into_iter().flatten().find(|slot| slot.keys == *keys) {
             return Arc::clone(slot);
         }
-        let (before, untouched) = (OnceLock::new(), Semaphore::new(0));
-        let slot = Arc::new(Slot { keys: keys.clone(), before, untouched });
+        let slot = Arc::new(Slot {
+            keys: keys.clone(),
+            before: OnceLock::new(),
+            streams: AtomicBool::new(false),
+            answer: OnceLock::new(),
+            untouched: Semaphore::new(0),
+        });
         for prefix in keys {
             let slots = self.slots.entry(prefix.clone()).or_default();
             if slots.is_empty() {
@@ -132,13 +169,13 @@ impl Index {
 
     fn contains(&self, slot: &Arc<Slot>) -> bool {
         let first = slot.keys.iter().next().and_then(|first| self.slots.get(first));
-        first.into_iter().flatten().any(|there| Arc::ptr_eq(there, slot))
+        first.into_iter().flatten().any(|listed| Arc::ptr_eq(listed, slot))
     }
 
     fn remove(&mut self, slot: &Arc<Slot>) {
         for prefix in &slot.keys {
             let Some(slots) = self.slots.get_mut(prefix) else { continue };
-            slots.retain(|there| !Arc::ptr_eq(there, slot));
+            slots.retain(|listed| !Arc::ptr_eq(listed, slot));
             if !slots.is_empty() {
                 continue;
             }
@@ -152,7 +189,7 @@ impl Index {
         }
     }
 
-    /// Takes out the slots of all who wait for this key.
+    /// Removes the slots that select this key, and returns them.
     fn take(&mut self, key: &[u8]) -> Vec<Arc<Slot>> {
         let lengths = self.lengths.range(..=key.len()).map(|(length, _)| *length);
         let under = lengths.filter_map(|length| self.slots.get(&key[..length])).flatten();
@@ -168,39 +205,57 @@ impl Index {
 }
 
 impl Slot {
+    /// Encodes the breadcrumb's changes of the keys. Returns how many bodies that made.
+    fn encode(&self, breadcrumb: &Breadcrumb) -> u64 {
+        let selected = breadcrumb.deltas().iter().filter(|delta| self.keys.matches(delta.entry.key()));
+        let deltas: Vec<Delta> = selected.cloned().collect();
+        if deltas.is_empty() && breadcrumb.from().status == breadcrumb.sync_status() {
+            return 0;
+        }
+        let draft = Draft::step(breadcrumb, self.keys.is_all());
+        let body =
+            EncodedBody { bytes: draft.encode(FORMAT.media, &deltas).into(), coding: Coding::Identity };
+        u64::from(self.answer.set(Box::new(draft.answer(body, FORMAT))).is_ok())
+    }
+
     fn touch(&self, before: Cursor) {
-        // One of several prefixes is found several times when all are touched; the first counts.
+        // `take_all` returns a slot with several prefixes several times.
         _ = self.before.set(before);
         self.untouched.close();
     }
 }
 
 impl Subscription {
-    /// Resolves when one of the keys has changed: with the cursor right before that; with nothing when
-    /// no breadcrumb will come any more. Cancel-safe.
+    /// Resolves when one of the keys has changed, to the cursor right before the change; to `None` when the cache has
+    /// stopped. Cancel-safe.
     pub(in crate::view) async fn touched(&self) -> Option<Cursor> {
-        // Closed is how this ends: there are no permits.
+        // There are no permits, so it returns when the semaphore is closed.
         _ = self.slot.untouched.acquire().await;
         self.before()
     }
 
-    /// The cursor right before one of the keys changed, once one has.
+    /// The cursor right before one of the keys changed; `None` before that.
     pub(in crate::view) fn before(&self) -> Option<Cursor> {
         self.slot.before.get().copied()
     }
 
-    /// How far the index has looked without finding a change; nothing once it has found one.
+    /// The answer for streams, if it was encoded before the wake.
+    pub(in crate::view) fn answer(&self) -> Option<&Answer> {
+        self.slot.answer.get().map(|answer| &**answer)
+    }
+
+    /// The newest delivered cursor, if none of the keys has changed.
     pub(in crate::view) fn untouched_until(&self) -> Option<Cursor> {
         let index = self.subscriptions.index.lock();
-        index.seen.filter(|_| index.contains(&self.slot)).map(|(_, cursor)| cursor)
+        index.delivered.filter(|_| index.contains(&self.slot)).map(|(_, cursor)| cursor)
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut index = self.subscriptions.index.lock();
-        // The index has one for each prefix, and this is one: nobody else waits, and nobody can come while it
-        // is locked.
+        // The index holds one reference for each prefix, and this is one more: there is no other subscription, and none
+        // can be added while the index is locked.
         let last = Arc::strong_count(&self.slot) == 1 + self.slot.keys.iter().count();
         if last && index.contains(&self.slot) {
             index.remove(&self.slot);

@@ -1,19 +1,18 @@
 //! Key watches: each change of one key, or of the keys under prefixes.
 //!
-//! A [`KeyWatch`] is what a watcher of keys stands on. It knows its cursor, what is there now, and what
-//! has happened since; which changes a consumer is to be told, it leaves to whoever knows the consumer
-//! (`http` puts a [`RangedWatcher`](crate::value::RangedWatcher) on top, as [`crate::http::KeysAfter`]).
+//! A [`KeyWatch`] has a cursor, the current entries, and the changes since. It does not know which changes its consumer
+//! has seen; `http` adds that with a [`RangedWatcher`](crate::value::RangedWatcher) on top
+//! ([`crate::http::KeysAfter`]).
 //!
-//! It begins at a cursor, and a cursor is all there is of a client between two requests: another replica
-//! may have handed it out, or this process before a restart. So the beginning is a question about the
-//! past: *which keys were there at the cursor?* ([`View::watch`]). The answer may lie inside a breadcrumb,
-//! where no state is kept but single steps are, or has still to be found out by the feed.
-//! A cursor that is not kept is an error then. From there on none is: the watch waits in the
-//! [subscription index](super::fanout), where changes of other keys wake nobody and it keeps its place
-//! without keeping a breadcrumb; and if it is woken so late that its place is gone, it says that it is
-//! [lost](WatchEvent::Lost), and what there is can be loaded.
+//! It starts at a cursor, which another replica or an earlier process may have handed out. So it first has to know
+//! which keys existed at that cursor ([`View::watch`]). The cursor may be inside a breadcrumb, where only the steps are
+//! kept, or in history that the feed is still reading. A cursor that is gone is an error at this point only.
+//!
+//! After that the watch waits in the [subscription index](super::fanout). Changes of other keys do not wake it, and it
+//! keeps no breadcrumb in memory. If its position is gone by the time it is woken, it reports
+//! [`Lost`](WatchEvent::Lost), and the consumer loads the current entries.
 
-mod known;
+mod start;
 
 use super::catch_up::{CatchUp, furthest};
 use super::fanout::{NotSubscribed, Subscription};
@@ -21,33 +20,32 @@ use super::{KeySelector, View, ViewError};
 use crate::cache::Breadcrumb;
 use crate::model::{Cursor, Entry, Key, Sequence};
 
-/// What happened to the watched keys.
+/// An event of a key watch.
 #[derive(Debug)]
 pub enum WatchEvent {
-    /// Each key that changed, once, with its newest entry, or with none where it is gone.
+    /// Each changed key once, with its newest entry; `None` if it was deleted.
     Changed(Vec<(Key, Option<Entry>)>),
-    /// That is not known any more: [`KeyWatch::load`] what is there.
+    /// The changes are not known any more: [`KeyWatch::load`] the current entries.
     Lost,
 }
 
-/// Follows some keys from a cursor on. It keeps no breadcrumb in memory.
+/// A watch of some keys from a cursor. It keeps no breadcrumb in memory.
 pub struct KeyWatch {
     view: View,
     keys: KeySelector,
-    /// Up to here everything was told, in the terms of our own history.
+    /// The cursor up to which all changes were returned, in our own history.
     at: Cursor,
-    /// The last breadcrumb that was looked at.
+    /// The last breadcrumb that was read.
     sequence: Sequence,
-    /// While none of the keys has changed after `at`.
+    /// The subscription, while none of the keys has changed after `at`.
     subscription: Option<Subscription>,
 }
 
 impl KeyWatch {
-    /// All watched keys that there are, as they are now; what [`next`](Self::next) goes on from. That the way here is
-    /// not known is no error.
+    /// The current entries of the watched keys; [`next`](Self::next) continues from them.
     ///
     /// # Errors
-    /// [`ViewError::Gone`] when the history is another now; [`ViewError::Starting`], [`ViewError::Encoding`].
+    /// [`ViewError::Gone`] when the history has changed; [`ViewError::Starting`], [`ViewError::Encoding`].
     pub async fn load(&mut self) -> Result<Vec<Entry>, ViewError> {
         let newest = self.view.newest()?;
         let (entries, now, sequence) = match self.keys.only_key() {
@@ -57,7 +55,7 @@ impl KeyWatch {
             }
             None => {
                 drop(newest);
-                self.view.snapshots.note(None);
+                self.view.snapshots.note_use(None);
                 let newest = self.view.snapshots.newest().await?;
                 let listed = self.keys.iter().flat_map(|prefix| newest.pages.list(prefix.as_bytes(), None));
                 (listed.cloned().collect(), newest.info.cursor, newest.info.sequence)
@@ -70,10 +68,10 @@ impl KeyWatch {
         Ok(entries)
     }
 
-    /// What happens next. Cancel-safe.
+    /// The next event. Cancel-safe.
     ///
     /// # Errors
-    /// [`ViewError::Gone`] when the history is another now; [`ViewError::Starting`], [`ViewError::Stopped`].
+    /// [`ViewError::Gone`] when the history has changed; [`ViewError::Starting`], [`ViewError::Stopped`].
     pub async fn next(&mut self) -> Result<WatchEvent, ViewError> {
         loop {
             if let Some(event) = self.next_no_block()? {
@@ -81,21 +79,21 @@ impl KeyWatch {
             }
             let subscription = match self.subscription.take() {
                 Some(subscription) => subscription,
-                // The breadcrumb is let go, and those that change other keys wake nobody here.
-                None => match self.view.fanout.subscriptions.subscribe(&self.keys, self.sequence) {
+                // No breadcrumb is held, and changes of other keys do not wake this watch.
+                None => match self.view.fanout.subscriptions.subscribe(&self.keys, self.sequence, false) {
                     Ok(subscription) => subscription,
                     Err(NotSubscribed::Ended) => return Err(ViewError::Stopped),
-                    Err(NotSubscribed::NotUpToDate) => continue,
+                    Err(NotSubscribed::Behind) => continue,
                 },
             };
-            // It stays where it is when this is dropped: it is what keeps the place.
+            // Stored before the wait: if this future is dropped, the subscription keeps the position.
             if self.subscription.insert(subscription).touched().await.is_none() {
                 return Err(ViewError::Stopped);
             }
         }
     }
 
-    /// What has happened already; nothing when that is not known to be anything.
+    /// The next event if it is known already.
     ///
     /// # Errors
     /// As for [`next`](Self::next).
@@ -119,7 +117,7 @@ impl KeyWatch {
             return Ok(None);
         }
         let event = match self.keys.only_key() {
-            // This daemon was there once: the state has gone back.
+            // This daemon was at `at` before, so its state has been rolled back.
             Some(_) if now.revision < self.at.revision => return Err(self.view.gone(self.at)),
             Some(key) => WatchEvent::Changed(self.change_of(key, &newest)),
             None => self.changes(&newest)?,
@@ -130,7 +128,7 @@ impl KeyWatch {
         Ok(Some(event))
     }
 
-    /// One key needs no past: its entry says when it was set.
+    /// The change of a single key. It needs no history: the entry has its revision.
     fn change_of(&self, key: &Key, newest: &Breadcrumb) -> Vec<(Key, Option<Entry>)> {
         match newest.kvs().get(key.as_bytes()) {
             Some(entry) if entry.revision() > Some(self.at.revision) => {
@@ -146,7 +144,7 @@ impl KeyWatch {
             Ok(CatchUp::Changes(changes)) => changes,
             Ok(CatchUp::UpToDate) => return Ok(WatchEvent::Changed(Vec::new())),
             Ok(CatchUp::Ahead) => return Err(self.view.gone(self.at)),
-            // Whoever remembers the keys needs no past: what is there now tells the rest.
+            // The consumer knows the keys, so the current entries are enough.
             Ok(CatchUp::PastAwaited(_)) | Err(ViewError::Gone { .. }) => return Ok(WatchEvent::Lost),
             Err(error) => return Err(error),
         };
@@ -156,13 +154,13 @@ impl KeyWatch {
         Ok(WatchEvent::Changed(changed.collect()))
     }
 
-    /// Everything that happened to the keys up to here was told.
+    /// The cursor up to which all changes of the keys were returned.
     pub fn cursor(&self) -> Cursor {
         let until = self.subscription.as_ref().and_then(Subscription::untouched_until);
         until.map_or(self.at, |until| furthest(self.at, until))
     }
 
-    /// The last breadcrumb that was looked at.
+    /// The last breadcrumb that was read.
     pub fn sequence(&self) -> Sequence {
         self.sequence
     }

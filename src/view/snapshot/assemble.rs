@@ -1,13 +1,12 @@
-//! A snapshot's body, put together of pages.
+//! The assembly of a snapshot's body from pages.
 //!
 //! ```text
-//! opening  header, and the first page's entries     made for this body
-//! inner    whole pages                              shared with all other bodies
-//! closing  what is wanted of the last page, end     made for this body
+//! opening  header, selected entries of the first page   encoded for this body
+//! inner    whole pages                                  shared with all other bodies
+//! closing  selected entries of the last page, end       encoded for this body
 //! ```
 //!
-//! The first page is made anew although it may be wanted whole: in JSON its first entry has no
-//! comma before it, so it is the one page that cannot be shared.
+//! The first page is never shared, even if all of it is selected: in JSON its first entry has no comma before it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,37 +14,36 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::page::{Encoder, Page};
-use super::page_tree::{PageTree, PieceRun, Place};
+use super::page_tree::{PageTree, PieceRun, TreePosition};
 use crate::model::{Entry, KeySelector};
 use crate::view::body::{Body, Run};
 use crate::view::body_cache::UNCOMPRESSED_BYTES;
 use crate::view::{Format, ViewError};
 use crate::wire::{BodyWriter, Coding, End, Header, PutKind, WireError};
 
-/// What was put together.
+/// An assembled body.
 pub(super) struct Assembled {
     pub(super) body: Body,
-    /// The coding that was really applied.
+    /// The coding that was applied.
     pub(super) coding: Coding,
-    /// Bytes that no other body shares.
-    pub(super) own_bytes: u64,
+    /// The bytes that no other body shares.
+    pub(super) unshared_bytes: u64,
 }
 
 /// The body of the entries in this range.
 pub(super) fn assemble(
     pages: &PageTree,
-    wanted: Range<Place>,
+    range: Range<TreePosition>,
     header: &Header,
     end: &End,
     format: Format,
 ) -> Result<Assembled, ViewError> {
-    let assembled = Parts::of(pages, wanted).assemble(pages, header, end, format);
-    assembled.map_err(|error| ViewError::Encoding(error.to_string()))
+    Ok(Parts::of(pages, range).assemble(pages, header, end, format)?)
 }
 
-/// The body of the entries under several prefixes. It is made for those who may read just these and
-/// shared by them, but shares no page with other bodies: what it costs grows with its length.
-pub(super) fn assemble_some(
+/// The body of the entries under several prefixes, for tokens that may read just these. It shares no pages, so its cost
+/// grows with its length.
+pub(super) fn assemble_selected(
     pages: &PageTree,
     keys: &KeySelector,
     header: &Header,
@@ -57,22 +55,22 @@ pub(super) fn assemble_some(
     let size = entries().map(|entry| entry.payload_bytes() + 80).sum();
     let mut writer = BodyWriter::snapshot(format.media, header, size);
     entries().for_each(|entry| writer.put(PutKind::New, entry));
-    one_part(writer.finish(end), format.coding).map_err(|error| ViewError::Encoding(error.to_string()))
+    Ok(one_part(writer.finish(end), format.coding)?)
 }
 
-/// What is wanted, by how it is made.
+/// The selected entries: those of the first and the last page, and the whole pages between them.
 struct Parts<'a> {
     first: &'a [Entry],
-    inner: Range<Place>,
+    inner: Range<TreePosition>,
     last: &'a [Entry],
 }
 
 impl<'a> Parts<'a> {
-    fn of(pages: &'a PageTree, wanted: Range<Place>) -> Self {
-        let Range { start, end } = wanted;
-        let entries = |place: Place| pages.page(place).map_or(&[][..], |page| page.entries());
-        let inner_start = Place { page: start.page + 1, entry: 0, ..start };
-        let inner_end = Place { entry: 0, ..end };
+    fn of(pages: &'a PageTree, range: Range<TreePosition>) -> Self {
+        let Range { start, end } = range;
+        let entries = |at: TreePosition| pages.page(at).map_or(&[][..], |page| page.entries());
+        let inner_start = TreePosition { page: start.page + 1, entry: 0, ..start };
+        let inner_end = TreePosition { entry: 0, ..end };
         if start >= end {
             return Self { first: &[], inner: end..end, last: &[] };
         }
@@ -83,7 +81,7 @@ impl<'a> Parts<'a> {
         Self { first, inner: inner_start..inner_end, last: &entries(end)[..end.entry] }
     }
 
-    /// The whole pages, as far as possible in whole groups.
+    /// The whole pages, as ranges within their groups.
     fn inner(&self, pages: &PageTree) -> impl Iterator<Item = (usize, Range<usize>)> {
         let Range { start, end } = self.inner;
         let within = move |(group, len): (usize, usize)| {
@@ -121,8 +119,8 @@ impl<'a> Parts<'a> {
         let mut encoder = Encoder::new(format)?;
         let mut runs: Vec<Run> = Vec::with_capacity(inner.len() + 2);
         let (opening, mut checksum) = encoder.coder.opening(&opening.take())?;
-        let mut own_bytes = opening.len() as u64;
-        let mut len = own_bytes;
+        let mut unshared_bytes = opening.len() as u64;
+        let mut len = unshared_bytes;
         runs.push(Run::from([Bytes::from(opening)]));
         let mut add = |run: &PieceRun| {
             checksum.append(&run.checksum);
@@ -139,25 +137,25 @@ impl<'a> Parts<'a> {
         let mut closing = BodyWriter::resume(format.media, Vec::with_capacity(size(self.last) + 512));
         self.last.iter().for_each(|entry| closing.put(PutKind::New, entry));
         let closing = encoder.coder.closing(&closing.finish(end), checksum)?;
-        own_bytes += closing.len() as u64;
+        unshared_bytes += closing.len() as u64;
         len += closing.len() as u64;
         runs.push(Run::from([Bytes::from(closing)]));
-        Ok(Assembled { body: Body::of_runs(runs, len), coding: format.coding, own_bytes })
+        Ok(Assembled { body: Body::from_runs(runs, len), coding: format.coding, unshared_bytes })
     }
 }
 
-/// Whether a body of these pages is surely long enough to be compressed; a shorter one is sent plain.
+/// Whether a body of these pages is certainly long enough for compression. Shorter ones are sent uncompressed.
 fn worth_sharing<'a>(pages: impl Iterator<Item = &'a Arc<Page>>) -> bool {
-    let mut least = 0;
+    let mut min_bytes = 0;
     pages.into_iter().any(|page| {
-        least += page.least_bytes();
-        least > UNCOMPRESSED_BYTES
+        min_bytes += page.min_encoded_bytes();
+        min_bytes > UNCOMPRESSED_BYTES
     })
 }
 
-fn one_part(plain: Vec<u8>, coding: Coding) -> Result<Assembled, WireError> {
-    let coding = if plain.len() > UNCOMPRESSED_BYTES { coding } else { Coding::Identity };
-    let bytes = if coding == Coding::Identity { plain } else { coding.encode(&plain)? };
-    let own_bytes = bytes.len() as u64;
-    Ok(Assembled { body: bytes.into(), coding, own_bytes })
+fn one_part(uncompressed: Vec<u8>, coding: Coding) -> Result<Assembled, WireError> {
+    let coding = if uncompressed.len() > UNCOMPRESSED_BYTES { coding } else { Coding::Identity };
+    let bytes = if coding == Coding::Identity { uncompressed } else { coding.encode(&uncompressed)? };
+    let unshared_bytes = bytes.len() as u64;
+    Ok(Assembled { body: bytes.into(), coding, unshared_bytes })
 }

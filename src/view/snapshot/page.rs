@@ -1,4 +1,4 @@
-//! A page: some entries that follow one another in key order, and what was encoded of them.
+//! A page: consecutive entries in key order, and their encoded bytes.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use crate::model::Entry;
 use crate::view::Format;
 use crate::wire::{BodyWriter, Checksum, Coding, PieceCoder, PutKind, WireError};
 
-/// What an entry weighs beside its key and value. It stands for the rest of its record, and it
-/// bounds the number of entries where they are small: a change costs the encoding of a page.
+/// The weight of an entry beside its key and value, in bytes. It stands for the rest of the record, and it limits the
+/// number of small entries in a page: each change encodes a page again.
 const ENTRY_WEIGHT: usize = 256;
 
-/// A page that weighs more is cut, into pages of about [`FILL_WEIGHT`]: 96 entries of no size, 48 of 256
-/// bytes. Only an entry that is as heavy as that itself makes a heavier page.
+/// A heavier page is split into pages of about [`FILL_WEIGHT`]: 96 empty entries, or 48 of 256 bytes. Only a page with a
+/// single very large entry can be heavier.
 ///
-/// Smaller pages make the next snapshot cheaper and compressed ones larger, since a page is
-/// compressed alone (100,000 keys of 40 bytes, values of 200; `benches/benches/snapshot.rs`):
+/// Smaller pages make the next snapshot cheaper, and compressed snapshots larger, because each page is compressed on
+/// its own (100,000 keys of 40 bytes, values of 200; `benches/benches/snapshot.rs`):
 ///
-/// | weight at most, filled to | 100 changed keys, as a part of all encoding | zstd, gzip, over whole bodies' |
+/// | maximum weight, filled to | cost of 100 changed keys, as a part of encoding all | zstd, gzip: larger than one stream by |
 /// |---|---|---|
 /// | 16, 11 KiB | 1/29 – 1/35 | +17 %, +13 % |
 /// | 24, 16 KiB | 1/22 – 1/25 | +12 %, +9 % |
@@ -28,26 +28,26 @@ const ENTRY_WEIGHT: usize = 256;
 /// At a million keys the part is a tenth of that.
 pub(super) const MAX_WEIGHT: usize = 24 << 10;
 
-/// What pages weigh that are made of many entries at once, or by cutting.
+/// The weight of new pages, and of those from a split.
 pub(super) const FILL_WEIGHT: usize = 16 << 10;
 
-/// A page that weighs less is joined with a neighbour.
+/// A lighter page is merged with a neighbour.
 pub(super) const MIN_WEIGHT: usize = 6 << 10;
 
-/// What an entry weighs in a page.
+/// The weight of an entry in a page.
 pub(super) fn weight_of(entry: &Entry) -> usize {
     ENTRY_WEIGHT + entry.payload_bytes()
 }
 
-/// At least one entry. A page never changes: a change makes another page.
+/// One or more entries. A page is immutable; a change makes a new one.
 pub(super) struct Page {
     entries: Vec<Entry>,
-    /// Of all entries.
+    /// The weight of all entries.
     weight: usize,
     pieces: Encoded<Piece>,
 }
 
-/// A page in one format. In JSON it begins with a comma: it never comes first in a body.
+/// A page in one format. In JSON it begins with a comma, because it is never first in a body.
 pub(super) struct Piece {
     pub(super) bytes: Bytes,
     pub(super) checksum: Checksum,
@@ -69,8 +69,8 @@ impl Page {
         self.weight
     }
 
-    /// No encoding of the page is shorter: keys and values, and a few bytes a record.
-    pub(super) fn least_bytes(&self) -> usize {
+    /// A lower bound of the encoded length: keys, values and a few bytes per record.
+    pub(super) fn min_encoded_bytes(&self) -> usize {
         self.weight - self.entries.len() * (ENTRY_WEIGHT - 6)
     }
 
@@ -78,7 +78,7 @@ impl Page {
         self.entries.first().map_or(&[], Entry::key)
     }
 
-    /// The entries and their weight; copied only when somebody else holds the page.
+    /// The entries and their weight; copied only if the page is shared.
     pub(super) fn into_entries(self: Arc<Self>) -> (Vec<Entry>, usize) {
         match Arc::try_unwrap(self) {
             Ok(page) => (page.entries, page.weight),
@@ -88,10 +88,10 @@ impl Page {
 
     pub(super) fn piece(&self, encoder: &mut Encoder) -> Result<Arc<Piece>, WireError> {
         let format = encoder.format;
-        self.pieces.get_or_make(format, || {
-            let plain = Format { coding: Coding::Identity, ..format };
-            match self.pieces.get(plain) {
-                Some(plain) => encoder.code(&plain.bytes),
+        self.pieces.get_or_encode(format, || {
+            let uncompressed = Format { coding: Coding::Identity, ..format };
+            match self.pieces.get(uncompressed) {
+                Some(piece) => encoder.compress(&piece.bytes),
                 None => encoder.encode(&self.entries),
             }
         })
@@ -102,36 +102,36 @@ impl Page {
         self.pieces.get(format).is_some()
     }
 
-    /// Forgets what was encoded in formats that are not wanted.
-    pub(super) fn keep(&self, wanted: impl Fn(Format) -> bool) {
-        self.pieces.keep(wanted);
+    /// Drops the encoded bytes of the other formats.
+    pub(super) fn retain_formats(&self, retain: impl Fn(Format) -> bool) {
+        self.pieces.retain(retain);
     }
 }
 
-/// Encodes pages in one format; keeps its memory from page to page.
+/// An encoder of pages in one format. It reuses its buffers.
 pub(super) struct Encoder {
     pub(super) format: Format,
     pub(super) coder: PieceCoder,
-    plain: Vec<u8>,
+    uncompressed: Vec<u8>,
 }
 
 impl Encoder {
     pub(super) fn new(format: Format) -> Result<Self, WireError> {
-        Ok(Self { format, coder: PieceCoder::new(format.coding)?, plain: Vec::new() })
+        Ok(Self { format, coder: PieceCoder::new(format.coding)?, uncompressed: Vec::new() })
     }
 
     fn encode(&mut self, entries: &[Entry]) -> Result<Piece, WireError> {
-        let mut writer = BodyWriter::resume(self.format.media, std::mem::take(&mut self.plain));
+        let mut writer = BodyWriter::resume(self.format.media, std::mem::take(&mut self.uncompressed));
         entries.iter().for_each(|entry| writer.put(PutKind::New, entry));
-        let plain = writer.take();
-        let piece = self.code(&plain);
-        self.plain = plain;
+        let uncompressed = writer.take();
+        let piece = self.compress(&uncompressed);
+        self.uncompressed = uncompressed;
         piece
     }
 
-    fn code(&mut self, plain: &[u8]) -> Result<Piece, WireError> {
-        let (coded, checksum) = self.coder.inner(plain)?;
-        // Copied, since the compressors' buffers are larger than what they come to hold.
-        Ok(Piece { bytes: Bytes::copy_from_slice(&coded), checksum })
+    fn compress(&mut self, uncompressed: &[u8]) -> Result<Piece, WireError> {
+        let (compressed, checksum) = self.coder.inner(uncompressed)?;
+        // Copied, because the compressor's buffer has spare capacity.
+        Ok(Piece { bytes: Bytes::copy_from_slice(&compressed), checksum })
     }
 }

@@ -1,4 +1,4 @@
-//! All entries of a state in key order, as a persistent sequence of pages.
+//! The page tree: all entries of a state in key order, as a persistent sequence of pages.
 //!
 //! ```text
 //! PageTree ── group ── page ── entries
@@ -7,10 +7,9 @@
 //!       └─ group …                a clone of PageTree is one reference count
 //! ```
 //!
-//! A change of `d` keys replaces at most `d` pages and their groups; what is not replaced is shared
-//! with all other versions, and so is what was encoded of it. Two levels are enough: a million keys
-//! are thirty thousand pages in a thousand groups, and to replace one page copies the list of
-//! groups and that of one group's pages.
+//! A change of `d` keys replaces at most `d` pages and their groups. All others are shared with the other versions,
+//! together with their encoded bytes. Two levels are enough: a million keys are thirty thousand pages in a thousand
+//! groups, and replacing a page copies the list of groups and the list of one group's pages.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,11 +23,11 @@ use crate::view::Format;
 use crate::view::body::Run;
 use crate::wire::{Checksum, WireError};
 
-/// A key that was touched, and what became of it.
+/// A changed key and its new entry.
 pub(super) struct Change {
-    /// Some entry with the key.
+    /// Any entry with the key.
     pub(super) key: Entry,
-    /// The entry now.
+    /// The new entry; `None` if the key was deleted.
     pub(super) now: Option<Entry>,
 }
 
@@ -36,27 +35,27 @@ pub(super) struct Change {
 #[derive(Clone, Default)]
 pub(in crate::view) struct PageTree {
     groups: Arc<Vec<Arc<Group>>>,
-    /// Entries.
+    /// The number of entries.
     len: usize,
 }
 
-/// PageTree that follow one another; at least one.
+/// Consecutive pages; at least one.
 pub(super) struct Group {
     pages: Vec<Arc<Page>>,
     runs: Encoded<PieceRun>,
 }
 
-/// Encoded pages that follow one another.
+/// Consecutive pages in one format.
 pub(super) struct PieceRun {
     pub(super) parts: Run,
-    /// Of all parts.
+    /// The length of all parts.
     pub(super) bytes: u64,
     pub(super) checksum: Checksum,
 }
 
-/// A place between two entries: before the entry with this number. In order of keys.
+/// The position right before an entry; ordered like the keys.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Place {
+pub(super) struct TreePosition {
     pub(super) group: usize,
     pub(super) page: usize,
     pub(super) entry: usize,
@@ -78,7 +77,7 @@ impl PageTree {
         Self { groups: Arc::new(rebalance.finish()), len }
     }
 
-    /// Number of entries.
+    /// The number of entries.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -87,12 +86,12 @@ impl PageTree {
         &self.groups
     }
 
-    /// Applies changes, which are in key order and each key once.
+    /// Applies changes, which are in key order with each key once.
     pub(super) fn apply(&mut self, changes: &[Change]) {
         if changes.is_empty() {
             return;
         }
-        let touched = by_place(&self.groups, changes, |group| group.first_key());
+        let touched = changes_by_item(&self.groups, changes, |group| group.first_key());
         let groups = std::mem::take(&mut self.groups);
         let mut groups = Arc::try_unwrap(groups).unwrap_or_else(|shared| (*shared).clone()).into_iter();
         let mut rebalance = Rebalance::default();
@@ -110,7 +109,7 @@ impl PageTree {
     }
 
     fn apply_within(&mut self, group: Arc<Group>, changes: &[Change], rebalance: &mut Rebalance) {
-        let touched = by_place(&group.pages, changes, |page| page.first_key());
+        let touched = changes_by_item(&group.pages, changes, |page| page.first_key());
         let mut pages = group.into_pages().into_iter();
         let mut done = 0;
         for (at, changes) in touched {
@@ -125,7 +124,7 @@ impl PageTree {
         rebalance.end_of_group();
     }
 
-    /// Merges entries with the changes that fall among them.
+    /// Merges the changes into entries, and passes the result on.
     fn edit(
         &mut self,
         entries: Vec<Entry>,
@@ -152,55 +151,55 @@ impl PageTree {
         rebalance.entries(merged, weight);
     }
 
-    /// The place of the first entry whose key is not `before` it; keys that are come first.
-    pub(super) fn place(&self, before: impl Fn(&[u8]) -> bool) -> Place {
+    /// The position of the first entry for whose key `before` is false. `before` partitions the keys.
+    pub(super) fn position(&self, before: impl Fn(&[u8]) -> bool) -> TreePosition {
         let number = |past: usize| past.saturating_sub(1);
         let group = number(self.groups.partition_point(|group| before(group.first_key())));
-        let start = Place { group, page: 0, entry: 0 };
+        let start = TreePosition { group, page: 0, entry: 0 };
         let Some(pages) = self.groups.get(group).map(|group| &group.pages) else { return start };
         let page = number(pages.partition_point(|page| before(page.first_key())));
         let Some(entries) = pages.get(page).map(|page| page.entries()) else { return start };
         let entry = entries.partition_point(|entry| before(entry.key()));
-        // The end of a page, or of a group, is the beginning of the next.
+        // The end of a page or group is the start of the next one.
         match (entry < entries.len(), page + 1 < pages.len()) {
-            (true, _) => Place { group, page, entry },
-            (false, true) => Place { group, page: page + 1, entry: 0 },
-            (false, false) => Place { group: group + 1, page: 0, entry: 0 },
+            (true, _) => TreePosition { group, page, entry },
+            (false, true) => TreePosition { group, page: page + 1, entry: 0 },
+            (false, false) => TreePosition { group: group + 1, page: 0, entry: 0 },
         }
     }
 
-    /// Where the keys with this prefix are.
-    pub(super) fn with_prefix(&self, prefix: &[u8]) -> Range<Place> {
-        self.place(|key| key < prefix)..self.place(|key| key < prefix || key.starts_with(prefix))
+    /// The range of the keys with this prefix.
+    pub(super) fn prefix_range(&self, prefix: &[u8]) -> Range<TreePosition> {
+        self.position(|key| key < prefix)..self.position(|key| key < prefix || key.starts_with(prefix))
     }
 
-    pub(super) fn page(&self, place: Place) -> Option<&Arc<Page>> {
-        self.groups.get(place.group)?.pages.get(place.page)
+    pub(super) fn page(&self, at: TreePosition) -> Option<&Arc<Page>> {
+        self.groups.get(at.group)?.pages.get(at.page)
     }
 
-    /// The entries with this prefix and, when it is given, after this key; in key order.
+    /// The entries with this prefix, and after this key if one is given, in key order.
     pub(in crate::view) fn list<'a>(
         &'a self,
         prefix: &'a [u8],
         after: Option<&[u8]>,
     ) -> impl Iterator<Item = &'a Entry> {
         let start = match after {
-            Some(after) if after >= prefix => self.place(|key| key <= after),
-            _ => self.place(|key| key < prefix),
+            Some(after) if after >= prefix => self.position(|key| key <= after),
+            _ => self.position(|key| key < prefix),
         };
-        self.from(start).take_while(move |entry| entry.key().starts_with(prefix))
+        self.iter_from(start).take_while(move |entry| entry.key().starts_with(prefix))
     }
 
-    fn from(&self, place: Place) -> impl Iterator<Item = &Entry> {
-        let pages = self.groups.get(place.group..).unwrap_or_default().iter().flat_map(|group| &group.pages);
-        pages.skip(place.page).flat_map(|page| page.entries()).skip(place.entry)
+    fn iter_from(&self, start: TreePosition) -> impl Iterator<Item = &Entry> {
+        let pages = self.groups.get(start.group..).unwrap_or_default().iter().flat_map(|group| &group.pages);
+        pages.skip(start.page).flat_map(|page| page.entries()).skip(start.entry)
     }
 
-    /// Forgets what was encoded in formats that are not wanted.
-    pub(super) fn keep(&self, wanted: impl Fn(Format) -> bool) {
+    /// Drops the encoded bytes of the other formats.
+    pub(super) fn retain_formats(&self, retain: impl Fn(Format) -> bool) {
         for group in self.groups.iter() {
-            group.runs.keep(&wanted);
-            group.pages.iter().for_each(|page| page.keep(&wanted));
+            group.runs.retain(&retain);
+            group.pages.iter().for_each(|page| page.retain_formats(&retain));
         }
     }
 }
@@ -219,14 +218,14 @@ impl Group {
         self.pages.first().map_or(&[], |page| page.first_key())
     }
 
-    /// The pages; their list is copied only when somebody else holds the group.
+    /// The pages; their list is copied only if the group is shared.
     pub(super) fn into_pages(self: Arc<Self>) -> Vec<Arc<Page>> {
         Arc::try_unwrap(self).map_or_else(|shared| shared.pages.clone(), |group| group.pages)
     }
 
-    /// All pages of the group.
+    /// All pages of the group, encoded.
     pub(super) fn run(&self, encoder: &mut Encoder) -> Result<Arc<PieceRun>, WireError> {
-        self.runs.get_or_make(encoder.format, || PieceRun::of(&self.pages, encoder))
+        self.runs.get_or_encode(encoder.format, || PieceRun::of(&self.pages, encoder))
     }
 }
 
@@ -244,23 +243,23 @@ impl PieceRun {
     }
 }
 
-/// Which of the items each change falls into; the items without any are left out. What comes
-/// before the first item falls into the first.
-fn by_place<'c, T>(
+/// The changes of each item, by its index; items without changes are left out. Changes before the first item belong to
+/// it.
+fn changes_by_item<'c, T>(
     items: &[T],
     changes: &'c [Change],
     first_key: impl Fn(&T) -> &[u8],
 ) -> Vec<(usize, &'c [Change])> {
-    let (mut places, mut rest) = (Vec::new(), changes);
+    let (mut by_item, mut rest) = (Vec::new(), changes);
     while let Some(change) = rest.first().filter(|_| !items.is_empty()) {
         let at = items.partition_point(|item| first_key(item) <= change.key.key()).saturating_sub(1);
-        let fall_here = items.get(at + 1).map_or(rest.len(), |next| {
+        let count = items.get(at + 1).map_or(rest.len(), |next| {
             let next = first_key(next);
             rest.partition_point(|change| change.key.key() < next)
         });
-        let (here, later) = rest.split_at(fall_here);
-        places.push((at, here));
+        let (here, later) = rest.split_at(count);
+        by_item.push((at, here));
         rest = later;
     }
-    places
+    by_item
 }

@@ -1,9 +1,8 @@
-//! Keeps pages and groups neither too small nor too large.
+//! Rebalancing: it keeps the sizes of pages and groups within their limits.
 //!
-//! The new sequence is written from left to right, out of groups that nobody touched, pages that
-//! nobody touched, and entries. What has become too small waits, *underfull*, and is joined with what
-//! comes next, or at an end with what came before; what has become too large is cut evenly. An
-//! untouched group that has nothing too small beside it goes through as it is.
+//! The new sequence is built from left to right out of unchanged groups, unchanged pages, and changed entries. A page
+//! that is too small is *underfull*: it is merged with the next entries, or at the end of a group with the previous
+//! page. A page that is too large is split evenly. An unchanged group next to no underfull page is reused as it is.
 
 use std::sync::Arc;
 
@@ -11,27 +10,27 @@ use super::page::{FILL_WEIGHT, MAX_WEIGHT, MIN_WEIGHT, Page, weight_of};
 use super::page_tree::Group;
 use crate::model::Entry;
 
-/// More pages than this are several groups, of about [`FILL_PAGES`].
+/// A group with more pages is split into groups of about [`FILL_PAGES`].
 pub(super) const MAX_PAGES: usize = 64;
 
-/// A change copies the lists of a group, one a format, and in gzip adds up its checksums.
+/// The pages of a new group. A change in a group copies its lists of parts, and for gzip adds up its checksums.
 const FILL_PAGES: usize = 32;
 
-/// A group with fewer is joined with a neighbour.
+/// A group with fewer pages is merged with a neighbour.
 pub(super) const MIN_PAGES: usize = 8;
 
 #[derive(Default)]
 pub(super) struct Rebalance {
     groups: Vec<Arc<Group>>,
-    /// Of the group that is being made.
+    /// The pages of the group under construction.
     pages: Vec<Arc<Page>>,
-    /// Less than a page.
+    /// The entries of an underfull page.
     underfull: Vec<Entry>,
     underfull_weight: usize,
 }
 
 impl Rebalance {
-    /// A group that nobody touched.
+    /// Appends an unchanged group.
     pub(super) fn group(&mut self, group: Arc<Group>) {
         self.close_group();
         if self.underfull.is_empty() && self.pages.is_empty() {
@@ -41,7 +40,7 @@ impl Rebalance {
         }
     }
 
-    /// A page that nobody touched.
+    /// Appends an unchanged page.
     pub(super) fn page(&mut self, page: Arc<Page>) {
         if self.underfull.is_empty() {
             self.pages.push(page);
@@ -51,7 +50,7 @@ impl Rebalance {
         }
     }
 
-    /// Entries of this weight.
+    /// Appends entries of this total weight.
     pub(super) fn entries(&mut self, mut entries: Vec<Entry>, weight: usize) {
         if self.underfull.is_empty() {
             self.underfull = entries;
@@ -60,13 +59,13 @@ impl Rebalance {
         }
         self.underfull_weight += weight;
         if self.underfull_weight >= MIN_WEIGHT {
-            self.cut_underfull();
+            self.split_underfull();
         }
     }
 
-    /// What is underfull is better joined with its own group than with the next one.
+    /// Ends a changed group. An underfull page is merged within its own group.
     pub(super) fn end_of_group(&mut self) {
-        self.join_last_page();
+        self.merge_last_page();
         self.close_group();
     }
 
@@ -80,16 +79,16 @@ impl Rebalance {
             pages.append(&mut self.pages);
             self.pages = pages;
         }
-        self.join_last_page();
+        self.merge_last_page();
         if !self.underfull.is_empty() {
-            // All there is.
-            self.cut_underfull();
+            // The whole state is one underfull page.
+            self.split_underfull();
         }
-        self.cut_pages();
+        self.split_pages();
         self.groups
     }
 
-    fn join_last_page(&mut self) {
+    fn merge_last_page(&mut self) {
         if self.underfull.is_empty() {
             return;
         }
@@ -98,18 +97,18 @@ impl Rebalance {
             entries.append(&mut self.underfull);
             self.underfull = entries;
             self.underfull_weight += weight;
-            self.cut_underfull();
+            self.split_underfull();
         }
     }
 
     fn close_group(&mut self) {
         if self.underfull.is_empty() && self.pages.len() >= MIN_PAGES {
-            self.cut_pages();
+            self.split_pages();
         }
     }
 
-    /// Makes groups of the pages.
-    fn cut_pages(&mut self) {
+    /// Splits the pages into groups.
+    fn split_pages(&mut self) {
         let pages = std::mem::take(&mut self.pages);
         let count = match pages.len() {
             0 => return,
@@ -125,8 +124,8 @@ impl Rebalance {
         }
     }
 
-    /// Makes pages of the underfull entries, evenly.
-    fn cut_underfull(&mut self) {
+    /// Splits the collected entries evenly into pages.
+    fn split_underfull(&mut self) {
         let (entries, total) =
             (std::mem::take(&mut self.underfull), std::mem::take(&mut self.underfull_weight));
         if total <= MAX_WEIGHT {
@@ -139,7 +138,7 @@ impl Rebalance {
         for entry in entries {
             if weight >= MIN_WEIGHT && before >= total / count * number {
                 made.push((std::mem::take(&mut page), std::mem::take(&mut weight)));
-                // One heavy entry may be worth several pages.
+                // One large entry may weigh as much as several pages.
                 number = before / (total / count) + 1;
             }
             let entry_weight = weight_of(&entry);

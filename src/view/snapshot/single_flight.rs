@@ -1,11 +1,10 @@
-//! One body for all who ask for the same at the same time.
+//! Single flight: concurrent requests for the same snapshot share one body.
 //!
-//! Who asks takes the flight of what is asked for. Who holds the flight and finds no body in it that is
-//! new enough prepares one of the newest state; the others wait. A body that was begun before a
-//! request came may lack what the client has written since, so it is not for that request: it
-//! waits for the next one, and shares it with all who have come until then. However many ask and
-//! however fast the state changes, there is one preparation at a time in a flight, and each costs only
-//! what has changed since the one before.
+//! A request locks the flight of its key. If the flight has no body that is new enough, the holder of the lock encodes
+//! one from the newest state; the others wait. A body that was begun before a request may lack the client's own writes,
+//! so that request waits for the next body, which it shares with all requests until then. However many requests there
+//! are and however fast the state changes, a flight encodes one body at a time, and each costs only the changes since
+//! the previous one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,95 +17,95 @@ use tokio::sync::OwnedMutexGuard;
 use crate::model::{Cursor, Sequence};
 use crate::view::{Answer, Format, KeySelector};
 
-/// SingleFlight at a time; beyond, those that were used least make room.
+/// The largest number of flights; the least used ones make room.
 const MAX_FLIGHTS: usize = 1024;
 
-/// A flight that nobody has used for so long is forgotten, its body with it.
+/// A flight that was not used for this long is dropped with its body.
 const FLIGHT_IDLE: Duration = Duration::from_secs(10);
 
-/// What is asked for.
+/// A snapshot's identity.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Wanted {
-    /// A kept breadcrumb, and the cursor by which it was asked for; none for the newest state.
+pub(super) struct SnapshotKey {
+    /// A kept breadcrumb and the requested cursor; `None` for the newest state.
     pub(super) kept: Option<(Sequence, Cursor)>,
     pub(super) keys: KeySelector,
     pub(super) format: Format,
 }
 
 pub(super) struct SingleFlight {
-    flights: Cache<Wanted, Arc<Flight>>,
-    /// Bytes that only bodies in flights hold, and how many there may be.
-    own_bytes: Arc<AtomicU64>,
-    max_own_bytes: u64,
+    flights: Cache<SnapshotKey, Arc<Shared>>,
+    /// The bytes that only cached bodies hold, and their limit.
+    unshared_bytes: Arc<AtomicU64>,
+    max_unshared_bytes: u64,
 }
 
-struct Flight {
-    made: Arc<tokio::sync::Mutex<Made>>,
+struct Shared {
+    flight: Arc<tokio::sync::Mutex<Flight>>,
     used: Mutex<Instant>,
 }
 
 /// The last body of a flight.
 #[derive(Default)]
-pub(super) struct Made(Option<(Answer, Charge)>);
+pub(super) struct Flight(Option<(Answer, Charge)>);
 
-/// Bytes of the bound that are taken.
+/// The bytes of one body, counted against the limit.
 struct Charge {
     bytes: u64,
-    all: Arc<AtomicU64>,
+    total: Arc<AtomicU64>,
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 impl SingleFlight {
-    /// SingleFlight whose bodies hold at most so many bytes that nobody shares.
-    pub(super) fn new(max_own_bytes: u64) -> Self {
-        Self { flights: Cache::new(MAX_FLIGHTS), own_bytes: Arc::default(), max_own_bytes }
+    /// Flights whose cached bodies together hold at most this many bytes that no page shares.
+    pub(super) fn new(max_unshared_bytes: u64) -> Self {
+        Self { flights: Cache::new(MAX_FLIGHTS), unshared_bytes: Arc::default(), max_unshared_bytes }
     }
 
-    /// Waits for the flight. Whoever prepares takes it along to where the work is done, so that a
-    /// request that goes away does not make the next one do the same work beside it.
-    pub(super) async fn enter(&self, wanted: &Wanted) -> OwnedMutexGuard<Made> {
+    /// Locks the flight of this key. The guard moves to the thread that encodes the body, so that a cancelled request
+    /// does not start the same work a second time.
+    pub(super) async fn lock(&self, key: &SnapshotKey) -> OwnedMutexGuard<Flight> {
         let new = || -> Result<_, std::convert::Infallible> {
-            Ok(Arc::new(Flight { made: Arc::default(), used: Mutex::new(Instant::now()) }))
+            Ok(Arc::new(Shared { flight: Arc::default(), used: Mutex::new(Instant::now()) }))
         };
-        let flight = match self.flights.get_or_insert_with(wanted, new) {
-            Ok(flight) => flight,
+        let shared = match self.flights.get_or_insert_with(key, new) {
+            Ok(shared) => shared,
             Err(never) => match never {},
         };
-        *flight.used.lock() = Instant::now();
-        Arc::clone(&flight.made).lock_owned().await
+        *shared.used.lock() = Instant::now();
+        Arc::clone(&shared.flight).lock_owned().await
     }
 
-    /// Leaves a body for those who follow, unless bodies hold too much already.
-    pub(super) fn leave(&self, made: &mut Made, answer: &Answer, own_bytes: u64) {
-        made.0 = None;
-        let all = Arc::clone(&self.own_bytes);
-        all.fetch_add(own_bytes, Ordering::Relaxed);
-        let charge = Charge { bytes: own_bytes, all };
-        if self.own_bytes.load(Ordering::Relaxed) <= self.max_own_bytes {
-            made.0 = Some((answer.clone(), charge));
+    /// Caches a body for later requests, unless the limit is reached.
+    pub(super) fn store(&self, flight: &mut Flight, answer: &Answer, unshared_bytes: u64) {
+        flight.0 = None;
+        let total = Arc::clone(&self.unshared_bytes);
+        total.fetch_add(unshared_bytes, Ordering::Relaxed);
+        let charge = Charge { bytes: unshared_bytes, total };
+        if self.unshared_bytes.load(Ordering::Relaxed) <= self.max_unshared_bytes {
+            flight.0 = Some((answer.clone(), charge));
         }
     }
 
-    /// Lets go of bodies of states that are not the newest any more, and of flights that are not used.
+    /// Drops bodies of states that are no longer the newest, and unused flights.
     pub(super) fn evict_stale(&self, newest: Sequence) {
-        self.flights.retain(|wanted, flight| {
-            let Ok(mut made) = flight.made.try_lock() else { return true };
-            if wanted.kept.is_none() && made.since(newest).is_none() {
-                made.0 = None;
+        self.flights.retain(|key, shared| {
+            let Ok(mut flight) = shared.flight.try_lock() else { return true };
+            if key.kept.is_none() && flight.body_since(newest).is_none() {
+                flight.0 = None;
             }
-            flight.used.lock().elapsed() < FLIGHT_IDLE
+            shared.used.lock().elapsed() < FLIGHT_IDLE
         });
     }
 
-    /// How many bodies are kept for those who follow.
-    pub(super) fn kept(&self) -> usize {
-        let is_there = |flight: &Flight| flight.made.try_lock().is_ok_and(|made| made.0.is_some());
-        self.flights.iter().filter(|(_, flight)| is_there(flight)).count()
+    /// How many bodies are cached.
+    pub(super) fn cached_bodies(&self) -> usize {
+        let has_body = |shared: &Shared| shared.flight.try_lock().is_ok_and(|flight| flight.0.is_some());
+        self.flights.iter().filter(|(_, shared)| has_body(shared)).count()
     }
 
     pub(super) fn clear(&self) {
@@ -114,9 +113,9 @@ impl SingleFlight {
     }
 }
 
-impl Made {
-    /// The body, if it is as new as this breadcrumb.
-    pub(super) fn since(&self, oldest: Sequence) -> Option<&Answer> {
+impl Flight {
+    /// The body, if it is at this breadcrumb or a newer one.
+    pub(super) fn body_since(&self, oldest: Sequence) -> Option<&Answer> {
         self.0.as_ref().map(|(answer, _)| answer).filter(|answer| answer.sequence >= oldest)
     }
 }

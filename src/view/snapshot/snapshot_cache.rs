@@ -1,9 +1,8 @@
-//! Keeps the newest state in pages while snapshots are asked for.
+//! The cache of pages and snapshot bodies.
 //!
-//! Nothing is kept until somebody asks. Then the pages are made of the map once, and from there on
-//! follow the breadcrumbs: when somebody asks, and every second, so that the way to the newest
-//! state never becomes long. Where nobody has asked for some time, all of it is let go, and an idle
-//! daemon does nothing.
+//! It is empty until the first request. That builds the pages from the map. From then on the pages follow the
+//! breadcrumbs: at each request, and every second, so that few changes accumulate. After some time without a request
+//! everything is dropped, and an idle daemon does no work.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -11,91 +10,91 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::assemble::{assemble, assemble_some};
+use super::assemble::{assemble, assemble_selected};
 use super::page_tree::PageTree;
-use super::single_flight::{Made, SingleFlight, Wanted};
+use super::single_flight::{Flight, SingleFlight, SnapshotKey};
 use super::version::Version;
 use crate::cache::{self, Breadcrumb};
 use crate::model::{Cursor, Sequence};
 use crate::view::answer::{BreadcrumbInfo, end};
-use crate::view::body_cache::off_thread;
+use crate::view::body_cache::run_blocking;
 use crate::view::{Answer, Format, KeySelector, Reason, ViewError};
 use crate::wire::Mode;
 
-/// How often the pages catch up and are tidied while they are in use.
-const TICK: Duration = Duration::from_secs(1);
+/// How often the pages advance and unused ones are dropped.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// PageTree that nobody has used for so long are let go.
+/// Pages that were not used for this long are dropped.
 const PAGES_IDLE: Duration = Duration::from_secs(180);
 
-/// What was encoded in a format that nobody has asked for in this time is let go.
+/// The encoded bytes of a format that was not requested for this long are dropped.
 const FORMAT_IDLE: Duration = Duration::from_secs(120);
 
-/// PageTree of older states that are kept for the next listing at the same cursor.
-const OLDER: usize = 4;
+/// How many older states have their pages kept, for the next page of a listing.
+const MAX_OLDER: usize = 4;
 
-/// For how long they are.
+/// The pages of an older state are dropped when they were not used for this long.
 const OLDER_IDLE: Duration = Duration::from_secs(10);
 
 pub(in crate::view) struct SnapshotCache {
     cache: cache::Reader,
-    /// The newest state, some breadcrumbs old. Whoever moves it on takes it along to where that is done.
+    /// The pages of a recent state. The lock is held on the blocking thread that advances them.
     newest: Arc<tokio::sync::Mutex<Option<Version>>>,
-    older: Mutex<Vec<Older>>,
+    older: Mutex<Vec<OlderPages>>,
     flights: SingleFlight,
-    asked: Mutex<Asked>,
-    /// Preparations at a time: more than there are cores only wait for one another.
+    usage: Mutex<Usage>,
+    /// Limits the bodies that are encoded at a time to the number of cores.
     workers: Arc<Semaphore>,
 }
 
-struct Older {
+struct OlderPages {
     sequence: Sequence,
     used: Instant,
     pages: PageTree,
 }
 
-/// What was asked for, and when.
-struct Asked {
+/// The times of the last requests.
+struct Usage {
     last: Instant,
     formats: Vec<(Format, Instant)>,
-    /// Whether the task that keeps the pages runs.
-    kept: bool,
+    /// Whether the maintenance task runs.
+    is_maintained: bool,
 }
 
 impl SnapshotCache {
-    pub(in crate::view) fn new(cache: cache::Reader, max_own_bytes: u64) -> Arc<Self> {
+    pub(in crate::view) fn new(cache: cache::Reader, max_unshared_bytes: u64) -> Arc<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             cache,
             newest: Arc::default(),
             older: Mutex::default(),
-            flights: SingleFlight::new(max_own_bytes),
-            asked: Mutex::new(Asked { last: Instant::now(), formats: Vec::new(), kept: false }),
+            flights: SingleFlight::new(max_unshared_bytes),
+            usage: Mutex::new(Usage { last: Instant::now(), formats: Vec::new(), is_maintained: false }),
             workers: Arc::new(Semaphore::new(cores)),
         })
     }
 
-    /// A snapshot that is as new as this breadcrumb or newer, and whether it was made for this call.
+    /// A snapshot at this breadcrumb or a newer one, and whether it was encoded for this call.
     pub(in crate::view) async fn current(
         self: &Arc<Self>,
         at_least: Sequence,
         keys: &KeySelector,
         format: Format,
     ) -> Result<(Answer, bool), ViewError> {
-        let wanted = Wanted { kept: None, keys: keys.clone(), format };
-        self.note(Some(format));
-        let made = self.flights.enter(&wanted).await;
-        if let Some(answer) = made.since(at_least) {
+        let key = SnapshotKey { kept: None, keys: keys.clone(), format };
+        self.note_use(Some(format));
+        let flight = self.flights.lock(&key).await;
+        if let Some(answer) = flight.body_since(at_least) {
             return Ok((answer.clone(), false));
         }
         let version = self.newest().await?;
         let Version { info, pages } = version;
         let cursor = info.cursor;
-        let state = Prepared { pages, info, cursor, reason: Reason::Current };
-        Ok((self.prepare(made, wanted, state).await?, true))
+        let source = SnapshotSource { pages, info, cursor, reason: Reason::Current };
+        Ok((self.encode(flight, key, source).await?, true))
     }
 
-    /// The snapshot of a kept breadcrumb, under the cursor by which it was asked for.
+    /// The snapshot of a kept breadcrumb, under the requested cursor.
     pub(in crate::view) async fn kept(
         self: &Arc<Self>,
         crumb: Breadcrumb,
@@ -104,42 +103,42 @@ impl SnapshotCache {
         format: Format,
     ) -> Result<Answer, ViewError> {
         let info = BreadcrumbInfo::of(&crumb);
-        let wanted = Wanted { kept: Some((info.sequence, cursor)), keys: keys.clone(), format };
-        self.note(Some(format));
-        let made = self.flights.enter(&wanted).await;
-        if let Some(answer) = made.since(info.sequence) {
+        let key = SnapshotKey { kept: Some((info.sequence, cursor)), keys: keys.clone(), format };
+        self.note_use(Some(format));
+        let flight = self.flights.lock(&key).await;
+        if let Some(answer) = flight.body_since(info.sequence) {
             return Ok(answer.clone());
         }
         let pages = self.pages_of(crumb).await?;
-        self.prepare(made, wanted, Prepared { pages, info, cursor, reason: Reason::Kept }).await
+        self.encode(flight, key, SnapshotSource { pages, info, cursor, reason: Reason::Kept }).await
     }
 
-    async fn prepare(
+    async fn encode(
         self: &Arc<Self>,
-        mut made: tokio::sync::OwnedMutexGuard<Made>,
-        wanted: Wanted,
-        state: Prepared,
+        mut flight: tokio::sync::OwnedMutexGuard<Flight>,
+        key: SnapshotKey,
+        source: SnapshotSource,
     ) -> Result<Answer, ViewError> {
         let worker = Arc::clone(&self.workers).acquire_owned().await;
         let snapshot_cache = Arc::clone(self);
-        off_thread(move || {
-            let (answer, own_bytes) = state.answer(&wanted)?;
-            snapshot_cache.flights.leave(&mut made, &answer, own_bytes);
+        run_blocking(move || {
+            let (answer, unshared_bytes) = source.encode(&key)?;
+            snapshot_cache.flights.store(&mut flight, &answer, unshared_bytes);
             drop(worker);
             Ok(answer)
         })
         .await?
     }
 
-    /// The newest state, as of now or newer.
+    /// The pages of the current state or a newer one.
     pub(in crate::view) async fn newest(&self) -> Result<Version, ViewError> {
-        let wanted = self.cache.current_breadcrumb().sequence();
+        let at_least = self.cache.current_breadcrumb().sequence();
         let mut newest = Arc::clone(&self.newest).lock_owned().await;
-        if let Some(version) = newest.as_ref().filter(|version| version.info.sequence >= wanted) {
+        if let Some(version) = newest.as_ref().filter(|version| version.info.sequence >= at_least) {
             return Ok(version.clone());
         }
         let cache = self.cache.clone();
-        off_thread(move || {
+        run_blocking(move || {
             let older = newest.take();
             newest.insert(Version::newest(&cache, older)).clone()
         })
@@ -153,63 +152,63 @@ impl SnapshotCache {
             return Ok(newest.pages);
         }
         let sequence = crumb.sequence();
-        if let Some(known) = self.known(sequence) {
-            return Ok(known);
+        if let Some(cached) = self.cached_older(sequence) {
+            return Ok(cached);
         }
         let worker = Arc::clone(&self.workers).acquire_owned().await;
-        // Somebody else may have made them meanwhile.
-        if let Some(known) = self.known(sequence) {
-            return Ok(known);
+        // Another request may have built them meanwhile.
+        if let Some(cached) = self.cached_older(sequence) {
+            return Ok(cached);
         }
-        let pages = off_thread(move || {
-            let pages = newest.back_to(&crumb);
+        let pages = run_blocking(move || {
+            let pages = newest.reverted_to(&crumb);
             drop(worker);
             pages
         })
         .await?;
         let mut older = self.older.lock();
-        if older.len() == OLDER {
+        if older.len() == MAX_OLDER {
             older.remove(0);
         }
-        older.push(Older { sequence, used: Instant::now(), pages: pages.clone() });
+        older.push(OlderPages { sequence, used: Instant::now(), pages: pages.clone() });
         Ok(pages)
     }
 
-    fn known(&self, sequence: Sequence) -> Option<PageTree> {
+    fn cached_older(&self, sequence: Sequence) -> Option<PageTree> {
         let mut older = self.older.lock();
-        let known = older.iter_mut().find(|older| older.sequence == sequence)?;
-        known.used = Instant::now();
-        Some(known.pages.clone())
+        let cached = older.iter_mut().find(|older| older.sequence == sequence)?;
+        cached.used = Instant::now();
+        Some(cached.pages.clone())
     }
 
-    /// Notes that pages are in use, for bodies of this format if for any.
-    pub(in crate::view) fn note(self: &Arc<Self>, format: Option<Format>) {
+    /// Notes that pages are in use, and the format of the body if one is encoded.
+    pub(in crate::view) fn note_use(self: &Arc<Self>, format: Option<Format>) {
         let now = Instant::now();
-        let mut asked = self.asked.lock();
-        asked.last = now;
+        let mut usage = self.usage.lock();
+        usage.last = now;
         if let Some(format) = format {
-            match asked.formats.iter_mut().find(|(known, _)| *known == format) {
+            match usage.formats.iter_mut().find(|(known, _)| *known == format) {
                 Some((_, last)) => *last = now,
-                None => asked.formats.push((format, now)),
+                None => usage.formats.push((format, now)),
             }
         }
-        if !std::mem::replace(&mut asked.kept, true) {
-            tokio::spawn(keep(Arc::downgrade(self)));
+        if !std::mem::replace(&mut usage.is_maintained, true) {
+            tokio::spawn(maintain(Arc::downgrade(self)));
         }
     }
 
-    /// How many bodies a newcomer could share now.
-    pub(in crate::view) fn kept_bodies(&self) -> usize {
-        self.flights.kept()
+    /// How many cached bodies a new reader could share.
+    pub(in crate::view) fn cached_bodies(&self) -> usize {
+        self.flights.cached_bodies()
     }
 
-    /// Catches up and tidies; false when everything was let go.
+    /// Advances the pages and drops unused ones; `false` when everything was dropped.
     async fn tick(self: Arc<Self>) -> bool {
-        let (in_use, cold) = self.asked.lock().look();
+        let (in_use, unused_formats) = self.usage.lock().expire();
         if !in_use {
             let newest = self.newest.lock().await.take();
-            // To free a million entries takes its time.
-            _ = off_thread(move || {
+            // Freeing a million entries takes time.
+            _ = run_blocking(move || {
                 self.older.lock().clear();
                 self.flights.clear();
                 drop(newest);
@@ -218,11 +217,11 @@ impl SnapshotCache {
             return false;
         }
         let Ok(version) = self.newest().await else { return true };
-        _ = off_thread(move || {
+        _ = run_blocking(move || {
             self.flights.evict_stale(version.info.sequence);
             self.older.lock().retain(|older| older.used.elapsed() < OLDER_IDLE);
-            if !cold.is_empty() {
-                version.pages.keep(|format| !cold.contains(&format));
+            if !unused_formats.is_empty() {
+                version.pages.retain_formats(|format| !unused_formats.contains(&format));
             }
         })
         .await;
@@ -230,20 +229,20 @@ impl SnapshotCache {
     }
 }
 
-impl Asked {
-    /// Whether anything was asked for lately, and the formats that were not.
-    fn look(&mut self) -> (bool, Vec<Format>) {
-        self.kept = self.last.elapsed() < PAGES_IDLE;
-        let is_cold = |last: &Instant| !self.kept || last.elapsed() >= FORMAT_IDLE;
-        let cold = self.formats.extract_if(.., |(_, last)| is_cold(last)).map(|(format, _)| format);
-        (self.kept, cold.collect())
+impl Usage {
+    /// Whether pages were used lately, and the formats that were not; these are removed.
+    fn expire(&mut self) -> (bool, Vec<Format>) {
+        self.is_maintained = self.last.elapsed() < PAGES_IDLE;
+        let is_unused = |last: &Instant| !self.is_maintained || last.elapsed() >= FORMAT_IDLE;
+        let unused = self.formats.extract_if(.., |(_, last)| is_unused(last)).map(|(format, _)| format);
+        (self.is_maintained, unused.collect())
     }
 }
 
-/// Runs while pages are in use. It does not keep them alive when the view is gone.
-async fn keep(snapshot_cache: Weak<SnapshotCache>) {
+/// The maintenance task. It runs while pages are in use, and does not keep the cache alive.
+async fn maintain(snapshot_cache: Weak<SnapshotCache>) {
     loop {
-        tokio::time::sleep(TICK).await;
+        tokio::time::sleep(MAINTENANCE_INTERVAL).await;
         let Some(snapshot_cache) = snapshot_cache.upgrade() else { return };
         if !snapshot_cache.tick().await {
             return;
@@ -251,31 +250,33 @@ async fn keep(snapshot_cache: Weak<SnapshotCache>) {
     }
 }
 
-/// A state of which a body is to be made.
-struct Prepared {
+/// The state that a body is made of.
+struct SnapshotSource {
     pages: PageTree,
     info: BreadcrumbInfo,
-    /// By which it was asked for.
+    /// The requested cursor.
     cursor: Cursor,
     reason: Reason,
 }
 
-impl Prepared {
-    fn answer(self, wanted: &Wanted) -> Result<(Answer, u64), ViewError> {
+impl SnapshotSource {
+    /// The answer, and how many bytes of its body no other body shares.
+    fn encode(self, key: &SnapshotKey) -> Result<(Answer, u64), ViewError> {
         let Self { pages, info, cursor, reason } = self;
-        let (mode, format) = (Mode::Snapshot, wanted.format);
-        let keys = &wanted.keys;
+        let (mode, format) = (Mode::Snapshot, key.format);
+        let keys = &key.keys;
         let header = info.header(cursor, None, mode, reason, keys.is_all());
-        let made = match keys.only_prefix() {
+        let assembled = match keys.only_prefix() {
             Some(prefix) => {
-                let run = pages.with_prefix(prefix.as_bytes());
-                assemble(&pages, run, &header, &end(&header), format)?
+                let range = pages.prefix_range(prefix.as_bytes());
+                assemble(&pages, range, &header, &end(&header), format)?
             }
-            None => assemble_some(&pages, keys, &header, &end(&header), format)?,
+            None => assemble_selected(&pages, keys, &header, &end(&header), format)?,
         };
-        let format = Format { coding: made.coding, ..format };
+        let format = Format { coding: assembled.coding, ..format };
         let BreadcrumbInfo { sequence, timestamp, .. } = info;
-        let (body, at_once) = (made.body, true);
-        Ok((Answer { cursor, mode, reason, sequence, timestamp, body, format, at_once }, made.own_bytes))
+        let (body, at_once) = (assembled.body, true);
+        let answer = Answer { cursor, mode, reason, sequence, timestamp, body, format, at_once };
+        Ok((answer, assembled.unshared_bytes))
     }
 }

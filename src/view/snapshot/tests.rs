@@ -1,4 +1,4 @@
-//! PageTree against a `BTreeMap`, and bodies against one that is encoded as a whole.
+//! The page tree against a `BTreeMap`, and assembled bodies against bodies that are encoded as a whole.
 
 #![allow(clippy::unwrap_used)] // a test may unwrap
 
@@ -18,7 +18,7 @@ use crate::wire::{BodyWriter, Coding, End, Header, MediaType, PutKind, Record, R
 
 type Model = BTreeMap<Vec<u8>, Entry>;
 
-/// Keys of all kinds that prefixes cut at: shared beginnings, bytes that are no UTF-8, the empty key.
+/// Keys with shared prefixes, and keys that are not UTF-8.
 fn key(number: u32) -> Vec<u8> {
     match number % 5 {
         0 => format!("a/{number:05}").into_bytes(),
@@ -45,7 +45,7 @@ enum Batch {
     Some(Vec<(u32, Option<usize>)>),
     /// Sets a long run of numbers.
     Grow(u32, u32),
-    /// Deletes every key whose number leaves this remainder, or all others.
+    /// Deletes every key but those whose number has this remainder.
     Shrink(u32, u32),
     Empty,
 }
@@ -59,7 +59,7 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
     prop::collection::vec(prop_oneof![6 => some, 3 => grow, 2 => shrink, 1 => Just(Batch::Empty)], 0..12)
 }
 
-/// What a batch touches, as the model stands; it is applied to the model.
+/// Applies a batch to the model, and returns its changes.
 fn apply(batch: &Batch, revision: u64, model: &mut Model) -> Vec<Change> {
     let mut touched: BTreeMap<Vec<u8>, Option<Entry>> = BTreeMap::new();
     match batch {
@@ -89,7 +89,7 @@ fn apply(batch: &Batch, revision: u64, model: &mut Model) -> Vec<Change> {
     changes
 }
 
-/// Order, content, and the bounds of pages and groups.
+/// Checks order, content, and the limits of pages and groups.
 fn check(pages: &PageTree, model: &Model) {
     assert_eq!(pages.len(), model.len());
     assert!(pages.list(b"", None).eq_by_content(model.values()), "the entries in order");
@@ -140,12 +140,12 @@ fn parts(body: &Body) -> Vec<&[u8]> {
 
 fn decoded(body: &Body, coding: Coding) -> Vec<u8> {
     let bytes = parts(body).concat();
-    assert_eq!(bytes.len() as u64, body.len(), "the length that was said");
+    assert_eq!(bytes.len() as u64, body.len(), "the announced length");
     match coding {
         Coding::Identity => bytes,
         Coding::Zstd => zstd::decode_all(&bytes[..]).unwrap(),
         Coding::Gzip => {
-            // As curl and reqwest do: one member, and nothing may info behind it.
+            // As curl and reqwest do: one member, and nothing may follow it.
             let mut decoder = flate2::bufread::GzDecoder::new(&bytes[..]);
             let mut plain = Vec::new();
             decoder.read_to_end(&mut plain).unwrap();
@@ -155,7 +155,7 @@ fn decoded(body: &Body, coding: Coding) -> Vec<u8> {
     }
 }
 
-/// Every body is byte for byte the one that is encoded as a whole.
+/// Checks that every body equals, byte for byte, one that is encoded as a whole.
 fn check_bodies(pages: &PageTree, model: &Model, prefix: &[u8], codings: &[Coding]) {
     let header = header(model);
     let wanted = || model.values().filter(|entry| entry.key().starts_with(prefix)).cloned();
@@ -163,8 +163,8 @@ fn check_bodies(pages: &PageTree, model: &Model, prefix: &[u8], codings: &[Codin
         let expected = whole(media, &header, wanted());
         for coding in codings {
             let format = Format { media, coding: *coding };
-            let made = assemble(pages, pages.with_prefix(prefix), &header, &end(&header), format).unwrap();
-            assert!(made.own_bytes <= made.body.len());
+            let made = assemble(pages, pages.prefix_range(prefix), &header, &end(&header), format).unwrap();
+            assert!(made.unshared_bytes <= made.body.len());
             assert_eq!(made.coding, if expected.len() > 1024 { *coding } else { Coding::Identity });
             let plain = decoded(&made.body, made.coding);
             assert!(plain == expected, "{media:?} {coding:?} under {}", prefix.escape_ascii());
@@ -172,7 +172,7 @@ fn check_bodies(pages: &PageTree, model: &Model, prefix: &[u8], codings: &[Codin
     }
 }
 
-/// What a client makes of a body.
+/// The state that a client reads from a body.
 fn read(media: MediaType, plain: &[u8]) -> Model {
     let mut reader = RecordReader::new(media);
     reader.push(plain);
@@ -219,12 +219,12 @@ proptest! {
     }
 
     #[test]
-    fn a_body_of_pages_is_the_body_that_is_encoded_as_a_whole(batches in batches(), prefix in 0..6000u32, cut in 0..8usize) {
+    fn an_assembled_body_equals_one_that_is_encoded_as_a_whole(batches in batches(), prefix in 0..6000u32, cut in 0..8usize) {
         let (mut pages, mut model) = (PageTree::default(), Model::new());
         let prefix = key(prefix);
         for (revision, batch) in (1..).zip(&batches) {
             pages.apply(&apply(batch, revision, &mut model));
-            // From now on changes fall among pages that are encoded already.
+            // Later changes meet pages that are encoded already.
             check_bodies(&pages, &model, b"", &[Coding::ALL[revision as usize % 3]]);
             check_bodies(&pages, &model, &prefix[..cut.min(prefix.len())], &[Coding::ALL[revision as usize % 2]]);
         }
@@ -235,7 +235,7 @@ proptest! {
     }
 
     #[test]
-    fn a_client_reads_the_state_out_of_a_body(batches in batches()) {
+    fn a_client_reads_the_state_from_a_body(batches in batches()) {
         let (mut pages, mut model) = (PageTree::default(), Model::new());
         for (revision, batch) in (1..).zip(&batches) {
             pages.apply(&apply(batch, revision, &mut model));
@@ -243,12 +243,12 @@ proptest! {
         let header = header(&model);
         for media in [MediaType::Ndjson, MediaType::Bincode] {
             let format = Format { media, coding: Coding::Identity };
-            let made = assemble(&pages, pages.with_prefix(b""), &header, &end(&header), format).unwrap();
+            let made = assemble(&pages, pages.prefix_range(b""), &header, &end(&header), format).unwrap();
             let client = read(media, &decoded(&made.body, made.coding));
             assert!(client.values().eq_by_content(model.values()));
         }
         let format = Format { media: MediaType::Json, coding: Coding::Identity };
-        let made = assemble(&pages, pages.with_prefix(b""), &header, &end(&header), format).unwrap();
+        let made = assemble(&pages, pages.prefix_range(b""), &header, &end(&header), format).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&parts(&made.body).concat()).unwrap();
         assert_eq!(json["entries"].as_array().unwrap().len(), model.len());
     }
@@ -271,14 +271,14 @@ fn many(count: u32) -> Model {
 }
 
 #[test]
-fn a_changed_key_makes_one_part_anew_and_shares_all_others() {
+fn a_changed_key_encodes_one_page_again_and_shares_all_others() {
     let mut model = many(20_000);
     let mut pages = PageTree::of_sorted(model.values().cloned().collect());
     let header = header(&model);
     for coding in Coding::ALL {
         let format = Format { media: MediaType::Json, coding };
         let body = |pages: &PageTree| {
-            assemble(pages, pages.with_prefix(b""), &header, &end(&header), format).unwrap().body
+            assemble(pages, pages.prefix_range(b""), &header, &end(&header), format).unwrap().body
         };
         let addresses =
             |body: &Body| -> BTreeSet<*const u8> { parts(body).iter().map(|part| part.as_ptr()).collect() };
@@ -294,7 +294,7 @@ fn a_changed_key_makes_one_part_anew_and_shares_all_others() {
 }
 
 #[test]
-fn formats_that_nobody_wants_are_forgotten_and_made_again() {
+fn unused_formats_are_dropped_and_encoded_again() {
     let model = many(3000);
     let pages = PageTree::of_sorted(model.values().cloned().collect());
     check_bodies(&pages, &model, b"", &Coding::ALL);
@@ -304,14 +304,14 @@ fn formats_that_nobody_wants_are_forgotten_and_made_again() {
     assert!(!of(Coding::Zstd), "the first page is part of no shared bytes");
     let of = |coding| second.has(Format { media: MediaType::Json, coding });
     assert!(of(Coding::Zstd) && of(Coding::Gzip));
-    pages.keep(|format| format.coding != Coding::Zstd);
+    pages.retain_formats(|format| format.coding != Coding::Zstd);
     assert!(!of(Coding::Zstd) && of(Coding::Gzip));
     check_bodies(&pages, &model, b"", &Coding::ALL);
     assert!(of(Coding::Zstd));
 }
 
 #[test]
-fn a_short_body_is_plain_even_where_it_is_several_pages() {
+fn a_short_body_is_uncompressed_even_if_it_has_several_pages() {
     let tiny = |number: u16| Entry::new(&number.to_be_bytes(), b"", None);
     for count in [1, 60, 100, 150, 200, 400, 1000] {
         let model: Model = (0..count).map(tiny).map(|entry| (entry.key().to_vec(), entry)).collect();

@@ -1,4 +1,4 @@
-//! The pages of one breadcrumb, and how they become those of another.
+//! The pages of a breadcrumb, and their way to another breadcrumb.
 
 use crate::cache::{self, Breadcrumb, Position, Snapshot};
 use crate::model::Entry;
@@ -6,10 +6,10 @@ use crate::model::Entry;
 use super::page_tree::{Change, PageTree};
 use crate::view::answer::BreadcrumbInfo;
 
-/// A state in pages, and what a header says of it.
+/// The pages of a breadcrumb, and its header fields.
 ///
-/// It does not hold the breadcrumb, which would keep everything that comes after it in memory: the
-/// breadcrumb is located again when the pages are to move on.
+/// It does not hold the breadcrumb itself, which would keep all later ones in memory. The breadcrumb is located again
+/// when the pages advance.
 #[derive(Clone)]
 pub(in crate::view) struct Version {
     pub(in crate::view) info: BreadcrumbInfo,
@@ -17,16 +17,17 @@ pub(in crate::view) struct Version {
 }
 
 impl Version {
-    /// The newest state there is, made from this older one where the way between is still kept.
+    /// The newest version: the older one advanced if its breadcrumb is still kept, else a new one.
     pub(super) fn newest(cache: &cache::Reader, older: Option<Self>) -> Self {
-        older.and_then(|older| older.follow(cache)).unwrap_or_else(|| Self::anew(&cache.current_breadcrumb()))
+        let advanced = older.and_then(|older| older.advance(cache));
+        advanced.unwrap_or_else(|| Self::new(&cache.current_breadcrumb()))
     }
 
-    fn anew(crumb: &Breadcrumb) -> Self {
+    fn new(crumb: &Breadcrumb) -> Self {
         Self { info: BreadcrumbInfo::of(crumb), pages: PageTree::of(crumb.kvs()) }
     }
 
-    fn follow(mut self, cache: &cache::Reader) -> Option<Self> {
+    fn advance(mut self, cache: &cache::Reader) -> Option<Self> {
         let Position::At(base) = cache.locate(self.info.cursor) else { return None };
         if !self.info.is_state_of(base.kvs()) {
             return None;
@@ -34,53 +35,57 @@ impl Version {
         let mut newest = base.clone();
         let mut touched = Touched::default();
         for crumb in base.later() {
-            touched.by(&crumb)?;
+            touched.add(&crumb)?;
             newest = crumb;
         }
         self.pages.apply(&touched.changes(newest.kvs()));
         self.info = BreadcrumbInfo::of(&newest);
-        self.is_true(newest.kvs()).then_some(self)
+        self.has_count_of(newest.kvs()).then_some(self)
     }
 
-    /// The pages of an older breadcrumb: what has happened since is taken back.
-    pub(super) fn back_to(&self, crumb: &Breadcrumb) -> PageTree {
-        self.way_back(crumb).unwrap_or_else(|| PageTree::of(crumb.kvs()))
+    /// The pages of an older breadcrumb, with the changes since then reverted.
+    pub(super) fn reverted_to(&self, crumb: &Breadcrumb) -> PageTree {
+        self.try_revert_to(crumb).unwrap_or_else(|| PageTree::of(crumb.kvs()))
     }
 
-    fn way_back(&self, crumb: &Breadcrumb) -> Option<PageTree> {
+    fn try_revert_to(&self, crumb: &Breadcrumb) -> Option<PageTree> {
         let mut touched = Touched::default();
         let mut last = crumb.clone();
         for later in crumb.later().take_while(|later| later.sequence() <= self.info.sequence) {
-            touched.by(&later)?;
+            touched.add(&later)?;
             last = later;
         }
         if !self.info.is_state_of(last.kvs()) {
             return None;
         }
-        let mut back = self.clone();
-        back.pages.apply(&touched.changes(crumb.kvs()));
-        back.is_true(crumb.kvs()).then_some(back.pages)
+        let mut reverted = self.clone();
+        reverted.pages.apply(&touched.changes(crumb.kvs()));
+        reverted.has_count_of(crumb.kvs()).then_some(reverted.pages)
     }
 
-    /// Whether the pages hold as many keys as the state. They always do: what they hold otherwise
-    /// is made of the breadcrumbs' word alone, so it is looked at, and not only in tests.
-    fn is_true(&self, state: &Snapshot) -> bool {
+    /// Whether the pages have as many keys as the state. This always holds. It is checked in production too, because
+    /// the pages are derived from deltas alone.
+    fn has_count_of(&self, state: &Snapshot) -> bool {
         let same = self.pages.len() == state.len();
         if !same {
-            debug_assert!(false, "{} keys in pages of {}", self.pages.len(), state.len());
-            tracing::error!(pages = self.pages.len(), state = state.len(), "wrong pages are made anew");
+            debug_assert!(false, "{} keys in the pages of {}", self.pages.len(), state.len());
+            tracing::error!(
+                pages = self.pages.len(),
+                state = state.len(),
+                "the snapshot pages do not match the state and are rebuilt"
+            );
         }
         same
     }
 }
 
-/// The keys that breadcrumbs touched; each may be here many times.
+/// The keys that breadcrumbs changed, with repeats.
 #[derive(Default)]
 struct Touched(Vec<Entry>);
 
 impl Touched {
-    /// Refuses where another history begins: it is no continuation.
-    fn by(&mut self, crumb: &Breadcrumb) -> Option<()> {
+    /// Adds the keys of a breadcrumb; `None` if it begins another history.
+    fn add(&mut self, crumb: &Breadcrumb) -> Option<()> {
         if crumb.from().history != crumb.kvs().history() {
             return None;
         }
@@ -88,7 +93,7 @@ impl Touched {
         Some(())
     }
 
-    /// How they info in this state, in key order.
+    /// The changes that lead to this state, in key order.
     fn changes(mut self, state: &Snapshot) -> Vec<Change> {
         self.0.sort_unstable_by(|a, b| a.key().cmp(b.key()));
         self.0.dedup_by(|a, b| a.key() == b.key());

@@ -1,10 +1,11 @@
-//! Readers of every pace against the cache itself: what a reader holds at a cursor is the state at that cursor.
+//! Streams against the cache: a reader of any speed has, at each cursor, the state of that cursor.
 
 #![allow(clippy::unwrap_used)] // a test may unwrap
 
 use std::collections::{BTreeMap, HashMap};
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -14,12 +15,12 @@ use crate::feed::Upstream;
 use crate::ingest::IngestBuffer;
 use crate::model::{Cursor, History, Key, KeySelector, Sequence, SyncStatus, Update};
 use crate::trail;
-use crate::view::{Answer, Body, Next, Stream, Told, View, ViewConfig};
+use crate::view::{Answer, Body, Next, Stream, StreamEvent, View, ViewConfig};
 use crate::wire::{Record, RecordReader};
 
 use super::FORMAT;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn view(kept: usize) -> (View, Cache) {
     let buffer = Arc::new(IngestBuffer::channel(64).unwrap());
@@ -37,7 +38,7 @@ fn view(kept: usize) -> (View, Cache) {
 /// Values by key.
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// What a reader makes of what it is told.
+/// A reader, and the state that it built from its events.
 struct Reader {
     stream: Stream,
     prefix: Key,
@@ -58,16 +59,16 @@ impl Reader {
         Self { stream, prefix, held, cursor: None, seen, snapshots: 0, resets: 0, squashes: 0, steps: 0 }
     }
 
-    fn take(&mut self, told: Told) {
-        match told {
-            Told::Reset => self.resets += 1,
-            Told::Snapshot(answer) => {
+    fn take(&mut self, event: StreamEvent) {
+        match event {
+            StreamEvent::Reset => self.resets += 1,
+            StreamEvent::Snapshot(answer) => {
                 self.snapshots += 1;
                 self.held.clear();
                 self.apply(&answer);
             }
-            Told::Nothing(moved) => moved.iter().for_each(|answer| self.apply(answer)),
-            Told::Updates(answer) => {
+            StreamEvent::Heartbeat(advanced) => advanced.iter().for_each(|answer| self.apply(answer)),
+            StreamEvent::Updates(answer) => {
                 self.squashes += usize::from(answer.mode == crate::wire::Mode::Squash);
                 self.steps += usize::from(answer.mode == crate::wire::Mode::Delta);
                 self.apply(&answer);
@@ -76,8 +77,8 @@ impl Reader {
     }
 
     async fn next(&mut self) {
-        let told = timeout(PATIENCE, self.stream.next(pending())).await.expect("something in time");
-        self.take(told.unwrap());
+        let event = timeout(TIMEOUT, self.stream.next(pending())).await.expect("an event in time");
+        self.take(event.unwrap());
     }
 
     fn apply(&mut self, answer: &Answer) {
@@ -100,27 +101,27 @@ impl Reader {
         self.seen.push((answer.cursor, self.held.clone()));
     }
 
-    /// Reads to the end at its own pace, and is interrupted all the time.
+    /// Reads up to the last cursor with pauses, and is cancelled all the time.
     async fn read(mut self, pause: Duration, last: Cursor, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let all = async {
             while self.cursor.is_none_or(|cursor| cursor.revision < last.revision) {
-                let patience = Duration::from_micros(rng.u64(..2000));
-                // Cut off, or told in the middle that it is over.
-                let told = match rng.bool() {
-                    true => timeout(patience, self.stream.next(pending())).await.ok(),
-                    false => Some(self.stream.next(tokio::time::sleep(patience)).await),
+                let limit = Duration::from_micros(rng.u64(..2000));
+                // Either the future is dropped, or the wait ends.
+                let event = match rng.bool() {
+                    true => timeout(limit, self.stream.next(pending())).await.ok(),
+                    false => Some(self.stream.next(tokio::time::sleep(limit)).await),
                 };
-                told.into_iter().for_each(|told| self.take(told.unwrap()));
+                event.into_iter().for_each(|event| self.take(event.unwrap()));
                 if rng.u8(..8) == 0 {
-                    self.stream.let_go();
+                    self.stream.release();
                 }
                 if !pause.is_zero() && rng.u8(..4) == 0 {
                     tokio::time::sleep(pause.mul_f64(rng.f64() * 2.0)).await;
                 }
             }
         };
-        timeout(PATIENCE, all).await.expect("the end in time");
+        timeout(TIMEOUT, all).await.expect("the end in time");
         self
     }
 }
@@ -138,7 +139,7 @@ fn records(body: &Body) -> Vec<Record> {
     records
 }
 
-/// The state at each cursor, until this key is there.
+/// The state at each cursor, until this key exists.
 async fn model(mut at: Breadcrumb, last: &[u8]) -> HashMap<Cursor, Breadcrumb> {
     let mut model = HashMap::from([(at.cursor(), at.clone())]);
     while at.kvs().get(last).is_none() {
@@ -148,7 +149,7 @@ async fn model(mut at: Breadcrumb, last: &[u8]) -> HashMap<Cursor, Breadcrumb> {
     model
 }
 
-/// Writes so many batches over few keys, with large values now and then, and a huge batch.
+/// Writes batches over few keys, with a large value now and then and one huge batch.
 async fn write(cache: &Cache, batches: u64, seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     for batch in 1..=batches {
@@ -167,13 +168,13 @@ async fn write(cache: &Cache, batches: u64, seed: u64) {
     cache.on_updates(vec![Update::put("last", "1").at(batches + 1)]).await.unwrap();
 }
 
-/// Runs readers of different pace and prefix beside a writer, and compares everything that they saw.
+/// Runs readers of different speeds and prefixes beside a writer, and compares every state that they saw.
 async fn readers_beside_a_writer(kept: usize, batches: u64) -> Vec<Reader> {
     let (view, cache) = view(kept);
     cache.on_status_updated(SyncStatus::InSync).await.unwrap();
     let mut first = cache.current_breadcrumb();
     while first.sync_status() != SyncStatus::InSync {
-        first = timeout(PATIENCE, first.next()).await.unwrap().unwrap();
+        first = timeout(TIMEOUT, first.next()).await.unwrap().unwrap();
     }
     let following = tokio::spawn(model(first.clone(), b"last"));
     let last = Cursor { revision: crate::model::Revision(batches + 1), ..first.cursor() };
@@ -189,7 +190,7 @@ async fn readers_beside_a_writer(kept: usize, batches: u64) -> Vec<Reader> {
     }
     drop(first);
     write(&cache, batches, 7).await;
-    let model = timeout(PATIENCE, following).await.unwrap().unwrap();
+    let model = timeout(TIMEOUT, following).await.unwrap().unwrap();
     let mut readers = Vec::new();
     for reading in reading {
         let reader = reading.await.unwrap();
@@ -206,23 +207,23 @@ async fn readers_beside_a_writer(kept: usize, batches: u64) -> Vec<Reader> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_of_every_pace_hold_the_state_of_the_cursor_that_they_are_given() {
+async fn a_reader_of_any_speed_has_the_state_of_its_cursor() {
     let readers = readers_beside_a_writer(1 << 20, 1000).await;
     assert!(readers.iter().all(|reader| reader.resets == 0 && reader.snapshots <= 1));
     let (squashes, steps) =
         readers.iter().fold((0, 0), |(a, b), reader| (a + reader.squashes, b + reader.steps));
-    assert!(squashes > 20 && steps > 20, "both ways were gone: {squashes} squashes, {steps} steps");
+    assert!(squashes > 20 && steps > 20, "{squashes} squashes, {steps} steps");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_that_are_slower_than_the_window_is_long_are_given_the_state() {
+async fn readers_that_fall_out_of_the_window_get_a_snapshot() {
     let readers = readers_beside_a_writer(8, 300).await;
     assert!(readers.iter().all(|reader| reader.snapshots <= 1 + reader.resets));
     assert!(readers.iter().any(|reader| reader.resets > 0), "some fell out of the window");
 }
 
-/// Rests while so many values are written, and then reads up to now.
-async fn a_rest(kept: usize, updates: u64) -> Reader {
+/// A reader that pauses while values are written, and then reads all of them.
+async fn read_after_a_pause(kept: usize, updates: u64) -> Reader {
     let (view, cache) = view(kept);
     cache.on_updates(vec![Update::put("k", "0")]).await.unwrap();
     let mut reader = Reader::new(&view, "", None);
@@ -231,7 +232,7 @@ async fn a_rest(kept: usize, updates: u64) -> Reader {
         cache.on_updates(vec![Update::put("k", format!("after {update}"))]).await.unwrap();
     }
     cache.on_updates(vec![Update::put("last", "1")]).await.unwrap();
-    let written = timeout(PATIENCE, view.delivered_after(Sequence(updates + 2)));
+    let written = timeout(TIMEOUT, view.delivered_after(Sequence(updates + 2)));
     assert!(written.await.unwrap().is_some());
     while !reader.held.contains_key(&b"last"[..]) {
         reader.next().await;
@@ -240,18 +241,17 @@ async fn a_rest(kept: usize, updates: u64) -> Reader {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_rest_there_is_one_squash() {
-    let reader = a_rest(1 << 20, 100).await;
+async fn after_a_pause_there_is_one_squash() {
+    let reader = read_after_a_pause(1 << 20, 100).await;
     assert_eq!((reader.snapshots, reader.resets, reader.squashes, reader.steps), (1, 0, 1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_rest_beyond_the_window_there_is_a_reset_and_the_state() {
-    let reader = a_rest(8, 100).await;
+async fn after_a_pause_longer_than_the_window_there_is_a_reset_and_a_snapshot() {
+    let reader = read_after_a_pause(8, 100).await;
     assert_eq!((reader.snapshots, reader.resets, reader.squashes, reader.steps), (2, 1, 0, 0));
 }
 
-/// A poller of NDJSON, and a reader of a stream.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_poll_and_a_stream_at_one_breadcrumb_cost_one_encoding() {
     let (view, cache) = view(100);
@@ -263,20 +263,22 @@ async fn a_long_poll_and_a_stream_at_one_breadcrumb_cost_one_encoding() {
         let polled = view.next(cursor, &KeySelector::ALL, FORMAT, pending());
         let streamed = reader.stream.next(pending());
         let (mut polled, mut streamed) = (Box::pin(polled), Box::pin(streamed));
-        // Both wait before anything comes.
+        // Both wait before the write.
         let waiting = async {
             tokio::select! {
                 biased;
-                _ = &mut polled => panic!("nothing has come yet"),
-                _ = &mut streamed => panic!("nothing has come yet"),
+                _ = &mut polled => panic!("nothing was written yet"),
+                _ = &mut streamed => panic!("nothing was written yet"),
                 () = tokio::task::yield_now() => {}
             }
         };
         waiting.await;
         let before = view.bodies_encoded();
         cache.on_updates(vec![Update::put("k", update.to_string())]).await.unwrap();
-        let both = timeout(PATIENCE, async { (polled.await, streamed.await) }).await.unwrap();
-        let (Ok(Next::Answer(polled)), Ok(Told::Updates(streamed))) = both else { panic!("no updates") };
+        let both = timeout(TIMEOUT, async { (polled.await, streamed.await) }).await.unwrap();
+        let (Ok(Next::Answer(polled)), Ok(StreamEvent::Updates(streamed))) = both else {
+            panic!("no updates")
+        };
         assert_eq!(polled.cursor, streamed.cursor);
         assert_eq!(polled.body.run(0).unwrap()[0].as_ptr(), streamed.body.run(0).unwrap()[0].as_ptr());
         assert_eq!(view.bodies_encoded() - before, 1, "one encoding for both");
@@ -285,7 +287,7 @@ async fn a_long_poll_and_a_stream_at_one_breadcrumb_cost_one_encoding() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_of_a_prefix_shares_what_is_made_and_frees_it_when_it_leaves() {
+async fn readers_of_a_prefix_share_bodies_and_free_them_when_they_leave() {
     let (view, cache) = view(100);
     cache.on_updates(vec![Update::put("a/1", "1"), Update::put("b/1", "1")]).await.unwrap();
     view.delivered_after(Sequence(2)).await.unwrap();
@@ -295,13 +297,17 @@ async fn a_reader_of_a_prefix_shares_what_is_made_and_frees_it_when_it_leaves() 
     }
     let counts = view.stream_counts();
     assert_eq!((counts.readers, counts.selectors, counts.snapshots_made), (10, 1, 1));
+    let mut waits: Vec<_> =
+        readers.iter_mut().map(|reader| Box::pin(reader.stream.next(pending()))).collect();
+    for wait in &mut waits {
+        let is_pending = poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx).is_pending())).await;
+        assert!(is_pending, "all wait before the write");
+    }
     cache.on_updates(vec![Update::put("a/1", "2")]).await.unwrap();
     let mut bodies = Vec::new();
-    for reader in &mut readers {
-        let Told::Updates(answer) = timeout(PATIENCE, reader.stream.next(pending())).await.unwrap().unwrap()
-        else {
-            panic!("no updates")
-        };
+    for wait in waits {
+        let event = timeout(TIMEOUT, wait).await.unwrap().unwrap();
+        let StreamEvent::Updates(answer) = event else { panic!("no updates") };
         bodies.push(answer.body.run(0).unwrap()[0].as_ptr());
     }
     assert!(bodies.iter().all(|body| *body == bodies[0]), "one encoding for all");

@@ -1,8 +1,7 @@
-//! Keys watched from a cursor on: a [`RangedWatcher`] over breadcrumbs.
+//! Keys watched from a cursor: a [`RangedWatcher`] over breadcrumbs.
 //!
-//! It stands here, and not in `view`, because it joins two rooms that do not know each other: the
-//! [`KeyWatch`], which knows breadcrumbs and cursors but no consumer, and the ranged watcher, which
-//! knows what a consumer has been told and no breadcrumbs. `GET /v1/kv/{key}?after=` is a range of one key.
+//! It joins two rooms that do not know each other, so it is here and not in `view`: a [`KeyWatch`] knows breadcrumbs and
+//! cursors, a ranged watcher knows what its consumer has seen. `GET /v1/kv/{key}?after=` is a range of one key.
 
 use std::collections::HashSet;
 
@@ -10,36 +9,32 @@ use crate::model::{Cursor, Entry, Key, Revision, Sequence};
 use crate::value::{GetError, KeyChange, RangeSource, RangedWatcher, SourceEvent, Watcher};
 use crate::view::{KeySelector, KeyWatch, View, ViewError, WatchEvent};
 
-/// Feeds a ranged watcher with what breadcrumbs say of a range of keys.
-pub struct BreadcrumbRange {
+/// A source of changes for a ranged watcher, from the breadcrumbs of a range of keys.
+pub(in crate::http) struct BreadcrumbRange {
     watch: KeyWatch,
-    /// Why nothing will happen any more.
+    /// The error that closed it.
     failed: Option<ViewError>,
 }
 
-/// Watches keys as somebody who knows them as they were at a cursor.
+/// A watcher of keys for a consumer that knows them as they were at a cursor.
 ///
-/// It yields what is different since then, and then what changes: each key with its newest entry, changes
-/// that come together as one, and a deletion (no value) only of what the consumer knows. An empty value is
-/// a value. When breadcrumbs that it has not seen are not kept any more, it loads what is there, tells what
-/// has gone meanwhile, and may tell again what it has told.
+/// It yields the changes since the cursor, and then each later change: a key with its newest entry, several changes of it
+/// as one, and a deletion (no value) only of a key that the consumer knows. An empty value is a value. If breadcrumbs
+/// that it has not seen are no longer kept, it loads the current entries, yields the deletions since, and may repeat
+/// changes.
 ///
-/// It waits without keeping a breadcrumb in memory, and sleeps through changes of other keys.
+/// It waits without keeping a breadcrumb in memory, and changes of other keys do not wake it.
 pub struct KeysAfter {
     watcher: RangedWatcher<BreadcrumbRange>,
     after: Revision,
 }
 
 impl BreadcrumbRange {
-    /// Begins at a cursor, as [`View::watch`] does; also says which keys were there at it.
+    /// A range from a cursor, and the keys that existed there.
     ///
     /// # Errors
     /// As [`View::watch`].
-    pub async fn new(
-        view: &View,
-        keys: KeySelector,
-        after: Cursor,
-    ) -> Result<(Self, HashSet<Key>), ViewError> {
+    async fn new(view: &View, keys: KeySelector, after: Cursor) -> Result<(Self, HashSet<Key>), ViewError> {
         let (watch, known) = view.watch(keys, after).await?;
         Ok((Self { watch, failed: None }, known))
     }
@@ -80,8 +75,7 @@ fn source_event(event: WatchEvent) -> SourceEvent<Key, Entry> {
 }
 
 impl KeysAfter {
-    /// Begins at a cursor. Waits until this daemon has come as far, and until it is known what
-    /// happened there. Cancel-safe.
+    /// A watcher from a cursor. Waits until this daemon has reached the cursor and knows the history there. Cancel-safe.
     ///
     /// # Errors
     /// As [`View::watch`]: [`ViewError::Gone`] when the cursor is not kept.
@@ -90,27 +84,26 @@ impl KeysAfter {
         Ok(Self { watcher: RangedWatcher::with_known_keys(source, known), after: after.revision })
     }
 
-    /// Where the consumer stands once it has been told all that there is: after a `get` of a range of one
-    /// key, or of any after one that had to wait. Names our own history.
+    /// The consumer's cursor, in our own history. Valid after a `get` of a single key, or after a `get` that had to wait.
     pub fn cursor(&self) -> Cursor {
         self.watcher.source().watch.cursor()
     }
 
-    /// The last breadcrumb that was looked at.
+    /// The last breadcrumb that was read.
     pub fn sequence(&self) -> Sequence {
         self.watcher.source().watch.sequence()
     }
 
-    /// Why [`GetError::Closed`]: the cache has stopped, or its history is another now.
-    pub fn why_closed(&self) -> ViewError {
+    /// The cause of [`GetError::Closed`]: the cache has stopped, or its history has changed.
+    pub fn closed_by(&self) -> ViewError {
         self.watcher.source().failed.clone().unwrap_or(ViewError::Stopped)
     }
 
-    /// What the consumer has not seen yet. A deletion is told only to who knew the key.
-    fn news(&mut self) -> impl Watcher<Item = KeyChange<Key, Entry>> {
+    /// The changes after the cursor. The watcher yields a deletion only of a key that the consumer knows.
+    fn unseen(&mut self) -> impl Watcher<Item = KeyChange<Key, Entry>> {
         let after = Some(self.after);
-        let is_news = move |entry: &Entry| entry.revision() > after;
-        (&mut self.watcher).filter(move |change| change.value.as_ref().is_none_or(is_news))
+        let is_unseen = move |entry: &Entry| entry.revision() > after;
+        (&mut self.watcher).filter(move |change| change.value.as_ref().is_none_or(is_unseen))
     }
 }
 
@@ -118,10 +111,10 @@ impl Watcher for KeysAfter {
     type Item = KeyChange<Key, Entry>;
 
     async fn get(&mut self) -> Result<Self::Item, GetError> {
-        self.news().get().await
+        self.unseen().get().await
     }
 
     async fn get_backlog(&mut self) -> Result<Self::Item, GetError> {
-        self.news().get_backlog().await
+        self.unseen().get_backlog().await
     }
 }

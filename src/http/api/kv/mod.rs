@@ -1,7 +1,7 @@
 //! `/v1/kv…`: one key, or a page of keys.
 
-mod after;
 pub(in crate::http) mod keys_after;
+mod wait_for_change;
 
 use std::time::Duration;
 
@@ -11,27 +11,29 @@ use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
-use self::after::{Unchanged, changed};
-use crate::http::api::breadcrumbs::catch_up;
+use self::wait_for_change::{Unchanged, wait_for_change};
+use crate::http::api::breadcrumbs::catch_up_deadline;
 use crate::http::auth::access::{Access, EffectiveScope};
-use crate::http::budget::{self, held};
+use crate::http::budget::{self, with_reservation};
 use crate::http::collection::Context;
 use crate::http::rep::negotiate::format;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::{Query, path_key};
-use crate::http::rep::reply::{self, Caching, Place, framed};
+use crate::http::rep::reply::{self, Caching, CrumbdHeaders, into_response};
 use crate::model::{Encoding, Entry, Key};
 use crate::view::{KeyRead, Page, Reason};
 use crate::wire::Mode;
 
-/// Entries on a page when the client does not say, and at the most.
+/// The entries on a page without `limit=`.
 const DEFAULT_LIMIT: usize = 1000;
+
+/// The most entries on a page.
 const MAX_LIMIT: usize = 100_000;
 
-/// How long it may take to find out whether a key has changed already.
-const LOOK: Duration = Duration::from_millis(100);
+/// The time limit for a request over the budget of waiters. It is enough to find out whether the key has changed already.
+const NO_WAIT: Duration = Duration::from_millis(100);
 
-/// The raw bytes of one value: now, at a kept cursor, or as soon as it changes.
+/// The bytes of a value: now, at a kept cursor, or as soon as it changes.
 pub(in crate::http) async fn get(
     cx: Context,
     Extension(access): Extension<Access>,
@@ -39,21 +41,23 @@ pub(in crate::http) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = path_key(&uri)?;
-    access.read(&key)?;
+    access.require_read(&key)?;
     let mut query = Query::parse(&uri, &["at", "after", "wait"])?;
     let (at, after) = (query.cursor("at")?, query.cursor("after")?);
     let waits = query.has("wait");
     let deadline = query.wait()?.deadline();
     let read = match (at, after) {
-        (Some(_), Some(_)) => return Err(Problem::bad_request("\"at\" and \"after\" exclude each other")),
+        (Some(_), Some(_)) => {
+            return Err(Problem::bad_request("query parameters \"at\" and \"after\" exclude each other"));
+        }
         (_, None) if waits => {
-            return Err(Problem::bad_request("\"wait\" needs \"after\", the cursor to wait from"));
+            let detail = "query parameter \"wait\" needs \"after\", the cursor from which to wait";
+            return Err(Problem::bad_request(detail));
         }
         (None, Some(after)) => {
-            // Who finds no place to wait is answered with what there is already.
             let waiter = cx.app.budgets.waiter();
-            let until = if waiter.is_ok() { deadline } else { deadline.min(Instant::now() + LOOK) };
-            let next = async { Ok(changed(&cx, &key, after, until).await?) };
+            let until = if waiter.is_ok() { deadline } else { deadline.min(Instant::now() + NO_WAIT) };
+            let next = async { Ok(wait_for_change(&cx, &key, after, until).await?) };
             let next = access.while_granted::<_, Problem>(next).await?;
             if let (Err(Unchanged { reason: Reason::Timeout, .. }), true, Err(full)) =
                 (&next, until < deadline, waiter)
@@ -63,7 +67,7 @@ pub(in crate::http) async fn get(
             match next {
                 Ok(read) => read,
                 Err(Unchanged { cursor, sequence, reason }) => {
-                    return Ok(framed(reply::nothing(
+                    return Ok(into_response(reply::no_content(
                         cx.source(),
                         cursor,
                         sequence,
@@ -74,19 +78,19 @@ pub(in crate::http) async fn get(
             }
         }
         (at, None) => {
-            let read = async { Ok(cx.collection.view.key(&key, at, catch_up()).await?) };
+            let read = async { Ok(cx.collection.view.key(&key, at, catch_up_deadline()).await?) };
             access.while_granted::<_, Problem>(read).await?
         }
     };
     let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
-    // A client that waited for a change wants the value, whatever it had before.
+    // A client that waits for a change gets the value even if it has the same ETag.
     let conditional = if after.is_some() { HeaderMap::new() } else { headers };
     Ok(value(&cx, &key, &conditional, read, caching))
 }
 
 fn value(cx: &Context, key: &Key, request: &HeaderMap, read: KeyRead, caching: Caching) -> Response {
     let (cursor, sequence) = (read.cursor, read.sequence);
-    let place = Place {
+    let values = CrumbdHeaders {
         cursor,
         sequence,
         mode: Mode::Snapshot,
@@ -95,19 +99,19 @@ fn value(cx: &Context, key: &Key, request: &HeaderMap, read: KeyRead, caching: C
     };
     let Some(entry) = read.entry else {
         let mut response = Problem::not_found(format!("there is no key \"{key}\"")).into_response();
-        reply::place(cx.source(), response.headers_mut(), place, Caching::Never);
+        reply::insert_headers(cx.source(), response.headers_mut(), values, Caching::Never);
         return response;
     };
     let etag = key_etag(&entry);
-    if reply::not_modified(request, &etag) {
-        return framed(reply::unchanged(cx.source(), place, &etag, caching));
+    if reply::if_none_match_has(request, &etag) {
+        return into_response(reply::not_modified(cx.source(), values, &etag, caching));
     }
-    let mut response = framed(reply::body(entry.value_bytes(), content_type(&entry)));
+    let mut response = into_response(reply::body(entry.value_bytes(), content_type(&entry)));
     let headers = response.headers_mut();
-    reply::place(cx.source(), headers, place, caching);
-    reply::text(headers, ETAG, &etag);
+    reply::insert_headers(cx.source(), headers, values, caching);
+    reply::insert(headers, ETAG, &etag);
     reply::vary(cx.source(), headers);
-    // The bytes are anybody's: a browser must not guess that they are a page.
+    // Any client may have written the bytes: a browser must not guess that they are a page.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
@@ -137,7 +141,7 @@ pub(in crate::http) async fn list(
     let limit = query.number("limit")?.unwrap_or(DEFAULT_LIMIT);
     if limit == 0 {
         return Err(Problem::bad_request(format!(
-            "query parameter \"limit\" is 0: it is 1 to {MAX_LIMIT}, and {DEFAULT_LIMIT} when left out"
+            "query parameter \"limit\" is 0: expected 1 to {MAX_LIMIT}; the default is {DEFAULT_LIMIT}"
         )));
     }
     let page = Page {
@@ -146,11 +150,12 @@ pub(in crate::http) async fn list(
         limit: limit.min(MAX_LIMIT),
     };
     let format = format(&headers)?;
-    let permit =
-        cx.app.budgets.snapshot(budget::expected_page(&cx.collection.view.newest()?, page.limit)).await?;
-    let answer = async { Ok(cx.collection.view.page(page, at, format, catch_up()).await?) };
+    let estimate = budget::estimate_page(&cx.collection.view.newest()?, page.limit);
+    let reserved = cx.app.budgets.snapshot(estimate).await?;
+    let answer = async { Ok(cx.collection.view.page(page, at, format, catch_up_deadline()).await?) };
     let answer = access.while_granted::<_, Problem>(answer).await?;
     let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
-    let permit = cx.app.budgets.fit(permit, answer.body.len()).await?;
-    Ok(held(reply::answer(cx.source(), &HeaderMap::new(), answer, &access.scope(None)?, caching), permit))
+    let reserved = cx.app.budgets.resize_snapshot(reserved, answer.body.len()).await?;
+    let reply = reply::answer(cx.source(), &HeaderMap::new(), answer, &access.scope(None)?, caching);
+    Ok(with_reservation(reply, reserved))
 }

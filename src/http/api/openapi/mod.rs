@@ -1,7 +1,7 @@
-//! `GET /openapi.json`: the interface for programs that make clients.
+//! `GET /openapi.json`: the interface as OpenAPI 3.1.
 //!
-//! The document is checked in, in parts by theme, and put together when it is asked for first. A test holds that it
-//! names every address, method and query parameter that there is, and no other.
+//! The document is checked in as several parts, which are merged at the first request. A test checks that it describes
+//! exactly the existing endpoints, methods and query parameters.
 
 use std::sync::LazyLock;
 
@@ -34,7 +34,7 @@ struct Document {
     etag: String,
 }
 
-/// For a daemon that is open, and for one that wants tokens.
+/// The document of a daemon without tokens, and of one with tokens.
 static DOCUMENTS: LazyLock<[Document; 2]> = LazyLock::new(|| [false, true].map(document));
 
 pub(in crate::http) async fn openapi(
@@ -44,13 +44,13 @@ pub(in crate::http) async fn openapi(
 ) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
     let Document { body, etag } = &DOCUMENTS[usize::from(app.is_guarded())];
-    let mut response = match reply::not_modified(&headers, etag) {
+    let mut response = match reply::if_none_match_has(&headers, etag) {
         true => StatusCode::NOT_MODIFIED.into_response(),
-        false => reply::framed(reply::body(body.clone(), "application/json")),
+        false => reply::into_response(reply::body(body.clone(), "application/json")),
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    reply::text(headers, ETAG, etag);
+    reply::insert(headers, ETAG, etag);
     Ok(response)
 }
 
@@ -61,7 +61,7 @@ fn document(guarded: bool) -> Document {
     }
     whole["info"]["version"] = env!("CARGO_PKG_VERSION").into();
     if guarded {
-        // What is open all the same says so itself.
+        // Public endpoints override this.
         whole["security"] = json!([{ "token": [] }]);
     }
     let body = Bytes::from(format!("{whole}\n"));
@@ -69,7 +69,7 @@ fn document(guarded: bool) -> Document {
     Document { body, etag }
 }
 
-/// Adds the members of one value to another; what is no object replaces.
+/// Merges the members of an object into another one. Any other value replaces.
 fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
@@ -88,18 +88,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_address_of_the_router_is_described_and_no_other() {
+    fn exactly_the_routes_are_described() {
         let document: Value = serde_json::from_slice(&document(false).body).expect("a document");
         let described: BTreeSet<&str> =
             document["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
         // A router cannot be asked for its routes.
         let routes = include_str!("../../router.rs").split(".route(\"").skip(1);
         let routes = routes.filter_map(|rest| rest.split('"').next());
-        // Those of a collection are written below its base.
+        // The routes of a collection are relative to its base path.
         let own = ["/metrics", "/openapi.json", "/", "/page.css", "/page.js", "/livez", "/readyz"];
         let base = |route: &str| if own.contains(&route) { "" } else { "/v1" };
         let routes = routes.map(|route| format!("{}{route}", base(route)));
-        // The empty key's address is that of any key.
+        // The empty key has a route of its own.
         let routes: BTreeSet<String> =
             routes.filter(|route| route != "/v1/kv/").map(|route| route.replace('*', "")).collect();
         assert!(routes.len() > 10, "the routes were not found: {routes:?}");

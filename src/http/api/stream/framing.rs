@@ -1,4 +1,4 @@
-//! How a stream looks on the wire.
+//! The two framings of a stream.
 //!
 //! ```text
 //! application/x-ndjson     the bodies, one after the other      heartbeat: an empty line
@@ -8,19 +8,19 @@
 //!                            data: one line for each record
 //! ```
 //!
-//! An event is a whole body, however long, because that is what a client can apply at once: an `EventSource`
-//! takes neither the data nor the id of an event that was cut off.
+//! An event is a whole body of any length, which a client applies at once. An `EventSource` ignores the data and the id
+//! of an unfinished event.
 
 use bytes::Bytes;
 
-use crate::http::api::stream::place::Place;
+use crate::http::api::stream::resume_point::ResumePoint;
 use crate::view::{Answer, Body};
 use crate::wire::{Record, write_record};
 
-/// Bytes that are wrapped at a time.
+/// About the size of a piece of an event.
 const CHUNK: usize = 16 * 1024;
 
-/// How long an `EventSource` waits before it comes back, in milliseconds: not all at the same time.
+/// The range of an `EventSource`'s reconnection delay, in milliseconds. It is random, to spread reconnections.
 const RETRY_MS: std::ops::RangeInclusive<u32> = 500..=3000;
 
 /// The media types of a stream.
@@ -33,10 +33,10 @@ pub(in crate::http) enum Framing {
 }
 
 impl Framing {
-    /// All of them, the default first.
+    /// Both framings, the default first.
     pub(in crate::http) const ALL: [Self; 2] = [Self::Ndjson, Self::Events];
 
-    /// The name in `Accept` and `Content-Type`.
+    /// The media type.
     pub(in crate::http) fn as_str(self) -> &'static str {
         match self {
             Self::Ndjson => "application/x-ndjson",
@@ -44,61 +44,60 @@ impl Framing {
         }
     }
 
-    /// What stands before everything else.
+    /// The bytes before the first event.
     pub(in crate::http) fn opening(self) -> Option<Bytes> {
         (self == Self::Events).then(|| format!("retry: {}\n\n", fastrand::u32(RETRY_MS)).into())
     }
 
-    /// The client has to forget what it has.
-    pub(in crate::http) fn reset(self, reason: &str) -> Writing {
+    /// A reset: the client discards its state.
+    pub(in crate::http) fn reset(self, reason: &str) -> FramedBody {
         let mut record = Vec::new();
         write_record(&mut record, &Record::Reset { reason: Some(reason.to_owned()) });
         record.push(b'\n');
-        Writing::new(self, "event: reset\n".to_owned(), record.into())
+        FramedBody::new(self, "event: reset\n".to_owned(), record.into())
     }
 
-    /// A body of NDJSON, and the place after it.
-    pub(in crate::http) fn body(self, name: &str, id: &Place, answer: &Answer) -> Writing {
-        Writing::new(self, format!("id: {id}\nevent: {name}\n"), answer.body.clone())
+    /// An NDJSON body, and the resume point after it.
+    pub(in crate::http) fn body(self, name: &str, id: &ResumePoint, answer: &Answer) -> FramedBody {
+        FramedBody::new(self, format!("id: {id}\nevent: {name}\n"), answer.body.clone())
     }
 
-    /// A breadcrumb for a reader without rights of its own, in pieces.
+    /// The pieces of a breadcrumb for a daemon without tokens.
     pub(in crate::http) fn event(self, answer: &Answer) -> impl Iterator<Item = Bytes> + use<> {
-        let place = Place { cursor: answer.cursor, rights: None };
-        let mut writing = self.body("breadcrumb", &place, answer);
-        std::iter::from_fn(move || writing.next())
+        let id = ResumePoint { cursor: answer.cursor, rights: None };
+        let mut event = self.body("breadcrumb", &id, answer);
+        std::iter::from_fn(move || event.next())
     }
 
-    /// Something now and then; `moved` holds the place at which the client stands now, and the
-    /// body that says so, where it was another before.
-    pub(in crate::http) fn heartbeat(self, moved: Option<(Place, Answer)>) -> Writing {
-        match (self, moved) {
-            (Self::Ndjson, Some((_, answer))) => Writing::new(self, String::new(), answer.body),
-            (Self::Ndjson, None) => Writing::new(self, String::new(), Bytes::from_static(b"\n").into()),
-            (Self::Events, Some((id, _))) => Writing::head_only(format!(":\nid: {id}\n")),
-            (Self::Events, None) => Writing::head_only(":\n".to_owned()),
+    /// A heartbeat. If the client's cursor has advanced, `advanced` has the new resume point and the body that says so.
+    pub(in crate::http) fn heartbeat(self, advanced: Option<(ResumePoint, Answer)>) -> FramedBody {
+        match (self, advanced) {
+            (Self::Ndjson, Some((_, answer))) => FramedBody::new(self, String::new(), answer.body),
+            (Self::Ndjson, None) => FramedBody::new(self, String::new(), Bytes::from_static(b"\n").into()),
+            (Self::Events, Some((id, _))) => FramedBody::head_only(format!(":\nid: {id}\n")),
+            (Self::Events, None) => FramedBody::head_only(":\n".to_owned()),
         }
     }
 
-    /// Why the stream ends; only where that can be said without being taken for something else.
-    pub(in crate::http) fn last_words(self, reason: impl std::fmt::Display) -> Option<Writing> {
-        (self == Self::Events).then(|| Writing::head_only(format!(": {reason}\n")))
+    /// The reason for the end of the stream, as a comment. NDJSON has no comments.
+    pub(in crate::http) fn closing_comment(self, reason: impl std::fmt::Display) -> Option<FramedBody> {
+        (self == Self::Events).then(|| FramedBody::head_only(format!(": {reason}\n")))
     }
 }
 
-/// Something that is being written, a piece at a time.
-pub(in crate::http) struct Writing {
+/// A body in its framing, as an iterator of pieces.
+pub(in crate::http) struct FramedBody {
     framing: Framing,
-    /// Of an event, until it is written.
+    /// The first lines of an event, until they are returned.
     head: Option<String>,
     body: Option<Body>,
     run: usize,
     part: usize,
-    /// Whether the end of an event was written.
+    /// Whether the end of an event was returned.
     ended: bool,
 }
 
-impl Writing {
+impl FramedBody {
     fn new(framing: Framing, head: String, body: Body) -> Self {
         let is_event = framing == Framing::Events;
         Self { framing, head: is_event.then_some(head), body: Some(body), run: 0, part: 0, ended: !is_event }
@@ -110,7 +109,7 @@ impl Writing {
         Self { framing, head: Some(head), body: None, run: 0, part: 0, ended: false }
     }
 
-    /// The next piece, until there is none. Lines are sent as they are, or wrapped for this client.
+    /// The next piece; `None` after the last one.
     pub(in crate::http) fn next(&mut self) -> Option<Bytes> {
         if self.framing == Framing::Ndjson {
             return self.next_part();
@@ -141,7 +140,7 @@ impl Writing {
     }
 }
 
-/// Parts are whole lines: no record is cut by a page.
+/// Prefixes each line with `data: `. Parts are whole lines, because pages consist of whole records.
 fn wrap(part: &Bytes, out: &mut Vec<u8>) {
     for line in part.split_inclusive(|byte| *byte == b'\n') {
         out.extend_from_slice(b"data: ");
@@ -157,38 +156,38 @@ mod tests {
 
     use super::*;
 
-    fn text(mut writing: Writing) -> String {
-        let pieces: Vec<Bytes> = std::iter::from_fn(|| writing.next()).collect();
+    fn text(mut into_response: FramedBody) -> String {
+        let pieces: Vec<Bytes> = std::iter::from_fn(|| into_response.next()).collect();
         assert!(pieces.iter().all(|piece| !piece.is_empty()));
         String::from_utf8(pieces.concat()).unwrap()
     }
 
     fn body(parts: &[&'static str]) -> Body {
         let runs = parts.iter().map(|part| Arc::from([Bytes::from_static(part.as_bytes())])).collect();
-        Body::of_runs(runs, parts.iter().map(|part| part.len() as u64).sum())
+        Body::from_runs(runs, parts.iter().map(|part| part.len() as u64).sum())
     }
 
     #[test]
     fn each_line_of_a_body_is_a_line_of_data_and_an_empty_line_ends_the_event() {
         let parts = ["{\"a\":1}\n{\"b\":2}\n", "{\"c\":3}\n"];
-        let event = Writing::new(Framing::Events, "event: x\n".to_owned(), body(&parts));
+        let event = FramedBody::new(Framing::Events, "event: x\n".to_owned(), body(&parts));
         assert_eq!(text(event), "event: x\ndata: {\"a\":1}\ndata: {\"b\":2}\ndata: {\"c\":3}\n\n");
         assert_eq!(
-            text(Writing::new(Framing::Ndjson, "event: x\n".to_owned(), body(&parts))),
+            text(FramedBody::new(Framing::Ndjson, "event: x\n".to_owned(), body(&parts))),
             parts.concat()
         );
     }
 
     #[test]
-    fn a_heartbeat_and_last_words_are_no_event() {
+    fn a_heartbeat_and_a_closing_comment_are_no_event() {
         assert_eq!(text(Framing::Events.heartbeat(None)), ":\n\n");
         assert_eq!(text(Framing::Ndjson.heartbeat(None)), "\n");
-        assert_eq!(text(Framing::Events.last_words("over").unwrap()), ": over\n\n");
-        assert!(Framing::Ndjson.last_words("over").is_none());
+        assert_eq!(text(Framing::Events.closing_comment("over").unwrap()), ": over\n\n");
+        assert!(Framing::Ndjson.closing_comment("over").is_none());
     }
 
     #[test]
-    fn a_reset_is_a_record_that_says_why() {
+    fn a_reset_is_a_record_with_its_reason() {
         let record = "{\"type\":\"reset\",\"reason\":\"cursor-gone\"}\n";
         assert_eq!(text(Framing::Ndjson.reset("cursor-gone")), record);
         assert_eq!(text(Framing::Events.reset("cursor-gone")), format!("event: reset\ndata: {record}\n"));

@@ -1,13 +1,12 @@
-//! `GET /v1/stream`: one long response, which begins with the state or a cursor and never says that it is over.
+//! `GET /v1/stream`: the state and then every change, in one endless response.
 //!
-//! Thin like every handler: what there is to tell is the [view's](crate::view::Stream) to find, how it looks on
-//! the wire is [`framing`]'s. A stream is pulled: the next thing is asked for when the framework has room for it,
-//! which it has as long as the client reads, so a client that reads slowly is told less often, and
-//! nothing piles up for it. It is a waiter like a long poll, and its snapshot counts as a snapshot.
+//! The [view](crate::view::Stream) makes the events, [`framing`] their form on the wire. A stream is pulled: the next
+//! event is made when the client has read the previous one. So a slow client gets fewer events, and nothing is queued
+//! for it. A stream counts as a waiter, and its snapshot as a snapshot.
 
-mod framework;
+mod axum_body;
 mod framing;
-mod place;
+mod resume_point;
 mod session;
 
 use std::sync::Arc;
@@ -21,21 +20,21 @@ use crate::http::collection::{Collection, Context};
 use crate::http::rep::negotiate;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
-use crate::http::rep::reply::framed;
-use crate::http::serve::connection_age::Age;
+use crate::http::rep::reply::into_response;
+use crate::http::serve::connection_age::ConnectionAge;
 use crate::model::CursorError;
 
 pub(in crate::http) use framing::Framing;
-use place::Place;
-pub(in crate::http) use session::{Interrupt, Session, Timers};
+use resume_point::ResumePoint;
+pub(in crate::http) use session::{Interrupt, StreamSession, Timers};
 
-/// The cursor that an `EventSource` has seen last: it sends that when it comes back.
+/// The id of the last event, which an `EventSource` sends when it reconnects.
 pub(in crate::http) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// A stream, as it is asked for.
+/// A request for a stream.
 pub(in crate::http) struct StreamRequest {
     collection: Arc<Collection>,
-    from: Option<Place>,
+    from: Option<ResumePoint>,
     pub(in crate::http) scope: EffectiveScope,
     framing: Framing,
 }
@@ -48,8 +47,8 @@ impl StreamRequest {
         access: &Access,
     ) -> Result<Self, Problem> {
         let mut query = Query::parse(uri, &["from", "prefix"])?;
-        // Both are looked at: a malformed one is an error even where the other one counts.
-        let (from, last) = (query.parsed::<Place>("from")?, last_event_id(headers)?);
+        // Both are parsed: a malformed one is an error even if the other one is used.
+        let (from, last) = (query.parsed::<ResumePoint>("from")?, last_event_id(headers)?);
         let scope = access.scope(query.prefix())?;
         let (collection, framing) = (Arc::clone(collection), negotiate::stream(headers)?);
         Ok(Self { collection, from: last.or(from), scope, framing })
@@ -59,23 +58,23 @@ impl StreamRequest {
 pub(in crate::http) async fn stream(
     cx: Context,
     Extension(access): Extension<Access>,
-    age: Option<Extension<Age>>,
+    age: Option<Extension<ConnectionAge>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let session =
-        Session::open(&cx.app, &StreamRequest::parse(&cx.collection, &uri, &headers, &access)?).await?;
-    let mut response = framed(session.head());
-    *response.body_mut() = framework::body(&cx.app, session, age.map(|Extension(age)| age));
+        StreamSession::open(&cx.app, &StreamRequest::parse(&cx.collection, &uri, &headers, &access)?).await?;
+    let mut response = into_response(session.head());
+    *response.body_mut() = axum_body::body(&cx.app, session, age.map(|Extension(age)| age));
     Ok(response)
 }
 
-/// An empty one is none: that is how an `EventSource` is told to forget it.
-fn last_event_id(headers: &HeaderMap) -> Result<Option<Place>, Problem> {
+/// The `Last-Event-ID` header. An empty one counts as none: an `EventSource` resets its id in this way.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<ResumePoint>, Problem> {
     let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(None) };
     let text = String::from_utf8_lossy(value.as_bytes());
-    let place = text.parse().map_err(|error: CursorError| {
+    let resume_point = text.parse().map_err(|error: CursorError| {
         Problem::bad_request(format!("header Last-Event-ID is {text:?}: {error}"))
     });
-    place.map(Some)
+    resume_point.map(Some)
 }

@@ -1,4 +1,4 @@
-//! One stream under way: what it tells next, as bytes. Both fronts use it; each brings its own [`Timers`].
+//! A stream in progress: its next bytes. Both fronts use it, each with its own [`Timers`].
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -12,119 +12,118 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::http::api::stream::StreamRequest;
-use crate::http::api::stream::framing::{Framing, Writing};
-use crate::http::api::stream::place::Place;
+use crate::http::api::stream::framing::{FramedBody, Framing};
+use crate::http::api::stream::resume_point::ResumePoint;
 use crate::http::app::App;
 use crate::http::auth::Revocation;
 use crate::http::auth::access::EffectiveScope;
-use crate::http::budget::{self, Room, Waiter};
+use crate::http::budget::{self, ReservedBytes, WaiterGuard};
 use crate::http::collection::Collection;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::reply::{self, Reply};
 use crate::model::SyncStatus;
-use crate::view::{Answer, Ended, Stream, Told, TryNext};
+use crate::view::{Answer, Stream, StreamError, StreamEvent, TryNext};
 
-/// A longer silence is as good as none, and later than clocks go.
-const LONGEST_SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest heartbeat interval. A longer one could overflow the clock.
+const MAX_HEARTBEAT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Names the rights that all of the stream is told under: what stands behind the `~` of a place.
+/// The fingerprint of the rights under which the stream is sent, as after the `~` of a resume point.
 const RIGHTS: HeaderName = HeaderName::from_static("crumbd-rights");
 
-/// Asks nginx not to hold back what has come.
+/// Disables the response buffering of nginx.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Why a stream that waits looks up.
+/// The timer that interrupts the wait of a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) enum Interrupt {
-    /// Nothing was said for some time.
+    /// A heartbeat is due.
     Heartbeat,
-    /// The daemon stops, and it is this reader's turn.
-    Stop,
-    /// The connection is old.
-    Aged,
+    /// The daemon is shutting down, and this stream has to end now.
+    Drain,
+    /// The connection has reached its maximum age.
+    MaxAge,
 }
 
-/// The clocks of a connection that a stream goes by.
+/// The timers of a stream's connection.
 pub(in crate::http) trait Timers {
-    /// Something was said now: the next heartbeat is due at this time.
-    fn beat_at(&mut self, next: Instant);
+    /// Sets the time of the next heartbeat.
+    fn set_heartbeat(&mut self, at: Instant);
 
-    /// Resolves when there is a reason to look up. Who `has_begun` has been told a state: however old the
-    /// connection was, that comes first. May be polled again after it has resolved.
+    /// Resolves when a timer fires. The age counts only for a stream that `has_begun`: the client gets its state first.
+    /// May be polled again after it has resolved.
     fn poll_interrupt(&mut self, has_begun: bool, cx: &mut Context<'_>) -> Poll<Interrupt>;
 }
 
-/// One stream under way.
-pub(in crate::http) struct Session {
+/// A stream in progress.
+pub(in crate::http) struct StreamSession {
     app: App,
     collection: Arc<Collection>,
     stream: Stream,
     scope: EffectiveScope,
     framing: Framing,
-    /// What stands before everything else, until it is written.
-    opening: Option<Bytes>,
-    writing: Option<Writing>,
-    /// Pieces of it that were handed over.
-    pieces: usize,
-    /// A snapshot that waits for room.
-    snapshot: Option<Answer>,
-    /// Room for the snapshot that is being written, or for the first one.
-    room: Option<Room>,
-    /// Only what is being written is still to come.
-    over: bool,
-    /// Of the newest breadcrumb when it began.
+    /// The output in progress; `None` while the stream waits. Boxed, because most streams wait.
+    output: Option<Box<Output>>,
+    /// Whether the stream ends after the output in progress.
+    is_ending: bool,
+    /// The sync status when the stream began.
     status: SyncStatus,
-    _waiter: Waiter<Arc<AtomicUsize>>,
+    _waiter: WaiterGuard<Arc<AtomicUsize>>,
 }
 
-/// What there is to do.
-enum Happened {
-    /// The client's rights are others now.
-    Revocation(Revocation),
-    Told(Result<Told, Ended>),
-    Room(Result<Room, Problem>),
+/// The output in progress.
+#[derive(Default)]
+struct Output {
+    /// The bytes before the first event, until they are sent.
+    opening: Option<Bytes>,
+    writing: Option<FramedBody>,
+    /// How many pieces of it were returned.
+    pieces: usize,
+    /// A snapshot that waits for its reservation.
+    snapshot: Option<Answer>,
+    /// The reservation of the snapshot in progress, or of the first one.
+    reserved: Option<ReservedBytes>,
+}
+
+/// The next event of a stream.
+enum Event {
+    Revoked(Revocation),
+    View(Result<StreamEvent, StreamError>),
+    Reserved(Result<ReservedBytes, Problem>),
     Interrupted(Interrupt),
 }
 
-impl Session {
-    /// Begins what was asked for. Who will need a snapshot and finds no room is refused while that can still be
-    /// said with a status.
+impl StreamSession {
+    /// Opens a stream. A snapshot over the budget is refused here, while a status can still be sent.
     pub(in crate::http) async fn open(app: &App, request: &StreamRequest) -> Result<Self, Problem> {
         let StreamRequest { collection, from, scope, framing } = request;
         let (scope, framing) = (scope.clone(), *framing);
         let newest = collection.view.newest()?;
         let waiter = app.budgets.stream()?;
-        let room = match from {
+        let reserved = match from {
             Some(_) => None,
-            None => Some(app.budgets.snapshot(budget::expected(&newest, scope.keys())).await?),
+            None => Some(app.budgets.snapshot(budget::estimate_snapshot(&newest, scope.keys())).await?),
         };
         let status = newest.sync_status();
         drop(newest);
         let mut stream = collection.view.stream(scope.keys(), from.map(|from| from.cursor))?;
-        if from
-            .is_some_and(|from| from.rights.is_some_and(|rights| rights != scope.fingerprint().unwrap_or(0)))
-        {
+        if from.and_then(|from| from.rights).is_some_and(|rights| !scope.has_rights(rights)) {
             stream.start_over();
         }
-        app.metrics.streams.begins(framing);
+        app.metrics.streams.count_begin(framing);
         Ok(Self {
             app: app.clone(),
             collection: Arc::clone(collection),
             stream,
-            opening: framing.opening(),
+            output: Some(Box::new(Output { opening: framing.opening(), reserved, ..Output::default() })),
             scope,
             framing,
-            writing: None,
-            pieces: 0,
-            snapshot: None,
-            room,
-            over: false,
+            is_ending: false,
             status,
             _waiter: waiter,
         })
     }
 
-    /// The head of the answer.
+    /// The head of the response.
     pub(in crate::http) fn head(&self) -> Reply {
         let source = self.collection.source(self.app.is_guarded());
         let mut reply = Reply::new(Bytes::new().into());
@@ -135,7 +134,7 @@ impl Session {
         head.insert(reply::STATUS, HeaderValue::from_static(self.status.as_str()));
         head.insert(reply::AGE, source.age.as_secs().into());
         if let Some(rights) = self.scope.fingerprint() {
-            reply::text(head, RIGHTS, &format!("{rights:x}"));
+            reply::insert(head, RIGHTS, &format!("{rights:x}"));
         }
         reply::vary(source, head);
         reply
@@ -149,184 +148,193 @@ impl Session {
         self.framing
     }
 
-    /// When a heartbeat is due, counted from now.
-    pub(in crate::http) fn next_beat(&self, now: Instant) -> Instant {
-        now + self.app.config.heartbeat.min(LONGEST_SILENCE)
+    /// The time of the next heartbeat, counted from now.
+    pub(in crate::http) fn heartbeat_at(&self, now: Instant) -> Instant {
+        now + self.app.config.heartbeat.min(MAX_HEARTBEAT)
     }
 
-    /// What there is already, for a reader of everything whose rights cannot end: `take` is given its answer and
-    /// writes it as [`Framing::body`] does, and counts it.
+    /// The next breadcrumb's answer for a reader of all keys without a token, if it is encoded. `take` writes it as
+    /// [`Framing::event`] does, and counts it.
     pub(in crate::http) fn try_next<T>(&mut self, take: impl FnOnce(&Answer) -> T) -> TryNext<T> {
-        let is_between = self.writing.is_none() && self.snapshot.is_none() && self.opening.is_none();
-        if !is_between || self.over || self.scope.grant().is_some() {
+        if self.output.is_some() || self.is_ending || self.scope.grant().is_some() {
             return TryNext::Unknown;
         }
-        self.room = None;
         self.stream.try_next(take)
     }
 
-    /// What [`try_next`](Self::try_next) came to and is not written yet is told next.
-    pub(in crate::http) fn tell_later(&mut self, answer: Answer) {
-        self.writing = Some(self.body("breadcrumb", &answer));
+    /// Sends this answer of [`try_next`](Self::try_next) with the next calls of [`next`](Self::next).
+    pub(in crate::http) fn send_in_pieces(&mut self, answer: Answer) {
+        let writing = Some(self.body("breadcrumb", &answer));
+        self.output = Some(Box::new(Output { writing, ..Output::default() }));
     }
 
-    /// The reader does not take what it is told: nothing is kept for it.
-    pub(in crate::http) fn let_go(&mut self) {
-        self.stream.let_go();
+    /// Releases the position of a slow reader; see [`Stream::release`].
+    pub(in crate::http) fn release(&mut self) {
+        self.stream.release();
     }
 
-    /// Whether it has been told a state.
+    /// Whether the client has got a state.
     pub(in crate::http) fn has_begun(&self) -> bool {
-        self.stream.cursor().is_some() && self.snapshot.is_none()
+        self.stream.cursor().is_some() && self.output.as_ref().is_none_or(|output| output.snapshot.is_none())
     }
 
-    /// The next piece; none when the stream is over. Not cancel-safe but where the stream ends with it.
+    /// The next piece; `None` when the stream has ended. After a cancelled call the stream cannot continue.
     pub(in crate::http) async fn next(&mut self, timers: &mut impl Timers) -> Option<Bytes> {
-        if let Some(opening) = self.opening.take() {
-            timers.beat_at(self.next_beat(Instant::now()));
+        if let Some(opening) = self.output.as_mut().and_then(|output| output.opening.take()) {
+            timers.set_heartbeat(self.heartbeat_at(Instant::now()));
             return Some(opening);
         }
         loop {
-            if let Some(piece) = self.writing.as_mut().and_then(Writing::next) {
-                if self.over || self.scope.is_granted() {
-                    self.pieces += 1;
-                    return Some(piece);
+            let heartbeat_at = self.heartbeat_at(Instant::now());
+            if let Some(output) = &mut self.output {
+                if let Some(piece) = output.writing.as_mut().and_then(FramedBody::next) {
+                    if self.is_ending || self.scope.is_granted() {
+                        output.pieces += 1;
+                        return Some(piece);
+                    }
+                    if self.framing == Framing::Events && output.pieces > 0 {
+                        // The client discards an unfinished event.
+                        return None;
+                    }
                 }
-                if self.framing == Framing::Events && self.pieces > 0 {
-                    // What is told of an event that does not end does not count.
-                    return None;
+                if output.writing.take().is_some() {
+                    output.pieces = 0;
+                    timers.set_heartbeat(heartbeat_at);
+                }
+                if output.snapshot.is_none() && self.stream.cursor().is_some() {
+                    // The framework holds no more of it than of any other response, so the reservation is returned.
+                    self.output = None;
                 }
             }
-            if self.writing.take().is_some() {
-                self.pieces = 0;
-                timers.beat_at(self.next_beat(Instant::now()));
-                if self.snapshot.is_none() {
-                    // The framework has taken all of it but for what it may hold of any answer.
-                    self.room = None;
-                }
-            }
-            if self.over {
+            if self.is_ending {
                 return None;
             }
-            self.writing = match self.happens(timers).await {
-                Happened::Revocation(over) => {
-                    self.over = true;
-                    Some(self.framing.reset(match over {
+            let writing = match self.next_event(timers).await {
+                Event::Revoked(revocation) => {
+                    self.is_ending = true;
+                    Some(self.framing.reset(match revocation {
                         Revocation::Changed => "permission-changed",
                         Revocation::Removed => "token-removed",
                     }))
                 }
-                Happened::Told(Ok(told)) => self.tell(told),
-                Happened::Told(Err(ended)) => self.end(ended),
-                Happened::Room(Ok(room)) => {
-                    self.room = Some(room);
-                    self.snapshot.take().map(|snapshot| self.body("snapshot", &snapshot))
+                Event::View(Ok(event)) => self.frame(event),
+                Event::View(Err(ended)) => self.end(ended),
+                Event::Reserved(Ok(reserved)) => {
+                    let output = self.output.get_or_insert_default();
+                    output.reserved = Some(reserved);
+                    output.snapshot.take().map(|snapshot| self.body("snapshot", &snapshot))
                 }
-                // Others take long to write theirs: this one has begun and goes on waiting.
-                Happened::Room(Err(_)) => None,
-                Happened::Interrupted(Interrupt::Heartbeat) => self.tell(Told::Nothing(None)),
-                Happened::Interrupted(Interrupt::Stop) => {
-                    self.end("the daemon stops; go on elsewhere, or here later")
+                // Over the budget: the stream has begun, so it waits on.
+                Event::Reserved(Err(_)) => None,
+                Event::Interrupted(Interrupt::Heartbeat) => self.frame(StreamEvent::Heartbeat(None)),
+                Event::Interrupted(Interrupt::Drain) => {
+                    self.end("the daemon is shutting down; continue on another replica, or here later")
                 }
-                Happened::Interrupted(Interrupt::Aged) => {
-                    self.end("the connection is old; go on over another one")
+                Event::Interrupted(Interrupt::MaxAge) => {
+                    self.end("the connection has reached its maximum age; continue on a new one")
                 }
             };
+            if writing.is_some() {
+                self.output.get_or_insert_default().writing = writing;
+            }
         }
     }
 
-    /// Waits for the next thing to do.
-    async fn happens(&mut self, timers: &mut impl Timers) -> Happened {
+    /// Waits for the next event.
+    async fn next_event(&mut self, timers: &mut impl Timers) -> Event {
         let has_begun = self.has_begun();
-        let Self { app, stream, scope, snapshot, room, .. } = self;
-        let over = async {
+        let Self { app, stream, scope, output, .. } = self;
+        let revoked = async {
             match scope.grant() {
-                Some(grant) => grant.over().await,
+                Some(grant) => grant.revoked().await,
                 None => std::future::pending().await,
             }
         };
         let next = async {
             let mut interrupt = poll_fn(|cx| timers.poll_interrupt(has_begun, cx));
-            // However much there is to tell: it ends when it has to.
-            if let Poll::Ready(end @ (Interrupt::Stop | Interrupt::Aged)) = once(&mut interrupt).await {
-                return Happened::Interrupted(end);
+            // Checked first: a stream that always has events must end too.
+            if let Poll::Ready(end @ (Interrupt::Drain | Interrupt::MaxAge)) = once(&mut interrupt).await {
+                return Event::Interrupted(end);
             }
-            if let Some(snapshot) = snapshot {
+            if let Some(output) = output
+                && let Some(snapshot) = &output.snapshot
+            {
                 let bytes = snapshot.body.len();
-                let taken = async {
-                    match room.take() {
-                        Some(room) => app.budgets.fit(room, bytes).await,
+                let reserved = async {
+                    match output.reserved.take() {
+                        Some(reserved) => app.budgets.resize_snapshot(reserved, bytes).await,
                         None => app.budgets.snapshot(bytes).await,
                     }
                 };
                 return tokio::select! {
                     biased;
-                    taken = taken => Happened::Room(taken),
-                    interrupt = interrupt => Happened::Interrupted(interrupt),
+                    reserved = Box::pin(reserved) => Event::Reserved(reserved),
+                    interrupt = interrupt => Event::Interrupted(interrupt),
                 };
             }
             if stream.cursor().is_none() {
                 return tokio::select! {
                     biased;
-                    told = stream.next(std::future::pending()) => Happened::Told(told),
-                    interrupt = interrupt => Happened::Interrupted(interrupt),
+                    event = Box::pin(stream.next(std::future::pending())) => Event::View(event),
+                    interrupt = interrupt => Event::Interrupted(interrupt),
                 };
             }
             let mut interrupted = None;
-            let told = stream.next(async { interrupted = Some(interrupt.await) }).await;
+            let event = stream.next(async { interrupted = Some(interrupt.await) }).await;
             match interrupted {
-                Some(end @ (Interrupt::Stop | Interrupt::Aged)) => Happened::Interrupted(end),
-                Some(Interrupt::Heartbeat) | None => Happened::Told(told),
+                Some(end @ (Interrupt::Drain | Interrupt::MaxAge)) => Event::Interrupted(end),
+                Some(Interrupt::Heartbeat) | None => Event::View(event),
             }
         };
         tokio::select! {
             biased;
-            // Before anything else: what has come by then is not told any more.
-            why = over => Happened::Revocation(why),
-            happened = next => happened,
+            // First: an event that is ready at the same time is not sent.
+            revocation = revoked => Event::Revoked(revocation),
+            event = next => event,
         }
     }
 
-    fn tell(&mut self, told: Told) -> Option<Writing> {
-        match told {
-            Told::Reset => {
-                self.app.metrics.streams.reset();
+    /// The event as it is sent; `None` for a snapshot, which needs a reservation first.
+    fn frame(&mut self, event: StreamEvent) -> Option<FramedBody> {
+        match event {
+            StreamEvent::Reset => {
+                self.app.metrics.streams.count_reset();
                 Some(self.framing.reset("cursor-gone"))
             }
-            Told::Updates(answer) => Some(self.body("breadcrumb", &answer)),
-            Told::Snapshot(answer) => {
-                self.snapshot = Some(answer);
+            StreamEvent::Updates(answer) => Some(self.body("breadcrumb", &answer)),
+            StreamEvent::Snapshot(answer) => {
+                self.output.get_or_insert_default().snapshot = Some(answer);
                 None
             }
-            Told::Nothing(moved) => {
-                Some(self.framing.heartbeat(moved.map(|answer| (self.place(&answer), answer))))
+            StreamEvent::Heartbeat(advanced) => {
+                Some(self.framing.heartbeat(advanced.map(|answer| (self.resume_point(&answer), answer))))
             }
         }
     }
 
-    fn body(&self, name: &str, answer: &Answer) -> Writing {
-        self.app.metrics.streams.told(answer.mode);
-        self.framing.body(name, &self.place(answer), answer)
+    fn body(&self, name: &str, answer: &Answer) -> FramedBody {
+        self.app.metrics.streams.count_body(answer.mode);
+        self.framing.body(name, &self.resume_point(answer), answer)
     }
 
-    /// Where the client stands after this.
-    fn place(&self, answer: &Answer) -> Place {
-        Place { cursor: answer.cursor, rights: self.scope.fingerprint() }
+    /// The client's resume point after this answer.
+    fn resume_point(&self, answer: &Answer) -> ResumePoint {
+        ResumePoint { cursor: answer.cursor, rights: self.scope.fingerprint() }
     }
 
-    fn end(&mut self, reason: impl std::fmt::Display) -> Option<Writing> {
-        self.over = true;
-        self.framing.last_words(reason)
+    fn end(&mut self, reason: impl std::fmt::Display) -> Option<FramedBody> {
+        self.is_ending = true;
+        self.framing.closing_comment(reason)
     }
 }
 
-/// What a future comes to when it is polled once.
+/// The result of a single poll of a future.
 async fn once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx))).await
 }
 
-impl Drop for Session {
+impl Drop for StreamSession {
     fn drop(&mut self) {
-        self.app.metrics.streams.ends(self.framing);
+        self.app.metrics.streams.count_end(self.framing);
     }
 }

@@ -1,4 +1,4 @@
-//! What is taken against what the parser alone makes of the same bytes.
+//! Recognition against httparse: both read the same request from the same bytes.
 
 #![allow(clippy::unwrap_used)] // a test may unwrap
 
@@ -11,7 +11,7 @@ use crate::http::lean::request::{PlainRequest, Recognised, recognise_open};
 
 const CURSOR: &str = "5f0c11d29a3b4e77.1842.s9d03c1f2";
 
-/// Pieces of requests; joined at random they are nearly requests.
+/// Pieces of requests, which are joined at random.
 const PIECES: &[&str] = &[
     "\r\n",
     "\r\n\r\n",
@@ -52,7 +52,7 @@ const PIECES: &[&str] = &[
     "?from=",
 ];
 
-/// Mostly a proper request line, then headers and whatever else.
+/// Mostly a valid request line, then random pieces.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let line = select(vec![
         format!("GET /v1/breadcrumbs/{CURSOR}/next HTTP/1.1\r\n"),
@@ -78,7 +78,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn taken(bytes: &[u8]) -> Option<usize> {
+fn plain_length(bytes: &[u8]) -> Option<usize> {
     match recognise_open(bytes) {
         Recognised::Plain(_, used) => Some(used),
         _ => None,
@@ -89,7 +89,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_taken_is_what_the_parser_reads_and_ends_where_it_ends(bytes in bytes(), more in bytes()) {
+    fn a_recognised_request_is_the_one_that_httparse_reads(bytes in bytes(), more in bytes()) {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut read = httparse::Request::new(&mut headers);
         let parsed = read.parse(&bytes);
@@ -112,12 +112,12 @@ proptest! {
                     let framing = ["content-length", "transfer-encoding", "upgrade", "expect"];
                     prop_assert!(!framing.contains(&header.name.to_ascii_lowercase().as_str()), "{}", header.name);
                 }
-                // Neither what stands behind it nor a second look matters, and less is not enough.
-                prop_assert_eq!(taken(&[&bytes[..used], &more].concat()), Some(used));
+                // Bytes after it change nothing, nor does a repetition, and fewer bytes are incomplete.
+                prop_assert_eq!(plain_length(&[&bytes[..used], &more].concat()), Some(used));
                 for less in 0..used {
                     prop_assert!(matches!(recognise_open(&bytes[..less]), Recognised::Incomplete), "{less} of {used}");
                 }
-                prop_assert_eq!(taken(&bytes), Some(used));
+                prop_assert_eq!(plain_length(&bytes), Some(used));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The index against a plain list of who waits for what.
+//! The subscription index against a plain list of waiters.
 
 #![allow(clippy::unwrap_used)] // a test may unwrap
 
@@ -10,14 +10,14 @@ use crate::cache::{Cache, CacheConfig};
 use crate::ingest::IngestBuffer;
 use crate::model::{History, SyncStatus, Update};
 
-/// A cache whose breadcrumbs go through an index one by one.
+/// A cache whose breadcrumbs are delivered to an index one by one.
 struct World {
     cache: Cache,
     subscriptions: Arc<Subscriptions>,
     newest: Breadcrumb,
 }
 
-/// Somebody who waits.
+/// A subscription and its keys.
 struct Waiter {
     keys: KeySelector,
     subscription: Subscription,
@@ -33,14 +33,14 @@ impl World {
     }
 
     fn subscribe(&self, keys: KeySelector) -> Waiter {
-        let subscription = self.subscriptions.subscribe(&keys, self.newest.sequence());
-        Waiter { keys, subscription: subscription.expect("everything has been looked at") }
+        let subscription = self.subscriptions.subscribe(&keys, self.newest.sequence(), false);
+        Waiter { keys, subscription: subscription.expect("every breadcrumb was seen") }
     }
 
-    /// Says the keys that changed and where the state was before.
+    /// Delivers the next breadcrumb. Returns the keys that it changed and the cursor before it.
     async fn deliver(&mut self) -> (Vec<Vec<u8>>, Cursor) {
         self.newest = self.newest.next().await.unwrap();
-        self.subscriptions.deliver(&self.newest);
+        self.subscriptions.deliver(&self.newest, true);
         let keys = self.newest.deltas().iter().map(|delta| delta.entry.key().to_vec()).collect();
         (keys, self.newest.from())
     }
@@ -57,7 +57,7 @@ impl World {
 }
 
 impl Waiter {
-    /// Where the state was right before one of the keys was touched, if one was.
+    /// The cursor right before one of the keys changed, if one has.
     fn touched(&self) -> Option<Cursor> {
         let slot = &self.subscription.slot;
         slot.untouched.is_closed().then(|| *slot.before.get().unwrap())
@@ -130,13 +130,13 @@ proptest! {
                 }
             }
             waiters.clear();
-            assert!(is_empty(&world.subscriptions), "nobody waits, and nothing is kept for anybody");
+            assert!(is_empty(&world.subscriptions), "slots are left without waiters");
         });
     }
 }
 
 #[tokio::test]
-async fn a_change_of_status_touches_everybody() {
+async fn a_change_of_status_touches_every_waiter() {
     let mut world = World::new();
     let waiters = [world.subscribe(under(b"a")), world.subscribe(under(b"b"))];
     world.cache.on_status_updated(SyncStatus::ResyncInProgress).await.unwrap();
@@ -146,7 +146,7 @@ async fn a_change_of_status_touches_everybody() {
 }
 
 #[tokio::test]
-async fn more_look_ups_than_are_worth_it_touch_everybody_and_lose_nobody() {
+async fn a_breadcrumb_with_too_many_look_ups_touches_every_waiter() {
     let mut world = World::new();
     let lengths = 200;
     let waiters: Vec<Waiter> =
@@ -161,12 +161,12 @@ async fn more_look_ups_than_are_worth_it_touch_everybody_and_lose_nobody() {
 }
 
 #[tokio::test]
-async fn who_has_not_looked_at_the_newest_does_not_wait_and_the_end_sends_everybody_away() {
+async fn a_reader_that_is_behind_is_not_subscribed_and_the_end_wakes_every_waiter() {
     let mut world = World::new();
-    let looked_at = world.newest.sequence();
+    let seen = world.newest.sequence();
     world.put([b"a".to_vec()], "1".into()).await;
-    let subscribe = |looked_at| world.subscriptions.subscribe(&under(b"a"), looked_at).err();
-    assert_eq!(subscribe(looked_at), Some(NotSubscribed::NotUpToDate));
+    let subscribe = |seen| world.subscriptions.subscribe(&under(b"a"), seen, false).err();
+    assert_eq!(subscribe(seen), Some(NotSubscribed::Behind));
     let waiter = world.subscribe(under(b"a"));
     world.subscriptions.end();
     assert_eq!(waiter.subscription.touched().await, None);

@@ -1,4 +1,4 @@
-//! `GET /metrics`: all numbers, as OpenMetrics text.
+//! `GET /metrics`: all metrics as OpenMetrics text.
 
 use std::fmt::{self, Debug, Error};
 
@@ -27,7 +27,7 @@ use crate::view::CacheStats;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Everything that is counted.
+/// All metrics.
 pub(in crate::http) async fn metrics(
     State(app): State<App>,
     Extension(access): Extension<Access>,
@@ -35,20 +35,20 @@ pub(in crate::http) async fn metrics(
 ) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
     let mut registry = Registry::with_prefix("crumbd");
-    registry.register_collector(Box::new(Scrape { app, whole: access.may_read_everything() }));
+    registry.register_collector(Box::new(Scrape { app, with_sizes: access.may_read_everything() }));
     let mut text = String::with_capacity(16 * 1024);
     // Writing into memory does not fail.
     _ = encode(&mut text, &registry);
-    let mut response = reply::framed(reply::body(text.into_bytes(), OPEN_METRICS));
+    let mut response = reply::into_response(reply::body(text.into_bytes(), OPEN_METRICS));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
-/// One look at all numbers.
+/// A scrape of all metrics.
 struct Scrape {
     app: App,
-    /// Whether whoever asks may know how large the state is.
-    whole: bool,
+    /// Whether the client may know the size of the state.
+    with_sizes: bool,
 }
 
 impl Debug for Scrape {
@@ -61,7 +61,7 @@ impl Collector for Scrape {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), Error> {
         let to = &mut to;
         NUMBERS.iter().try_for_each(|number| self.number(to, number))?;
-        if self.whole {
+        if self.with_sizes {
             SIZES.iter().try_for_each(|number| self.number(to, number))?;
         }
         self.feed(to)?;
@@ -70,7 +70,7 @@ impl Collector for Scrape {
     }
 }
 
-/// A number of a collection, and how it is read.
+/// A metric of a collection.
 struct Number {
     name: &'static str,
     help: &'static str,
@@ -103,29 +103,27 @@ fn stats(collection: &Collection) -> &CacheStats {
     collection.view.cache().stats()
 }
 
-/// What everybody may know of a collection.
+/// The metrics of a collection for every client.
 const NUMBERS: [Number; 23] = [
     counted("updates", "Updates taken from the feed", |c| stats(c).updates.get()),
-    counted("updates_suppressed", "Updates that changed nothing and were left out", |c| {
+    counted("updates_suppressed", "Updates that changed nothing and were skipped", |c| {
         stats(c).suppressed.get()
     }),
     counted(
         "updates_refused",
-        "Updates that were refused: a key or value over its limit, or a record that names a key and cannot be read",
+        "Updates refused: a key or value over its limit, or an unreadable record that names a key",
         |c| stats(c).refused.get(),
     ),
-    measured(
-        "refused_keys",
-        "Keys that are absent now because what the upstream has for them was refused",
-        |c| c.view.cache().refused_keys().len() as f64,
-    ),
-    counted("records_malformed", "Records of the feed that were not understood, and so refused", |c| {
+    measured("refused_keys", "Keys that are absent because the upstream's value for them was refused", |c| {
+        c.view.cache().refused_keys().len() as f64
+    }),
+    counted("records_malformed", "Records of the feed that could not be read", |c| {
         c.upstream.malformed.get()
     }),
-    counted("breadcrumbs", "Breadcrumbs dropped", |c| stats(c).breadcrumbs.get()),
+    counted("breadcrumbs", "Breadcrumbs published", |c| stats(c).breadcrumbs.get()),
     counted("resyncs", "Times that the whole state was read again", |c| stats(c).resyncs.get()),
-    counted("swept_keys", "Keys deleted because a resync did not bring them again", |c| stats(c).swept.get()),
-    measured("ingest_backlog_events", "Events that wait in the ingest buffer", |c| {
+    counted("swept_keys", "Keys deleted because a resync did not contain them", |c| stats(c).swept.get()),
+    measured("ingest_backlog_events", "Events waiting in the ingest buffer", |c| {
         c.view.cache().backlog().0 as f64
     }),
     measured("ingest_capacity_events", "Events that fit into the ingest buffer", |c| {
@@ -135,10 +133,10 @@ const NUMBERS: [Number; 23] = [
     measured("revision", "Revision of the newest breadcrumb", |c| {
         c.view.cache().current_breadcrumb().revision().0 as f64
     }),
-    measured("kept_breadcrumbs", "Breadcrumbs that can still be read", |c| {
+    measured("kept_breadcrumbs", "Breadcrumbs in the kept window", |c| {
         c.view.cache().window_usage().breadcrumbs as f64
     }),
-    measured("kept_bytes", "About how many bytes are held by kept breadcrumbs alone", |c| {
+    measured("kept_bytes", "Estimated bytes that only kept breadcrumbs hold", |c| {
         c.view.cache().window_usage().bytes as f64
     }),
     measured("feed_age_seconds", "Seconds since the upstream was last heard", |c| {
@@ -154,29 +152,27 @@ const NUMBERS: [Number; 23] = [
     }),
     counted(
         "feed_waits_overdue",
-        "Times that such a wait passed its deadline; it is logged, and the feed waits on",
+        "Times that such a wait passed its deadline; it is logged, and the feed keeps waiting",
         |c| c.upstream.overdue.get(),
     ),
-    measured("stream_scopes", "Different sets of keys that streams tell of", |c| {
+    measured("stream_scopes", "Different sets of keys that streams follow", |c| {
         c.view.stream_counts().selectors as f64
     }),
-    counted(
-        "stream_snapshots_made",
-        "Snapshots that were made for streams, each for any number of readers",
-        |c| c.view.stream_counts().snapshots_made,
-    ),
-    counted("bodies_encoded", "Bodies of updates that were encoded, each for any number of readers", |c| {
+    counted("stream_snapshots_made", "Snapshots encoded for streams, each for any number of readers", |c| {
+        c.view.stream_counts().snapshots_made
+    }),
+    counted("bodies_encoded", "Update bodies encoded, each for any number of readers", |c| {
         c.view.bodies_encoded()
     }),
-    measured("collection_ready", "Whether the state of the collection was complete once", |c| {
+    measured("collection_ready", "1 once the collection has been in sync", |c| {
         f64::from(u8::from(c.view.cache().was_in_sync()))
     }),
-    measured("collection_in_sync", "Whether the state of the collection is complete now", |c| {
+    measured("collection_in_sync", "1 while the collection is in sync", |c| {
         f64::from(u8::from(c.view.cache().current_breadcrumb().sync_status() == SyncStatus::InSync))
     }),
 ];
 
-/// What those may know who may read everything.
+/// The metrics of a collection for clients that may read every key.
 const SIZES: [Number; 2] = [
     measured("keys", "Keys in the state", |c| c.view.cache().current_breadcrumb().kvs().len() as f64),
     measured("payload_bytes", "Bytes of the keys and values of the state", |c| {
@@ -185,7 +181,7 @@ const SIZES: [Number; 2] = [
 ];
 
 impl Scrape {
-    /// One number of each collection: the default one without a label, the others by their name.
+    /// A metric of each collection: the default one without a label, the others by their name.
     fn number(&self, to: &mut DescriptorEncoder<'_>, number: &Number) -> Result<(), Error> {
         let kind = match number.read {
             Read::Counter(_) => MetricType::Counter,
@@ -204,8 +200,7 @@ impl Scrape {
     }
 
     fn feed(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let help =
-            "Whether the state of every collection was complete once, and the daemon is not going down";
+        let help = "1 once every collection has been in sync, until the daemon shuts down";
         let complete = self.app.collections.iter().all(|collection| collection.view.cache().was_in_sync());
         let ready = complete && !self.app.shutdown.has_begun();
         gauge(to, "ready", help, f64::from(u8::from(ready)))?;
@@ -220,7 +215,7 @@ impl Scrape {
                 now.encode(family.encode_family(&given.collect::<Vec<_>>())?)?;
             }
         }
-        let help = "Seconds that the feed has waited for room in the ingest buffer";
+        let help = "Seconds that the feed has waited for space in the ingest buffer";
         let mut family = to.encode_descriptor("feed_wait_seconds", help, None, MetricType::Counter)?;
         for collection in self.app.collections.iter() {
             let seconds = ConstCounter::new(collection.upstream.waited_us.get() as f64 / 1e6);
@@ -232,15 +227,14 @@ impl Scrape {
 
     fn serving(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let (metrics, budgets) = (&self.app.metrics, &self.app.budgets);
-        gauge(to, "waiters", "Requests that wait for a breadcrumb", budgets.waiters() as f64)?;
+        gauge(to, "waiters", "Requests waiting for a breadcrumb", budgets.waiters() as f64)?;
         gauge(to, "connections", "Open connections", budgets.connections() as f64)?;
         counter(to, "connections_accepted", "Connections accepted", metrics.accepted.get())?;
-        let help = "Connections that there was no room for";
+        let help = "Connections refused because --max-connections was reached";
         counter(to, "connections_refused", help, metrics.refused.get())?;
-        let help =
-            "Connections whose client was not let in: no TLS, none in time, or no certificate that is good";
+        let help = "Connections without a TLS handshake: no TLS, too slow, or no accepted certificate";
         counter(to, "tls_handshakes_failed", help, metrics.handshakes_failed.get())?;
-        let help = "Bytes of snapshots on their way to clients, as they are budgeted";
+        let help = "Bytes of snapshots that are being sent, as budgeted";
         gauge(to, "snapshot_bytes_in_flight", help, budgets.snapshot_bytes() as f64)?;
         let help = "Answers, by status, Crumbd-Mode and Crumbd-Reason";
         let mut family = to.encode_descriptor("answers", help, None, MetricType::Counter)?;
@@ -249,9 +243,9 @@ impl Scrape {
             let labels = [("status", status.as_str()), ("mode", mode), ("reason", reason)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
-        let help = "Seconds from a breadcrumb until its answer is about to be written to who waited for it";
+        let help = "Seconds from a breadcrumb until its answer is written to a client that waited for it";
         histogram(to, "delivery_latency_seconds", help, &metrics.latency_us, 1e-6)?;
-        let help = "Revisions by which a client is behind when it asks for what comes next";
+        let help = "Revisions that a client is behind when it asks for the next breadcrumb";
         histogram(to, "behind_revisions", help, &metrics.behind, 1.0)?;
         gauge(to, "uptime_seconds", "Seconds since the start", self.app.started.elapsed().as_secs_f64())
     }
@@ -261,21 +255,21 @@ impl Scrape {
     fn streams(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let streams = &self.app.metrics.streams;
         let mut family =
-            to.encode_descriptor("streams", "Streams that run, by media type", None, MetricType::Gauge)?;
-        for (format, running, _) in streams.running() {
-            ConstGauge::new(running).encode(family.encode_family(&[("format", format)])?)?;
+            to.encode_descriptor("streams", "Open streams, by media type", None, MetricType::Gauge)?;
+        for (format, open, _) in streams.by_framing() {
+            ConstGauge::new(open).encode(family.encode_family(&[("format", format)])?)?;
         }
-        let help = "Streams that have begun, by media type";
+        let help = "Streams opened, by media type";
         let mut family = to.encode_descriptor("streams_begun", help, None, MetricType::Counter)?;
-        for (format, _, begun) in streams.running() {
+        for (format, _, begun) in streams.by_framing() {
             ConstCounter::new(begun).encode(family.encode_family(&[("format", format)])?)?;
         }
-        let help = "Bodies that streams have told, by mode";
+        let help = "Bodies sent on streams, by mode";
         let mut family = to.encode_descriptor("stream_bodies", help, None, MetricType::Counter)?;
         for (mode, bodies) in streams.bodies() {
             ConstCounter::new(bodies).encode(family.encode_family(&[("mode", mode)])?)?;
         }
-        let help = "Times that a stream told its reader to forget what it has";
+        let help = "Resets sent on streams: the reader has to discard its state";
         counter(to, "stream_resets", help, streams.resets())
     }
 }

@@ -1,4 +1,4 @@
-//! A TLS connection as the rest of the room sees it: a stream of bytes that takes its leave.
+//! A TLS connection, as a byte stream that closes cleanly.
 
 use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
@@ -8,30 +8,29 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// A stream over TLS.
+/// A byte stream over TLS.
 ///
-/// Boxed: whatever holds a connection while it waits holds a pointer. Whoever lets go of it, on whichever way, says
-/// so to the client (`close_notify`): otherwise it could not tell the end of a connection from somebody who cuts the
-/// line between.
-pub(super) struct Secured(Box<TlsStream<TcpStream>>);
+/// Boxed, so that a waiting connection holds a pointer. Dropping it sends `close_notify`, by which the client tells the
+/// end of a connection from an attacker who cuts it.
+pub(super) struct TlsConnection(Box<TlsStream<TcpStream>>);
 
-impl Secured {
+impl TlsConnection {
     pub(super) fn new(stream: TlsStream<TcpStream>) -> Self {
         Self(Box::new(stream))
     }
 }
 
-impl Drop for Secured {
+impl Drop for TlsConnection {
     fn drop(&mut self) {
         let (stream, session) = self.0.get_mut();
-        // Does nothing when it was said before.
+        // Does nothing if it was sent before.
         session.send_close_notify();
-        // What the system does not take at once is not waited for.
+        // Written without waiting; the rest is dropped.
         while session.wants_write() && session.write_tls(&mut AtOnce(stream)).is_ok_and(|bytes| bytes > 0) {}
     }
 }
 
-/// Writes as much as the system takes now.
+/// A writer that never waits.
 struct AtOnce<'a>(&'a TcpStream);
 
 impl Write for AtOnce<'_> {
@@ -44,7 +43,7 @@ impl Write for AtOnce<'_> {
     }
 }
 
-impl AsyncRead for Secured {
+impl AsyncRead for TlsConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -54,7 +53,7 @@ impl AsyncRead for Secured {
     }
 }
 
-impl AsyncWrite for Secured {
+impl AsyncWrite for TlsConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }

@@ -1,4 +1,4 @@
-//! Where a key watch begins: which keys were there at a cursor?
+//! The start of a key watch: the keys that existed at its cursor.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,8 +9,8 @@ use crate::view::catch_up::CatchUp;
 use crate::view::{KeySelector, View, ViewError};
 
 impl View {
-    /// Begins to watch at a cursor, and says which of the keys were there at it. Waits until this
-    /// daemon has come as far as the cursor, and until it is known what happened there. Cancel-safe.
+    /// A watch of these keys from a cursor, and which of them existed there. Waits until this daemon has reached the cursor
+    /// and knows the history there. Cancel-safe.
     ///
     /// # Errors
     /// [`ViewError::Gone`], [`ViewError::Starting`], [`ViewError::Stopped`], [`ViewError::Encoding`].
@@ -34,7 +34,7 @@ impl View {
                 CatchUp::Ahead if upstream.is_below(at) => return Err(self.gone(after)),
                 CatchUp::Ahead => tokio::select! {
                     next = delivered.next_ref() => drop(next.map_err(|_| ViewError::Stopped)?),
-                    () = upstream.seen() => {}
+                    () = upstream.sighting() => {}
                 },
                 CatchUp::PastAwaited(mut past) => tokio::select! {
                     next = delivered.next_ref() => drop(next.map_err(|_| ViewError::Stopped)?),
@@ -45,7 +45,7 @@ impl View {
         Ok((KeyWatch { view: self.clone(), keys, at, sequence, subscription: None }, known))
     }
 
-    /// The keys that were there at a cursor from which these steps lead to a breadcrumb.
+    /// The keys that existed at a cursor from which these steps lead to a breadcrumb.
     async fn keys_at(
         &self,
         selected: &KeySelector,
@@ -56,13 +56,13 @@ impl View {
         let mut keys: HashSet<Key> = match selected.only_key() {
             Some(key) => within.kvs().get(key.as_bytes()).map(|_| key.clone()).into_iter().collect(),
             None => {
-                self.snapshots.note(None);
+                self.snapshots.note_use(None);
                 let pages = self.snapshots.pages_of(within.clone()).await?;
                 let listed = selected.iter().flat_map(|prefix| pages.list(prefix.as_bytes(), None));
                 listed.map(|entry| Key::copy_from(entry.key())).collect()
             }
         };
-        // The first step after the cursor tells how a key stood at it.
+        // The first step after the cursor says whether the key existed there.
         let mut existed = HashMap::new();
         let missed = steps.iter().filter(|step| step.revision > at.revision);
         for step in missed.filter(|step| selected.matches(step.entry.key())) {
