@@ -80,7 +80,8 @@ fn a_room_imports_only_what_the_table_allows() -> Result<(), Box<dyn Error>> {
         let Some(room) = dir.file_name().and_then(|name| name.to_str()).filter(|_| dir.is_dir()) else {
             continue;
         };
-        if room == "cli" {
+        // The pages are text.
+        if ["cli", "docs"].contains(&room) {
             continue;
         }
         let allowed = table.get(room).ok_or(format!("the room {room} is not in the table"))?;
