@@ -229,7 +229,9 @@ impl Stream {
         let Some(Item::Snapshot(answer)) = first.value() else { return Err(StreamError::Stopped) };
         let answer = answer.clone();
         self.cursor = Some(answer.cursor);
-        self.position = Some(first);
+        // Nothing came meanwhile: the trail's own item is shared, the snapshot's list is this reader's.
+        let position = self.view.newest_item_at(answer.cursor).unwrap_or(first);
+        self.position = self.reader.keys.is_all().then_some(position);
         Ok(StreamEvent::Snapshot(answer))
     }
 
