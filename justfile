@@ -19,7 +19,7 @@ lint:
 docs:
     cargo doc --no-deps --locked --open
 
-# Ingest figures of the README's table (a few minutes; --quick for a first look).
+# Ingest figures of the figures page (a few minutes; --quick for a first look).
 bench *args:
     cargo bench --bench ingest -- {{args}}
 

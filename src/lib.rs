@@ -1,42 +1,77 @@
 //! A datastore-syncer snapshot cache: point it at a feed of updates; clients GET the current
 //! breadcrumb, then long-poll the next one, for ever, with nothing but HTTP.
 //!
-//! # The house
+//! A *breadcrumb* is the whole state at one revision (an O(1) copy of a persistent map), the changes since the breadcrumb
+//! before it, and the sync status. Breadcrumbs hang together in a linked list, the *trail*. A client is a *cursor*
+//! into that list: it may be slow, disconnect, or come to another replica, and goes on from where it was.
 //!
-//! Data walks through the rooms from left to right and never back:
+//! # The way of the data
+//!
+//! Data flows through the rooms from left to right and never back:
 //!
 //! ```text
-//! feed → ingest → cache → trail → view → http → (network) → client
+//! feed → ingest → cache → view → http → (network) → client
+//!                   └─ trail ─┘    the linked list: of breadcrumbs in cache, of encoded ones in view
 //! ```
 //!
-//! | room | what it is for | its invariant |
-//! |---|---|---|
-//! | [`model`] | the vocabulary: key, entry, update, revision, history, cursor, status, digest | no I/O; imports nothing of ours |
-//! | [`wire`] | records ⇄ bytes: JSON, NDJSON, bincode, compression | lossless both ways; knows no HTTP |
-//! | [`feed`] | where updates come from, one file each | never reads the cache, drops nothing |
-//! | [`ingest`] | the bounded buffer between feed and cache | knows no keys; hands back what it refuses |
-//! | [`cache`] | the one writer: applies updates, drops breadcrumbs | only it writes the map; never waits for a reader |
-//! | [`trail`] | the linked list of breadcrumbs, and the window of those that are kept | knows no keys; only the window pins memory |
-//! | [`value`] | values that change: whoever watches one gets the newest | knows no keys of ours; keeps no history |
-//! | [`view`] | what readers ask of breadcrumbs: bodies, squashes, diffs | reads only; encodes nothing twice; knows no HTTP |
-//! | [`http`] | the interface | holds no client state between requests |
-//! | [`state`] | the state directory, on an embedded database: the state, kept for the next start | reads the cache only; what is not proved is not served |
-//! | [`client`] | the other side of the network: mirror and follower | written from the wire contract alone |
-//! | [`cli`] | the commands | everything is wired together in `cli/serve.rs` |
+//! **How a PUT becomes a breadcrumb.** The handler (`http/api/write.rs`) hands the update to
+//! [`feed::PushHandle::write`], which puts it into the [`ingest::IngestBuffer`]. The one writer,
+//! [`cache::IngestTask`], takes what the buffer holds, applies it to the map (`cache/store.rs`), has it
+//! persisted where there is a journal, and appends a [`cache::Breadcrumb`] to the trail (`cache/publish.rs`).
+//! Then the PUT is answered. Updates of every other feed take the same way from `feed/`.
 //!
-//! A room imports only what stands here: `model`, `ingest`, `trail` and `value` nothing of ours; `wire` model;
-//! `cache` model, ingest, trail; `client` model, wire; `feed` model, wire, ingest; `view` model, wire,
-//! trail, cache; `state` model, wire, trail (its limits), cache (read only); `http` model, wire, value, view, cache (read only) and a feed's write handle.
+//! **How a client that waits is answered.** [`view::FanoutTask`] follows the cache's trail. It encodes what
+//! waiting clients want, once a format, and appends it to the view's trail, which wakes them. The connection's task
+//! (`http/lean/mod.rs`) finds the answer by [`view::View::try_next`] and writes the shared bytes with one write.
+//! Nearly every answer takes this *fast path*. Everything else asks [`view::View::next`], which finds the way from any
+//! cursor to now in one place (`view/catch_up.rs`): nothing, a delta, a squash, or that the cursor is gone.
 //!
-//! # Where to start reading
+//! **Where everything is wired together**: `cli/serve.rs`.
 //!
-//! An update's way: a line of a file in [`feed::FileFeed`], an event ([`model::FeedEvent`]) in the
-//! buffer ([`ingest::Buffer`]), a change of the map and a [`cache::Breadcrumb`]
-//! ([`cache::IngestTask`]), an item of the [`trail::EventBuffer`], a body made by
-//! [`view::View::next`], an answer of [`http::router`]. The contract of the wire is
-//! [`wire::protocol`].
+//! # The rooms
 //!
-//! Where the ideas come from, and which test holds which case of the originals' tests: [`cases`].
+//! | room | what it is for | its invariant | may import |
+//! |---|---|---|---|
+//! | [`model`] | the vocabulary: key, entry, update, revision, history, cursor, status, digest | no I/O, no channels, no counters | – |
+//! | [`wire`] | records ⇄ bytes: JSON, NDJSON, bincode, compression; [`wire::protocol`] is the contract | lossless both ways; knows no HTTP | model |
+//! | [`feed`] | where updates come from, one folder a feed | never reads the cache, drops nothing | model, wire, ingest |
+//! | [`ingest`] | the bounded buffer between feed and cache | knows no keys; hands back what it refuses | – |
+//! | [`trail`] | the linked list, and the window of its items that are kept | knows no keys; only the window keeps old items in memory | – |
+//! | [`value`] | values that change: who watches one gets the newest | knows no keys; keeps no history | – |
+//! | [`cache`] | the map: one writer applies updates and publishes breadcrumbs | a [`cache::Reader`] cannot write; never waits for a reader | model, ingest, trail |
+//! | [`state`] | the state directory, on an embedded database | reads the cache only; what is not proved is not served | model, wire, cache |
+//! | [`view`] | what readers ask: snapshots, deltas, squashes, diffs, watches | encodes nothing twice; knows no HTTP | model, wire, trail, cache |
+//! | [`http`] | the interface: collections, endpoints, tokens, TLS | holds no client state between requests | model, wire, value, view, a feed's handles |
+//! | [`client`] | the other side of the network: follower and mirror | written from the contract alone | model, wire |
+//! | [`cli`] | the commands, one a file | – | everything |
+//!
+//! `tests/imports.rs` fails when a room imports what it may not.
+//!
+//! # Invariants
+//!
+//! - One task owns the map. A breadcrumb never changes, and never ends inside an upstream revision.
+//! - A status is never seen before the data that came before it: `in-sync` means that the state is the upstream's.
+//! - An answer leads exactly from the state at the client's cursor to the state at the answer's cursor. A gap is an error.
+//! - The same answer is encoded once, however many ask for it.
+//! - A client that waits or is slow keeps nothing in memory but its cursor. Only the window keeps old breadcrumbs.
+//! - Every queue, cache and wait has a named limit. Over a limit the answer says so, and when to come back.
+//! - A write is answered after it can be read, and with a state directory after it is on disk.
+//!
+//! # Deliberately absent
+//!
+//! - Sessions, subscriptions and queues per client: a client that is behind gets a squash.
+//! - Callbacks from left rooms into right ones, and constructors that start tasks: what runs is returned and spawned.
+//! - Consensus: replicas follow the same upstream and agree because they apply the same revisions.
+//! - `unsafe` code.
+//!
+//! # The API boundary
+//!
+//! The wire contract ([`wire::protocol`]) is stable: it is added to, not changed. Of the crate, [`model`], [`cache`],
+//! [`feed`], [`ingest`], [`view`], [`http`], [`client`] and [`wire`] are meant for other programs; [`trail`] and [`value`] are
+//! building blocks that stand for themselves. [`cli`] and [`state`] belong to the daemon.
+//!
+//! Pages to read on: [`docs::guide`], [`docs::operations`], [`docs::figures`], [`docs::comparison`], [`docs::design`]. Where the
+//! ideas come from, and which test holds which case of the originals' tests: [`cases`].
 //!
 //! # A cache in a program of one's own
 //!
@@ -71,6 +106,19 @@ pub mod cache;
 pub mod cases {}
 pub mod cli;
 pub mod client;
+/// Pages for people: how to use it, how to run it, why it is as it is.
+pub mod docs {
+    #[doc = include_str!("docs/comparison.md")]
+    pub mod comparison {}
+    #[doc = include_str!("docs/design.md")]
+    pub mod design {}
+    #[doc = include_str!("docs/figures.md")]
+    pub mod figures {}
+    #[doc = include_str!("docs/guide.md")]
+    pub mod guide {}
+    #[doc = include_str!("docs/operations.md")]
+    pub mod operations {}
+}
 pub mod feed;
 pub mod http;
 pub mod ingest;

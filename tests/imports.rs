@@ -1,4 +1,4 @@
-//! The rooms of the house: what each may import, which is what keeps data flowing one way.
+//! The imports that each module may have. They keep data flowing one way.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -80,7 +80,8 @@ fn a_room_imports_only_what_the_table_allows() -> Result<(), Box<dyn Error>> {
         let Some(room) = dir.file_name().and_then(|name| name.to_str()).filter(|_| dir.is_dir()) else {
             continue;
         };
-        if room == "cli" {
+        // The pages are text.
+        if ["cli", "docs"].contains(&room) {
             continue;
         }
         let allowed = table.get(room).ok_or(format!("the room {room} is not in the table"))?;

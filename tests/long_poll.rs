@@ -1,5 +1,5 @@
-//! The wait: a `next` that is answered when there is something to say, and not before; every way in which it ends; and
-//! what a cursor that can not be continued is told.
+//! Long polls: a `next` is answered when there is a change, and not before. Also every other end of a wait, and cursors that
+//! cannot be continued.
 #![allow(clippy::unwrap_used)]
 
 mod support;

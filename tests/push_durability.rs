@@ -1,5 +1,5 @@
-//! The store of a push feed under kills and damage: what was acknowledged is there, revisions are never used twice, and
-//! damaged files are refused or harmless, never a wrong or an empty state.
+//! The store of a push feed under kills and damage. Acknowledged writes survive, and revisions are never used twice. Damaged
+//! files are refused or harmless; they never become a wrong or an empty state.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,5 @@
-//! A value or a key that is refused: the key is absent on every replica, whatever each has seen before, and the daemon says
-//! which keys and why.
+//! Refused values and keys: the key is absent on every replica, whatever each has seen before. The daemon names the keys and
+//! the reasons.
 #![allow(clippy::unwrap_used)]
 
 mod support;

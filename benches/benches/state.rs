@@ -93,7 +93,7 @@ impl Store {
     }
 
     async fn write(&self, updates: Vec<Update>) {
-        let (ack, answer) = crumbd::ingest::answer();
+        let (ack, answer) = crumbd::ingest::reply_channel();
         let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(updates, Grouping::Whole) };
         self.cache.send(FeedEvent::Updates(batch)).await.unwrap();
         answer.await.unwrap().unwrap();
@@ -166,7 +166,7 @@ async fn together(store: &Store, writes: usize) -> Duration {
         writers.spawn(async move {
             for n in 0..writes / WRITERS {
                 let update = Update::put(String::from_utf8(key(n * WRITERS + writer)).unwrap(), vec![9; 200]);
-                let (ack, answer) = crumbd::ingest::answer();
+                let (ack, answer) = crumbd::ingest::reply_channel();
                 let batch =
                     Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(vec![update], Grouping::Whole) };
                 cache.send(FeedEvent::Updates(batch)).await.unwrap();

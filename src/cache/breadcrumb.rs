@@ -13,63 +13,64 @@ use crate::model::{
 };
 use crate::trail::{BufferItem, TerminalError};
 
-/// What happened to a key from one breadcrumb to the next.
+/// The kind of a key's change from one breadcrumb to the next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DeltaKind {
-    /// It was absent and is there now.
+    /// The key was absent and is present now.
     New,
-    /// It was there with another value or ttl.
+    /// The key was present with another value or ttl.
     Updated,
-    /// It was there and is gone.
+    /// The key was present and is absent now.
     Deleted,
 }
 
 /// One key's change from one breadcrumb to the next.
 #[derive(Clone, Debug)]
 pub struct Delta {
-    /// What happened.
+    /// The kind of change.
     pub kind: DeltaKind,
-    /// The new entry; for a deletion the old one (its key is what counts).
+    /// The new entry. For a deletion an entry with the key, whose value means nothing.
     pub entry: Entry,
-    /// When it happened; for a deletion this is not the entry's own revision.
+    /// The revision of the change. For a deletion it differs from the entry's own revision.
     pub revision: Revision,
 }
 
-/// One change of one key at one revision *inside* a breadcrumb that covers several: what a
-/// cursor from another process, which cut its breadcrumbs elsewhere, needs to continue here.
+/// One change of one key at one revision *inside* a breadcrumb that covers several revisions.
+///
+/// Another process may have ended a breadcrumb at a revision in between. A cursor from there continues with the steps
+/// after it.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// When.
+    /// The revision of the change.
     pub revision: Revision,
-    /// An entry with the key in question.
+    /// An entry with the key.
     pub entry: Entry,
     /// Whether the key was there before this step.
     pub existed: bool,
-    /// What the state looked like after it, where that is known: a cursor between two steps is
-    /// recognised by it.
+    /// The check of the state after it, when it is known. A cursor at this revision must have the same one.
     pub check: Option<Check>,
 }
 
-/// What a breadcrumb is made of.
-pub(super) struct Crumb {
+/// The contents of a breadcrumb.
+pub(super) struct BreadcrumbData {
     pub(super) sequence: Sequence,
     pub(super) timestamp: SystemTime,
     pub(super) state: Snapshot,
     pub(super) status: SyncStatus,
     /// The cursor of the breadcrumb before; the first one's own.
     pub(super) from: Cursor,
-    /// Of its first change; that of its state where nothing changed.
+    /// The revision of the first change, or of the state when nothing changed.
     pub(super) first_revision: Revision,
     pub(super) deltas: Box<[Delta]>,
     /// In order of revision; empty when all deltas are of one revision.
     pub(super) steps: Box<[Step]>,
-    /// Set where a lossy resync ended: what happened right before is not known, or told later.
-    pub(super) blind: Option<Blind>,
-    /// No upstream has said yet what history this is: cursors made of it would not last.
+    /// Set when a lossy resync ended here: the changes right before it are missing, at least for now.
+    pub(super) gap: Option<Gap>,
+    /// Whether the history is still unknown, so that cursors of this breadcrumb would not last.
     pub(super) provisional: bool,
 }
 
-impl Crumb {
+impl BreadcrumbData {
     pub(super) fn record(&self) -> BreadcrumbRecord<'_> {
         BreadcrumbRecord {
             cursor: cursor_of(&self.state, self.status),
@@ -83,42 +84,43 @@ impl Crumb {
     }
 }
 
-/// What is known of the way to a state that was read as a whole.
-pub(super) struct Blind {
+/// The missing changes before a state that was read as a whole, and what the feed has found out about them since.
+pub(super) struct Gap {
     pub(super) past: watch::Sender<PastState>,
 }
 
-/// See [`Blind`].
+/// The progress of filling a [`Gap`].
 #[derive(Clone)]
 pub(super) enum PastState {
-    /// The feed may still tell.
+    /// The feed may still read the changes back.
     Awaited,
-    /// It has told this.
+    /// The feed has read these changes back, and may add more.
     Known(Arc<KnownPast>),
-    /// It cannot.
+    /// The changes cannot be read back.
     Unknown,
 }
 
-/// The way to a state, as far as the feed could find out.
+/// The changes that lead to a state, as far as the feed could read them back.
 pub struct KnownPast {
     pub(super) base: Revision,
     pub(super) through: Revision,
     pub(super) steps: Box<[Step]>,
-    /// What the state looked like at `base`, where that is known.
+    /// The check of the state at `base`, when it is known.
     pub(super) base_check: Option<Check>,
 }
 
 impl KnownPast {
-    /// Traces a way back from the digest of the state at its end, as far as so many bytes hold it. What is refused was never
-    /// there for us.
+    /// The newest changes of `past` that fit in `max_bytes`, each with the check of the state after it. The checks are
+    /// computed backwards from `end`, the digest of the state at the end. A refused value counts as absent.
     pub(super) fn trace(past: Past, end: Digest, limits: EntryLimits, max_bytes: usize) -> Self {
         let (base, steps) = newest_steps(past.base, past.steps, max_bytes);
         let mut digest = past.leads_to_the_end.then_some(end);
         let step = |step: PastStep| {
             let key = step.key.as_bytes();
-            let [before, after] = [step.before, step.after].map(|value| as_kept(key, value, limits));
+            let [before, after] = [step.before, step.after].map(|value| as_cached(key, value, limits));
             let check = digest.map(Check::from);
-            digest = digest.and_then(|digest| Some(digest.before(counted(after)?).after(counted(before)?)));
+            digest = digest
+                .and_then(|digest| Some(digest.minus(digest_share(after)?).plus(digest_share(before)?)));
             let existed = before != PastValue::Absent;
             Step { revision: step.revision, entry: Entry::new(key, b"", None), existed, check }
         };
@@ -128,7 +130,7 @@ impl KnownPast {
         Self { base, through: past.through, steps: steps.into(), base_check }
     }
 
-    /// Whether the state at the cursor's revision looked as it says, as far as that is known.
+    /// Whether the cursor's check is that of the state at its revision; true when that is not known.
     pub(super) fn fits(&self, cursor: Cursor) -> bool {
         let after = self.steps.partition_point(|step| step.revision <= cursor.revision);
         let check = match after.checked_sub(1).and_then(|at| self.steps.get(at)) {
@@ -138,13 +140,13 @@ impl KnownPast {
         check.is_none_or(|check| check == cursor.check)
     }
 
-    /// Every change on the way, one revision at a time.
+    /// The changes, one revision at a time.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
 }
 
-/// The newest steps that so many bytes hold, whole revisions of them, and the revision after which they begin.
+/// The newest whole revisions of `steps` that fit in `max_bytes`, and the revision after which they begin.
 fn newest_steps(base: Revision, mut steps: Vec<PastStep>, max_bytes: usize) -> (Revision, Vec<PastStep>) {
     let mut bytes = 0;
     let too_much = steps.iter().rposition(|step| {
@@ -158,16 +160,16 @@ fn newest_steps(base: Revision, mut steps: Vec<PastStep>, max_bytes: usize) -> (
     (cut, steps)
 }
 
-/// How we had a key that the upstream had so.
-fn as_kept(key: &[u8], value: PastValue, limits: EntryLimits) -> PastValue {
+/// The value that this cache had when the upstream had `value`: a refused one is absent.
+fn as_cached(key: &[u8], value: PastValue, limits: EntryLimits) -> PastValue {
     match value {
-        PastValue::Known { bytes, .. } if !limits.hold(key, bytes) => PastValue::Absent,
+        PastValue::Known { bytes, .. } if !limits.allow(key, bytes) => PastValue::Absent,
         value => value,
     }
 }
 
-/// How it counted in the digest, where that is known.
-fn counted(value: PastValue) -> Option<Digest> {
+/// The value's share of the state's digest, when it is known.
+fn digest_share(value: PastValue) -> Option<Digest> {
     match value {
         PastValue::Absent => Some(Digest::default()),
         PastValue::Known { digest, .. } => Some(digest),
@@ -175,13 +177,13 @@ fn counted(value: PastValue) -> Option<Digest> {
     }
 }
 
-impl Blind {
+impl Gap {
     pub(super) fn new() -> Self {
         Self { past: watch::Sender::new(PastState::Awaited) }
     }
 
-    /// Nothing more will be told.
-    pub(super) fn give_up(&self) {
+    /// Notes that the changes cannot be read back, unless some were.
+    pub(super) fn mark_unknown(&self) {
         self.past.send_if_modified(|past| {
             let awaited = matches!(past, PastState::Awaited);
             if awaited {
@@ -198,32 +200,32 @@ impl Blind {
 /// only while working on it.
 #[derive(Clone)]
 pub struct Breadcrumb {
-    /// Always one with a value. One reference and not two: every waiter takes one, twice a wake, and
-    /// all cores count on the same address.
-    item: BufferItem<Arc<Crumb>>,
+    /// Always an item with a value. It is the only reference, because every waiter clones the handle twice a wake-up, and
+    /// all cores contend for the same count.
+    item: BufferItem<Arc<BreadcrumbData>>,
 }
 
 impl Breadcrumb {
-    /// Gives the item back when it carries nothing (the trail's sentinel).
-    pub(super) fn of(item: BufferItem<Arc<Crumb>>) -> Result<Self, BufferItem<Arc<Crumb>>> {
+    /// The breadcrumb of an item, or the item itself when it has no value (the trail's sentinel).
+    pub(super) fn of(item: BufferItem<Arc<BreadcrumbData>>) -> Result<Self, BufferItem<Arc<BreadcrumbData>>> {
         if item.value().is_some() { Ok(Self { item }) } else { Err(item) }
     }
 
-    fn crumb(&self) -> &Crumb {
+    fn crumb(&self) -> &BreadcrumbData {
         self.item.value().expect("`of` takes no item without a value, and items never change")
     }
 
-    /// Counts the breadcrumbs of this process from 1.
+    /// The number of this breadcrumb, counted from 1 in each process.
     pub fn sequence(&self) -> Sequence {
         self.crumb().sequence
     }
 
-    /// When it was dropped.
+    /// The time at which it was published.
     pub fn timestamp(&self) -> SystemTime {
         self.crumb().timestamp
     }
 
-    /// What it says, to be kept by a journal or a follower of the trail.
+    /// Its record for a journal.
     pub fn record(&self) -> BreadcrumbRecord<'_> {
         self.crumb().record()
     }
@@ -253,7 +255,7 @@ impl Breadcrumb {
         self.crumb().state.revision
     }
 
-    /// Where a client stands that has this state and status.
+    /// The cursor of a client that has this state and status.
     pub fn cursor(&self) -> Cursor {
         cursor_of(&self.crumb().state, self.crumb().status)
     }
@@ -263,7 +265,7 @@ impl Breadcrumb {
         self.crumb().from
     }
 
-    /// Whether the upstream is not known yet, so that no cursor should be handed out.
+    /// Whether the upstream's history is still unknown, so that no cursor should be handed out.
     pub fn is_provisional(&self) -> bool {
         self.crumb().provisional
     }
@@ -271,7 +273,7 @@ impl Breadcrumb {
     /// The next breadcrumb, as soon as there is one. Cancel-safe: drop the future at any time.
     ///
     /// # Errors
-    /// Once the cache has stopped and everything that it published has been seen.
+    /// The cache has stopped, and this is its last breadcrumb.
     pub async fn next(&self) -> Result<Self, TerminalError> {
         let mut item = self.item.next().await?;
         loop {
@@ -286,18 +288,18 @@ impl Breadcrumb {
     ///
     /// # Errors
     /// As for [`Breadcrumb::next`].
-    pub async fn followed(&self) -> Result<(), TerminalError> {
+    pub(crate) async fn wait_for_next(&self) -> Result<(), TerminalError> {
         self.item.next_ref().await.map(|_| ())
     }
 
-    /// Whether a lossy resync ended here: its deltas lead from the breadcrumb before, but not revision by revision.
-    pub fn is_blind(&self) -> bool {
-        self.crumb().blind.is_some()
+    /// Whether a lossy resync ended here: the deltas lead from the breadcrumb before, but skip revisions in between.
+    pub(crate) fn follows_gap(&self) -> bool {
+        self.crumb().gap.is_some()
     }
 
-    /// What is known of the way here, now and later; `None` where nothing ever will be.
+    /// The progress of filling the gap before this breadcrumb, if there is one.
     pub(super) fn past(&self) -> Option<watch::Receiver<PastState>> {
-        self.crumb().blind.as_ref().map(|blind| blind.past.subscribe())
+        self.crumb().gap.as_ref().map(|gap| gap.past.subscribe())
     }
 
     /// The breadcrumbs after this one that exist already, oldest first.

@@ -1,4 +1,4 @@
-//! The cache as its feed sees it.
+//! Write access to the cache.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use super::{CacheConfig, CacheStats, Reader, RestoreError, RestoredBreadcrumb, S
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::{Batch, EntryLimits, FeedEvent, Grouping, History, SyncStatus, Update};
 
-/// The cache has stopped: its feed is gone and no breadcrumb will follow.
+/// The cache has stopped: it takes no more events, and no breadcrumb follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the cache has stopped")]
+#[error("the cache has stopped and takes no more events")]
 pub struct Stopped;
 
-/// How a cache begins.
+/// The options for starting a cache.
 #[derive(Default)]
-struct Beginning {
-    /// No upstream has said yet what history it is.
+struct StartOptions {
+    /// Whether the history is still unknown.
     provisional: bool,
-    /// The feed will tell what happened before it.
+    /// Whether the feed will read back the changes before the first state.
     lossy: bool,
-    /// What followed the state that it begins with.
+    /// The breadcrumbs after the first state.
     breadcrumbs: Vec<RestoredBreadcrumb>,
-    /// What is over them is refused in the state that it begins with.
+    /// The limits to apply to the restored state, if any.
     limits: Option<EntryLimits>,
 }
 
-/// The cache as its feed sees it: what a [`Reader`] can do, and writing. Clones share it.
+/// Write access to a cache, and everything that a [`Reader`] can do. Clones share the cache.
 #[derive(Clone)]
 pub struct Cache {
     reader: Reader,
@@ -46,10 +46,9 @@ impl Deref for Cache {
 }
 
 impl Cache {
-    /// A cache that is fed through `buffer`, and the task that does its work: spawn it.
+    /// An empty cache that reads its events from `buffer`, and its ingest task, which must be spawned.
     ///
-    /// Without a `history` the feed has to name one with its first resync; until then breadcrumbs
-    /// are provisional.
+    /// Without a `history` the feed has to name one in its first resync. Until then breadcrumbs are provisional.
     pub fn new(
         config: CacheConfig,
         history: Option<History>,
@@ -57,16 +56,16 @@ impl Cache {
     ) -> (Self, IngestTask) {
         let empty = Snapshot::empty(history.unwrap_or_else(History::random));
         let now = SystemTime::now();
-        let beginning = Beginning { provisional: history.is_none(), ..Beginning::default() };
-        Self::start(config, (empty, now), beginning, buffer)
-            .expect("there is nothing to restore that could not fit")
+        let options = StartOptions { provisional: history.is_none(), ..StartOptions::default() };
+        Self::start(config, (empty, now), options, buffer)
+            .expect("without restored breadcrumbs nothing can fail")
     }
 
-    /// A cache that begins with a state which an earlier process kept, as it was at some time, and with the breadcrumbs
-    /// that followed it. `lossy`: the feed will tell what happened before it, so that older cursors can be continued.
+    /// A cache that starts with the stored state of an earlier process and the breadcrumbs after it. With `lossy` the feed
+    /// will read back the changes before that state, so that older cursors can be continued.
     ///
     /// # Errors
-    /// A breadcrumb does not lead from the state before it to the one that was kept with it.
+    /// [`RestoreError`] if the changes of a breadcrumb do not lead to the state that was stored with it.
     pub fn restored(
         config: CacheConfig,
         state: (Snapshot, SystemTime),
@@ -74,11 +73,11 @@ impl Cache {
         lossy: bool,
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> Result<(Self, IngestTask), RestoreError> {
-        Self::start(config, state, Beginning { lossy, breadcrumbs, ..Beginning::default() }, buffer)
+        Self::start(config, state, StartOptions { lossy, breadcrumbs, ..StartOptions::default() }, buffer)
     }
 
-    /// The same for a state that follows an upstream's: what of it is over the limits, which may be others now, is refused.
-    /// Then only the newest state is kept, without it.
+    /// As [`Cache::restored`], but refuses entries that exceed the configured limits, which may have changed. If there
+    /// are any, only the newest state is restored, without them.
     ///
     /// # Errors
     /// As for [`Cache::restored`].
@@ -89,76 +88,77 @@ impl Cache {
         lossy: bool,
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> Result<(Self, IngestTask), RestoreError> {
-        let beginning =
-            Beginning { lossy, breadcrumbs, limits: Some(config.entry_limits()), provisional: false };
-        Self::start(config, state, beginning, buffer)
+        let options =
+            StartOptions { lossy, breadcrumbs, limits: Some(config.entry_limits()), provisional: false };
+        Self::start(config, state, options, buffer)
     }
 
     fn start(
         config: CacheConfig,
         (state, timestamp): (Snapshot, SystemTime),
-        beginning: Beginning,
+        options: StartOptions,
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> Result<(Self, IngestTask), RestoreError> {
-        let Beginning { provisional, lossy, breadcrumbs, limits } = beginning;
+        let StartOptions { provisional, lossy, breadcrumbs, limits } = options;
         let was_in_sync = Arc::new(AtomicBool::new(false));
         let begin = |state, timestamp| {
             let in_sync = Arc::clone(&was_in_sync);
             let started = Publisher::start(state, timestamp, &config, provisional, lossy, in_sync);
-            started.expect("a trail that was just made is not ended")
+            started.expect("a new trail takes its first item")
         };
-        let (mut publisher, mut head, mut kept) = begin(state, timestamp);
+        let (mut publisher, mut head, mut window) = begin(state, timestamp);
         breadcrumbs.into_iter().try_for_each(|breadcrumb| publisher.restore(breadcrumb))?;
         let mut state = publisher.head_state();
-        let refused = limits.map(|limits| state.refuse(limits)).filter(|refused| !refused.is_empty());
+        let refused =
+            limits.map(|limits| state.remove_over_limits(limits)).filter(|refused| !refused.is_empty());
         if refused.is_some() {
-            (publisher, head, kept) = begin(state, SystemTime::now());
+            (publisher, head, window) = begin(state, SystemTime::now());
         }
         let stats = Arc::new(CacheStats::default());
         let (max_batch, min_interval) = (config.max_batch, config.min_interval);
         let store = Store::new(provisional, publisher, config, Arc::clone(&stats));
         let task = IngestTask::new(store, Arc::clone(&buffer), max_batch, min_interval);
         let task = task.with_refused(refused.unwrap_or_default());
-        let reader = Reader::new(head, kept, Arc::clone(&buffer), stats, was_in_sync);
+        let reader = Reader::new(head, window, Arc::clone(&buffer), stats, was_in_sync);
         Ok((Self { reader, buffer }, task))
     }
 
-    /// The same cache for those who only read it.
+    /// Read access to the cache.
     pub fn reader(&self) -> Reader {
         self.reader.clone()
     }
 
-    /// The state of an earlier process was restored: it was complete once.
-    pub fn mark_warm(&self) {
+    /// Marks the cache as ready: its restored state was in sync once.
+    pub(crate) fn mark_warm(&self) {
         self.reader.mark_warm();
     }
 
-    /// Hands updates to the ingest task; waits while its buffer is full. Neighbours with the same
-    /// revision are one upstream revision; an update without one stands alone.
+    /// Sends updates to the ingest task; waits while its buffer is full. Adjacent updates with the same revision are one
+    /// upstream revision; an update without a revision is one by itself.
     ///
     /// # Errors
-    /// [`Stopped`] when the cache no longer takes any.
+    /// [`Stopped`] when the cache has stopped.
     pub async fn on_updates(&self, updates: Vec<Update>) -> Result<(), Stopped> {
         self.send(FeedEvent::Updates(Batch::new(updates, Grouping::ByRevision))).await
     }
 
-    /// Tells the ingest task of the feed's status, in order with the updates.
+    /// Sends the feed's status to the ingest task, in order with the updates.
     ///
     /// # Errors
-    /// [`Stopped`] when the cache no longer takes any.
+    /// [`Stopped`] when the cache has stopped.
     pub async fn on_status_updated(&self, status: SyncStatus) -> Result<(), Stopped> {
         self.send(FeedEvent::Status(status)).await
     }
 
-    /// Hands any event to the ingest task; waits while its buffer is full.
+    /// Sends any event to the ingest task; waits while its buffer is full.
     ///
     /// # Errors
-    /// [`Stopped`] when the cache no longer takes any.
+    /// [`Stopped`] when the cache has stopped.
     pub async fn send(&self, event: FeedEvent) -> Result<(), Stopped> {
         self.buffer.write(event, None).await.map_err(|_| Stopped)
     }
 
-    /// Takes no more events. What is in the buffer is still applied; then followers are told.
+    /// Stops the cache. Events in the buffer are still applied; then followers get an error.
     pub fn stop(&self) {
         self.buffer.close();
     }

@@ -11,14 +11,14 @@ use super::{Journal, RefusedKeys};
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::FeedEvent;
 
-/// After so many updates the task lets others run on its thread, however much waits for it. To do so
-/// after each small batch would cost more than the batch: the runtime asks the system for events then.
+/// The number of updates after which the task yields to the others on its thread. Yielding after each small batch would
+/// cost more than the batch, because the runtime polls the system for events then.
 const YIELD_AFTER: usize = 64;
 
-/// Batches that are gathered into one breadcrumb at most, where breadcrumbs have a least interval.
-pub(super) const BATCHES_GATHERED: usize = 100;
+/// The most batches gathered into one breadcrumb when breadcrumbs have a minimum interval.
+pub(super) const MAX_GATHERED_BATCHES: usize = 100;
 
-/// The ingest task: runs until its buffer is closed and drained.
+/// The ingest task. It runs until its buffer is closed and drained.
 pub struct IngestTask {
     store: Store,
     buffer: Arc<IngestBuffer<FeedEvent>>,
@@ -36,14 +36,14 @@ impl IngestTask {
         Self { store, buffer, max_batch, min_interval }
     }
 
-    /// From now on every change is written to this journal before it can be read.
+    /// Sets the journal that persists every change before it can be read.
     pub fn with_journal(mut self, journal: Box<dyn Journal>) -> Self {
-        self.store.write_ahead_to(journal);
+        self.store.set_journal(journal);
         self
     }
 
-    /// Starts the task. With a journal it has a thread of its own: to wait for a disk on a thread of the
-    /// runtime would hold up everybody else there, and threads that are shared may all be taken.
+    /// Spawns the task. With a journal it gets a thread of its own, because it blocks on the disk and would hold up the
+    /// other tasks on a runtime thread.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -55,36 +55,35 @@ impl IngestTask {
         tokio::task::spawn_blocking(move || runtime.block_on(self.run()))
     }
 
-    /// What is refused in the state that it begins with.
+    /// Sets the refused keys of the restored state.
     pub(super) fn with_refused(mut self, refused: RefusedKeys) -> Self {
         self.store.begin_with_refused(refused);
         self
     }
 
-    /// Applies events until the buffer is closed and empty; then ends the trail, so that
-    /// followers learn of it.
+    /// Applies events until the buffer is closed and empty, then ends the trail with an error.
     ///
-    /// A batch is what the buffer holds when the task gets to it, up to a limit. There is no
-    /// linger time unless a least interval is configured: an idle cache drops a breadcrumb per
-    /// update, a busy one fewer and larger ones. With a journal use [`spawn`](Self::spawn).
+    /// A batch is everything in the buffer when the task reads it, up to a limit. There is no linger time unless a
+    /// minimum interval is configured: an idle cache publishes a breadcrumb per update, a busy one fewer and larger
+    /// ones. With a journal use [`spawn`](Self::spawn).
     pub async fn run(mut self) {
         let mut since_yield = 0;
         let mut not_before = Instant::now();
         while let Ok(event) = self.buffer.read(None).await {
-            let mut worth = self.store.apply(event);
-            worth += self.gather_until(not_before).await;
-            while worth < self.max_batch
+            let mut cost = self.store.apply(event);
+            cost += self.gather_until(not_before).await;
+            while cost < self.max_batch
                 && let Ok(event) = self.buffer.try_read()
             {
-                worth += self.store.apply(event);
+                cost += self.store.apply(event);
             }
             if self.store.end_batch() {
                 not_before = Instant::now() + self.min_interval;
             }
             while self.buffer.is_empty() && self.store.idle() {}
-            since_yield += worth;
+            since_yield += cost;
             if since_yield >= YIELD_AFTER {
-                // A feed that never pauses must not starve whoever else runs on this thread.
+                // A feed that never pauses must not starve the other tasks on this thread.
                 since_yield = 0;
                 tokio::task::yield_now().await;
             }
@@ -94,20 +93,20 @@ impl IngestTask {
 }
 
 impl IngestTask {
-    /// Applies what comes until then, and says how much of a batch it was worth.
+    /// Applies the events that arrive until then. Returns how much they count against the batch limit.
     async fn gather_until(&mut self, not_before: Instant) -> usize {
-        let mut worth = 0;
-        while Instant::now() < not_before && worth < self.max_batch * BATCHES_GATHERED {
+        let mut cost = 0;
+        while Instant::now() < not_before && cost < self.max_batch * MAX_GATHERED_BATCHES {
             let Ok(event) = self.buffer.read(Some(not_before)).await else { break };
-            worth += self.store.apply(event);
+            cost += self.store.apply(event);
         }
-        worth
+        cost
     }
 }
 
 impl Drop for IngestTask {
-    /// Nobody reads the buffer any more, whether the task ended, was dropped or panicked: whoever
-    /// waits for room, or for an answer to what is in it, is told.
+    /// Closes and empties the buffer, also after a panic: nobody reads it any more, and its waiting writers must learn
+    /// that.
     fn drop(&mut self) {
         self.buffer.close();
         while self.buffer.try_read().is_ok() {}

@@ -1,55 +1,57 @@
-//! Where changes go before they can be read.
+//! The write-ahead journal.
 
 use std::time::SystemTime;
 
 use super::{Delta, Step};
 use crate::model::{Cursor, Digest, Revision};
 
-/// What a breadcrumb says, whether or not it can be read yet.
+/// A breadcrumb as a journal stores it.
 #[derive(Clone, Copy, Debug)]
 pub struct BreadcrumbRecord<'a> {
-    /// Where a client stands that has the state after it.
+    /// The cursor of the state after it.
     pub cursor: Cursor,
-    /// The revision of its first change; that of `cursor` where nothing changed.
+    /// The revision of its first change, or of `cursor` when nothing changed.
     pub first_revision: Revision,
-    /// When it was made.
+    /// The time at which it was made.
     pub timestamp: SystemTime,
-    /// Fingerprint of the state after it.
+    /// The digest of the state after it.
     pub digest: Digest,
-    /// Keys in the state after it.
+    /// The number of keys in the state after it.
     pub count: u64,
     /// The changes, each key once.
     pub deltas: &'a [Delta],
-    /// The changes one revision at a time, where the deltas span several.
+    /// The changes one revision at a time, when the deltas span several revisions.
     pub steps: &'a [Step],
 }
 
-/// Why a journal did not take a breadcrumb.
+/// The reason why a journal did not persist a breadcrumb.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// Nothing of it is kept.
+    /// Nothing of the breadcrumb was persisted.
     #[error(transparent)]
     Refused(#[from] Box<dyn std::error::Error + Send + Sync>),
-    /// It could not be kept, and what was begun could not be taken back: it may be there after a restart.
+    /// The write failed and could not be undone: the breadcrumb may or may not be there after a restart.
     #[error(transparent)]
     Unsettled(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Makes changes last before anybody sees them: what was read once is never taken back by a crash.
+/// A write-ahead journal: it persists a breadcrumb before anyone can read it, so a crash never undoes a change that was
+/// read.
 ///
-/// The cache's publisher owns it, and nothing becomes readable except through the publisher: that no change
-/// can be published past the journal is a matter of types. It is called once a breadcrumb, so that under
-/// load many writes share one call: that is the group commit.
+/// The cache's publisher owns the journal, and only the publisher makes changes readable. So the types rule out a change
+/// that bypasses the journal. There is one call per breadcrumb, so that under load many writes share it: that is group
+/// commit.
 pub trait Journal: Send + 'static {
-    /// Returns once the breadcrumb would survive the end of the process and of the machine. It blocks: the
-    /// ingest task then has a thread of its own.
+    /// Persists a breadcrumb. Returns once it would survive a crash of the machine. It may block: the ingest task runs
+    /// on a thread of its own then.
     ///
     /// # Errors
-    /// Then its writes are refused, and nothing of it may survive; where that cannot be promised, the error says so.
+    /// [`JournalError::Refused`] if nothing was persisted, [`JournalError::Unsettled`] if that is not certain. The
+    /// breadcrumb's writes are refused.
     fn append(&mut self, record: &BreadcrumbRecord<'_>) -> Result<(), JournalError>;
 
-    /// Does a little of what can wait (milliseconds), when nothing else is to be done. Says whether there is more.
+    /// Does a few milliseconds of deferred work while the ingest task is idle. Returns whether more is left.
     fn idle(&mut self) -> bool {
         false
     }

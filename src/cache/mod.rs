@@ -1,25 +1,25 @@
-//! The one writer: it applies what the feed says to a persistent map and drops breadcrumbs.
+//! The only writer of the state: it applies the feed's events to a persistent map and publishes breadcrumbs.
 //!
 //! Typha's `snapcache`, rebuilt: a [`Breadcrumb`] is the whole state at one revision (an O(1)
-//! clone of the map), the deltas since the breadcrumb before it, and the sync status; breadcrumbs
-//! hang together in a linked list ([`crate::trail`]), and a reader walks it at its own pace.
+//! clone of the map), the deltas since the breadcrumb before it, and the sync status. Breadcrumbs
+//! form a linked list ([`crate::trail`]), which each reader follows at its own pace.
 //!
 //! Why a list and one wake rather than a channel per client: a channel per client means a registry
-//! to keep, a loop over all clients per update, and a decision for every full channel. With the
-//! list nobody knows the clients: each holds a pointer, and one that is slow is merely behind.
+//! of clients, a loop over all of them per update, and a decision for every full channel. With the
+//! list the cache knows no clients: each holds a pointer, and a slow one is merely behind.
 //!
 //! Promises:
 //! - one task owns the map, nobody else writes it, and a breadcrumb never changes;
-//! - an upstream revision is applied whole: no breadcrumb ends inside one;
+//! - an upstream revision is atomic: no breadcrumb ends inside one;
 //! - a key occurs once in a breadcrumb's deltas, as `New` or `Updated` relative to the breadcrumb
-//!   before; what changes nothing makes no breadcrumb;
-//! - what a revision changes and sets back never happened; what a later one sets back is an update, with
-//!   the later revision, so that an entry's revision does not depend on where breadcrumbs were cut;
-//! - a status is never seen before the data that came before it;
-//! - a key whose update is refused (too large, not readable) is absent from that revision on, as if it had been deleted:
-//!   an old value is never kept as the current one, so replicas agree whatever each has seen before.
+//!   before; an event that changes nothing makes no breadcrumb;
+//! - a key that one revision changes and sets back is unchanged; a key that a later revision sets back is updated, with
+//!   the later revision, so that an entry's revision does not depend on where breadcrumbs end;
+//! - a status is never visible before the data that came before it;
+//! - a key whose update is refused (too large, unreadable) is absent from that revision on, as if it had been deleted:
+//!   an old value never stays as the current one, so replicas agree whatever each has seen before.
 //!
-//! It must never wait for a reader, encode anything, or do I/O: what has to last is handed to a [`Journal`].
+//! It must never wait for a reader, encode anything, or do I/O. Durable changes go through a [`Journal`].
 
 mod breadcrumb;
 mod config;
@@ -42,9 +42,10 @@ pub use config::{CacheConfig, CacheStats};
 pub use handle::{Cache, Stopped};
 pub use ingest::IngestTask;
 pub use journal::{BreadcrumbRecord, Journal, JournalError};
-pub use reader::{PastAwaited, Position, Reader};
+pub use reader::{PastAwaited, Position, Reader, WindowUsage};
 pub use refused::{RefusedKey, RefusedKeys};
-pub use restore::{RestoreError, RestoredBreadcrumb, RestoredChange, SnapshotBuilder, SnapshotPart};
+pub(crate) use restore::SnapshotBuilder;
+pub use restore::{RestoreError, RestoredBreadcrumb, RestoredChange};
 pub use snapshot::Snapshot;
 
 pub use crate::trail::Limits as WindowLimits;

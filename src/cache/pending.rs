@@ -1,34 +1,34 @@
-//! The breadcrumb under construction: which keys were touched, and how they stood before.
+//! The breadcrumb under construction: the touched keys and their entries before it.
 //!
-//! Whether a key was touched already is asked for every update, so it must not cost a hash of the
-//! key, which the map has hashed already. An entry that the map holds is found by its address: it
-//! is the one that the last touch of its key put there, or this is the first touch.
+//! Every update looks its key up among the touched keys. That must not hash the key, since the map has just done so.
+//! So an entry that the map holds is found by its address: either the last touch of the key put it there, or this is
+//! the key's first touch.
 //!
-//! How a key stood before the revision that is being applied is kept too, until the revision ends: a key
-//! that it sets back keeps the entry it had, and with it the revision that everybody was told.
+//! The entry that a key had before the revision that is being applied is remembered until the revision ends. A key
+//! that the revision sets back keeps that entry, and with it the published revision.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use super::breadcrumb::{Delta, DeltaKind, Step};
-use super::weight::{Weight, key_holder};
+use super::weight::{Weight, key_only};
 use crate::model::{Check, Entry, Revision};
 
-/// Capacity that is kept for the next breadcrumb. A first load may touch millions of keys at once.
-const KEPT_CAPACITY: usize = 4096;
+/// The capacity retained for the next breadcrumb. A first load may touch millions of keys at once.
+const RETAINED_CAPACITY: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct Pending {
     /// In order of first touch.
     touched: Vec<Touched>,
-    /// Where a touched key that is there stands in `touched`, by the address of its entry.
+    /// The index in `touched` of each touched key that is present, by the address of its entry.
     present: HashMap<usize, usize, BuildHasherDefault<AddressHasher>>,
-    /// Where a touched key that is gone stands in `touched`.
-    absent: HashMap<Keyed, usize>,
-    /// Which of `touched` the revision that is being applied has touched.
+    /// The index in `touched` of each touched key that is absent.
+    absent: HashMap<ByKey, usize>,
+    /// The indexes in `touched` of the keys that the current revision has touched.
     group: Vec<usize>,
-    /// Each with the place of its key in `touched`.
+    /// Each with the index of its key in `touched`.
     steps: Vec<(usize, Step)>,
     first_revision: Option<Revision>,
     several_revisions: bool,
@@ -40,14 +40,14 @@ struct Touched {
     before: Option<Entry>,
     /// The entry now.
     now: Option<Entry>,
-    /// When it changed last.
+    /// The revision of its last change.
     revision: Revision,
-    /// The entry before the revision that is being applied, if that has touched the key.
+    /// The entry before the current revision, if that has touched the key.
     in_group: Option<Option<Entry>>,
 }
 
 impl Touched {
-    /// Whether the revision that is being applied leaves the key as it found it.
+    /// Whether the current revision leaves the key unchanged so far.
     fn is_set_back(&self) -> bool {
         match (&self.in_group, &self.now) {
             (Some(Some(old)), Some(now)) => old.same_allocation(now),
@@ -58,7 +58,7 @@ impl Touched {
 }
 
 impl Pending {
-    /// Notes that the map's entry of a key changed, from `old` to `new`; at least one of them is there.
+    /// Notes that the map's entry of a key changed from `old` to `new`. At least one of them is `Some`.
     pub(super) fn touch(&mut self, old: Option<Entry>, new: Option<Entry>) {
         let Some(key) = new.as_ref().or(old.as_ref()) else { return };
         self.updates += 1;
@@ -70,7 +70,7 @@ impl Pending {
         let position = known.unwrap_or(self.touched.len());
         match &new {
             Some(new) => _ = self.present.insert(new.address(), position),
-            None => _ = self.absent.insert(Keyed(key.clone()), position),
+            None => _ = self.absent.insert(ByKey(key.clone()), position),
         }
         match self.touched.get_mut(position) {
             Some(touched) => {
@@ -88,9 +88,9 @@ impl Pending {
         }
     }
 
-    /// The entry with this content that the key had before the revision that is being applied, where that has
-    /// changed it meanwhile; `old` is its entry now.
-    pub(super) fn set_back(&self, content: &Entry, old: Option<&Entry>) -> Option<&Entry> {
+    /// The entry that the key had before the current revision, if that revision has changed it and `content` sets it
+    /// back. `old` is the key's entry now.
+    pub(super) fn entry_set_back_to(&self, content: &Entry, old: Option<&Entry>) -> Option<&Entry> {
         if self.group.is_empty() {
             return None;
         }
@@ -102,8 +102,8 @@ impl Pending {
         before.filter(|before| before.same_content(content))
     }
 
-    /// Everything of a revision was noted, and the state looks so since. Says how many keys it has changed: what it
-    /// changed and set back never happened.
+    /// Ends the current revision, with the check of the state after it. Returns the number of keys that it changed,
+    /// without those that it set back.
     pub(super) fn end_group(&mut self, revision: Revision, check: Check) -> usize {
         let mut changed = 0;
         for position in self.group.drain(..) {
@@ -123,8 +123,8 @@ impl Pending {
         changed
     }
 
-    /// Forgets what was noted, of which there is little.
-    pub(super) fn forget(&mut self) {
+    /// Discards the few touched keys.
+    pub(super) fn clear(&mut self) {
         for touched in self.touched.drain(..) {
             match (touched.now, touched.before) {
                 (Some(now), _) => _ = self.present.remove(&now.address()),
@@ -135,12 +135,12 @@ impl Pending {
         self.finish();
     }
 
-    /// Updates noted so far.
+    /// The number of updates noted so far.
     pub(super) fn len(&self) -> usize {
         self.updates
     }
 
-    /// Whether it spans several revisions, so that another process may have cut a breadcrumb inside it.
+    /// Whether it spans several revisions, so that another process may have ended a breadcrumb inside it.
     pub(super) fn spans_revisions(&self) -> bool {
         self.several_revisions
     }
@@ -150,28 +150,28 @@ impl Pending {
         self.first_revision
     }
 
-    /// The net changes from the breadcrumb before. A key that one revision changed and a later one set back is an
-    /// update: its entry has another revision, and who asks for it sees that.
+    /// The net changes since the breadcrumb before. A key that one revision changed and a later one set back counts as
+    /// updated, because its entry has a new revision.
     pub(super) fn deltas(&self) -> Box<[Delta]> {
         self.touched.iter().filter_map(Touched::net).collect()
     }
 
-    /// The single steps, where they say more than the deltas, and what the breadcrumb weighs. The next one begins.
+    /// The steps, if they say more than the deltas, and the bytes of the breadcrumb. Starts the next breadcrumb.
     pub(super) fn finish(&mut self) -> (Box<[Step]>, Weight) {
         let several = std::mem::take(&mut self.several_revisions);
         let mut weight = Weight::default();
         self.touched.iter().for_each(|touched| weight.replace(touched.before.as_ref(), touched.now.as_ref()));
-        let steps = if several { self.told_steps(&mut weight) } else { Box::default() };
+        let steps = if several { self.published_steps(&mut weight) } else { Box::default() };
         self.steps.clear();
         self.group.clear();
         self.touched.clear();
         self.present.clear();
         self.absent.clear();
-        self.steps.shrink_to(KEPT_CAPACITY);
-        self.group.shrink_to(KEPT_CAPACITY);
-        self.touched.shrink_to(KEPT_CAPACITY);
-        self.present.shrink_to(KEPT_CAPACITY);
-        self.absent.shrink_to(KEPT_CAPACITY);
+        self.steps.shrink_to(RETAINED_CAPACITY);
+        self.group.shrink_to(RETAINED_CAPACITY);
+        self.touched.shrink_to(RETAINED_CAPACITY);
+        self.present.shrink_to(RETAINED_CAPACITY);
+        self.absent.shrink_to(RETAINED_CAPACITY);
         self.first_revision = None;
         self.updates = 0;
         (steps, weight)
@@ -179,21 +179,21 @@ impl Pending {
 }
 
 impl Pending {
-    /// The steps, none of which keeps a value in memory that no state and no delta holds.
-    fn told_steps(&mut self, weight: &mut Weight) -> Box<[Step]> {
-        let told = |(position, step): (usize, Step)| {
+    /// The steps, without values that neither the state nor a delta keeps in memory.
+    fn published_steps(&mut self, weight: &mut Weight) -> Box<[Step]> {
+        let published = |(position, step): (usize, Step)| {
             let touched = self.touched.get(position);
             let entry = match touched.and_then(|touched| touched.now.as_ref()) {
                 Some(now) => now.clone(),
                 None => {
-                    let holder = key_holder(&step.entry);
-                    weight.hold(&holder);
-                    holder
+                    let entry = key_only(&step.entry);
+                    weight.hold(&entry);
+                    entry
                 }
             };
             Step { entry, ..step }
         };
-        self.steps.drain(..).map(told).collect()
+        self.steps.drain(..).map(published).collect()
     }
 }
 
@@ -202,44 +202,44 @@ impl Touched {
         let (kind, entry) = match (&self.before, &self.now) {
             (None, Some(entry)) => (DeltaKind::New, entry.clone()),
             (Some(old), Some(entry)) if !old.same_allocation(entry) => (DeltaKind::Updated, entry.clone()),
-            (Some(old), None) => (DeltaKind::Deleted, key_holder(old)),
-            // As it was, or there only in between: nothing for the followers of this process.
+            (Some(old), None) => (DeltaKind::Deleted, key_only(old)),
+            // Unchanged, or present only in between: no change for followers.
             (Some(_), Some(_)) | (None, None) => return None,
         };
         Some(Delta { kind, entry, revision: self.revision })
     }
 }
 
-/// An entry that is found, and compared, by its key alone.
-struct Keyed(Entry);
+/// An entry that is hashed and compared by its key alone.
+struct ByKey(Entry);
 
-impl Hash for Keyed {
+impl Hash for ByKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.key().hash(state);
     }
 }
 
-impl PartialEq for Keyed {
+impl PartialEq for ByKey {
     fn eq(&self, other: &Self) -> bool {
         self.0.key() == other.0.key()
     }
 }
 
-impl Eq for Keyed {}
+impl Eq for ByKey {}
 
-impl Borrow<[u8]> for Keyed {
+impl Borrow<[u8]> for ByKey {
     fn borrow(&self) -> &[u8] {
         self.0.key()
     }
 }
 
-/// Spreads the bits of an address. Addresses come from the allocator, not from outside.
+/// A hasher for addresses. They come from the allocator, so nobody can choose colliding ones.
 #[derive(Default)]
 struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn write_usize(&mut self, address: usize) {
-        // An odd number whose bits are as good as random (2^64 over the golden ratio).
+        // Fibonacci hashing: 2^64 divided by the golden ratio.
         self.0 = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     }
 

@@ -1,50 +1,51 @@
-//! The cache as its readers see it: nothing here can write.
+//! Read access to the cache.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
-use super::breadcrumb::{Crumb, KnownPast, PastState};
-use super::publish::Kept;
+use super::breadcrumb::{BreadcrumbData, KnownPast, PastState};
+use super::publish::SharedWindow;
 use super::{Breadcrumb, CacheStats, RefusedKeys};
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::{Check, Cursor, FeedEvent, Sequence};
-use crate::trail::{Entry, Found, Head};
+use crate::trail::{Head, Lookup, WindowEntry};
 
-/// Where a cursor's revision lies among the kept breadcrumbs.
+/// The place of a cursor's revision among the breadcrumbs in the window.
 pub enum Position {
-    /// The state at that revision is this breadcrumb's.
+    /// The revision is that of this breadcrumb's state.
     At(Breadcrumb),
-    /// The revision is inside `within`, after the first and before the last of the revisions
-    /// that it covers: the cursor was cut by another process.
+    /// The revision lies between the first and the last that `within` covers. The cursor comes from another process,
+    /// which ended its breadcrumbs elsewhere.
     Inside {
         /// The breadcrumb that covers it.
         within: Breadcrumb,
     },
-    /// The revision is before `within`, a state that was read as a whole, and the way there is known.
+    /// The revision lies in the gap before `within`, a state that was read as a whole, and the changes in between are
+    /// known.
     Before {
-        /// The state.
+        /// The breadcrumb with that state.
         within: Breadcrumb,
-        /// The way.
+        /// The changes that lead to it.
         past: Arc<KnownPast>,
     },
-    /// As `Before`, but the feed has not found out the way yet.
+    /// As `Before`, but the feed has not read the changes back yet.
     Awaited(PastAwaited),
-    /// No breadcrumb that old is kept.
+    /// The revision is older than the window.
     Gone,
-    /// No breadcrumb has come that far yet.
+    /// The revision is newer than the newest breadcrumb.
     Ahead,
-    /// The cursor is of another history, or of one that was taken for this one: the state at its
-    /// revision is another.
+    /// The cursor belongs to another history: its history differs, or its check is not that of the state at its
+    /// revision.
     OtherHistory,
 }
 
 impl Position {
-    /// A cursor that lies before a breadcrumb which ended a lossy resync.
-    fn before(within: &Breadcrumb, cursor: Cursor) -> Self {
-        let Some(mut told) = within.past() else { return Self::Gone };
-        let past = told.borrow_and_update().clone();
+    /// The position of a cursor in the gap before `within`.
+    fn in_gap_before(within: &Breadcrumb, cursor: Cursor) -> Self {
+        let Some(mut changes) = within.past() else { return Self::Gone };
+        let past = changes.borrow_and_update().clone();
         match past {
             PastState::Unknown => Self::Gone,
             PastState::Known(past) if cursor.revision < past.base => Self::Gone,
@@ -55,38 +56,47 @@ impl Position {
                 Self::Before { within: within.clone(), past }
             }
             PastState::Known(_) | PastState::Awaited => {
-                Self::Awaited(PastAwaited { end: within.cursor(), told })
+                Self::Awaited(PastAwaited { end: within.cursor(), changes })
             }
         }
     }
 }
 
-/// What happened before a breadcrumb that ended a lossy resync is still being found out. It does
-/// not keep the breadcrumb, so it may be held while waiting.
+/// A handle to wait on while the feed reads back the changes in a gap. It does not keep the breadcrumb after the gap in
+/// memory.
 pub struct PastAwaited {
     end: Cursor,
-    told: watch::Receiver<PastState>,
+    changes: watch::Receiver<PastState>,
 }
 
 impl PastAwaited {
-    /// The breadcrumb's cursor.
+    /// The cursor of the breadcrumb after the gap.
     pub fn end(&self) -> Cursor {
         self.end
     }
 
-    /// Resolves when more has become known since the cursor was located, or when the breadcrumb is
-    /// gone: locate it again then.
-    pub async fn told(&mut self) {
-        _ = self.told.changed().await;
+    /// Waits until more is known than when the cursor was located, or the breadcrumb is gone. Locate the cursor again
+    /// then.
+    pub async fn changed(&mut self) {
+        _ = self.changes.changed().await;
     }
 }
 
-/// What can be read of a cache. Clones share it.
+/// The size of the window of readable breadcrumbs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WindowUsage {
+    /// The number of breadcrumbs.
+    pub breadcrumbs: usize,
+    /// An estimate of the bytes that only these breadcrumbs hold.
+    pub bytes: usize,
+}
+
+/// Read access to a cache. Clones share it.
 #[derive(Clone)]
 pub struct Reader {
-    head: Head<Arc<Crumb>>,
-    kept: Kept,
-    /// Only to tell how full it is.
+    head: Head<Arc<BreadcrumbData>>,
+    window: SharedWindow,
+    /// Used only for [`Reader::backlog`].
     buffer: Arc<IngestBuffer<FeedEvent>>,
     stats: Arc<CacheStats>,
     was_in_sync: Arc<AtomicBool>,
@@ -94,13 +104,13 @@ pub struct Reader {
 
 impl Reader {
     pub(super) fn new(
-        head: Head<Arc<Crumb>>,
-        kept: Kept,
+        head: Head<Arc<BreadcrumbData>>,
+        window: SharedWindow,
         buffer: Arc<IngestBuffer<FeedEvent>>,
         stats: Arc<CacheStats>,
         was_in_sync: Arc<AtomicBool>,
     ) -> Self {
-        Self { head, kept, buffer, stats, was_in_sync }
+        Self { head, window, buffer, stats, was_in_sync }
     }
 
     pub(super) fn mark_warm(&self) {
@@ -109,82 +119,82 @@ impl Reader {
 
     /// The newest breadcrumb.
     pub fn current_breadcrumb(&self) -> Breadcrumb {
-        Breadcrumb::of(self.head.head()).unwrap_or_else(|_| self.newest_kept())
+        Breadcrumb::of(self.head.head()).unwrap_or_else(|_| self.newest_in_window())
     }
 
-    /// The number of the newest breadcrumb, for those who ask all the time.
-    pub fn newest_sequence(&self) -> Sequence {
+    /// The number of the newest breadcrumb. Cheaper than [`Reader::current_breadcrumb`]: no reference is counted.
+    pub(crate) fn newest_sequence(&self) -> Sequence {
         let newest = self.head.peek(|crumb| crumb.map(|crumb| crumb.sequence));
         newest.unwrap_or_else(|| self.current_breadcrumb().sequence())
     }
 
-    /// The newest breadcrumb once the trail's head is its terminal error.
-    fn newest_kept(&self) -> Breadcrumb {
-        let kept = self.kept.read();
-        let newest = kept.newest().map(|entry| entry.item.clone());
+    /// The newest breadcrumb of a cache that has stopped, whose trail ends with an error.
+    fn newest_in_window(&self) -> Breadcrumb {
+        let window = self.window.read();
+        let newest = window.newest().map(|entry| entry.item.clone());
         newest.expect("the window always keeps the newest breadcrumb")
     }
 
-    /// The oldest breadcrumb that is kept.
+    /// The oldest breadcrumb in the window.
     pub fn oldest_breadcrumb(&self) -> Breadcrumb {
-        let oldest = self.kept.read().oldest().map(|entry| entry.item.clone());
+        let oldest = self.window.read().oldest().map(|entry| entry.item.clone());
         oldest.unwrap_or_else(|| self.current_breadcrumb())
     }
 
-    /// How many breadcrumbs are kept, and an estimate of the bytes that only they hold.
-    pub fn kept(&self) -> (usize, usize) {
-        let kept = self.kept.read();
-        (kept.len(), kept.bytes())
+    /// The size of the window.
+    pub fn window_usage(&self) -> WindowUsage {
+        let window = self.window.read();
+        WindowUsage { breadcrumbs: window.len(), bytes: window.bytes() }
     }
 
-    /// Finds a cursor among the kept breadcrumbs.
+    /// Finds a cursor among the breadcrumbs in the window.
     pub fn locate(&self, cursor: Cursor) -> Position {
-        let kept = self.kept.read();
-        let same = |entry: &Entry<Breadcrumb>| entry.item.kvs().history() == cursor.history;
-        if !kept.newest().is_some_and(same) {
+        let window = self.window.read();
+        let same = |newest: &WindowEntry<Breadcrumb>| newest.item.kvs().history() == cursor.history;
+        if !window.newest().is_some_and(same) {
             return Position::OtherHistory;
         }
-        match kept.find(cursor.revision.0) {
-            Found::Ahead => Position::Ahead,
-            Found::Gone => {
-                let oldest = kept.oldest().filter(|entry| entry.item.is_blind());
-                oldest.map_or(Position::Gone, |entry| Position::before(&entry.item, cursor))
+        match window.find(cursor.revision.0) {
+            Lookup::Ahead => Position::Ahead,
+            Lookup::Gone => {
+                let oldest = window.oldest().filter(|entry| entry.item.follows_gap());
+                oldest.map_or(Position::Gone, |entry| Position::in_gap_before(&entry.item, cursor))
             }
-            Found::At(at) if Check::from(at.entry().item.kvs().digest()) != cursor.check => {
+            Lookup::At(entry) if Check::from(entry.item.kvs().digest()) != cursor.check => {
                 Position::OtherHistory
             }
-            Found::At(at) => Position::At(at.entry().item.clone()),
-            Found::Inside { within, .. } => match &within.entry().item {
-                blind if blind.is_blind() => Position::before(blind, cursor),
+            Lookup::At(entry) => Position::At(entry.item.clone()),
+            Lookup::Inside(entry) => match &entry.item {
+                within if within.follows_gap() => Position::in_gap_before(within, cursor),
                 within if !fits_inside(within, cursor) => Position::OtherHistory,
                 within => Position::Inside { within: within.clone() },
             },
         }
     }
 
-    /// Whether the state has been complete at least once.
+    /// Whether the cache, or the earlier process whose state it restored, was ever in sync.
     pub fn was_in_sync(&self) -> bool {
         self.was_in_sync.load(Ordering::Acquire)
     }
 
-    /// What has been counted.
+    /// The cache's counters.
     pub fn stats(&self) -> &CacheStats {
         &self.stats
     }
 
-    /// The keys that are absent now because what the upstream has for them was refused.
+    /// The keys that are absent because the upstream's value was refused.
     pub fn refused_keys(&self) -> Arc<RefusedKeys> {
         Arc::clone(&self.stats.refused_keys.read())
     }
 
-    /// How many events wait for the ingest task, and how many may.
+    /// The number of events that wait for the ingest task, and the number that may wait.
     pub fn backlog(&self) -> (usize, usize) {
         (self.buffer.len(), self.buffer.capacity())
     }
 }
 
-/// Whether the state between two steps of a breadcrumb looked as the cursor says. A breadcrumb without
-/// steps changed at its first revision only, and the later ones that it covers changed nothing.
+/// Whether a cursor inside a breadcrumb has the check of the state at its revision. A breadcrumb without steps changed
+/// the state at its first revision only.
 fn fits_inside(within: &Breadcrumb, cursor: Cursor) -> bool {
     let steps = within.steps();
     if steps.is_empty() {

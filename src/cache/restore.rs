@@ -1,27 +1,27 @@
-//! A state that is there as a whole, as a cache begins with it after a warm start.
+//! Restoring a stored state at a warm start.
 //!
-//! To go through the ingest task entry by entry would take a second and more for a million keys: each
-//! is looked up in a growing table, and at the end all are compared with the state before, which is empty.
-//! So several threads take the entries, whichever come to each, and the table is built of them at once.
+//! Sending a million entries through the ingest task would take more than a second: each is looked up in a growing
+//! table, and in the end all are compared with the empty state before. So several threads collect the entries, and the
+//! table is built from them at once.
 
 use std::hash::RandomState;
 use std::time::SystemTime;
 
 use super::publish::Draft;
 use super::table::{self, Table};
-use super::weight::{Weight, key_holder};
+use super::weight::{Weight, key_only};
 use super::{Delta, DeltaKind, Snapshot, Step};
 use crate::model::{Digest, Entry, History, Key, Revision, SyncStatus};
 
-/// Makes a snapshot of entries that several threads bring.
-pub struct SnapshotBuilder {
+/// A builder for a snapshot whose entries are added by several threads.
+pub(crate) struct SnapshotBuilder {
     hasher: RandomState,
     history: History,
     revision: Revision,
 }
 
-/// What one thread brings.
-pub struct SnapshotPart {
+/// The entries that one thread adds.
+pub(crate) struct SnapshotPart {
     entries: table::Part,
     hasher: RandomState,
     revision: Revision,
@@ -31,13 +31,13 @@ pub struct SnapshotPart {
 }
 
 impl SnapshotBuilder {
-    /// For the state at this revision.
-    pub fn new(history: History, revision: Revision) -> Self {
+    /// A builder for the state at this revision.
+    pub(crate) fn new(history: History, revision: Revision) -> Self {
         Self { hasher: RandomState::new(), history, revision }
     }
 
-    /// One thread's part, empty.
-    pub fn part(&self) -> SnapshotPart {
+    /// An empty part, for one thread.
+    pub(crate) fn part(&self) -> SnapshotPart {
         SnapshotPart {
             entries: table::Part::default(),
             hasher: self.hasher.clone(),
@@ -48,15 +48,15 @@ impl SnapshotBuilder {
         }
     }
 
-    /// The state, and the entry in it that was set last. Of entries with the same key one stays; then count and digest
-    /// are not those of the state, and the caller who knows them finds out.
-    pub fn finish(self, parts: Vec<SnapshotPart>) -> (Snapshot, Option<Entry>) {
+    /// The state, and the entry in it that was set last. Of several entries with the same key only one stays: the count
+    /// and digest are wrong then, and the caller must compare them with the stored ones.
+    pub(crate) fn finish(self, parts: Vec<SnapshotPart>) -> (Snapshot, Option<Entry>) {
         let Self { hasher, history, revision } = self;
         let (mut digest, mut payload_bytes) = (Digest::default(), 0);
         let mut newest: Option<Entry> = None;
         let mut entries = Vec::with_capacity(parts.len());
         for part in parts {
-            digest.merge(part.digest);
+            digest = digest.plus(part.digest);
             payload_bytes += part.payload_bytes;
             newest = newest.into_iter().chain(part.newest).max_by_key(Entry::revision);
             entries.push(part.entries);
@@ -67,8 +67,8 @@ impl SnapshotBuilder {
 }
 
 impl SnapshotPart {
-    /// Takes one entry.
-    pub fn add(&mut self, entry: Entry) {
+    /// Adds one entry.
+    pub(crate) fn add(&mut self, entry: Entry) {
         let entry = if entry.revision().is_some() { entry } else { entry.at(self.revision) };
         self.digest.add(&entry);
         self.payload_bytes += entry.payload_bytes() as u64;
@@ -79,26 +79,26 @@ impl SnapshotPart {
     }
 }
 
-/// A breadcrumb that an earlier process published, as it was kept.
+/// A stored breadcrumb of an earlier process.
 #[derive(Clone, Debug)]
 pub struct RestoredBreadcrumb {
     /// The revision of the state after it.
     pub revision: Revision,
     /// The revision of its first change.
     pub first_revision: Revision,
-    /// When it was made.
+    /// The time at which it was made.
     pub timestamp: SystemTime,
-    /// Fingerprint of the state after it.
+    /// The digest of the state after it.
     pub digest: Digest,
-    /// Keys in the state after it.
+    /// The number of keys in the state after it.
     pub count: u64,
     /// Its deltas.
     pub changes: Vec<RestoredChange>,
-    /// Its changes one revision at a time, where the deltas span several.
+    /// Its changes one revision at a time, when the deltas span several revisions.
     pub steps: Vec<Step>,
 }
 
-/// One key's change in it, and the revision of that.
+/// A stored change of one key, with its revision.
 #[derive(Clone, Debug)]
 pub enum RestoredChange {
     /// The key has this entry now, with its own revision.
@@ -107,40 +107,41 @@ pub enum RestoredChange {
     Deleted(Key, Revision),
 }
 
-/// A kept breadcrumb does not fit the state before it.
+/// The reason why a stored breadcrumb does not follow the state before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreError {
-    /// Its revision is not after that of the state.
-    #[error("revision {revision} is said to follow revision {before}")]
+    /// Its revision is not greater than that of the state.
+    #[error(
+        "the stored breadcrumb of revision {revision} cannot follow revision {before}: revisions must increase"
+    )]
     NotAfter {
-        /// Its revision.
+        /// The breadcrumb's revision.
         revision: Revision,
-        /// That of the state.
+        /// The state's revision.
         before: Revision,
     },
-    /// Count or digest of the state after it are not what was kept with it.
+    /// The count or digest of the state after it is not the stored one.
     #[error(
-        "the changes up to revision {revision} lead to {count} keys with digest {digest}, and not to the \
-         {expected_count} keys with digest {expected_digest} that were written"
+        "the stored changes up to revision {revision} give {count} keys with digest {digest}, but \
+         {expected_count} keys with digest {expected_digest} were stored with them"
     )]
     OtherState {
-        /// Its revision.
+        /// The breadcrumb's revision.
         revision: Revision,
-        /// The number of keys that it leads to.
+        /// The number of keys after its changes.
         count: u64,
-        /// The digest that it leads to.
+        /// The digest after its changes.
         digest: Digest,
-        /// The number of keys that was kept.
+        /// The stored number of keys.
         expected_count: u64,
-        /// The digest that was kept.
+        /// The stored digest.
         expected_digest: Digest,
     },
 }
 
 impl RestoredBreadcrumb {
-    /// The breadcrumb again, after the state before it. It is not in-sync, whatever it was: of that nobody
-    /// can be sure until the feed has said so.
+    /// The breadcrumb to publish after the state `before`. It is never in sync: only the feed can claim that again.
     pub(super) fn after(self, before: &Snapshot) -> Result<Draft, RestoreError> {
         if self.revision <= before.revision {
             return Err(RestoreError::NotAfter { revision: self.revision, before: before.revision });
@@ -168,7 +169,7 @@ impl RestoredBreadcrumb {
             steps: self.steps.into(),
             first_revision: Some(self.first_revision),
             weight,
-            blind: false,
+            gap: false,
             provisional: false,
         })
     }
@@ -188,7 +189,7 @@ impl RestoredChange {
                 let entry = state.get(key.as_bytes()).cloned()?;
                 state.remove(&entry);
                 weight.replace(Some(&entry), None);
-                Some(Delta { kind: DeltaKind::Deleted, entry: key_holder(&entry), revision })
+                Some(Delta { kind: DeltaKind::Deleted, entry: key_only(&entry), revision })
             }
         }
     }

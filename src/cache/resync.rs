@@ -1,48 +1,46 @@
-//! Reading everything again while the old state is still served.
+//! A resync: reading the whole state again while the old one is still served.
 //!
-//! A resync builds a second map from nothing. Entries that come back unchanged are the old
-//! allocations, so a second map costs its nodes only, and the difference at the end is found by
-//! comparing addresses: what did not come again is gone. Until then nothing of it is published,
-//! and giving up a resync is dropping the second map.
+//! A resync builds a second map from empty. Unchanged entries share the old allocations, so the second map costs only its
+//! nodes, and the difference at the end is found by comparing addresses. Keys that did not come again are deleted. Nothing
+//! is published before the end, so aborting a resync means dropping the second map.
 //!
-//! A *reload* is a resync that begins another history. Its revisions start from zero and must
-//! count exactly as they would after a restart of the process, so everything in it, including a
-//! `snapshot` … `end` inside of it, goes the same way as outside: that is why resyncs nest, one deep.
+//! A *reload* is a resync that begins another history. Its revisions start from zero and must count exactly as after a
+//! restart of the process. So a `snapshot` … `end` inside a reload is handled as outside: resyncs nest, one deep.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::weight::key_holder;
+use super::weight::key_only;
 use super::{Delta, DeltaKind, RefusedKeys, Snapshot};
-use crate::model::{Entry, History, Likeness, Revision, SyncStatus};
+use crate::model::{Comparison, Entry, History, Revision, SyncStatus};
 
 /// A resync under way.
 pub(super) struct Resync {
-    /// The state before it: what to go back to, and what the result is compared with.
+    /// The state before it, to compare the result with and to restore on abort.
     pub(super) before: Snapshot,
-    /// The revision of everything in it, when all is one revision.
+    /// The revision of the new state, when all of it is one revision.
     pub(super) whole_at: Option<Revision>,
     /// Whether it began another history.
     pub(super) reload: bool,
-    /// Whether what happened between `before` and the end of it stays unknown.
+    /// Whether the changes between `before` and its end are unknown.
     pub(super) lossy: bool,
-    /// Whether something came that was set by the revision of `before` and is not in it: then this is no later state
-    /// of the same upstream.
-    contradicts: bool,
-    /// `in-sync` that came before the end: it is seen with the data, not before it.
+    /// Whether an entry came that was set at or before the revision of `before` and is not in it. Then this cannot be a
+    /// later state of the same upstream.
+    is_other_state: bool,
+    /// An `in-sync` that came before the end. It is published with the data, not before it.
     pub(super) status: Option<SyncStatus>,
-    /// The refused keys before it, to go back to.
+    /// The refused keys before it, to restore on abort.
     pub(super) refused: Arc<RefusedKeys>,
-    /// Which reading this is to them.
-    pub(super) reading: u64,
-    /// The keys of `before` that it has named as gone, by the addresses of their entries there.
-    pub(super) gone: HashSet<usize>,
-    /// Those of the reload around it as it began, to go back to.
-    pub(super) gone_around: HashSet<usize>,
+    /// Its number in [`RefusedKeys::begin_full_read`].
+    pub(super) full_read: u64,
+    /// The keys of `before` that it has deleted, by the addresses of their entries there.
+    pub(super) deleted: HashSet<usize>,
+    /// The `deleted` of the enclosing reload at its begin, to restore on abort.
+    pub(super) outer_deleted: HashSet<usize>,
 }
 
 impl Resync {
-    /// Starts one, and returns it with the map to build.
+    /// A new resync, and the empty state to build.
     pub(super) fn begin(
         before: Snapshot,
         history: Option<History>,
@@ -60,58 +58,57 @@ impl Resync {
             whole_at,
             reload: history.is_some(),
             lossy,
-            contradicts: false,
+            is_other_state: false,
             status: None,
             refused: Arc::default(),
-            reading: 0,
-            gone: HashSet::default(),
-            gone_around: HashSet::default(),
+            full_read: 0,
+            deleted: HashSet::default(),
+            outer_deleted: HashSet::default(),
         };
         (resync, fresh)
     }
 
-    /// It has told of a key: that it is there, or that it is gone.
-    pub(super) fn note(&mut self, key: &[u8], is_there: bool) {
-        if is_there && self.gone.is_empty() {
+    /// Notes that the feed named a key, as present or as deleted.
+    pub(super) fn note_key(&mut self, key: &[u8], is_present: bool) {
+        if is_present && self.deleted.is_empty() {
             return;
         }
         let Some(address) = self.before.get(key).map(Entry::address) else { return };
-        match is_there {
-            true => self.gone.remove(&address),
-            false => self.gone.insert(address),
+        match is_present {
+            true => self.deleted.remove(&address),
+            false => self.deleted.insert(address),
         };
     }
 
-    /// The entries of the state before that it has not named as gone.
+    /// The entries of the state before that it has not deleted.
     pub(super) fn unread(&self) -> impl Iterator<Item = &Entry> {
-        self.before.iter().filter(|entry| !self.gone.contains(&entry.address()))
+        self.before.iter().filter(|entry| !self.deleted.contains(&entry.address()))
     }
 
-    /// The old entry with the same content, so that both states share it. Entries of another
-    /// history are not shared: their revisions mean nothing in this one. `set_at`: when the upstream says that the
-    /// key was set.
+    /// The old entry with the same content, so that both states share it. Entries of another history are not shared,
+    /// because their revisions mean nothing in this one. `set_at` is the revision at which the upstream set the key.
     pub(super) fn shared(&mut self, entry: &Entry, set_at: Option<Revision>) -> Option<Entry> {
         if self.reload {
             return None;
         }
         let old = self.before.get(entry.key());
         let by_then = set_at.is_some_and(|set_at| set_at <= self.before.revision);
-        self.contradicts |= by_then && old.is_none_or(|old| old.value() != entry.value());
+        self.is_other_state |= by_then && old.is_none_or(|old| old.value() != entry.value());
         old.filter(|old| old.same_content(entry)).cloned()
     }
 
-    /// How what was read stands to the state before.
-    pub(super) fn likeness(&self, read: &Snapshot) -> Likeness {
+    /// The comparison of the state read so far with the state before.
+    pub(super) fn comparison(&self, read: &Snapshot) -> Comparison {
         match &self.before {
-            before if before.len() == read.len() && before.digest == read.digest => Likeness::Same,
-            _ if self.contradicts => Likeness::Other,
-            _ => Likeness::Later,
+            before if before.len() == read.len() && before.digest == read.digest => Comparison::Same,
+            _ if self.is_other_state => Comparison::Other,
+            _ => Comparison::Later,
         }
     }
 }
 
-/// How `new` differs from `old`: each key's entry before and now. In one history another revision is a difference
-/// too; across two it says nothing.
+/// The differences between two states: each key's entry before and now. Within one history another revision is a
+/// difference too; across two histories revisions are not compared.
 pub(super) fn differences<'a>(
     old: &'a Snapshot,
     new: &'a Snapshot,
@@ -131,7 +128,7 @@ pub(super) fn delta(before: Option<&Entry>, now: Option<&Entry>, revision: Revis
     let (kind, entry) = match (before, now) {
         (None, Some(now)) => (DeltaKind::New, now.clone()),
         (Some(_), Some(now)) => (DeltaKind::Updated, now.clone()),
-        (Some(before), None) => (DeltaKind::Deleted, key_holder(before)),
+        (Some(before), None) => (DeltaKind::Deleted, key_only(before)),
         (None, None) => return None,
     };
     Some(Delta { kind, entry, revision })

@@ -45,43 +45,43 @@ impl Snapshot {
         self.table.iter()
     }
 
-    /// Fingerprint of the state.
+    /// The digest of the state.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// Sum of all keys' and values' lengths, in bytes.
+    /// The bytes of all keys and values.
     pub fn payload_bytes(&self) -> u64 {
         self.payload_bytes
     }
 
-    /// The revision that this state is.
+    /// The revision of the state.
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// Whose revision that is.
+    /// The history that the revision belongs to.
     pub fn history(&self) -> History {
         self.history
     }
 
-    /// The same state, as one of another history.
-    pub fn in_history(self, history: History) -> Self {
+    /// The same state in another history.
+    pub(crate) fn in_history(self, history: History) -> Self {
         Self { history, ..self }
     }
 
-    /// Removes what is over the limits, and names it.
-    pub(super) fn refuse(&mut self, limits: EntryLimits) -> RefusedKeys {
+    /// Removes the entries that exceed the limits, and returns their keys.
+    pub(super) fn remove_over_limits(&mut self, limits: EntryLimits) -> RefusedKeys {
         let mut refused = RefusedKeys::default();
         if self.payload_bytes <= limits.max_value_bytes.min(limits.max_key_bytes) as u64 {
             return refused;
         }
-        let holds = |entry: &&Entry| limits.hold(entry.key(), entry.value().len());
-        let over: Vec<Entry> = self.iter().filter(|entry| !holds(entry)).cloned().collect();
+        let allowed = |entry: &&Entry| limits.allow(entry.key(), entry.value().len());
+        let over: Vec<Entry> = self.iter().filter(|entry| !allowed(entry)).cloned().collect();
         for entry in over {
             let refusal = limits.check(&entry.clone().into()).err();
-            let fault = refusal.and_then(|refusal| refusal.fault()).unwrap_or_default();
-            refused.add(entry.key(), &fault, entry.revision().unwrap_or(self.revision));
+            let reason = refusal.and_then(|refusal| refusal.reason()).unwrap_or_default();
+            refused.add(entry.key(), &reason, entry.revision().unwrap_or(self.revision));
             self.remove(&entry);
         }
         refused

@@ -1,4 +1,4 @@
-//! The writer's state and the rules by which an event changes it.
+//! The writer's state, and how each event changes it.
 
 mod publication;
 mod refuse;
@@ -7,37 +7,37 @@ mod reread;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use self::refuse::RefusalsLogged;
+use self::refuse::RefusalLog;
 use super::pending::Pending;
 use super::publish::Publisher;
 use super::resync::Resync;
 use super::{CacheConfig, CacheStats, Journal, RefusedKeys, Snapshot};
 use crate::model::{Ack, Batch, Change, Entry, FeedEvent, Grouping, Revision, SyncStatus, Update};
 
-/// Owned by the one ingest task.
+/// The state of the ingest task, which alone owns it.
 pub(super) struct Store {
-    /// The map that is being written; a clone of it is what gets published.
+    /// The state that is being written. A clone of it is published.
     state: Snapshot,
-    /// Of the last breadcrumb.
+    /// The status of the last breadcrumb.
     status: SyncStatus,
-    /// For the last breadcrumb of this batch.
+    /// The status for the last breadcrumb of this batch.
     next_status: SyncStatus,
     pending: Pending,
-    /// The resyncs under way: none, one, or one within a reload.
+    /// The resyncs in progress: none, one, or one inside a reload.
     resyncs: Vec<Resync>,
-    /// Writes that are applied and not yet readable.
-    unacknowledged: Vec<(Ack, Applied)>,
+    /// Writes that are applied but not yet readable.
+    unacknowledged: Vec<(Ack, AppliedBatch)>,
     provisional: bool,
     publisher: Publisher,
     /// The keys that are refused in `state`.
     refused: Arc<RefusedKeys>,
-    refusals_logged: RefusalsLogged,
+    refusal_log: RefusalLog,
     config: CacheConfig,
     stats: Arc<CacheStats>,
 }
 
-/// What became of a batch that was applied whole.
-struct Applied {
+/// The result of an atomic batch.
+struct AppliedBatch {
     revision: Option<Revision>,
     changed: usize,
 }
@@ -60,21 +60,21 @@ impl Store {
             provisional,
             publisher,
             refused,
-            refusals_logged: RefusalsLogged::default(),
+            refusal_log: RefusalLog::default(),
             config,
             stats,
         }
     }
 
-    pub(super) fn write_ahead_to(&mut self, journal: Box<dyn Journal>) {
-        self.publisher.write_ahead_to(journal);
+    pub(super) fn set_journal(&mut self, journal: Box<dyn Journal>) {
+        self.publisher.set_journal(journal);
     }
 
     pub(super) fn is_journaled(&self) -> bool {
         self.publisher.is_journaled()
     }
 
-    /// Applies one event; returns how much of a batch it is worth.
+    /// Applies one event. Returns how much it counts against the batch limit.
     pub(super) fn apply(&mut self, event: FeedEvent) -> usize {
         match event {
             FeedEvent::Status(status) => {
@@ -82,29 +82,29 @@ impl Store {
                 1
             }
             FeedEvent::Updates(batch) => {
-                let worth = batch.updates.len().max(1);
+                let cost = batch.updates.len().max(1);
                 self.apply_batch(batch);
-                worth
+                cost
             }
             FeedEvent::ResyncBegin { history, whole_at, lossy } => {
-                let whole_at = self.claimable(whole_at);
+                let whole_at = self.clamp_claim(whole_at);
                 self.begin_resync(history, whole_at, lossy);
                 1
             }
             FeedEvent::Compare(answer) => {
-                answer.send(self.likeness());
+                answer.send(self.comparison());
                 1
             }
-            FeedEvent::ResyncGivenUp => {
-                self.give_up_resync();
+            FeedEvent::ResyncAborted => {
+                self.abort_resync();
                 1
             }
             FeedEvent::Past { end, past } => {
-                self.publisher.tell_past(end, past);
+                self.publisher.set_past(end, past);
                 1
             }
             FeedEvent::ResyncEnd { revision, claim, complete } => {
-                let revision = self.claimable(revision);
+                let revision = self.clamp_claim(revision);
                 self.end_resync(revision, claim, complete);
                 self.config.max_batch
             }
@@ -115,7 +115,7 @@ impl Store {
         match self.resyncs.first_mut() {
             Some(resync) if status == SyncStatus::InSync => resync.status = Some(status),
             resync => {
-                // What was said last counts, also over an `in-sync` that waits for the end.
+                // The newest status wins, also over an `in-sync` that waits for the end of the resync.
                 resync.into_iter().for_each(|resync| resync.status = None);
                 self.next_status = status;
             }
@@ -125,25 +125,25 @@ impl Store {
     fn apply_batch(&mut self, batch: Batch) {
         self.stats.updates.inc_by(batch.updates.len() as u64);
         if let Some(ack) = batch.ack {
-            // Somebody waits for all or nothing, so everything is checked before anything changes.
+            // The write is all or nothing, so everything is checked before anything changes.
             if let Err(refusal) = self.check(&batch.conditions, &batch.updates) {
                 self.stats.refused.inc_by(batch.updates.len() as u64);
                 ack.send(Err(refusal));
                 return;
             }
-            let applied = self.apply_whole(batch.updates, batch.grouping);
+            let applied = self.apply_atomic(batch.updates, batch.grouping);
             self.unacknowledged.push((ack, applied));
             return;
         }
         match batch.grouping {
             Grouping::Whole | Grouping::Replace => {
-                self.apply_whole(batch.updates, batch.grouping);
+                self.apply_atomic(batch.updates, batch.grouping);
             }
             Grouping::ByRevision => self.apply_by_revision(batch.updates),
         }
     }
 
-    fn apply_whole(&mut self, mut updates: Vec<Update>, grouping: Grouping) -> Applied {
+    fn apply_atomic(&mut self, mut updates: Vec<Update>, grouping: Grouping) -> AppliedBatch {
         let before = self.state.revision;
         let claims = updates.iter().filter_map(|update| update.revision);
         let claimed = claims.filter(|claimed| *claimed <= Revision::MAX_CLAIM).max();
@@ -167,7 +167,7 @@ impl Store {
     fn apply_by_revision(&mut self, updates: Vec<Update>) {
         let mut updates = updates.into_iter().peekable();
         while let Some(update) = updates.next() {
-            // What claims more is refused, one by one.
+            // Updates that claim more are refused one by one.
             let claimed = update.revision.filter(|claimed| *claimed <= Revision::MAX_CLAIM);
             let (before, mut assigned) = (self.state.revision, None);
             self.apply_update(update, claimed, &mut assigned);
@@ -175,21 +175,21 @@ impl Store {
                 self.apply_update(update, claimed, &mut assigned);
             }
             self.end_group(before, claimed, assigned);
-            let full = self.pending.len() >= self.config.split_at() && updates.peek().is_some();
+            let full = self.pending.len() >= self.config.split_after() && updates.peek().is_some();
             if full && self.publish(self.status).is_err() {
-                // What follows builds on what could not be kept.
+                // The remaining updates build on changes that were not persisted.
                 return;
             }
         }
     }
 
-    /// Ends one revision, which began at `before`. Where it took back everything that it did, it is none.
+    /// Ends one revision, which began at `before`. A revision that undid all its changes does not count.
     fn end_group(
         &mut self,
         before: Revision,
         claimed: Option<Revision>,
         assigned: Option<Revision>,
-    ) -> Applied {
+    ) -> AppliedBatch {
         let check = self.state.digest().into();
         let changed = self.pending.end_group(assigned.unwrap_or_default(), check);
         let revision = assigned.filter(|_| changed > 0);
@@ -197,30 +197,30 @@ impl Store {
             self.state.revision = before;
         }
         if !self.resyncs.is_empty() {
-            // The end of a resync compares the states.
-            self.pending.forget();
+            // The end of the resync compares the whole states instead.
+            self.pending.clear();
         }
-        self.reached(claimed);
-        Applied { revision, changed }
+        self.advance_to(claimed);
+        AppliedBatch { revision, changed }
     }
 
-    /// The upstream is at least here, whether or not that changed anything.
-    fn reached(&mut self, claimed: Option<Revision>) {
-        // Inside of a resync to one revision, what the updates claim is only when each key was set.
+    /// Advances the state to the upstream's revision, even if nothing changed.
+    fn advance_to(&mut self, claimed: Option<Revision>) {
+        // Inside a resync to one revision, an update claims only when its key was set.
         if self.whole_at().is_none() {
             self.state.revision = self.state.revision.max(claimed.unwrap_or_default());
         }
     }
 
-    /// The revision of the resync under way, when it is to one revision.
+    /// The revision of the resync in progress, when it is to one revision.
     fn whole_at(&self) -> Option<Revision> {
         self.resyncs.last().and_then(|resync| resync.whole_at)
     }
 
-    /// Applies one change. `assigned` is the revision of its group, fixed by the first change
-    /// that is one: what the upstream claims, or the next one where it claims nothing or goes back.
+    /// Applies one change. `assigned` is the revision of its group. The first effective change sets it: to the claimed
+    /// revision, or to the next one if the upstream claims none or an older one.
     fn apply_update(&mut self, update: Update, claimed: Option<Revision>, assigned: &mut Option<Revision>) {
-        let Some(Update { change, revision }) = self.accepted(update, claimed) else { return };
+        let Some(Update { change, revision }) = self.accept_or_delete(update, claimed) else { return };
         let old = self.state.get(change.key()).cloned();
         let unchanged = match (&change, &old) {
             (Change::Put(entry), Some(old)) => old.same_content(entry),
@@ -242,9 +242,9 @@ impl Store {
         let now = self.revision_of_group(claimed, assigned);
         match (change, old) {
             (Change::Put(entry), old) => {
-                // What is set back within its revision was never changed: it keeps the entry it had.
-                let unchanged = self.pending.set_back(&entry, old.as_ref()).cloned();
-                let entry = unchanged.unwrap_or_else(|| entry.at(self.set_at(revision, now)));
+                // A value that is set back within its revision is unchanged: it keeps the old entry.
+                let unchanged = self.pending.entry_set_back_to(&entry, old.as_ref()).cloned();
+                let entry = unchanged.unwrap_or_else(|| entry.at(self.entry_revision(revision, now)));
                 self.state.put(entry.clone(), old.as_ref());
                 self.touch(old, Some(entry));
             }
@@ -256,15 +256,15 @@ impl Store {
         }
     }
 
-    /// The revision of an entry that changes now. In a state that is read whole the upstream may say
-    /// when each key was set; but a key that differs from the state before was set after that.
-    fn set_at(&self, claimed: Option<Revision>, now: Revision) -> Revision {
+    /// The revision of an entry that changes now. In a resync to one revision the upstream may say when each key was set.
+    /// But a key that differs from the state before was set after that state.
+    fn entry_revision(&self, claimed: Option<Revision>, now: Revision) -> Revision {
         let Some(resync) = self.resyncs.last().filter(|resync| resync.whole_at.is_some()) else { return now };
         let before = if resync.reload { Revision::ZERO } else { resync.before.revision };
         claimed.filter(|claimed| *claimed > before).map_or(now, |claimed| claimed.min(now))
     }
 
-    /// Within a resync to one revision nothing is noted: in it no change is earlier than another.
+    /// Notes a change, except in a resync to one revision, where all changes are simultaneous.
     fn touch(&mut self, old: Option<Entry>, new: Option<Entry>) {
         if self.whole_at().is_none() {
             self.pending.touch(old, new);

@@ -7,7 +7,7 @@ use crate::model::Key;
 
 /// Remove one key (only where the daemon's feed is push:)
 ///
-/// Prints the cursor at which the key is gone. Removing an absent key changes nothing and is no error.
+/// Prints the cursor at which the key is absent. Deleting an absent key changes nothing and is no error.
 #[derive(Args)]
 pub(super) struct Delete {
     #[command(flatten)]

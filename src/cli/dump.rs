@@ -7,7 +7,7 @@ use super::{Daemon, Failure};
 use crate::model::{Cursor, Key};
 use crate::wire::{self, MediaType, Record};
 
-/// How `crumbd dump --help` ends.
+/// The last part of `crumbd dump --help`.
 const EXAMPLES: &str = "\
 Examples:
   crumbd dump > state.ndjson
@@ -16,19 +16,24 @@ Examples:
 
 /// Print the whole state as NDJSON records
 ///
-/// What comes out can go in: the output is a feed.
+/// The output is a feed: `crumbd serve --feed file:…` reads it.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Dump {
     #[command(flatten)]
     daemon: Daemon,
-    /// Only keys that begin so.
+    /// Only keys with this prefix.
     #[arg(long)]
     prefix: Option<String>,
-    /// The state as it was at this cursor.
+    /// Print the state as it was at this cursor.
     #[arg(long, value_name = "CURSOR")]
     at: Option<Cursor>,
 }
+
+/// The daemon's answer ended without an `end` record.
+#[derive(Debug, thiserror::Error)]
+#[error("the daemon's answer was cut off: this dump is not complete")]
+struct Incomplete;
 
 impl Dump {
     pub(super) async fn run(self) -> Result<(), Failure> {
@@ -47,7 +52,7 @@ impl Dump {
         }
         out.finish()?;
         if !ended {
-            return Err("the daemon's answer was cut off: this dump is not complete".into());
+            return Err(Incomplete.into());
         }
         Ok(())
     }

@@ -1,51 +1,51 @@
 //! `crumbd follow`.
 
-mod way;
+mod any_follower;
 
 use std::io::{IsTerminal, Write};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use self::way::Way;
-use super::units::{Span, waited};
+use self::any_follower::AnyFollower;
+use super::units::{Span, parse_wait};
 use super::{Daemon, Failure, output};
 use crate::client::{DEFAULT_SILENCE, Follower, Gap, Progress, Step, StreamFollower};
 use crate::model::{Entry, Key};
 use crate::wire::{self, PutKind, Record};
 
-/// A first snapshot with at least so many keys gets a progress bar.
+/// The least number of keys of a first snapshot that gets a progress bar.
 const BIG_SNAPSHOT: u64 = 10_000;
 
-/// How much of a value is shown on a terminal, in characters.
+/// The characters of a value that are shown on a terminal.
 const SHOWN_VALUE_CHARS: usize = 100;
 
 /// Print changes as they come, for ever
 ///
-/// Holds a copy of the state, checked against the daemon's digest at every step, and prints what
-/// changes: one line a change on a terminal, NDJSON records elsewhere. When the connection breaks it
-/// goes on by itself from where it was; after a gap it fetches the state again and prints the
-/// difference, so nothing is missed and nothing is printed twice.
+/// Holds a copy of the state and checks it against the daemon's digest at every step. Prints each change: as a
+/// line on a terminal, as an NDJSON record elsewhere. When the connection breaks, it reconnects and goes on
+/// from its cursor. After a gap it fetches the state again and prints the difference. So nothing is missed, and
+/// nothing is printed twice.
 #[derive(Args)]
 pub(super) struct Follow {
     #[command(flatten)]
     daemon: Daemon,
-    /// Only keys that begin so.
+    /// Only keys with this prefix.
     #[arg(long)]
     prefix: Option<String>,
-    /// Print the state as it is now first.
+    /// First print the current state.
     #[arg(long)]
     all: bool,
     /// Print NDJSON records on a terminal too.
     #[arg(long)]
     json: bool,
-    /// Follow one long answer (`/v1/stream`) rather than ask anew for each change: where changes come
-    /// thick and fast, that costs both sides less.
+    /// Follow one long response (`/v1/stream`) instead of sending a request for each change. This costs both sides
+    /// less when changes are frequent.
     #[arg(long)]
     stream: bool,
-    /// With --stream: a daemon that says nothing for so long, not even that it is alive, counts as gone. A few times
-    /// its --heartbeat [default: 45s]
-    #[arg(long, value_name = "DURATION", requires = "stream", value_parser = waited, allow_hyphen_values = true)]
+    /// With --stream: how long to wait for data or a heartbeat before reconnecting. Set it to a few times the
+    /// daemon's --heartbeat [default: 45s]
+    #[arg(long, value_name = "DURATION", requires = "stream", value_parser = parse_wait, allow_hyphen_values = true)]
     silence: Option<Span>,
 }
 
@@ -58,13 +58,13 @@ impl Follow {
     }
 
     async fn follow(self) -> Result<(), Failure> {
-        let for_people = std::io::stdout().is_terminal() && !self.json;
+        let human = std::io::stdout().is_terminal() && !self.json;
         let prefix = self.prefix.as_deref().map(Key::from);
         let client = self.daemon.client()?;
         let silence = self.silence.map_or(DEFAULT_SILENCE, |span| span.0);
         let mut follower = match self.stream {
-            true => Way::Stream(Box::new(StreamFollower::new(client, prefix, silence))),
-            false => Way::Polls(Box::new(Follower::new(client, prefix))),
+            true => AnyFollower::Stream(Box::new(StreamFollower::new(client, prefix, silence))),
+            false => AnyFollower::LongPoll(Box::new(Follower::new(client, prefix))),
         };
         let mut first = true;
         loop {
@@ -76,11 +76,13 @@ impl Follow {
                     if first {
                         introduce(&follower, &step);
                     } else if step.snapshot {
-                        let why = why(step.gap);
-                        output::say(format_args!("{why}; the state was read again, here is the difference"));
+                        let reason = gap_reason(step.gap);
+                        output::say(format_args!(
+                            "{reason}; the state was read again, here is the difference"
+                        ));
                     }
                     if !first || self.all {
-                        print(&step, for_people)?;
+                        print(&step, human)?;
                     }
                     first = false;
                 }
@@ -95,26 +97,26 @@ impl Follow {
     }
 }
 
-fn why(gap: Option<Gap>) -> &'static str {
+fn gap_reason(gap: Option<Gap>) -> &'static str {
     match gap {
         Some(Gap::CursorGone) => "the cursor was gone",
         Some(Gap::RightsChanged) => "what this token may read has changed",
-        _ => "the last answer was of no use",
+        _ => "the last answer could not be used",
     }
 }
 
-fn introduce(follower: &Way, step: &Step) {
+fn introduce(follower: &AnyFollower, step: &Step) {
     let status = step.header.status.map(|status| status.to_string()).unwrap_or_default();
     let cursor = step.header.cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
     let keys = follower.mirror().len();
     output::say(format_args!("following {keys} keys from cursor {cursor} ({status})"));
 }
 
-fn print(step: &Step, for_people: bool) -> Result<(), Failure> {
+fn print(step: &Step, human: bool) -> Result<(), Failure> {
     let mut text = Vec::new();
     for record in &step.changes {
-        if for_people {
-            write_for_people(&mut text, record)?;
+        if human {
+            write_human(&mut text, record)?;
         } else {
             wire::write_record(&mut text, record);
         }
@@ -122,7 +124,7 @@ fn print(step: &Step, for_people: bool) -> Result<(), Failure> {
     }
     if step.changes.is_empty()
         && let Some(status) = step.header.status
-        && !for_people
+        && !human
     {
         wire::write_record(&mut text, &Record::Status(status));
         text.push(b'\n');
@@ -134,7 +136,7 @@ fn print(step: &Step, for_people: bool) -> Result<(), Failure> {
     Ok(output::bytes(&text)?)
 }
 
-fn write_for_people(out: &mut Vec<u8>, record: &Record) -> std::io::Result<()> {
+fn write_human(out: &mut Vec<u8>, record: &Record) -> std::io::Result<()> {
     match record {
         Record::Put { kind, entry } => {
             let sign = if *kind == PutKind::New { '+' } else { '~' };
@@ -148,7 +150,7 @@ fn write_for_people(out: &mut Vec<u8>, record: &Record) -> std::io::Result<()> {
     }
 }
 
-/// The value on one line, cut to a readable length; control characters cannot reach the terminal.
+/// The value on one line, cut to a readable length, with control characters escaped.
 fn shown(entry: &Entry) -> String {
     let text = String::from_utf8_lossy(entry.value());
     let mut shown: String = text.chars().take(SHOWN_VALUE_CHARS).flat_map(printable).collect();
@@ -162,7 +164,7 @@ fn printable(c: char) -> Vec<char> {
     if c.is_control() { c.escape_default().collect() } else { vec![c] }
 }
 
-/// The progress of a big first snapshot, on a terminal.
+/// The progress bar of a big first snapshot, on a terminal.
 struct Bar(ProgressBar);
 
 impl Bar {

@@ -14,7 +14,7 @@ pub(super) struct Get {
     daemon: Daemon,
     /// The key.
     key: String,
-    /// Read it as it was at this cursor.
+    /// Read the value as it was at this cursor.
     #[arg(long, value_name = "CURSOR")]
     at: Option<Cursor>,
 }

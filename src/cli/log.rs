@@ -1,4 +1,4 @@
-//! Logs: readable on a terminal, JSON where a machine reads them. Always on standard error.
+//! Logs, on standard error: as text, or as JSON for machines.
 
 mod filter;
 
@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use super::Failure;
 pub(super) use filter::{Filter, FilterError};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum LogFormat {
     /// For people.
@@ -22,7 +22,7 @@ pub(super) fn start(format: LogFormat, filter: Filter) -> Result<(), Failure> {
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter.into_env_filter())
         .with_writer(std::io::stderr)
-        // It would tell standard error that standard error is gone, with a panic.
+        // If standard error is closed, reporting that on standard error would panic.
         .log_internal_errors(false);
     match format {
         LogFormat::Json => logs.json().flatten_event(true).try_init(),

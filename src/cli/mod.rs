@@ -3,7 +3,7 @@
 mod config;
 mod delete;
 mod dump;
-mod feeds;
+mod feed;
 mod follow;
 mod get;
 mod log;
@@ -13,9 +13,9 @@ mod put;
 mod serve;
 mod signals;
 mod status;
+mod stored_state;
 mod token;
 pub mod units;
-mod warm;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -23,17 +23,17 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use self::config::Faults;
+use self::config::SettingErrors;
 use self::output::PrintError;
 use crate::client::{Client, ClientTls};
 
-/// Where a daemon listens on this machine, and where a client looks for one, when nobody says otherwise.
+/// The default port: of a daemon, and of the daemon that a client asks.
 const DEFAULT_PORT: u16 = 7811;
 
-/// The variable with a token.
-const TOKEN: &str = "CRUMBD_TOKEN";
+/// The environment variable that holds a token.
+const TOKEN_VARIABLE: &str = "CRUMBD_TOKEN";
 
-/// How `crumbd --help` ends.
+/// The last part of `crumbd --help`.
 const EXAMPLES: &str = "\
 Examples:
   A daemon that is its own datastore, a write, and a client that follows:
@@ -50,7 +50,7 @@ Examples:
 /// breadcrumb, then long-poll the next one, for ever.
 #[derive(Parser)]
 #[command(name = "crumbd", version, after_help = EXAMPLES)]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -67,23 +67,23 @@ enum Command {
     Token(token::Token),
 }
 
-/// How a command reaches the daemon.
+/// The flags with which a command reaches the daemon.
 #[derive(Args)]
 pub struct Daemon {
     /// The daemon's address.
     #[arg(long, env = "CRUMBD_URL", value_name = "URL", default_value_t = format!("http://127.0.0.1:{DEFAULT_PORT}"))]
     pub url: String,
 
-    /// File with the token of a daemon that wants one; a line break at its end does not count. The variable
-    /// CRUMBD_TOKEN holds the token itself, which has no place on the command line.
+    /// File with the token, for a daemon with --tokens; a line break at its end is ignored. The variable
+    /// CRUMBD_TOKEN may hold the token itself. There is no flag for it: other processes can read command lines.
     #[arg(long, env = "CRUMBD_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// Certificate authority (PEM) of a daemon at an https:// address; the system's authorities when left out.
+    /// Certificate authority (PEM) of a daemon at an https:// address [default: the system's authorities]
     #[arg(long, env = "CRUMBD_CA_CERT", value_name = "FILE")]
     ca_cert: Option<PathBuf>,
 
-    /// Client certificate (PEM) to show to a daemon that wants one; needs --client-key.
+    /// Client certificate (PEM), for a daemon with --tls-client-ca; needs --client-key.
     #[arg(long, env = "CRUMBD_CLIENT_CERT", value_name = "FILE")]
     client_cert: Option<PathBuf>,
 
@@ -93,7 +93,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// A client of it.
+    /// Makes a client of this daemon.
     ///
     /// # Errors
     /// A token, a certificate or an address that cannot be used.
@@ -105,53 +105,80 @@ impl Daemon {
         })
     }
 
-    /// The token, for a daemon that wants one.
+    /// The token, if one was given.
     ///
     /// # Errors
-    /// A file or a variable that holds none.
-    pub fn token(&self) -> Result<Option<String>, Failure> {
-        let (text, place) = match &self.token_file {
+    /// A file or a variable without a token.
+    pub fn token(&self) -> Result<Option<String>, CredentialError> {
+        let (text, origin) = match &self.token_file {
             Some(path) => {
-                let place = format!("token file {}", path.display());
-                (std::fs::read_to_string(path).map_err(|error| format!("{place}: {error}"))?, place)
+                let read = std::fs::read_to_string(path);
+                let unreadable = |source| CredentialError::TokenFile { path: path.clone(), source };
+                (read.map_err(unreadable)?, format!("token file {}", path.display()))
             }
-            None => match std::env::var(TOKEN) {
-                Ok(text) => (text, TOKEN.to_owned()),
+            None => match std::env::var(TOKEN_VARIABLE) {
+                Ok(text) => (text, TOKEN_VARIABLE.to_owned()),
                 Err(std::env::VarError::NotPresent) => return Ok(None),
-                Err(error) => return Err(format!("{TOKEN}: {error}").into()),
+                Err(error) => return Err(CredentialError::TokenVariable(error)),
             },
         };
         let token = text.trim_end_matches(['\n', '\r']);
         if token.is_empty() {
-            return Err(format!("{place} is empty: without a token it has no use").into());
+            return Err(CredentialError::EmptyToken { origin });
         }
         Ok(Some(token.to_owned()))
     }
 
-    /// How to speak TLS with it.
+    /// The TLS settings of this client.
     ///
     /// # Errors
     /// A certificate without its key, or a key without its certificate.
-    pub fn tls(&self) -> Result<ClientTls, Failure> {
+    pub fn tls(&self) -> Result<ClientTls, CredentialError> {
         let identity = match (self.client_cert.clone(), self.client_key.clone()) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
-            _ => return Err("--client-cert and --client-key belong together: one of them is missing".into()),
+            _ => return Err(CredentialError::HalfIdentity),
         };
         Ok(ClientTls { ca: self.ca_cert.clone(), identity })
     }
 }
 
-/// Why a command failed: one readable sentence.
+/// A token or a certificate of the client that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialError {
+    /// The token file cannot be read.
+    #[error("token file {}: {source}", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The variable's value is not text.
+    #[error("{TOKEN_VARIABLE}: {0}")]
+    TokenVariable(std::env::VarError),
+    /// The file or the variable is empty.
+    #[error("{origin} is empty: put the token into it, or leave it out")]
+    EmptyToken {
+        /// The file or the variable.
+        origin: String,
+    },
+    /// One of certificate and key is missing.
+    #[error("--client-cert and --client-key belong together: one of them is missing")]
+    HalfIdentity,
+}
+
+/// The reason why a command failed: one readable sentence.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Cli {
     /// Runs the command of this process's arguments.
     async fn main() -> ExitCode {
-        signals::survive_a_limit_of_file_size();
+        signals::ignore_file_size_signal();
         match Self::try_parse() {
             Ok(cli) => cli.run().await,
-            Err(said) => help_or_error(&said),
+            Err(message) => help_or_error(&message),
         }
     }
 
@@ -166,37 +193,37 @@ impl Cli {
             Command::Status(status) => status.run().await,
             Command::Token(token) => token.run(),
         };
-        done.map_or_else(|failure| ended(&failure), |()| ExitCode::SUCCESS)
+        done.map_or_else(|failure| report(&failure), |()| ExitCode::SUCCESS)
     }
 }
 
-/// What a command line has that makes no sense, as the parser itself ends for it.
-const MISUSED: u8 = 2;
+/// The exit code for invalid flags and settings; clap uses the same.
+const EXIT_USAGE: u8 = 2;
 
-/// Says why a command failed, and with which code the process ends.
-fn ended(failure: &Failure) -> ExitCode {
-    // Whoever read our output has seen enough, as in `crumbd dump | head`.
-    if let Some(PrintError::NobodyReads) = failure.downcast_ref() {
+/// Prints why a command failed, and returns the exit code.
+fn report(failure: &Failure) -> ExitCode {
+    // The reader of the output has seen enough, as in `crumbd dump | head`.
+    if let Some(PrintError::ReaderGone) = failure.downcast_ref() {
         return ExitCode::SUCCESS;
     }
-    if let Some(faults) = failure.downcast_ref::<Faults>() {
-        faults.0.iter().for_each(output::say);
-        return ExitCode::from(MISUSED);
+    if let Some(errors) = failure.downcast_ref::<SettingErrors>() {
+        errors.0.iter().for_each(output::say);
+        return ExitCode::from(EXIT_USAGE);
     }
     output::say(failure);
-    if failure.is::<serve::CheckFailed>() { ExitCode::from(MISUSED) } else { ExitCode::FAILURE }
+    if failure.is::<serve::CheckFailed>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
 }
 
-/// Prints what the parser has to say: the help, the version, or what is wrong with the command line.
-fn help_or_error(said: &clap::Error) -> ExitCode {
-    let text = said.render();
-    if said.use_stderr() {
+/// Prints the parser's message: the help, the version, or an error in the command line.
+fn help_or_error(message: &clap::Error) -> ExitCode {
+    let text = message.render();
+    if message.use_stderr() {
         let text = if io::stderr().is_terminal() { text.ansi().to_string() } else { text.to_string() };
         _ = output::line_on_stderr(text.trim_end());
-        return ExitCode::from(MISUSED);
+        return ExitCode::from(EXIT_USAGE);
     }
     let text = if io::stdout().is_terminal() { text.ansi().to_string() } else { text.to_string() };
-    output::bytes(text.as_bytes()).map_or_else(|error| ended(&error.into()), |()| ExitCode::SUCCESS)
+    output::bytes(text.as_bytes()).map_or_else(|error| report(&error.into()), |()| ExitCode::SUCCESS)
 }
 
 /// Runs the command of this process's arguments to its end.
@@ -205,14 +232,14 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             output::say(format_args!(
-                "it cannot start its threads: {error}; is there a limit of processes (ulimit -u)?"
+                "threads cannot be started: {error}; is there a limit on processes (ulimit -u)?"
             ));
             return ExitCode::FAILURE;
         }
     };
     let code = runtime.block_on(Cli::main());
-    // The command has waited for all that counts. To wait for all threads too would be to wait for the one that
-    // reads standard input, and that reads for as long as somebody else holds the pipe open.
+    // The command has finished its work. The thread that reads standard input may still wait: it ends only when the
+    // other side closes the pipe. So no thread is waited for.
     runtime.shutdown_background();
     code
 }

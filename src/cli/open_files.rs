@@ -1,19 +1,19 @@
-//! How many connections the system allows.
+//! The number of connections that the system allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-/// Files that are open beside the connections: the feed's, the state's, the refusals'.
+/// Open files beside the connections: of the feed, the state directory, and connections that are being refused.
 const SPARE: u64 = 512;
 
-/// Raises the soft limit of open files as far as it is needed and allowed, and says how many
-/// connections there may be: at most `wanted`.
+/// Raises the soft limit of open files as far as needed and allowed. Returns how many connections are possible: at most
+/// `wanted`.
 ///
-/// A daemon that runs out of files cannot even say no: so it stops at a number for which there are enough.
+/// A daemon without free files cannot even refuse a connection. So it accepts only as many as there are files for.
 pub(super) fn connections(wanted: usize) -> usize {
     let needed = (wanted as u64).saturating_add(SPARE);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    // `None` is: no limit.
+    // `None` means no limit.
     let number = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
     if number(current) >= needed {
         return wanted;

@@ -1,9 +1,9 @@
-//! What commands print. Everything that goes to standard output or, beside the log, to standard error goes through
-//! here, and nothing of it panics.
+//! Output of the commands. All text for standard output goes through here, and all text for standard error except the
+//! log. Nothing here panics.
 //!
-//! A reader that has gone (`crumbd dump | head`) ends a command quietly and with success: it has seen enough. Every
-//! other fault of standard output, such as a full disk, is a sentence and exit code 1. Where even the sentence cannot be
-//! written there is nobody to tell, and the exit code says it.
+//! When the reader of standard output has gone (`crumbd dump | head`), the command ends quietly, with exit code 0. Any
+//! other error of standard output, such as a full disk, is a message and exit code 1. If the message cannot be written
+//! either, only the exit code tells.
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
@@ -11,13 +11,13 @@ use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// Why something could not be printed.
+/// An error of standard output.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PrintError {
-    /// Whoever read it has gone.
-    #[error("nobody reads standard output any more")]
-    NobodyReads,
-    /// What the system says.
+    /// The reader has closed the pipe.
+    #[error("the reader of standard output has gone")]
+    ReaderGone,
+    /// Any other error of the system.
     #[error("standard output: {0}")]
     Failed(io::Error),
 }
@@ -25,13 +25,13 @@ pub(super) enum PrintError {
 impl From<io::Error> for PrintError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            ErrorKind::BrokenPipe => Self::NobodyReads,
+            ErrorKind::BrokenPipe => Self::ReaderGone,
             _ => Self::Failed(error),
         }
     }
 }
 
-/// Standard output, for much text in small pieces. [`Output::finish`] says whether all of it was taken.
+/// Buffered standard output, for much text in small pieces. [`Output::finish`] returns the error of the last pieces.
 pub(super) struct Output(BufWriter<StdoutLock<'static>>);
 
 impl Output {
@@ -48,12 +48,12 @@ impl Output {
     }
 }
 
-/// Resolves, with [`PrintError::NobodyReads`], when the reader of standard output has gone: for a command that may have
-/// nothing to print for hours. Never where that cannot be known, as of a file.
+/// Resolves, with [`PrintError::ReaderGone`], when the reader of standard output has gone. A command that may print
+/// nothing for hours waits for this too. Never resolves where standard output has no reader, as with a file.
 pub(super) async fn reader_gone() -> PrintError {
     let gone = || {
         let stdout = io::stdout();
-        // Nothing is waited for but what is always told: that the other end is closed.
+        // With no flags, `poll` reports only errors and that the other end is closed.
         let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
         loop {
             match poll(&mut watched, None) {
@@ -64,12 +64,12 @@ pub(super) async fn reader_gone() -> PrintError {
         }
     };
     match tokio::task::spawn_blocking(gone).await {
-        Ok(true) => PrintError::NobodyReads,
+        Ok(true) => PrintError::ReaderGone,
         _ => std::future::pending().await,
     }
 }
 
-/// Prints these bytes and nothing else.
+/// Prints these bytes, without a line break.
 pub(super) fn bytes(bytes: &[u8]) -> Result<(), PrintError> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
@@ -81,16 +81,16 @@ pub(super) fn line(text: impl Display) -> Result<(), PrintError> {
     bytes(format!("{text}\n").as_bytes())
 }
 
-/// Says something on standard error, under the program's name.
+/// Prints a message on standard error, after the program's name.
 pub(super) fn say(text: impl Display) {
     _ = line_on_stderr(format_args!("crumbd: {text}"));
 }
 
-/// A line on standard error.
+/// Prints a line on standard error.
 ///
 /// # Errors
-/// When nobody can read it.
+/// The system's error.
 pub(super) fn line_on_stderr(text: impl Display) -> io::Result<()> {
-    // One write: lines of several processes into one file stay lines.
+    // One write, so that lines of several processes into one file do not mix.
     io::stderr().lock().write_all(format!("{text}\n").as_bytes())
 }

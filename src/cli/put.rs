@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Daemon, Failure, output};
 use crate::model::Key;
 
-/// How `crumbd put --help` ends.
+/// The last part of `crumbd put --help`.
 const EXAMPLES: &str = "\
 Examples:
   crumbd put greeting hello
@@ -16,7 +16,7 @@ Examples:
 
 /// Set one key (only where the daemon's feed is push:)
 ///
-/// Prints the cursor at which the new value can be read; it can be read at once.
+/// Prints the cursor at which the new value can be read. It can be read at once.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Put {
@@ -24,10 +24,10 @@ pub(super) struct Put {
     daemon: Daemon,
     /// The key.
     key: String,
-    /// The value, taken byte by byte; `-` reads it from standard input.
+    /// The value, stored byte for byte; `-` reads it from standard input.
     #[arg(allow_hyphen_values = true)]
     value: String,
-    /// The value is JSON: it is checked, and stored without insignificant white space.
+    /// The value is JSON: it is checked, and stored without insignificant whitespace.
     #[arg(long)]
     json: bool,
 }

@@ -1,9 +1,9 @@
-//! Signals, caught from the beginning: in the middle of a start nothing is killed.
+//! Signals. They are caught from the beginning, so that no start is killed halfway.
 //!
 //! | signal | the daemon | other commands |
 //! |---|---|---|
-//! | SIGTERM, SIGINT | during the start: ends it. Later: drains; a second one cuts the drain short, a third one the saving of the state | end, as the system does it |
-//! | SIGHUP | reads tokens and certificates again, or says that there is nothing to read: see [`crate::http::Reload`] | ends, as the system does it: the terminal has gone |
+//! | SIGTERM, SIGINT | during the start: ends it. Later: drains; a second one ends the drain, a third one the saving of the state | the system ends the process |
+//! | SIGHUP | reads tokens and certificates again, or logs that there is nothing to read: see [`crate::http::Reload`] | the system ends the process: the terminal has gone |
 //! | SIGXFSZ | the write fails, as on a full disk | the same |
 //! | SIGPIPE | ignored, as in every Rust program: the write fails | see [`super::output`] |
 
@@ -11,7 +11,7 @@ use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::warn;
 
-/// SIGTERM and SIGINT, caught from the moment that this is made.
+/// SIGTERM and SIGINT, caught from [`Stop::listen`] on.
 pub(super) struct Stop {
     caught: Option<(Signal, Signal)>,
 }
@@ -21,13 +21,15 @@ impl Stop {
         let both = signal(SignalKind::terminate())
             .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
         let caught = both
-            .inspect_err(|error| warn!(%error, "SIGTERM cannot be caught: it will end this process at once"))
+            .inspect_err(
+                |error| warn!(%error, "SIGTERM cannot be caught: it will end this process without a drain"),
+            )
             .ok();
         Self { caught }
     }
 
-    /// Resolves at the next one, which may have come already. Cancel-safe.
-    pub(super) async fn asked(&mut self) {
+    /// Resolves at the next signal, also at one that has come already. Cancel-safe.
+    pub(super) async fn requested(&mut self) {
         let Some((terminate, interrupt)) = &mut self.caught else { return std::future::pending().await };
         tokio::select! {
             _ = terminate.recv() => {}
@@ -36,9 +38,9 @@ impl Stop {
     }
 }
 
-/// From now on a file that may not grow (`ulimit -f`) is an error of the write that would make it grow, as a full disk
-/// is; the signal that comes with it would kill the process.
-pub(super) fn survive_a_limit_of_file_size() {
-    // Once caught it stays caught. Where it cannot be, it is as it was.
+/// Makes a write over the limit of file size (`ulimit -f`) fail, as on a full disk. Without this, SIGXFSZ would kill the
+/// process.
+pub(super) fn ignore_file_size_signal() {
+    // Once caught it stays caught. If it cannot be caught, nothing changes.
     _ = signal(SignalKind::from_raw(Number::XFSZ.as_raw()));
 }

@@ -6,12 +6,12 @@ use serde_json::Value;
 use super::units::Bytes;
 use super::{Daemon, Failure, output};
 
-/// Show how a daemon is
+/// Show the status of a daemon
 #[derive(Args)]
 pub(super) struct Status {
     #[command(flatten)]
     daemon: Daemon,
-    /// Print the daemon's JSON as it is.
+    /// Print the daemon's JSON unchanged.
     #[arg(long)]
     json: bool,
 }
@@ -80,7 +80,7 @@ fn lines(status: &Value) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The keys that are absent because what the upstream has for them was refused, if there are any.
+/// Lines for the refused keys: the keys that are absent because the upstream's values for them were refused.
 fn refused(status: &Value) -> Vec<(&'static str, String)> {
     let count = status.pointer("/refused/count").and_then(Value::as_u64).unwrap_or(0);
     if count == 0 {
@@ -128,6 +128,6 @@ mod tests {
             ]
         );
         assert!(refused(&json!({ "refused": { "count": 0, "exact": true, "keys": [] } })).is_empty());
-        assert!(refused(&json!({})).is_empty(), "an older daemon says nothing of it");
+        assert!(refused(&json!({})).is_empty(), "an older daemon does not report it");
     }
 }

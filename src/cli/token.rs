@@ -5,35 +5,43 @@ use clap::Args;
 use super::{Failure, output};
 use crate::http::auth::NewToken;
 
-/// Make a token for a daemon that wants one
+/// Make a token for a daemon with --tokens
 ///
-/// The token goes to standard error, this once and never again; its line for the file of
-/// `crumbd serve --tokens FILE` goes to standard output and names it by its SHA-256 only:
+/// The token goes to standard error, once: it cannot be shown again. Its line for the file of
+/// `crumbd serve --tokens FILE` goes to standard output, and holds only the token's SHA-256:
 ///
 ///   crumbd token --name edge --read edge/ --read shared/ >> tokens.jsonl
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Token {
-    /// Whose it is; for those who read the file.
+    /// The token's owner; a note for readers of the file.
     #[arg(long)]
     name: Option<String>,
-    /// Keys that begin so may be read; "" is every key. May be given several times.
+    /// Keys with this prefix may be read; "" is every key. May be given several times.
     #[arg(long, value_name = "PREFIX")]
     read: Vec<String>,
-    /// Keys that begin so may be set and deleted; "" is every key. May be given several times.
+    /// Keys with this prefix may be set and deleted; "" is every key. May be given several times.
     #[arg(long, value_name = "PREFIX")]
     write: Vec<String>,
+}
+
+/// A token that was not made, or was lost.
+#[derive(Debug, thiserror::Error)]
+enum TokenError {
+    #[error("a token needs --read or --write: without them it permits nothing")]
+    NoRights,
+    #[error("the token could not be shown ({0}): its line is of no use")]
+    NotShown(std::io::Error),
 }
 
 impl Token {
     pub(super) fn run(self) -> Result<(), Failure> {
         if self.read.is_empty() && self.write.is_empty() {
-            return Err("a token without --read and --write may do nothing".into());
+            return Err(TokenError::NoRights.into());
         }
         let NewToken { token, line } = NewToken::make(self.name, self.read, self.write)?;
-        // First the line: a token that was shown and that no file knows would be lost.
+        // The line comes first: without it a token that was shown is of no use.
         output::line(line)?;
-        let shown = output::line_on_stderr(token);
-        Ok(shown.map_err(|error| format!("the token could not be shown ({error}): its line is of no use"))?)
+        Ok(output::line_on_stderr(token).map_err(TokenError::NotShown)?)
     }
 }

@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them, and between what bounds they may be.
+//! Durations and sizes with units, and bounds for them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,21 +12,21 @@ pub struct Span(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub struct Bytes(pub usize);
 
-/// Not a duration or a size.
+/// A text that is not a duration or a size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
-    /// It makes no sense.
+    /// The text cannot be read.
     #[error("no {what}: write it as {example}")]
-    Nonsense {
-        /// What it should have been.
+    Invalid {
+        /// The expected quantity.
         what: &'static str,
-        /// How such a thing is written.
+        /// Examples of it.
         example: &'static str,
     },
     /// `5M`: some tools mean minutes by it, here it would be months.
     #[error("no duration: M may mean minutes or months; write 15m or 1month")]
     MonthsOrMinutes,
-    /// More than a computer counts.
+    /// The number overflows.
     #[error("too large")]
     TooLarge,
 }
@@ -40,7 +40,7 @@ impl FromStr for Span {
         }
         humantime::parse_duration(text).map(Self).map_err(|error| match error {
             humantime::DurationError::NumberOverflow => UnitError::TooLarge,
-            _ => UnitError::Nonsense { what: "duration", example: "500ms, 5s or 15m" },
+            _ => UnitError::Invalid { what: "duration", example: "500ms, 5s or 15m" },
         })
     }
 }
@@ -49,7 +49,7 @@ impl FromStr for Bytes {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let nonsense = UnitError::Nonsense { what: "size", example: "4096, 64KiB, 8MiB or 1GiB" };
+        let invalid = UnitError::Invalid { what: "size", example: "4096, 64KiB, 8MiB or 1GiB" };
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(end);
         let shift = match unit.trim() {
@@ -58,10 +58,10 @@ impl FromStr for Bytes {
             "MiB" => 20,
             "GiB" => 30,
             "TiB" => 40,
-            _ => return Err(nonsense),
+            _ => return Err(invalid),
         };
         if number.is_empty() {
-            return Err(nonsense);
+            return Err(invalid);
         }
         let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(1 << shift));
         bytes.map(Self).ok_or(UnitError::TooLarge)
@@ -87,28 +87,28 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// The least and the most that a number may be, with both ends.
+/// The smallest and the largest allowed value, both included.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds<T> {
-    /// The least.
+    /// The smallest allowed value.
     pub least: T,
-    /// The most.
+    /// The largest allowed value.
     pub most: T,
 }
 
-/// Outside of its [`Bounds`].
+/// A value outside its [`Bounds`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutOfBounds {
-    /// Below the least, which it holds.
+    /// Below the smallest allowed value, which it holds.
     #[error("too small: it is at least {0}")]
     TooSmall(String),
-    /// Above the most, which it holds.
+    /// Above the largest allowed value, which it holds.
     #[error("too large: it is at most {0}")]
     TooLarge(String),
 }
 
 impl<T: PartialOrd + fmt::Display> Bounds<T> {
-    /// The number, if it is within them.
+    /// Returns the number if it is within the bounds.
     ///
     /// # Errors
     /// [`OutOfBounds`].
@@ -119,30 +119,40 @@ impl<T: PartialOrd + fmt::Display> Bounds<T> {
         if number > self.most { Err(self.too_large()) } else { Ok(number) }
     }
 
-    /// What is said of a number below the least.
+    /// The error for a number below the bounds.
     pub fn too_small(&self) -> OutOfBounds {
         OutOfBounds::TooSmall(self.least.to_string())
     }
 
-    /// What is said of a number above the most.
+    /// The error for a number above the bounds.
     pub fn too_large(&self) -> OutOfBounds {
         OutOfBounds::TooLarge(self.most.to_string())
     }
 }
 
-/// A duration of a command's flag that is waited for: clocks that are a century ahead make no sense, and would
-/// overflow some day.
+/// A duration that is not a valid wait.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WaitError {
+    /// It is not a duration.
+    #[error(transparent)]
+    Unit(#[from] UnitError),
+    /// It is too short or too long.
+    #[error(transparent)]
+    Bounds(#[from] OutOfBounds),
+}
+
+/// Reads a duration that a command waits for: from 1ms to a year, so that no clock overflows.
 ///
 /// # Errors
-/// What is wrong with it.
-pub fn waited(text: &str) -> Result<Span, String> {
-    const WAITED: Bounds<Span> =
+/// [`WaitError`].
+pub fn parse_wait(text: &str) -> Result<Span, WaitError> {
+    const WAIT: Bounds<Span> =
         Bounds { least: Span(Duration::from_millis(1)), most: Span(Duration::from_secs(365 * 24 * 60 * 60)) };
-    let span = text.parse().map_err(|error| match error {
-        UnitError::TooLarge => WAITED.too_large().to_string(),
-        other => other.to_string(),
-    })?;
-    WAITED.check(span).map_err(|error| error.to_string())
+    match text.parse() {
+        Ok(span) => Ok(WAIT.check(span)?),
+        Err(UnitError::TooLarge) => Err(WAIT.too_large().into()),
+        Err(other) => Err(other.into()),
+    }
 }
 
 #[cfg(test)]
@@ -157,20 +167,20 @@ mod tests {
         assert_eq!("15m".parse(), Ok(Span(Duration::from_secs(900))));
         for bad in ["", "KiB", "1kb", "-1", "1.5MiB", "64M"] {
             assert!(
-                matches!(bad.parse::<Bytes>(), Err(UnitError::Nonsense { .. })),
+                matches!(bad.parse::<Bytes>(), Err(UnitError::Invalid { .. })),
                 "{bad:?} was taken for a size"
             );
         }
         for bad in ["", "5", "-1s", "s", "1.5"] {
             assert!(
-                matches!(bad.parse::<Span>(), Err(UnitError::Nonsense { .. })),
+                matches!(bad.parse::<Span>(), Err(UnitError::Invalid { .. })),
                 "{bad:?} was taken for a duration"
             );
         }
     }
 
     #[test]
-    fn what_overflows_is_too_large_and_not_something_else() {
+    fn a_number_that_overflows_is_too_large() {
         for bad in ["99999999999999999999", "17179869184GiB"] {
             assert_eq!(bad.parse::<Bytes>(), Err(UnitError::TooLarge), "{bad}");
         }
@@ -180,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_may_be_minutes_or_months_is_neither() {
+    fn a_unit_that_may_be_minutes_or_months_is_refused() {
         for bad in ["15M", "1h 15M"] {
             assert_eq!(bad.parse::<Span>(), Err(UnitError::MonthsOrMinutes), "{bad}");
         }

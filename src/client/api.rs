@@ -1,4 +1,4 @@
-//! The requests that a client makes.
+//! The requests of a client.
 
 use std::time::Duration;
 
@@ -12,29 +12,29 @@ use super::{ClientError, ClientTls, Records};
 use crate::model::{Cursor, Key};
 use crate::wire::MediaType;
 
-/// How long to wait for a connection, and for an answer beyond what was asked for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for a connection, and for an answer beyond the time that was asked for.
+const DEADLINE: Duration = Duration::from_secs(10);
 
-/// What one long poll asks to wait; below the half minute after which many proxies give up.
+/// How long the daemon is asked to hold a long poll; below the half minute after which many proxies give up.
 const WAIT: Duration = Duration::from_secs(25);
 
-/// How long a daemon may say nothing that has something to say: longer than it waits itself for a cursor, a budget or
-/// somebody who reads slowly.
-const SILENCE: Duration = WAIT.saturating_add(PATIENCE);
+/// How long a daemon may send nothing in the middle of an answer: longer than it waits itself for a cursor, a budget
+/// or a slow reader.
+const SILENCE: Duration = WAIT.saturating_add(DEADLINE);
 
-/// The slowest pace at which a value is taken for one that arrives, in bytes a second.
+/// The slowest upload that is waited for, in bytes a second.
 const SLOWEST_UPLOAD: usize = 64 << 10;
 
-/// What came of asking for what is next.
+/// The answer to a long poll.
 #[derive(Debug)]
 pub enum Next {
     /// Updates, or another status.
     Updates(Box<Records>),
-    /// Nothing in time.
+    /// No change within the time.
     Nothing {
-        /// Where the client stands now.
+        /// The cursor to continue from.
         cursor: Cursor,
-        /// The rights that this was said under, where there are any.
+        /// The rights under which the answer was made, if there are any.
         rights: Option<String>,
     },
 }
@@ -66,8 +66,8 @@ impl Client {
         Self::over_tls(url, ClientTls::default())
     }
 
-    /// The same for an address that begins with `https://`, with other authorities than the system's, or with a
-    /// certificate to show.
+    /// A client of an address that begins with `https://`, with other authorities than the system's, or with a client
+    /// certificate.
     ///
     /// # Errors
     /// [`ClientError::Url`], [`ClientError::TlsFile`].
@@ -78,16 +78,16 @@ impl Client {
         if base.cannot_be_a_base() || (base.scheme() != "http" && !over_tls) {
             return Err(error("only http:// and https:// are spoken".to_owned()));
         }
-        // Who names certificates does not expect that nothing is encrypted.
+        // A user who names certificates expects encryption.
         if !over_tls && !tls.is_default() {
             return Err(error("certificates are for https:// only".to_owned()));
         }
-        let http = reqwest::Client::builder().connect_timeout(PATIENCE);
+        let http = reqwest::Client::builder().connect_timeout(DEADLINE);
         let http = http.tls_backend_preconfigured(tls.config(over_tls)?).build();
         Ok(Self { base, http: http.map_err(|e| error(e.to_string()))?, tls, authorization: None })
     }
 
-    /// The same, with a token.
+    /// The same client with a token.
     ///
     /// # Errors
     /// [`ClientError::Token`].
@@ -141,7 +141,7 @@ impl Client {
         ClientError::Silent { url: self.base.to_string(), seconds: silence.as_secs() }
     }
 
-    /// A stream that ended where it should not have.
+    /// The error of a stream that was cut off.
     pub(super) fn broke_off(&self, reason: &str) -> ClientError {
         ClientError::Unreachable { url: self.base.to_string(), reason: reason.to_owned() }
     }
@@ -153,21 +153,21 @@ impl Client {
         let mut reason = String::new();
         let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
         while let Some(error) = cause {
-            // Inner errors often repeat their causes: only the last ones say what happened.
+            // Outer errors often repeat their causes: only the innermost says what happened.
             reason = error.to_string();
             cause = error.source();
         }
         if reason.is_empty() || error.is_timeout() {
             reason = error.to_string();
         } else if error.is_request() && !error.is_connect() && self.base.scheme() == "https" {
-            // In TLS 1.3 a client is refused after its side of the handshake is done; when the connection has
-            // ended before that was read, this is all that is known.
+            // In TLS 1.3 a client is refused after its side of the handshake is done. If the connection ends before
+            // the refusal is read, this is all that is known.
             reason = format!("{reason}; perhaps {}", self.tls.why_hung_up_on());
         }
         ClientError::Unreachable { url: self.base.to_string(), reason }
     }
 
-    /// Sends what is answered without waiting for a breadcrumb. `uploaded` bytes go along.
+    /// Sends a request that does not wait for a breadcrumb, with `uploaded` bytes of body.
     async fn send_in_time(
         &self,
         request: reqwest::RequestBuilder,
@@ -177,7 +177,7 @@ impl Client {
         timeout(time, self.send(request)).await.map_err(|_| self.silent(time))?
     }
 
-    /// The whole of a body that is no list of records.
+    /// The whole of a body that is not a list of records.
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, ClientError> {
         let mut body = Vec::new();
         loop {
@@ -189,7 +189,7 @@ impl Client {
         }
     }
 
-    /// The newest state, or a kept one: its records as they come.
+    /// The records of the newest state, or of a kept one.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -205,8 +205,8 @@ impl Client {
         Ok(Records::new(self.clone(), self.send_in_time(request, 0).await?, media, SILENCE))
     }
 
-    /// What comes after the cursor; nothing when nothing came in time. With `rights`, which an earlier answer
-    /// named, the daemon refuses (410) what would have holes because they are others now.
+    /// The changes after the cursor, by a long poll. With `rights`, which an earlier answer named, the daemon refuses
+    /// (410) if they have changed since, because the state would have holes.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -222,7 +222,7 @@ impl Client {
         query.extend(prefix_query(prefix));
         query.extend(rights.map(|rights| ("rights", rights.as_bytes())));
         let url = self.url(&["v1", "breadcrumbs", &cursor.to_string(), "next"], &query);
-        let request = self.http.get(url).header(ACCEPT, media.as_str()).timeout(WAIT + PATIENCE);
+        let request = self.http.get(url).header(ACCEPT, media.as_str()).timeout(WAIT + DEADLINE);
         let response = self.send(request).await?;
         if response.status() == StatusCode::NO_CONTENT {
             let (cursor, rights) = (cursor_of(response.headers())?, linked_rights(response.headers()));
@@ -231,8 +231,8 @@ impl Client {
         Ok(Next::Updates(Box::new(Records::new(self.clone(), response, media, SILENCE))))
     }
 
-    /// A stream of NDJSON: the state and everything after it, or everything after a cursor (with the rights that
-    /// the state was told under). A daemon that says nothing for so long counts as gone.
+    /// A stream of NDJSON: the state and everything after it, or everything after a cursor (with the rights under which
+    /// its state was read). A daemon that sends nothing for `silence` counts as gone.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -250,7 +250,7 @@ impl Client {
         query.extend(prefix_query(prefix));
         let url = self.url(&["v1", "stream"], &query);
         let request = self.http.get(url).header(ACCEPT, MediaType::Ndjson.as_str());
-        let response = timeout(PATIENCE, self.send(request)).await.map_err(|_| self.silent(PATIENCE))??;
+        let response = timeout(DEADLINE, self.send(request)).await.map_err(|_| self.silent(DEADLINE))??;
         Ok(Records::stream(self.clone(), response, silence))
     }
 
@@ -264,8 +264,8 @@ impl Client {
         self.body(self.send_in_time(self.http.get(self.key_url(key, &query)), 0).await?).await
     }
 
-    /// Sets a key; `content_type` `application/json` asks for compact JSON, anything else for the
-    /// bytes as they are. Returns the cursor at which the write can be read.
+    /// Sets a key. The `content_type` `application/json` asks for compact JSON, any other for the bytes as they are.
+    /// Returns the cursor at which the write can be read.
     ///
     /// # Errors
     /// [`ClientError`].

@@ -1,15 +1,15 @@
-//! What can go wrong with a request.
+//! Errors of requests.
 
 use std::path::PathBuf;
 
 use super::{Gap, MirrorError};
 use crate::wire::WireError;
 
-/// Why a request did not bring what was asked for.
+/// An error of a request.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The address is none.
+    /// The address is not valid.
     #[error("{url:?} is not the address of a daemon: {reason}; it looks like http://127.0.0.1:7811")]
     Url {
         /// What was given.
@@ -17,7 +17,7 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The token can be none.
+    /// The token is not valid.
     #[error("the token holds characters that no token has, such as a line break")]
     Token,
     /// A certificate or key cannot be used.
@@ -46,12 +46,12 @@ pub enum ClientError {
         /// The whole chain of causes.
         reason: String,
     },
-    /// Nothing came on a stream, not even a heartbeat.
+    /// Nothing has arrived, not even a heartbeat.
     #[error("{url} has said nothing for {seconds} s, not even that it is alive")]
     Silent {
         /// The daemon's address.
         url: String,
-        /// For how long it was listened to.
+        /// How long nothing has arrived.
         seconds: u64,
     },
     /// The daemon refused.
@@ -69,16 +69,16 @@ pub enum ClientError {
     /// The answer is not one of this protocol.
     #[error("the daemon's answer makes no sense: {0}")]
     Protocol(String),
-    /// A body that cannot be read.
+    /// The body cannot be read.
     #[error("the daemon's answer cannot be read: {0}")]
     Wire(#[from] WireError),
-    /// A body that disagrees with the state.
+    /// The body does not match the state.
     #[error("the daemon's answer does not fit the state: {0}")]
     Mirror(#[from] MirrorError),
 }
 
 impl ClientError {
-    /// Why what the client has cannot be continued, where that is what the daemon says: only a snapshot helps.
+    /// Why the client's state cannot be continued, if the daemon says so: only a snapshot helps.
     pub fn gap(&self) -> Option<Gap> {
         match self {
             Self::Refused { kind, .. } if kind == "rights-changed" || kind == "permission-changed" => {
@@ -89,8 +89,8 @@ impl ClientError {
         }
     }
 
-    /// Whether it says anything against what the client has. That nobody was reached does not.
-    pub(super) fn casts_doubt(&self) -> bool {
+    /// Whether the client's state may be wrong. An unreachable daemon is no reason to think so.
+    pub(super) fn invalidates_state(&self) -> bool {
         !self.may_pass() && !matches!(self, Self::Tls { .. })
     }
 

@@ -10,24 +10,24 @@ pub struct Mirror {
     state: MirrorSnapshot,
 }
 
-/// The mirror and the daemon disagree: a body was damaged, or one of them is wrong.
+/// The mirror and the daemon disagree: a body was damaged, or one of them has a fault.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MirrorError {
-    /// The digest of the state is another.
+    /// The digests differ.
     #[error("the digest of the state is {found}, the daemon says {expected}")]
     Digest {
-        /// What the daemon says.
+        /// The daemon's.
         expected: Digest,
-        /// What the mirror has.
+        /// The mirror's.
         found: Digest,
     },
-    /// The number of keys is another.
+    /// The numbers of keys differ.
     #[error("the state has {found} keys, the daemon says {expected}")]
     Count {
-        /// What the daemon says.
+        /// The daemon's.
         expected: u64,
-        /// What the mirror has.
+        /// The mirror's.
         found: u64,
     },
     /// A record is out of place.
@@ -44,12 +44,12 @@ impl Mirror {
         self.state.clone()
     }
 
-    /// Where the mirror stands; `None` before its first snapshot.
+    /// The cursor of the state; `None` before the first snapshot of the daemon.
     pub fn cursor(&self) -> Option<Cursor> {
         self.state.cursor()
     }
 
-    /// Moves on over updates that did not concern this mirror.
+    /// Advances over updates that did not concern this mirror.
     pub(super) fn move_to(&mut self, cursor: Cursor) {
         self.state.move_to(cursor);
     }
@@ -87,7 +87,7 @@ impl Mirror {
     /// Applies one record of a body.
     ///
     /// # Errors
-    /// [`MirrorError`]; the mirror is then of no use any more.
+    /// [`MirrorError`]; the mirror must not be used any more.
     pub fn apply(&mut self, record: &Record) -> Result<(), MirrorError> {
         match record {
             Record::Put { kind, entry } => self.put(*kind, entry),
@@ -99,7 +99,7 @@ impl Mirror {
                 *self = Self::default();
                 Ok(())
             }
-            // Of a reset the snapshot is told next, and that replaces everything.
+            // After a reset comes a snapshot, which replaces everything.
             Record::Status(_) | Record::Breadcrumb(_) | Record::Reset { .. } => Ok(()),
             Record::End(end) => self.end(end),
         }

@@ -2,9 +2,9 @@
 //!
 //! Written from the wire contract alone ([`crate::wire::protocol`]); it shares no code with the
 //! daemon beyond [`crate::model`] and [`crate::wire`]. Promises: a [`Mirror`] checks every count and
-//! digest that it is given, so it is right or it says so; a [`Follower`] goes on from its cursor
-//! after any failure, and only a real gap costs another snapshot, of which its user sees
-//! the difference only. A [`StreamFollower`] does the same over one long answer. A [`MirrorSnapshot`]
+//! digest that it is given, so it is right or reports an error; a [`Follower`] continues from its cursor
+//! after any failure, and only a real gap costs another snapshot, of which the application sees only
+//! the difference. A [`StreamFollower`] does the same over one long answer. A [`MirrorSnapshot`]
 //! is the mirror's state at one cursor, to be kept while the mirror moves on:
 //!
 //! ```no_run
@@ -21,23 +21,23 @@
 //! ```
 
 mod api;
+mod backoff;
+mod body_decoder;
 mod error;
 mod follower;
+mod follower_state;
 mod mirror;
-mod pause;
-mod reading;
 mod records;
 mod snapshot;
-mod standing;
 mod stream;
 mod tls;
 
 pub use api::{Client, Next};
 pub use error::ClientError;
 pub use follower::Follower;
+pub use follower_state::{Gap, Step};
 pub use mirror::{Mirror, MirrorError};
 pub use records::{Progress, Records};
 pub use snapshot::MirrorSnapshot;
-pub use standing::{Gap, Step};
 pub use stream::{DEFAULT_SILENCE, StreamFollower};
 pub use tls::ClientTls;

@@ -1,4 +1,4 @@
-//! A body, record by record.
+//! The records of a body.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use tokio::time::timeout;
 use super::{Client, ClientError};
 use crate::wire::{MediaType, Record, RecordReader};
 
-/// How far a body has come.
+/// How much of a body has arrived.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
     /// Entries read.
     pub entries: u64,
-    /// Entries that there are, when the daemon says.
+    /// Entries in all, if the daemon says.
     pub total: Option<u64>,
 }
 
@@ -25,11 +25,11 @@ pub struct Records {
     client: Client,
     response: Response,
     reader: RecordReader,
-    /// The rights that the answer was made under, where there are any.
+    /// The rights under which the answer was made, if there are any.
     rights: Option<String>,
-    /// How long the daemon may say nothing.
+    /// How long the daemon may send nothing.
     silence: Duration,
-    /// Whether anything has come.
+    /// Whether any byte of the body has arrived.
     begun: bool,
 }
 
@@ -39,7 +39,7 @@ impl Records {
         Self { client, response, reader: RecordReader::new(media), rights, silence, begun: false }
     }
 
-    /// The records of a stream, which says something at least so often.
+    /// The records of a stream, on which something arrives at least every `silence`.
     pub(super) fn stream(client: Client, response: Response, silence: Duration) -> Self {
         let rights = response.headers().get("crumbd-rights").and_then(|value| value.to_str().ok());
         let rights = rights.map(str::to_owned);
@@ -49,7 +49,7 @@ impl Records {
     /// The next record; `None` after the body's `end`.
     ///
     /// # Errors
-    /// [`ClientError`], also where the body ends before its `end`.
+    /// [`ClientError`], also if the body ends before its `end`.
     pub async fn next(&mut self) -> Result<Option<Record>, ClientError> {
         loop {
             if let Some(record) = self.reader.next_record()? {
@@ -70,18 +70,18 @@ impl Records {
         Ok(chunk)
     }
 
-    /// The rights that the answer was made under, as `rights=` names them; `None` on a daemon without tokens.
+    /// The rights under which the answer was made, as `rights=` names them; `None` from a daemon without tokens.
     pub fn rights(&self) -> Option<&str> {
         self.rights.as_deref()
     }
 
-    /// Whether any byte of the body has come.
+    /// Whether any byte of the body has arrived.
     pub(super) fn has_begun(&self) -> bool {
         self.begun
     }
 }
 
-/// What the `next` link says of the rights.
+/// The rights in the `next` link.
 pub(super) fn linked_rights(headers: &HeaderMap) -> Option<String> {
     let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
     let next = links.filter(|link| link.contains("rel=\"next\"")).find_map(|link| {

@@ -1,4 +1,4 @@
-//! TLS towards a daemon: whom to trust, what to show, and what went wrong in words.
+//! TLS towards a daemon: its authorities, the client certificate, and errors in plain words.
 
 use std::error::Error;
 use std::io;
@@ -18,19 +18,19 @@ const KEY: &str = "client key";
 /// How to speak TLS with a daemon, for `https://` addresses.
 #[derive(Clone, Debug, Default)]
 pub struct ClientTls {
-    /// The authority that signed the daemon's certificate (PEM); the system's when left out.
+    /// The authority that signed the daemon's certificate (PEM); the system's if `None`.
     pub ca: Option<PathBuf>,
-    /// The certificate to show and its private key (PEM), for a daemon that wants one.
+    /// The client certificate and its private key (PEM), for a daemon that wants one.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl ClientTls {
-    /// Whether anything is said about it.
+    /// Whether nothing was set.
     pub fn is_default(&self) -> bool {
         self.ca.is_none() && self.identity.is_none()
     }
 
-    /// What a connection needs; over plain HTTP nothing of it is used, and nobody is trusted.
+    /// The configuration of a connection. Over plain HTTP it is not used, and trusts nobody.
     ///
     /// # Errors
     /// [`ClientError::TlsFile`].
@@ -72,13 +72,13 @@ impl ClientTls {
                     roots.add(certificate).map_err(|error| unusable(AUTHORITY, path, &error))?;
                 }
             }
-            // Those that cannot be read are not trusted; the others may do.
+            // Certificates that cannot be read are not trusted; the others may be enough.
             None => _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
         }
         Ok(roots)
     }
 
-    /// Why there is no TLS, where it is that which failed.
+    /// Why TLS failed, if it did.
     pub fn explain(&self, error: &(dyn Error + 'static)) -> Option<String> {
         let causes = std::iter::successors(Some(error), |&error| error.source());
         let error = causes.filter_map(inside).last()?;
@@ -109,7 +109,7 @@ impl ClientTls {
         Some(advice)
     }
 
-    /// The usual reason why a daemon ends a connection right after the handshake.
+    /// The usual reason for a daemon to end a connection right after the handshake.
     pub fn why_hung_up_on(&self) -> String {
         match &self.identity {
             None => "it wants a client certificate: --client-cert and --client-key".to_owned(),
@@ -123,7 +123,7 @@ impl ClientTls {
     }
 }
 
-/// An error of rustls in an error of the system: such an error does not name what it holds as its source.
+/// The error of rustls inside an I/O error, which does not name it as its source.
 fn inside<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(error) = error.downcast_ref() {
         return Some(error);

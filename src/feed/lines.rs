@@ -1,4 +1,4 @@
-//! Bytes to lines.
+//! Splits bytes into lines.
 
 use serde::de::IgnoredAny;
 
@@ -6,46 +6,46 @@ use super::FeedError;
 use super::translate::Translator;
 use crate::model::MAX_KEY_BYTES;
 
-/// Read from a feed at a time, in bytes.
+/// The bytes read from a feed at a time.
 pub(super) const READ_BYTES: usize = 256 * 1024;
 
 /// The longest line, in bytes; a longer one is skipped as malformed.
 const MAX_LINE_BYTES: usize = 64 << 20;
 
-/// What is kept of a longer one, in bytes: enough for the longest key in its longest spelling, to know which key it is
-/// about.
+/// The bytes that are kept of a longer one: enough for the longest key in its longest spelling, to know which key the
+/// line changes.
 const BEGINNING_BYTES: usize = 6 * MAX_KEY_BYTES + 1024;
 
-/// Cuts bytes into lines; the last, unfinished one waits for the rest.
+/// Splits bytes into lines, and keeps an unfinished last one.
 #[derive(Default)]
 pub(super) struct LineSplitter {
     partial: Vec<u8>,
-    /// Inside of a line that is too long to be kept; then `partial` is how it begins.
+    /// Whether the line is too long to be kept; then `partial` is its beginning.
     skipping: bool,
-    /// The beginning of `partial` that was taken for a whole line, because its file had settled.
-    counted: usize,
-    /// What `partial` was found to be, at the length that it had then.
-    judged: Option<(usize, LastLine)>,
+    /// How many bytes of `partial` were accepted as a whole line, because the file had settled.
+    accepted: usize,
+    /// What `partial` is, and its length when that was found out.
+    classified: Option<(usize, LastLine)>,
 }
 
-/// What is behind the last line break.
+/// What follows the last line break.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum LastLine {
-    /// Nothing that says anything, or a line that was counted already.
+    /// Only blanks, or a line that was accepted already.
     Nothing,
     /// A whole JSON object: only its line break is missing.
     Whole,
-    /// Something that must go on.
+    /// The beginning of a line.
     Cut,
 }
 
-/// Whether what was counted is still what the line says.
+/// Whether an accepted last line is still whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub(super) enum Pushed {
-    /// It is.
+    /// It is, or there was none.
     Good,
-    /// A last line that was counted without its line break goes on: it must be read anew.
+    /// A last line that was accepted without its line break continues: the file must be read again.
     LastLineGrew,
 }
 
@@ -64,14 +64,14 @@ impl LineSplitter {
                 translator.line(line).await?;
             } else {
                 self.partial.extend_from_slice(line);
-                match self.counted {
+                match self.accepted {
                     0 => translator.line(&self.partial).await?,
-                    _ if !self.counted_is_all() => return Ok(Pushed::LastLineGrew),
+                    _ if !self.is_all_accepted() => return Ok(Pushed::LastLineGrew),
                     _ => {}
                 }
             }
             self.partial.clear();
-            self.counted = 0;
+            self.accepted = 0;
         }
         if !self.skipping && self.partial.len() + bytes.len() > MAX_LINE_BYTES {
             self.skipping = true;
@@ -82,40 +82,40 @@ impl LineSplitter {
         if !self.skipping {
             self.partial.extend_from_slice(bytes);
         }
-        let grew = self.counted > 0 && !self.counted_is_all();
+        let grew = self.accepted > 0 && !self.is_all_accepted();
         Ok(if grew { Pushed::LastLineGrew } else { Pushed::Good })
     }
 
-    /// Whether only blanks follow what was counted.
-    fn counted_is_all(&self) -> bool {
-        self.partial.get(self.counted..).is_some_and(is_blank)
+    /// Whether only blanks follow the accepted bytes.
+    fn is_all_accepted(&self) -> bool {
+        self.partial.get(self.accepted..).is_some_and(is_blank)
     }
 
-    /// What is behind the last line break.
+    /// What follows the last line break.
     pub(super) fn last_line(&mut self) -> LastLine {
         if self.skipping {
             return LastLine::Cut;
         }
-        let (counted, length) = (self.counted, self.partial.len());
-        match self.judged {
-            _ if counted > 0 || is_blank(&self.partial) => LastLine::Nothing,
+        let (accepted, length) = (self.accepted, self.partial.len());
+        match self.classified {
+            _ if accepted > 0 || is_blank(&self.partial) => LastLine::Nothing,
             Some((at, last)) if at == length => last,
             _ => {
                 let last = if is_object(&self.partial) { LastLine::Whole } else { LastLine::Cut };
-                self.judged = Some((length, last));
+                self.classified = Some((length, last));
                 last
             }
         }
     }
 
-    /// Takes a last line that is [whole](LastLine::Whole) although its line break is missing. Should it
-    /// go on all the same, [`push`](Self::push) says so.
-    pub(super) async fn count_last(&mut self, translator: &mut Translator) -> Result<(), FeedError> {
-        self.counted = self.partial.len();
+    /// Accepts a last line that is [whole](LastLine::Whole) except for its line break. If it continues after all,
+    /// [`push`](Self::push) returns [`Pushed::LastLineGrew`].
+    pub(super) async fn accept_last_line(&mut self, translator: &mut Translator) -> Result<(), FeedError> {
+        self.accepted = self.partial.len();
         translator.line(&self.partial).await
     }
 
-    /// Nothing follows: what is left is a line without its line break. Says whether it was one.
+    /// Ends the input, and returns what followed the last line break.
     pub(super) async fn finish(&mut self, translator: &mut Translator) -> Result<LastLine, FeedError> {
         let last = self.last_line();
         if std::mem::take(&mut self.skipping) {
@@ -126,7 +126,7 @@ impl LineSplitter {
         match last {
             LastLine::Nothing => {}
             LastLine::Whole => translator.line(&partial).await?,
-            LastLine::Cut => translator.torn_line()?,
+            LastLine::Cut => translator.cut_line()?,
         }
         Ok(last)
     }
@@ -136,7 +136,7 @@ fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(u8::is_ascii_whitespace)
 }
 
-/// Whether this is a JSON object from its first byte to its last. No proper beginning of a record is one.
+/// Whether this is a whole JSON object. No proper beginning of a record is one.
 fn is_object(bytes: &[u8]) -> bool {
     let begins = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     let bytes =

@@ -1,10 +1,9 @@
-//! Where updates come from: one file a feed.
+//! The feeds, where updates come from: one file each.
 //!
-//! A feed reads its upstream and tells the cache what it learns, as [`FeedEvent`]s through the
-//! ingest buffer, in order. Promises: it reconnects by itself; it waits when the buffer is full and
-//! drops nothing; it says when it last heard its upstream ([`Upstream`]); a record that it cannot
-//! read is counted and logged with its place, and (unless strict) the rest goes on. It must never
-//! read the cache: whether an update changes anything is not a feed's business.
+//! A feed reads its upstream and sends [`FeedEvent`]s to the cache through the ingest buffer, in order. It promises
+//! to reconnect by itself, to wait when the buffer is full and to drop nothing, and to record when it last heard its
+//! upstream ([`Upstream`]). A record that it cannot read is counted and logged with its position, and, unless strict,
+//! the feed goes on. A feed must never read the cache: whether an update changes anything is not its business.
 
 mod etcd;
 mod file;
@@ -46,7 +45,7 @@ pub enum FeedError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// What is under the name is no regular file.
+    /// The name is not that of a regular file.
     #[error("feed file {}: it is {kind}", path.display())]
     NoFile {
         /// The name.
@@ -70,15 +69,15 @@ pub enum FeedError {
     Stopped,
 }
 
-/// How long a feed waits for room in the ingest buffer before it says so.
-const ROOM: Duration = Duration::from_secs(5);
+/// How long a feed waits for a full ingest buffer before it warns.
+const WARN_AFTER: Duration = Duration::from_secs(5);
 
-/// Where a feed puts what it learns.
+/// The feed's end of the ingest buffer.
 #[derive(Clone)]
 pub struct Sink {
     buffer: Arc<IngestBuffer<FeedEvent>>,
     upstream: Arc<Upstream>,
-    /// Under `--strict`: what is over these ends the feed.
+    /// Under `--strict`: an update over these limits ends the feed.
     strict: Option<EntryLimits>,
 }
 
@@ -88,12 +87,12 @@ impl Sink {
         Self { buffer, upstream, strict: None }
     }
 
-    /// The same, where an update that the cache would refuse ends the feed.
+    /// A sink for which an update that the cache would refuse ends the feed.
     pub fn strict(self, limits: EntryLimits) -> Self {
         Self { strict: Some(limits), ..self }
     }
 
-    /// Whether the feed may go on with this update.
+    /// Refuses an update that ends the feed.
     fn check(&self, update: &Update) -> Result<(), Refusal> {
         self.strict.map_or(Ok(()), |limits| limits.check(update))
     }
@@ -109,8 +108,8 @@ impl Sink {
         Ok(())
     }
 
-    /// Waits while the buffer is full: that is the back-pressure to the upstream. What has waited for
-    /// [`ROOM`] is counted and logged, and waits on: nothing is dropped.
+    /// Sends an event. Waits while the buffer is full, which is the back-pressure to the upstream. An event that has
+    /// waited for [`WARN_AFTER`] is counted and logged, and waits on: nothing is dropped.
     async fn send(&self, event: FeedEvent) -> Result<(), FeedError> {
         if self.strict.is_some() {
             self.check_event(&event)?;
@@ -123,7 +122,7 @@ impl Sink {
         self.upstream.waits.inc();
         let mut since = Instant::now();
         loop {
-            let written = self.buffer.write(event, Some((since + ROOM).into_std())).await;
+            let written = self.buffer.write(event, Some((since + WARN_AFTER).into_std())).await;
             let waited = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.upstream.waited_us.inc_by(waited);
             event = match written {
@@ -134,16 +133,16 @@ impl Sink {
             self.upstream.overdue.inc();
             warn!(
                 capacity = self.buffer.capacity(),
-                "the ingest buffer has been full for {ROOM:?}; the feed waits"
+                "the ingest buffer has been full for {WARN_AFTER:?}; the feed waits"
             );
             since = Instant::now();
         }
     }
 
-    /// Resolves when everything that was sent can be read, and says at which revision that is; `None`
-    /// where that is not to be known. Not while a `snapshot` is open, which holds everything back.
+    /// Waits until everything that was sent can be read, and returns its revision, if it is known. Must not be called
+    /// while a `snapshot` is open, which holds everything back.
     async fn reached(&self) -> Result<Option<Revision>, FeedError> {
-        let (ack, answer) = ingest::answer();
+        let (ack, answer) = ingest::reply_channel();
         let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(Vec::new(), Grouping::Whole) };
         self.send(FeedEvent::Updates(batch)).await?;
         Ok(answer.await.ok().and_then(Result::ok).map(|committed| committed.cursor.revision))
@@ -154,30 +153,30 @@ impl Sink {
     }
 }
 
-/// Where the cache stands when the feed begins, after a warm start.
+/// The state of the cache when the feed begins, after a warm start.
 #[derive(Clone, Debug)]
 pub struct Warm {
     /// Whose revisions these are.
     pub history: History,
     /// The revision of the restored state.
     pub revision: Revision,
-    /// The oldest revision from which the way to it is known.
+    /// The oldest revision whose changes up to it are known.
     pub oldest: Revision,
-    /// Keys in the restored state. The upstream has more of them where some were refused.
+    /// Keys in the restored state. The upstream has more if some were refused.
     pub count: u64,
-    /// The newest entry of the restored state, to recognise the upstream by.
-    pub witness: Option<Entry>,
+    /// The entry that was set last in the restored state.
+    pub newest: Option<Entry>,
 }
 
 /// A feed that was opened and will be run.
 pub trait Syncer: Send + 'static {
-    /// The identity of its revisions, when it is known before the upstream is read.
+    /// The history of its revisions, if it is known before the upstream is read.
     fn history(&self) -> Option<History>;
 
     /// Reports statuses and updates until the upstream ends for good or the cache stops.
     ///
-    /// After a warm start the cache holds the state of `warm` already: the feed goes on from there, or
-    /// reads everything as a resync.
+    /// After a warm start the cache already holds the state of `warm`: the feed continues from there, or reads
+    /// everything as a resync.
     fn run(self, sink: Sink, warm: Option<Warm>) -> impl Future<Output = Result<(), FeedError>> + Send;
 }
 
@@ -197,14 +196,14 @@ mod tests {
             sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await.unwrap();
             assert_eq!(upstream.waits.get(), 0, "there was room");
             let sending = tokio::spawn(async move { sink.send(FeedEvent::Status(SyncStatus::InSync)).await });
-            tokio::time::sleep(ROOM * 3 + ROOM / 2).await;
+            tokio::time::sleep(WARN_AFTER * 3 + WARN_AFTER / 2).await;
             assert_eq!((upstream.waits.get(), upstream.overdue.get()), (1, 3));
             let read = || async { buffer.read(None).await.unwrap() };
             assert!(matches!(read().await, FeedEvent::Status(SyncStatus::ResyncInProgress)));
             assert!(matches!(read().await, FeedEvent::Status(SyncStatus::InSync)));
             sending.await.unwrap().unwrap();
             let waited = Duration::from_micros(upstream.waited_us.get());
-            assert!(waited >= ROOM * 3, "{waited:?}");
+            assert!(waited >= WARN_AFTER * 3, "{waited:?}");
         }
     }
 

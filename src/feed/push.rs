@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::ingest::{self, Buffer, IngestBuffer, WriteError};
 use crate::model::{Batch, Committed, Condition, FeedEvent, Grouping, Refusal, ReplyTo, Update};
 
-/// Why a write was not done.
+/// Why a write failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushError {
-    /// More writes are waiting than the ingest buffer holds.
+    /// The ingest buffer is full.
     #[error("the ingest buffer is full ({capacity} events wait); try again soon")]
     Full {
         /// How many events it holds.
@@ -37,11 +37,11 @@ impl PushHandle {
 
     /// Applies the updates as one revision if all conditions hold, and returns once they can be read.
     ///
-    /// Revisions that the updates claim are those of another store and do not count.
+    /// Revisions in the updates are those of another store, and are ignored.
     ///
     /// # Errors
-    /// [`PushError`]; then nothing was applied, except for [`PushError::Stopped`] where the write
-    /// was under way when the daemon stopped.
+    /// [`PushError`]; then nothing was applied. Only after [`PushError::Stopped`] the write may have been applied, if it was
+    /// under way when the daemon stopped.
     pub async fn write(
         &self,
         mut updates: Vec<Update>,
@@ -49,7 +49,7 @@ impl PushHandle {
         conditions: Vec<Condition>,
     ) -> Result<Committed, PushError> {
         updates.iter_mut().for_each(|update| update.revision = None);
-        let (ack, answer) = ingest::answer();
+        let (ack, answer) = ingest::reply_channel();
         let batch = Batch { updates, grouping, conditions, ack: Some(ReplyTo::new(ack)) };
         match self.buffer.try_write(FeedEvent::Updates(batch)) {
             Ok(()) => {}

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode;
 
 use super::EtcdTarget;
 
-/// Which feed, and how.
+/// A feed as `--feed` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FeedSpec {
@@ -16,13 +16,13 @@ pub enum FeedSpec {
     File {
         /// The file.
         path: PathBuf,
-        /// Whether to go on reading what is appended, and to notice truncation and replacement.
+        /// Whether to read what is appended, and to notice truncation and replacement.
         follow: bool,
     },
     /// `etcd://HOST:PORT[,HOST:PORT…]/PREFIX`, or `etcds://` with TLS: the keys of an etcd cluster that begin
     /// with the prefix, which is everything after the first slash, percent-decoded.
     Etcd {
-        /// Which members, which prefix.
+        /// The members and the prefix.
         target: EtcdTarget,
         /// Whether to speak TLS.
         tls: bool,
@@ -33,7 +33,7 @@ pub enum FeedSpec {
     Push,
 }
 
-/// What is wrong with a feed's text.
+/// Text that does not name a feed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("feed {text:?}: {reason}")]
 pub struct SpecError {
@@ -42,8 +42,8 @@ pub struct SpecError {
 }
 
 impl FeedSpec {
-    /// Who the feed is, however it is spelled: of an etcd feed the prefix, since endpoints come and go, and of a file
-    /// where it really lies.
+    /// The identity of the feed, however it is spelled: the prefix of an etcd feed, since endpoints come and go, and
+    /// the canonical path of a file.
     pub fn identity(&self) -> String {
         match self {
             Self::File { path, .. } => {
@@ -118,7 +118,7 @@ fn parse_etcd(rest: &str) -> Result<EtcdTarget, String> {
     Ok(EtcdTarget { endpoints, prefix: percent_decode(prefix.as_bytes()).collect() })
 }
 
-/// Whether names and addresses of hosts may have this character.
+/// Whether the name or address of a host may have this character.
 fn is_of_a_host(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_' | ':' | '[' | ']')
 }

@@ -8,7 +8,7 @@ use super::translate::Translator;
 use super::{FeedError, Sink, Syncer, Warm};
 use crate::model::{FeedEvent, History, SyncStatus};
 
-/// Standard input as a feed. What it said goes with the process, so its history is its own.
+/// Standard input as a feed. It cannot be read again, so its history ends with the process.
 pub struct StdinFeed {
     history: History,
     strict: bool,
@@ -22,7 +22,7 @@ impl StdinFeed {
 
     async fn read(self, mut input: impl AsyncRead + Unpin, sink: Sink) -> Result<(), FeedError> {
         sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
-        // Its history is this process's own, so nobody else can have told a later state of it.
+        // Its history is this process's own, so no other daemon can be ahead in it.
         sink.upstream().is_exhausted();
         let mut translator = Translator::new(sink, "standard input".to_owned(), self.strict);
         let mut lines = LineSplitter::default();
@@ -32,10 +32,10 @@ impl StdinFeed {
             if read == 0 {
                 break;
             }
-            // No last line is counted before the end, so none can have grown.
+            // No last line is accepted before the end, so none can have grown.
             let _: Pushed = lines.push(&chunk[..read], &mut translator).await?;
-            // A short read means that the pipe is empty for now, not that this is all there is: a pipe holds
-            // 64 KiB, and whoever writes into it may take its time.
+            // A short read means that the pipe is empty for now, not that this is all: a pipe holds 64 KiB, and its
+            // writer may be slow.
             if read < chunk.len() {
                 translator.paused().await?;
             }

@@ -1,4 +1,4 @@
-//! Records to events: what a line of NDJSON means to the cache.
+//! Translates records of NDJSON into events for the cache.
 
 use tracing::{error, warn};
 
@@ -7,32 +7,32 @@ use super::{FeedError, Sink};
 use crate::model::{Batch, Change, FeedEvent, Grouping, ResyncClaim, Revision, SyncStatus, Update};
 use crate::wire::{self, End, Record};
 
-/// Updates that are sent as one event at the most; more of one revision are never split.
+/// The most updates in one event. Updates of one revision are never split.
 const BATCH: usize = 1000;
 
-/// Bytes of keys and values that are sent so: the buffer between is bounded by the number of events.
+/// The most bytes of keys and values in one event, because the buffer to the cache is bounded by the number of events.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Bad records of one reading that are logged one by one; the rest is only counted.
+/// The bad records of one reading that are logged one by one; the rest is only counted.
 const LOGGED: u64 = 100;
 
-/// Some editors begin a file with it. It is no part of the first record.
+/// The byte order mark with which some editors begin a file. It is not part of the first record.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What was begun and still lacks its `end`.
+/// A snapshot or breadcrumb without its `end`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Unended {
+pub(super) struct Unclosed {
     /// `snapshot` or `breadcrumb`.
     pub(super) what: &'static str,
-    /// Where it begins.
+    /// The line at which it begins.
     pub(super) line: u64,
 }
 
-/// Reads records in order and sends events. It holds updates back until [`Translator::flush`], so
-/// that many lines cost one event.
+/// Takes records in order and sends events. It holds updates back until [`Translator::flush`], so that many lines
+/// make one event.
 pub(super) struct Translator {
     sink: Sink,
-    /// For messages: the file's name.
+    /// The file's name, for messages.
     source: String,
     strict: bool,
     line: u64,
@@ -41,13 +41,13 @@ pub(super) struct Translator {
     updates: Vec<Update>,
     /// Bytes of keys and values in `updates`.
     bytes: usize,
-    /// A `breadcrumb` … `end` is open: its updates are one revision.
+    /// The open `breadcrumb` … `end`, whose updates are one revision.
     breadcrumb: Option<OpenBreadcrumb>,
-    /// A `snapshot` … `end` is open.
+    /// The line of the open `snapshot` … `end`.
     snapshot_line: Option<u64>,
-    /// A `snapshot` … `end` was read whole.
+    /// Whether a whole `snapshot` … `end` was read.
     had_snapshot: bool,
-    /// The records name the status themselves: what they said last.
+    /// The last status that a record named.
     named_status: Option<SyncStatus>,
 }
 
@@ -100,7 +100,7 @@ impl Translator {
         }
     }
 
-    /// A line that was longer than any line may be, and how it begins.
+    /// Takes a line that is too long, by its beginning.
     pub(super) async fn overlong_line(&mut self, beginning: &[u8], limit: usize) -> Result<(), FeedError> {
         self.line += 1;
         let reason = format!("the line is longer than {limit} bytes");
@@ -108,15 +108,15 @@ impl Translator {
         self.unreadable(key.map(|key| Change::Unreadable(key, reason.clone())), &reason).await
     }
 
-    /// A last line that ends in the middle. It may be one that was still being written: what it was going to say of a key
-    /// is not known, and nothing is done to it.
-    pub(super) fn torn_line(&mut self) -> Result<(), FeedError> {
+    /// Takes a last line that ends in the middle. It may still be being written, so the key that it would change is
+    /// left as it is.
+    pub(super) fn cut_line(&mut self) -> Result<(), FeedError> {
         self.line += 1;
         self.bad("it ends in the middle")
     }
 
-    /// A line that cannot be taken as it is. Where it names a key, that one has changed all the same, and its old value is
-    /// not the current one any more.
+    /// Takes a line that cannot be used. If it names a key, that key has changed, and its old value is no longer
+    /// current.
     async fn unreadable(&mut self, change: Option<Change>, reason: &str) -> Result<(), FeedError> {
         let Some(change) = change.filter(|_| !self.strict) else { return self.bad(reason) };
         self.sink.upstream().malformed.inc();
@@ -182,7 +182,7 @@ impl Translator {
                 Ok(())
             }
             Record::End(end) => self.end(end).await,
-            // The snapshot that it announces says all.
+            // The snapshot that follows it is enough.
             Record::Reset { .. } => Ok(()),
         }
     }
@@ -227,7 +227,7 @@ impl Translator {
         self.sink.send(FeedEvent::ResyncEnd { revision: None, claim, complete }).await
     }
 
-    /// Sends what is held back, unless it belongs to a revision that is not whole yet.
+    /// Sends the updates that are held back, unless they belong to an open breadcrumb.
     pub(super) async fn flush(&mut self) -> Result<(), FeedError> {
         if self.breadcrumb.is_some() || self.updates.is_empty() {
             return Ok(());
@@ -245,35 +245,36 @@ impl Translator {
     }
 
     /// The snapshot or breadcrumb that is open.
-    pub(super) fn unended(&self) -> Option<Unended> {
-        let breadcrumb = self.breadcrumb.as_ref().map(|open| Unended { what: "breadcrumb", line: open.line });
-        breadcrumb.or(self.snapshot_line.map(|line| Unended { what: "snapshot", line }))
+    pub(super) fn unclosed(&self) -> Option<Unclosed> {
+        let breadcrumb =
+            self.breadcrumb.as_ref().map(|open| Unclosed { what: "breadcrumb", line: open.line });
+        breadcrumb.or(self.snapshot_line.map(|line| Unclosed { what: "snapshot", line }))
     }
 
-    /// The line that was read last.
+    /// The number of lines so far.
     pub(super) fn lines(&self) -> u64 {
         self.line
     }
 
-    /// Whether there was any record among the lines.
+    /// Whether there was any record.
     pub(super) fn had_records(&self) -> bool {
         self.records > 0
     }
 
-    /// Everything that there is has been read. Says so, unless the records themselves name the status, or
-    /// something has begun whose end is still to come: the state is then not what the upstream means.
+    /// Reports that everything has been read: the status is in-sync, unless the records name another one, or a
+    /// snapshot or breadcrumb is open.
     pub(super) async fn caught_up(&mut self) -> Result<(), FeedError> {
         self.flush().await?;
         self.sink.upstream().heard();
-        let status = match self.unended() {
+        let status = match self.unclosed() {
             Some(_) => SyncStatus::ResyncInProgress,
             None => self.named_status.unwrap_or(SyncStatus::InSync),
         };
         self.sink.send(FeedEvent::Status(status)).await
     }
 
-    /// There is nothing more at the moment, but nobody says that this is all: only after the `end` of a
-    /// snapshot, or with a `status` record, the state is known to be whole.
+    /// Notes that nothing more is there for now. That the state is whole is known only after the `end` of a snapshot,
+    /// or with a `status` record.
     pub(super) async fn paused(&mut self) -> Result<(), FeedError> {
         if self.had_snapshot || self.named_status.is_some() {
             return self.caught_up().await;
@@ -283,7 +284,7 @@ impl Translator {
         Ok(())
     }
 
-    /// Nothing will follow. What was cut off is no state of the upstream, so it is not called in-sync.
+    /// Ends the input. A state that was cut off is not the upstream's, so it is not called in-sync.
     pub(super) async fn finish(&mut self, last: LastLine) -> Result<(), FeedError> {
         let cut = self.finish_records().await? || last == LastLine::Cut;
         if !cut {
@@ -301,10 +302,10 @@ impl Translator {
         self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await
     }
 
-    /// What was begun and not ended was cut off: a snapshot sweeps nothing then, and an incomplete
-    /// breadcrumb is not applied. Says whether there was such a thing.
+    /// Ends a snapshot or breadcrumb that was cut off: the snapshot then deletes nothing, and the breadcrumb is not
+    /// applied. Returns whether there was one.
     pub(super) async fn finish_records(&mut self) -> Result<bool, FeedError> {
-        let cut = self.unended().is_some();
+        let cut = self.unclosed().is_some();
         if let Some(line) = self.snapshot_line {
             let reason = format!(
                 "the feed ends before the `end` of the snapshot that begins at line {line}: it was cut off, \
@@ -336,7 +337,7 @@ fn claim(record: &Record) -> Option<Revision> {
     }
 }
 
-/// What happened to the key of a record whose claim cannot be taken.
+/// The change of a record whose revision cannot be used.
 fn changed(record: Record, reason: &str) -> Option<Change> {
     match record {
         Record::Put { entry, .. } => Some(Change::Unreadable(entry.to_key(), reason.to_owned())),

@@ -1,5 +1,6 @@
 //! The application: the served collections, and everything that they share.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,7 +29,19 @@ pub struct AppConfig {
 
 /// The collections, and what they share: budgets, tokens, metrics and shutdown. Clones share it.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Shared>);
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// What the clones of an [`App`] share. One pointer is all that a parked connection holds of it.
+#[derive(Clone)]
+pub struct Shared {
     pub(in crate::http) collections: Collections,
     pub(in crate::http) shutdown: Shutdown,
     pub(in crate::http) budgets: Budgets,
@@ -52,7 +65,7 @@ impl App {
     ) -> Self {
         let budgets = Budgets::new(config.limits.clone());
         let (config, started) = (Arc::new(config), Instant::now());
-        Self {
+        Self(Arc::new(Shared {
             collections: Collections::new(collections),
             shutdown,
             budgets,
@@ -61,12 +74,13 @@ impl App {
             authorizer: None,
             metrics: Arc::default(),
             id: APPS.fetch_add(1, Ordering::Relaxed),
-        }
+        }))
     }
 
     /// The same app for clients with a token that the authorizer knows.
     pub fn with_authorizer(self, authorizer: Arc<dyn Authorizer>) -> Self {
-        Self { authorizer: Some(authorizer), id: APPS.fetch_add(1, Ordering::Relaxed), ..self }
+        let (authorizer, id) = (Some(authorizer), APPS.fetch_add(1, Ordering::Relaxed));
+        Self(Arc::new(Shared { authorizer, id, ..(*self.0).clone() }))
     }
 
     /// How many requests are waiting for a breadcrumb.

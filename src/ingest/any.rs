@@ -1,4 +1,4 @@
-//! Either buffer, so that the daemon's configuration can choose.
+//! The buffer that the configuration chooses.
 
 use std::time::Instant;
 
@@ -6,13 +6,13 @@ use super::buffer::{Buffer, CapacityError, ReadError, WriteError};
 use super::channel::Channel;
 use super::ring::LockingRing;
 
-/// A [`Channel`] or a [`LockingRing`]. Why not a `Box<dyn Buffer>`: the trait's futures would each
-/// have to be boxed, one allocation for every update.
+/// A [`Channel`] or a [`LockingRing`]. Why not a `Box<dyn Buffer>`: each of the trait's futures would
+/// be boxed, which costs one allocation per update.
 #[derive(Debug)]
 pub enum IngestBuffer<T> {
-    /// Over tokio's channel.
+    /// The buffer over tokio's channel.
     Channel(Channel<T>),
-    /// A ring of slots behind a mutex.
+    /// The ring of slots behind a mutex.
     Ring(LockingRing<T>),
 }
 
@@ -33,18 +33,6 @@ impl<T> IngestBuffer<T> {
     /// As for [`LockingRing::new`].
     pub fn ring(capacity: usize) -> Result<Self, CapacityError> {
         LockingRing::new(capacity).map(Self::Ring)
-    }
-}
-
-impl<T> From<Channel<T>> for IngestBuffer<T> {
-    fn from(channel: Channel<T>) -> Self {
-        Self::Channel(channel)
-    }
-}
-
-impl<T> From<LockingRing<T>> for IngestBuffer<T> {
-    fn from(ring: LockingRing<T>) -> Self {
-        Self::Ring(ring)
     }
 }
 

@@ -1,46 +1,46 @@
 //! A buffer over tokio's channel.
 //!
 //! Tokio's bounded channel has many senders but one receiver, which cannot be shared while it
-//! waits. So waiting is taken away from it: `ready` is a semaphore with one permit for each item
-//! that is in the channel and promised to nobody. A reader waits for a permit, which costs no lock,
-//! and with it takes an item, which costs no waiting. The obvious other way, a lock around the
-//! receiver that is held while it waits, lets a reader that is not polled keep all others out.
+//! waits. So readers do not wait on it: `ready` is a semaphore with one permit for each item
+//! in the channel that no reader has claimed. A reader waits for a permit without a lock,
+//! and then takes an item without waiting. The obvious alternative, a lock around the
+//! receiver that is held while it waits, lets a reader that is not polled block all others.
 //!
-//! Both semaphores, that of the channel's room and `ready`, are fair and pass a permit on when the
-//! one who got it is dropped: hence the order among those who wait, and cancel-safety.
+//! Both semaphores, the channel's own and `ready`, are fair, and pass a permit on when its
+//! waiter is dropped. Hence the order among waiters, and cancel-safety.
 //!
-//! Closing must not cut off a writer that has got its slot but has not filled it yet. Slots are
-//! filled under a shared lock on `open`, and `close` takes that lock alone: who fills a slot does
-//! so before the close, or finds the channel closed and keeps the item. Only after that does `close`
-//! close `ready`, and only then do readers believe that an empty channel stays empty.
+//! Closing must not lose the item of a writer that has reserved its slot but has not filled it yet. Slots are
+//! filled under a shared lock on `open`, and `close` takes that lock exclusively: a writer fills its slot
+//! before the close, or finds the channel closed and keeps the item. Only then does `close`
+//! close `ready`, so that readers take an empty channel for a closed one.
 
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, TryAcquireError, mpsc};
 
-use super::buffer::{Buffer, CapacityError, ReadError, WriteError, until};
+use super::buffer::{Buffer, CapacityError, ReadError, WriteError, until_deadline};
 
-/// A [`Buffer`] that serves writers and readers in the order in which they came. The idea is
+/// A [`Buffer`] that serves writers and readers in the order of their calls. The idea is
 /// Ensign's `Channel`, which had no deadline.
 #[derive(Debug)]
 pub struct Channel<T> {
     sender: mpsc::Sender<T>,
-    /// Locked to take an item, never to wait for one.
+    /// Locked to take an item, never while waiting for one.
     receiver: Mutex<mpsc::Receiver<T>>,
     /// A permit for each item that a reader may take.
     ready: Semaphore,
-    /// Whether slots may be filled. Held, shared, while one is; never while anyone waits.
+    /// Whether slots may be filled. The shared lock is held while filling one, never while waiting.
     open: RwLock<bool>,
     capacity: usize,
 }
 
 impl<T> Channel<T> {
-    /// A channel for `capacity` items. Memory is taken as items come, in blocks.
+    /// A channel for `capacity` items. Memory is allocated in blocks as items come.
     ///
     /// # Errors
     ///
-    /// [`CapacityError`] if the capacity is 0 or more than tokio's semaphores count.
+    /// [`CapacityError`] if the capacity is 0 or more than tokio's semaphores can count.
     pub fn new(capacity: usize) -> Result<Self, CapacityError> {
         if capacity == 0 {
             return Err(CapacityError::Zero);
@@ -58,7 +58,7 @@ impl<T> Channel<T> {
         })
     }
 
-    /// Fills a slot that was got from the channel, unless it was closed meanwhile.
+    /// Fills a reserved slot, unless the channel was closed meanwhile.
     fn fill(&self, slot: mpsc::Permit<'_, T>, item: T) -> Result<(), WriteError<T>> {
         let open = self.open.read();
         if !*open {
@@ -70,8 +70,7 @@ impl<T> Channel<T> {
         Ok(())
     }
 
-    /// Takes an item, by a permit or because no more will come. There is none only in the second
-    /// case: a permit is added after its item.
+    /// Takes an item. The caller has a permit, which is only added after its item, or the channel is closed.
     fn take(&self) -> Result<T, ReadError> {
         self.receiver.lock().try_recv().map_err(|_| ReadError::Closed)
     }
@@ -91,7 +90,7 @@ impl<T: Send> Buffer<T> for Channel<T> {
             Err(WriteError::Full(item)) => item,
             done => return done,
         };
-        match until(deadline, self.sender.reserve()).await {
+        match until_deadline(deadline, self.sender.reserve()).await {
             Some(Ok(slot)) => self.fill(slot, item),
             Some(Err(_)) => Err(WriteError::Closed(item)),
             None => Err(WriteError::Timeout(item)),
@@ -114,7 +113,7 @@ impl<T: Send> Buffer<T> for Channel<T> {
             Err(ReadError::Empty) => {}
             done => return done,
         }
-        match until(deadline, self.ready.acquire()).await {
+        match until_deadline(deadline, self.ready.acquire()).await {
             Some(Ok(permit)) => {
                 permit.forget();
                 self.take()
@@ -126,7 +125,7 @@ impl<T: Send> Buffer<T> for Channel<T> {
 
     fn close(&self) {
         *self.open.write() = false;
-        // Wakes the writers that wait for a slot, then the readers that wait for an item.
+        // Wakes the waiting writers, then the waiting readers.
         self.receiver.lock().close();
         self.ready.close();
     }
@@ -145,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_that_is_filled_after_the_close_is_refused_so_that_closed_stays_closed() {
+    fn a_slot_cannot_be_filled_after_the_close() {
         let channel = Channel::new(1).expect("a good capacity");
         let slot = channel.sender.try_reserve().expect("room");
         channel.close();

@@ -8,18 +8,17 @@
 //! hold the mutex for these few instructions and never while they wait. Counting the items, rather
 //! than comparing two positions, lets every slot be used and makes full and empty different states.
 //!
-//! Waiting is separate. Writers that found no room wait on `room`, readers that found nothing wait
-//! on `items`; a read wakes one writer, a write wakes one reader, after the mutex is released. Who
-//! waits does so in this order: **enable the notification, try, and only then sleep.** A change
-//! that comes before the try is seen by it, and one that comes after it finds the sleeper enabled.
+//! Waiting is separate. Writers that found no room wait on `room`, and readers that found no item wait
+//! on `items`. A read wakes one writer, and a write wakes one reader, after the mutex is released. A
+//! waiter proceeds in this order: **enable the notification, try, and only then sleep.** The try sees a change
+//! that came before it, and a change that comes after it wakes the enabled waiter.
 //!
-//! One wake-up for one item is enough because none is lost on the way: the notifier keeps one for
-//! the next who comes if nobody waits, and a sleeper that is dropped after it was woken passes the
-//! wake-up on. A woken sleeper tries again like anyone else. It may find that a newcomer was
-//! faster, and then sleeps again: what it was woken for is gone, so nothing is missed. Hence order
-//! holds among items, not among those who wait.
+//! One wake-up per item is enough because none is lost: without a waiter the notifier stores one for
+//! the next, and a waiter that is dropped after its wake-up passes it on. A woken waiter tries
+//! again like any other caller. If another caller was faster, it sleeps again: its item or slot
+//! is taken, so nothing is missed. Hence the order holds among items, not among waiters.
 //!
-//! Closing sets a flag under the mutex and wakes everybody.
+//! Closing sets a flag under the mutex and wakes all waiters.
 
 use std::pin::pin;
 use std::time::Instant;
@@ -27,23 +26,23 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::buffer::{Buffer, CapacityError, ReadError, WriteError, until};
+use super::buffer::{Buffer, CapacityError, ReadError, WriteError, until_deadline};
 
-/// A [`Buffer`] in one fixed array, all of it allocated when it is made. The idea is Ensign's
+/// A [`Buffer`] in one fixed array, allocated at creation. The idea is Ensign's
 /// `LockingRing`.
 #[derive(Debug)]
 pub struct LockingRing<T> {
     slots: Mutex<Slots<T>>,
-    /// Wakes a writer after an item was taken out.
+    /// Wakes a writer after a read.
     room: Notify,
-    /// Wakes a reader after an item was put in.
+    /// Wakes a reader after a write.
     items: Notify,
     capacity: usize,
 }
 
 #[derive(Debug)]
 struct Slots<T> {
-    /// Filled from `first` on, `len` of them, round the end.
+    /// `len` filled slots from `first` on, modulo the capacity.
     array: Box<[Option<T>]>,
     first: usize,
     len: usize,
@@ -91,7 +90,7 @@ impl<T: Send> Buffer<T> for LockingRing<T> {
                 Err(WriteError::Full(item)) => item,
                 done => return done,
             };
-            if until(deadline, room).await.is_none() {
+            if until_deadline(deadline, room).await.is_none() {
                 return Err(WriteError::Timeout(item));
             }
         }
@@ -115,7 +114,7 @@ impl<T: Send> Buffer<T> for LockingRing<T> {
                 Err(ReadError::Empty) => {}
                 done => return done,
             }
-            if until(deadline, items).await.is_none() {
+            if until_deadline(deadline, items).await.is_none() {
                 return Err(ReadError::Timeout);
             }
         }

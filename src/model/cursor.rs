@@ -1,25 +1,25 @@
-//! Where a client stands.
+//! The cursor: a client's position.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{Digest, History, Revision, SyncStatus};
 
-/// A position that *any* daemon following the same history can continue.
+/// A client's position, from which *any* daemon that follows the same history can continue.
 ///
 /// Text form: `{history}.{revision}.{w|r|s}{check}`, for example `5f0c11d29a3b4e77.1842.s9d03c1f2`.
-/// Clients treat it as opaque; every cursor has exactly one spelling, so texts compare as cursors do.
+/// Clients treat it as opaque. Every cursor has exactly one text form, so equal texts mean equal cursors.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Cursor {
-    /// Whose revisions these are.
+    /// The history that the revision belongs to.
     pub history: History,
-    /// The last revision that the client has seen whole.
+    /// The revision of the client's state.
     pub revision: Revision,
-    /// The status that the client was told with it; a change of status alone is news too.
+    /// The status that the client got with it. A change of status alone makes a new breadcrumb.
     pub status: SyncStatus,
-    /// What the state looks like at that revision. Histories can be mistaken for each other (a file
-    /// written anew with the same beginning, a store recreated under the same name); a daemon whose
-    /// state at the revision looks different refuses the cursor instead of continuing it wrongly.
+    /// The check of the state at that revision. Two upstreams can have the same history id (a file
+    /// rewritten with the same beginning, a store recreated under the same name). A daemon whose
+    /// state at the revision has another check refuses the cursor.
     pub check: Check,
 }
 
@@ -28,13 +28,13 @@ pub struct Cursor {
 pub struct Check(u32);
 
 impl Check {
-    /// Its 32 bits.
-    pub fn bits(self) -> u32 {
+    /// The 32 bits.
+    pub(crate) fn bits(self) -> u32 {
         self.0
     }
 
     /// The check with these bits.
-    pub fn from_bits(bits: u32) -> Self {
+    pub(crate) fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
 }
@@ -52,10 +52,10 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// Not a cursor.
+/// The error for a text that is not a cursor.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "malformed cursor {0:?}: a cursor is taken as it is from a Crumbd-Cursor header, a body's \"cursor\" \
+    "malformed cursor {0:?}: copy a cursor unchanged from a Crumbd-Cursor header, a body's \"cursor\" \
      or a Link; start from GET /v1/breadcrumbs/current"
 )]
 pub struct CursorError(pub String);
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_survives_its_text_and_has_one_spelling() {
+    fn a_cursor_round_trips_and_has_one_text_form() {
         let check = Check(0x00ab_cdef);
         let cursor = |revision, status| Cursor {
             history: History::derive(b"x"),

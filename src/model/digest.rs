@@ -1,4 +1,4 @@
-//! The fingerprint of a whole state, kept in O(1) per update.
+//! The digest of a whole state, updated in O(1).
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,45 +9,40 @@ use super::Entry;
 
 /// The sum modulo 2^128 of XXH3-128 (seed 0) over `u32le(len(key)) ‖ key ‖ value` of every entry.
 ///
-/// A sum does not depend on order and can be undone, so an update costs one hash in and one hash
-/// out, and two daemons agree exactly when their states do. The empty state is all zeros.
+/// A sum does not depend on order, and entries can be subtracted again. So an update costs two hashes, and two daemons
+/// have the same digest when they have the same state. The digest of the empty state is all zeros.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Digest(u128);
 
 impl Digest {
-    /// Its 128 bits.
-    pub fn bits(self) -> u128 {
+    /// The 128 bits.
+    pub(crate) fn bits(self) -> u128 {
         self.0
     }
 
     /// The digest with these bits.
-    pub fn from_bits(bits: u128) -> Self {
+    pub(crate) fn from_bits(bits: u128) -> Self {
         Self(bits)
     }
 
-    /// The digest before a change, given the one after it and what the change added.
-    pub fn before(self, change: Self) -> Self {
-        Self(self.0.wrapping_sub(change.0))
+    /// The digest without this share.
+    pub(crate) fn minus(self, share: Self) -> Self {
+        Self(self.0.wrapping_sub(share.0))
     }
 
-    /// The digest with what a change adds.
-    pub fn after(self, change: Self) -> Self {
-        Self(self.0.wrapping_add(change.0))
+    /// The digest with this share.
+    pub(crate) fn plus(self, share: Self) -> Self {
+        Self(self.0.wrapping_add(share.0))
     }
 
-    /// Counts in what another one has counted.
-    pub fn merge(&mut self, other: Self) {
-        self.0 = self.0.wrapping_add(other.0);
-    }
-
-    /// Counts one entry in.
+    /// Adds the share of one entry.
     pub fn add(&mut self, entry: &Entry) {
-        self.0 = self.0.wrapping_add(xxh3_128(entry.fingerprinted()));
+        self.0 = self.0.wrapping_add(xxh3_128(entry.digest_input()));
     }
 
-    /// Counts one entry out again.
+    /// Subtracts the share of one entry.
     pub fn remove(&mut self, entry: &Entry) {
-        self.0 = self.0.wrapping_sub(xxh3_128(entry.fingerprinted()));
+        self.0 = self.0.wrapping_sub(xxh3_128(entry.digest_input()));
     }
 }
 
@@ -71,7 +66,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Not a digest.
+/// The error for a text that is not a digest.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a digest is 32 lowercase hex digits, not {0:?}")]
 pub struct DigestError(pub String);

@@ -1,33 +1,33 @@
-//! Which of the three spellings a value takes in a record.
+//! The encoding of a value in a JSON record.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Arrays and objects inside of each other that every parser takes: `serde_json` stops at 128, of which a body needs some.
+/// The deepest nesting that every parser accepts. `serde_json` stops at 128, and a body around the value needs some.
 const MAX_DEPTH: usize = 100;
 
-/// Digits in a row that fit any 64-bit floating point number, whatever they are.
+/// The most consecutive digits that always fit a 64-bit floating point number.
 const SAFE_DIGITS: usize = 300;
 
-/// How a value's bytes are written in a JSON record: the first of these that is lossless.
+/// The encoding of a value's bytes in a JSON record: the first of these that is lossless.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Encoding {
-    /// The bytes are JSON without insignificant whitespace, which every parser reads: written as they are.
+    /// The bytes are JSON without insignificant whitespace that every parser accepts. They are written as they are.
     Json,
-    /// The bytes are UTF-8: written as a string.
+    /// The bytes are UTF-8, written as a string.
     ///
-    /// Also JSON that stricter parsers refuse although the grammar allows it: half of a surrogate pair (`"\ud800"`), a
-    /// number beyond 64-bit floating point (`1e999`), more than a hundred levels. As it is, such a value would make
-    /// those parsers refuse the whole body.
+    /// This includes JSON that strict parsers refuse although the grammar allows it: half of a surrogate pair
+    /// (`"\ud800"`), a number beyond 64-bit floating point (`1e999`), more than a hundred levels. Written as it is, such a
+    /// value would make those parsers refuse the whole body.
     Utf8,
-    /// Any other bytes: RFC 4648 base64, padded.
+    /// Any other bytes, written as padded RFC 4648 base64.
     Base64,
 }
 
 impl Encoding {
-    /// Chooses for these bytes. Two passes for text that looks like JSON, one for other text.
+    /// The encoding for these bytes. Takes two passes for text that looks like JSON, one for other text.
     pub fn of(value: &[u8]) -> Self {
         match std::str::from_utf8(value) {
             Ok(text) if is_compact_json(text) => Self::Json,
@@ -36,10 +36,11 @@ impl Encoding {
         }
     }
 
-    /// The same for text that is known to be JSON without insignificant whitespace: one pass.
+    /// As [`Encoding::of`], for text that is known to be JSON without insignificant whitespace. Takes one pass.
     pub(crate) fn of_compact_json(value: &[u8]) -> Self {
-        let outline = Outline::of(value);
-        let refused = outline.too_deep || outline.suspect && serde_json::from_slice::<Strict>(value).is_err();
+        let scan = Scan::of(value);
+        let refused =
+            scan.too_deep || scan.needs_strict_parse && serde_json::from_slice::<Strict>(value).is_err();
         if refused { Self::Utf8 } else { Self::Json }
     }
 }
@@ -50,26 +51,26 @@ fn is_compact_json(text: &str) -> bool {
     if !may_be {
         return false;
     }
-    match Outline::of(text.as_bytes()) {
-        Outline { whitespace: true, .. } | Outline { too_deep: true, .. } => false,
-        Outline { suspect: true, .. } => serde_json::from_str::<Strict>(text).is_ok(),
+    match Scan::of(text.as_bytes()) {
+        Scan { whitespace: true, .. } | Scan { too_deep: true, .. } => false,
+        Scan { needs_strict_parse: true, .. } => serde_json::from_str::<Strict>(text).is_ok(),
         _ => serde_json::from_str::<IgnoredAny>(text).is_ok(),
     }
 }
 
-/// What a quick look at text that may be JSON shows.
+/// The result of a quick scan of text that may be JSON.
 #[derive(Default)]
-struct Outline {
-    /// White space outside of string literals. Nothing else was looked for then.
+struct Scan {
+    /// Whitespace outside of string literals. The scan stops there.
     whitespace: bool,
     too_deep: bool,
-    /// It has a `\u`, an exponent or a very long number: worth a strict look, which takes every one of them apart.
-    suspect: bool,
+    /// A `\u`, an exponent or a very long number, which a strict parser may refuse.
+    needs_strict_parse: bool,
 }
 
-impl Outline {
+impl Scan {
     fn of(text: &[u8]) -> Self {
-        let mut outline = Self::default();
+        let mut scan = Self::default();
         let (mut at, mut depth) = (0, 0_usize);
         while let Some(byte) = text.get(at) {
             at += 1;
@@ -79,15 +80,16 @@ impl Outline {
                     while text.get(at).is_some_and(u8::is_ascii_digit) {
                         at += 1;
                     }
-                    outline.suspect |= at - first >= SAFE_DIGITS || matches!(text.get(at), Some(b'e' | b'E'));
+                    scan.needs_strict_parse |=
+                        at - first >= SAFE_DIGITS || matches!(text.get(at), Some(b'e' | b'E'));
                 }
-                b' ' | b'\t' | b'\n' | b'\r' => return Self { whitespace: true, ..outline },
+                b' ' | b'\t' | b'\n' | b'\r' => return Self { whitespace: true, ..scan },
                 b'[' | b'{' => {
                     depth += 1;
-                    outline.too_deep |= depth > MAX_DEPTH;
+                    scan.too_deep |= depth > MAX_DEPTH;
                 }
                 b']' | b'}' => depth = depth.saturating_sub(1),
-                // To the end of the string.
+                // Skips to the end of the string.
                 b'"' => {
                     while let Some(rest) = text.get(at..)
                         && let Some(found) = memchr::memchr2(b'"', b'\\', rest)
@@ -96,19 +98,18 @@ impl Outline {
                         if rest[found] == b'"' {
                             break;
                         }
-                        outline.suspect |= text.get(at) == Some(&b'u');
+                        scan.needs_strict_parse |= text.get(at) == Some(&b'u');
                         at += 1;
                     }
                 }
                 _ => {}
             }
         }
-        outline
+        scan
     }
 }
 
-/// Reads JSON as a parser does that makes something of it, and throws it away: `serde_json` skips what is ignored
-/// without asking what it means.
+/// A deserializer that decodes every value and discards it. `serde_json` does not decode the values of [`IgnoredAny`].
 struct Strict;
 
 impl<'de> Deserialize<'de> for Strict {
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_lossless_spelling_is_chosen() {
+    fn the_first_lossless_encoding_is_chosen() {
         for json in ["1", "-0.10e+05", "null", r#"{"b":1,"a":[" ",{}]}"#, r#""a b\" c""#] {
             assert_eq!(Encoding::of(json.as_bytes()), Encoding::Json, "{json}");
         }
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_written_as_it_is_only_where_a_strict_parser_reads_it() {
+    fn json_is_written_as_it_is_only_if_a_strict_parser_accepts_it() {
         let nines = "9".repeat(309);
         let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
         let (deep, too_deep) = (nested(MAX_DEPTH), nested(MAX_DEPTH + 1));

@@ -1,4 +1,4 @@
-//! What a feed tells the cache.
+//! The events that a feed sends to the cache.
 
 use std::fmt;
 
@@ -7,17 +7,17 @@ use super::{Cursor, Digest, Entry, History, Key, Revision, SyncStatus};
 /// One change of one key.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// The key has this value now. Whether it is new or updated is for the cache to say: a feed's
-    /// claim may be wrong, and after a resync it usually is.
+    /// The key has this value now. The cache decides whether it is new or updated, because a feed's
+    /// claim is usually wrong after a resync.
     Put(Entry),
-    /// The key is gone.
+    /// The key was deleted.
     Delete(Key),
-    /// The key has changed, to something that the feed could not read: a sentence says why.
+    /// The key has changed to a value that the feed could not read. The text is the reason, as a sentence.
     Unreadable(Key, String),
 }
 
 impl Change {
-    /// The key it is about.
+    /// The changed key.
     pub fn key(&self) -> &[u8] {
         match self {
             Self::Put(entry) => entry.key(),
@@ -26,22 +26,22 @@ impl Change {
     }
 }
 
-/// One change and the revision at which the upstream made it, when the upstream says.
+/// One change and its revision, if the upstream gives one.
 #[derive(Clone, Debug)]
 pub struct Update {
-    /// What changed.
+    /// The change.
     pub change: Change,
-    /// When it changed; `None` lets the cache count.
+    /// The revision of the change. With `None` the cache assigns the next one.
     pub revision: Option<Revision>,
 }
 
 impl Update {
-    /// Sets a key.
+    /// An update that sets a key.
     pub fn put(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         Entry::new(key.as_ref(), value.as_ref(), None).into()
     }
 
-    /// Removes a key.
+    /// An update that deletes a key.
     pub fn delete(key: impl AsRef<[u8]>) -> Self {
         Self { change: Change::Delete(Key::copy_from(key.as_ref())), revision: None }
     }
@@ -58,19 +58,18 @@ impl From<Entry> for Update {
     }
 }
 
-/// Which updates of a batch belong together as one upstream revision.
+/// The grouping of a batch's updates into upstream revisions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Grouping {
-    /// Neighbours with the same revision; an update that names none stands alone.
+    /// Adjacent updates with the same revision are one; an update without a revision is one by itself.
     ByRevision,
-    /// All of them: one revision, applied whole or not at all.
+    /// All updates are one revision, applied as a whole or not at all.
     Whole,
-    /// All of them, and they are the whole state: keys that they do not set are deleted, in the
-    /// same revision.
+    /// All updates are one revision, and are the whole state: other keys are deleted in the same revision.
     Replace,
 }
 
-/// What must hold for a conditional write, checked in the moment before it is applied.
+/// A condition of a write, checked right before the write is applied.
 #[derive(Clone, Debug)]
 pub enum Condition {
     /// The key exists, at one of these revisions.
@@ -83,39 +82,39 @@ pub enum Condition {
     AtNoneOf(Key, Vec<Revision>),
 }
 
-/// Updates on their way from a feed to the cache.
+/// A batch of updates from a feed.
 #[derive(Debug)]
 pub struct Batch {
     /// The updates, in order.
     pub updates: Vec<Update>,
-    /// Which of them belong together.
+    /// Their grouping into revisions.
     pub grouping: Grouping,
-    /// All must hold, or nothing of the batch is applied.
+    /// The conditions, all of which must hold; otherwise nothing of the batch is applied.
     pub conditions: Vec<Condition>,
-    /// Told once the updates can be read.
+    /// The acknowledgement, sent once the updates can be read.
     pub ack: Option<Ack>,
 }
 
 impl Batch {
-    /// Updates that nobody waits for.
+    /// A batch without conditions and acknowledgement.
     pub fn new(updates: Vec<Update>, grouping: Grouping) -> Self {
         Self { updates, grouping, conditions: Vec::new(), ack: None }
     }
 }
 
-/// Where the answer to a write goes.
+/// The acknowledgement of a write.
 pub type Ack = ReplyTo<Result<Committed, Refusal>>;
 
-/// Where an answer goes. Whoever asked is told once; one that is dropped tells nobody anything.
+/// A handle that sends one answer back. Dropping it sends none.
 pub struct ReplyTo<T>(Box<dyn FnOnce(T) + Send>);
 
 impl<T> ReplyTo<T> {
-    /// Answers go to this.
-    pub fn new(tell: impl FnOnce(T) + Send + 'static) -> Self {
-        Self(Box::new(tell))
+    /// A handle that passes the answer to this function.
+    pub fn new(send: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Box::new(send))
     }
 
-    /// Answers.
+    /// Sends the answer.
     pub fn send(self, answer: T) {
         (self.0)(answer);
     }
@@ -127,54 +126,51 @@ impl<T> fmt::Debug for ReplyTo<T> {
     }
 }
 
-/// A write was applied: reading at or after this cursor sees it.
+/// The result of an applied write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// The first breadcrumb that contains the write.
+    /// The cursor of the first breadcrumb that contains the write.
     pub cursor: Cursor,
     /// The revision of the write itself; `None` when it changed nothing.
     pub revision: Option<Revision>,
-    /// How many keys it really changed.
+    /// The number of keys that it changed.
     pub changed: usize,
 }
 
-/// Why a write was not applied; then nothing of it was.
+/// The reason why a write or an update was not applied. Nothing of it was applied then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// A condition does not hold.
-    #[error("the condition on key \"{key}\" does not hold: {found}")]
+    #[error("the condition on key \"{key}\" does not hold: {}", found_at(*found))]
     ConditionFailed {
         /// The key of the condition.
         key: Key,
-        /// How the key stands, as a sentence.
-        found: String,
+        /// The key's revision; `None` if it does not exist.
+        found: Option<Revision>,
     },
-    /// The write could not be made to last.
-    #[error("the write could not be kept, so it was not done: {reason}")]
-    NotKept {
-        /// What the journal says.
+    /// The journal did not persist the write.
+    #[error("the write was not applied, because it could not be persisted: {reason}")]
+    NotPersisted {
+        /// The journal's error.
         reason: String,
     },
-    /// The write could not be made to last, and what was begun could not be taken back.
-    #[error("the write could not be kept, and may or may not be there after a restart: {reason}")]
+    /// The journal did not persist the write, and could not undo it.
+    #[error("the write could not be persisted, and may or may not exist after a restart: {reason}")]
     Unsettled {
-        /// What the journal says.
+        /// The journal's error.
         reason: String,
     },
     /// A revision above [`Revision::MAX_CLAIM`].
-    #[error(
-        "key \"{key}\": the revision {claimed} is above {}, the highest that a feed may claim",
-        Revision::MAX_CLAIM
-    )]
-    Claim {
+    #[error("key \"{key}\": {}", self.reason().unwrap_or_default())]
+    RevisionTooHigh {
         /// The key, cut to a readable length.
         key: Key,
-        /// What was claimed.
+        /// The claimed revision.
         claimed: Revision,
     },
     /// A key or a value over its limit.
-    #[error("key \"{key}\": its {what} has {bytes} bytes, the limit is {limit}")]
+    #[error("key \"{key}\": {}", self.reason().unwrap_or_default())]
     TooLarge {
         /// The key, cut to a readable length.
         key: Key,
@@ -182,25 +178,25 @@ pub enum Refusal {
         what: &'static str,
         /// Its size.
         bytes: usize,
-        /// What would be accepted.
+        /// The largest size that is accepted.
         limit: usize,
     },
-    /// A record of the feed that names a key and cannot be read.
+    /// A record of the feed that names a key but cannot be read.
     #[error("key \"{key}\": {reason}")]
     Unreadable {
         /// The key, cut to a readable length.
         key: Key,
-        /// What is wrong with the record, and where it is.
+        /// The fault of the record, and its place in the feed.
         reason: String,
     },
 }
 
 impl Refusal {
-    /// What is wrong with an update, without its key; `None` where it is a write as a whole that was refused.
-    pub fn fault(&self) -> Option<String> {
+    /// The fault of a single update, without its key; `None` if a write was refused as a whole.
+    pub(crate) fn reason(&self) -> Option<String> {
         match self {
-            Self::ConditionFailed { .. } | Self::NotKept { .. } | Self::Unsettled { .. } => None,
-            Self::Claim { claimed, .. } => Some(format!(
+            Self::ConditionFailed { .. } | Self::NotPersisted { .. } | Self::Unsettled { .. } => None,
+            Self::RevisionTooHigh { claimed, .. } => Some(format!(
                 "the revision {claimed} is above {}, the highest that a feed may claim",
                 Revision::MAX_CLAIM
             )),
@@ -212,117 +208,123 @@ impl Refusal {
     }
 }
 
-/// What a feed's `end` record says of the state before it; a mismatch means a damaged feed.
+fn found_at(revision: Option<Revision>) -> String {
+    match revision {
+        Some(revision) => format!("the key exists, its ETag is \"{revision}\""),
+        None => "the key does not exist".to_owned(),
+    }
+}
+
+/// The count and digest in a feed's `end` record. A mismatch with the state before it means a damaged feed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResyncClaim {
-    /// Number of keys.
+    /// The number of keys.
     pub count: Option<u64>,
-    /// Digest of the state.
+    /// The digest of the state.
     pub digest: Option<Digest>,
 }
 
-/// How a state that was read again stands to the one before, going by keys, values and when each key was set.
+/// The comparison of a state that was read again with the one before, by keys, values and the revisions that set them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Likeness {
+pub enum Comparison {
     /// Both are the same, key by key and value by value.
     Same,
-    /// It may be a later state of the same upstream: every key that was set at or before the revision of the state
-    /// before is there with the same value.
+    /// The new state may be a later one of the same upstream: every key in it that was set at or before the old state's
+    /// revision has the same value in the old state.
     Later,
-    /// It is none: a key that was set by then is not there, or with another value.
+    /// The new state is not a later one: some key that was set by then is absent from the old state, or has another value
+    /// there.
     Other,
 }
 
-/// Everything a feed can say. The order in which it says things is the order in which they are applied.
+/// An event of a feed. Events are applied in the order in which they are sent.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FeedEvent {
     /// The feed's sync status changed.
     Status(SyncStatus),
-    /// Updates.
+    /// Keys changed.
     Updates(Batch),
-    /// The feed reads the whole state again. What is served stays as it is until `ResyncEnd`.
-    /// Another one before the end starts the reading anew.
+    /// The feed begins to read the whole state again. The old state is served until `ResyncEnd`.
+    /// Another `ResyncBegin` before the end starts the resync over.
     ResyncBegin {
-        /// Set when the revisions that follow are those of another upstream; cursors then end.
+        /// The new history, if the revisions that follow are those of another upstream. Old cursors become invalid.
         history: Option<History>,
-        /// Set when everything up to the end is one revision (a `snapshot` record); otherwise each
-        /// update counts as it would outside of a resync.
+        /// The revision of the new state, if all of it is one revision (a `snapshot` record). Otherwise each
+        /// update has its own, as outside of a resync.
         whole_at: Option<Revision>,
-        /// Set when what happened between the state before and the one that is read is not known:
-        /// cursors in between can be continued only once a `Past` tells.
+        /// Whether the changes between the old state and the new one are unknown. Cursors in between can be
+        /// continued only after a `Past`.
         lossy: bool,
     },
-    /// The state is complete: keys that did not come again are deleted, and the difference to
-    /// what was served is published as one ordinary breadcrumb.
+    /// The new state is complete. Keys that did not come again are deleted, and the difference to the old state
+    /// is published as one ordinary breadcrumb.
     ResyncEnd {
-        /// The revision at which the upstream's state was read, when it says.
+        /// The revision at which the upstream's state was read, if known.
         revision: Option<Revision>,
-        /// What the feed believes the state to be.
+        /// The count and digest that the feed expects.
         claim: ResyncClaim,
-        /// False when the feed was cut off: then nothing is swept.
+        /// False if the feed was truncated: then keys that did not come again stay.
         complete: bool,
     },
-    /// Asks how what came since `ResyncBegin` stands to the state before it. Changes nothing.
-    Compare(ReplyTo<Likeness>),
-    /// What came since `ResyncBegin` counts for nothing: the state before it stands. Without a resync under way it
-    /// says nothing.
-    ResyncGivenUp,
-    /// What happened before a lossy resync that ended at revision `end`; `None` when that cannot be known.
-    /// May come again with more.
+    /// Compares the state read since `ResyncBegin` with the one before. Changes nothing.
+    Compare(ReplyTo<Comparison>),
+    /// Discards everything since `ResyncBegin` and restores the old state. Does nothing without a resync in progress.
+    ResyncAborted,
+    /// The changes that were missing before a lossy resync that ended at revision `end`. May be sent again with more.
     Past {
         /// The revision of the resync.
         end: Revision,
-        /// The way there.
+        /// The changes; `None` if they cannot be read back.
         past: Option<Past>,
     },
 }
 
-/// The changes on the way to a state that was read as a whole, without their values.
+/// The changes that lead to a state which was read as a whole, without their values.
 #[derive(Clone, Debug)]
 pub struct Past {
-    /// Every change after this revision is among the steps …
+    /// The steps hold every change after this revision …
     pub base: Revision,
-    /// … up to and with this one.
+    /// … up to and including this one.
     pub through: Revision,
-    /// Whether the state after the last step is the one at the end, as far as keys that live on go.
+    /// Whether the last step leads to the state that was read.
     pub leads_to_the_end: bool,
     /// In order of revision.
     pub steps: Vec<PastStep>,
 }
 
-/// A change of one key.
+/// A past change of one key.
 #[derive(Clone, Debug)]
 pub struct PastStep {
-    /// When.
+    /// The revision of the change.
     pub revision: Revision,
-    /// Which key.
+    /// The key.
     pub key: Key,
-    /// How the upstream had it before.
+    /// The upstream's value before the change.
     pub before: PastValue,
-    /// How the upstream had it since.
+    /// The upstream's value after the change.
     pub after: PastValue,
 }
 
-/// A key as the upstream had it at some time, without its value.
+/// A past value of a key, without its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PastValue {
-    /// It was not there.
+    /// The key was absent.
     Absent,
-    /// It had a value of this length, with which it counted so in the digest of the state.
+    /// The key had a value of this length and digest.
     Known {
-        /// Bytes of the value.
+        /// The bytes of the value.
         bytes: usize,
-        /// Of the key with the value.
+        /// The share of key and value in the digest of the state.
         digest: Digest,
     },
-    /// It was there; with what value is not known any more.
+    /// The key had a value that is no longer known.
     Unknown,
 }
 
 impl PastValue {
-    /// A key that was there with this value.
-    pub fn of(key: &[u8], value: &[u8]) -> Self {
+    /// The past value of a key that had this value.
+    pub(crate) fn of(key: &[u8], value: &[u8]) -> Self {
         let mut digest = Digest::default();
         digest.add(&Entry::new(key, value, None));
         Self::Known { bytes: value.len(), digest }

@@ -13,12 +13,12 @@ impl Key {
     /// The empty key.
     pub const EMPTY: Self = Self(Bytes::new());
 
-    /// Takes the bytes as they are.
+    /// A key with these bytes.
     pub fn new(bytes: impl Into<Bytes>) -> Self {
         Self(bytes.into())
     }
 
-    /// Copies a borrowed key.
+    /// A key with a copy of these bytes.
     pub fn copy_from(bytes: &[u8]) -> Self {
         Self(Bytes::copy_from_slice(bytes))
     }
@@ -29,7 +29,7 @@ impl Key {
     }
 }
 
-/// A key hashes as its bytes do, so maps of keys are looked up by bytes.
+/// A key hashes like its bytes, so a map of keys can be queried by bytes.
 impl Borrow<[u8]> for Key {
     fn borrow(&self) -> &[u8] {
         &self.0
@@ -42,7 +42,7 @@ impl From<&str> for Key {
     }
 }
 
-/// Shown as text for people; bytes that are not UTF-8 appear escaped, so that no key can forge a log line.
+/// The key as ASCII text. All other bytes are escaped, so that no key can forge a log line.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.escape_ascii())

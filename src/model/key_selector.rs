@@ -1,4 +1,4 @@
-//! Which keys: all of them, one, or those under prefixes.
+//! A set of keys: all, one, or those with some prefixes.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use super::Key;
 
 /// A set of keys: every key, one key, or the keys that begin with one of several prefixes.
 ///
-/// Two selectors of the same prefixes are equal however they were made, so that whoever means the same keys
-/// shares the same encoded bodies. Clones share the prefixes.
+/// Two selectors of the same keys by prefixes are equal, so that requests for the same keys share encoded bodies. Clones
+/// share the prefixes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct KeySelector(Kind);
 
@@ -15,36 +15,36 @@ pub struct KeySelector(Kind);
 enum Kind {
     All,
     Key(Key),
-    /// In order, none empty, and none begins with another: a key is under one of them at the most, and the
-    /// keys under one come before those under the next.
+    /// Sorted, non-empty prefixes, none of which begins with another. So a key matches at most one of them, and the
+    /// keys of one sort before those of the next.
     Prefixes(Arc<[Key]>),
 }
 
-/// The prefix that every key begins with.
+/// The empty prefix, with which every key begins.
 static EVERY_KEY: Key = Key::EMPTY;
 
 impl KeySelector {
     /// Every key.
     pub const ALL: Self = Self(Kind::All);
 
-    /// One key, and none that only begins with it.
+    /// Exactly this key.
     pub fn key(key: Key) -> Self {
         Self(Kind::Key(key))
     }
 
-    /// The keys that begin with this; all of them where it is empty.
+    /// The keys with this prefix; all keys if it is empty.
     pub fn prefix(prefix: Key) -> Self {
         Self::prefixes([prefix])
     }
 
-    /// The keys that begin with one of these; no key where there is no prefix.
+    /// The keys with one of these prefixes; no key if there is no prefix.
     pub fn prefixes(prefixes: impl IntoIterator<Item = Key>) -> Self {
         let mut all: Vec<Key> = prefixes.into_iter().collect();
         all.sort_unstable();
         if all.first().is_some_and(|first| first.as_bytes().is_empty()) {
             return Self::ALL;
         }
-        // What begins with a prefix follows it directly, but for others that begin with it too.
+        // Keys that begin with a prefix are adjacent to it in sorted order.
         all.dedup_by(|later, kept| later.as_bytes().starts_with(kept.as_bytes()));
         Self(Kind::Prefixes(all.into()))
     }
@@ -68,21 +68,21 @@ impl KeySelector {
         }
     }
 
-    /// Whether every key that begins so is selected.
-    pub fn covers_prefix(&self, prefix: &[u8]) -> bool {
+    /// Whether every key with this prefix is selected.
+    pub(crate) fn covers_prefix(&self, prefix: &[u8]) -> bool {
         match &self.0 {
             Kind::All => true,
             Kind::Key(_) => false,
             Kind::Prefixes(all) => {
-                // The only one that can be its beginning is the last that is not greater.
+                // Only the last prefix that is not greater can be its beginning.
                 let after = all.partition_point(|own| own.as_bytes() <= prefix);
                 all[..after].last().is_some_and(|own| prefix.starts_with(own.as_bytes()))
             }
         }
     }
 
-    /// The selected keys that begin so.
-    pub fn narrowed_to(&self, prefix: &[u8]) -> Self {
+    /// The selected keys with this prefix.
+    pub(crate) fn narrowed_to(&self, prefix: &[u8]) -> Self {
         if self.covers_prefix(prefix) {
             return Self::prefix(Key::copy_from(prefix));
         }
@@ -95,8 +95,8 @@ impl KeySelector {
         }
     }
 
-    /// The one prefix that it is, the empty one for all keys.
-    pub fn only_prefix(&self) -> Option<&Key> {
+    /// The only prefix, if there is exactly one; the empty prefix for all keys.
+    pub(crate) fn only_prefix(&self) -> Option<&Key> {
         match &self.0 {
             Kind::All => Some(&EVERY_KEY),
             Kind::Prefixes(all) => all.first().filter(|_| all.len() == 1),
@@ -104,16 +104,15 @@ impl KeySelector {
         }
     }
 
-    /// The one key, where it is one.
-    pub fn only_key(&self) -> Option<&Key> {
+    /// The key, if exactly one key is selected.
+    pub(crate) fn only_key(&self) -> Option<&Key> {
         match &self.0 {
             Kind::Key(key) => Some(key),
             Kind::All | Kind::Prefixes(_) => None,
         }
     }
 
-    /// Prefixes, in order, one of which every selected key begins with: the empty one for all keys, and for
-    /// one key the key itself.
+    /// The prefixes in sorted order: the empty one for all keys, and for one key the key itself.
     pub fn iter(&self) -> std::slice::Iter<'_, Key> {
         match &self.0 {
             Kind::All => std::slice::from_ref(&EVERY_KEY).iter(),
@@ -122,8 +121,8 @@ impl KeySelector {
         }
     }
 
-    /// The bytes of its prefixes.
-    pub fn bytes(&self) -> usize {
+    /// The bytes of all prefixes.
+    pub(crate) fn bytes(&self) -> usize {
         self.iter().map(|prefix| prefix.as_bytes().len()).sum()
     }
 }
@@ -156,7 +155,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn prefixes_select_what_begins_with_one_of_them(
+        fn prefixes_select_the_keys_that_begin_with_one_of_them(
             prefixes in prop::collection::vec(text(), 0..6), key in text(), under in text(),
         ) {
             let set = KeySelector::prefixes(prefixes.iter().map(|prefix| Key::copy_from(prefix)));

@@ -1,7 +1,7 @@
-//! The vocabulary of the house: what an update, a revision, a cursor and a digest *are*.
+//! The shared data types: update, revision, cursor, digest and others.
 //!
-//! Every room may import this one; it imports none of ours and does no I/O. Numbers that must not
-//! be mixed up are types of their own ([`Revision`], [`Sequence`], [`History`]), never a bare `u64`.
+//! Every room may import this one. It imports no other room and does no I/O. Numbers that must not
+//! be mixed up have their own types ([`Revision`], [`Sequence`], [`History`]), rather than `u64`.
 
 mod cursor;
 mod digest;
@@ -19,7 +19,7 @@ pub use digest::{Digest, DigestError};
 pub use encoding::Encoding;
 pub use entry::{Entry, MAX_KEY_BYTES, Ttl};
 pub use event::{
-    Ack, Batch, Change, Committed, Condition, FeedEvent, Grouping, Likeness, Past, PastStep, PastValue,
+    Ack, Batch, Change, Committed, Comparison, Condition, FeedEvent, Grouping, Past, PastStep, PastValue,
     Refusal, ReplyTo, ResyncClaim, Update,
 };
 pub use key::Key;

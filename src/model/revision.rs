@@ -1,4 +1,4 @@
-//! The numbers that order things: revision, history, sequence.
+//! Revision, history and sequence number.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Orders updates within one [`History`]. 0 is "before the first update".
+/// The number of an update in one [`History`]. 0 is "before the first update".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Revision(pub u64);
 
@@ -14,11 +14,11 @@ impl Revision {
     /// The revision before any update.
     pub const ZERO: Self = Self(0);
 
-    /// The highest that a feed may claim: 2^63 − 1, which is as far as etcd counts. Above it there is room to count
-    /// on; after a claim of `u64::MAX` nothing could change any more.
+    /// The highest revision that a feed may claim: 2^63 − 1, the highest of etcd. The revisions above it are reserved for
+    /// counting on: after a claim of `u64::MAX` no later revision would exist.
     pub const MAX_CLAIM: Self = Self(i64::MAX as u64);
 
-    /// The next one; saturates, so the order never wraps around.
+    /// The next revision; saturates, so that the order never wraps around.
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
@@ -30,7 +30,7 @@ impl fmt::Display for Revision {
     }
 }
 
-/// Counts the breadcrumbs of this process (1, 2, 3 …); it means nothing in another process.
+/// The number of a breadcrumb in this process (1, 2, 3 …). It means nothing in another process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Sequence(pub u64);
 
@@ -40,36 +40,36 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// Names the stream of revisions, that is: the upstream, not the process. 64 bits, written as 16 hex digits.
+/// The id of a stream of revisions. It identifies the upstream, not the process. 64 bits, written as 16 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct History(u64);
 
 impl History {
-    /// Derived from what identifies the upstream, so that two daemons that follow it agree.
+    /// A history derived from the identity of the upstream, so that all daemons that follow it agree.
     pub fn derive(identity: &[u8]) -> Self {
         Self(xxh3_64(identity))
     }
 
-    /// One of a family: the upper half comes from what all of the family share, the lower half from
-    /// what tells this one from the others.
-    pub fn derive_in_family(family: &[u8], member: &[u8]) -> Self {
+    /// A history of a family: the upper half is derived from the family's identity, the lower half from
+    /// the member's.
+    pub(crate) fn derive_in_family(family: &[u8], member: &[u8]) -> Self {
         Self(xxh3_64(family) & Self::FAMILY | xxh3_64(member) & !Self::FAMILY)
     }
 
-    /// Another one of the same family, which no other daemon has.
-    pub fn random_relative(self) -> Self {
+    /// A random history of the same family.
+    pub(crate) fn random_relative(self) -> Self {
         Self(self.0 & Self::FAMILY | fastrand::u64(..) & !Self::FAMILY)
     }
 
     /// Whether both are of one family.
-    pub fn is_relative_of(self, other: Self) -> bool {
+    pub(crate) fn is_relative_of(self, other: Self) -> bool {
         self.0 & Self::FAMILY == other.0 & Self::FAMILY
     }
 
     /// The bits that name the family.
     const FAMILY: u64 = 0xffff_ffff_0000_0000;
 
-    /// A new one that no other daemon has, for upstreams without an identity of their own.
+    /// A random history, for upstreams without an identity.
     pub fn random() -> Self {
         Self(fastrand::u64(..))
     }
@@ -87,7 +87,7 @@ impl fmt::Debug for History {
     }
 }
 
-/// Not a history.
+/// The error for a text that is not a history.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a history is 16 lowercase hex digits, not {0:?}")]
 pub struct HistoryError(pub String);
@@ -104,11 +104,12 @@ impl FromStr for History {
         }
     }
 }
-/// The upstream's own revision, as it was at some moment after it was asked.
+
+/// The upstream's own revision, read at some time after `asked`.
 #[derive(Clone, Copy, Debug)]
 pub struct Sighting {
     /// The revision.
     pub revision: Revision,
-    /// When the question was sent.
+    /// The time at which the request was sent.
     pub asked: Instant,
 }

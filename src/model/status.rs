@@ -1,22 +1,22 @@
-//! How far the feed has come.
+//! The feed's sync status.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What the feed says about itself; the names are Typha's.
+/// The feed's sync status; the names are Typha's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum SyncStatus {
     /// The upstream has not answered yet.
     #[default]
     WaitForDatastore,
-    /// The state is being read (or read again); what is served may be older than the upstream.
+    /// The feed reads the state (again). The served state may be older than the upstream's.
     ResyncInProgress,
-    /// The state was complete and follows the upstream.
+    /// The state is complete and follows the upstream.
     InSync,
 }
 
 impl SyncStatus {
-    /// Every status, in the order in which a feed goes through them.
+    /// Every status, in the order of a feed's progress.
     pub const ALL: [Self; 3] = [Self::WaitForDatastore, Self::ResyncInProgress, Self::InSync];
 
     /// The name on the wire.
@@ -28,7 +28,7 @@ impl SyncStatus {
         }
     }
 
-    /// The one letter that stands for it inside a cursor.
+    /// The letter for it in a cursor.
     pub(super) fn letter(self) -> &'static str {
         match self {
             Self::WaitForDatastore => "w",
@@ -44,9 +44,9 @@ impl fmt::Display for SyncStatus {
     }
 }
 
-/// Not a sync status.
+/// The error for a text that is not a sync status.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("unknown status {0:?}: it is wait-for-datastore, resync-in-progress or in-sync")]
+#[error("unknown status {0:?}: expected wait-for-datastore, resync-in-progress or in-sync")]
 pub struct StatusError(pub String);
 
 impl FromStr for SyncStatus {

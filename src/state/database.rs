@@ -1,4 +1,4 @@
-//! The database: redb, opened so that nothing is taken for what it is not.
+//! The database: redb, opened with checks of our own.
 //!
 //! ```text
 //! table         key                 row (see `row`)
@@ -8,8 +8,8 @@
 //! breadcrumbs   a number            a breadcrumb after the base: its changes, and count and digest of the state after it
 //! ```
 //!
-//! Breadcrumbs are numbered without gaps. The state is the base with all breadcrumbs applied. A commit is one row,
-//! whatever it changes; the entries follow later, when breadcrumbs have left the kept window, many at a time.
+//! Breadcrumbs are numbered without gaps. The state is the base with all breadcrumbs applied. A commit writes one row,
+//! whatever it changes. The entries follow later, many at a time, when breadcrumbs have left the kept window.
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -22,7 +22,7 @@ use std::sync::Once;
 use redb::{Database, ReadTransaction, ReadableDatabase, StorageError, TableDefinition, WriteTransaction};
 use tracing::debug;
 
-use super::row::{self, Base, Place, StoreRow};
+use super::row::{self, Base, RowKey, StoreRow};
 use super::storage::{NamedFile, ReadOnlyFile, open_regular};
 use super::{Damage, StateError};
 
@@ -30,53 +30,53 @@ pub(super) const STORE: TableDefinition<'static, &str, &[u8]> = TableDefinition:
 pub(super) const ENTRIES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("entries");
 pub(super) const BREADCRUMBS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("breadcrumbs");
 
-pub(super) const STORE_PLACE: Place<'static> = Place { table: "store", key: b"store" };
-pub(super) const BASE_PLACE: Place<'static> = Place { table: "store", key: b"base" };
+pub(super) const STORE_KEY: RowKey<'static> = RowKey { table: "store", key: b"store" };
+pub(super) const BASE_KEY: RowKey<'static> = RowKey { table: "store", key: b"base" };
 
-/// Memory in which the library keeps pages: enough for the branches of a million keys, and for the pages of a commit.
+/// The library's page cache: enough for the branches of a million keys, and for the pages of a commit.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// What a database file begins with.
+/// The first bytes of a database file.
 const MAGIC: &[u8] = b"redb";
 
-pub(super) fn entry_place(key: &[u8]) -> Place<'_> {
-    Place { table: "entries", key }
+pub(super) fn entry_key(key: &[u8]) -> RowKey<'_> {
+    RowKey { table: "entries", key }
 }
 
-pub(super) fn breadcrumb_place(number: &[u8; 8]) -> Place<'_> {
-    Place { table: "breadcrumbs", key: number }
+pub(super) fn breadcrumb_key(number: &[u8; 8]) -> RowKey<'_> {
+    RowKey { table: "breadcrumbs", key: number }
 }
 
-/// What a database is opened for.
+/// How a database is opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Nothing reaches the file, not even the repair after a crash.
+    /// For reading. Nothing is written to the file, not even the repair after a crash.
     Read,
     Write,
 }
 
 /// An open database.
 pub(super) struct Open {
-    /// Always there; an option so that it can be closed under guard.
+    /// Always `Some`; an option so that it can be closed under [`guarded`].
     database: Option<Database>,
     pub(super) path: PathBuf,
 }
 
 impl Open {
-    pub(super) fn begin_read(&self) -> Result<ReadTransaction, Trouble> {
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, WorkError> {
         Ok(self.database()?.begin_read()?)
     }
 
-    pub(super) fn begin_write(&self) -> Result<WriteTransaction, Trouble> {
+    pub(super) fn begin_write(&self) -> Result<WriteTransaction, WorkError> {
         Ok(self.database()?.begin_write()?)
     }
 
-    fn database(&self) -> Result<&Database, Trouble> {
-        self.database.as_ref().ok_or(Trouble::Library(redb::Error::PreviousIo))
+    fn database(&self) -> Result<&Database, WorkError> {
+        self.database.as_ref().ok_or(WorkError::Library(redb::Error::PreviousIo))
     }
 }
 
-/// The library writes when it closes a file, and may crash there too.
+/// The library writes when it closes a file, and may panic there too.
 impl Drop for Open {
     fn drop(&mut self) {
         let database = self.database.take();
@@ -90,7 +90,7 @@ impl Drop for Open {
     }
 }
 
-/// Opens a database that exists; `None` where there is no file.
+/// Opens an existing database; `None` if there is no file.
 pub(super) fn open(path: &Path, access: Access) -> Result<Option<Open>, StateError> {
     let Some(file) = open_regular(path, access == Access::Write)? else { return Ok(None) };
     lock(path, &file, access)?;
@@ -106,8 +106,8 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Option<Open>, StateErr
     Ok(Some(Open { database: Some(database), path }))
 }
 
-/// The directory is locked too, but a file may have a name in two directories. Some file systems lock only what can be
-/// written for one alone; who reads is content with a shared lock, which no writer shares.
+/// Locks the file. The directory is locked too, but a file may have a name in two directories. A reader takes a
+/// shared lock, which excludes writers: some file systems give an exclusive one only for a file that can be written.
 fn lock(path: &Path, file: &File, access: Access) -> Result<(), StateError> {
     let locked = match access {
         Access::Read => file.try_lock_shared(),
@@ -120,7 +120,8 @@ fn lock(path: &Path, file: &File, access: Access) -> Result<(), StateError> {
     }
 }
 
-/// The library makes a new database of an empty file; of ours, an empty one has lost everything.
+/// Refuses a file that is not a database. The library would turn an empty file into a new one, but an empty file of
+/// ours has lost everything.
 fn check_magic(path: &Path, file: &File) -> Result<(), StateError> {
     use std::os::unix::fs::FileExt;
     let mut magic = [0; MAGIC.len()];
@@ -134,7 +135,7 @@ fn check_magic(path: &Path, file: &File) -> Result<(), StateError> {
     }
 }
 
-/// Makes a database that holds no entries, whole or not at all: it has its name when it is on the disk.
+/// Creates a database without entries, completely or not at all: it gets its name once it is on the disk.
 pub(super) fn create(path: &Path, store: &StoreRow<'_>, base: &Base) -> Result<Open, StateError> {
     let aside = path.with_extension("tmp");
     let created = begin(&aside, store, base).and_then(|()| {
@@ -142,7 +143,7 @@ pub(super) fn create(path: &Path, store: &StoreRow<'_>, base: &Base) -> Result<O
         named.map_err(|error| StateError::io(path, error))
     });
     if let Err(error) = created {
-        // What is half made must not fill the disk further; that it cannot be removed is no worse.
+        // A half-made file must not take up a full disk. If it cannot be removed, that changes nothing.
         _ = std::fs::remove_file(&aside);
         return Err(error);
     }
@@ -159,8 +160,8 @@ fn begin(path: &Path, store: &StoreRow<'_>, base: &Base) -> Result<(), StateErro
         let transaction = database.begin_write()?;
         {
             let mut table = transaction.open_table(STORE)?;
-            table.insert("store", &*row::seal_store(STORE_PLACE, store))?;
-            table.insert("base", &*row::seal_base(BASE_PLACE, base))?;
+            table.insert("store", &*row::seal_store(STORE_KEY, store))?;
+            table.insert("base", &*row::seal_base(BASE_KEY, base))?;
             transaction.open_table(ENTRIES)?;
             transaction.open_table(BREADCRUMBS)?;
         }
@@ -168,17 +169,17 @@ fn begin(path: &Path, store: &StoreRow<'_>, base: &Base) -> Result<(), StateErro
     })
 }
 
-/// Names in a directory are on the disk once the directory is.
+/// Syncs the directory of a file, so that its name is on the disk.
 pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// Runs a piece of work on a database. The library may crash on a damaged file; for us that is an error.
-pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, StateError> {
-    // Whatever the work has touched is a database that is dropped after an error, or a local value.
+/// Runs work on a database. The library may panic on a damaged file; that becomes an error.
+pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, WorkError>) -> Result<T, StateError> {
+    // The work changes only local values, and a database that is dropped after an error.
     match quietly(|| catch_unwind(AssertUnwindSafe(work))) {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(trouble)) => Err(trouble.at(path)),
+        Ok(Err(error)) => Err(error.at(path)),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text =
@@ -189,11 +190,11 @@ pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Trouble>)
 }
 
 thread_local! {
-    /// Whether what crashes on this thread becomes an error.
+    /// Whether a panic on this thread becomes an error.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A crash that becomes an error is told as one, and not as a crash beside it.
+/// Runs work whose panic becomes an error, without the usual message of a panic.
 fn quietly<T>(work: impl FnOnce() -> T) -> T {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -210,14 +211,14 @@ fn quietly<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// What goes wrong within [`guarded`] work.
-pub(super) enum Trouble {
+/// An error of [`guarded`] work.
+pub(super) enum WorkError {
     Library(redb::Error),
     Damage(Damage),
     Io(io::Error),
 }
 
-impl Trouble {
+impl WorkError {
     fn at(self, path: &Path) -> StateError {
         match self {
             Self::Library(redb::Error::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => {
@@ -238,22 +239,22 @@ impl Trouble {
     }
 }
 
-impl From<Damage> for Trouble {
+impl From<Damage> for WorkError {
     fn from(damage: Damage) -> Self {
         Self::Damage(damage)
     }
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for WorkError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-/// Every error of the library is one of `redb::Error`.
+/// Converts the errors of the library, which all become a `redb::Error`.
 macro_rules! library_errors {
     ($($error:ty),*) => {
-        $(impl From<$error> for Trouble {
+        $(impl From<$error> for WorkError {
             fn from(error: $error) -> Self {
                 Self::Library(error.into())
             }

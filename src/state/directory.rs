@@ -1,4 +1,4 @@
-//! The directory itself: its lock, its files, and whose they are.
+//! The directory itself: its lock, its files, and the feed that they belong to.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
@@ -19,13 +19,13 @@ const DATABASE: &str = "state.crumbd";
 const DAMAGED: &str = "state.damaged";
 const ACKNOWLEDGED: &str = "acknowledged";
 
-/// Who a feed is, whatever way it is spelled: its kind, and what of an upstream it reads.
+/// The identity of a feed, however it is spelled: its kind, and the part of the upstream that it reads.
 #[derive(Clone, Debug)]
 pub struct FeedIdentity {
-    /// Such as `push:`, `file:/etc/agents.ndjson` or `etcd:app/`.
+    /// Its name, such as `push:`, `file:/etc/agents.ndjson` or `etcd:app/`.
     pub name: String,
-    /// The history of its revisions, where that is known before it runs. A state of the same history is its own,
-    /// whatever it is called.
+    /// The history of its revisions, if that is known before it runs. A state of the same history belongs to this
+    /// feed under any name.
     pub history: Option<History>,
 }
 
@@ -34,23 +34,23 @@ pub struct FeedIdentity {
 pub struct StateDir {
     path: PathBuf,
     feed: FeedIdentity,
-    /// What a cache keeps of breadcrumbs, and so what is kept of them here.
+    /// The limits of the breadcrumbs that are kept, in the cache and here.
     window: Limits,
 }
 
-/// Held as long as the directory is used.
+/// The lock of the directory, held while it is used.
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not used")] File);
 
-/// What an earlier process kept: a state, and the breadcrumbs that followed it.
+/// The state that an earlier process has kept, and the breadcrumbs after it.
 pub struct Kept {
     /// The state at the beginning of the kept window.
     pub state: Snapshot,
-    /// When it was made.
+    /// The time of that state.
     pub timestamp: SystemTime,
     /// The entry that was set last in it.
     pub newest: Option<Entry>,
-    /// What followed.
+    /// The breadcrumbs after it.
     pub breadcrumbs: Vec<RestoredBreadcrumb>,
 }
 
@@ -62,7 +62,7 @@ impl Kept {
 }
 
 impl StateDir {
-    /// The directory at this path. Nothing is touched yet.
+    /// The directory at this path, which is not accessed yet.
     pub fn new(path: PathBuf, feed: FeedIdentity, window: Limits) -> Self {
         Self { path, feed, window }
     }
@@ -87,7 +87,7 @@ impl StateDir {
         self.path.join(ACKNOWLEDGED)
     }
 
-    /// Makes the directory where it does not exist, for nobody else to read, and locks it.
+    /// Locks the directory. Creates it, readable for this user only, if it does not exist.
     pub(super) fn lock(&self) -> Result<Lock, StateError> {
         let io = |error| StateError::io(&self.path, error);
         if !self.path.is_dir() {
@@ -104,7 +104,7 @@ impl StateDir {
         }
     }
 
-    /// Whether a version before this one has kept a push feed's log here.
+    /// Whether an older version has kept the log of a push feed here.
     pub(super) fn holds_old_log(&self) -> Result<bool, StateError> {
         let entries = fs::read_dir(&self.path).map_err(|error| StateError::io(&self.path, error))?;
         for entry in entries {
@@ -116,8 +116,8 @@ impl StateDir {
         Ok(false)
     }
 
-    /// Opens the database, if there is one and it is this feed's. Another's is not even opened for writing, which changes
-    /// a file already.
+    /// Opens the database, if there is one. That of another feed is not opened for writing, because that alone
+    /// changes a file.
     pub(super) fn open(&self, access: Access) -> Result<Option<(Open, Owner)>, StateError> {
         let Some((open, owner)) = self.open_own()? else { return Ok(None) };
         if access == Access::Read {
@@ -127,7 +127,7 @@ impl StateDir {
         Ok(database::open(&self.database(), access)?.map(|open| (open, owner)))
     }
 
-    /// Reads whose the database is. A state of the feed's own history is its own.
+    /// Opens the database for reading, and checks that it belongs to this feed by name or history.
     fn open_own(&self) -> Result<Option<(Open, Owner)>, StateError> {
         let Some(open) = database::open(&self.database(), Access::Read)? else { return Ok(None) };
         let owner = load::owner(&open)?;
@@ -144,7 +144,7 @@ impl StateDir {
         })
     }
 
-    /// What is damaged is out of the way from now on. Says in the log what became of it.
+    /// Moves the damaged database out of the way, and logs it. Returns whether it is out of the way.
     pub(super) fn move_aside(&self, error: &StateError) -> bool {
         let (from, aside) = (self.database(), self.path.join(DAMAGED));
         match fs::rename(&from, &aside) {
@@ -159,10 +159,10 @@ impl StateDir {
         }
     }
 
-    /// For `serve --check`: whether the directory could be used, without using it.
+    /// Checks, for `serve --check`, whether the directory can be used, and changes nothing.
     ///
     /// # Errors
-    /// Why it could not.
+    /// The reason if it cannot.
     pub fn check(&self) -> Result<(), StateError> {
         if self.path.is_dir() {
             let _lock = self.lock()?;

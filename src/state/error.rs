@@ -1,4 +1,4 @@
-//! Why a state directory cannot be used.
+//! Errors of the state directory.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::model::Revision;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
-    /// The system says no.
+    /// An error of the system.
     #[error("{}: {source}", .path.display())]
     Io {
         /// The file or directory.
@@ -18,10 +18,10 @@ pub enum StateError {
         /// What the system says.
         source: io::Error,
     },
-    /// What is to be the state directory is something else.
+    /// The path is not a directory.
     #[error("the state directory {} is not a directory", .0.display())]
     NotADirectory(PathBuf),
-    /// Another daemon is running on it.
+    /// Another daemon uses it.
     #[error("{}: another daemon uses it; give each daemon a state directory of its own", .0.display())]
     InUse(PathBuf),
     /// It holds the state of another feed.
@@ -32,19 +32,19 @@ pub enum StateError {
     OtherFeed {
         /// The directory.
         path: PathBuf,
-        /// Whose it is.
+        /// The feed whose state it holds.
         found: String,
-        /// Whose it should be.
+        /// The feed that was configured.
         expected: String,
     },
-    /// A store of a version before this one.
+    /// The files were written by an older version.
     #[error(
         "state directory {} holds files of an older version of crumbd; dump them with that version (crumbd dump) and \
          load the dump into an empty directory",
         .0.display()
     )]
     OldFormat(PathBuf),
-    /// A file is not what was written.
+    /// A file is damaged.
     #[error("{} is damaged: {damage}", .path.display())]
     Damaged {
         /// The file.
@@ -53,7 +53,7 @@ pub enum StateError {
         #[source]
         damage: Damage,
     },
-    /// What is there cannot be proved to be the store.
+    /// The store of a push feed is damaged, and so cannot be proved.
     #[error(
         "{source}. The store is not served, and nothing was changed. Put a good copy of {} in its place, or move it away \
          to begin an empty store under another history",
@@ -65,7 +65,7 @@ pub enum StateError {
         /// What is wrong.
         source: Box<StateError>,
     },
-    /// Nothing can be written: the file is not open for writing.
+    /// The file system is read-only.
     #[error("{}: the file system is read-only", .0.display())]
     ReadOnly(PathBuf),
 }
@@ -74,34 +74,34 @@ pub enum StateError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {
-    /// It is a directory, a pipe, or something else that is no file.
+    /// It is not a regular file, but a directory or a pipe for example.
     #[error("it is no regular file")]
     NotAFile,
-    /// It ends before its content does.
+    /// It was cut off.
     #[error("it was cut off")]
     CutOff,
-    /// The version in its header is one that was never written.
+    /// Its header names a format version that does not exist.
     #[error("its header is broken: it names a format version that no crumbd has written")]
     Version,
-    /// Nothing in the file of what was acknowledged is whole.
+    /// The file `acknowledged` holds no valid slot.
     #[error("it holds no whole record of what was acknowledged")]
     NoRecord,
-    /// It is no database.
+    /// It is not a database.
     #[error("it is not a database of crumbd")]
     NotADatabase,
-    /// The database library finds it broken.
+    /// The database library reports damage.
     #[error("{0}")]
     Corrupted(String),
-    /// The database library crashed on it.
+    /// The database library panicked.
     #[error("reading it crashed the database library: {0}")]
     Crashed(String),
-    /// A row does not have the checksum that was written with it.
+    /// The checksum of a row is wrong.
     #[error("a row of table {table} has a wrong checksum")]
     Checksum {
         /// The table.
         table: &'static str,
     },
-    /// A row has the right checksum and cannot be read.
+    /// A row with the right checksum cannot be read.
     #[error("a row of table {table} cannot be read: {cause}")]
     Row {
         /// The table.
@@ -109,27 +109,27 @@ pub enum Damage {
         /// Why.
         cause: String,
     },
-    /// A row that must be there is not.
+    /// A required row is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A breadcrumb is missing between others.
+    /// A breadcrumb is missing.
     #[error("breadcrumb {expected} is missing; breadcrumb {found} comes next")]
     Gap {
-        /// The number that should come.
+        /// The number of the missing breadcrumb.
         expected: u64,
-        /// The number that came.
+        /// The number of the next one.
         found: u64,
     },
-    /// The entries are not the state that was written with them.
+    /// Count or digest of the entries is wrong.
     #[error("its entries are not the state at revision {revision} that was written with them")]
     OtherState {
         /// The revision of the state.
         revision: Revision,
     },
-    /// A breadcrumb does not fit the state before it.
+    /// A breadcrumb does not match the state before it.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// Acknowledged breadcrumbs are gone from its end.
+    /// Acknowledged breadcrumbs are missing at its end.
     #[error("it ends at breadcrumb {found}, but breadcrumb {acknowledged} was acknowledged")]
     LostTail {
         /// The newest that it holds.
@@ -137,7 +137,7 @@ pub enum Damage {
         /// The newest that was acknowledged.
         acknowledged: u64,
     },
-    /// Two files of one directory are of different stores.
+    /// The two files belong to different stores.
     #[error("it belongs to another store than the database beside it")]
     OtherStore,
 }
@@ -151,7 +151,7 @@ impl StateError {
         Self::Damaged { path: path.to_owned(), damage: damage.into() }
     }
 
-    /// Whether the bytes are wrong, and not only out of reach.
+    /// Whether the content is wrong, and not only inaccessible.
     pub(super) fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::OldFormat(_))
     }

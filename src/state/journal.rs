@@ -1,4 +1,4 @@
-//! The store of a push feed: its directory is the datastore itself.
+//! The journal of a push feed, whose directory is the datastore.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use super::directory::Lock;
 use super::writer::Writer;
 use crate::cache::{BreadcrumbRecord, Journal, JournalError};
 
-/// After a failure the database is opened again, which may mean to read all of it. That is tried again after so many times
-/// what it took the last time: a small one at once, a large one without keeping the disk busy.
+/// After a failure the database is opened again, which may read all of it. The pause before the next try is this many
+/// times what the last one took: a small database is tried at once, a large one does not keep the disk busy.
 const TRY_AGAIN: u32 = 5;
 
-/// What has failed while nobody waits for it is tried again after this.
+/// The pause after a failure in the background.
 const FOLD_AGAIN: Duration = Duration::from_secs(60);
 
 /// Writes each breadcrumb into the database before it can be read.
@@ -25,14 +25,14 @@ pub(super) struct PushJournal {
     acknowledged: Option<AcknowledgedFile>,
     acknowledged_path: PathBuf,
     refusing: Option<Failure>,
-    /// Whether something that was refused may be on the disk, with nothing there that says so.
+    /// Whether a refused write may be on the disk without a note that it was refused.
     unsettled: bool,
     reopening_took: Duration,
     fold_failed: Option<Failure>,
     _lock: Lock,
 }
 
-/// What has failed, and when it was tried last.
+/// A failure, and the time of the last try.
 struct Failure {
     reason: String,
     tried: Instant,
@@ -48,10 +48,10 @@ impl Journal for PushJournal {
     fn append(&mut self, record: &BreadcrumbRecord<'_>) -> Result<(), JournalError> {
         self.recover()?;
         let row = self.writer.encode(0, record);
-        self.writer.append(vec![row]).map_err(|error| self.take_back(&error))?;
+        self.writer.append(vec![row]).map_err(|error| self.revoke(&error))?;
         self.acknowledge().map_err(|error| {
             self.writer.forget_last();
-            self.take_back(&error)
+            self.revoke(&error)
         })?;
         if self.refusing.take().is_some() {
             info!("the state directory can be written again: writes are taken");
@@ -79,8 +79,8 @@ impl Journal for PushJournal {
 }
 
 impl PushJournal {
-    /// A journal that goes on where reading ended. Without the file of what was acknowledged, or with a database that
-    /// is only read, writes are refused until both can be opened for writing.
+    /// A journal that continues after the contents that were read. Writes are refused until the database and the file
+    /// of what was acknowledged are both open for writing.
     pub(super) fn new(
         writer: Writer,
         acknowledged: Option<AcknowledgedFile>,
@@ -108,7 +108,7 @@ impl PushJournal {
         }
     }
 
-    /// Opens again what has failed, if that has not just been tried.
+    /// Opens the files again after a failure, unless that was tried just now.
     fn recover(&mut self) -> Result<(), JournalError> {
         if self.writer.is_open() {
             return Ok(());
@@ -125,7 +125,7 @@ impl PushJournal {
         self.reopening_took = started.elapsed();
         reopened.map_err(|error| {
             self.writer.close();
-            refused(&self.complain(&error))
+            refused(&self.report(&error))
         })
     }
 
@@ -134,22 +134,22 @@ impl PushJournal {
         if self.acknowledged.is_none() {
             self.acknowledged = AcknowledgedFile::open(&self.acknowledged_path, true)?;
         }
-        // It may say still that what comes after this breadcrumb was refused.
+        // The file may still say that everything after this breadcrumb was refused.
         self.acknowledge()?;
         self.unsettled = false;
         Ok(())
     }
 
-    /// What was being written is refused: nothing of it may come back.
-    fn take_back(&mut self, error: &StateError) -> JournalError {
+    /// Refuses the write that has failed: nothing of it may come back.
+    fn revoke(&mut self, error: &StateError) -> JournalError {
         self.writer.close();
-        let reason = self.complain(error);
-        let said = match &mut self.acknowledged {
+        let reason = self.report(error);
+        let noted = match &mut self.acknowledged {
             Some(file) => file.refuse_rest(),
             None => Err(StateError::ReadOnly(self.acknowledged_path.clone())),
         };
-        // Where that it was refused cannot be said, it is removed at once; opening the database does so.
-        let Err(second) = said.or_else(|error| self.writer.reopen().map_err(|_| error)) else {
+        // If the refusal cannot be noted, the write is removed at once, by opening the database.
+        let Err(second) = noted.or_else(|error| self.writer.reopen().map_err(|_| error)) else {
             self.writer.close();
             return refused(&reason);
         };
@@ -159,8 +159,8 @@ impl PushJournal {
         JournalError::Unsettled(Box::from(&*reason))
     }
 
-    /// Says in the log why writes are refused; once for each cause.
-    fn complain(&mut self, error: &StateError) -> String {
+    /// Logs why writes are refused, once for each cause.
+    fn report(&mut self, error: &StateError) -> String {
         let failure = Failure::now(error);
         let reason = failure.reason.clone();
         if self.refusing.as_ref().is_none_or(|before| before.reason != reason) {

@@ -1,4 +1,4 @@
-//! Reading a database, and proving that what it holds is what was written.
+//! Reads a database, and proves that it holds what was written.
 
 use std::time::Instant;
 
@@ -6,30 +6,29 @@ use redb::{ReadTransaction, ReadableTable};
 use tracing::info;
 
 use super::database::{
-    BASE_PLACE, BREADCRUMBS, ENTRIES, Open, STORE, STORE_PLACE, Trouble, breadcrumb_place, entry_place,
-    guarded,
+    BASE_KEY, BREADCRUMBS, ENTRIES, Open, STORE, STORE_KEY, WorkError, breadcrumb_key, entry_key, guarded,
 };
 use super::row::{self, Base};
 use super::{Damage, StateError};
 use crate::cache::{RestoredBreadcrumb, Snapshot, SnapshotBuilder};
 use crate::model::Entry;
 
-/// Whose state a database holds.
+/// The identity of a database, and the feed whose state it holds.
 pub(super) struct Owner {
     pub(super) id: u64,
     pub(super) feed: String,
 }
 
-/// All that a database holds.
+/// The contents of a database.
 pub(super) struct Contents {
     pub(super) base: Base,
     /// The state at the base.
     pub(super) state: Snapshot,
     /// The entry that was set last in it.
     pub(super) newest: Option<Entry>,
-    /// What followed.
+    /// The breadcrumbs after it.
     pub(super) breadcrumbs: Vec<RestoredBreadcrumb>,
-    /// How large the rows of these are, in bytes.
+    /// The size of their rows, in bytes.
     pub(super) row_bytes: Vec<usize>,
 }
 
@@ -40,18 +39,17 @@ impl Contents {
     }
 }
 
-/// Reads whose state it is.
+/// Reads the owner of a database.
 pub(super) fn owner(open: &Open) -> Result<Owner, StateError> {
     guarded(&open.path, || {
         let table = open.begin_read()?.open_table(STORE)?;
         let bytes = table.get("store")?.ok_or(Damage::Missing("the row that says whose state it holds"))?;
-        let row = row::open_store(STORE_PLACE, bytes.value())?;
+        let row = row::open_store(STORE_KEY, bytes.value())?;
         Ok(Owner { id: row.id, feed: row.feed.to_owned() })
     })
 }
 
-/// Reads everything. The entries are compared with count and digest of the base; the breadcrumbs with theirs when
-/// they are applied.
+/// Reads everything. Count and digest of the entries are checked here, those of the breadcrumbs when they are applied.
 pub(super) fn contents(open: &Open) -> Result<Contents, StateError> {
     let started = Instant::now();
     let contents = guarded(&open.path, || {
@@ -66,19 +64,19 @@ pub(super) fn contents(open: &Open) -> Result<Contents, StateError> {
     Ok(contents)
 }
 
-fn base(transaction: &ReadTransaction) -> Result<Base, Trouble> {
+fn base(transaction: &ReadTransaction) -> Result<Base, WorkError> {
     let table = transaction.open_table(STORE)?;
     let bytes = table.get("base")?.ok_or(Damage::Missing("the row that says which state it holds"))?;
-    Ok(row::open_base(BASE_PLACE, bytes.value())?)
+    Ok(row::open_base(BASE_KEY, bytes.value())?)
 }
 
-fn entries(transaction: &ReadTransaction, base: &Base) -> Result<(Snapshot, Option<Entry>), Trouble> {
+fn entries(transaction: &ReadTransaction, base: &Base) -> Result<(Snapshot, Option<Entry>), WorkError> {
     let builder = SnapshotBuilder::new(base.history, base.revision);
     let mut part = builder.part();
     let table = transaction.open_table(ENTRIES)?;
     for item in table.iter()? {
         let (key, bytes) = item?;
-        part.add(row::open_entry(entry_place(key.value()), bytes.value())?);
+        part.add(row::open_entry(entry_key(key.value()), bytes.value())?);
     }
     let (state, newest) = builder.finish(vec![part]);
     if (state.len() as u64, state.digest()) != (base.count, base.digest) {
@@ -90,7 +88,7 @@ fn entries(transaction: &ReadTransaction, base: &Base) -> Result<(Snapshot, Opti
 fn breadcrumbs(
     transaction: &ReadTransaction,
     base: &Base,
-) -> Result<(Vec<RestoredBreadcrumb>, Vec<usize>), Trouble> {
+) -> Result<(Vec<RestoredBreadcrumb>, Vec<usize>), WorkError> {
     let (mut breadcrumbs, mut sizes) = (Vec::new(), Vec::new());
     let table = transaction.open_table(BREADCRUMBS)?;
     for (expected, item) in (base.number + 1..).zip(table.iter()?) {
@@ -99,7 +97,7 @@ fn breadcrumbs(
         if found != expected {
             return Err(Damage::Gap { expected, found }.into());
         }
-        breadcrumbs.push(row::open_breadcrumb(breadcrumb_place(&found.to_be_bytes()), bytes.value())?);
+        breadcrumbs.push(row::open_breadcrumb(breadcrumb_key(&found.to_be_bytes()), bytes.value())?);
         sizes.push(bytes.value().len());
     }
     Ok((breadcrumbs, sizes))
@@ -107,7 +105,7 @@ fn breadcrumbs(
 
 /// Reads one breadcrumb, to apply it to the entries.
 pub(super) fn breadcrumb(number: u64, bytes: &[u8]) -> Result<RestoredBreadcrumb, Damage> {
-    row::open_breadcrumb(breadcrumb_place(&number.to_be_bytes()), bytes)
+    row::open_breadcrumb(breadcrumb_key(&number.to_be_bytes()), bytes)
 }
 
 /// The number of the newest breadcrumb that a database holds.
@@ -121,7 +119,7 @@ pub(super) fn last_number(open: &Open) -> Result<u64, StateError> {
     })
 }
 
-/// Whose revisions the state is of.
+/// The history of the state.
 pub(super) fn history(open: &Open) -> Result<crate::model::History, StateError> {
     guarded(&open.path, || Ok(base(&open.begin_read()?)?.history))
 }

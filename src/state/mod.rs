@@ -1,18 +1,18 @@
-//! The state directory: what a daemon holds, kept for the next start.
+//! The state directory: the state of a daemon, kept for the next start.
 //!
-//! Durable storage is a library's work (redb); its proof is ours. Each row has a checksum, each state its count and
-//! digest, and both are checked at every start. Where the directory *is* the datastore (`push:`), what cannot be proved
-//! is not served: the daemon refuses to start, touches nothing and says what to do. Elsewhere the state can be had
-//! again: what is damaged is moved aside, and the start is a cold one.
+//! A library stores it durably (redb); we prove that what it holds is what was written. Each row has a checksum, each
+//! state its count and digest, and both are checked at every start. If the directory *is* the datastore (`push:`),
+//! nothing is served that cannot be proved: the daemon refuses to start, changes nothing and says what to do. Other
+//! feeds can read their state again: damaged files are moved aside, and the start is a cold one.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `state.crumbd` | the database (`database.rs`): entries, and the breadcrumbs of the kept window after them |
 //! | `acknowledged` | `push:` only: how far the database must reach (`acknowledged.rs`) |
-//! | `state.tmp`, `acknowledged.tmp` | one of these while it is made; it has its name when it is whole |
-//! | `state.damaged` | a database that was moved aside; nobody reads it |
+//! | `state.tmp`, `acknowledged.tmp` | one of these while it is created; it is renamed when it is complete |
+//! | `state.damaged` | a database that was moved aside; it is never read |
 //!
-//! The directory is locked for as long as it is used: one daemon a directory. May import `model`, `wire`, `trail` (its limits)
+//! The directory is locked while it is used: one daemon a directory. May import `model`, `wire`, `trail` (its limits)
 //! and `cache` (read only).
 
 mod acknowledged;

@@ -1,4 +1,4 @@
-//! Opening the store of a push feed. Whatever is not proved is not served.
+//! Opens the store of a push feed. Only what is proved is served.
 
 use tracing::{info, warn};
 
@@ -13,23 +13,23 @@ use super::{Damage, StateError};
 use crate::cache::Journal;
 use crate::model::History;
 
-/// What a push feed is called in a database.
+/// The name of a push feed in a database.
 pub(super) const FEED: &str = "push:";
 
-/// What a push feed finds in its state directory.
+/// The store of a push feed.
 pub struct PushStore {
-    /// What was kept.
+    /// The kept state.
     pub kept: Kept,
-    /// Where new changes go. It holds the lock of the directory.
+    /// Takes new changes. It holds the lock of the directory.
     pub journal: Box<dyn Journal>,
 }
 
 impl StateDir {
-    /// Opens the store of a push feed, or begins one where there is none.
+    /// Opens the store of a push feed, or creates it.
     ///
     /// # Errors
-    /// Another daemon uses the directory, or it holds something that cannot be read, is another feed's, or is not what
-    /// was written. Then nothing was changed.
+    /// Another daemon uses the directory, or its content cannot be read, belongs to another feed, or is damaged. Then
+    /// nothing was changed.
     pub fn open_store(&self) -> Result<PushStore, StateError> {
         self.open_or_begin().map_err(|source| {
             let directory = self.path().to_owned();
@@ -52,7 +52,7 @@ impl StateDir {
         Ok(PushStore { kept: Kept::of(contents), journal: Box::new(journal) })
     }
 
-    /// For `serve --check`: whether the store can be proved, or begun. Nothing is written.
+    /// Checks, for `serve --check`, whether the store can be proved or created, and writes nothing.
     pub(super) fn check_store(&self) -> Result<(), StateError> {
         if self.holds_old_log()? {
             return Err(StateError::OldFormat(self.path().to_owned()));
@@ -61,14 +61,14 @@ impl StateDir {
         match (self.open(Access::Read)?, known) {
             (Some((open, owner)), Some(file)) => load::contents(&open)?.prove(&file, &owner, self),
             (Some((open, _)), None) => load::contents(&open).map(drop),
-            (None, Some(file)) => self.is_unused(&file),
+            (None, Some(file)) => self.check_unused(&file),
             (None, None) => Ok(()),
         }
     }
 
-    /// That a database is missing is no fault as long as nothing of it was acknowledged.
-    fn is_unused(&self, file: &AcknowledgedFile) -> Result<(), StateError> {
-        if file.said().number == 0 {
+    /// Checks that nothing was acknowledged, so that a missing database is no loss.
+    fn check_unused(&self, file: &AcknowledgedFile) -> Result<(), StateError> {
+        if file.content().number == 0 {
             return Ok(());
         }
         Err(StateError::damaged(&self.database(), Damage::Missing("the file")))
@@ -76,7 +76,7 @@ impl StateDir {
 
     fn begin(&self, lock: Lock) -> Result<(Contents, PushJournal), StateError> {
         let path = self.acknowledged();
-        AcknowledgedFile::open(&path, false)?.iter().try_for_each(|file| self.is_unused(file))?;
+        AcknowledgedFile::open(&path, false)?.iter().try_for_each(|file| self.check_unused(file))?;
         let id = fastrand::u64(..);
         let acknowledged = AcknowledgedFile::create(&path, id, 0)?;
         let base = Base::empty();
@@ -87,7 +87,8 @@ impl StateDir {
         Ok((contents, PushJournal::new(writer, Some(acknowledged), path, lock)))
     }
 
-    /// Everything is proved before the first byte is written: a store that is refused is left as it was.
+    /// Opens an existing store. Everything is proved before the first byte is written, so a store that is refused is
+    /// not changed.
     fn resume(&self, open: Open, owner: &Owner, lock: Lock) -> Result<(Contents, PushJournal), StateError> {
         let path = self.acknowledged();
         let mut contents = load::contents(&open)?;
@@ -103,7 +104,7 @@ impl StateDir {
                 file.iter_mut().try_for_each(|file| file.reach(contents.last_number()))?;
                 file
             }
-            Ok(()) => Some(self.begin_anew(&mut writer, &mut contents, owner)?),
+            Ok(()) => Some(self.begin_new_history(&mut writer, &mut contents, owner)?),
             Err(error @ StateError::ReadOnly(_)) if known.is_some() => {
                 warn!("{error}: reading is served, writes are refused until it can be written");
                 None
@@ -113,9 +114,9 @@ impl StateDir {
         Ok((contents, PushJournal::new(writer, acknowledged, path, lock)))
     }
 
-    /// Nobody can tell whether this is the newest state of the store: a copy that was put back looks the same. So it is
-    /// served as another history, and nobody takes it for a later state of the one before.
-    fn begin_anew(
+    /// Begins another history with the state of the store. Without the file of what was acknowledged, an old copy
+    /// that was put back looks like the newest state; under another history no client takes it for a later state.
+    fn begin_new_history(
         &self,
         writer: &mut Writer,
         contents: &mut Contents,
@@ -138,19 +139,20 @@ impl StateDir {
 }
 
 impl Contents {
-    /// Compares them with what was acknowledged, and drops what was refused.
+    /// Checks that everything acknowledged is there, and drops what was refused.
     fn prove(&mut self, file: &AcknowledgedFile, owner: &Owner, dir: &StateDir) -> Result<(), StateError> {
-        let said = file.said();
-        if said.store != owner.id {
+        let acknowledged = file.content();
+        if acknowledged.store != owner.id {
             return Err(StateError::damaged(&dir.acknowledged(), Damage::OtherStore));
         }
         let found = self.last_number();
-        if found < said.number {
-            let damage = Damage::LostTail { found, acknowledged: said.number };
+        if found < acknowledged.number {
+            let damage = Damage::LostTail { found, acknowledged: acknowledged.number };
             return Err(StateError::damaged(&dir.database(), damage));
         }
-        if said.rest_refused && found > said.number {
-            let kept = usize::try_from(said.number.saturating_sub(self.base.number)).unwrap_or(usize::MAX);
+        if acknowledged.rest_refused && found > acknowledged.number {
+            let kept =
+                usize::try_from(acknowledged.number.saturating_sub(self.base.number)).unwrap_or(usize::MAX);
             self.breadcrumbs.truncate(kept);
             self.row_bytes.truncate(kept);
         }

@@ -1,8 +1,7 @@
-//! Rows of the database ⇄ bytes: bincode, and after it the XXH3-64 of the row's table, key and bytes, little-endian.
+//! Encodes rows of the database: bincode, followed by the XXH3-64 of the row's table, key and bytes, little-endian.
 //!
-//! The database library does not notice every wrong byte, and the state's digest covers neither revisions nor
-//! lifetimes, so each row has a checksum of its own. It covers the key too: a row that turns up under another
-//! key is as wrong as one with other bytes.
+//! The database library does not notice every wrong byte, and the digest of the state covers neither revisions nor
+//! times to live, so each row has its own checksum. It also covers the key, to notice a row under the wrong key.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,19 +15,19 @@ use crate::wire::{decode_row, encode_row};
 
 const CHECKSUM: usize = 8;
 
-/// Whose state the database holds. The layout; the order of fields is the format.
+/// The identity of the database. The order of the fields of rows is the format.
 #[derive(Encode, BorrowDecode)]
 pub(super) struct StoreRow<'a> {
-    /// Names the database; random.
+    /// A random number.
     pub(super) id: u64,
-    /// Which feed's state it is.
+    /// The feed whose state it holds.
     pub(super) feed: &'a str,
 }
 
-/// The state that the table of entries is.
+/// The state in the table of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Base {
-    /// The number of the breadcrumb whose state it is.
+    /// The number of its breadcrumb.
     pub(super) number: u64,
     pub(super) history: History,
     pub(super) revision: Revision,
@@ -38,7 +37,7 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// Nothing, in a history of its own.
+    /// An empty state, in a new history.
     pub(super) fn empty() -> Self {
         Self {
             number: 0,
@@ -93,14 +92,14 @@ struct StepRow<'a> {
     check: Option<u32>,
 }
 
-/// A table's name and a key in it, as far as a checksum is concerned.
+/// The table and key of a row, for its checksum.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct RowKey<'a> {
     pub(super) table: &'static str,
     pub(super) key: &'a [u8],
 }
 
-impl Place<'_> {
+impl RowKey<'_> {
     fn checksum(self, row: &[u8]) -> [u8; CHECKSUM] {
         let seed = xxh3_64_with_seed(self.key, xxh3_64(self.table.as_bytes()));
         xxh3_64_with_seed(row, seed).to_le_bytes()
@@ -127,16 +126,16 @@ impl Place<'_> {
     }
 }
 
-pub(super) fn seal_store(place: Place<'_>, row: &StoreRow<'_>) -> Vec<u8> {
-    place.sealed(row)
+pub(super) fn seal_store(row_key: RowKey<'_>, row: &StoreRow<'_>) -> Vec<u8> {
+    row_key.sealed(row)
 }
 
-pub(super) fn open_store<'b>(place: Place<'_>, bytes: &'b [u8]) -> Result<StoreRow<'b>, Damage> {
-    place.open(bytes)
+pub(super) fn open_store<'b>(row_key: RowKey<'_>, bytes: &'b [u8]) -> Result<StoreRow<'b>, Damage> {
+    row_key.open(bytes)
 }
 
-pub(super) fn seal_base(place: Place<'_>, base: &Base) -> Vec<u8> {
-    place.sealed(&BaseRow {
+pub(super) fn seal_base(row_key: RowKey<'_>, base: &Base) -> Vec<u8> {
+    row_key.sealed(&BaseRow {
         number: base.number,
         history: &base.history.to_string(),
         revision: base.revision.0,
@@ -146,11 +145,11 @@ pub(super) fn seal_base(place: Place<'_>, base: &Base) -> Vec<u8> {
     })
 }
 
-pub(super) fn open_base(place: Place<'_>, bytes: &[u8]) -> Result<Base, Damage> {
-    let row: BaseRow<'_> = place.open(bytes)?;
+pub(super) fn open_base(row_key: RowKey<'_>, bytes: &[u8]) -> Result<Base, Damage> {
+    let row: BaseRow<'_> = row_key.open(bytes)?;
     Ok(Base {
         number: row.number,
-        history: row.history.parse().map_err(|error| place.unreadable(&error))?,
+        history: row.history.parse().map_err(|error| row_key.unreadable(&error))?,
         revision: Revision(row.revision),
         timestamp: time(row.timestamp_ms),
         count: row.count,
@@ -158,16 +157,16 @@ pub(super) fn open_base(place: Place<'_>, bytes: &[u8]) -> Result<Base, Damage> 
     })
 }
 
-pub(super) fn seal_entry(place: Place<'_>, entry: &Entry) -> Vec<u8> {
-    place.sealed(&entry_row(entry))
+pub(super) fn seal_entry(row_key: RowKey<'_>, entry: &Entry) -> Vec<u8> {
+    row_key.sealed(&entry_row(entry))
 }
 
-pub(super) fn open_entry(place: Place<'_>, bytes: &[u8]) -> Result<Entry, Damage> {
-    Ok(place.open::<EntryRow<'_>>(bytes)?.of(place.key))
+pub(super) fn open_entry(row_key: RowKey<'_>, bytes: &[u8]) -> Result<Entry, Damage> {
+    Ok(row_key.open::<EntryRow<'_>>(bytes)?.of(row_key.key))
 }
 
-pub(super) fn seal_breadcrumb(place: Place<'_>, record: &BreadcrumbRecord<'_>) -> Vec<u8> {
-    place.sealed(&BreadcrumbRow {
+pub(super) fn seal_breadcrumb(row_key: RowKey<'_>, record: &BreadcrumbRecord<'_>) -> Vec<u8> {
+    row_key.sealed(&BreadcrumbRow {
         revision: record.cursor.revision.0,
         first_revision: record.first_revision.0,
         timestamp_ms: milliseconds(record.timestamp),
@@ -178,8 +177,8 @@ pub(super) fn seal_breadcrumb(place: Place<'_>, record: &BreadcrumbRecord<'_>) -
     })
 }
 
-pub(super) fn open_breadcrumb(place: Place<'_>, bytes: &[u8]) -> Result<RestoredBreadcrumb, Damage> {
-    let row: BreadcrumbRow<'_> = place.open(bytes)?;
+pub(super) fn open_breadcrumb(row_key: RowKey<'_>, bytes: &[u8]) -> Result<RestoredBreadcrumb, Damage> {
+    let row: BreadcrumbRow<'_> = row_key.open(bytes)?;
     Ok(RestoredBreadcrumb {
         revision: Revision(row.revision),
         first_revision: Revision(row.first_revision),
@@ -244,7 +243,7 @@ fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A time that no clock of ours can show is taken for the oldest that it can.
+/// The time so many milliseconds after 1970, or 1970 if the system cannot represent it.
 fn time(milliseconds: u64) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds)).unwrap_or(UNIX_EPOCH)
 }

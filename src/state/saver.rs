@@ -1,4 +1,4 @@
-//! Keeping the state of a feed that can be read again: a follower of the trail writes what changes, now and then.
+//! Saves the state of a feed that can be read again: a follower of the trail writes the changes at intervals.
 
 use std::time::Duration;
 
@@ -16,38 +16,38 @@ use super::writer::{Row, Writer};
 use crate::cache::{Breadcrumb, Cache, Position, RestoreError};
 use crate::model::{Cursor, Digest};
 
-/// Encoded breadcrumbs that wait to be written together, in bytes: with more they are written before it is time.
+/// The most bytes of encoded breadcrumbs that wait for the interval; with more they are written at once.
 const WRITTEN_AT_ONCE: usize = 4 << 20;
 
-/// A breadcrumb of more payload than this is not appended: the state after it becomes the base at once.
+/// A breadcrumb with more payload is not appended: the state after it becomes the base at once.
 const LARGE_BREADCRUMB: usize = 16 << 20;
 
-/// What has failed is tried again after this, or after the interval if that is longer.
+/// The pause after a failure; the interval, if that is longer.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
-/// Keeps the state of a cache: appends each breadcrumb, and syncs at most once in an interval.
+/// Saves the state of a cache: appends each breadcrumb, and syncs at most once in an interval.
 ///
-/// It holds no breadcrumb while it waits or writes, only a cursor, so that a slow disk pins no memory. Where it has
-/// fallen out of the window it writes what differs.
+/// It holds only a cursor while it waits or writes, and no breadcrumb, so that a slow disk pins no memory. If it has
+/// fallen out of the window, it writes the difference.
 pub struct Saver {
     dir: StateDir,
     interval: Duration,
-    /// `None` where the directory could not be locked yet.
+    /// `None` until the directory is locked.
     lock: Option<Lock>,
     writer: Option<Writer>,
-    /// Where the state on the disk stands.
+    /// The cursor of the state on the disk.
     saved: Option<Cursor>,
-    /// Where it will stand once `unwritten` is written.
+    /// Its cursor once `unwritten` is written.
     encoded: Option<Cursor>,
     unwritten: Vec<Row>,
     unwritten_bytes: usize,
-    /// Why the last try failed; the log says it once, not at every try.
+    /// Why the last try failed. Each reason is logged once, and not at every try.
     failing: Option<String>,
 }
 
 impl StateDir {
-    /// Takes the directory for a feed that keeps its state elsewhere, and reads what it holds. No saver: the directory
-    /// is another feed's and is left alone.
+    /// Opens the directory for a feed that can be read again, and reads its state. There is no saver if the directory
+    /// belongs to another feed, and is left alone.
     ///
     /// # Errors
     /// Another daemon uses the directory.
@@ -61,7 +61,7 @@ impl StateDir {
                 Ok((None, None))
             }
             Err(error) => {
-                saver.complain(&error);
+                saver.report(&error);
                 Ok((Some(saver), None))
             }
         }
@@ -119,14 +119,14 @@ impl Saver {
         Ok(Some(Kept::of(contents)))
     }
 
-    /// What was read could not be restored: it is moved aside, and the start is a cold one.
+    /// Moves the database aside because its state could not be restored: the start is a cold one.
     pub fn disown(&mut self, error: RestoreError) {
         self.writer = None;
         self.dir.move_aside(&StateError::damaged(&self.dir.database(), error));
     }
 
-    /// The cache began with what was read, whose digest was this. Where the two differ (something of it is refused now),
-    /// the whole state is written first.
+    /// Begins with the state of the cache, restored from one with this digest. If the digests differ, because a limit
+    /// has changed and refuses some keys, the whole state is written first.
     pub fn begin_at(&mut self, cache: &Cache, digest: Digest) {
         let current = cache.current_breadcrumb();
         self.saved = Some(current.cursor()).filter(|_| current.kvs().digest() == digest);
@@ -144,25 +144,25 @@ impl Saver {
         while !stopped {
             stopped = self.wait(cache).await || self.gather(cache).await;
             match self.save(cache) {
-                Ok(true) => self.is_well(),
+                Ok(true) => self.report_success(),
                 Ok(false) => {}
-                Err(error) => self.complain(&error),
+                Err(error) => self.report(&error),
             }
         }
     }
 
-    /// Waits until there is something to write. Says whether nothing will come any more.
+    /// Waits until there is something to write. Returns whether the cache has stopped.
     async fn wait(&self, cache: &Cache) -> bool {
         if self.failing.is_some() {
-            // What could not be written is tried again without a further change: the disk may have room again.
+            // Tried again even without a further change: the disk may have room again.
             return timeout(self.interval.max(TRY_AGAIN), ended(cache)).await.is_ok();
         }
         let current = cache.current_breadcrumb();
         let nothing_to_do = self.has_taken(&current) || !cache.was_in_sync();
-        nothing_to_do && current.followed().await.is_err()
+        nothing_to_do && current.wait_for_next().await.is_err()
     }
 
-    /// Encodes what comes until it is time to write, or until it is much.
+    /// Encodes breadcrumbs until the interval ends, or until there are many. Returns whether the cache has stopped.
     async fn gather(&mut self, cache: &Cache) -> bool {
         let until = Instant::now() + self.interval;
         loop {
@@ -170,11 +170,11 @@ impl Saver {
             let current = cache.current_breadcrumb();
             let is_much = self.unwritten_bytes >= WRITTEN_AT_ONCE;
             if is_much || !self.has_taken(&current) {
-                // What cannot be appended is written when it is time.
+                // A breadcrumb that cannot be appended is written at the end of the interval.
                 drop(current);
                 return !is_much && timeout_at(until, ended(cache)).await.is_ok();
             }
-            match timeout_at(until, current.followed()).await {
+            match timeout_at(until, current.wait_for_next()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return true,
                 Err(_) => return false,
@@ -189,7 +189,7 @@ impl Saver {
         })
     }
 
-    /// Encodes the breadcrumbs that came since, as far as they can be appended one by one.
+    /// Encodes the new breadcrumbs, as far as they can be appended one by one.
     fn take(&mut self, cache: &Cache) {
         let Some(writer) = self.writer.as_ref().filter(|writer| writer.is_open()) else { return };
         let Some(encoded) = self.encoded else { return };
@@ -207,8 +207,8 @@ impl Saver {
         }
     }
 
-    /// Writes what was encoded; where the state cannot be followed one by one, what differs. False where there is no state
-    /// yet that could be kept.
+    /// Writes the encoded breadcrumbs, or the difference if they cannot be appended one by one. `false` if there is
+    /// no state to save yet.
     fn save(&mut self, cache: &Cache) -> Result<bool, StateError> {
         if !cache.was_in_sync() || cache.current_breadcrumb().is_provisional() {
             return Ok(false);
@@ -252,7 +252,7 @@ impl Saver {
         Ok(())
     }
 
-    /// A database that can be written: the one that is open, the one that is there, or a new one.
+    /// A writer: the open one, one of the existing database, or one of a new database.
     fn writer(&mut self) -> Result<&mut Writer, StateError> {
         let writer = match self.writer.take() {
             Some(mut writer) => {
@@ -296,20 +296,20 @@ impl Saver {
         Ok((database::create(&self.dir.database(), &StoreRow { id, feed }, &base)?, id))
     }
 
-    /// Breadcrumbs that have left the window become entries; this thread has nothing better to do.
+    /// Folds all breadcrumbs that have left the window into the entries; this thread has nothing better to do.
     fn fold(&mut self) -> Result<(), StateError> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         while writer.is_open() && writer.fold_some()? {}
         Ok(())
     }
 
-    fn is_well(&mut self) {
+    fn report_success(&mut self) {
         if self.failing.take().is_some() {
             info!("the state can be saved again in {}", self.dir.path().display());
         }
     }
 
-    fn complain(&mut self, error: &StateError) {
+    fn report(&mut self, error: &StateError) {
         let reason = error.to_string();
         if self.failing.as_ref() != Some(&reason) {
             warn!("the state could not be saved: {reason}; serving goes on, and so do the tries");
@@ -318,15 +318,15 @@ impl Saver {
     }
 }
 
-/// Whether the changes of a breadcrumb lead from what was encoded to its state, and are few enough for a row.
+/// Whether a breadcrumb continues the encoded state, and is small enough for a row.
 fn can_be_appended(breadcrumb: &Breadcrumb, encoded: Cursor) -> bool {
     let payload = || breadcrumb.deltas().iter().map(|delta| delta.entry.payload_bytes()).sum::<usize>();
     let continues =
         breadcrumb.from().history == encoded.history && breadcrumb.kvs().history() == encoded.history;
-    continues && !breadcrumb.is_blind() && payload() <= LARGE_BREADCRUMB
+    continues && !breadcrumb.follows_gap() && payload() <= LARGE_BREADCRUMB
 }
 
-/// Resolves when no breadcrumb will follow.
+/// Resolves when the cache has stopped.
 async fn ended(cache: &Cache) {
     let mut breadcrumb = cache.current_breadcrumb();
     while let Ok(next) = breadcrumb.next().await {

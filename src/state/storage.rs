@@ -1,4 +1,4 @@
-//! The file under the database.
+//! The files under the database, as its storage backends.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
 
 use super::{Damage, StateError};
 
-/// A file that says no once its name is gone: what is synced into a file without a name is lost with the process.
+/// A file whose syncs fail once its name is gone: a file without a name is lost when the process ends.
 #[derive(Debug)]
 pub(super) struct NamedFile {
     pub(super) file: File,
@@ -25,10 +25,10 @@ impl NamedFile {
     }
 }
 
-/// Whether the path still leads to this very file.
+/// Whether the path still leads to this file.
 ///
-/// Only the inode is asked for. Who asks for the times of a file makes Linux (since 6.13) give the next write a time of its
-/// own, and the inode with it to the journal: that made a commit a third slower.
+/// Only the inode is queried. After a query for a file's times, Linux (since 6.13) gives the next write a time of its
+/// own and journals the inode: that made a commit a third slower.
 pub(super) fn is_named(file: &File, path: &Path) -> bool {
     let inode = |found: Statx| (found.stx_dev_major, found.stx_dev_minor, found.stx_ino);
     let ours = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::INO).map(inode);
@@ -36,13 +36,13 @@ pub(super) fn is_named(file: &File, path: &Path) -> bool {
     ours.and_then(|ours| Ok(ours == named?)).unwrap_or(false)
 }
 
-/// What is said when a path does not lead to our file any more.
+/// The error when a path no longer leads to our file.
 pub(super) fn removed() -> io::Error {
     io::Error::new(ErrorKind::NotFound, "the file was removed or replaced")
 }
 
-/// Opens a file that exists; `None` where there is none. Anything but a regular file is damage, and is not opened: a pipe
-/// would be waited for.
+/// Opens an existing file; `None` if there is none. Anything but a regular file is damage, and is not opened: a pipe
+/// would block.
 pub(super) fn open_regular(path: &Path, writable: bool) -> Result<Option<File>, StateError> {
     let opened = fs::metadata(path).and_then(|found| {
         let open = || OpenOptions::new().read(true).write(writable).open(path);
@@ -82,11 +82,11 @@ impl StorageBackend for NamedFile {
     }
 }
 
-/// The size of what is kept of a write to a file that cannot be written.
+/// The unit in which writes are kept in memory.
 const BLOCK: u64 = 4096;
 
-/// A file that cannot be written. To read a database after a crash, the library has to repair it first: what it
-/// writes for that stays in memory.
+/// A file that is only read. After a crash the library has to repair a database before it reads it: those writes stay
+/// in memory.
 #[derive(Debug)]
 pub(super) struct ReadOnlyFile {
     file: File,
@@ -105,7 +105,7 @@ impl ReadOnlyFile {
         Ok(Self { file, written: Mutex::new(Written { len, blocks: BTreeMap::new() }) })
     }
 
-    /// The block of this number as the file has it; zeros beyond its end.
+    /// A block of the file; zeros beyond its end.
     fn block(&self, number: u64) -> io::Result<Box<[u8; BLOCK as usize]>> {
         let mut block = Box::new([0; BLOCK as usize]);
         let (mut rest, mut offset) = (&mut block[..], number * BLOCK);
@@ -121,7 +121,7 @@ impl ReadOnlyFile {
     }
 }
 
-/// The pieces of a range that lie in one block each: the block's number, where in it, and how long.
+/// Splits a range at blocks: the number of each block, the position in it, and the length.
 fn pieces(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     let end = offset + length as u64;
     let numbers = offset / BLOCK..end.div_ceil(BLOCK);

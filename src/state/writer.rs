@@ -1,4 +1,4 @@
-//! Writing a database: breadcrumbs are appended, and folded into the entries once they have left the kept window.
+//! Writes a database: appends breadcrumbs, and folds them into the entries once they have left the kept window.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -7,8 +7,7 @@ use std::time::SystemTime;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::database::{
-    self, Access, BASE_PLACE, BREADCRUMBS, ENTRIES, Open, STORE, Trouble, breadcrumb_place, entry_place,
-    guarded,
+    self, Access, BASE_KEY, BREADCRUMBS, ENTRIES, Open, STORE, WorkError, breadcrumb_key, entry_key, guarded,
 };
 use super::load::{self, Contents};
 use super::row::{self, Base};
@@ -18,17 +17,17 @@ use crate::cache::WindowLimits as Limits;
 use crate::cache::{BreadcrumbRecord, RestoredChange, Snapshot};
 use crate::model::Entry;
 
-/// Changes that are folded in one commit. Each costs about 40 µs, and a write that comes meanwhile waits for it.
+/// The most changes that are folded in one commit. Each costs about 40 µs, and a concurrent write waits for it.
 const FOLDED_AT_ONCE: usize = 256;
 
-/// How far breadcrumbs may pile up over the limits of the window before they are folded: one commit then folds many.
+/// How far breadcrumbs may exceed the limits of the window before they are folded, so that one commit folds many.
 const SLACK_ROWS: usize = 64;
 const SLACK_BYTES: usize = 1 << 20;
 
-/// From so many times the limits on, an append folds first: the writer is too fast to be caught up with when idle.
+/// From this multiple of the limits on, an append folds first: writes come too fast to fold in idle time.
 const OVERLOAD: usize = 2;
 
-/// A breadcrumb as it is written.
+/// An encoded breadcrumb.
 pub(super) struct Row {
     bytes: Vec<u8>,
     size: RowSize,
@@ -36,13 +35,13 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// How large it is.
+    /// Its size.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.len()
     }
 }
 
-/// What is remembered of a written breadcrumb.
+/// The size and time of a written breadcrumb.
 #[derive(Clone, Copy)]
 struct RowSize {
     bytes: usize,
@@ -50,11 +49,11 @@ struct RowSize {
     timestamp: SystemTime,
 }
 
-/// A database that is written.
+/// A database open for writing, or to be opened again.
 pub(super) struct Writer {
     path: PathBuf,
     store: u64,
-    /// `None` after an error: the library wants the database to be opened again.
+    /// `None` after an error: the library requires the database to be opened again.
     open: Option<Open>,
     window: Limits,
     base_number: u64,
@@ -65,13 +64,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Goes on with an open database, whose contents were read.
+    /// Continues an open database whose contents were read.
     pub(super) fn open(open: Open, store: u64, contents: &Contents, window: Limits) -> Self {
         let path = open.path.clone();
         Self { open: Some(open), ..Self::closed(path, store, contents, window) }
     }
 
-    /// Goes on with a database that is still to be opened for writing.
+    /// Continues a database that is not open for writing yet.
     pub(super) fn closed(path: PathBuf, store: u64, contents: &Contents, window: Limits) -> Self {
         let sizes = contents.row_bytes.iter().zip(&contents.breadcrumbs).map(|(bytes, breadcrumb)| RowSize {
             bytes: *bytes,
@@ -97,20 +96,20 @@ impl Writer {
         self.base_number + self.rows.len() as u64
     }
 
-    /// Whether it can be written as it is, without opening it again.
+    /// Whether the database is open.
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Gives up the open database. What an unfinished commit has left behind is removed when it is opened again.
+    /// Closes the database. The rest of an unfinished commit is removed when it is opened again.
     pub(super) fn close(&mut self) {
         self.open = None;
     }
 
-    /// Encodes a breadcrumb that will follow so many that are not written yet.
+    /// Encodes the breadcrumb after `unwritten` others that are not written yet.
     pub(super) fn encode(&self, unwritten: usize, record: &BreadcrumbRecord<'_>) -> Row {
         let number = self.last_number() + unwritten as u64 + 1;
-        let bytes = row::seal_breadcrumb(breadcrumb_place(&number.to_be_bytes()), record);
+        let bytes = row::seal_breadcrumb(breadcrumb_key(&number.to_be_bytes()), record);
         let size = RowSize { bytes: bytes.len(), changes: record.deltas.len(), timestamp: record.timestamp };
         let base = Base {
             number,
@@ -138,15 +137,15 @@ impl Writer {
         Ok(())
     }
 
-    /// The newest breadcrumb was not acknowledged after all: it is removed when the database is opened again.
+    /// Forgets the newest breadcrumb, which was not acknowledged: it is removed when the database is opened again.
     pub(super) fn forget_last(&mut self) {
         self.bytes -= self.rows.pop_back().map_or(0, |row| row.bytes);
     }
 
-    /// One commit. After an error the database has to be opened again.
+    /// Runs work in one commit. After an error the database has to be opened again.
     fn write(
         &mut self,
-        work: impl FnOnce(&WriteTransaction) -> Result<(), Trouble>,
+        work: impl FnOnce(&WriteTransaction) -> Result<(), WorkError>,
     ) -> Result<(), StateError> {
         let open = self.open.as_ref().ok_or_else(|| StateError::ReadOnly(self.path.clone()))?;
         let written = guarded(&self.path, || {
@@ -157,8 +156,8 @@ impl Writer {
         written.inspect_err(|_| self.close())
     }
 
-    /// Opens the database again after an error, or once it can be written. What it holds after the breadcrumbs that we
-    /// know of was refused, and is removed.
+    /// Opens the database after an error, or once it can be written. Breadcrumbs after the last one that we know of
+    /// were refused, and are removed.
     pub(super) fn reopen(&mut self) -> Result<(), StateError> {
         let missing = || StateError::io(&self.path, removed());
         let open = database::open(&self.path, Access::Write)?.ok_or_else(missing)?;
@@ -181,12 +180,12 @@ impl Writer {
         })
     }
 
-    /// Names another history for the same state.
+    /// Puts the same state into another history.
     pub(super) fn rename_history(&mut self, base: Base) -> Result<(), StateError> {
         self.write(|transaction| set_base(transaction, &base))
     }
 
-    /// Folds some breadcrumbs into the entries, if enough have left the window. Says whether there is more to fold.
+    /// Folds some breadcrumbs into the entries, if enough have left the window. Returns whether there is more to fold.
     pub(super) fn fold_some(&mut self) -> Result<bool, StateError> {
         self.folding = self.open.is_some() && (self.is_over(SLACK_ROWS, SLACK_BYTES) || self.folding);
         let folded = if self.folding { self.next_to_fold() } else { 0 };
@@ -206,7 +205,7 @@ impl Writer {
         self.rows.len() > limits.0.saturating_mul(OVERLOAD) || self.bytes > limits.1.saturating_mul(OVERLOAD)
     }
 
-    /// Whether there is more than the window keeps, by an eighth or so much at least.
+    /// Whether the limits of the window are exceeded by an eighth, and by at least this much.
     fn is_over(&self, rows: usize, bytes: usize) -> bool {
         let Limits { max_count, max_bytes, max_age } = self.window;
         self.rows.len() > max_count.saturating_add(rows.max(max_count / 8))
@@ -214,13 +213,13 @@ impl Writer {
             || self.is_old(rows, max_age.saturating_add(max_age / 8))
     }
 
-    /// Whether the breadcrumb at this place was superseded so long ago.
+    /// Whether the breadcrumb at this index was superseded longer ago than `age`.
     fn is_old(&self, place: usize, age: std::time::Duration) -> bool {
         let superseded = self.rows.get(place + 1).map(|row| row.timestamp);
         superseded.is_some_and(|at| at.elapsed().unwrap_or_default() > age)
     }
 
-    /// How many of the oldest breadcrumbs have left the window, as far as one commit takes them.
+    /// The number of the oldest breadcrumbs that have left the window and fit into one commit.
     fn next_to_fold(&self) -> usize {
         let Limits { max_count, max_bytes, max_age } = self.window;
         let (mut rest, mut bytes, mut changes) = (self.rows.len(), self.bytes, 0);
@@ -235,7 +234,7 @@ impl Writer {
         folded
     }
 
-    /// Makes this state the base, and forgets the breadcrumbs: writes what differs from the entries that there are.
+    /// Makes this state the base, and removes the breadcrumbs. Only entries that differ are written.
     pub(super) fn rebase(&mut self, state: &Snapshot, timestamp: SystemTime) -> Result<(), StateError> {
         let base = Base {
             number: self.last_number() + 1,
@@ -258,17 +257,17 @@ impl Writer {
     }
 }
 
-fn set_base(transaction: &WriteTransaction, base: &Base) -> Result<(), Trouble> {
+fn set_base(transaction: &WriteTransaction, base: &Base) -> Result<(), WorkError> {
     let mut table = transaction.open_table(STORE)?;
-    table.insert("base", &*row::seal_base(BASE_PLACE, base))?;
+    table.insert("base", &*row::seal_base(BASE_KEY, base))?;
     Ok(())
 }
 
 /// Applies breadcrumbs to the entries and removes them. The last change of a key counts.
-fn fold(transaction: &WriteTransaction, numbers: std::ops::RangeInclusive<u64>) -> Result<(), Trouble> {
+fn fold(transaction: &WriteTransaction, numbers: std::ops::RangeInclusive<u64>) -> Result<(), WorkError> {
     let mut store = transaction.open_table(STORE)?;
     let bytes = store.get("base")?.ok_or(Damage::Missing("the row that says which state it holds"))?;
-    let mut base = row::open_base(BASE_PLACE, bytes.value())?;
+    let mut base = row::open_base(BASE_KEY, bytes.value())?;
     drop(bytes);
     let mut breadcrumbs = transaction.open_table(BREADCRUMBS)?;
     let mut changes: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
@@ -286,27 +285,27 @@ fn fold(transaction: &WriteTransaction, numbers: std::ops::RangeInclusive<u64>) 
             None => _ = entries.remove(&**key)?,
         }
     }
-    store.insert("base", &*row::seal_base(BASE_PLACE, &base))?;
+    store.insert("base", &*row::seal_base(BASE_KEY, &base))?;
     Ok(())
 }
 
 fn sealed(change: &RestoredChange) -> (Vec<u8>, Option<Vec<u8>>) {
     match change {
         RestoredChange::Put(entry, _) => {
-            (entry.key().to_vec(), Some(row::seal_entry(entry_place(entry.key()), entry)))
+            (entry.key().to_vec(), Some(row::seal_entry(entry_key(entry.key()), entry)))
         }
         RestoredChange::Deleted(key, _) => (key.as_bytes().to_vec(), None),
     }
 }
 
-/// Makes the entries those of the state. Only what differs is written.
-fn replace_entries(transaction: &WriteTransaction, state: &Snapshot) -> Result<(), Trouble> {
+/// Replaces the entries by those of the state. Only entries that differ are written.
+fn replace_entries(transaction: &WriteTransaction, state: &Snapshot) -> Result<(), WorkError> {
     let mut entries = transaction.open_table(ENTRIES)?;
     entries.retain(|key, _| state.get(key).is_some())?;
     let mut wanted: Vec<&Entry> = state.iter().collect();
     wanted.sort_unstable_by_key(|entry| entry.key());
     for entry in wanted {
-        let row = row::seal_entry(entry_place(entry.key()), entry);
+        let row = row::seal_entry(entry_key(entry.key()), entry);
         let same = entries.get(entry.key())?.is_some_and(|there| there.value() == row);
         if !same {
             entries.insert(entry.key(), &*row)?;

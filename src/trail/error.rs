@@ -1,17 +1,17 @@
-//! How a trail ends, and why an append is refused.
+//! The error that ends a trail, and the errors of an append.
 
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// What a buffer can be ended with: any error, shared by its readers. A `Box<dyn Error + Send +
+/// An error that ends a buffer, shared by its readers. A `Box<dyn Error + Send +
 /// Sync>` and a [`TerminalError`] turn into it by `into()`.
 pub type SharedError = Arc<dyn Error + Send + Sync>;
 
-/// The error that ended a buffer, shared by everyone who follows it.
+/// The error that ended a buffer, as its readers get it.
 ///
-/// Once a buffer has ended it stays so: each reader gets every item before the end, then this
-/// error, however often it asks. Cloning is one reference count.
+/// The end is final: each reader gets every item before it, and then this error on every call. A clone is one reference
+/// count.
 #[derive(Clone)]
 pub struct TerminalError {
     cause: SharedError,
@@ -22,13 +22,12 @@ impl TerminalError {
         Self { cause }
     }
 
-    /// The error that was given to [`append_err`](super::EventBuffer::append_err), to be
-    /// downcast by those who know what it may be.
+    /// The error that was given to [`append_err`](super::EventBuffer::append_err), for downcasting.
     pub fn cause(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.cause
     }
 
-    /// Whether nobody ended the buffer on purpose: its writer was dropped (see [`Closed`]).
+    /// Whether the writer was dropped without ending the buffer (see [`Closed`]).
     pub fn is_closed(&self) -> bool {
         self.cause.is::<Closed>()
     }
@@ -52,8 +51,8 @@ impl Error for TerminalError {
     }
 }
 
-/// Takes the cause out, so that one buffer's end can be passed on to another with
-/// [`append_err`](super::EventBuffer::append_err) without being wrapped twice.
+/// The cause, so that [`append_err`](super::EventBuffer::append_err) can pass the end of one buffer on to another without
+/// wrapping it twice.
 impl From<TerminalError> for SharedError {
     fn from(error: TerminalError) -> Self {
         error.cause
@@ -62,22 +61,21 @@ impl From<TerminalError> for SharedError {
 
 /// The cause of a [`TerminalError`] when the writer was dropped without ending its buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("its writer went away without saying why")]
+#[error("its writer was dropped without giving a reason")]
 pub struct Closed;
 
-/// Why an append was refused. The buffer and its readers are as they were before the call; the
-/// value that was to be appended is dropped.
+/// The reason why an append was refused. The buffer is unchanged, and the value is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
     /// The buffer has ended with an error, and nothing comes after an error.
     #[error("the event buffer has ended with an error; start a new buffer to publish more")]
     Terminated,
-    /// The end of this buffer belongs to another buffer since
-    /// [`append_buffer`](super::EventBuffer::append_buffer), and a chain has one writer.
+    /// This buffer was joined to another one by [`append_buffer`](super::EventBuffer::append_buffer), whose writer is now
+    /// the only one.
     #[error("this event buffer was joined to another one; append to that one instead")]
     Joined,
-    /// The item leads to this buffer's own end: joining it would make the list a cycle.
+    /// The item leads to this buffer's own end, so joining it would make a cycle.
     #[error("the item belongs to this event buffer already; joining it would make a cycle")]
     Cycle,
 }

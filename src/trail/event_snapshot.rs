@@ -1,4 +1,4 @@
-//! A snapshot, spliced onto the live list: a reader walks one chain and never notices the seam.
+//! A snapshot, spliced onto the live list, so that a reader walks one chain.
 //!
 //! ```text
 //! snapshot's buffer   ·──▶ a ──▶ b ──▶ end of snapshot @7 ─┐ splice
@@ -11,52 +11,49 @@
 //!
 //! # The splice
 //!
-//! The live head is captured **before** the state is looked at, so every event that the snapshot does not
-//! contain is the captured item or comes after it. When the snapshot is done at index `n`, the first item
-//! with an index greater than `n` follows it, **beginning with the captured item itself**: an event may
-//! have been appended after the state was read and before the head was captured, and an implementation that looks
-//! only behind the captured item loses it. If there is no such item yet, the snapshot is joined to
-//! whatever comes after the last one. In that case events up to `n` may still be appended: a reader skips
-//! what does not continue from where it stands.
+//! The live head is captured **before** the state is read, so every event that the snapshot does not
+//! contain is the captured item or comes after it. When the snapshot is complete at index `n`, the first item
+//! with an index greater than `n` follows it, **beginning the search with the captured item itself**: an implementation
+//! that searches only after the captured item may lose an event. If there is no such item yet, the snapshot is joined to
+//! the item that comes after the last one. In that case events up to `n` may still be appended, and a reader must skip
+//! them.
 
 use super::{BufferItem, EventBuffer, TerminalError};
 
-/// What a list of snapshots and events is made of.
+/// An item of a list of snapshots and events.
 pub trait SnapshotItem: Sized {
     /// The index of the state after this item.
     fn index(&self) -> u64;
 
-    /// The mark that the state at this index is complete.
+    /// The item that marks the end of a snapshot at this index.
     fn end_of_snapshot(index: u64) -> Self;
 }
 
-/// Where a snapshot is written to.
+/// The buffer that a snapshot is written to.
 pub struct SnapshotBuffer<T>(EventBuffer<T>);
 
 impl<T> SnapshotBuffer<T> {
-    /// Adds an item of the state.
+    /// Appends an item of the state.
     pub fn append(&mut self, item: T) {
         let added = self.0.append(item);
         debug_assert!(added.is_ok(), "nobody else ends or joins this buffer");
     }
 }
 
-/// The state at some index, the mark of its end, and then every item of the live list after it.
+/// The state at some index, the item that marks its end, and every item of the live list after it.
 ///
-/// It keeps in memory what it holds and everything that is appended to the live list from there on, so it
-/// must not be kept for long.
+/// It keeps the state and everything that is appended to the live list since in memory, so it must be dropped soon.
 pub struct EventSnapshot<T> {
     start: BufferItem<T>,
     index: u64,
 }
 
 impl<T: SnapshotItem> EventSnapshot<T> {
-    /// Takes a snapshot, to be followed by what comes after `head` on the live list, or by `head` itself (see
-    /// the module). Capture `head` first, and nothing can be missed. `snap` writes the state and says
-    /// its index; of a state without an index, 0, it is told as 1.
+    /// Takes a snapshot, followed by the live list from `head` on (see the module). Capture `head` before calling this,
+    /// so that no event is missed. `snap` writes the state and returns its index. An index of 0 becomes 1.
     ///
     /// # Errors
-    /// What `snap` says, or the end of the live list.
+    /// The error of `snap`, or that which ended the live list.
     pub async fn take<E: From<TerminalError>>(
         head: BufferItem<T>,
         snap: impl AsyncFnOnce(&mut SnapshotBuffer<T>) -> Result<u64, E>,
@@ -73,7 +70,7 @@ impl<T: SnapshotItem> EventSnapshot<T> {
 }
 
 impl<T> EventSnapshot<T> {
-    /// The place before its first item.
+    /// The empty item before its first one.
     pub fn start(&self) -> BufferItem<T> {
         self.start.clone()
     }
@@ -84,8 +81,8 @@ impl<T> EventSnapshot<T> {
     }
 }
 
-/// The first item, from `item` on, that is later than `index`; or, when there is none yet, an empty one that what
-/// comes next will follow.
+/// The first item, from `item` on, with an index above `index`. If there is none yet, an empty item that the next one
+/// will follow.
 fn first_after<T: SnapshotItem>(item: BufferItem<T>, index: u64) -> Result<BufferItem<T>, TerminalError> {
     if let Some(error) = item.error() {
         return Err(error.clone());
@@ -145,14 +142,14 @@ mod tests {
         .await
     }
 
-    /// What is there from here on.
+    /// The items after `start`.
     fn read(start: &BufferItem<Item>) -> Vec<Item> {
         let next = |item: &BufferItem<Item>| item.next_no_block().unwrap();
         std::iter::successors(next(start), next).map(|item| *item.value().unwrap()).collect()
     }
 
     #[tokio::test]
-    async fn the_snapshot_its_end_and_exactly_what_comes_after_it() {
+    async fn a_snapshot_is_followed_by_its_end_and_exactly_the_later_items() {
         for (items, before, after) in [(10, 0, 0), (10, 0, 10), (0, 5, 0), (10, 5, 10)] {
             let mut buffer = live([]);
             let head = buffer.head();
@@ -169,21 +166,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_captured_head_itself_is_examined_first() {
+    async fn the_search_begins_with_the_captured_head() {
         let buffer = live([6, 7]);
         let snapshot = snapshot(buffer.head(), 6, 1).await.unwrap();
         assert_eq!(read(&snapshot.start()), [Item::Of(6, "snapshot"), Item::End(6), Item::Of(7, "live")]);
     }
 
     #[tokio::test]
-    async fn index_0_is_told_as_1() {
+    async fn index_0_becomes_1() {
         let buffer = live([]);
         let snapshot = snapshot(buffer.head(), 0, 0).await.unwrap();
         assert_eq!(read(&snapshot.start()), [Item::End(1)]);
     }
 
     #[tokio::test]
-    async fn a_snapshot_that_fails_and_one_of_a_list_that_has_ended_are_errors() {
+    async fn a_failed_snapshot_and_an_ended_list_are_errors() {
         let mut buffer = live([1]);
         let head = buffer.head();
         let failed = EventSnapshot::take(head, async |_: &mut SnapshotBuffer<Item>| {

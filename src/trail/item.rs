@@ -1,36 +1,36 @@
-//! A place in the list, and how to walk from it.
+//! An item of the list, and how to walk from it.
 //!
 //! # The algorithm
 //!
 //! A node has three parts: its content, which never changes; `next`, a link that is written at
-//! most once; and `linked`, on which the readers that found `next` empty wait. A node is in one of
-//! two states, *last* (`next` is empty) and *linked*. Only the one writer of the chain moves a
+//! most once; and `linked`, on which readers wait that found `next` empty. A node is in one of
+//! two states, *last* (`next` is empty) or *linked*. Only the one writer of the chain moves a
 //! node from last to linked, and nothing moves it back.
 //!
-//! The writer stores `next`, lets the new head be seen, and only then wakes the waiters of the old
-//! last node. A reader that finds `next` empty polls its notification, which registers it together
-//! with its waker, **looks at `next` again**, and waits. Either the writer's store came before that second look, and the reader sees it; or
-//! the reader was registered before the store, hence before the wake-up, and is woken. There is no
+//! The writer stores `next`, then the new head, and only then wakes the waiters of the old
+//! last node. A reader that finds `next` empty polls its notification, which registers its
+//! waker, **checks `next` again**, and waits. If the writer's store came before the second check, the reader sees it. If
+//! not, the reader was registered before the store, hence before the wake-up, and is woken. There is no
 //! third case, so no wake-up is lost.
 //!
-//! Memory ordering: `OnceLock` publishes with release and reads with acquire, so who sees the link
+//! Memory ordering: `OnceLock` publishes with release and reads with acquire, so a reader that sees the link
 //! sees the whole node behind it. Nothing else is shared.
 //!
-//! One notifier a node, not one for the list: waking 50,000 tasks is then two to three times
-//! faster (measured), since those who are already waiting for the item after do not contend with
+//! Each node has its own notifier, rather than one for the list. That makes waking 50,000 tasks two to three times
+//! faster (measured), because tasks that already wait for the next item do not contend with
 //! those that are being woken.
 //!
-//! An *empty* item has nothing to tell and is stepped over: the sentinel that a new buffer begins
-//! with, and what [`BufferItem::follow_after`] makes. The latter has no link of its own; it
-//! borrows that of the item it comes from.
+//! Readers skip an *empty* item: the sentinel of a new buffer, or the result
+//! of [`BufferItem::follow_after`]. The latter has no link of its own and
+//! uses that of its origin.
 //!
 //! # Dropping
 //!
-//! A node owns the next one, so the drop that the compiler would write recurses once for each
-//! item. Ours takes the link out first and walks: as long as ours was the last reference to the
-//! next node, take that one's link, and let it go. It stops where someone else still holds on, and
-//! that someone carries on from there. `Arc::into_inner` gives the node to exactly one of two
-//! threads that let go at once.
+//! A node owns the next one, so the drop glue of the compiler would recurse once per
+//! item. Ours loops: while it holds the last reference to the next node, it takes that node's link and
+//! drops the node. It stops at a node that has another reference; the drop of that reference
+//! continues from there. `Arc::into_inner` gives the node to exactly one of two
+//! threads that drop their references at once.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -41,40 +41,39 @@ use std::task::Poll;
 use super::error::TerminalError;
 use super::sync::{Arc, Notify, OnceLock, into_inner};
 
-/// One item of an [`EventBuffer`](super::EventBuffer), and the place after it.
+/// One item of an [`EventBuffer`](super::EventBuffer), from which the next one can be awaited.
 ///
-/// A handle of one pointer; a clone is one reference count. It keeps its own item and all that
-/// were appended since in memory, and none of those before, so let go of it once it is read,
-/// unless keeping history is the purpose (see [`Window`](super::Window)).
+/// A handle of one pointer; a clone is one reference count. It keeps its item and all later ones in memory, but none
+/// before it. So drop it once it is read.
 pub struct BufferItem<T> {
     node: Arc<Node<T>>,
 }
 
 pub(super) struct Node<T> {
     content: Content<T>,
-    /// Written once, by the chain's one writer. Always empty in a [`Content::Follow`] node, whose
-    /// link is that of its origin, and in an error, which is the end.
+    /// Written once, by the chain's one writer. Always empty in a [`Content::Follow`] node, which uses
+    /// the link of its origin, and in an error, which is the end.
     next: OnceLock<BufferItem<T>>,
-    /// Wakes those who wait for `next`, after it was written.
+    /// Wakes the waiters for `next`, after it was written.
     linked: Notify,
 }
 
 pub(super) enum Content<T> {
-    /// The sentinel that a buffer begins with.
+    /// The sentinel of a new buffer.
     Empty,
     Value(T),
     Error(TerminalError),
-    /// Nothing itself, but what follows the origin follows it. The origin is never a `Follow`.
+    /// No content. Its next item is that of the origin, which is never a `Follow`.
     Follow(Arc<Node<T>>),
 }
 
-/// Where a walk along the links came to.
+/// The end of a walk along the links.
 enum Walk<'a, T> {
-    /// To an item with a value.
+    /// The next item with a value.
     Found(&'a BufferItem<T>),
-    /// To the last node there is as yet.
+    /// The last node so far.
     Last(&'a Node<T>),
-    /// To the error that ends the chain.
+    /// The error that ends the chain.
     Ended(&'a TerminalError),
 }
 
@@ -91,18 +90,18 @@ impl<T> BufferItem<T> {
         self.node
     }
 
-    /// Moves this item from last to linked; gives `next` back if it was linked already. The
-    /// caller wakes the waiters when it has shown the new head to newcomers.
+    /// Moves this item from last to linked, or returns `next` if it was linked already. The
+    /// caller stores the new head, and then wakes the waiters.
     pub(super) fn link(&self, next: BufferItem<T>) -> Result<(), BufferItem<T>> {
         self.node.linking().next.set(next)
     }
 
-    /// Wakes all who wait for the item after this one.
+    /// Wakes all waiters for the item after this one.
     pub(super) fn wake(&self) {
         self.node.linking().linked.notify_waiters();
     }
 
-    /// The last item of the chain as seen now, empty items and an error included.
+    /// The last item of the chain so far, which may be empty or an error.
     pub(super) fn last(&self) -> BufferItem<T> {
         let mut last = self;
         while let Some(next) = last.node.linking().next.get() {
@@ -111,18 +110,18 @@ impl<T> BufferItem<T> {
         last.clone()
     }
 
-    /// Whether what follows one follows the other, being the same link.
+    /// Whether both items have the same link.
     pub(super) fn shares_link_with(&self, other: &BufferItem<T>) -> bool {
         std::ptr::eq(self.node.linking(), other.node.linking())
     }
 
-    /// The value that was appended; `None` for an item that is empty or an error.
+    /// The appended value; `None` for an empty item or an error.
     pub fn value(&self) -> Option<&T> {
         self.node.value()
     }
 
-    /// The error that ended the buffer, if this item is that end. Walking never yields such an
-    /// item but the error itself; [`head`](super::Head::head) may.
+    /// The error that ended the buffer, if this item is that end. [`next`](Self::next) never returns such an
+    /// item, only the error itself; [`head`](super::Head::head) may.
     pub fn error(&self) -> Option<&TerminalError> {
         match &self.node.content {
             Content::Error(error) => Some(error),
@@ -130,22 +129,20 @@ impl<T> BufferItem<T> {
         }
     }
 
-    /// Waits for the next item that has a value. One that is there already is returned at once,
-    /// without giving way to other tasks: who walks a long history should yield now and then.
+    /// Waits for the next item with a value. One that exists already is returned at once,
+    /// without yielding to other tasks, so a reader of a long history should yield now and then.
     ///
-    /// Cancel-safe: nothing is consumed, so a dropped call may simply be made again. There is no
-    /// deadline; wrap the call in a timeout where one is wanted.
+    /// Cancel-safe: nothing is consumed. There is no deadline; wrap the call in a timeout to set one.
     ///
     /// # Errors
     ///
-    /// The [`TerminalError`] that ended the buffer, for each caller and each time, once all values
-    /// before it were returned.
+    /// The [`TerminalError`] that ended the buffer, on every call after the last value.
     pub async fn next(&self) -> Result<BufferItem<T>, TerminalError> {
         self.next_ref().await.cloned()
     }
 
-    /// As [`next`](Self::next), without taking a reference of its own: for readers by the
-    /// thousand who, once woken, want the newest item anyway.
+    /// As [`next`](Self::next), without counting a reference. For thousands of readers that, once woken, take the newest
+    /// item anyway.
     ///
     /// # Errors
     ///
@@ -158,7 +155,7 @@ impl<T> BufferItem<T> {
                 Walk::Ended(error) => return Err(error.clone()),
                 Walk::Last(last) => {
                     let mut linked = pin!(last.linked.notified());
-                    // To enable it first and to await it then would take the notifier's lock twice.
+                    // Enabling it first and awaiting it then would take the notifier's lock twice.
                     poll_fn(|cx| match linked.as_mut().poll(cx) {
                         Poll::Pending if last.next.get().is_none() => Poll::Pending,
                         _ => Poll::Ready(()),
@@ -170,7 +167,7 @@ impl<T> BufferItem<T> {
         }
     }
 
-    /// The next item that has a value, or `None` if there is none yet.
+    /// The next item with a value, or `None` if there is none yet.
     ///
     /// # Errors
     ///
@@ -183,11 +180,10 @@ impl<T> BufferItem<T> {
         }
     }
 
-    /// The next item that has a value, or, if there is none yet, an empty item from which what
-    /// comes can be followed without this item being seen. It is what a snapshot's buffer is
-    /// joined to when the snapshot is as new as the live buffer.
+    /// The next item with a value, or, if there is none yet, an empty item with the same next item as this one. A
+    /// snapshot's buffer is joined to it when the snapshot is as new as the live buffer.
     ///
-    /// An empty item costs one allocation, and keeps this one in memory as long as it lives.
+    /// An empty item costs one allocation, and keeps this one in memory while it exists.
     ///
     /// # Errors
     ///
@@ -234,7 +230,7 @@ impl<T> Node<T> {
         }
     }
 
-    /// The node whose link leads on from here.
+    /// The node that holds the link to the next item.
     fn linking(&self) -> &Node<T> {
         match &self.content {
             Content::Follow(origin) => origin,
@@ -242,7 +238,7 @@ impl<T> Node<T> {
         }
     }
 
-    /// Goes on from here, over empty items, to something worth telling or to the last node.
+    /// Walks over empty items to the next value, to the error, or to the last node.
     fn walk(&self) -> Walk<'_, T> {
         if let Content::Error(error) = &self.content {
             return Walk::Ended(error);
@@ -258,7 +254,7 @@ impl<T> Node<T> {
         Walk::Last(at)
     }
 
-    /// Takes out the one reference through which this node keeps others alive.
+    /// Takes the one reference through which this node keeps others alive.
     fn detach(&mut self) -> Option<Arc<Node<T>>> {
         let next = self.next.take().map(BufferItem::into_node);
         match mem::replace(&mut self.content, Content::Empty) {

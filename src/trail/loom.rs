@@ -1,7 +1,7 @@
-//! The list under loom, which runs each test below with every interleaving of its threads.
+//! The list under loom, which runs each test with every interleaving of its threads.
 //!
-//! `item.rs` and `buffer.rs` are included here a second time, the very files that ship, below a
-//! `sync` that is made of loom's types. So plain `cargo test` checks them, with no flags.
+//! `item.rs` and `buffer.rs`, the files that ship, are included here a second time, next to a
+//! `sync` with loom's types. So plain `cargo test` checks them, without flags.
 
 #![allow(dead_code, reason = "not every function is used by these tests")]
 #![allow(clippy::duplicate_mod, reason = "the point of this file")]
@@ -135,7 +135,7 @@ fn dropping_the_writer_ends_a_waiting_reader() {
 }
 
 #[test]
-fn a_reader_walks_over_the_seam_of_a_join() {
+fn a_reader_walks_from_one_joined_buffer_to_the_other() {
     bounded(|| {
         let mut live = EventBuffer::new();
         let mut snapshot = EventBuffer::new();
@@ -152,7 +152,7 @@ fn a_reader_walks_over_the_seam_of_a_join() {
 }
 
 #[test]
-fn a_newcomer_at_the_head_misses_nothing_after_it() {
+fn a_reader_from_the_head_misses_nothing_after_it() {
     bounded(|| {
         let mut buffer = EventBuffer::new();
         let (start, reader) = (buffer.head(), buffer.reader());

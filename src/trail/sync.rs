@@ -1,8 +1,8 @@
-//! The primitives under the list, by one set of names.
+//! The synchronization primitives of the list.
 //!
-//! `item.rs` and `buffer.rs` take everything that threads share from `super::sync`. In the real
-//! build that is this file. `loom.rs` includes the very same two files below a `sync` of its own,
-//! made of loom's types, so that what loom explores is the code that ships.
+//! `item.rs` and `buffer.rs` take everything that threads share from `super::sync`. In a normal
+//! build that is this file. `loom.rs` includes the same two files next to a `sync` of its own
+//! with loom's types, so that loom tests the code that ships.
 
 pub(super) use std::sync::{Arc, OnceLock};
 
@@ -11,7 +11,7 @@ pub(super) use tokio::sync::Notify;
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// Held while one chain is joined to another: at most one such join is under way in the process.
+/// The lock that is held while one chain is joined to another, so that joins in the process do not overlap.
 ///
 /// Two writers that joined their buffers to each other at the same moment could each look before
 /// the other's link is there, find no cycle, and make one. Joins are rare (one for each snapshot
@@ -21,8 +21,8 @@ pub(super) fn join_lock() -> MutexGuard<'static, ()> {
     JOIN.lock()
 }
 
-/// The content of `arc` if this was its last reference. Of several threads that let go of the
-/// same thing at the same time, exactly one gets it.
+/// The content of `arc` if this was its last reference. Of several threads that drop the last references at the same
+/// time, exactly one gets it.
 pub(super) fn into_inner<T>(arc: Arc<T>) -> Option<T> {
     Arc::into_inner(arc)
 }

@@ -1,4 +1,4 @@
-//! What the trail promises, tested with real threads and tasks; `loom.rs` tests the interleavings.
+//! The promises of the trail, tested with real threads and tasks; `loom.rs` tests the interleavings.
 
 use std::error::Error;
 use std::future::Future;
@@ -44,7 +44,7 @@ fn poll_once<F: Future>(future: std::pin::Pin<&mut F>, waker: &Arc<CountingWaker
     future.poll(&mut Context::from_waker(&waker))
 }
 
-/// The values from here to where the chain ends for now.
+/// The values after `start` so far.
 fn values<T: Copy>(start: &BufferItem<T>) -> Result<Vec<T>, TerminalError> {
     let mut values = Vec::new();
     let mut at = start.clone();
@@ -88,7 +88,7 @@ fn a_new_buffer_has_a_head_without_a_value() {
 /// The shape of Consul's `TestEventBufferFuzz`: 1 writer, 1,000 items, 1,000 readers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_readers_each_see_a_thousand_items_once_in_order() {
-    /// Now and then gives way, differently for each seed.
+    /// Yields now and then, differently for each seed.
     async fn maybe_yield(state: &mut u64) {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         for _ in 0..(*state >> 61).saturating_sub(4) {
@@ -180,7 +180,7 @@ fn an_error_ends_every_reader_after_the_values_before_it_and_for_good() {
         assert!(one.follow_after().is_err());
         assert!(matches!(poll_once(pin!(one.next()), &waker), Poll::Ready(Err(_))));
     }
-    // The error item itself, which a newcomer gets as head, is not something to wait at.
+    // The error item itself, which is the head now, returns the error too.
     let head = buffer.head();
     assert!(head.value().is_none() && head.error().is_some());
     assert!(matches!(poll_once(pin!(head.next()), &waker), Poll::Ready(Err(_))));

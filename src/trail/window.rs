@@ -1,114 +1,97 @@
-//! The window: the newest entries, kept on purpose, and the place in them that belongs to an index.
+//! The window: the newest entries, and the lookup of an index among them.
 //!
-//! A window is what lets a client that went away for a moment carry on where it was. Each entry is
-//! a state, numbered by an `index` that grows from entry to entry (several may share one). An entry
-//! also says from which index on it contains changes, its `first_index`; the indexes between its
-//! predecessor's `index` and its own `first_index` changed nothing, so a client that names one of
-//! them stands at the predecessor.
+//! The window lets a client that was away for a moment continue from its cursor. Each entry is a state, numbered by an
+//! `index` that grows from entry to entry (several may share one). An entry contains changes from its `first_index` on.
+//! The indexes between its predecessor's `index` and its own `first_index` changed nothing, so a client at one of them
+//! has the predecessor's state.
 //!
 //! ```text
 //! entry            A              B                        C
 //! index            10             13                       20
 //! first_index      ..             12                       15
 //!                  |              |                        |
-//! asked     9      10     11      12       13     14       15 … 19            20     21
-//! found     Gone   At A   At A    Inside   At B   At B     Inside B‥C         At C   Ahead
-//!                                 A‥B
+//! lookup    9      10     11      12       13     14       15 … 19            20     21
+//! result    Gone   At A   At A    Inside B At B   At B     Inside C           At C   Ahead
 //! ```
 //!
-//! Three limits bound what is kept: a count, a number of bytes, and an age. An item weighs what it holds alone, for as long
-//! as it is kept, and what it has `replaced`: that is held by the item before it, and weighs while that one is kept. The newest entry stays
-//! whatever they say. The age of an entry is counted **from when it was superseded**, not from when
-//! it was made: a state that stood for an hour and was replaced a second ago is where every client
-//! stands that is up to date, and must not be gone at that moment.
+//! Three limits bound the window: a count, a number of bytes, and an age. The newest entry always stays.
 //!
-//! A window never drops an entry itself but hands it out, since to drop a state may take long and
-//! need not be done by the task that pushes. It is a plain value with no lock; the owner decides
-//! who may see it.
+//! An entry weighs the bytes that it holds alone. It also weighs the bytes that it `replaced`, as long as its predecessor,
+//! which holds them, is in the window.
+//!
+//! The age of an entry counts **from when it was superseded**, not from when it was made. A state that was current for an
+//! hour and was superseded a second ago is the state of every client that is up to date, so it must stay.
+//!
+//! A window returns evicted entries rather than dropping them, because dropping a state may take long and need not be
+//! done by the task that pushes. It is a plain value without a lock.
 
 use std::collections::VecDeque;
-use std::collections::vec_deque;
 use std::time::{Duration, Instant};
 
-/// How much a [`Window`] keeps. The newest entry is kept even where it alone is over a limit.
+/// The limits of a window. The newest entry stays even if it alone exceeds a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The number of entries.
+    /// The most entries.
     pub max_count: usize,
-    /// What the entries may weigh together.
+    /// The most bytes that the entries may weigh together.
     pub max_bytes: usize,
-    /// How long an entry stays once it is no longer the newest.
+    /// The longest time that an entry stays after it was superseded.
     pub max_age: Duration,
 }
 
-/// One kept item and what the window needs to know of it.
+/// One item in a window, with its indexes, weight and time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry<T> {
-    /// The number of the state after this item.
-    pub index: u64,
-    /// The lowest index at which this item changed something. One above `index` counts as `index`.
-    pub first_index: u64,
-    /// What the item weighs against [`Limits::max_bytes`] as long as it is kept.
-    pub bytes: usize,
-    /// What the item has replaced: it weighs as long as the item before this one is kept, which holds it.
-    pub replaced: usize,
-    /// When the item was made, which is when the one before it was superseded.
-    pub at: Instant,
+pub(crate) struct WindowEntry<T> {
+    /// The index of the state after this item.
+    pub(crate) index: u64,
+    /// The lowest index at which this item changed something. A value above `index` counts as `index`.
+    pub(crate) first_index: u64,
+    /// The bytes that this item holds.
+    pub(crate) bytes: usize,
+    /// The bytes that this item replaced. They weigh as long as the item before this one, which holds them, is in the
+    /// window.
+    pub(crate) replaced: usize,
+    /// The time at which the item was made, and the one before it superseded.
+    pub(crate) at: Instant,
     /// The item.
-    pub item: T,
+    pub(crate) item: T,
 }
 
 /// The newest entries, oldest first.
 #[derive(Debug)]
-pub struct Window<T> {
+pub(crate) struct Window<T> {
     limits: Limits,
-    /// Non-decreasing by `index`, which is what makes `find` a binary search.
-    entries: VecDeque<Entry<T>>,
+    /// Non-decreasing by `index`, so that `find` can be a binary search.
+    entries: VecDeque<WindowEntry<T>>,
     /// The sum of `bytes` over the entries, and of `replaced` over all but the oldest.
     bytes: usize,
 }
 
-/// Where an index lies in a [`Window`]. It borrows the window, so a position cannot outlive the
-/// entry it points to.
+/// The place of an index in a [`Window`].
 #[derive(Debug)]
-pub enum Found<'w, T> {
-    /// Newer than everything there is.
+pub(crate) enum Lookup<'w, T> {
+    /// The index is newer than the newest entry.
     Ahead,
-    /// Older than the oldest entry that is kept, or nothing is kept: what changed since is unknown.
+    /// The index is older than the oldest entry, or the window is empty.
     Gone,
-    /// The state at the index is exactly this entry's.
-    At(Position<'w, T>),
-    /// The index lies strictly inside what one entry changed at once.
-    Inside {
-        /// The newest entry whose state is wholly at or below the index.
-        before: Position<'w, T>,
-        /// Its successor, of which the index covers a part.
-        within: Position<'w, T>,
-    },
-}
-
-/// An entry of a [`Window`] and its place, from which the later ones can be walked.
-#[derive(Debug)]
-pub struct Position<'w, T> {
-    window: &'w Window<T>,
-    /// Below `window.entries.len()`.
-    offset: usize,
-    entry: &'w Entry<T>,
+    /// The index has exactly this entry's state.
+    At(&'w WindowEntry<T>),
+    /// The index lies strictly inside the changes of this entry.
+    Inside(&'w WindowEntry<T>),
 }
 
 impl<T> Window<T> {
     /// An empty window.
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, entries: VecDeque::new(), bytes: 0 }
     }
 
-    /// Adds the newest entry, and returns what it pushed out, oldest first.
+    /// Adds the newest entry. Returns the evicted items, oldest first.
     ///
-    /// An index below the newest one's starts a history anew: nothing that was kept says anything
-    /// about it, so all of that is pushed out. Among entries with the same index the last one is
-    /// found.
-    #[must_use = "drop what was evicted where it may take long"]
-    pub fn push(&mut self, entry: Entry<T>) -> Vec<T> {
+    /// An index below the newest one's begins another history, so all older entries are evicted. Of entries with the same
+    /// index [`find`](Self::find) returns the last one.
+    #[must_use = "the caller drops the evicted items, which may take long"]
+    pub(crate) fn push(&mut self, entry: WindowEntry<T>) -> Vec<T> {
         let mut evicted = Vec::new();
         if self.newest().is_some_and(|newest| entry.index < newest.index) {
             evicted = self.clear();
@@ -124,11 +107,11 @@ impl<T> Window<T> {
         evicted
     }
 
-    /// The newest entry whose item is the one meant weighs so much more from now on. Returns what that pushed out, oldest
-    /// first, perhaps the entry itself, but never the newest one.
-    #[must_use = "drop what was evicted where it may take long"]
-    pub fn grow(&mut self, is_meant: impl Fn(&T) -> bool, bytes: usize) -> Vec<T> {
-        let Some(entry) = self.entries.iter_mut().rfind(|entry| is_meant(&entry.item)) else {
+    /// Adds bytes to the newest entry that matches. Returns the evicted items, oldest first. That may include the entry
+    /// itself, but never the newest one.
+    #[must_use = "the caller drops the evicted items, which may take long"]
+    pub(crate) fn grow(&mut self, matches: impl Fn(&T) -> bool, bytes: usize) -> Vec<T> {
+        let Some(entry) = self.entries.iter_mut().rfind(|entry| matches(&entry.item)) else {
             return Vec::new();
         };
         let bytes = bytes.min(usize::MAX - self.bytes.max(entry.bytes));
@@ -141,9 +124,8 @@ impl<T> Window<T> {
         evicted
     }
 
-    /// Removes what is over the age limit at `now`, and returns it, oldest first.
-    #[must_use = "drop what was evicted where it may take long"]
-    pub fn expire(&mut self, now: Instant) -> Vec<T> {
+    /// Removes the entries that exceed the age limit at `now`. Returns their items, oldest first.
+    fn expire(&mut self, now: Instant) -> Vec<T> {
         let mut evicted = Vec::new();
         while let Some(successor) = self.entries.get(1) {
             if now.saturating_duration_since(successor.at) <= self.limits.max_age {
@@ -154,72 +136,57 @@ impl<T> Window<T> {
         evicted
     }
 
-    /// Removes everything, the newest entry too, and returns it, oldest first.
-    #[must_use = "drop what was evicted where it may take long"]
-    pub fn clear(&mut self) -> Vec<T> {
+    /// Removes all entries, also the newest. Returns their items, oldest first.
+    #[must_use = "the caller drops the evicted items, which may take long"]
+    pub(crate) fn clear(&mut self) -> Vec<T> {
         self.bytes = 0;
         self.entries.drain(..).map(|entry| entry.item).collect()
     }
 
-    /// Finds where `index` lies, in logarithmic time.
-    pub fn find(&self, index: u64) -> Found<'_, T> {
+    /// Finds the place of an index, in logarithmic time.
+    pub(crate) fn find(&self, index: u64) -> Lookup<'_, T> {
         match self.newest() {
-            None => return Found::Gone,
-            Some(newest) if index > newest.index => return Found::Ahead,
+            None => return Lookup::Gone,
+            Some(newest) if index > newest.index => return Lookup::Ahead,
             Some(_) => {}
         }
         let after = self.entries.partition_point(|entry| entry.index <= index);
-        let Some(before) = after.checked_sub(1).and_then(|at| self.position(at)) else {
-            return Found::Gone;
+        let Some(before) = after.checked_sub(1).and_then(|at| self.entries.get(at)) else {
+            return Lookup::Gone;
         };
-        match self.position(after) {
-            Some(within) if within.entry.first_index <= index => Found::Inside { before, within },
-            Some(_) | None => Found::At(before),
+        match self.entries.get(after) {
+            Some(within) if within.first_index <= index => Lookup::Inside(within),
+            Some(_) | None => Lookup::At(before),
         }
     }
 
-    /// The entries after a position of this window, oldest first.
-    pub fn iter_after<'w>(&'w self, position: Position<'w, T>) -> vec_deque::Iter<'w, Entry<T>> {
-        debug_assert!(std::ptr::eq(self, position.window), "another window's position");
-        position.after()
-    }
-
     /// The newest entry.
-    pub fn newest(&self) -> Option<&Entry<T>> {
+    pub(crate) fn newest(&self) -> Option<&WindowEntry<T>> {
         self.entries.back()
     }
 
     /// The oldest entry.
-    pub fn oldest(&self) -> Option<&Entry<T>> {
+    pub(crate) fn oldest(&self) -> Option<&WindowEntry<T>> {
         self.entries.front()
     }
 
     /// The number of entries.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing is kept.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// What the entries weigh.
-    pub fn bytes(&self) -> usize {
+    /// The bytes that the entries weigh.
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The limits it was made with.
-    pub fn limits(&self) -> Limits {
+    /// The limits of the window.
+    pub(crate) fn limits(&self) -> Limits {
         self.limits
     }
 
-    fn position(&self, offset: usize) -> Option<Position<'_, T>> {
-        Some(Position { window: self, offset, entry: self.entries.get(offset)? })
-    }
-
-    /// Whether one more entry, after others, keeps the window within its count and bytes.
-    fn has_room_for(&self, entry: &Entry<T>) -> bool {
+    /// Whether one more entry fits within the count and bytes.
+    fn has_room_for(&self, entry: &WindowEntry<T>) -> bool {
         let sum = self.bytes.checked_add(entry.bytes).and_then(|sum| sum.checked_add(entry.replaced));
         self.entries.len() < self.limits.max_count && sum.is_some_and(|sum| sum <= self.limits.max_bytes)
     }
@@ -230,26 +197,6 @@ impl<T> Window<T> {
         Some(entry.item)
     }
 }
-
-impl<'w, T> Position<'w, T> {
-    /// The entry at this place.
-    pub fn entry(self) -> &'w Entry<T> {
-        self.entry
-    }
-
-    /// The entries after this one, oldest first.
-    pub fn after(self) -> vec_deque::Iter<'w, Entry<T>> {
-        self.window.entries.range(self.offset + 1..)
-    }
-}
-
-impl<T> Clone for Position<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Position<'_, T> {}
 
 #[cfg(test)]
 mod tests;

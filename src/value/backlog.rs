@@ -1,8 +1,8 @@
-//! What was there, told from what comes.
+//! The backlog of a watcher.
 
 use super::watcher::{GetError, Watcher};
 
-/// A watcher that yields what there was in the beginning, and then [`GetError::BacklogDone`]. Made
+/// A watcher that yields only the backlog, and then [`GetError::BacklogDone`]. Made
 /// by [`Watcher::backlog_only`]. The idea is Metropolis' `BacklogOnly`.
 ///
 /// ```

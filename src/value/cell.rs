@@ -1,8 +1,8 @@
-//! One value.
+//! A single value.
 //!
-//! It is made of tokio's `watch`, which keeps one value and a count of how often it was set; a
-//! receiver compares counts, so it sees that something was set even where that is equal. What
-//! `watch` has not is the time before the first value: here that is a `None` which nobody is told.
+//! It is built on tokio's `watch`, which keeps one value and counts how often it was set. A
+//! receiver compares counts, so it also notices a set to an equal value. `watch` always has a value, so here the time
+//! before the first set is a `None` that no watcher yields.
 
 use tokio::sync::watch;
 
@@ -10,7 +10,7 @@ use super::watcher::{GetError, ValueWatch, Watcher};
 
 /// A value that producers set and consumers watch. The idea is Metropolis' `Value`.
 ///
-/// Setting takes `&self`, so producers may share it; who is last wins. Dropping it closes its
+/// Setting takes `&self`, so producers may share it; the last one wins. Dropping it closes its
 /// watchers, each after it has returned the last value.
 ///
 /// ```
@@ -32,48 +32,48 @@ pub struct Value<T> {
     current: watch::Sender<Option<T>>,
 }
 
-/// Watches a [`Value`].
+/// A watcher of a [`Value`].
 #[derive(Debug)]
 pub struct ValueWatcher<T> {
     current: watch::Receiver<Option<T>>,
-    /// Whether what is current may still be called a backlog.
+    /// Whether the current value still belongs to the backlog.
     backlog: bool,
 }
 
 impl<T> Value<T> {
-    /// A value that is not set. Consumers wait until it is.
+    /// An unset value. Consumers wait until it is set.
     pub fn new() -> Self {
         Self { current: watch::Sender::new(None) }
     }
 
-    /// A value that is set from the beginning.
+    /// A value that is set.
     pub fn of(value: T) -> Self {
         Self { current: watch::Sender::new(Some(value)) }
     }
 
-    /// Sets it, and wakes everyone who watches, whether or not that changes anything. Waits for
-    /// nobody.
+    /// Sets the value and wakes all watchers, also if it is equal. Never waits.
     pub fn set(&self, value: T) {
-        // The old one is dropped here, without the lock.
+        // The old value is dropped here, without the lock.
         drop(self.current.send_replace(Some(value)));
     }
 
-    /// A watcher for one more consumer. See [`ValueWatch::watch`].
+    /// A new watcher. See [`ValueWatch::watch`].
     pub fn watch(&self) -> ValueWatcher<T> {
         let mut current = self.current.subscribe();
-        // `subscribe` counts what is current as seen.
+        // `subscribe` counts the current value as seen.
         current.mark_changed();
         ValueWatcher { current, backlog: true }
     }
 
-    /// The number of watchers there are.
-    pub fn watchers(&self) -> usize {
+    /// The number of watchers.
+    #[cfg(test)]
+    pub(super) fn watchers(&self) -> usize {
         self.current.receiver_count()
     }
 }
 
 impl<T: Clone> Value<T> {
-    /// What is set now.
+    /// The current value; `None` if it is unset.
     pub fn current(&self) -> Option<T> {
         self.current.borrow().clone()
     }
@@ -99,7 +99,7 @@ impl<T: Clone + Send + Sync> Watcher for ValueWatcher<T> {
     async fn get(&mut self) -> Result<T, GetError> {
         loop {
             self.current.changed().await.map_err(|_| GetError::Closed)?;
-            // Nothing is awaited after this, so what is marked as seen is returned.
+            // Nothing is awaited after this, so a value marked as seen is always returned.
             if let Some(value) = &*self.current.borrow_and_update() {
                 self.backlog = false;
                 return Ok(value.clone());

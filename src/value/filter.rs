@@ -1,11 +1,11 @@
-//! Values that pass by.
+//! A filter for watchers.
 
 use super::watcher::{GetError, Watcher};
 
-/// A watcher that yields only what its function makes something of. Made by [`Watcher::filter`]
+/// A watcher that yields only the values for which its function returns `Some`. Made by [`Watcher::filter`]
 /// and [`Watcher::filter_map`]. The idea is Metropolis' `Filter`.
 ///
-/// The function sees each value that the watcher yields, which need not be each that was set.
+/// The function sees the values that the watcher yields, which may skip some that were set.
 #[derive(Debug)]
 pub struct Filter<W, F> {
     watcher: W,

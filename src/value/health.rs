@@ -1,7 +1,7 @@
-//! Parts that say that they are well.
+//! The health of the daemon's parts.
 //!
-//! A part that has failed often cannot say so: it hangs, or is gone. So it says that it is *well*, again
-//! and again, and what it said expires. The idea is that of the health of Typha's components.
+//! A failed part often cannot report its failure: it hangs, or is gone. So each part reports again and again that it is
+//! healthy, and a report expires. The idea is that of the health of Typha's components.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use tokio::time::Instant;
 
 use super::Value;
 
-/// What a part has said last.
+/// The last report of a part.
 #[derive(Clone, Copy, Debug)]
-enum Said {
-    /// It was well then.
-    Well(Instant),
-    /// It will not be any more.
+enum Report {
+    /// The part was healthy at this time.
+    Healthy(Instant),
+    /// The part has failed for good.
     Failed(&'static str),
 }
 
 #[derive(Debug)]
 struct Part {
     name: &'static str,
-    /// For how long it counts that it is well; for ever if there is no limit.
+    /// The lifetime of a report; `None` if reports do not expire.
     expires: Option<Duration>,
-    said: Value<Said>,
+    report: Value<Report>,
 }
 
 /// The health of all parts together. Clones share it.
@@ -36,36 +36,36 @@ struct Part {
 ///
 /// let health = Health::default();
 /// let reader = health.part("reader", Some(Duration::from_secs(30)));
-/// assert!(health.unwell().is_none(), "whoever has just begun is well");
+/// assert!(health.unwell().is_none(), "a new part is healthy");
 /// reader.failed("its file is gone");
 /// assert_eq!(health.unwell().map(|unwell| unwell.part), Some("reader"));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<RwLock<Vec<Arc<Part>>>>);
 
-/// Says how one part is.
+/// A handle with which one part reports its health.
 #[derive(Debug)]
 pub struct Reporter(Arc<Part>);
 
-/// A part that is not well.
+/// An unhealthy part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unwell {
-    /// Which.
+    /// The name of the part.
     pub part: &'static str,
-    /// Why, as a sentence.
+    /// The reason, as a sentence.
     pub why: String,
 }
 
 impl Health {
-    /// One more part, which is well now and has to say so again before that expires.
+    /// Adds a part, which is healthy now and must report that again before `expires` has passed.
     pub fn part(&self, name: &'static str, expires: Option<Duration>) -> Reporter {
-        let said = Value::of(Said::Well(Instant::now()));
-        let part = Arc::new(Part { name, expires, said });
+        let report = Value::of(Report::Healthy(Instant::now()));
+        let part = Arc::new(Part { name, expires, report });
         self.0.write().push(Arc::clone(&part));
         Reporter(part)
     }
 
-    /// The first part that is not well, in the order in which they came.
+    /// The first unhealthy part, in the order in which they were added.
     pub fn unwell(&self) -> Option<Unwell> {
         self.0.read().iter().find_map(|part| part.unwell())
     }
@@ -73,28 +73,29 @@ impl Health {
 
 impl Part {
     fn unwell(&self) -> Option<Unwell> {
-        let why = match (self.said.current()?, self.expires) {
-            (Said::Failed(why), _) => why.to_owned(),
-            (Said::Well(at), Some(expires)) if at.elapsed() >= expires => {
-                format!("it has not said for {} s that it is well", at.elapsed().as_secs())
+        let why = match (self.report.current()?, self.expires) {
+            (Report::Failed(why), _) => why.to_owned(),
+            (Report::Healthy(at), Some(expires)) if at.elapsed() >= expires => {
+                let (silent, expires) = (at.elapsed().as_secs(), expires.as_secs());
+                format!("it has not reported for {silent} s that it is healthy; the limit is {expires} s")
             }
-            (Said::Well(_), _) => return None,
+            (Report::Healthy(_), _) => return None,
         };
         Some(Unwell { part: self.name, why })
     }
 }
 
 impl Reporter {
-    /// The part is well.
+    /// Reports that the part is healthy.
     pub fn well(&self) {
-        if let Some(Said::Well(_)) = self.0.said.current() {
-            self.0.said.set(Said::Well(Instant::now()));
+        if let Some(Report::Healthy(_)) = self.0.report.current() {
+            self.0.report.set(Report::Healthy(Instant::now()));
         }
     }
 
-    /// The part has failed for good.
+    /// Reports that the part has failed for good.
     pub fn failed(&self, why: &'static str) {
-        self.0.said.set(Said::Failed(why));
+        self.0.report.set(Report::Failed(why));
     }
 }
 
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_part_that_falls_silent_is_unwell_until_it_says_that_it_is_well() {
+    async fn a_silent_part_is_unhealthy_until_its_next_report() {
         let health = Health::default();
         let (talks, silent) = (health.part("talks", Some(EXPIRES)), health.part("silent", Some(EXPIRES)));
         let _may_be_silent = health.part("may be silent", None);
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_part_that_has_failed_stays_so() {
+    async fn a_failed_part_stays_failed() {
         let health = Health::default();
         let part = health.part("part", None);
         part.failed("it is gone");

@@ -1,34 +1,32 @@
-//! Values that change, and those who want to know the newest one.
+//! Values that change, and watchers that always get the newest one.
 //!
 //! # What it is for
 //!
-//! A status, a set of certificates, the health of a part: there is one current value, and a
-//! consumer wants that one, then the next, and does not care for those in between. The ideas are
+//! A status, a set of certificates, the health of a part: each has one current value. A
+//! consumer wants that value, then the next, and may skip those in between. The ideas are
 //! those of Metropolis' package `event`.
 //!
-//! Why not a channel: a channel keeps everything in its order, so a slow consumer works through the
-//! past, and somebody must decide how much past there may be. Here a consumer that was away finds
-//! the newest value and nothing else, and nothing is kept for it.
+//! Why not a channel: a channel queues every value, so a slow consumer works through old ones, and the queue needs a
+//! limit. Here a slow consumer gets only the newest value, and nothing is queued for it.
 //!
 //! # Where to start
 //!
-//! * [`Value`] is set by producers; [`Value::watch`] gives each consumer a watcher of its own.
-//! * [`Watcher`] is what every watcher can do: [`get`](Watcher::get) waits for the next value,
-//!   [`filter`](Watcher::filter) and [`filter_map`](Watcher::filter_map) let values pass by, and
-//!   [`backlog_only`](Watcher::backlog_only) tells what was there from what comes.
-//! * [`RangedWatcher`] watches many keys at once: each value is a [`KeyChange`], and what happened
-//!   to one key since it was last looked at is one change. It is fed by a [`RangeSource`]; a
-//!   [`RangedValue`] is one in memory.
-//! * [`pipe()`] moves what a watcher yields into a channel.
-//! * [`Health`] is a value for each part of something: when it last said that it is well.
+//! * [`Value`] is set by producers; [`Value::watch`] gives each consumer its own watcher.
+//! * [`Watcher`] is the trait of every watcher: [`get`](Watcher::get) waits for the next value,
+//!   [`filter`](Watcher::filter) and [`filter_map`](Watcher::filter_map) skip values, and
+//!   [`backlog_only`](Watcher::backlog_only) stops after the initial values.
+//! * [`RangedWatcher`] watches many keys at once: each item is a [`KeyChange`], and several unread changes of one key
+//!   become one. It reads from a [`RangeSource`]; a [`RangedValue`] is one in memory.
+//! * [`pipe()`] moves a watcher's values into a channel.
+//! * [`Health`] holds the last health report of each part.
 //!
 //! # What it promises
 //!
-//! * The first `get` returns what was current at `watch`, or something newer. Each later one
-//!   returns something that was set after the one before, be it equal.
-//! * A `get` may be dropped at any time; what it would have returned, the next one returns.
-//! * Whoever waits for a value that cannot come any more is told that it is [closed](GetError).
-//! * An empty value is a value; what is absent is told as deleted, and only to who knew it.
+//! * The first `get` returns the value that was current at `watch`, or a newer one. Each later `get`
+//!   returns a value that was set after the one before, even if it is equal.
+//! * A `get` may be dropped at any time; the next one returns its value.
+//! * A `get` for a value that cannot come any more returns [`GetError::Closed`].
+//! * An empty value is a value. An absent key is reported as deleted, and only to watchers that knew it.
 //!
 //! # What it must never do
 //!

@@ -1,22 +1,21 @@
-//! From a watcher into a channel.
+//! A pipe from a watcher into a channel.
 
 use tokio::sync::mpsc;
 
 use super::watcher::{GetError, Watcher};
 
-/// Moves what the watcher yields into a channel, for those who read many things from one. The idea
+/// Moves the values of a watcher into a channel, for a consumer that reads several watchers from one channel. The idea
 /// is Metropolis' `Pipe`.
 ///
-/// It asks the watcher only when there is room, so a receiver that was away gets what is newest
-/// then and not what was newest when it left (but for what is in the channel already: a capacity
-/// of 1 keeps that small).
+/// It calls the watcher only when the channel has room, so a slow receiver gets the value that is newest then, after
+/// those in the channel. Use a capacity of 1 to keep those few.
 ///
-/// Dropping the future stops it wherever it is, also while the receiver does not read. Nothing is
-/// in between then: the watcher goes on, if it was lent by `&mut`, with what was not sent.
+/// Dropping the future stops the pipe, also while the receiver does not read. No value is lost: a watcher that was lent
+/// by `&mut` yields the unsent value next.
 ///
 /// # Errors
 ///
-/// How the watcher ended. It is `Ok` when the receiver has gone.
+/// The error that ended the watcher. It is `Ok` if the receiver was dropped.
 pub async fn pipe<W: Watcher>(mut watcher: W, to: mpsc::Sender<W::Item>) -> Result<(), GetError> {
     while let Ok(room) = to.reserve().await {
         tokio::select! {

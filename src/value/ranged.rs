@@ -1,21 +1,21 @@
-//! Many keys watched as one.
+//! Watching many keys with one watcher.
 //!
-//! A ranged watcher yields one key's change at a time. Between two looks a key may change often:
-//! that is one change with the last value. So what waits for a slow consumer is bounded by the
+//! A ranged watcher yields the change of one key at a time. Several changes of a key between two reads
+//! become one change with the last value. So the pending changes of a slow consumer are bounded by the
 //! number of keys, not by the number of changes.
 //!
-//! # What is told, and what is not
+//! # Deletions
 //!
-//! The watcher remembers which keys its consumer knows. That decides about deletions:
+//! The watcher remembers the keys that its consumer knows:
 //!
-//! | the consumer | the key is now | it is told |
+//! | the consumer | the key is now | the watcher yields |
 //! |---|---|---|
-//! | does not know the key | absent, whatever it was meanwhile | nothing |
-//! | knows it | absent | a tombstone, once |
-//! | knows it or not | there, be its value empty | the value |
+//! | does not know the key | absent, also if it was present in between | nothing |
+//! | knows the key | absent | a deletion, once |
+//! | knows the key or not | present, perhaps with an empty value | the value |
 //!
-//! It also lets the watcher recover from a gap. When its source has lost its place, the state is
-//! loaded again, and a key that the consumer knows and that is not in it was deleted in the gap.
+//! That also lets the watcher recover from a gap. When its source has lost its position, the state is
+//! loaded again, and a known key that is not in it was deleted in the gap.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
@@ -23,60 +23,55 @@ use std::hash::Hash;
 
 use super::watcher::{GetError, Watcher};
 
-/// How many events are taken before something is told: a source that always has more must not keep
-/// the consumer from getting anything.
-const AT_ONCE: usize = 1024;
+/// The most events taken before a change is yielded, so that a source that always has more does not starve the consumer.
+const MAX_EVENTS_AT_ONCE: usize = 1024;
 
-/// What happened to one key.
+/// A change of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyChange<K, V> {
     /// The key.
     pub key: K,
-    /// Its value, or `None` if the key is not there any more.
+    /// The new value, or `None` if the key was deleted.
     pub value: Option<V>,
 }
 
-/// What a [`RangeSource`] says after it was loaded.
+/// An event of a loaded [`RangeSource`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceEvent<K, V> {
     /// Keys changed, in this order.
     Changed(Vec<KeyChange<K, V>>),
-    /// Changes were missed: what is true now must be [loaded](RangeSource::load).
+    /// Changes were missed, so the state must be [loaded](RangeSource::load) again.
     Lost,
 }
 
-/// Where a [`RangedWatcher`] gets its keys from. Which keys are in the range is the source's
-/// business.
+/// A source of keys for a [`RangedWatcher`]. The source decides which keys are in the range.
 ///
-/// Nobody asks a source anything while the consumer is busy. One that stands in a
-/// [trail](crate::trail) should hold a number then and not the item, or it pins what comes after; if
-/// it does not find its place again, it is [lost](SourceEvent::Lost) and nothing else is.
+/// A source is not called while the consumer is busy. One that follows a
+/// [trail](crate::trail) should hold an index and not the item, which keeps all later ones in memory. If
+/// it does not find its position again, it returns [`SourceEvent::Lost`].
 pub trait RangeSource: Send {
     /// The keys.
     type Key: Clone + Eq + Hash + Send + Sync;
     /// Their values.
     type Value: Send;
 
-    /// All that is there. The changes after exactly this state are what the other methods return
-    /// from then on.
+    /// The whole state. From then on the other methods return the changes after exactly this state.
     ///
-    /// Need not go on where it was dropped: it is called again, from the beginning.
+    /// It need not be cancel-safe: after a drop it is called again from the beginning.
     ///
     /// # Errors
     ///
-    /// [`GetError::Closed`] if there is nothing to be loaded from any more. A source that can try
-    /// again does so by itself.
+    /// [`GetError::Closed`] if the source has ended for good. A source that can retry does so by itself.
     fn load(&mut self) -> impl Future<Output = Result<EntriesOf<Self>, GetError>> + Send;
 
-    /// Waits for what happens next. Must be cancel-safe: what is not returned comes again.
+    /// Waits for the next event. Must be cancel-safe: a dropped call loses no event.
     ///
     /// # Errors
     ///
-    /// [`GetError::Closed`] if nothing will happen any more.
+    /// [`GetError::Closed`] if no event can come any more.
     fn next(&mut self) -> impl Future<Output = Result<EventOf<Self>, GetError>> + Send;
 
-    /// What happened already, or `None` if that is nothing. Here changes get together that the
-    /// consumer was too slow for.
+    /// The next event, or `None` if there is none yet.
     ///
     /// # Errors
     ///
@@ -84,30 +79,30 @@ pub trait RangeSource: Send {
     fn next_no_block(&mut self) -> Result<Option<EventOf<Self>>, GetError>;
 }
 
-/// What a source says.
+/// An event of a source.
 pub type EventOf<S> = SourceEvent<<S as RangeSource>::Key, <S as RangeSource>::Value>;
 
-/// All that a source has.
+/// The whole state of a source.
 pub type EntriesOf<S> = Vec<(<S as RangeSource>::Key, <S as RangeSource>::Value)>;
 
-/// Watches the keys of a source. The idea is that of Metropolis' watchers of a range of etcd keys.
+/// A watcher of the keys of a source. The idea is that of Metropolis' watchers of a range of etcd keys.
 #[derive(Debug)]
 pub struct RangedWatcher<S: RangeSource> {
     source: S,
-    /// The keys that the consumer was told and that were not told to be gone.
+    /// The keys that the consumer knows: yielded with a value, and not as deleted since.
     known: HashSet<S::Key>,
-    /// What is still to be told. Its keys are those of `queue`.
+    /// The changes to yield. Its keys are those of `queue`.
     pending: HashMap<S::Key, Option<S::Value>>,
-    /// In the order of the first change that was not told, so that a key which changes all the
-    /// time does not keep others from being told.
+    /// The keys of `pending`, in the order of their first pending change, so that a key that changes all the
+    /// time does not starve others.
     queue: VecDeque<S::Key>,
     loaded: bool,
-    /// Whether `pending` is still the backlog, the whole backlog, and nothing but the backlog.
+    /// Whether `pending` is exactly the rest of the backlog.
     backlog: bool,
 }
 
 impl<S: RangeSource> RangedWatcher<S> {
-    /// A watcher that has loaded nothing yet: its first `get` does.
+    /// A watcher that loads the state on its first `get`.
     pub fn new(source: S) -> Self {
         Self {
             source,
@@ -119,28 +114,28 @@ impl<S: RangeSource> RangedWatcher<S> {
         }
     }
 
-    /// A watcher whose consumer knows these keys already: its first `get` loads, and what was known and
-    /// is not there any more is told to be gone.
-    pub fn knowing(source: S, known: HashSet<S::Key>) -> Self {
+    /// A watcher whose consumer knows these keys already. It loads the state on its first `get`, and yields known keys
+    /// that are absent from it as deleted.
+    pub(crate) fn with_known_keys(source: S, known: HashSet<S::Key>) -> Self {
         Self { known, ..Self::new(source) }
     }
 
-    /// Where it gets its keys from: to ask how far that has come. What is not told yet is behind it.
-    pub fn source(&self) -> &S {
+    /// The source, which may be ahead of the yielded changes.
+    pub(crate) fn source(&self) -> &S {
         &self.source
     }
 
     async fn load(&mut self) -> Result<(), GetError> {
         if !self.loaded {
             let state = self.source.load().await?;
-            // From here on nothing waits, so it is taken whole or not at all.
+            // Nothing is awaited from here on, so the state is taken as a whole or not at all.
             self.replace(state);
             self.loaded = true;
         }
         Ok(())
     }
 
-    /// Takes over a whole state: what it does not contain is gone.
+    /// Takes over a whole state: known keys that it does not contain are deleted.
     fn replace(&mut self, state: EntriesOf<S>) {
         for value in self.pending.values_mut() {
             *value = None;
@@ -161,7 +156,7 @@ impl<S: RangeSource> RangedWatcher<S> {
         }
     }
 
-    fn absorb(&mut self, event: EventOf<S>) {
+    fn apply(&mut self, event: EventOf<S>) {
         match event {
             SourceEvent::Changed(changes) => {
                 for KeyChange { key, value } in changes {
@@ -172,11 +167,11 @@ impl<S: RangeSource> RangedWatcher<S> {
         }
     }
 
-    /// Takes what happened while the consumer was away, so that it coalesces.
-    fn absorb_what_there_is(&mut self) -> Result<(), GetError> {
-        for _ in 0..AT_ONCE {
+    /// Applies the events that exist already, so that changes of one key coalesce.
+    fn apply_available(&mut self) -> Result<(), GetError> {
+        for _ in 0..MAX_EVENTS_AT_ONCE {
             match self.source.next_no_block()? {
-                Some(event) => self.absorb(event),
+                Some(event) => self.apply(event),
                 None => break,
             }
             if !self.loaded {
@@ -186,17 +181,17 @@ impl<S: RangeSource> RangedWatcher<S> {
         Ok(())
     }
 
-    /// The next change that the consumer is to be told.
+    /// The next change to yield.
     fn pop(&mut self) -> Option<KeyChange<S::Key, S::Value>> {
         while let Some(key) = self.queue.pop_front() {
             let value = self.pending.remove(&key).flatten();
-            let is_news = if value.is_some() {
+            let is_change = if value.is_some() {
                 self.known.insert(key.clone());
                 true
             } else {
                 self.known.remove(&key)
             };
-            if is_news {
+            if is_change {
                 return Some(KeyChange { key, value });
             }
         }
@@ -210,12 +205,12 @@ impl<S: RangeSource> Watcher for RangedWatcher<S> {
     async fn get(&mut self) -> Result<Self::Item, GetError> {
         loop {
             self.load().await?;
-            let closed = self.absorb_what_there_is().err();
+            let closed = self.apply_available().err();
             if !self.loaded {
                 continue;
             }
             if let Some(change) = self.pop() {
-                // Not before: a `get` that was dropped did not happen.
+                // Not earlier, because a dropped `get` must not end the backlog.
                 self.backlog = false;
                 return Ok(change);
             }
@@ -223,7 +218,7 @@ impl<S: RangeSource> Watcher for RangedWatcher<S> {
                 return Err(error);
             }
             let event = self.source.next().await?;
-            self.absorb(event);
+            self.apply(event);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Many values in memory, by key.
+//! A map of values in memory that can be watched.
 
 use std::collections::BTreeMap;
 use std::hash::Hash;
@@ -12,38 +12,37 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use super::ranged::{KeyChange, RangeSource, RangedWatcher, SourceEvent};
 use super::watcher::{GetError, ValueWatch};
 
-/// How many changes are kept for watchers that have not taken them. One that is further behind
-/// loads the whole state instead, which costs it no more than that.
-const KEPT_CHANGES: usize = 256;
+/// The most changes queued for slow watchers. One that is further behind loads the whole state instead.
+const MAX_QUEUED_CHANGES: usize = 256;
 
 /// A [`Value`](super::Value) for each key of an ordered range, watched together.
 ///
-/// Dropping it closes its watchers, each after it has told the last changes.
+/// Dropping it closes its watchers, each after it has yielded the last changes.
 #[derive(Debug)]
 pub struct RangedValue<K, V> {
-    /// The lock is also held while a change is sent, so that changes are in the order in which they
-    /// were made, and a state and the changes after it fit together.
+    /// The lock is also held while sending a change, so that changes are sent in order, and a loaded state fits the changes
+    /// after it.
     state: Arc<Mutex<BTreeMap<K, V>>>,
     changes: broadcast::Sender<KeyChange<K, V>>,
 }
 
 impl<K: Clone + Ord, V: Clone> RangedValue<K, V> {
-    /// No key is there.
+    /// An empty map.
     pub fn new() -> Self {
-        Self { state: Arc::default(), changes: broadcast::Sender::new(KEPT_CHANGES) }
+        Self { state: Arc::default(), changes: broadcast::Sender::new(MAX_QUEUED_CHANGES) }
     }
 
-    /// Sets a key's value, and wakes who watches the key, whether or not that changes anything.
+    /// Sets a key's value and wakes the key's watchers, also if it is equal.
     pub fn set(&self, key: K, value: V) {
         let mut state = self.state.lock();
         let old = state.insert(key.clone(), value.clone());
-        // An error would say that nobody watches.
+        // An error means that there is no watcher.
         let _unwatched = self.changes.send(KeyChange { key, value: Some(value) });
         drop(state);
         drop(old);
     }
 
-    /// Removes a key. Says nothing if it was not there.
+    /// Removes a key. Wakes no watcher if it was absent.
     pub fn remove(&self, key: &K) {
         let mut state = self.state.lock();
         let old = state.remove_entry(key);
@@ -80,7 +79,7 @@ impl<K: Clone + Ord + Hash + Send + Sync, V: Clone + Send> ValueWatch for Ranged
     }
 }
 
-/// Feeds the watchers of a [`RangedValue`].
+/// The source of a [`RangedValue`]'s watchers.
 #[derive(Debug)]
 pub struct RangedValueSource<K, V> {
     state: Arc<Mutex<BTreeMap<K, V>>>,
@@ -100,7 +99,7 @@ impl<K: Clone + Ord + Hash + Send + Sync, V: Clone + Send> RangeSource for Range
 
     async fn load(&mut self) -> Result<Vec<(K, V)>, GetError> {
         let state = self.state.lock();
-        // What was sent before this moment is in the state.
+        // The state contains every change that was sent before.
         self.changes = self.changes.resubscribe();
         let in_range = state.iter().filter(|(key, _)| self.range.contains(*key));
         Ok(in_range.map(|(key, value)| (key.clone(), value.clone())).collect())

@@ -1,24 +1,24 @@
-//! What can be watched, and what a watcher can do.
+//! The traits of watchable values and their watchers.
 
 use std::future::Future;
 
 use super::backlog::BacklogOnly;
 use super::filter::Filter;
 
-/// The side of a value that is read. It is apart from setting because some values are set by
-/// other means than a method, or by nobody here. The idea is Metropolis' `ValueWatch`.
+/// A value that can be watched. The trait has no method to set it, because values are set in different ways. The idea is
+/// Metropolis' `ValueWatch`.
 pub trait ValueWatch {
-    /// What it gives to each consumer.
+    /// The type of its watchers.
     type Watcher: Watcher;
 
-    /// A watcher, which begins with what is current now.
+    /// A new watcher, which begins with the current value.
     fn watch(&self) -> Self::Watcher;
 }
 
-/// One consumer's view of something that changes. The idea is Metropolis' `Watcher`.
+/// One consumer's view of a value that changes. The idea is Metropolis' `Watcher`.
 ///
-/// Two `get`s at once of one watcher would each see some of the changes and neither all of them.
-/// Metropolis refuses the second one when it is called; here it does not compile:
+/// Two concurrent `get`s of one watcher would each see only some of the changes.
+/// Metropolis refuses the second one at run time; here it does not compile:
 ///
 /// ```compile_fail,E0499
 /// # use crumbd::value::{Value, Watcher};
@@ -30,7 +30,7 @@ pub trait ValueWatch {
 /// # }
 /// ```
 ///
-/// Each consumer has one of its own:
+/// Each consumer has its own watcher:
 ///
 /// ```
 /// # use crumbd::value::{Value, Watcher};
@@ -44,32 +44,31 @@ pub trait ValueWatch {
 ///
 /// Dropping a watcher closes it.
 pub trait Watcher: Send {
-    /// What it yields.
+    /// The type of the values.
     type Item: Send;
 
-    /// Waits for the next value: at first what is current, then what was set since the last one
-    /// that was returned. Of several, the newest.
+    /// Waits for the next value: at first the current one, then the newest one that was set since the last `get`.
     ///
-    /// Cancel-safe. There is no deadline; wrap the call in a timeout where one is wanted.
+    /// Cancel-safe. There is no deadline; wrap the call in a timeout to set one.
     ///
     /// # Errors
     ///
-    /// [`GetError::Closed`] if nothing can come any more and everything was returned.
+    /// [`GetError::Closed`] if no value can come any more and the last one was returned.
     fn get(&mut self) -> impl Future<Output = Result<Self::Item, GetError>> + Send;
 
-    /// The next value of the *backlog*, which is what there was when this watcher first looked.
-    /// What is set later does not belong to it and waits for a [`get`](Self::get). This does not
-    /// wait for something to be set, but may wait until it is known what there is.
+    /// The next value of the *backlog*: the values that existed when this watcher first read.
+    /// Values that are set later are left for [`get`](Self::get). This does not
+    /// wait for a set, but may wait for the state to be loaded.
     ///
     /// Cancel-safe.
     ///
     /// # Errors
     ///
-    /// [`GetError::BacklogDone`] once all of it was returned, and then for good: also after a
-    /// `get`, which ends the backlog, whatever it returned. And those of `get`.
+    /// [`GetError::BacklogDone`] once all of it was returned, and after any `get`, which ends the backlog. And those of
+    /// `get`.
     fn get_backlog(&mut self) -> impl Future<Output = Result<Self::Item, GetError>> + Send;
 
-    /// Yields the backlog only; see [`BacklogOnly`]. Call it on a `&mut` to go on with the watcher
+    /// A watcher that yields only the backlog; see [`BacklogOnly`]. Call it on a `&mut` to use the watcher
     /// afterwards.
     fn backlog_only(self) -> BacklogOnly<Self>
     where
@@ -78,8 +77,8 @@ pub trait Watcher: Send {
         BacklogOnly::new(self)
     }
 
-    /// Yields the values for which the predicate holds, and goes on waiting at others. Call it on a
-    /// `&mut` for a single `get`.
+    /// A watcher that yields only the values for which the predicate holds. Call it on a `&mut` to use the watcher
+    /// afterwards.
     fn filter<P>(self, mut predicate: P) -> Filter<Self, impl FnMut(Self::Item) -> Option<Self::Item> + Send>
     where
         Self: Sized,
@@ -88,7 +87,7 @@ pub trait Watcher: Send {
         Filter::new(self, move |item| predicate(&item).then_some(item))
     }
 
-    /// Yields what `map` makes of a value, and goes on waiting where that is nothing.
+    /// A watcher that yields the values for which `map` returns `Some`, mapped.
     fn filter_map<U: Send, F>(self, map: F) -> Filter<Self, F>
     where
         Self: Sized,
@@ -98,7 +97,7 @@ pub trait Watcher: Send {
     }
 }
 
-/// What a borrowed watcher has returned is seen by the watcher.
+/// A borrowed watcher. Values that it yields count as seen by the watcher itself.
 impl<W: Watcher> Watcher for &mut W {
     type Item = W::Item;
 
@@ -111,14 +110,14 @@ impl<W: Watcher> Watcher for &mut W {
     }
 }
 
-/// Why there is no value.
+/// The reason why there is no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GetError {
-    /// Those who could set it have gone, and everything they had set was returned.
-    #[error("nobody is left who could set the value")]
+    /// The value was dropped, and its last value was returned.
+    #[error("the watched value was dropped, so no other value can come")]
     Closed,
-    /// The backlog was asked for, and all of it was returned.
-    #[error("everything that was there at the beginning has been returned; get what comes next")]
+    /// All of the backlog was returned.
+    #[error("the backlog is done; use `get` to wait for later values")]
     BacklogDone,
 }

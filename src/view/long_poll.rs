@@ -251,7 +251,7 @@ impl Wait<'_> {
             },
             // Boxed: the rare waits do not make the usual ones larger.
             Self::Ahead(newest, upstream) => Box::pin(next_item_or(newest, upstream.sighting())).await,
-            Self::Past(newest, past) => Box::pin(next_item_or(newest, past.told())).await,
+            Self::Past(newest, past) => Box::pin(next_item_or(newest, past.changed())).await,
             Self::Known(outcome) => *outcome,
         }
     }

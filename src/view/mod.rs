@@ -27,6 +27,7 @@ mod fast_path;
 mod key_watch;
 mod long_poll;
 mod read;
+mod shared;
 mod snapshot;
 mod stream;
 mod upstream;
@@ -45,15 +46,15 @@ pub use read::{KeyRead, Page};
 pub use stream::{Stream, StreamCounts, StreamError, StreamEvent};
 
 use std::num::NonZeroU32;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::cache;
 use crate::model::{Cursor, Sequence, SyncStatus};
 use body_cache::BodyCache;
-use fanout::{Fanout, Item};
+use fanout::Item;
 use snapshot::SnapshotCache;
-use stream::Readers;
-use upstream::CursorsAhead;
+use shared::Shared;
 pub use upstream::Upstream;
 use wake_rate::WakeRate;
 
@@ -74,15 +75,14 @@ impl Default for ViewConfig {
 
 /// The read side of a cache. Clones share it.
 #[derive(Clone)]
-pub struct View {
-    cache: cache::Reader,
-    fanout: Fanout,
-    upstream: Arc<dyn Upstream>,
-    cursors_ahead: Arc<CursorsAhead>,
-    bodies: Arc<BodyCache>,
-    wake_rate: Option<Arc<WakeRate>>,
-    snapshots: Arc<SnapshotCache>,
-    readers: Arc<Readers>,
+pub struct View(Arc<Shared>);
+
+impl Deref for View {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 impl View {
@@ -93,16 +93,16 @@ impl View {
         config: &ViewConfig,
     ) -> (Self, FanoutTask) {
         let (task, fanout) = FanoutTask::new(&cache);
-        let view = Self {
+        let view = Self(Arc::new(Shared {
             fanout,
             upstream,
             cursors_ahead: Arc::default(),
-            bodies: Arc::new(BodyCache::new(config.body_cache_bytes)),
+            bodies: BodyCache::new(config.body_cache_bytes),
             wake_rate: config.wake_rate.map(|rate| Arc::new(WakeRate::new(rate))),
             snapshots: SnapshotCache::new(cache.clone(), config.body_cache_bytes),
             readers: Arc::default(),
             cache,
-        };
+        }));
         (view, task)
     }
 

@@ -71,14 +71,14 @@ pub enum StreamError {
 /// A reader's state and everything that changes it, as events. Made by [`View::stream`].
 pub struct Stream {
     view: View,
-    keys: KeySelector,
     /// The reader's cursor; `None` while it has no state.
     cursor: Option<Cursor>,
     /// The reader's position on the trail while it walks there. It keeps all later items in memory.
     position: Option<BufferItem<Item>>,
     /// Whether the next event is a reset.
     reset: bool,
-    _reader: ReaderGuard,
+    /// Its presence, and the keys that it reads.
+    reader: ReaderGuard,
 }
 
 /// The number of readers by their keys.
@@ -109,8 +109,7 @@ impl View {
     pub fn stream(&self, keys: &KeySelector, from: Option<Cursor>) -> Result<Stream, ViewError> {
         self.newest()?;
         let reader = ReaderGuard::new(&self.readers, keys);
-        let (view, keys) = (self.clone(), keys.clone());
-        Ok(Stream { view, keys, cursor: from, position: None, reset: false, _reader: reader })
+        Ok(Stream { view: self.clone(), cursor: from, position: None, reset: false, reader })
     }
 
     /// Statistics of the streams.
@@ -144,7 +143,7 @@ impl Stream {
 
     /// The next breadcrumb's answer for a fast reader of all keys, if it is encoded. `take` is given the answer.
     pub fn try_next<T>(&mut self, take: impl FnOnce(&Answer) -> T) -> TryNext<T> {
-        let Some(cursor) = self.cursor.filter(|_| self.keys.is_all() && self.view.wake_rate.is_none()) else {
+        let Some(cursor) = self.cursor.filter(|_| self.reader.keys.is_all() && self.view.wake_rate.is_none()) else {
             return TryNext::Unknown;
         };
         let Some(mut position) = self.position.take().or_else(|| self.view.newest_item_at(cursor)) else {
@@ -187,7 +186,7 @@ impl Stream {
             return Ok(event);
         }
         self.position = None;
-        let follower = Follower { asked: cursor, keys: &self.keys, format: FORMAT, advances: true };
+        let follower = Follower { asked: cursor, keys: &self.reader.keys, format: FORMAT, advances: true };
         let over = async {
             over.await;
             Reason::Timeout
@@ -195,7 +194,7 @@ impl Stream {
         match self.view.follow(follower, over).await {
             Ok(Next::Answer(answer)) => {
                 self.cursor = Some(answer.cursor);
-                if self.keys.is_all() {
+                if self.reader.keys.is_all() {
                     self.position = self.view.newest_item_at(answer.cursor);
                     self.view.fanout.note_demand(FORMAT, answer.sequence);
                 }
@@ -215,7 +214,7 @@ impl Stream {
 
     /// The state; the position is then the item after it on the trail.
     async fn snapshot(&mut self) -> Result<StreamEvent, StreamError> {
-        let (view, keys) = (&self.view, &self.keys);
+        let (view, keys) = (&self.view, &self.reader.keys);
         let head = view.fanout.newest().map_err(|_| StreamError::Stopped)?;
         let snapshot = EventSnapshot::take(head, async |into: &mut SnapshotBuffer<Item>| {
             let at_least = view.newest().map_err(StreamError::Failed)?.sequence();
@@ -230,7 +229,9 @@ impl Stream {
         let Some(Item::Snapshot(answer)) = first.value() else { return Err(StreamError::Stopped) };
         let answer = answer.clone();
         self.cursor = Some(answer.cursor);
-        self.position = Some(first);
+        // Nothing came meanwhile: the trail's own item is shared, the snapshot's list is this reader's.
+        let position = self.view.newest_item_at(answer.cursor).unwrap_or(first);
+        self.position = self.reader.keys.is_all().then_some(position);
         Ok(StreamEvent::Snapshot(answer))
     }
 
@@ -291,7 +292,7 @@ impl From<crate::trail::TerminalError> for StreamError {
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream")
-            .field("keys", &self.keys)
+            .field("keys", &self.reader.keys)
             .field("cursor", &self.cursor)
             .finish_non_exhaustive()
     }

@@ -16,33 +16,33 @@ use super::json::{parse_optional, parse_ttl};
 use super::{End, Header, MAX_RECORD_BYTES, PutKind, Record, WireError};
 use crate::model::{Entry, Key, MAX_KEY_BYTES, Revision, Sequence};
 
-/// A claimed length is checked before memory is taken.
+/// The limit bounds the memory that a claimed length can allocate.
 const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_RECORD_BYTES>> =
     ::bincode::config::standard().with_limit::<MAX_RECORD_BYTES>();
 
-/// A row was written by this machine and its checksum was checked before it is decoded.
+/// Rows were written by this machine, and their checksum is checked before they are decoded.
 const ROW_CONFIG: Configuration<LittleEndian, Varint, Limit<{ u32::MAX as usize }>> =
     ::bincode::config::standard().with_limit::<{ u32::MAX as usize }>();
 
-/// The bytes of a value that is kept in a database rather than sent: the type names its own layout.
+/// Encodes a row of a database. The row's type defines the layout.
 pub(crate) fn encode_row(row: &impl Encode) -> Vec<u8> {
     let mut out = Vec::new();
-    // Encoding into a Vec fails only for types that no row has (locks, paths, times before 1970).
+    // Encoding into a Vec fails only for types that no row has: locks, paths, times before 1970.
     ::bincode::encode_into_std_write(row, &mut out, ROW_CONFIG).unwrap_or_default();
     out
 }
 
-/// Reads what [`encode_row`] wrote, and nothing more.
+/// Decodes a row of [`encode_row`]. Bytes after it are an error.
 pub(crate) fn decode_row<'b, T: BorrowDecode<'b, ()>>(bytes: &'b [u8]) -> Result<T, WireError> {
     let decoded = ::bincode::borrow_decode_from_slice::<T, _>(bytes, ROW_CONFIG);
     let (row, used) = decoded.map_err(|error| WireError::Bincode(error.to_string()))?;
     if used < bytes.len() {
-        return Err(WireError::Bincode(format!("{} bytes are left over", bytes.len() - used)));
+        return Err(WireError::LeftOver(bytes.len() - used));
     }
     Ok(row)
 }
 
-/// The layout; the order of variants and fields is the format.
+/// The layout of a record. The order of variants and fields is the format.
 #[derive(Encode, BorrowDecode)]
 enum Stored<'a> {
     Put(StoredPut<'a>),
@@ -64,7 +64,7 @@ struct StoredPut<'a> {
     ttl: Option<u64>,
 }
 
-/// Texts are borrowed from the bytes, so that a length that is only claimed takes no memory.
+/// Texts are borrowed from the bytes, so that a false length allocates no memory.
 #[derive(Encode, BorrowDecode)]
 struct StoredHeader<'a> {
     mode: Option<Text<'a>>,
@@ -123,7 +123,7 @@ pub(super) fn write_deleted(out: &mut Vec<u8>, key: &[u8], revision: Option<Revi
 }
 
 fn write(out: &mut Vec<u8>, record: &Stored<'_>) {
-    // Encoding into a Vec fails only for types that we do not use (locks, paths, times before 1970).
+    // Encoding into a Vec fails only for types that no record has: locks, paths, times before 1970.
     ::bincode::encode_into_std_write(record, out, CONFIG).unwrap_or_default();
 }
 
@@ -144,7 +144,7 @@ fn stored_header(header: &Header) -> StoredHeader<'_> {
     }
 }
 
-/// Reads the first record and says how many bytes it took; `None` when it is not all there yet.
+/// Reads the first record. Returns it with its length in bytes, or `None` if more bytes are needed.
 pub(super) fn read_record(bytes: &[u8]) -> Result<Option<(Record, usize)>, WireError> {
     match ::bincode::borrow_decode_from_slice::<Stored<'_>, _>(bytes, CONFIG) {
         Ok((stored, used)) => Ok(Some((record(stored)?, used))),
@@ -188,8 +188,7 @@ fn read_put(kind: PutKind, put: &StoredPut<'_>) -> Result<Record, WireError> {
 
 fn check_key(key: &[u8]) -> Result<(), WireError> {
     if key.len() > MAX_KEY_BYTES {
-        let text = format!("the key has {} bytes; the limit is {MAX_KEY_BYTES}", key.len());
-        return Err(WireError::Record(text));
+        return Err(WireError::KeyTooLong(key.len()));
     }
     Ok(())
 }

@@ -3,19 +3,19 @@
 use super::{End, Header, MAX_RECORD_BYTES, PutKind, Record, WireError, bincode, json};
 use crate::model::{Entry, Revision};
 
-/// The representations of a body.
+/// The media type of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum MediaType {
     /// `application/json`: one object.
     Json,
     /// `application/x-ndjson`: one record a line.
     Ndjson,
-    /// `application/vnd.crumbd.v1+bincode`: the records of NDJSON, one after the other.
+    /// `application/vnd.crumbd.v1+bincode`: the same records as NDJSON, one after the other.
     Bincode,
 }
 
 impl MediaType {
-    /// All of them, the default first.
+    /// All media types, the default first.
     pub const ALL: [Self; 3] = [Self::Json, Self::Ndjson, Self::Bincode];
 
     /// The name in `Accept` and `Content-Type`.
@@ -60,14 +60,14 @@ impl BodyWriter {
         Self { media, out, first: true }
     }
 
-    /// Goes on in the middle of a body, after other records: for what is put together of pieces.
-    /// What `buffer` holds is thrown away; its memory is used.
+    /// Continues in the middle of a body, after other records: for bodies made of pieces. Clears `buffer` and reuses its
+    /// memory.
     pub fn resume(media: MediaType, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         Self { media, out: buffer, first: false }
     }
 
-    /// One key that is there.
+    /// Writes a key with its value.
     pub fn put(&mut self, kind: PutKind, entry: &Entry) {
         self.separate();
         match self.media {
@@ -77,7 +77,7 @@ impl BodyWriter {
         self.terminate();
     }
 
-    /// One key that is gone.
+    /// Writes a deleted key.
     pub fn deleted(&mut self, key: &[u8], revision: Option<Revision>) {
         self.separate();
         match self.media {
@@ -87,17 +87,17 @@ impl BodyWriter {
         self.terminate();
     }
 
-    /// Bytes written and not taken yet.
+    /// The number of bytes written and not yet taken.
     pub fn len(&self) -> usize {
         self.out.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no such bytes.
     pub fn is_empty(&self) -> bool {
         self.out.is_empty()
     }
 
-    /// Takes what was written so far, for bodies that are not to be held whole.
+    /// Takes the bytes written so far, so that a body need not be in memory as a whole.
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
     }
@@ -137,21 +137,20 @@ pub struct RecordReader {
     media: MediaType,
     buffer: Vec<u8>,
     used: usize,
-    /// Bytes after `used` among which there is no line break: a long line is searched once, not
-    /// once for each chunk of it.
+    /// Bytes after `used` that contain no line break. So a long line is searched once, not once for each chunk.
     searched: usize,
     position: usize,
 }
 
 impl RecordReader {
-    /// Reads a body of this type. A JSON body is one object and has no records to stream: it is read as NDJSON.
+    /// Makes a reader for a body of this type. A JSON body is one object without separate records, so `Json` reads NDJSON.
     pub fn new(media: MediaType) -> Self {
         Self { media, buffer: Vec::new(), used: 0, searched: 0, position: 0 }
     }
 
-    /// Takes more bytes.
+    /// Adds bytes.
     pub fn push(&mut self, bytes: &[u8]) {
-        // What was read is dropped once it is the larger part, so that each byte moves once or twice.
+        // Bytes that were read are dropped once they are the larger part, so that each byte moves once or twice.
         if self.used > self.buffer.len() / 2 {
             self.buffer.drain(..std::mem::take(&mut self.used));
         }
@@ -189,10 +188,10 @@ impl RecordReader {
     }
 }
 
-/// Reads the first line, of at most `limit` bytes.
+/// Reads the record of the first line, of at most `limit` bytes.
 fn read_line(bytes: &[u8], searched: &mut usize, limit: usize) -> Result<Option<(Record, usize)>, WireError> {
     let found = bytes[*searched..].iter().position(|&b| b == b'\n').map(|at| *searched + at);
-    // Whether it ends there or goes on: however the body was cut into chunks, the same lines are too long.
+    // The check comes before the end of the line is known, so that the limit does not depend on the chunks.
     if found.unwrap_or(bytes.len()) > limit {
         return Err(WireError::TooLong { limit });
     }
@@ -201,14 +200,13 @@ fn read_line(bytes: &[u8], searched: &mut usize, limit: usize) -> Result<Option<
         return Ok(None);
     };
     *searched = end;
-    let line = std::str::from_utf8(&bytes[..end])
-        .map_err(|error| WireError::Json(format!("the line is not UTF-8: {error}")))?;
+    let line = std::str::from_utf8(&bytes[..end]).map_err(WireError::NotUtf8)?;
     let record = json::parse_record(line)?;
     *searched = 0;
     Ok(Some((record, end + 1)))
 }
 
-/// Blank lines at the beginning: in a stream they are heartbeats.
+/// The number of bytes of leading blank lines. In a stream they are heartbeats.
 fn blank_lines(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count()
 }

@@ -1,18 +1,17 @@
-//! Content codings of a body, and of the pieces of one.
+//! Content codings of a body, and of its pieces.
 //!
-//! A body may be coded whole, or as *pieces* each of which is coded once and then stands in any
-//! number of bodies. What the codings are when they are in pieces:
+//! A body is coded whole, or in *pieces*. Each piece is coded once and may then be part of any number of bodies. A body
+//! in pieces looks so:
 //!
 //! ```text
 //! identity   opening ‖ inner ‖ … ‖ closing
-//! zstd       a frame each: decoders read frames one after the other
+//! zstd       one frame a piece: decoders read frames one after the other
 //! gzip       header ‖ deflate blocks ‖ … ‖ deflate blocks, the last one final ‖ CRC-32 ‖ length
 //! ```
 //!
-//! gzip has no such luck as zstd: `curl`, reqwest and others read the first *member* and drop the
-//! others without a word. So it is one member. Each piece is raw deflate that ends with a full flush
-//! (a byte boundary, and nothing behind it refers back over it), and only the closing piece, which
-//! comes with the checksum of all before it, belongs to one body.
+//! gzip cannot use one member a piece: `curl`, reqwest and others read the first *member* and silently drop the others.
+//! So a body is one member. Each piece is raw deflate that ends with a full flush: a byte boundary, over which nothing
+//! refers back. Only the closing piece belongs to one body, because it holds the checksum of all pieces before it.
 
 use std::io::Write;
 
@@ -22,19 +21,20 @@ use zstd::bulk::Compressor;
 
 use super::WireError;
 
-/// Level 1 of both: on records they are within a few per cent of the better levels and several times faster.
+/// Level 1 for gzip and zstd. On records it is several times faster than better levels, and within a few per cent of
+/// their size.
 const LEVEL: u8 = 1;
 
 /// RFC 1952: deflate, no flags, no time, "fastest", unknown system.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 
-/// More than an empty block, a flush and the end of a stream take.
+/// Room for an empty block, a flush and the end of a stream.
 const DEFLATE_ROOM: usize = 64;
 
 /// A content coding (RFC 9110).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Coding {
-    /// None.
+    /// No coding.
     Identity,
     /// One gzip member.
     Gzip,
@@ -43,7 +43,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// All of them.
+    /// All codings.
     pub const ALL: [Self; 3] = [Self::Identity, Self::Gzip, Self::Zstd];
 
     /// The name in `Accept-Encoding` and `Content-Encoding`.
@@ -58,7 +58,7 @@ impl Coding {
     /// Encodes a whole body.
     ///
     /// # Errors
-    /// [`WireError::Coding`] when the compressor fails, which for memory to memory means: out of memory.
+    /// [`WireError::Coding`] when the compressor fails. From memory to memory this means: out of memory.
     pub fn encode(self, body: &[u8]) -> Result<Vec<u8>, WireError> {
         let coded = match self {
             Self::Identity => Ok(body.to_vec()),
@@ -77,31 +77,30 @@ impl Coding {
     }
 }
 
-/// What is to be known of the plain bytes before the closing piece: gzip's checksum and length,
-/// and nothing for the other codings.
+/// The checksum and length of plain bytes, for gzip's closing piece. Empty for the other codings.
 #[derive(Debug, Default)]
-pub struct Checksum(Crc);
+pub(crate) struct Checksum(Crc);
 
 impl Checksum {
-    /// Goes on over bytes that follow and have this checksum.
+    /// Adds the checksum of the bytes that follow.
     pub fn append(&mut self, next: &Self) {
         self.0.combine(&next.0);
     }
 }
 
-/// Codes the pieces of bodies; keeps the compressor's memory between them.
-pub struct PieceCoder {
+/// Codes the pieces of bodies. Keeps the compressor's memory between them.
+pub(crate) struct PieceCoder {
     coding: Coding,
     compressor: Option<Box<dyn Compressing>>,
 }
 
-/// Codes one piece onto the end of `out`.
+/// A compressor that appends one coded piece to `out`.
 trait Compressing: Send {
     fn piece(&mut self, plain: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), String>;
 }
 
 impl PieceCoder {
-    /// A coder of this coding.
+    /// Makes a coder of this coding.
     ///
     /// # Errors
     /// As [`Coding::encode`].
@@ -114,7 +113,7 @@ impl PieceCoder {
         Ok(Self { coding, compressor })
     }
 
-    /// The first piece of a body.
+    /// Codes the first piece of a body.
     ///
     /// # Errors
     /// As [`Coding::encode`].
@@ -123,7 +122,7 @@ impl PieceCoder {
         self.piece(head, plain, false)
     }
 
-    /// A piece that may stand anywhere between the first and the last one of any body.
+    /// Codes a piece that may be anywhere between the first and the last piece of any body.
     ///
     /// # Errors
     /// As [`Coding::encode`].
@@ -131,7 +130,7 @@ impl PieceCoder {
         self.piece(&[], plain, false)
     }
 
-    /// The last piece of a body: `before` is the checksum of all pieces before it.
+    /// Codes the last piece of a body. `before` is the checksum of all pieces before it.
     ///
     /// # Errors
     /// As [`Coding::encode`].
@@ -178,7 +177,7 @@ impl Compressing for Compress {
             let rest = plain.get(done..).unwrap_or_default();
             out.reserve(rest.len() / 2 + DEFLATE_ROOM);
             self.compress_vec(rest, out, flush).map_err(|error| error.to_string())?;
-            // Room that is left over says that nothing waits for room.
+            // If there is room left, the compressor holds back no output.
             if out.len() < out.capacity() {
                 break;
             }

@@ -1,8 +1,8 @@
 //! Records to bytes and back: JSON, NDJSON, bincode, and their compression.
 //!
-//! The contract is `PROTOCOL.md` beside this file. Promise: lossless for every byte string, both
-//! ways, and what comes out can go in. This room knows no HTTP and no cache; it never guesses:
-//! what it cannot read is an error that says what was expected.
+//! The contract is `PROTOCOL.md` beside this file. Every byte string survives the way to bytes and back, and every
+//! record that is written can be read. This module knows no HTTP and no cache. It never guesses: input that it cannot
+//! read is an error that names what was expected.
 
 mod bincode;
 mod body;
@@ -13,9 +13,12 @@ mod record;
 
 pub(crate) use bincode::{decode_row, encode_row};
 pub use body::{BodyWriter, MediaType, RecordReader};
-pub use coding::{Checksum, Coding, PieceCoder};
-pub use json::{Parsed, changed_key, parse_record, parse_records, write_record};
-pub use pem::{PemError, certificates, private_key};
+pub use coding::Coding;
+pub(crate) use coding::{Checksum, PieceCoder};
+pub(crate) use json::changed_key;
+pub use json::{Parsed, parse_record, parse_records, write_record};
+pub use pem::PemError;
+pub(crate) use pem::{certificates, private_key};
 use record::MAX_RECORD_BYTES;
 pub use record::{End, Header, Mode, PutKind, Record, WireError, compact_json};
 

@@ -1,24 +1,24 @@
-//! One record, as it stands in a feed file and in a body.
+//! One record of a feed file or of a body.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde_json::value::RawValue;
 
-use crate::model::{Cursor, Digest, Entry, History, Key, Revision, Sequence, SyncStatus};
+use crate::model::{Cursor, Digest, Entry, History, Key, MAX_KEY_BYTES, Revision, Sequence, SyncStatus};
 
-/// The most that one record of a body may hold, in bytes: a line of NDJSON without its end, or what a bincode record claims.
-/// Values are bounded by the daemon's `--max-value-bytes`, 8 MiB unless told; whoever reads bounds what it is sent.
+/// The largest record of a body, in bytes: a line of NDJSON without its end, or the length that a bincode record claims.
+/// The daemon's `--max-value-bytes` (8 MiB by default) bounds values; this bounds what a reader accepts.
 pub(super) const MAX_RECORD_BYTES: usize = 1 << 30;
 
-/// What a `new`, `updated` or `put` record says about the key before it.
+/// The type of a record that sets a key: what it claims about the key's state before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PutKind {
-    /// Nothing (only in).
+    /// No claim; only in input.
     Put,
-    /// It did not exist.
+    /// The key did not exist.
     New,
-    /// It existed.
+    /// The key existed.
     Updated,
 }
 
@@ -38,7 +38,7 @@ impl PutKind {
 pub enum Record {
     /// Sets a key; the revision is the entry's.
     Put {
-        /// What it claims about the key before.
+        /// The record's type.
         kind: PutKind,
         /// Key, value, ttl, revision.
         entry: Entry,
@@ -47,7 +47,7 @@ pub enum Record {
     Deleted {
         /// The key.
         key: Key,
-        /// When it was removed.
+        /// The revision of the deletion.
         revision: Option<Revision>,
     },
     /// The feed's status changed.
@@ -58,14 +58,14 @@ pub enum Record {
     Breadcrumb(Header),
     /// Closes a snapshot or a breadcrumb.
     End(End),
-    /// What the client has cannot be continued: a snapshot follows (only in a stream).
+    /// The client's state cannot be continued; a snapshot follows (only in a stream).
     Reset {
-        /// Why.
+        /// The reason.
         reason: Option<String>,
     },
 }
 
-/// How the body was made.
+/// The kind of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
     /// There is no body.
@@ -103,32 +103,32 @@ impl FromStr for Mode {
     type Err = WireError;
 
     fn from_str(text: &str) -> Result<Self, WireError> {
-        [Self::None, Self::Delta, Self::Squash, Self::Snapshot]
+        Self::ALL
             .into_iter()
             .find(|m| m.as_str() == text)
             .ok_or_else(|| WireError::invalid("mode", text, "it is none, delta, squash or snapshot"))
     }
 }
 
-/// What stands before the entries or updates of a body. The daemon fills in everything that
-/// applies; a feed written by hand may leave out everything.
+/// The fields before the entries or updates of a body. The daemon sets all that apply. A feed written by hand may leave
+/// out all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// How the body was made.
+    /// The kind of the body.
     pub mode: Option<Mode>,
-    /// Why it was made so.
+    /// The reason for this body.
     pub reason: Option<String>,
     /// The state after the body.
     pub cursor: Option<Cursor>,
     /// The state before the body (not for snapshots).
     pub from: Option<Cursor>,
-    /// Whose revisions these are.
+    /// The history of the revisions.
     pub history: Option<History>,
     /// The revision after the body.
     pub revision: Option<Revision>,
     /// The breadcrumb's number in its process.
     pub sequence: Option<Sequence>,
-    /// When the breadcrumb was dropped: RFC 3339, UTC.
+    /// The time of the breadcrumb: RFC 3339, UTC.
     pub timestamp: Option<String>,
     /// The feed's status.
     pub status: Option<SyncStatus>,
@@ -140,7 +140,7 @@ pub struct Header {
     pub more: Option<bool>,
 }
 
-/// Closes a body: one without it was cut off.
+/// The last record of a body. A body without it was cut off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct End {
     /// The state after the body.
@@ -151,51 +151,85 @@ pub struct End {
     pub digest: Option<Digest>,
 }
 
-/// Why bytes are not a record.
+/// Bytes that are not a record.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireError {
     /// The text is not a JSON object with a record's fields.
     #[error("not a record: {0}")]
     Json(String),
-    /// The fields do not make a record.
-    #[error("{0}")]
-    Record(String),
-    /// A field holds what it may not.
+    /// The text is JSON, but not an object; holds its beginning.
+    #[error("not a record: a record is a JSON object, not {0}")]
+    NotAnObject(String),
+    /// A line is not UTF-8.
+    #[error("not a record: the line is not UTF-8: {0}")]
+    NotUtf8(std::str::Utf8Error),
+    /// The record has no type.
+    #[error(
+        "the record has no `type`: it is new, updated, put, deleted, delete, status, snapshot, breadcrumb, end or reset"
+    )]
+    MissingType,
+    /// A record that sets a key has no value.
+    #[error("a `{0}` record needs a `value`; an empty one is \"value\":\"\",\"encoding\":\"utf8\"")]
+    MissingValue(&'static str),
+    /// A `status` record has no status.
+    #[error("a `status` record needs a `status`: wait-for-datastore, resync-in-progress or in-sync")]
+    MissingStatus,
+    /// A record of this type has no key.
+    #[error("a `{0}` record needs a `key` (or a `key_base64`)")]
+    MissingKey(&'static str),
+    /// A record has both a `key` and a `key_base64`.
+    #[error("a record has a `key` or a `key_base64`, not both")]
+    TwoKeys,
+    /// A key has more than [`MAX_KEY_BYTES`] bytes; holds its length.
+    #[error("the key has {0} bytes; the limit is {MAX_KEY_BYTES}")]
+    KeyTooLong(usize),
+    /// A field does not belong to a record of this type.
+    #[error("a `{kind}` record has no `{field}`")]
+    UnexpectedField {
+        /// The record's type.
+        kind: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// A field has an invalid value.
     #[error("field `{field}` is {found:?}: {expected}")]
     Field {
         /// The field.
         field: &'static str,
-        /// What it holds, cut to a readable length.
+        /// Its value, cut to a readable length.
         found: String,
-        /// What it may hold.
+        /// The valid values.
         expected: String,
     },
     /// A record of an array or a body is wrong.
     #[error("{unit} {position}: {source}")]
     At {
-        /// What is counted: `record`, or `line` of NDJSON.
+        /// The unit of the position: `record`, or `line` of NDJSON.
         unit: &'static str,
-        /// Which, from 1.
+        /// The position, from 1.
         position: usize,
-        /// What is wrong with it.
+        /// The error in that record.
         source: Box<WireError>,
     },
-    /// Binary bytes that are not ours.
+    /// The bytes are not bincode of this layout; holds the library's message.
     #[error("not a bincode body: {0}")]
     Bincode(String),
+    /// Bytes follow after the end; holds their number.
+    #[error("not a bincode body: {0} bytes are left over")]
+    LeftOver(usize),
     /// Compressed bytes that cannot be expanded, or a failure of the compressor.
     #[error("{coding}: {detail}")]
     Coding {
         /// The coding.
         coding: &'static str,
-        /// What the library says.
+        /// The library's message.
         detail: String,
     },
-    /// A line that goes on and on.
+    /// A record over the size limit.
     #[error("a record is longer than {limit} bytes: this is no body of crumbd")]
     TooLong {
-        /// What is read at the most.
+        /// The limit.
         limit: usize,
     },
     /// The body ended in the middle of a record.
@@ -214,17 +248,16 @@ impl WireError {
     }
 }
 
-/// Reads text as JSON and returns the same JSON without insignificant whitespace: number
-/// spelling and member order stay.
+/// Checks that the text is JSON and returns it without insignificant whitespace. Number spelling and member order stay.
 ///
 /// # Errors
-/// [`WireError::Json`] with the place of the fault.
+/// [`WireError::Json`] with the position of the error.
 pub fn compact_json(text: &str) -> Result<Vec<u8>, WireError> {
     let raw: &RawValue = serde_json::from_str(text).map_err(|error| WireError::Json(error.to_string()))?;
     Ok(compact(raw.get()))
 }
 
-/// Drops the white space between tokens of text that is known to be JSON.
+/// Drops the whitespace between tokens of a text that is known to be JSON.
 pub(super) fn compact(json: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len());
     let mut in_string = false;

@@ -1,4 +1,4 @@
-//! An etcd that wants a name and a password, and that forgets, refuses and changes its mind.
+//! An etcd with users and passwords, which expires tokens, refuses logins and changes rights.
 
 use crate::support::daemon::Daemon;
 use crate::support::etcd::{Etcd, Net, Proxy};

@@ -1,4 +1,4 @@
-//! What a store may hold: leases, any bytes, any number of keys.
+//! Contents of a store: leases, any bytes, any number of keys.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What happens to etcd, and what a client of the daemon sees of it: as little as possible, and never anything wrong.
+//! Faults of etcd, as a client of the daemon sees them: as little as possible, and never a wrong state.
 //!
 //! Every etcd is a real process (Debian's `etcd-server`), killed with SIGKILL; the network between is a proxy that the
 //! test cuts.
@@ -8,9 +8,9 @@
 mod support;
 
 mod access;
-mod another_store;
 mod compaction;
 mod contents;
 mod network;
+mod recreated_store;
 mod restarts;
 mod tls;

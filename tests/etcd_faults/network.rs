@@ -1,4 +1,4 @@
-//! What is between the daemon and etcd: cut, silent, slow, or leading nowhere.
+//! The network between the daemon and etcd: cut, silent, slow, or without a server.
 
 use crate::support::etcd::{Etcd, Net, free_port};
 use crate::support::followed::{Followed, agrees_with, catch_up, fill, follow, is, mirror, status, told};

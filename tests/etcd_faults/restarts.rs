@@ -1,4 +1,4 @@
-//! etcd dies: all of it, a member, or its majority.
+//! etcd is killed: all of it, one member, or a majority.
 
 use serde_json::Value;
 

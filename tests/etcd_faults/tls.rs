@@ -1,4 +1,4 @@
-//! TLS towards etcd: who is spoken to, and who is let in.
+//! TLS towards etcd: certificates of both sides.
 
 use crate::support::daemon::Daemon;
 use crate::support::etcd::Etcd;

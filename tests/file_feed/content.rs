@@ -1,4 +1,4 @@
-//! A change of a file is one of its content: not of its length, its times or its inode.
+//! A file has changed if its content has: its length, times and inode do not matter.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};

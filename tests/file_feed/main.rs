@@ -4,11 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod ahead;
-mod broken_paths;
 mod content;
-mod half_written;
-mod pipes;
+mod cursors_ahead;
+mod missing_paths;
+mod partial_writes;
+mod stdin;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;

@@ -132,7 +132,7 @@ impl Mirror {
     /// Follows the link once.
     pub async fn next(&mut self, wait: &str) -> Step {
         let mut path = self.link.clone();
-        // Whether the link carries the prefix by itself is `http_manners.rs`'s question.
+        // Whether the link carries the prefix by itself is `http_conformance.rs`'s question.
         let prefix = self.prefix.as_ref().filter(|_| !path.contains("prefix="));
         for parameter in
             [prefix.map(|prefix| format!("prefix={}", encode(prefix))), Some(format!("wait={wait}"))]

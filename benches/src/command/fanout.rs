@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use crumbd::cli::Failure;
-use crumbd::cli::units::{Span, waited};
+use crumbd::cli::units::{Span, parse_wait};
 use crumbd::wire::MediaType;
 use crumbd_bench::load::{Board, Clock, Counts, Crowd, CrumbdPoll, Percentiles, Publisher};
 use serde::Serialize;
@@ -42,7 +42,7 @@ pub(super) struct Fanout {
     #[arg(long, conflicts_with = "no_write", value_parser = limits::publications, allow_hyphen_values = true)]
     rate: Option<f64>,
     /// How long to publish at that rate, or to listen with --no-write.
-    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = waited, allow_hyphen_values = true)]
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = parse_wait, allow_hyphen_values = true)]
     duration: Span,
     /// Publish nothing: measure what comes by itself, from a feed that cannot be written. Latency then counts
     /// from the first waiter that heard.
@@ -58,7 +58,7 @@ pub(super) struct Fanout {
     #[arg(long, value_enum, default_value_t)]
     accept: Accept,
     /// How long a publication may take to reach all.
-    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = waited, allow_hyphen_values = true)]
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = parse_wait, allow_hyphen_values = true)]
     deadline: Span,
 }
 

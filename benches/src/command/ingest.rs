@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use crumbd::cli::Failure;
-use crumbd::cli::units::{Span, waited};
+use crumbd::cli::units::{Span, parse_wait};
 use crumbd::wire::MediaType;
 use crumbd_bench::load::{Board, Clock, Crowd, CrumbdPoll, Latencies, LoadError, Percentiles, Writer};
 use serde::Serialize;
@@ -46,7 +46,7 @@ pub(super) struct Ingest {
     #[arg(long, default_value_t = 2, value_parser = limits::clients::<u64>(), allow_hyphen_values = true)]
     writers: u64,
     /// How long to write.
-    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = waited, allow_hyphen_values = true)]
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = parse_wait, allow_hyphen_values = true)]
     duration: Span,
     /// Write so many updates, however long it takes.
     #[arg(long, conflicts_with = "duration", value_parser = limits::many(), allow_hyphen_values = true)]

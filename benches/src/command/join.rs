@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use crumbd::cli::Failure;
-use crumbd::cli::units::{Span, waited};
+use crumbd::cli::units::{Span, parse_wait};
 use crumbd_bench::load::{Joined, Joiner, Latencies, LoadError, Percentiles, Target, Writer};
 use serde::Serialize;
 use tokio::task::{JoinHandle, JoinSet};
@@ -55,7 +55,7 @@ pub(super) struct Join {
     #[arg(long, default_value_t = 0, value_parser = limits::rate(), allow_hyphen_values = true)]
     rate: u32,
     /// How long all may take together.
-    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = waited, allow_hyphen_values = true)]
+    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = parse_wait, allow_hyphen_values = true)]
     deadline: Span,
 }
 

@@ -1,4 +1,4 @@
-//! Walking over the entries.
+//! Iterators over the entries.
 
 use std::slice;
 
@@ -30,7 +30,7 @@ impl ExactSizeIterator for Iter<'_> {}
 /// The entries below a node.
 pub(super) struct Entries<'a> {
     leaf: slice::Iter<'a, Entry>,
-    /// What is left of the branches above the leaf.
+    /// The unvisited children of each branch above the leaf.
     above: Vec<slice::Iter<'a, Node>>,
 }
 

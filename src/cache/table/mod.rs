@@ -1,4 +1,4 @@
-//! A persistent hash table: a clone is O(1), and whoever holds one sees no later change.
+//! A persistent hash table: a clone is O(1) and never sees later changes.
 //!
 //! # The algorithm
 //!
@@ -39,7 +39,10 @@ use triomphe::Arc;
 use crate::model::Entry;
 use entries::Entries;
 pub(super) use entries::Iter;
-use node::{BITS, LEAF, MAX_DEPTH, Node, WIDTH, built, child, find, grown, leaf_of, remove, replace, split};
+use node::{
+    BITS, LEAF_CAPACITY, MAX_DEPTH, Node, WIDTH, build_node, child, find, grow, leaf_of, remove, replace,
+    split,
+};
 
 /// Entries by their keys. The hasher is the standard library's, seeded per table: keys come from
 /// outside.
@@ -50,7 +53,7 @@ pub(super) struct Table<S = RandomState> {
     hasher: S,
 }
 
-/// Entries for a table that is built at once, by the root's child to which they belong.
+/// Entries for a table that is built at once, grouped by the root's children.
 #[derive(Default)]
 pub(super) struct Part {
     groups: [Vec<(u64, Entry)>; WIDTH],
@@ -75,18 +78,18 @@ impl<S: BuildHasher> Table<S> {
         Self { root: Node::Empty, len: 0, hasher }
     }
 
-    /// A table of all these entries, built by a thread for each of the root's children. Where several have
-    /// the same key, the last one stays.
+    /// A table of all these entries, built by one thread per child of the root. Of several entries with the same key the
+    /// last one stays.
     pub(super) fn of_parts(hasher: S, parts: Vec<Part>) -> Self {
         let mut groups: [Vec<(u64, Entry)>; WIDTH] = Default::default();
         for part in parts {
             groups.iter_mut().zip(part.groups).for_each(|(group, mut more)| group.append(&mut more));
         }
-        if groups.iter().map(Vec::len).sum::<usize>() <= LEAF {
-            let (root, len) = built(groups.into_iter().flatten().collect(), 0);
+        if groups.iter().map(Vec::len).sum::<usize>() <= LEAF_CAPACITY {
+            let (root, len) = build_node(groups.into_iter().flatten().collect(), 0);
             return Self { root, len, hasher };
         }
-        let build = |group| move || built(group, 1);
+        let build = |group| move || build_node(group, 1);
         let children = thread::scope(|scope| {
             let threads = groups.map(|group| scope.spawn(build(group)));
             threads.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
@@ -131,8 +134,8 @@ impl<S: BuildHasher> Table<S> {
             return Some(replace(leaf, at, entry));
         }
         self.len += 1;
-        if leaf.slice.len() < LEAF || depth == MAX_DEPTH {
-            *leaf = grown(leaf, hash, entry);
+        if leaf.slice.len() < LEAF_CAPACITY || depth == MAX_DEPTH {
+            *leaf = grow(leaf, hash, entry);
         } else {
             *node = split(node, depth, hash, entry, &self.hasher);
         }
@@ -142,7 +145,7 @@ impl<S: BuildHasher> Table<S> {
     /// Removes the entry of a key.
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let hash = self.hasher.hash_one(key);
-        // A key that is not there must not copy the way to where it would be.
+        // Removing an absent key must not copy any node.
         self.get(key)?;
         let removed = remove(&mut self.root, hash, hash, key, &self.hasher)?;
         self.len -= 1;

@@ -1,4 +1,4 @@
-//! Nodes: leaves that fill and split, branches that come to hold little and become leaves.
+//! Nodes: full leaves are split into branches, underfull branches are merged into leaves.
 
 use std::hash::BuildHasher;
 use std::mem;
@@ -8,16 +8,16 @@ use triomphe::{Arc, ThinArc};
 use super::entries::Entries;
 use crate::model::Entry;
 
-/// Bits of the hash that choose a child.
+/// The bits of the hash that choose a child.
 pub(super) const BITS: u32 = 3;
 
 pub(super) const WIDTH: usize = 1 << BITS;
 
-/// Branches above a leaf, at most: the hash has no more bits to tell its entries apart.
+/// The most branches above a leaf; the hash has no more bits to distinguish entries.
 pub(super) const MAX_DEPTH: u32 = u64::BITS / BITS;
 
-/// Most entries in a leaf, as long as the hash can tell them apart.
-pub(super) const LEAF: usize = 16;
+/// The most entries in a leaf above [`MAX_DEPTH`].
+pub(super) const LEAF_CAPACITY: usize = 16;
 
 #[derive(Clone)]
 pub(super) enum Node {
@@ -27,7 +27,7 @@ pub(super) enum Node {
 }
 
 /// Entries, and the highest byte of the hash of each of the first sixteen.
-pub(super) type Leaf = ThinArc<[u8; LEAF], Entry>;
+pub(super) type Leaf = ThinArc<[u8; LEAF_CAPACITY], Entry>;
 
 pub(super) fn child(path: u64) -> usize {
     path as usize % WIDTH
@@ -39,28 +39,28 @@ fn tag(hash: u64) -> u8 {
 
 pub(super) fn find(leaf: &Leaf, hash: u64, key: &[u8]) -> Option<usize> {
     let tags = &leaf.header.header;
-    let may_be = |at: usize| at >= LEAF || tags[at] == tag(hash);
+    let may_be = |at: usize| at >= LEAF_CAPACITY || tags[at] == tag(hash);
     leaf.slice.iter().enumerate().position(|(at, entry)| may_be(at) && entry.key() == key)
 }
 
 pub(super) fn leaf_of(entries: impl ExactSizeIterator<Item = (u64, Entry)>) -> Node {
-    let mut tags = [0; LEAF];
-    // The header is written before the entries are known, so they are looked at twice.
+    let mut tags = [0; LEAF_CAPACITY];
+    // The header is written before the entries, so they are iterated twice.
     let entries: Vec<_> = entries.collect();
     entries.iter().zip(&mut tags).for_each(|((hash, _), into)| *into = tag(*hash));
     Node::Leaf(Leaf::from_header_and_iter(tags, entries.into_iter().map(|(_, entry)| entry)))
 }
 
-/// A node of all these entries at this depth, and how many they are without repetitions.
-pub(super) fn built(mut entries: Vec<(u64, Entry)>, depth: u32) -> (Node, usize) {
-    if entries.len() > LEAF && depth < MAX_DEPTH {
+/// A node of all these entries at this depth, and the number of their keys.
+pub(super) fn build_node(mut entries: Vec<(u64, Entry)>, depth: u32) -> (Node, usize) {
+    if entries.len() > LEAF_CAPACITY && depth < MAX_DEPTH {
         let mut groups: [Vec<(u64, Entry)>; WIDTH] = Default::default();
         for (hash, entry) in entries {
             groups[child(hash >> (depth * BITS))].push((hash, entry));
         }
         let mut len = 0;
         let children = groups.map(|group| {
-            let (node, below) = built(group, depth + 1);
+            let (node, below) = build_node(group, depth + 1);
             len += below;
             node
         });
@@ -78,27 +78,27 @@ pub(super) fn built(mut entries: Vec<(u64, Entry)>, depth: u32) -> (Node, usize)
     }
 }
 
-/// A full leaf and one entry more, as a branch.
+/// A branch with the entries of a full leaf and one more.
 pub(super) fn split(full: &Node, depth: u32, hash: u64, entry: Entry, hasher: &impl BuildHasher) -> Node {
     let mut groups: [Vec<(u64, Entry)>; WIDTH] = Default::default();
     let old = Entries::of(full).map(|old| (hasher.hash_one(old.key()), old.clone()));
     for (hash, entry) in old.chain([(hash, entry)]) {
         groups[child(hash >> (depth * BITS))].push((hash, entry));
     }
-    let overfull = groups.iter().position(|group| group.len() > LEAF && depth + 1 < MAX_DEPTH);
+    let overfull = groups.iter().position(|group| group.len() > LEAF_CAPACITY && depth + 1 < MAX_DEPTH);
     let last = overfull.and_then(|at| Some((at, groups[at].pop()?)));
     let mut children = groups.map(|group| match group.is_empty() {
         true => Node::Empty,
         false => leaf_of(group.into_iter()),
     });
     if let Some((at, (hash, entry))) = last {
-        // All sixteen went the same way, and the new one too.
+        // All of them belong to the same child.
         children[at] = split(&children[at], depth + 1, hash, entry, hasher);
     }
     Node::Branch(Arc::new(children))
 }
 
-/// Puts the entry in the place of another one with the same key, and so with the same hash.
+/// Replaces an entry by another one with the same key, and returns the old one.
 pub(super) fn replace(leaf: &mut Leaf, at: usize, entry: Entry) -> Entry {
     let mut entry = Some(entry);
     let in_place = leaf.with_arc_mut(|shared| {
@@ -118,7 +118,7 @@ pub(super) fn replace(leaf: &mut Leaf, at: usize, entry: Entry) -> Entry {
     old
 }
 
-pub(super) fn grown(leaf: &Leaf, hash: u64, entry: Entry) -> Leaf {
+pub(super) fn grow(leaf: &Leaf, hash: u64, entry: Entry) -> Leaf {
     let (mut tags, len) = (leaf.header.header, leaf.slice.len());
     if let Some(free) = tags.get_mut(len) {
         *free = tag(hash);
@@ -127,7 +127,7 @@ pub(super) fn grown(leaf: &Leaf, hash: u64, entry: Entry) -> Leaf {
     Leaf::from_header_and_iter(tags, entries)
 }
 
-/// Removes a key that is there.
+/// Removes a key that is present.
 pub(super) fn remove(
     node: &mut Node,
     hash: u64,
@@ -140,12 +140,12 @@ pub(super) fn remove(
         Node::Leaf(leaf) => {
             let at = find(leaf, hash, key)?;
             let removed = leaf.slice[at].clone();
-            *node = shrunk(leaf, at, hasher);
+            *node = shrink(leaf, at, hasher);
             Some(removed)
         }
         Node::Branch(children) => {
             let removed = remove(&mut Arc::make_mut(children)[child(path)], hash, path >> BITS, key, hasher);
-            if let Some(few) = few_entries(children) {
+            if let Some(few) = underfull_entries(children) {
                 *node = leaf_of(few.into_iter().map(|entry| (hasher.hash_one(entry.key()), entry)));
             }
             removed
@@ -153,17 +153,17 @@ pub(super) fn remove(
     }
 }
 
-fn shrunk(leaf: &Leaf, at: usize, hasher: &impl BuildHasher) -> Node {
+fn shrink(leaf: &Leaf, at: usize, hasher: &impl BuildHasher) -> Node {
     let rest = leaf.slice.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, entry)| entry);
     match leaf.slice.len() {
         1 => Node::Empty,
-        2..=LEAF => {
+        2..=LEAF_CAPACITY => {
             let mut tags = leaf.header.header;
             tags.copy_within(at + 1.., at);
             let rest: Vec<_> = rest.cloned().collect();
             Node::Leaf(Leaf::from_header_and_iter(tags, rest.into_iter()))
         }
-        // Entries without a tag move to places with one.
+        // Beyond the capacity entries have no tag; some of them get one now.
         _ => {
             let rest: Vec<_> = rest.map(|entry| (hasher.hash_one(entry.key()), entry.clone())).collect();
             leaf_of(rest.into_iter())
@@ -171,8 +171,8 @@ fn shrunk(leaf: &Leaf, at: usize, hasher: &impl BuildHasher) -> Node {
     }
 }
 
-/// The entries below a branch, if they are so few that they should be one leaf.
-fn few_entries(children: &[Node; WIDTH]) -> Option<Vec<Entry>> {
+/// The entries below a branch, if they are few enough for one leaf.
+fn underfull_entries(children: &[Node; WIDTH]) -> Option<Vec<Entry>> {
     let mut sum = 0;
     for node in children {
         match node {
@@ -180,7 +180,7 @@ fn few_entries(children: &[Node; WIDTH]) -> Option<Vec<Entry>> {
             Node::Leaf(leaf) => sum += leaf.slice.len(),
             Node::Branch(_) => return None,
         }
-        if sum > LEAF / 2 {
+        if sum > LEAF_CAPACITY / 2 {
             return None;
         }
     }

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Keeps only a few bits, or none, so that leaves overflow at every depth.
+/// A hasher that keeps only a few bits, or none, so that leaves overflow at every depth.
 #[derive(Default)]
-struct Poor<const MASK: u64>(u64);
+struct WeakHasher<const MASK: u64>(u64);
 
-impl<const MASK: u64> Hasher for Poor<MASK> {
+impl<const MASK: u64> Hasher for WeakHasher<MASK> {
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
@@ -57,7 +57,7 @@ fn run<S: BuildHasher + Default + Clone>(changes: &[(u16, Option<u8>)], snapshot
     held.iter().for_each(|(table, model)| check(table, model));
 }
 
-/// A table that is built at once is the one that the same entries make one by one, and goes on like it.
+/// Builds a table at once, and checks it and later changes against the model.
 fn build<S: BuildHasher + Default + Clone>(changes: &[(u16, Option<u8>)], parts: usize) {
     let hasher = S::default();
     let mut model = Model::new();
@@ -107,14 +107,14 @@ proptest! {
     #[test]
     fn a_table_built_at_once_is_the_same_table(changes in changes(), parts in 1..4usize) {
         build::<RandomState>(&changes, parts);
-        build::<BuildHasherDefault<Poor<0xff>>>(&changes, parts);
-        build::<BuildHasherDefault<Poor<0>>>(&changes, parts);
+        build::<BuildHasherDefault<WeakHasher<0xff>>>(&changes, parts);
+        build::<BuildHasherDefault<WeakHasher<0>>>(&changes, parts);
     }
 
     #[test]
     fn keys_whose_hashes_collide_are_still_different_keys(changes in changes(), every in 1..300usize) {
-        run::<BuildHasherDefault<Poor<0xff>>>(&changes, every);
-        run::<BuildHasherDefault<Poor<{ 0xf << 58 }>>>(&changes, every);
-        run::<BuildHasherDefault<Poor<0>>>(&changes, every);
+        run::<BuildHasherDefault<WeakHasher<0xff>>>(&changes, every);
+        run::<BuildHasherDefault<WeakHasher<{ 0xf << 58 }>>>(&changes, every);
+        run::<BuildHasherDefault<WeakHasher<0>>>(&changes, every);
     }
 }

@@ -1,38 +1,38 @@
-//! Every flag of `crumbd serve`, for the command line's parser and its help.
+//! All flags of `crumbd serve`, with their help.
 //!
-//! Each is taken as text here, and read in [`super::settings`]: so a flag, a variable and a key of the file go the
-//! same way, and all that is wrong is found in one run.
+//! Flags are parsed as text here and read in [`super::settings`]. So flags, variables and keys of the file are read by
+//! the same code, and one run finds all errors.
 
 use std::ffi::OsString;
 
 use clap::Args;
 
-/// Every setting: the name of the field is the flag (`--state-dir`), the variable (`CRUMBD_STATE_DIR`) and the key of
-/// the file (`state-dir`).
+/// All settings. A field's name is the flag (`--state-dir`), the variable (`CRUMBD_STATE_DIR`) and the key of the file
+/// (`state-dir`).
 #[derive(Args)]
-#[allow(dead_code)] // the parser's answer is asked by the flags' names: see `Given`
+#[allow(dead_code)] // `RawSettings` reads the parsed flags by name
 pub(super) struct Flags {
-    /// Where updates come from. `push:` (the default) is this daemon's own HTTP interface: no
-    /// datastore is needed. `file:PATH` reads NDJSON records from a file; `file:PATH?follow=true`
-    /// goes on with what is appended and notices when the file is replaced. `stdin:` reads
-    /// standard input. `etcd://HOST:PORT[,HOST:PORT…]/PREFIX` follows the keys of an etcd cluster that
-    /// begin with PREFIX (all that stands after the first slash); `etcds://` does so over TLS.
+    /// The source of updates. `push:` (the default) is this daemon's own HTTP interface: no datastore is
+    /// needed. `file:PATH` reads NDJSON records from a file. `file:PATH?follow=true` also reads what is appended,
+    /// and notices when the file is replaced. `stdin:` reads NDJSON records from standard input.
+    /// `etcd://HOST:PORT[,HOST:PORT…]/PREFIX` follows the keys of an etcd cluster that begin with PREFIX
+    /// (everything after the first slash); `etcds://` does so over TLS.
     #[arg(long, env = "CRUMBD_FEED", value_name = "FEED")]
     feed: Option<OsString>,
 
-    /// Address and port to serve on; port 0 takes a free one and logs it [default: 127.0.0.1:7811]
+    /// Address and port to serve on. Port 0 takes a free port and logs it [default: 127.0.0.1:7811]
     #[arg(long, env = "CRUMBD_LISTEN", value_name = "ADDRESS:PORT")]
     listen: Option<OsString>,
 
     /// End with an error at the first record of the feed that cannot be read, and at the first value over
-    /// --max-value-bytes, instead of logging it and going on without its key: for feeds where a missing key is worse
-    /// than no service.
+    /// --max-value-bytes. Without this the daemon logs the record and goes on without its key. Use it where a
+    /// missing key is worse than no service [default: false]
     #[arg(long, env = "CRUMBD_STRICT", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     strict: Option<OsString>,
 
-    /// Directory that keeps the last state for the next start: it is then served at once, marked as not
-    /// in-sync, and cursors from before go on. For a push: feed it is the datastore itself: every write
-    /// is on the disk before it is answered. Not for stdin: feeds.
+    /// Directory that keeps the last state. The next start serves it at once, marked as not in-sync, and earlier
+    /// cursors stay valid. For a push: feed the directory is the datastore itself: every write is on the disk before it
+    /// is answered. Not for stdin: feeds.
     #[arg(long, env = "CRUMBD_STATE_DIR", value_name = "DIR")]
     state_dir: Option<OsString>,
 
@@ -40,11 +40,11 @@ pub(super) struct Flags {
     #[arg(long, env = "CRUMBD_STATE_INTERVAL", value_name = "DURATION", allow_hyphen_values = true)]
     state_interval: Option<OsString>,
 
-    /// Certificate authority (PEM) of the etcd servers; the system's authorities when left out.
+    /// Certificate authority (PEM) of the etcd servers [default: the system's authorities]
     #[arg(long, env = "CRUMBD_ETCD_CA", value_name = "FILE", help_heading = "etcd")]
     etcd_ca: Option<OsString>,
 
-    /// Client certificate (PEM) to show to etcd; needs --etcd-key.
+    /// Client certificate (PEM) for etcd; needs --etcd-key.
     #[arg(long, env = "CRUMBD_ETCD_CERT", value_name = "FILE", help_heading = "etcd")]
     etcd_cert: Option<OsString>,
 
@@ -52,18 +52,18 @@ pub(super) struct Flags {
     #[arg(long, env = "CRUMBD_ETCD_KEY", value_name = "FILE", help_heading = "etcd")]
     etcd_key: Option<OsString>,
 
-    /// User to log in to etcd with; its password comes from --etcd-password-file or the variable
-    /// CRUMBD_ETCD_PASSWORD, never from the command line, which every process on the machine can read.
+    /// User name for etcd. The password comes from --etcd-password-file or the variable CRUMBD_ETCD_PASSWORD. There
+    /// is no flag for it: other processes can read command lines.
     #[arg(long, env = "CRUMBD_ETCD_USER", value_name = "NAME", help_heading = "etcd")]
     etcd_user: Option<OsString>,
 
-    /// File with the password; a line break at its end does not count. It is read again at each login, so
-    /// that a password can be changed without a restart.
+    /// File with the password; a line break at its end is ignored. The file is read again at each login, so the
+    /// password can be changed without a restart.
     #[arg(long, env = "CRUMBD_ETCD_PASSWORD_FILE", value_name = "FILE", help_heading = "etcd")]
     etcd_password_file: Option<OsString>,
 
-    /// How long waiting clients may take to be answered and connections to end after SIGTERM.
-    /// Keep it below what your orchestrator grants before it kills [default: 5s]
+    /// After SIGTERM, the time in which waiting clients are answered and connections end. Keep it below the
+    /// time after which your orchestrator kills the process [default: 5s]
     #[arg(
         long,
         env = "CRUMBD_DRAIN",
@@ -73,8 +73,8 @@ pub(super) struct Flags {
     )]
     drain: Option<OsString>,
 
-    /// How long a client may take to send the head of a request, so that half-open connections do
-    /// not pile up [default: 10s]
+    /// Time for a client to send the head of a request. It keeps half-open connections from piling
+    /// up [default: 10s]
     #[arg(
         long,
         env = "CRUMBD_HEADER_TIMEOUT",
@@ -84,8 +84,8 @@ pub(super) struct Flags {
     )]
     header_timeout: Option<OsString>,
 
-    /// How long a connection may rest between two requests before it is closed. Keep it above the idle
-    /// timeout of a proxy in front, so that it is never the proxy that finds a closed connection [default: 75s]
+    /// Idle time between two requests after which a connection is closed. Keep it above the idle timeout of a proxy
+    /// in front, so that the proxy never uses a closed connection [default: 75s]
     #[arg(
         long,
         env = "CRUMBD_IDLE_TIMEOUT",
@@ -95,8 +95,8 @@ pub(super) struct Flags {
     )]
     idle_timeout: Option<OsString>,
 
-    /// How long a client may take nothing of an answer before it is cut off. A slow client is not, as long as
-    /// its system takes a segment (1.5 KB, over loopback 64 KB) within that time [default: 30s]
+    /// Clients that read nothing for this time are disconnected; slow clients are not. A slow client's system must
+    /// accept a segment (1.5 KB, over loopback 64 KB) within this time [default: 30s]
     #[arg(
         long,
         env = "CRUMBD_STALL_TIMEOUT",
@@ -106,9 +106,8 @@ pub(super) struct Flags {
     )]
     stall_timeout: Option<OsString>,
 
-    /// How long a connection may live, about (up to a fifth is taken off at random): the first answer after
-    /// that closes it, and a stream ends between two bodies, so that clients spread over replicas that came later;
-    /// off when left out
+    /// Age at which a connection ends: at its next answer or, for a stream, between two bodies. Clients then spread
+    /// over new replicas. Up to a fifth is taken off at random [default: no limit]
     #[arg(
         long,
         env = "CRUMBD_MAX_CONNECTION_AGE",
@@ -118,8 +117,8 @@ pub(super) struct Flags {
     )]
     max_connection_age: Option<OsString>,
 
-    /// How often a stream says something when there is nothing to say, so that its client, and every
-    /// proxy between, knows that it is alive [default: 15s]
+    /// Time between two heartbeats of a quiet stream. Clients and proxies then know that it is
+    /// alive [default: 15s]
     #[arg(
         long,
         env = "CRUMBD_HEARTBEAT",
@@ -129,8 +128,8 @@ pub(super) struct Flags {
     )]
     heartbeat: Option<OsString>,
 
-    /// Most connections at a time; one more is answered 503. What the system allows (ulimit -n) may
-    /// be less [default: 100000]
+    /// Most connections at a time; one more is answered 503. The system may allow fewer
+    /// (ulimit -n) [default: 100000]
     #[arg(
         long,
         env = "CRUMBD_MAX_CONNECTIONS",
@@ -151,8 +150,8 @@ pub(super) struct Flags {
     )]
     max_waiters: Option<OsString>,
 
-    /// How many bytes of snapshots may be on their way to clients at a time; who comes then waits up
-    /// to 5s for others to have theirs, and is answered 503 after that [default: 1GiB]
+    /// Most bytes of snapshots that are being sent at a time. Over it, a request waits up to 5s for other
+    /// snapshots to be sent, and is then answered 503 [default: 1GiB]
     #[arg(
         long,
         env = "CRUMBD_MAX_SNAPSHOT_BYTES",
@@ -162,8 +161,8 @@ pub(super) struct Flags {
     )]
     max_snapshot_bytes: Option<OsString>,
 
-    /// Wake at most about so many waiters per second, so that a change which concerns tens of
-    /// thousands does not come back as one burst of requests; off when left out
+    /// Most waiters to wake per second, about. It spreads out the requests that follow a change which concerns
+    /// tens of thousands of clients [default: no limit]
     #[arg(
         long,
         env = "CRUMBD_WAKE_RATE",
@@ -173,8 +172,8 @@ pub(super) struct Flags {
     )]
     wake_rate: Option<OsString>,
 
-    /// Let long polls wait outside of the HTTP framework: the same answers for a fraction of the
-    /// memory. `off` is for comparing [default: on]
+    /// Keep waiting long polls outside of the HTTP framework: the answers are the same, and they take a fraction of
+    /// the memory. `off` is for comparison [default: on]
     #[arg(long, env = "CRUMBD_LEAN_FRONT", value_name = "on|off", help_heading = "Serving")]
     lean_front: Option<OsString>,
 
@@ -188,8 +187,8 @@ pub(super) struct Flags {
     )]
     max_body_bytes: Option<OsString>,
 
-    /// Bytes of request bodies that are being received or applied, all together; a request waits up to
-    /// 5s for others to be done, and is answered 503 after that [default: 256MiB]
+    /// Most bytes of request bodies that are being received or applied at a time. Over it, a request waits up to 5s
+    /// for others, and is then answered 503 [default: 256MiB]
     #[arg(
         long,
         env = "CRUMBD_MAX_UPLOAD_BYTES",
@@ -199,7 +198,7 @@ pub(super) struct Flags {
     )]
     max_upload_bytes: Option<OsString>,
 
-    /// Memory for encoded bodies that the next client may ask for too [default: 128MiB]
+    /// Memory for encoded bodies that several clients share [default: 128MiB]
     #[arg(
         long,
         env = "CRUMBD_BODY_CACHE_BYTES",
@@ -209,15 +208,15 @@ pub(super) struct Flags {
     )]
     body_cache_bytes: Option<OsString>,
 
-    /// File of tokens: from then on every request but /livez and /readyz needs one, as `Authorization:
-    /// Bearer TOKEN`, and sees and writes what its line allows. `crumbd token` makes a token and its line.
+    /// File of tokens. With it every request needs a token (`Authorization: Bearer TOKEN`), except /livez and /readyz.
+    /// The token's line in the file says which keys it may read and write. `crumbd token` makes a token and its line.
     /// Changes of the file apply within about a second, or at SIGHUP [default: everything is open]
     #[arg(long, env = "CRUMBD_TOKENS", value_name = "FILE", help_heading = "Serving")]
     tokens: Option<OsString>,
 
-    /// Certificate (PEM) to serve TLS with, followed by those that lead to its authority; needs --tls-key. Then nothing
-    /// but TLS is spoken on the port. Changes of this and the other TLS files apply within about a second, or at
-    /// SIGHUP, to new connections [default: plain HTTP]
+    /// Certificate (PEM) for TLS, followed by its intermediate certificates; needs --tls-key. The port then serves TLS
+    /// only. Changes of the TLS files apply to new connections, within about a second or at SIGHUP
+    /// [default: plain HTTP]
     #[arg(long, env = "CRUMBD_TLS_CERT", value_name = "FILE", help_heading = "TLS")]
     tls_cert: Option<OsString>,
 
@@ -225,23 +224,23 @@ pub(super) struct Flags {
     #[arg(long, env = "CRUMBD_TLS_KEY", value_name = "FILE", help_heading = "TLS")]
     tls_key: Option<OsString>,
 
-    /// Certificate authorities (PEM) of clients: from then on a client needs a certificate that one of them
+    /// Certificate authorities (PEM) of clients. With it a client needs a certificate that one of them
     /// signed [default: clients need no certificate]
     #[arg(long, env = "CRUMBD_TLS_CLIENT_CA", value_name = "FILE", help_heading = "TLS")]
     tls_client_ca: Option<OsString>,
 
-    /// Let in only clients whose certificate has this common name; needs --tls-client-ca. With --tls-client-uri too,
-    /// one of both is enough.
+    /// Accept only clients whose certificate has this common name; needs --tls-client-ca. With --tls-client-uri too,
+    /// one of the two is enough.
     #[arg(long, env = "CRUMBD_TLS_CLIENT_CN", value_name = "NAME", help_heading = "TLS")]
     tls_client_cn: Option<OsString>,
 
-    /// Let in only clients whose certificate has this URI among its alternative names, such as
+    /// Accept only clients whose certificate has this URI among its alternative names, such as
     /// spiffe://example.org/edge; needs --tls-client-ca.
     #[arg(long, env = "CRUMBD_TLS_CLIENT_URI", value_name = "URI", help_heading = "TLS")]
     tls_client_uri: Option<OsString>,
 
-    /// How many breadcrumbs stay readable: a client that is further behind has to fetch the whole
-    /// state again [default: 16384]
+    /// Most breadcrumbs that stay readable. A client that is further behind has to fetch the whole state
+    /// again [default: 16384]
     #[arg(
         long,
         env = "CRUMBD_KEEP_COUNT",
@@ -251,8 +250,7 @@ pub(super) struct Flags {
     )]
     keep_count: Option<OsString>,
 
-    /// How much memory kept breadcrumbs may hold beyond the current state (an estimate)
-    /// [default: 64MiB]
+    /// Most memory of kept breadcrumbs beyond the current state (an estimate) [default: 64MiB]
     #[arg(
         long,
         env = "CRUMBD_KEEP_BYTES",
@@ -262,7 +260,7 @@ pub(super) struct Flags {
     )]
     keep_bytes: Option<OsString>,
 
-    /// How long a breadcrumb stays readable after the next one [default: 15m]
+    /// Time that a breadcrumb stays readable after the next one is published [default: 15m]
     #[arg(
         long,
         env = "CRUMBD_KEEP_AGE",
@@ -272,7 +270,7 @@ pub(super) struct Flags {
     )]
     keep_age: Option<OsString>,
 
-    /// Most updates in one breadcrumb under load; an idle daemon drops one per update
+    /// Most updates in one breadcrumb under load. An idle daemon makes one breadcrumb per update
     /// [default: 1000]
     #[arg(
         long,
@@ -283,8 +281,8 @@ pub(super) struct Flags {
     )]
     max_batch: Option<OsString>,
 
-    /// Least time between two breadcrumbs. After a pause the next one still comes at once; what comes
-    /// within the interval is gathered into one [default: 0s]
+    /// Least time between two breadcrumbs. The updates within the interval become one breadcrumb. After a pause the
+    /// first update is published at once [default: 0s]
     #[arg(
         long,
         env = "CRUMBD_MIN_INTERVAL",
@@ -294,8 +292,8 @@ pub(super) struct Flags {
     )]
     min_interval: Option<OsString>,
 
-    /// Longest value. A write with a longer one is refused (413). Where a feed has a longer one, its key is absent, and
-    /// /v1/status names it; replicas that are to agree have the same limit [default: 8MiB]
+    /// Longest value. A write with a longer one is refused (413). If a feed has a longer one, its key is absent, and
+    /// /v1/status names it. Replicas need the same limit to agree [default: 8MiB]
     #[arg(
         long,
         env = "CRUMBD_MAX_VALUE_BYTES",
@@ -305,12 +303,12 @@ pub(super) struct Flags {
     )]
     max_value_bytes: Option<OsString>,
 
-    /// The buffer between feed and cache: a channel, or a ring behind a lock (for comparing) [default: channel]
+    /// The buffer between feed and cache: a channel, or a ring behind a lock (for comparison) [default: channel]
     #[arg(long, env = "CRUMBD_INGEST_BUFFER", value_name = "channel|ring", help_heading = "Ingest")]
     ingest_buffer: Option<OsString>,
 
-    /// How many events (writes, or batches of a feed) may wait in it; when it is full, writers get
-    /// 429 and other feeds wait [default: 1024]
+    /// Most events in that buffer (writes, or batches of a feed). When it is full, writers get 429 and other
+    /// feeds wait [default: 1024]
     #[arg(
         long,
         env = "CRUMBD_INGEST_CAPACITY",
@@ -320,11 +318,11 @@ pub(super) struct Flags {
     )]
     ingest_capacity: Option<OsString>,
 
-    /// How log lines look: text for people, json for machines [default: text]
+    /// Format of log lines: text, or json for machines [default: text]
     #[arg(long, env = "CRUMBD_LOG_FORMAT", value_name = "text|json", help_heading = "Logging")]
     log_format: Option<OsString>,
 
-    /// What is logged: error, warn, info, debug, trace, or a filter such as info,crumbd::feed=debug
+    /// What to log: error, warn, info, debug, trace, or a filter such as info,crumbd::feed=debug
     /// [default: info]
     #[arg(long, env = "CRUMBD_LOG_LEVEL", value_name = "FILTER", help_heading = "Logging")]
     log_level: Option<OsString>,

@@ -1,7 +1,7 @@
-//! Between what bounds each number may be.
+//! The bounds of each number.
 //!
-//! No duration is so long that a clock, a timer or a multiplication on its way overflows, and no number so large that
-//! it means something else to whoever gets it. What is over a bound is refused, never cut down in silence.
+//! Durations are short enough that no clock, timer or multiplication overflows. Numbers fit the types that they are
+//! converted to. A value out of bounds is refused, never silently clamped.
 
 use std::time::Duration;
 
@@ -17,36 +17,36 @@ const fn sizes(least: usize, most: usize) -> Bounds<Bytes> {
     Bounds { least: Bytes(least), most: Bytes(most) }
 }
 
-/// For what happens between two machines: less is less than a network takes, so nobody would ever be in time.
+/// The least time for an exchange between two machines. A network may need as long.
 const NETWORK: Duration = Duration::from_millis(100);
 
-/// The least that timers know.
+/// The resolution of timers.
 const TICK: Duration = Duration::from_millis(1);
 
 const YEAR: Duration = Duration::from_secs(31_557_600);
 
 pub(super) const STATE_INTERVAL: Bounds<Span> = spans(TICK, Duration::from_secs(DAY_S));
-/// 0 is: cut them at once.
+/// 0 cuts waiting clients off at once.
 pub(super) const DRAIN: Bounds<Span> = spans(Duration::ZERO, Duration::from_secs(DAY_S));
 pub(super) const HEADER_TIMEOUT: Bounds<Span> = spans(NETWORK, Duration::from_secs(DAY_S));
 pub(super) const IDLE_TIMEOUT: Bounds<Span> = spans(NETWORK, YEAR);
-/// The system counts it in 31 bits of milliseconds, which is 24 days.
+/// The system stores it in 31 bits of milliseconds, which is 24 days.
 pub(super) const STALL_TIMEOUT: Bounds<Span> = spans(NETWORK, Duration::from_secs(DAY_S));
 pub(super) const CONNECTION_AGE: Bounds<Span> = spans(TICK, YEAR);
 pub(super) const HEARTBEAT: Bounds<Span> = spans(TICK, Duration::from_secs(DAY_S));
-/// 0 is: only the newest, and what is read at that moment.
+/// 0 keeps the newest breadcrumb only, and those that are being read.
 pub(super) const KEEP_AGE: Bounds<Span> = spans(Duration::ZERO, YEAR.saturating_mul(100));
-/// A writer waits for the answer for so long.
+/// A writer waits for its answer at most this long.
 pub(super) const MIN_INTERVAL: Bounds<Span> = spans(Duration::ZERO, Duration::from_secs(60 * 60));
 
-/// Of what is only counted. No machine has room for more.
+/// Bounds of counts. No machine has room for more.
 pub(super) const COUNT: Bounds<usize> = Bounds { least: 1, most: 1_000_000_000 };
-/// The ring has memory for all of them from the start.
+/// The ring allocates all slots at the start.
 pub(super) const INGEST_CAPACITY: Bounds<usize> = Bounds { least: 1, most: 1_000_000 };
 
-/// Memory that the daemon may do without.
+/// Memory that may be 0.
 pub(super) const CACHE: Bounds<Bytes> = sizes(0, 1 << 40);
-/// Memory of which nothing would work without any.
+/// Memory that must not be 0.
 pub(super) const BUDGET: Bounds<Bytes> = sizes(1, 1 << 40);
 pub(super) const BODY: Bounds<Bytes> = sizes(1, 1 << 36);
 pub(super) const VALUE: Bounds<Bytes> = sizes(1, 1 << 30);

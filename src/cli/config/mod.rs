@@ -1,20 +1,21 @@
-//! Settings of `crumbd serve`: flags over `CRUMBD_…` variables over the configuration file over defaults.
+//! Settings of `crumbd serve`. Flags win over `CRUMBD_…` variables, variables over the configuration file, and the file
+//! over defaults.
 //!
 //! ```text
 //! flags.rs ─┐
-//! variables ├─ given.rs: text and place ─ reader.rs, limits.rs: values ─ settings.rs ─ combine.rs: do they agree?
-//! file.rs ──┘                                     └──────── fault.rs: everything that is wrong ────────┘
+//! variables ├─ raw.rs: text and origin ─ reader.rs, limits.rs: values ─ settings.rs ─ consistency.rs: do they agree?
+//! file.rs ──┘                                   └──────────────── error.rs: all errors ────────────────┘
 //! ```
 //!
-//! A value goes the same way wherever it was written, and no fault hides another.
+//! Values of every origin are read by the same code. All errors are reported, not only the first.
 
-mod combine;
-mod fault;
+mod consistency;
+mod error;
 mod file;
 mod flags;
-mod given;
 mod limits;
 mod nearest;
+mod raw;
 mod reader;
 mod settings;
 mod tls;
@@ -23,14 +24,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-pub(super) use fault::{Faults, Remark};
-pub(super) use given::Given;
+pub(super) use error::{SettingError, SettingErrors, Warning};
 pub(super) use nearest::nearest;
-pub(super) use settings::Settings;
+pub(super) use raw::RawSettings;
+pub(super) use settings::{PasswordError, Settings};
 
-use fault::Fault;
-
-/// Where the file is.
+/// The flag of the configuration file.
 #[derive(Args, Debug)]
 pub(super) struct ConfigFile {
     /// A TOML file with these settings under the same names, such as `listen = "0.0.0.0:7811"`.
@@ -39,28 +38,28 @@ pub(super) struct ConfigFile {
     config: Option<PathBuf>,
 }
 
-/// All settings, and what is to be said of them.
-pub(super) struct Read {
-    /// Those that make sense; the others are as if they had not been given.
+/// All settings, with their errors and warnings.
+pub(super) struct LoadedSettings {
+    /// The valid settings; an invalid one has its default.
     pub(super) settings: Settings,
-    /// What is wrong: with any of it a daemon does not start.
-    pub(super) faults: Vec<Fault>,
-    /// What works and may not be meant.
-    pub(super) remarks: Vec<Remark>,
+    /// The invalid settings. With any of them a daemon does not start.
+    pub(super) errors: Vec<SettingError>,
+    /// Settings that work, but may be a mistake.
+    pub(super) warnings: Vec<Warning>,
 }
 
-impl Read {
-    /// Reads what was given, and the file.
-    pub(super) fn all(file: &ConfigFile, given: Given) -> Self {
-        let (from_file, mut faults) = match &file.config {
+impl LoadedSettings {
+    /// Reads flags, variables and the file.
+    pub(super) fn load(file: &ConfigFile, given: RawSettings) -> Self {
+        let (from_file, mut errors) = match &file.config {
             Some(path) => file::read(path),
-            None => (Given::default(), Vec::new()),
+            None => (RawSettings::default(), Vec::new()),
         };
         let given = given.over(from_file);
-        let (settings, mut wrong) = Settings::read(&given);
-        faults.append(&mut wrong);
-        let mut remarks = combine::check(&given, &settings, &mut faults);
-        remarks.extend(combine::unknown_variables());
-        Self { settings, faults, remarks }
+        let (settings, mut invalid) = Settings::read(&given);
+        errors.append(&mut invalid);
+        let mut warnings = consistency::check(&given, &settings, &mut errors);
+        warnings.extend(consistency::unknown_variables());
+        Self { settings, errors, warnings }
     }
 }

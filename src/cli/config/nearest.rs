@@ -1,16 +1,16 @@
-//! What somebody may have meant who wrote a name that does not exist.
+//! Suggestions for names that do not exist.
 
-/// The name that is nearest to what was written, if one is near: two letters more, less, other or exchanged.
+/// The nearest name, if one is near: at most two letters inserted, removed, replaced or swapped.
 pub(in crate::cli) fn nearest<'n>(
     written: &str,
     names: impl IntoIterator<Item = &'n str>,
 ) -> Option<&'n str> {
-    let far = |name: &str| if written.len().min(name.len()) < 5 { 1 } else { 2 };
+    let limit = |name: &str| if written.len().min(name.len()) < 5 { 1 } else { 2 };
     let near = names.into_iter().map(|name| (distance(written, name), name));
-    near.filter(|(distance, name)| *distance <= far(name)).min().map(|(_, name)| name)
+    near.filter(|(distance, name)| *distance <= limit(name)).min().map(|(_, name)| name)
 }
 
-/// Letters that have to be inserted, removed, replaced, or exchanged with their neighbour.
+/// The number of letters to insert, remove, replace, or swap with their neighbour.
 fn distance(one: &str, other: &str) -> usize {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
     let mut before: Vec<usize> = Vec::new();
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_finger_is_near_and_another_word_is_not() {
+    fn a_typing_mistake_is_near_and_another_word_is_not() {
         let levels = ["error", "warn", "info", "debug", "trace"];
         for (written, meant) in [("inof", "info"), ("debgu", "debug"), ("wran", "warn"), ("eror", "error")] {
             assert_eq!(nearest(written, levels), Some(meant));

@@ -1,4 +1,4 @@
-//! Texts to values: each is understood as a whole, or is a fault that says what would be right.
+//! Texts to values. A text that is not a valid value is an error that names the valid form.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -7,59 +7,63 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::fault::{Fault, Why};
-use super::given::{Given, Place};
+use super::error::{InvalidValue, SettingError};
+use super::raw::{Origin, RawSettings};
 use crate::cli::units::{Bounds, Bytes, Span, UnitError};
 
-/// Reads one setting after the other, and keeps what is wrong with them.
+/// Reads one setting after the other, and collects the errors.
 pub(super) struct Reader<'a> {
-    pub(super) given: &'a Given,
-    pub(super) faults: Vec<Fault>,
-    /// What was asked for: to be compared with what there is.
+    pub(super) given: &'a RawSettings,
+    pub(super) errors: Vec<SettingError>,
+    /// The names that were read, to compare with the list of flags.
     #[cfg(test)]
-    pub(super) asked: Vec<&'static str>,
+    pub(super) names: Vec<&'static str>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(given: &'a Given) -> Self {
+    pub(super) fn new(given: &'a RawSettings) -> Self {
         Self {
             given,
-            faults: Vec::new(),
+            errors: Vec::new(),
             #[cfg(test)]
-            asked: Vec::new(),
+            names: Vec::new(),
         }
     }
 
-    /// A value that is not empty.
-    fn value(&mut self, name: &'static str) -> Option<(Place, &'a OsStr)> {
+    /// Reads a text that is not empty.
+    fn value(&mut self, name: &'static str) -> Option<(Origin, &'a OsStr)> {
         #[cfg(test)]
-        self.asked.push(name);
-        let (place, text) = self.given.get(name)?;
+        self.names.push(name);
+        let (origin, text) = self.given.get(name)?;
         if text.is_empty() {
-            self.faults.push(Fault::Empty(place));
+            self.errors.push(SettingError::Empty(origin));
             return None;
         }
-        Some((place, text))
+        Some((origin, text))
     }
 
-    /// A value as `parse` understands it.
-    fn parsed<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Result<T, Why>) -> Option<T> {
-        let (place, text) = self.value(name)?;
-        let parsed = text.to_str().ok_or(Why::NotText).and_then(parse);
-        let fault = |why| Fault::Value { place, text: text.to_string_lossy().into_owned(), why };
-        parsed.map_err(|why| self.faults.push(fault(why))).ok()
+    /// Reads a value with `parse`.
+    fn parsed<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
+    ) -> Option<T> {
+        let (origin, text) = self.value(name)?;
+        let parsed = text.to_str().ok_or(InvalidValue::NotUtf8).and_then(parse);
+        let error = |why| SettingError::Value { origin, text: text.to_string_lossy().into_owned(), why };
+        parsed.map_err(|why| self.errors.push(error(why))).ok()
     }
 
-    /// The same where the error says all that there is to say.
-    pub(super) fn explained<T, E>(
+    /// Reads a value with `parse`, whose error is complete in itself.
+    pub(super) fn parsed_or<T, E>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
-        fault: impl FnOnce(Place, E) -> Fault,
+        to_error: impl FnOnce(Origin, E) -> SettingError,
     ) -> Option<T> {
         let text = self.text(name)?;
-        let place = self.given.place(name)?;
-        parse(&text).map_err(|error| self.faults.push(fault(place, error))).ok()
+        let origin = self.given.origin(name)?;
+        parse(&text).map_err(|error| self.errors.push(to_error(origin, error))).ok()
     }
 
     pub(super) fn path(&mut self, name: &'static str) -> Option<PathBuf> {
@@ -71,14 +75,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn address(&mut self, name: &'static str) -> Option<std::net::SocketAddr> {
-        self.parsed(name, |text| text.parse().map_err(|_| Why::NoAddress))
+        self.parsed(name, |text| text.parse().map_err(|_| InvalidValue::NotAnAddress))
     }
 
     pub(super) fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
         self.parsed(name, |text| {
             let found = choices.iter().find(|(name, _)| *name == text);
             let names = || choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ");
-            found.map(|(_, choice)| *choice).ok_or_else(|| Why::NoChoice(names()))
+            found.map(|(_, choice)| *choice).ok_or_else(|| InvalidValue::NotAChoice(names()))
         })
     }
 
@@ -87,7 +91,7 @@ impl<'a> Reader<'a> {
             let number = text.parse::<usize>().map_err(|error| match error.kind() {
                 IntErrorKind::PosOverflow => bounds.too_large().into(),
                 _ if is_negative(text) => bounds.too_small().into(),
-                _ => Why::NoNumber,
+                _ => InvalidValue::NotANumber,
             })?;
             Ok(bounds.check(number)?)
         })
@@ -108,7 +112,7 @@ impl<'a> Reader<'a> {
         self.parsed(name, |text| {
             let value = text.parse().map_err(|error| match error {
                 UnitError::TooLarge => bounds.too_large().into(),
-                other => Why::from(other),
+                other => InvalidValue::from(other),
             })?;
             Ok(bounds.check(value)?)
         })

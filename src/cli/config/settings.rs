@@ -1,4 +1,4 @@
-//! Every setting with its meaning, and what it is where nothing was given.
+//! All settings with their types and defaults.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fault::Fault;
-use super::given::Given;
+use super::error::SettingError;
+use super::raw::RawSettings;
 use super::reader::Reader;
 use super::{limits, tls};
 use crate::cache::CacheConfig;
 use crate::cli::log::{Filter, LogFormat};
-use crate::cli::{DEFAULT_PORT, Failure, open_files};
+use crate::cli::units::{Bounds, Span};
+use crate::cli::{DEFAULT_PORT, open_files};
 use crate::feed::{EtcdAccess, FeedSpec, Password};
 use crate::http::auth::{Tokens, TokensError};
 use crate::http::tls::TlsFiles;
@@ -22,7 +23,7 @@ use crate::model::FeedEvent;
 use crate::trail;
 use crate::view::ViewConfig;
 
-/// Which bounded buffer stands between feed and cache.
+/// The kind of buffer between feed and cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BufferKind {
     Channel,
@@ -34,7 +35,7 @@ const ON_OR_OFF: [(&str, bool); 2] = [("on", true), ("off", false)];
 const BUFFERS: [(&str, BufferKind); 2] = [("channel", BufferKind::Channel), ("ring", BufferKind::Ring)];
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
-/// How to be let in to etcd.
+/// The credentials for etcd.
 #[derive(Debug, Default)]
 pub(super) struct Etcd {
     pub(super) ca: Option<PathBuf>,
@@ -46,7 +47,7 @@ pub(super) struct Etcd {
 
 /// All settings.
 pub(in crate::cli) struct Settings {
-    /// None where its text is none.
+    /// None if its text is invalid.
     pub(super) feed: Option<FeedSpec>,
     pub(super) strict: bool,
     pub(super) state_dir: Option<PathBuf>,
@@ -66,15 +67,15 @@ pub(in crate::cli) struct Settings {
 }
 
 impl Settings {
-    /// What was given, with what is wrong with it.
-    pub(super) fn read(given: &Given) -> (Self, Vec<Fault>) {
+    /// Reads all settings. Returns the errors too.
+    pub(super) fn read(given: &RawSettings) -> (Self, Vec<SettingError>) {
         let mut reader = Reader::new(given);
         let settings = Self::from(&mut reader);
-        (settings, reader.faults)
+        (settings, reader.errors)
     }
 
     fn from(reader: &mut Reader<'_>) -> Self {
-        let feed = match given_feed(reader) {
+        let feed = match feed(reader) {
             None if reader.given.get("feed").is_none() => Some(FeedSpec::Push),
             feed => feed,
         };
@@ -97,11 +98,11 @@ impl Settings {
                 reader.choice("ingest-buffer", &BUFFERS).unwrap_or(BufferKind::Channel),
                 reader.count("ingest-capacity", limits::INGEST_CAPACITY).unwrap_or(1024),
             ),
-            log: (reader.choice("log-format", &FORMATS).unwrap_or_default(), given_filter(reader)),
+            log: (reader.choice("log-format", &FORMATS).unwrap_or_default(), log_filter(reader)),
         }
     }
 
-    /// The feed, unless its text is none.
+    /// The feed; None if its text is invalid.
     pub(in crate::cli) fn feed(&self) -> Option<&FeedSpec> {
         self.feed.as_ref()
     }
@@ -110,13 +111,13 @@ impl Settings {
         self.strict
     }
 
-    /// Where the last state is kept, and how often at the most.
+    /// The state directory, and the least time between two saves.
     pub(in crate::cli) fn state(&self) -> Option<(PathBuf, Duration)> {
         self.state_dir.clone().map(|dir| (dir, self.state_interval))
     }
 
-    /// How to be let in to etcd; `tls` is the feed's to say.
-    pub(in crate::cli) fn etcd_access(&self) -> Result<EtcdAccess, Failure> {
+    /// The credentials for etcd. The feed's scheme decides on `tls`.
+    pub(in crate::cli) fn etcd_access(&self) -> Result<EtcdAccess, PasswordError> {
         let user = match self.etcd.user.clone() {
             Some(user) => Some((user, self.etcd_password()?)),
             None => None,
@@ -125,17 +126,14 @@ impl Settings {
         Ok(EtcdAccess { tls: false, ca: self.etcd.ca.clone(), identity, user })
     }
 
-    fn etcd_password(&self) -> Result<Password, Failure> {
+    fn etcd_password(&self) -> Result<Password, PasswordError> {
         if let Some(path) = &self.etcd.password_file {
             let read = Password::in_file(path.clone());
-            return Ok(read.map_err(|error| format!("etcd password file {}: {error}", path.display()))?);
+            return read.map_err(|source| PasswordError::File { path: path.clone(), source });
         }
-        std::env::var(PASSWORD).map(Password::of).map_err(|error| match error {
-            std::env::VarError::NotPresent => {
-                format!("--etcd-user needs a password: --etcd-password-file or the variable {PASSWORD}")
-                    .into()
-            }
-            std::env::VarError::NotUnicode(_) => format!("{PASSWORD} is not UTF-8").into(),
+        std::env::var(PASSWORD_VARIABLE).map(Password::of).map_err(|error| match error {
+            std::env::VarError::NotPresent => PasswordError::Missing,
+            std::env::VarError::NotUnicode(_) => PasswordError::NotUtf8,
         })
     }
 
@@ -143,7 +141,7 @@ impl Settings {
         self.drain
     }
 
-    /// How and what is logged.
+    /// The format and the filter of the log.
     pub(in crate::cli) fn log(&mut self) -> (LogFormat, Filter) {
         (self.log.0, self.log.1.take().unwrap_or_default())
     }
@@ -163,12 +161,12 @@ impl Settings {
         &self.view
     }
 
-    /// Who may see what, where that is limited.
+    /// The tokens, if access is limited.
     pub(in crate::cli) fn tokens(&self) -> Result<Option<Arc<Tokens>>, TokensError> {
         self.tokens.clone().map(Tokens::open).transpose()
     }
 
-    /// Where certificates are, if TLS is to be spoken.
+    /// The files of the certificates, if the daemon serves TLS.
     pub(in crate::cli) fn tls(&self) -> Option<TlsFiles> {
         self.tls.clone()
     }
@@ -188,23 +186,29 @@ impl Settings {
     }
 }
 
-/// Where the password may be, beside a file.
-pub(super) const PASSWORD: &str = "CRUMBD_ETCD_PASSWORD";
+/// The environment variable that may hold the etcd password.
+pub(super) const PASSWORD_VARIABLE: &str = "CRUMBD_ETCD_PASSWORD";
 
-fn given_feed(reader: &mut Reader<'_>) -> Option<FeedSpec> {
-    reader.explained("feed", str::parse, |place, why| Fault::Feed { place, why })
+/// An etcd password that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::cli) enum PasswordError {
+    #[error("etcd password file {}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("--etcd-user needs a password: --etcd-password-file or the variable {PASSWORD_VARIABLE}")]
+    Missing,
+    #[error("{PASSWORD_VARIABLE} is not UTF-8")]
+    NotUtf8,
 }
 
-fn given_filter(reader: &mut Reader<'_>) -> Option<Filter> {
-    reader.explained("log-level", str::parse, |place, why| Fault::Log { place, why })
+fn feed(reader: &mut Reader<'_>) -> Option<FeedSpec> {
+    reader.parsed_or("feed", str::parse, |origin, why| SettingError::Feed { origin, why })
 }
 
-fn span(
-    reader: &mut Reader<'_>,
-    name: &'static str,
-    bounds: crate::cli::units::Bounds<crate::cli::units::Span>,
-    default: Duration,
-) -> Duration {
+fn log_filter(reader: &mut Reader<'_>) -> Option<Filter> {
+    reader.parsed_or("log-level", str::parse, |origin, why| SettingError::Log { origin, why })
+}
+
+fn span(reader: &mut Reader<'_>, name: &'static str, bounds: Bounds<Span>, default: Duration) -> Duration {
     reader.span(name, bounds).unwrap_or(default)
 }
 
@@ -266,17 +270,17 @@ fn cache(reader: &mut Reader<'_>) -> CacheConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::super::given::names;
+    use super::super::raw::names;
     use super::*;
 
     #[test]
     fn every_flag_is_read_once_and_nothing_else_is() {
-        let given = Given::default();
+        let given = RawSettings::default();
         let mut reader = Reader::new(&given);
         Settings::from(&mut reader);
-        let (mut asked, mut there) = (reader.asked, names());
-        asked.sort_unstable();
-        there.sort_unstable();
-        assert_eq!(asked, there);
+        let (mut read, mut flags) = (reader.names, names());
+        read.sort_unstable();
+        flags.sort_unstable();
+        assert_eq!(read, flags);
     }
 }

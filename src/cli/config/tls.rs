@@ -1,10 +1,10 @@
-//! TLS of the daemon's own port: all of its settings together, or none.
+//! TLS of the daemon's own port: its settings are given together, or not at all.
 
-use super::fault::Fault;
+use super::error::SettingError;
 use super::reader::Reader;
 use crate::http::tls::TlsFiles;
 
-/// Where certificates are, if TLS is to be spoken.
+/// The files of the certificates, if the daemon serves TLS.
 pub(super) fn files(reader: &mut Reader<'_>) -> Option<TlsFiles> {
     let (certificate, key) = (reader.path("tls-cert"), reader.path("tls-key"));
     let client_ca = reader.path("tls-client-ca");
@@ -13,23 +13,23 @@ pub(super) fn files(reader: &mut Reader<'_>) -> Option<TlsFiles> {
     Some(TlsFiles { certificate: certificate?, key: key?, client_ca, client_common_name, client_uri })
 }
 
-/// What needs what. A daemon that speaks plain HTTP, or lets everybody in, although somebody has asked for more is never
-/// what was meant.
+/// Checks that settings which need each other are given together. Otherwise a daemon could serve plain HTTP or accept
+/// every client, although its settings ask for more.
 fn check(reader: &mut Reader<'_>) {
-    let given = |name: &str| reader.given.place(name);
+    let given = |name: &str| reader.given.origin(name);
     let (cert, key, ca) = (given("tls-cert"), given("tls-key"), given("tls-client-ca"));
     let named = given("tls-client-cn").or_else(|| given("tls-client-uri"));
-    let needs = |place, needs, why| Fault::Needs { place, needs, why };
-    let fault = match (cert, key) {
+    let needs = |origin, needs, why| SettingError::Needs { origin, needs, why };
+    let error = match (cert, key) {
         (Some(_), Some(_)) => named
             .filter(|_| ca.is_none())
-            .map(|place| needs(place, "tls-client-ca", "without it clients show no certificate")),
-        (Some(place), None) => Some(needs(place, "tls-key", "the certificate's private key")),
-        (None, Some(place)) => Some(needs(place, "tls-cert", "the certificate that it belongs to")),
-        (None, None) => ca.or(named).map(|place| {
+            .map(|origin| needs(origin, "tls-client-ca", "without it clients show no certificate")),
+        (Some(origin), None) => Some(needs(origin, "tls-key", "the certificate's private key")),
+        (None, Some(origin)) => Some(needs(origin, "tls-cert", "the certificate that it belongs to")),
+        (None, None) => ca.or(named).map(|origin| {
             let why = "is for TLS only: give --tls-cert and --tls-key too";
-            Fault::Senseless { place, why }
+            SettingError::Conflict { origin, why }
         }),
     };
-    reader.faults.extend(fault);
+    reader.errors.extend(error);
 }

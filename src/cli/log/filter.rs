@@ -1,41 +1,42 @@
-//! What is logged. A filter that would show nothing, or all, because of a slip of the finger is refused: to the library
-//! that applies it, `inof` is the name of a module.
+//! The log filter. A filter with a typing mistake is refused. The library would accept it: it takes `inof` for the name
+//! of a module, and shows nothing.
 
 use std::str::FromStr;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 use crate::cli::config::nearest;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The modules below `crumbd::`.
-const ROOMS: [&str; 12] =
+const MODULES: [&str; 12] =
     ["cache", "cli", "client", "feed", "http", "ingest", "model", "state", "trail", "value", "view", "wire"];
 
-/// Every crate that is, or may be, a part of this program.
+/// The lock file: it names every crate that may be a part of this program.
 const LOCK: &str = include_str!("../../../Cargo.lock");
 
 /// A filter of log lines, such as `info,crumbd::feed=debug`.
 #[derive(Debug)]
 pub(in crate::cli) struct Filter(EnvFilter);
 
-/// Why something is no such filter.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+/// A text that is not a log filter.
+#[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum FilterError {
-    #[error("there is nothing between two commas, or at an end")]
+    #[error("it has an empty part: nothing between two commas, or at an end")]
     EmptyPart,
-    #[error("{level:?} is no level{}; levels are error, warn, info, debug, trace and off", meant(.nearest))]
+    #[error("{level:?} is no level{}; levels are error, warn, info, debug, trace and off", suggestion(.nearest))]
     Level { level: String, nearest: Option<&'static str> },
-    #[error("{target:?} is nothing that logs{}; a filter looks like info,crumbd::feed=debug", meant(.nearest))]
+    #[error("{target:?} is no module that logs{}; a filter looks like info,crumbd::feed=debug", suggestion(.nearest))]
     Target { target: String, nearest: Option<&'static str> },
     #[error("{0}; a filter looks like info,crumbd::feed=debug")]
-    Other(String),
+    Other(ParseError),
 }
 
-fn meant(nearest: &Option<&'static str>) -> String {
-    nearest.map_or_else(String::new, |name| format!(" (is {name} meant?)"))
+fn suggestion(nearest: &Option<&'static str>) -> String {
+    nearest.map_or_else(String::new, |name| format!(" (did you mean {name}?)"))
 }
 
 impl Filter {
@@ -43,7 +44,7 @@ impl Filter {
         self.0
     }
 
-    /// Only what somebody should know.
+    /// Warnings and errors only.
     pub(in crate::cli) fn warnings() -> Self {
         Self(EnvFilter::default().add_directive(LevelFilter::WARN.into()))
     }
@@ -61,11 +62,11 @@ impl FromStr for Filter {
     fn from_str(text: &str) -> Result<Self, FilterError> {
         let parts: Vec<&str> = text.split(',').map(str::trim).collect();
         parts.iter().try_for_each(|part| check(part))?;
-        EnvFilter::try_new(parts.join(",")).map(Self).map_err(|error| FilterError::Other(error.to_string()))
+        EnvFilter::try_new(parts.join(",")).map(Self).map_err(FilterError::Other)
     }
 }
 
-/// One part: `level`, `target` or `target=level`. A target may end with a span in brackets, which may hold anything.
+/// Checks one part: `level`, `target` or `target=level`. A target may end with a span in brackets, which may hold any text.
 fn check(part: &str) -> Result<(), FilterError> {
     if part.is_empty() {
         return Err(FilterError::EmptyPart);
@@ -79,12 +80,12 @@ fn check(part: &str) -> Result<(), FilterError> {
     }
     let target = target.split('[').next().unwrap_or_default();
     match level {
-        // Alone it is a level in the first place.
+        // Without a level behind it, it may itself be a level.
         None if is_level(target) => Ok(()),
         None if !target.contains("::") && nearest(target, LEVELS).is_some() => {
             Err(FilterError::Level { level: target.to_owned(), nearest: nearest(target, LEVELS) })
         }
-        _ => known(target),
+        _ => check_target(target),
     }
 }
 
@@ -92,18 +93,18 @@ fn is_level(text: &str) -> bool {
     !text.is_empty() && text.parse::<LevelFilter>().is_ok()
 }
 
-/// Whether there is such a crate and, of ours, such a room.
-fn known(target: &str) -> Result<(), FilterError> {
+/// Checks that the target names a crate, and of this crate a module.
+fn check_target(target: &str) -> Result<(), FilterError> {
     let mut parts = target.split("::");
-    let (first, room) = (parts.next().unwrap_or_default(), parts.next());
+    let (first, module) = (parts.next().unwrap_or_default(), parts.next());
     let unknown = |nearest| Err(FilterError::Target { target: target.to_owned(), nearest });
-    match (first, room) {
-        // Only a span: of whatever target.
+    match (first, module) {
+        // A span of any target.
         ("", None) => Ok(()),
-        ("crumbd", Some(room)) if !ROOMS.contains(&room) => unknown(nearest(room, ROOMS)),
+        ("crumbd", Some(module)) if !MODULES.contains(&module) => unknown(nearest(module, MODULES)),
         ("crumbd", _) => Ok(()),
         (other, _) if crates().any(|name| name.replace('-', "_") == other) => Ok(()),
-        (other, _) => unknown(nearest(other, ["crumbd"].into_iter().chain(ROOMS))),
+        (other, _) => unknown(nearest(other, ["crumbd"].into_iter().chain(MODULES))),
     }
 }
 
@@ -115,12 +116,12 @@ fn crates() -> impl Iterator<Item = &'static str> {
 mod tests {
     use super::*;
 
-    fn refused(text: &str) -> Option<FilterError> {
-        text.parse::<Filter>().err()
+    fn refused(text: &str) -> Option<String> {
+        text.parse::<Filter>().err().map(|error| error.to_string())
     }
 
     #[test]
-    fn what_can_be_meant_is_taken() {
+    fn valid_filters_are_accepted() {
         for good in [
             "info",
             "WARN",
@@ -139,30 +140,30 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_of_the_finger_is_refused_and_named() {
-        for (bad, meant) in [
-            ("inof", "is info meant?"),
-            ("info,debgu", "is debug meant?"),
-            ("crumbd=wran", "is warn meant?"),
-            ("crumbd::fed=debug", "is feed meant?"),
-            ("crumdb=debug", "is crumbd meant?"),
-            ("verbose", "\"verbose\" is nothing that logs"),
-            ("hypr=debug", "\"hypr\" is nothing that logs"),
+    fn a_typing_mistake_is_refused_with_a_suggestion() {
+        for (bad, message) in [
+            ("inof", "did you mean info?"),
+            ("info,debgu", "did you mean debug?"),
+            ("crumbd=wran", "did you mean warn?"),
+            ("crumbd::fed=debug", "did you mean feed?"),
+            ("crumdb=debug", "did you mean crumbd?"),
+            ("verbose", "\"verbose\" is no module that logs"),
+            ("hypr=debug", "\"hypr\" is no module that logs"),
             ("crumbd=", "\"\" is no level"),
             ("info,", "nothing between two commas"),
             ("info,,warn", "nothing between two commas"),
             ("", "nothing between two commas"),
             ("crumbd[=debug", ""),
         ] {
-            let said = refused(bad).map(|error| error.to_string());
-            assert!(said.as_ref().is_some_and(|said| said.contains(meant)), "{bad:?}: {said:?}");
+            let error = refused(bad);
+            assert!(error.as_ref().is_some_and(|error| error.contains(message)), "{bad:?}: {error:?}");
         }
     }
 
     #[test]
-    fn every_room_of_the_house_can_be_named() {
-        let rooms = include_str!("../../lib.rs").lines().filter_map(|line| line.strip_prefix("pub mod "));
-        let rooms: Vec<&str> = rooms.filter_map(|rest| rest.strip_suffix(';')).collect();
-        assert_eq!(rooms, ROOMS);
+    fn every_module_can_be_named() {
+        let modules = include_str!("../../lib.rs").lines().filter_map(|line| line.strip_prefix("pub mod "));
+        let modules: Vec<&str> = modules.filter_map(|rest| rest.strip_suffix(';')).collect();
+        assert_eq!(modules, MODULES);
     }
 }

@@ -1,138 +1,189 @@
-//! `crumbd serve --check`: what a start would trip over, without one.
+//! `crumbd serve --check`: reports what would keep a daemon from starting, and starts nothing.
 //!
-//! Looks at everything that a start would look at, in the same order and with the same code where that does not start
-//! anything, and goes on after each fault. Nothing is written or connected to, and nobody is listened to. A state directory
-//! is locked while it is read, if nobody uses it.
+//! It checks what a start would check, in the same order and by the same code where that code starts nothing. It goes on
+//! after each error. It writes nothing, connects to nothing and listens on nothing. It locks an unused state directory
+//! while it reads it.
 
 mod files;
 
+use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
-use super::super::config::{Read, Settings};
+use self::files::{EtcdFileError, FeedFileError};
+use super::super::config::{LoadedSettings, PasswordError, SettingError, Settings};
 use super::super::{Failure, output};
 use crate::cache::CacheConfig;
 use crate::cli::log::{self, Filter, LogFormat};
 use crate::feed::FeedSpec;
-use crate::http::tls::Tls;
+use crate::http::auth::TokensError;
+use crate::http::tls::{Tls, TlsError};
 use crate::state::{FeedIdentity, StateDir, StateError};
 
-/// What is wrong with what the settings name: files, directories, addresses.
+/// One reason why a daemon would not start.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Wrong(String);
+enum Problem {
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    #[error(transparent)]
+    FeedFile(#[from] FeedFileError),
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    #[error(transparent)]
+    EtcdFile(#[from] EtcdFileError),
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    #[error(
+        "cannot listen on {listen}: {source}{}",
+        if source.kind() == io::ErrorKind::AddrInUse {
+            "; if a daemon of yours with the same settings runs there, check with --listen 127.0.0.1:0"
+        } else {
+            ""
+        }
+    )]
+    Listen { listen: SocketAddr, source: io::Error },
+}
 
-/// That something is wrong, after all of it has been said.
+/// A state directory that cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum StateDirError {
+    #[error("state directory {}: {reason}", path.display())]
+    Path { path: PathBuf, reason: PathError },
+    #[error(transparent)]
+    Content(#[from] StateError),
+}
+
+/// The reason why a path cannot be a state directory.
+#[derive(Debug, thiserror::Error)]
+enum PathError {
+    #[error("it is not a directory")]
+    NotADirectory,
+    #[error("{} is not a directory", .0.display())]
+    ParentNotADirectory(PathBuf),
+    #[error("it cannot be made in {}: {source}", parent.display())]
+    NotCreatable { parent: PathBuf, source: Errno },
+    #[error("the kernel allows no directory there")]
+    KernelParent,
+    #[error("the kernel allows no files there")]
+    Kernel,
+    #[error("this user may not read and write it: {0}")]
+    Forbidden(Errno),
+    #[error("{0}")]
+    Unreadable(io::Error),
+}
+
+/// The last message of a check that found problems.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} of the above would keep a daemon from starting")]
 pub(in crate::cli) struct CheckFailed(usize);
 
-/// Says everything that is wrong with the settings and with what they name.
+/// Reports everything that is wrong with the settings, and with the files and addresses that they name.
 ///
 /// # Errors
-/// [`CheckFailed`] when anything is, or that the summary cannot be printed.
-pub(super) async fn run(read: Read) -> Result<(), Failure> {
-    let Read { mut settings, faults, remarks } = read;
-    // What the parts only warn of, such as a certificate that expires, is to be seen.
+/// [`CheckFailed`] if there is a problem, or an error of standard output.
+pub(super) async fn run(loaded: LoadedSettings) -> Result<(), Failure> {
+    let LoadedSettings { mut settings, errors, warnings } = loaded;
+    // Parts that only warn, of a certificate that expires for example, do so in the log.
     let (_, _) = settings.log();
     log::start(LogFormat::Text, Filter::warnings())?;
-    let mut wrong: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    wrong.extend(of_files(&settings).into_iter().map(|wrong| wrong.0));
+    let mut problems: Vec<Problem> = errors.into_iter().map(Problem::from).collect();
+    check_files(&settings, &mut problems);
     if let (Some((path, _)), Some(feed)) = (settings.state(), settings.feed()) {
-        match state(&path, feed) {
+        match check_state_dir(&path, feed) {
             Ok(()) => {}
-            Err(fault) if matches!(feed, FeedSpec::Push) => wrong.push(fault),
-            // Such a feed is served all the same.
-            Err(fault) => output::say(format_args!("note: no state is kept: {fault}")),
+            Err(error) if matches!(feed, FeedSpec::Push) => problems.push(error.into()),
+            // Other feeds are served without a state directory.
+            Err(error) => output::say(format_args!("note: no state is kept: {error}")),
         }
     }
-    wrong.extend(not_bindable(settings.server().listen).map(|wrong| wrong.0));
-    remarks.iter().for_each(|remark| output::say(format_args!("note: {remark}")));
-    wrong.iter().for_each(output::say);
-    if !wrong.is_empty() {
-        return Err(CheckFailed(wrong.len()).into());
+    problems.extend(check_listen(settings.server().listen).err());
+    warnings.iter().for_each(|warning| output::say(format_args!("note: {warning}")));
+    problems.iter().for_each(output::say);
+    if !problems.is_empty() {
+        return Err(CheckFailed(problems.len()).into());
     }
     Ok(output::line(summary(&settings))?)
 }
 
-fn of_files(settings: &Settings) -> Vec<Wrong> {
-    let mut wrong = Vec::new();
-    let mut add = |found: Result<(), String>| wrong.extend(found.err().map(Wrong));
-    if let Some(FeedSpec::File { path, follow }) = settings.feed() {
-        add(files::feed(path, *follow));
-    }
-    if let Some(FeedSpec::Etcd { tls, .. }) = settings.feed() {
-        match settings.etcd_access() {
-            Ok(access) if *tls => files::etcd(&access).into_iter().for_each(|fault| add(Err(fault))),
-            Ok(_) => {}
-            Err(error) => add(Err(error.to_string())),
+fn check_files(settings: &Settings, problems: &mut Vec<Problem>) {
+    match settings.feed() {
+        Some(FeedSpec::File { path, follow }) => {
+            problems.extend(files::check_feed(path, *follow).err().map(Problem::from));
         }
+        Some(FeedSpec::Etcd { tls, .. }) => match settings.etcd_access() {
+            Ok(access) if *tls => problems.extend(files::check_etcd(&access).into_iter().map(Problem::from)),
+            Ok(_) => {}
+            Err(error) => problems.push(error.into()),
+        },
+        _ => {}
     }
-    add(settings.tokens().map(drop).map_err(|error| error.to_string()));
-    add(settings.tls().map(Tls::open).transpose().map(drop).map_err(|error| error.to_string()));
-    wrong
+    problems.extend(settings.tokens().err().map(Problem::from));
+    problems.extend(settings.tls().map(Tls::open).transpose().err().map(Problem::from));
 }
 
-/// What keeps a state directory from being used.
-fn state(path: &Path, feed: &FeedSpec) -> Result<(), String> {
-    let fault = |reason: String| Err(format!("state directory {}: {reason}", path.display()));
+fn check_state_dir(path: &Path, feed: &FeedSpec) -> Result<(), StateDirError> {
+    let exists = check_path(path).map_err(|reason| StateDirError::Path { path: path.to_owned(), reason })?;
+    if !exists {
+        return Ok(());
+    }
+    let identity = FeedIdentity { name: feed.identity(), history: None };
+    match StateDir::new(path.to_owned(), identity, CacheConfig::default().window).check() {
+        Err(error @ StateError::InUse(_)) => {
+            output::say(format_args!("note: {error}; its content was not checked"));
+            Ok(())
+        }
+        checked => Ok(checked?),
+    }
+}
+
+/// Checks that the path is a usable directory, or that one can be made there. Returns whether it exists.
+fn check_path(path: &Path) -> Result<bool, PathError> {
     match std::fs::metadata(path) {
-        Ok(found) if !found.is_dir() => return fault("it is not a directory".to_owned()),
+        Ok(found) if !found.is_dir() => return Err(PathError::NotADirectory),
         Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let parent = path.ancestors().skip(1).find(|parent| parent.exists() || *parent == Path::new(""));
             let parent = match parent {
                 Some(parent) if parent != Path::new("") => parent,
                 _ => Path::new("."),
             };
             return match access(parent, Access::WRITE_OK | Access::EXEC_OK) {
-                Ok(()) if is_kernels_own(parent) => fault("the kernel takes no directory there".to_owned()),
-                Ok(()) if parent.is_dir() => Ok(()),
-                Ok(()) => fault(format!("{} is not a directory", parent.display())),
-                Err(error) => fault(format!("it cannot be made in {}: {error}", parent.display())),
+                Ok(()) if is_kernels(parent) => Err(PathError::KernelParent),
+                Ok(()) if parent.is_dir() => Ok(false),
+                Ok(()) => Err(PathError::ParentNotADirectory(parent.to_owned())),
+                Err(source) => Err(PathError::NotCreatable { parent: parent.to_owned(), source }),
             };
         }
-        Err(error) => return fault(error.to_string()),
+        Err(error) => return Err(PathError::Unreadable(error)),
     }
-    if is_kernels_own(path) {
-        return fault("the kernel takes no files there".to_owned());
+    if is_kernels(path) {
+        return Err(PathError::Kernel);
     }
-    if let Err(error) = access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
-        return fault(format!("it is not for this user to read and write: {error}"));
-    }
-    let identity = FeedIdentity { name: feed.identity(), history: None };
-    match StateDir::new(path.to_owned(), identity, CacheConfig::default().window).check() {
-        Err(error @ StateError::InUse(_)) => {
-            output::say(format_args!("note: {error}; what it holds was not looked at"));
-            Ok(())
-        }
-        checked => checked.map_err(|error| error.to_string()),
-    }
+    access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).map_err(PathError::Forbidden)?;
+    Ok(true)
 }
 
-/// Whether no file can be made there, whatever its permissions say.
-fn is_kernels_own(path: &Path) -> bool {
+/// Whether the path is in a file system of the kernel. No file can be made there, whatever its permissions say.
+fn is_kernels(path: &Path) -> bool {
     let path = path.canonicalize();
     path.is_ok_and(|path| path.starts_with("/proc") || path.starts_with("/sys"))
 }
 
-/// Why the address cannot be served on. It is bound for a moment and never listened on.
-fn not_bindable(listen: SocketAddr) -> Option<Wrong> {
-    let bound = match listen {
+/// Checks that the address can be bound. It is bound for a moment, and never listened on.
+fn check_listen(listen: SocketAddr) -> Result<(), Problem> {
+    let socket = match listen {
         SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
         SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
-    }
-    .and_then(|socket| socket.set_reuseaddr(true).and_then(|()| socket.bind(listen)));
-    let error = bound.err()?;
-    let advice = match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            "; if that is a daemon of yours with the same settings, check with --listen 127.0.0.1:0"
-        }
-        _ => "",
     };
-    Some(Wrong(format!("cannot listen on {listen}: {error}{advice}")))
+    let bound = socket.and_then(|socket| socket.set_reuseaddr(true).and_then(|()| socket.bind(listen)));
+    bound.map_err(|source| Problem::Listen { listen, source })
 }
 
 fn summary(settings: &Settings) -> String {

@@ -1,9 +1,9 @@
 //! The backfill: the changes before the revision at which everything was read.
 //!
-//! A replica that starts, or that was away for longer than etcd keeps its history, knows a state but not the changes that
-//! led to it. Its clients may have cursors at earlier revisions, from other replicas or from before its restart. etcd still
-//! has the changes since its last compaction. They are read in the background and given to the cache, which can then
-//! continue those cursors.
+//! A replica that starts, or that was away for longer than etcd keeps its history, knows a state but not the changes
+//! that led to it. Its clients may have cursors at earlier revisions, from other replicas or from before its restart.
+//! etcd still has the changes since its last compaction. They are read in the background and given to the cache,
+//! which can then continue those cursors.
 
 use std::time::Duration;
 

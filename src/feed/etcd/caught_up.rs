@@ -8,9 +8,9 @@ use super::{EtcdError, range_end, range_start};
 
 /// Whether a watch has delivered everything from one revision of the store up to another.
 ///
-/// A watch does not say so itself (its progress notifications may be wrong), and the store's revision also counts changes
-/// outside of the prefix. An event at or after the target proves it. If none arrives, the store is asked which keys were
-/// set since, and how many there are.
+/// A watch does not say so itself (its progress notifications may be wrong), and the store's revision also counts
+/// changes outside of the prefix. An event at or after the target proves it. If none arrives, the store is asked
+/// which keys were set since, and how many there are.
 pub(super) struct CaughtUp {
     from: i64,
     target: i64,

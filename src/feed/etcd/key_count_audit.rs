@@ -5,12 +5,13 @@
 //! the deletions of that revision are lost (etcd issues 18089 and 19179, fixed in 3.4.36 and 3.5.18). No message shows
 //! it: the events that follow look like any others, and if none follow, nothing arrives at all.
 //!
-//! Only deletions are lost this way, and only if a compaction overtakes what we have seen. So once a second etcd is asked
-//! whether it has compacted the revision at which we were a second ago; that costs a read of one key. Usually it has
-//! not, and everything delivered so far is complete. Otherwise (somebody compacts to the newest revision, only keys
-//! outside of the prefix change, or we are slow) etcd is asked once for its number of keys now. That number has to equal
-//! ours once we are past its revision, or once nothing arrives any more. A lost deletion leaves us with one key too
-//! many, a second one with two; setting the key again counts as creating it, as etcd does. So errors never cancel out.
+//! Only deletions are lost this way, and only if a compaction overtakes what we have seen. So once a second etcd is
+//! asked whether it has compacted the revision at which we were a second ago; that costs a read of one key. Usually
+//! it has not, and everything delivered so far is complete. Otherwise (somebody compacts to the newest revision, only
+//! keys outside of the prefix change, or we are slow) etcd is asked once for its number of keys now. That number has
+//! to equal ours once we are past its revision, or once nothing arrives any more. A lost deletion leaves us with one
+//! key too many, a second one with two; setting the key again counts as creating it, as etcd does. So errors never
+//! cancel out.
 
 use super::proto::{Event, EventType};
 

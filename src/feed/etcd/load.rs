@@ -10,7 +10,7 @@ use super::resume_point::Fingerprint;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::{FeedError, Sink};
 use crate::model::{
-    Batch, Entry, FeedEvent, Grouping, History, Likeness, ReplyTo, ResyncClaim, Revision, Update,
+    Batch, Comparison, Entry, FeedEvent, Grouping, History, ReplyTo, ResyncClaim, Revision, Update,
 };
 
 /// Updates in one event to the cache. Few, because the buffer to the cache is bounded by the number of events.
@@ -34,8 +34,8 @@ pub(super) struct Loaded {
 }
 
 impl RangeReader<'_> {
-    /// Reads the current state, as a resync that [`end`](Self::end) or [`give_up`](Self::give_up) concludes. `history_of`
-    /// names the history of its revisions, if it is another one than before.
+    /// Reads the current state, as a resync that [`end`](Self::end) or [`give_up`](Self::give_up) concludes.
+    /// `history_of` names the history of its revisions, if it is another one than before.
     pub(super) async fn read_current(
         &self,
         history_of: impl Fn(ResponseHeader) -> Option<History>,
@@ -44,8 +44,8 @@ impl RangeReader<'_> {
         self.read(0, history_of, Some(leases)).await
     }
 
-    /// Reads the state at a revision, as a resync to be compared and given up. Leases are not asked for: those of an old
-    /// revision may have expired.
+    /// Reads the state at a revision, as a resync to be compared and given up. Leases are not asked for: those of an
+    /// old revision may have expired.
     pub(super) async fn read_at(&self, revision: i64) -> Result<Loaded, EtcdError> {
         self.read(revision, |_| None, None).await
     }
@@ -95,15 +95,15 @@ impl RangeReader<'_> {
     }
 
     /// How the state that was read compares with what the cache held before.
-    pub(super) async fn likeness(&self) -> Result<Likeness, EtcdError> {
-        let (answer, answered) = crate::ingest::answer();
+    pub(super) async fn likeness(&self) -> Result<Comparison, EtcdError> {
+        let (answer, answered) = crate::ingest::reply_channel();
         self.sink.send(FeedEvent::Compare(ReplyTo::new(answer))).await?;
         answered.await.map_err(|_| EtcdError::Feed(FeedError::Stopped))
     }
 
     /// Discards what was read.
     pub(super) async fn give_up(&self) -> Result<(), EtcdError> {
-        Ok(self.sink.send(FeedEvent::ResyncGivenUp).await?)
+        Ok(self.sink.send(FeedEvent::ResyncAborted).await?)
     }
 
     /// Makes what was read the state: the cache removes the keys that were not in it.

@@ -3,20 +3,20 @@
 //! What the feed promises:
 //!
 //! - A transaction is one revision and is never split.
-//! - Replicas agree on the history: it is derived from the cluster's id and the prefix. That id comes from the cluster's
-//!   configuration, so a store that was recreated, or restored from a backup, may have the same one. Whenever the store
-//!   may have been replaced, its whole state at our revision is verified ([`verify`]). If it is another store, the feed
-//!   counts up a generation, and that is another history.
-//! - Whatever happens to the connection, or to the history in etcd (compaction), the daemon goes on serving, and what it
-//!   missed appears as one ordinary breadcrumb. That includes deletions that etcd itself has lost ([`key_count_audit`]) and
-//!   changes that a silently dead watch did not deliver ([`stall`]).
+//! - Replicas agree on the history: it is derived from the cluster's id and the prefix. That id comes from the
+//!   cluster's configuration, so a store that was recreated, or restored from a backup, may have the same one.
+//!   Whenever the store may have been replaced, its whole state at our revision is verified ([`verify`]). If it is
+//!   another store, the feed counts up a generation, and that is another history.
+//! - Whatever happens to the connection, or to the history in etcd (compaction), the daemon goes on serving, and what
+//!   it missed appears as one ordinary breadcrumb. That includes deletions that etcd itself has lost
+//!   ([`key_count_audit`]) and changes that a silently dead watch did not deliver ([`stall`]).
 //!
 //! One connection is a [`session`]; it decides by the [`watch_end`] what to do when a [`watch`] ends.
 //!
-//! Progress notifications are not used: before 3.4.25 and 3.5.8 etcd may send them ahead of events (etcd issue 15220).
-//! Instead the feed reads one key linearizably once a second. That shows that the connection lives and how far the store
-//! is, and it fails when the leader is lost. The answer counts only beside a watch that etcd has confirmed: whoever may
-//! read that key may not be allowed to watch the others.
+//! Progress notifications are not used: before 3.4.25 and 3.5.8 etcd may send them ahead of events (etcd issue
+//! 15220). Instead the feed reads one key linearizably once a second. That shows that the connection lives and how
+//! far the store is, and it fails when the leader is lost. The answer counts only beside a watch that etcd has
+//! confirmed: whoever may read that key may not be allowed to watch the others.
 
 mod backfill;
 mod caught_up;

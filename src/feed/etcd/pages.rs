@@ -1,8 +1,8 @@
 //! A range in pages whose size follows the size of the values.
 //!
 //! How many keys make a page of some size is known only once it has arrived: a store may begin with a million small
-//! flags and go on with certificates. So each page decides how many keys the next one has, at most four times its own. A
-//! page that is too large for a message is requested again with half as many.
+//! flags and go on with certificates. So each page decides how many keys the next one has, at most four times its
+//! own. A page that is too large for a message is requested again with half as many.
 
 use tokio::task::JoinSet;
 use tracing::debug;
@@ -14,9 +14,9 @@ use super::proto::{RangeRequest, RangeResponse};
 /// Keys on the first page, which shows how many there are and how large.
 const FIRST_PAGE: i64 = 1000;
 
-/// Pages after that. For each one etcd counts all keys that are left, so with pages of a fixed size the time would grow
-/// with the square of the keys: a million keys of 240 bytes took etcd 12.6 s with 20,000 keys a page, and take 6.3 s with
-/// these.
+/// Pages after that. For each one etcd counts all keys that are left, so with pages of a fixed size the time would
+/// grow with the square of the keys: a million keys of 240 bytes took etcd 12.6 s with 20,000 keys a page, and take
+/// 6.3 s with these.
 const PAGES: i64 = 16;
 
 /// The smallest and largest page in bytes, as far as the page before shows: large enough to be quick, small enough for

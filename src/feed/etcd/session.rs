@@ -18,7 +18,7 @@ use super::watch::Watch;
 use super::watch_end::WatchEnd;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::{Sink, Warm};
-use crate::model::{FeedEvent, History, Likeness, SyncStatus};
+use crate::model::{Comparison, FeedEvent, History, SyncStatus};
 
 /// How long it may take to find out whether we are in sync before clients are told that they may not be. A broken
 /// connection that is replaced at once is not worth a message to thousands of them.
@@ -87,7 +87,7 @@ impl<'a> Session<'a> {
         warm: &mut Option<Warm>,
     ) -> Result<Infallible, EtcdError> {
         // A resync that the previous session left unfinished must not be mixed with what follows.
-        self.sink.send(FeedEvent::ResyncGivenUp).await?;
+        self.sink.send(FeedEvent::ResyncAborted).await?;
         let (now, _) = self.probe(None).await?;
         // Only now: a server may accept a connection and refuse its user.
         info!(endpoint = %self.endpoint, revision = now.revision, "connected to etcd");
@@ -145,9 +145,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The store's newest header, and what it has of the key that was set last: a linearizable read, so the leader and a
-    /// majority have answered. It does not count as having heard the upstream: whoever may read this one key may not be
-    /// allowed to watch the others.
+    /// The store's newest header, and what it has of the key that was set last: a linearizable read, so the leader
+    /// and a majority have answered. It does not count as having heard the upstream: whoever may read this one key
+    /// may not be allowed to watch the others.
     pub(super) async fn probe(
         &self,
         fingerprint: Option<&Fingerprint>,
@@ -166,8 +166,8 @@ impl<'a> Session<'a> {
         RangeReader { connection: &self.connection, prefix: self.prefix, sink: &self.sink }
     }
 
-    /// The resume point of the last run, if it was in a store with this cluster id. Whether it is the same store has yet
-    /// to be verified.
+    /// The resume point of the last run, if it was in a store with this cluster id. Whether it is the same store has
+    /// yet to be verified.
     fn recognise(&self, warm: &Warm, now: ResponseHeader) -> Option<ResumePoint> {
         let of = |generation| ResumePoint::history(now.cluster_id, generation, self.prefix);
         let generation = (0..GENERATIONS).find(|generation| of(*generation) == warm.history)?;
@@ -217,7 +217,7 @@ impl<'a> Session<'a> {
     async fn resync(&mut self, known: &ResumePoint) -> Result<ResumePoint, EtcdError> {
         let loaded = self.read(|_| None).await?;
         let other = loaded.revision < known.revision || loaded.header.cluster_id != known.cluster_id;
-        if other || self.reader().likeness().await? == Likeness::Other {
+        if other || self.reader().likeness().await? == Comparison::Other {
             self.reader().give_up().await?;
             return self.start_new_history(known).await;
         }

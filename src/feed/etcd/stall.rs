@@ -1,9 +1,10 @@
 //! Detects a watch that has stalled, by what is in the store and not by the state of the connection.
 //!
 //! A watch without events is fine as long as nothing changes below the prefix. But a watch can die silently, behind a
-//! proxy for example (etcd issue 10650), while every other request is answered. So once a second, if the store's revision
-//! has moved on and no event has arrived, etcd is asked whether a key was set after the last event, and how many keys
-//! there are. If that shows that events are missing, and none has arrived a second later, the watch has stalled.
+//! proxy for example (etcd issue 10650), while every other request is answered. So once a second, if the store's
+//! revision has moved on and no event has arrived, etcd is asked whether a key was set after the last event, and how
+//! many keys there are. If that shows that events are missing, and none has arrived a second later, the watch has
+//! stalled.
 //!
 //! The comparison is exact: if no key was set since, and the number of keys is the same, none was deleted either.
 
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// To compare, etcd goes through all keys of the prefix. It is kept busy with that for one part in so many of its time …
+/// To compare, etcd goes through all keys of the prefix. It is kept busy with that for one part in so many of its
+/// time …
 const SHARE: u32 = 20;
 
 /// … but is asked at least this often.

@@ -1,21 +1,21 @@
 //! Is it still the same store?
 //!
-//! A cluster id comes from the cluster's flags. A store that was recreated, or restored from a backup, has the same one,
-//! and may have passed our revision by the time we look. So after every interruption the *whole state* at our revision
-//! is verified, never a single key:
+//! A cluster id comes from the cluster's flags. A store that was recreated, or restored from a backup, has the same
+//! one, and may have passed our revision by the time we look. So after every interruption the *whole state* at our
+//! revision is verified, never a single key:
 //!
 //! - A store whose revision is below ours is another one.
-//! - Otherwise all keys of the prefix are read as they were at our revision, and the cache compares them with its own, key
-//!   by key and value by value. This proves that the state is the same. It does not prove that the changes which led to
-//!   it were the same; for those, each cursor carries a digest.
-//! - If our revision is compacted away, everything is read as it is now. A key in it that was set at or before our revision,
-//!   and that the cache does not have with the same value, belongs to another store. Keys that are gone by now, or were
-//!   set again since, are not proved. The state that is served afterwards is etcd's in any case.
-//! - Of more than [`ALWAYS_READ`] keys, not all are read if the raft term is unchanged. Such a store took minutes to fill,
-//!   and a recreated or restored one starts its terms again: in the same term it is most likely the same cluster, and
-//!   only the network was broken. Then the number of keys at our revision, and the newest revision among them, must be
-//!   ours. This does not detect a store of that size that was replaced, within one interruption, by one with as many
-//!   elections, keys and revisions.
+//! - Otherwise all keys of the prefix are read as they were at our revision, and the cache compares them with its
+//!   own, key by key and value by value. This proves that the state is the same. It does not prove that the changes
+//!   which led to it were the same; for those, each cursor carries a digest.
+//! - If our revision is compacted away, everything is read as it is now. A key in it that was set at or before our
+//!   revision, and that the cache does not have with the same value, belongs to another store. Keys that are gone by
+//!   now, or were set again since, are not proved. The state that is served afterwards is etcd's in any case.
+//! - Of more than [`ALWAYS_READ`] keys, not all are read if the raft term is unchanged. Such a store took minutes to
+//!   fill, and a recreated or restored one starts its terms again: in the same term it is most likely the same
+//!   cluster, and only the network was broken. Then the number of keys at our revision, and the newest revision among
+//!   them, must be ours. This does not detect a store of that size that was replaced, within one interruption, by one
+//!   with as many elections, keys and revisions.
 //!
 //! A proxy may switch to another store while the connection lasts. So each check of the store, once a second, reads the
 //! key that was set last and compares the term; if they do not match, the store is verified again. So it is after a
@@ -30,7 +30,7 @@ use super::proto::{KeyValue, RangeRequest, ResponseHeader, SortOrder, SortTarget
 use super::resume_point::{Fingerprint, ResumePoint};
 use super::session::Session;
 use super::{EtcdError, range_end, range_start};
-use crate::model::Likeness;
+use crate::model::Comparison;
 
 /// Up to this many keys are all read to verify a store, which takes half a second.
 pub(super) const ALWAYS_READ: i64 = 100_000;
@@ -76,7 +76,7 @@ impl Session<'_> {
         let loaded = reader.read_at(known.revision).await?;
         let likeness = reader.likeness().await?;
         reader.give_up().await?;
-        if likeness != Likeness::Same {
+        if likeness != Comparison::Same {
             return Ok(Verified::Another);
         }
         info!(

@@ -125,8 +125,8 @@ async fn position_wanted(sink: &Sink, not_before: Instant) {
 }
 
 impl<'s, 'a> Watch<'s, 'a> {
-    /// Follows the store until the watch ends. With `retry_at`, watches have delivered nothing lately and none is opened
-    /// before that time.
+    /// Follows the store until the watch ends. With `retry_at`, watches have delivered nothing lately and none is
+    /// opened before that time.
     ///
     /// # Errors
     /// When a request fails, or the cache has stopped.
@@ -363,11 +363,11 @@ impl<'s, 'a> Watch<'s, 'a> {
 
     /// Whether etcd has compacted this revision.
     ///
-    /// A watch from the next revision on may then lack deletions, although etcd accepts it if exactly that next revision is
-    /// the compacted one: it forgets the deletions of that revision too (etcd issues 18089 and 19179, fixed in 3.4.36 and
-    /// 3.5.18). So events from etcd's history are believed only if it is known, after they arrived, that nothing of them was
-    /// compacted away. A watch that falls behind later runs the same risk, and then it is too late to ask: see
-    /// [`KeyCountAudit`].
+    /// A watch from the next revision on may then lack deletions, although etcd accepts it if exactly that next
+    /// revision is the compacted one: it forgets the deletions of that revision too (etcd issues 18089 and 19179,
+    /// fixed in 3.4.36 and 3.5.18). So events from etcd's history are believed only if it is known, after they
+    /// arrived, that nothing of them was compacted away. A watch that falls behind later runs the same risk, and then
+    /// it is too late to ask: see [`KeyCountAudit`].
     async fn is_compacted(&self, revision: i64) -> Result<bool, EtcdError> {
         // Nothing happens to an empty store, and 0 would mean the newest.
         if revision <= 1 {

@@ -1,4 +1,4 @@
-//! What was read of a file, to recognise it by.
+//! The content that was read of a file, to recognise it by.
 
 use std::fs::File;
 use std::io::Error;
@@ -7,13 +7,13 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::open::read_full;
 
-/// Read at a time when content is compared, in bytes.
+/// The bytes read at a time to compare content.
 const COMPARE_BYTES: usize = 1 << 20;
 
-/// How many of the bytes before our place are compared where comparing all would cost too much.
+/// How many of the last bytes are compared if comparing everything would cost too much.
 const TAIL_BYTES: usize = 256;
 
-/// All that was read so far, without keeping it.
+/// Length, hash and last bytes of the content so far.
 #[derive(Default)]
 pub(super) struct Content {
     len: u64,
@@ -45,7 +45,7 @@ impl Content {
         Fingerprint { len: self.len, hash: self.hash.digest128() }
     }
 
-    /// The last bytes of it, and where they begin.
+    /// The last bytes, and where they begin.
     pub(super) fn tail(&self) -> (u64, Vec<u8>) {
         (self.len - self.tail.len() as u64, self.tail.clone())
     }
@@ -70,7 +70,7 @@ impl Fingerprint {
     }
 }
 
-/// Whether these bytes are in the file at this place.
+/// Whether the file has these bytes at this position.
 pub(super) fn has_at(file: &File, (from, bytes): &(u64, Vec<u8>)) -> Result<bool, Error> {
     let mut now = vec![0; bytes.len()];
     Ok(read_full(file, &mut now, *from)? == bytes.len() && now == *bytes)

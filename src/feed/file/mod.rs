@@ -1,23 +1,23 @@
 //! `file:PATH`, NDJSON records from a file; with `?follow=true` also what is appended.
 //!
-//! A followed file is looked at a few times a second. Besides growing it may be written anew in place, or
-//! its name may come to stand for another file. Neither says anything by itself: what counts is the
-//! content. Where that still begins with all that was read, the file is the one we knew, whatever its inode
-//! and times, and its history goes on. Else it is read from its start, under another history, while the old
-//! state is served, and the difference is published at its end.
+//! A followed file is checked a few times a second. Besides growing, it may be rewritten in place, or another file
+//! may take its name. Neither matters by itself: the content does. If it still begins with everything that was read,
+//! it is the same file, whatever its inode and times, and its history continues. Otherwise it is read from its start,
+//! under another history, while the old state is served, and the difference is published at its end.
 //!
-//! Half a file must not look like a thousand deletions. So the end of a file counts only once it has stayed
-//! the same for a moment, and not at all while it ends in the middle of a line, inside of a `snapshot` or
-//! `breadcrumb`, or, where there were records before, without any ([`Lack`]). Until then it is not in-sync.
+//! Half a file must not look like a thousand deletions. So the end of a file counts only once the file has settled,
+//! that is, has not changed for a moment. It does not count at all while the file ends in the middle of a line,
+//! inside of a `snapshot` or `breadcrumb`, or has no records although there were some before ([`Incomplete`]). Until
+//! then the state is not in-sync.
 //!
-//! Histories of files that begin with the same line are of one family. A cursor of one is good in
-//! another if the state that it names is the same there, so that replicas and restarted daemons agree on a
-//! file that was renamed into place: they need not know its past.
+//! Histories of files that begin with the same line are related. A cursor of one is accepted in another if the state
+//! that it names is the same there. So replicas and restarted daemons agree on a file that was renamed into place,
+//! without knowing its past.
 
 mod content;
-mod lack;
+mod incomplete;
 mod open;
-mod reading;
+mod reader;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -31,30 +31,29 @@ use super::translate::Translator;
 use super::{FeedError, Sink, Syncer, Warm};
 use crate::model::{FeedEvent, History, ResyncClaim, Revision, SyncStatus};
 use content::Fingerprint;
-use lack::{Lack, Trouble};
+use incomplete::{Incomplete, LastingProblem};
 use open::{OpenError, Opened};
-use reading::{Look, ReadError, Reading, blocking};
+use reader::{Check, FileReader, ReadError, blocking};
 
-/// How often a followed file is looked at.
+/// How often a followed file is checked.
 const POLL: Duration = Duration::from_millis(100);
 
-/// How many looks in a row must find a file unchanged before its end counts.
+/// A file has settled after this many checks in a row that find it unchanged.
 const SETTLED_POLLS: u32 = 3;
 
-/// The same for a file that is empty: more often than not its writer has only just opened it.
+/// The same for an empty file: usually its writer has only just opened it.
 const SETTLED_EMPTY_POLLS: u32 = 20;
 
-/// How many looks what a file lacks must have lasted before it is said, or before a file that is not
-/// followed is given up.
-const LACK_POLLS: u32 = 20;
+/// A file that is incomplete for this many checks is reported; if it is not followed, it is given up.
+const INCOMPLETE_POLLS: u32 = 20;
 
-/// How many looks a path must have been broken before that is said.
+/// A path that is broken for this many checks is reported.
 const BROKEN_POLLS: u32 = 3;
 
-/// How long a file may change, at every look, before it is read although it has not settled.
-const IN_DOUBT: Duration = Duration::from_secs(1);
+/// A file that has changed at every check for this long is read although it has not settled.
+const LONGEST_CHANGE: Duration = Duration::from_secs(1);
 
-/// How long the first reading of a file that goes on growing waits for it to settle. Nothing is deleted by it.
+/// How long the first reading of a growing file waits for it to settle. That reading deletes nothing.
 const FIRST_READING: Duration = Duration::from_secs(5);
 
 /// A file as a feed.
@@ -63,13 +62,13 @@ pub struct FileFeed {
     follow: bool,
     strict: bool,
     opened: Option<Opened>,
-    /// Every history that this process has had from this file: none may come back for another content.
+    /// Every history that this process has had from this file. None may be used again for other content.
     past: Vec<History>,
 }
 
 impl FileFeed {
-    /// Opens the file. A followed file may be missing, or out of reach: it is waited for. What is no
-    /// file at all is an error.
+    /// Opens the file. A followed file may be missing or unreadable: the feed waits for it. Anything but a regular
+    /// file is an error.
     ///
     /// # Errors
     /// [`FeedError::File`], [`FeedError::NoFile`].
@@ -103,12 +102,12 @@ impl Syncer for FileFeed {
     async fn run(self, sink: Sink, warm: Option<Warm>) -> Result<(), FeedError> {
         sink.upstream().related_histories_are_candidates();
         let run = Run {
-            // What is served already is compared with the file, not added to. A file that is not there yet
-            // has a history that is not known yet, and a reload names it.
+            // A state that is served already is compared with the file, not added to. A missing file has a history
+            // that is not known yet, and a reload names it.
             reload: warm.is_some() || self.opened.is_none(),
-            had_records: warm.is_some_and(|warm| warm.witness.is_some()),
-            path_trouble: Trouble::new(&self.path),
-            lack_trouble: Trouble::new(&self.path),
+            had_records: warm.is_some_and(|warm| warm.newest.is_some()),
+            path_problem: LastingProblem::new(&self.path),
+            incomplete_problem: LastingProblem::new(&self.path),
             known: None,
             feed: self,
             sink,
@@ -117,32 +116,32 @@ impl Syncer for FileFeed {
     }
 }
 
-/// A feed that runs.
+/// The running feed.
 struct Run {
     feed: FileFeed,
     sink: Sink,
-    /// The cache holds a state already.
+    /// Whether the cache holds a state already.
     reload: bool,
-    /// That state has keys, as far as is known.
+    /// Whether that state has keys, as far as is known.
     had_records: bool,
-    /// The last content that was read to its end, and its history.
+    /// The last content that was read completely, and its history.
     known: Option<(Fingerprint, History)>,
-    path_trouble: Trouble,
-    lack_trouble: Trouble,
+    path_problem: LastingProblem,
+    incomplete_problem: LastingProblem,
 }
 
-/// What came of waiting for a file to be whole.
+/// The outcome of waiting for a file to settle.
 enum Settled {
-    Whole,
-    /// It became another meanwhile.
-    Other,
-    /// It is not going to be, and that was said: only where the file is not followed.
-    Lacking,
+    Complete,
+    /// Its content has changed meanwhile.
+    Changed,
+    /// It stays incomplete, which was reported; only if the file is not followed.
+    Incomplete,
 }
 
 impl Run {
     async fn run(mut self) -> Result<(), FeedError> {
-        // The content and history that the next reading should find again.
+        // The content that the next reading is expected to find again, and its history.
         let mut expected: Option<(Fingerprint, History)> = None;
         loop {
             let opened = match self.feed.opened.take() {
@@ -151,36 +150,36 @@ impl Run {
             };
             let history = expected.map_or_else(|| self.history_of(&opened), |(_, history)| history);
             let translator = self.feed.translator(&self.sink);
-            let mut reading = Reading::new(&self.feed.path, opened, history, translator);
+            let mut reader = FileReader::new(&self.feed.path, opened, history, translator);
             self.begin(history).await?;
-            let settled = self.settle(&mut reading).await?;
-            if !self.feed.follow && !matches!(settled, Settled::Other) {
-                return self.end_for_good(reading, settled).await;
+            let settled = self.settle(&mut reader).await?;
+            if !self.feed.follow && !matches!(settled, Settled::Changed) {
+                return self.end_for_good(reader, settled).await;
             }
-            if !matches!(settled, Settled::Whole) {
+            if !matches!(settled, Settled::Complete) {
                 (self.reload, expected) = (true, None);
                 continue;
             }
-            let is_known = |known: &(Fingerprint, History)| known.0 == reading.fingerprint();
+            let is_known = |known: &(Fingerprint, History)| known.0 == reader.fingerprint();
             match (expected.take(), self.known) {
                 (Some(before), _) if !is_known(&before) => continue,
-                // Written anew, but not otherwise: it is read under its old history, and cursors stay good.
-                (None, Some(before)) if is_known(&before) && before.1 != reading.history => {
+                // Rewritten with the same content: it is read under its old history, so that cursors stay valid.
+                (None, Some(before)) if is_known(&before) && before.1 != reader.history => {
                     expected = Some(before);
                     continue;
                 }
                 _ => {}
             }
-            self.end(&mut reading).await?;
-            self.follow(&mut reading).await?;
-            self.had_records = reading.translator.had_records();
-            self.known = Some((reading.fingerprint(), reading.history));
+            self.end(&mut reader).await?;
+            self.follow(&mut reader).await?;
+            self.had_records = reader.translator.had_records();
+            self.known = Some((reader.fingerprint(), reader.history));
             self.reload = true;
             self.sink.upstream().reconnects.inc();
         }
     }
 
-    /// The history of a content that is read for the first time.
+    /// The history of content that is read for the first time.
     fn history_of(&self, opened: &Opened) -> History {
         match self.feed.past.contains(&opened.history) {
             true => opened.history.random_relative(),
@@ -188,25 +187,25 @@ impl Run {
         }
     }
 
-    /// Opens the file under the name, as soon as there is one.
+    /// Waits for the file, and opens it.
     async fn open(&mut self) -> Result<Opened, FeedError> {
         loop {
             match open_blocking(&self.feed.path).await {
                 Ok(opened) => {
-                    self.path_trouble.is_over(&self.sink);
+                    self.path_problem.clear(&self.sink);
                     return Ok(opened);
                 }
-                Err(error) => self.path_trouble.lasts(&Waiting(error), BROKEN_POLLS, &self.sink),
+                Err(error) => self.path_problem.persists(&Waiting(error), BROKEN_POLLS, &self.sink),
             }
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// Announces a reading: the first one fills the empty cache, a later one is a resync.
+    /// Begins a reading: the first one fills the empty cache, a later one is a resync.
     async fn begin(&mut self, history: History) -> Result<(), FeedError> {
         self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
         if !self.reload {
-            // What it says is served right away.
+            // Its records are served at once.
             self.feed.past.push(history);
             return Ok(());
         }
@@ -219,29 +218,29 @@ impl Run {
         self.sink.send(FeedEvent::ResyncEnd { revision: None, claim, complete }).await
     }
 
-    async fn end(&mut self, reading: &mut Reading) -> Result<(), FeedError> {
+    async fn end(&mut self, reader: &mut FileReader) -> Result<(), FeedError> {
         if self.reload {
-            self.feed.past.push(reading.history);
-            // What is still held back would else come after the end.
-            reading.translator.flush().await?;
+            self.feed.past.push(reader.history);
+            // Updates that are held back would otherwise come after the end.
+            reader.translator.flush().await?;
             self.end_resync(true).await?;
         }
-        self.lack_trouble.is_over(&self.sink);
-        reading.translator.caught_up().await
+        self.incomplete_problem.clear(&self.sink);
+        reader.translator.caught_up().await
     }
 
-    /// A file that is not followed was read.
-    async fn end_for_good(self, mut reading: Reading, settled: Settled) -> Result<(), FeedError> {
-        let last = reading.finish_lines().await?;
-        let whole = matches!(settled, Settled::Whole);
+    /// Concludes the reading of a file that is not followed.
+    async fn end_for_good(self, mut reader: FileReader, settled: Settled) -> Result<(), FeedError> {
+        let last = reader.finish_lines().await?;
+        let whole = matches!(settled, Settled::Complete);
         if self.reload || !whole {
-            reading.translator.finish_records().await?;
+            reader.translator.finish_records().await?;
         }
         if self.reload {
             self.end_resync(whole).await?;
         }
         if whole {
-            reading.translator.finish(last).await?;
+            reader.translator.finish(last).await?;
         } else {
             error!(
                 "feed file {} is not whole and not followed: its state is never in-sync",
@@ -249,158 +248,162 @@ impl Run {
             );
         }
         let reached = self.sink.reached().await?;
-        self.answer(reading, reached).await
+        self.answer_positions(reader, reached).await
     }
 
-    /// Says how far the file goes, whenever somebody stands ahead of it. Where it has grown since it was read, another
-    /// daemon that read it later may be further, and nothing is said.
-    async fn answer(self, mut reading: Reading, reached: Option<Revision>) -> Result<(), FeedError> {
+    /// Reports the file's revision whenever a client has a cursor ahead of it. If the file has grown since it was
+    /// read, another daemon that read it later may be further, and nothing is reported.
+    async fn answer_positions(
+        self,
+        mut reader: FileReader,
+        reached: Option<Revision>,
+    ) -> Result<(), FeedError> {
         let upstream = self.sink.upstream();
         loop {
             upstream.asked().await;
             let at = Instant::now();
-            let same = matches!(reading.look().await, Ok(Look::Same));
+            let same = matches!(reader.check().await, Ok(Check::Unchanged));
             if let Some(revision) = reached.filter(|_| same) {
                 upstream.is_at(revision, at);
             }
         }
     }
 
-    /// Reads to the end, and waits until that is the end.
-    async fn settle(&mut self, reading: &mut Reading) -> Result<Settled, FeedError> {
+    /// Reads to the end, and waits until the file has settled.
+    async fn settle(&mut self, reader: &mut FileReader) -> Result<Settled, FeedError> {
         let begun = Instant::now();
-        let mut still = if reading.was_still_for() >= POLL * SETTLED_POLLS { SETTLED_POLLS } else { 0 };
-        if !self.read(reading).await? {
-            return Ok(Settled::Other);
+        let mut still = if reader.age() >= POLL * SETTLED_POLLS { SETTLED_POLLS } else { 0 };
+        if !self.read(reader).await? {
+            return Ok(Settled::Changed);
         }
         loop {
-            let needed = if reading.is_empty() { SETTLED_EMPTY_POLLS } else { SETTLED_POLLS };
+            let needed = if reader.is_empty() { SETTLED_EMPTY_POLLS } else { SETTLED_POLLS };
             let in_time = self.reload || begun.elapsed() < FIRST_READING;
             if still >= needed || !in_time {
-                match self.close(reading).await? {
-                    None => return Ok(Settled::Whole),
-                    Some(lack) => {
-                        self.lack_trouble.lasts(&lack, LACK_POLLS, &self.sink);
-                        if !self.feed.follow && self.lack_trouble.looks() >= LACK_POLLS {
-                            return Ok(Settled::Lacking);
+                match self.close(reader).await? {
+                    None => return Ok(Settled::Complete),
+                    Some(incomplete) => {
+                        self.incomplete_problem.persists(&incomplete, INCOMPLETE_POLLS, &self.sink);
+                        if !self.feed.follow && self.incomplete_problem.polls() >= INCOMPLETE_POLLS {
+                            return Ok(Settled::Incomplete);
                         }
                     }
                 }
             }
-            reading.translator.flush().await?;
+            reader.translator.flush().await?;
             tokio::time::sleep(POLL).await;
-            still = match reading.look().await {
-                Ok(Look::Same) => still + 1,
-                Ok(Look::Unclear) => still,
-                Ok(Look::Grown) if self.read(reading).await? => 0,
-                Ok(Look::Grown | Look::Other { .. }) => return Ok(Settled::Other),
+            still = match reader.check().await {
+                Ok(Check::Unchanged) => still + 1,
+                Ok(Check::TooEarly) => still,
+                Ok(Check::Appended) if self.read(reader).await? => 0,
+                Ok(Check::Appended | Check::OtherContent { .. }) => return Ok(Settled::Changed),
                 Err(error) => {
-                    self.path_trouble.lasts(&Waiting(error), BROKEN_POLLS, &self.sink);
+                    self.path_problem.persists(&Waiting(error), BROKEN_POLLS, &self.sink);
                     0
                 }
             };
             if still > 0 {
-                self.path_trouble.is_over(&self.sink);
+                self.path_problem.clear(&self.sink);
             }
         }
     }
 
-    /// Whether a file that has settled is a whole state; if not, what it lacks.
-    async fn close(&self, reading: &mut Reading) -> Result<Option<Lack>, FeedError> {
-        reading.count_last_line().await?;
-        let empty = self.had_records && !reading.translator.had_records();
-        Ok(reading.lack().or(empty.then_some(Lack::Records)))
+    /// Why a file that has settled is not a whole state, if it is not.
+    async fn close(&self, reader: &mut FileReader) -> Result<Option<Incomplete>, FeedError> {
+        reader.accept_last_line().await?;
+        let empty = self.had_records && !reader.translator.had_records();
+        Ok(reader.incomplete().or(empty.then_some(Incomplete::NoRecords)))
     }
 
-    /// Reads on. False when the file must be read anew from its start.
-    async fn read(&mut self, reading: &mut Reading) -> Result<bool, FeedError> {
-        match reading.read_to_end().await {
+    /// Reads on. `false` if the file must be read again from its start.
+    async fn read(&mut self, reader: &mut FileReader) -> Result<bool, FeedError> {
+        match reader.read_to_end().await {
             Ok(Pushed::Good) => Ok(true),
             Ok(Pushed::LastLineGrew) => Ok(false),
             Err(ReadError::Feed(error)) => Err(error),
             Err(ReadError::Io(source)) if !self.feed.follow => {
                 Err(FeedError::File { path: self.feed.path.clone(), source })
             }
-            // The next look opens the file again, and goes on from here.
+            // The next check opens the file again, and reading continues here.
             Err(ReadError::Io(error)) => {
-                self.path_trouble.lasts(&Waiting(error.into()), 1, &self.sink);
+                self.path_problem.persists(&Waiting(error.into()), 1, &self.sink);
                 Ok(true)
             }
         }
     }
 
-    /// Reads what is appended, until the content is another.
-    async fn follow(&mut self, reading: &mut Reading) -> Result<(), FeedError> {
+    /// Reads what is appended, until the content differs.
+    async fn follow(&mut self, reader: &mut FileReader) -> Result<(), FeedError> {
         let (mut still, mut asked) = (0, false);
-        let mut doubt: Option<Doubt> = None;
+        let mut pending: Option<PendingChange> = None;
         loop {
             tokio::select! {
                 () = self.sink.upstream().asked() => asked = true,
                 () = tokio::time::sleep(POLL) => {}
             }
             let at = Instant::now();
-            match reading.look().await {
-                Ok(Look::Other { stamp, replaced }) => {
+            match reader.check().await {
+                Ok(Check::OtherContent { stamp, other_file }) => {
                     still = 0;
-                    if doubt.get_or_insert_with(|| Doubt::new(stamp)).is_settled(stamp) {
-                        return self.say_other(reading, replaced).await;
+                    if pending.get_or_insert_with(|| PendingChange::new(stamp)).is_settled(stamp) {
+                        return self.report_change(reader, other_file).await;
                     }
                     continue;
                 }
-                Ok(Look::Grown) => {
+                Ok(Check::Appended) => {
                     still = 0;
-                    if !self.read(reading).await? {
-                        return self.say_other(reading, false).await;
+                    if !self.read(reader).await? {
+                        return self.report_change(reader, false).await;
                     }
-                    reading.translator.caught_up().await?;
+                    reader.translator.caught_up().await?;
                 }
-                Ok(Look::Same) => {
+                Ok(Check::Unchanged) => {
                     still += 1;
-                    self.is_same(reading, still).await?;
-                    if asked && self.tell_where(reading, at).await? {
+                    self.unchanged(reader, still).await?;
+                    if asked && self.report_position(reader, at).await? {
                         asked = false;
                     }
                 }
-                Ok(Look::Unclear) => {}
+                Ok(Check::TooEarly) => {}
                 Err(error) => {
                     still = 0;
-                    self.path_trouble.lasts(&Waiting(error), BROKEN_POLLS, &self.sink);
-                    if self.path_trouble.is_said() {
+                    self.path_problem.persists(&Waiting(error), BROKEN_POLLS, &self.sink);
+                    if self.path_problem.is_reported() {
                         let status = SyncStatus::ResyncInProgress;
                         self.sink.send(FeedEvent::Status(status)).await?;
                     }
                     continue;
                 }
             }
-            doubt = None;
-            if self.path_trouble.is_over(&self.sink) {
-                reading.translator.caught_up().await?;
+            pending = None;
+            if self.path_problem.clear(&self.sink) {
+                reader.translator.caught_up().await?;
             }
         }
     }
 
-    /// Nothing has changed for so many looks.
-    async fn is_same(&mut self, reading: &mut Reading, still: u32) -> Result<(), FeedError> {
+    /// Notes that the file is unchanged, for so many checks in a row.
+    async fn unchanged(&mut self, reader: &mut FileReader, still: u32) -> Result<(), FeedError> {
         self.sink.upstream().heard();
-        if still == SETTLED_POLLS && reading.has_uncounted_line() {
-            reading.count_last_line().await?;
-            reading.translator.caught_up().await?;
+        if still == SETTLED_POLLS && reader.has_pending_line() {
+            reader.accept_last_line().await?;
+            reader.translator.caught_up().await?;
         }
         if still < SETTLED_POLLS {
             return Ok(());
         }
-        match reading.lack() {
-            Some(lack) => self.lack_trouble.lasts(&lack, LACK_POLLS, &self.sink),
+        match reader.incomplete() {
+            Some(incomplete) => self.incomplete_problem.persists(&incomplete, INCOMPLETE_POLLS, &self.sink),
             None => {
-                self.lack_trouble.is_over(&self.sink);
+                self.incomplete_problem.clear(&self.sink);
             }
         }
         Ok(())
     }
 
-    /// Says how far the file goes, to who stands ahead of it. False when that is not to be known yet.
-    async fn tell_where(&self, reading: &mut Reading, at: Instant) -> Result<bool, FeedError> {
-        if reading.has_uncounted_line() || reading.translator.unended().is_some() {
+    /// Reports the file's revision to clients that are ahead of it. `false` if it is not known yet.
+    async fn report_position(&self, reader: &mut FileReader, at: Instant) -> Result<bool, FeedError> {
+        if reader.has_pending_line() || reader.translator.unclosed().is_some() {
             return Ok(false);
         }
         if let Some(revision) = self.sink.reached().await? {
@@ -409,40 +412,40 @@ impl Run {
         Ok(true)
     }
 
-    async fn say_other(&self, reading: &mut Reading, replaced: bool) -> Result<(), FeedError> {
+    async fn report_change(&self, reader: &mut FileReader, other_file: bool) -> Result<(), FeedError> {
         let path = self.feed.path.display();
-        if !replaced {
+        if !other_file {
             info!("feed file {path} was truncated or written anew: reading it again");
             return Ok(());
         }
         // What was appended to the old file before it was replaced still counts.
-        reading.read_rest().await?;
+        reader.read_rest().await?;
         info!("feed file {path} was replaced: reading the new one");
         Ok(())
     }
 }
 
-/// The content is another, but perhaps only for as long as somebody writes.
-struct Doubt {
+/// Other content, which may still be being written.
+struct PendingChange {
     since: Instant,
     stamp: open::Stamp,
     still: u32,
 }
 
-impl Doubt {
+impl PendingChange {
     fn new(stamp: open::Stamp) -> Self {
         Self { since: Instant::now(), stamp, still: 0 }
     }
 
-    /// Whether it has been the same other content for a while, or has been changing for long.
+    /// Whether the file has settled, or has been changing for too long to wait.
     fn is_settled(&mut self, stamp: open::Stamp) -> bool {
         self.still = if stamp == self.stamp { self.still + 1 } else { 0 };
         self.stamp = stamp;
-        self.still > SETTLED_POLLS || self.since.elapsed() >= IN_DOUBT
+        self.still > SETTLED_POLLS || self.since.elapsed() >= LONGEST_CHANGE
     }
 }
 
-/// What the system says of a path, with what is done about it.
+/// An error of the path, with what is done about it.
 struct Waiting(OpenError);
 
 impl std::fmt::Display for Waiting {

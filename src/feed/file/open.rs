@@ -1,4 +1,4 @@
-//! Opening what is under a name, and telling what it is.
+//! Opens the file under a name, if it is a regular file.
 
 use std::fmt;
 use std::fs::{File, FileType, Metadata, OpenOptions};
@@ -12,10 +12,10 @@ use rustix::fs::OFlags;
 
 use crate::model::History;
 
-/// The beginning of a file is looked at up to here for its first line.
+/// How many bytes at the beginning of a file are searched for its first line.
 const BEGINNING_BYTES: usize = 4096;
 
-/// What is under a name where a regular file should be.
+/// Something other than a regular file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum NoFile {
@@ -47,7 +47,7 @@ impl fmt::Display for NoFile {
 }
 
 impl NoFile {
-    /// What something of this type is, where it is no regular file.
+    /// The kind of a file that is not a regular one.
     pub(crate) fn of(kind: FileType) -> Option<Self> {
         match kind {
             kind if kind.is_file() => None,
@@ -59,16 +59,16 @@ impl NoFile {
     }
 }
 
-/// Why there is nothing to read under a name.
+/// Why a file cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OpenError {
-    /// Nothing yet, or nothing any more.
+    /// It does not exist, yet or any more.
     #[error("it does not exist")]
     Missing(Error),
-    /// Whatever else the system says; it may be over in a moment.
+    /// Another error of the system, which may pass.
     #[error("{0}")]
     Io(Error),
-    /// It is something else.
+    /// It is not a regular file.
     #[error("it is {0}")]
     NoFile(NoFile),
 }
@@ -79,14 +79,14 @@ impl From<Error> for OpenError {
     }
 }
 
-/// What the system says of a file without reading it. Where it is the same, the file has most likely not
-/// changed; where it is another, only the content tells.
+/// The metadata of a file that changes with its content. If it is the same, the file has most likely not changed; if it
+/// differs, only the content tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stamp {
     file: (u64, u64),
     pub(super) len: u64,
     modified: (i64, i64),
-    /// Nobody can set it, unlike `modified`.
+    /// Unlike `modified`, no program can set it.
     changed: (i64, i64),
 }
 
@@ -103,7 +103,7 @@ impl Stamp {
         }
     }
 
-    /// Of whatever is under the name now.
+    /// The stamp of the file that has the name now.
     pub(super) fn under(path: &Path) -> Result<Self, OpenError> {
         Self::of(&std::fs::metadata(path)?)
     }
@@ -116,18 +116,18 @@ impl Stamp {
 /// A regular file that was opened.
 pub(super) struct Opened {
     pub(super) file: Arc<File>,
-    /// From before the first byte was read.
+    /// The stamp before the first byte was read.
     pub(super) stamp: Stamp,
-    /// Which file it is, and how it begins. What is appended later must not change it, so only the first line
-    /// counts. Files that begin alike are of one family: whether a cursor of one is good in the other, the
-    /// state that it names decides.
+    /// The history, from the file's identity and its first line. Appending must not change it, so the other lines do
+    /// not count. Files with the same first line have related histories: a cursor of one is accepted in another if
+    /// the state that it names is the same.
     pub(super) history: History,
     /// How long it had not been written to.
     pub(super) age: Duration,
 }
 
 impl Opened {
-    /// Blocks for as long as the file system does, but never until somebody writes into a pipe.
+    /// Opens the file. This blocks as long as the file system does, but never until somebody writes into a pipe.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let (file, meta, stamp) = open(path)?;
         let mut beginning = vec![0; BEGINNING_BYTES];
@@ -138,7 +138,7 @@ impl Opened {
         let mut member = family.clone();
         member.extend_from_slice(&meta.dev().to_le_bytes());
         member.extend_from_slice(&meta.ino().to_le_bytes());
-        // Not every file system knows when a file was made; inode numbers are used again and again.
+        // Inode numbers are reused. Not every file system knows when a file was created.
         if let Ok(born) =
             meta.created().and_then(|born| born.duration_since(UNIX_EPOCH).map_err(Error::other))
         {
@@ -150,10 +150,10 @@ impl Opened {
     }
 }
 
-/// Opens a regular file. What is something else is not opened: that may have effects, or take for ever.
+/// Opens a regular file. Anything else is not opened: that may have side effects, or block for ever.
 pub(super) fn open(path: &Path) -> Result<(File, Metadata, Stamp), OpenError> {
     Stamp::under(path)?;
-    // Should a pipe take its place right now.
+    // In case a pipe takes its place right now.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let meta = file.metadata()?;
@@ -161,7 +161,7 @@ pub(super) fn open(path: &Path) -> Result<(File, Metadata, Stamp), OpenError> {
     Ok((file, meta, stamp))
 }
 
-/// Fills the buffer from this place on, as far as the file goes.
+/// Fills the buffer from a position on, as far as the file goes.
 pub(super) fn read_full(file: &File, buffer: &mut [u8], from: u64) -> Result<usize, Error> {
     let mut filled = 0;
     while filled < buffer.len() {

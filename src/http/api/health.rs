@@ -147,7 +147,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert_eq!(fails(&app).await, None);
         tokio::time::sleep(Duration::from_secs(40)).await;
-        assert!(fails(&app).await.unwrap().contains("ingest: it has not said"));
+        assert!(fails(&app).await.unwrap().contains("ingest: it has not reported"));
         tokio::spawn(ingest.run());
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(fails(&app).await, None);
@@ -173,6 +173,6 @@ mod tests {
             assert_eq!(fails(&app).await, None);
         }
         tokio::time::sleep(Duration::from_secs(130)).await;
-        assert!(fails(&app).await.unwrap().contains("feed: it has not said"));
+        assert!(fails(&app).await.unwrap().contains("feed: it has not reported"));
     }
 }

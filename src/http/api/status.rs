@@ -24,7 +24,7 @@ pub(in crate::http) async fn status(
     let Context { app, collection } = &cx;
     let cache = collection.view.cache();
     let (crumb, oldest) = (cache.current_breadcrumb(), cache.oldest_breadcrumb());
-    let (kept, kept_bytes) = cache.kept();
+    let window = cache.window_usage();
     let (backlog, capacity) = cache.backlog();
     let stats = cache.stats();
     let streams = collection.view.stream_counts();
@@ -48,8 +48,8 @@ pub(in crate::http) async fn status(
         "payload_bytes": crumb.kvs().payload_bytes(),
         "digest": crumb.kvs().digest().to_string(),
         "kept": {
-            "breadcrumbs": kept,
-            "bytes": kept_bytes,
+            "breadcrumbs": window.breadcrumbs,
+            "bytes": window.bytes,
             "oldest": known.map(|_| oldest.cursor().to_string()),
         },
         "waiters": app.budgets.waiters(),

@@ -133,9 +133,11 @@ const NUMBERS: [Number; 23] = [
     measured("revision", "Revision of the newest breadcrumb", |c| {
         c.view.cache().current_breadcrumb().revision().0 as f64
     }),
-    measured("kept_breadcrumbs", "Breadcrumbs in the kept window", |c| c.view.cache().kept().0 as f64),
+    measured("kept_breadcrumbs", "Breadcrumbs in the kept window", |c| {
+        c.view.cache().window_usage().breadcrumbs as f64
+    }),
     measured("kept_bytes", "Estimated bytes that only kept breadcrumbs hold", |c| {
-        c.view.cache().kept().1 as f64
+        c.view.cache().window_usage().bytes as f64
     }),
     measured("feed_age_seconds", "Seconds since the upstream was last heard", |c| {
         c.upstream.age().as_secs_f64()

@@ -122,7 +122,7 @@ impl From<PushError> for Problem {
             PushError::Refused(Refusal::ConditionFailed { .. }) => {
                 Self::new(StatusCode::PRECONDITION_FAILED, "condition-failed", detail)
             }
-            PushError::Refused(Refusal::NotKept { .. }) => Self::unavailable("not-kept", detail),
+            PushError::Refused(Refusal::NotPersisted { .. }) => Self::unavailable("not-kept", detail),
             PushError::Refused(Refusal::Unsettled { .. }) => Self::unavailable("unsettled", detail),
             PushError::Refused(_) => Self::too_large(detail),
             _ => Self::unavailable("shutting-down", detail),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::{Buffer, IngestBuffer, ReadError, WriteError};
 use super::both;
 
-/// An item: which producer, and its how-manieth.
+/// An item: the number of its producer, and its own number there.
 type Stamp = (usize, usize);
 
 /// Reads until the buffer is closed and drained; sometimes drops a read that has begun.
@@ -27,7 +27,7 @@ async fn consume(buffer: Arc<IngestBuffer<Stamp>>, cancels: bool) -> Vec<Stamp> 
     }
 }
 
-/// Writes `count` items, and returns those that are surely in; sometimes drops a write.
+/// Writes `count` items, and returns those that were certainly written; sometimes drops a write.
 async fn produce(buffer: Arc<IngestBuffer<Stamp>>, id: usize, count: usize, cancels: bool) -> Vec<Stamp> {
     let mut written = Vec::new();
     for number in 0..count {
@@ -43,7 +43,7 @@ async fn produce(buffer: Arc<IngestBuffer<Stamp>>, id: usize, count: usize, canc
     written
 }
 
-/// Runs 3 producers and 3 consumers; checks order, and that nothing is lost, doubled or made up.
+/// Runs 3 producers and 3 consumers; checks the order, and that every item is read exactly once.
 async fn run(buffer: IngestBuffer<Stamp>, count: usize, cancels: bool, close_early: bool) {
     let buffer = Arc::new(buffer);
     let consumers: Vec<_> =
@@ -84,7 +84,7 @@ async fn nothing_is_lost_or_doubled_and_each_producer_is_read_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn dropped_reads_and_writes_disturb_nobody() {
+async fn dropped_reads_and_writes_lose_and_double_nothing() {
     for capacity in [1, 3] {
         for buffer in both(capacity) {
             run(buffer, 5_000, true, false).await;
@@ -93,7 +93,7 @@ async fn dropped_reads_and_writes_disturb_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn what_was_accepted_before_a_close_is_read_after_it() {
+async fn items_written_before_the_close_are_read_after_it() {
     for _ in 0..300 {
         for buffer in both(2) {
             run(buffer, 50, false, true).await;

@@ -1,4 +1,4 @@
-//! Those who wait: deadlines, wake-ups, dropped futures, and the close.
+//! Waiting callers: deadlines, wake-ups, dropped futures, and the close.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -49,7 +49,7 @@ async fn a_deadline_is_honoured_on_both_sides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_before_the_deadline_is_taken() {
+async fn an_item_or_room_before_the_deadline_is_taken() {
     for buffer in both(1) {
         let start = Instant::now();
         let deadline = Some((start + Duration::from_secs(3)).into_std());
@@ -60,7 +60,7 @@ async fn what_comes_before_the_deadline_is_taken() {
         buffer.try_write(2).expect("room");
         let (written, read) = tokio::join!(buffer.write(3, deadline), async { buffer.try_read() });
         assert_eq!((written, read), (Ok(()), Ok(2)));
-        assert_eq!(Instant::now(), start, "nobody waited for the time");
+        assert_eq!(Instant::now(), start, "no call waited for the deadline");
     }
 }
 
@@ -111,7 +111,7 @@ fn a_reader_that_is_dropped_after_its_wake_up_loses_no_item_and_passes_the_wake_
         assert!(woken(&second));
         assert_eq!(poll(other, &second), Poll::Ready(Ok(1)));
 
-        // With nobody to pass it on to, the item is simply there.
+        // Without another waiter the item stays in the buffer.
         let mut dropped = Box::pin(buffer.read(None));
         assert!(poll(dropped.as_mut(), &first).is_pending());
         buffer.try_write(2).expect("room");
@@ -140,7 +140,7 @@ fn a_writer_that_is_dropped_after_its_wake_up_passes_it_on() {
 }
 
 #[test]
-fn a_reader_that_waits_but_is_not_polled_keeps_nobody_else_out() {
+fn a_waiting_reader_that_is_not_polled_does_not_block_others() {
     for buffer in both(3) {
         let (idle, other) = (Arc::default(), Arc::default());
         let mut idle_read = pin!(buffer.read(None));

@@ -1,4 +1,4 @@
-//! The names of `trail/sync.rs`, by loom.
+//! The items of `trail/sync.rs`, with loom's types.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ pub(super) fn join_lock() -> MutexGuard<'static, ()> {
     JOIN.lock().expect("no test panics while it joins")
 }
 
-/// A value, and a flag that says by release and acquire whether it may be seen.
+/// A value, and a flag that publishes it with release and acquire.
 pub(super) struct OnceLock<T> {
     value: std::sync::OnceLock<T>,
     stored: AtomicBool,
@@ -74,14 +74,14 @@ impl<T> ArcSwap<T> {
     }
 }
 
-/// As tokio's, but promises less: tokio's `notified()` counts as waiting from its creation,
-/// this one only once it is enabled or polled. What holds with less holds with more.
+/// A weaker version of tokio's `Notify`. Tokio's `notified()` counts as waiting from its creation, this one only once it
+/// is enabled or polled. A test that passes with this one holds for tokio's.
 pub(super) struct Notify {
     state: Mutex<State>,
 }
 
 struct State {
-    /// How often `notify_waiters` was called.
+    /// The number of calls of `notify_waiters`.
     rounds: usize,
     wakers: Vec<Waker>,
 }

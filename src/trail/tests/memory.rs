@@ -1,4 +1,4 @@
-//! What is kept in memory, and how it is let go.
+//! Memory: the items that stay, and their drop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ impl Drop for Alive {
 }
 
 #[test]
-fn only_what_is_held_stays_in_memory() {
+fn only_held_items_stay_in_memory() {
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = EventBuffer::new();
     let start = buffer.head();

@@ -1,16 +1,15 @@
-//! Readers and a writer of every speed. The clock stands still but for their sleeps, so that fifty
-//! milliseconds cost nothing and each run is the same.
+//! Readers and a writer of every speed, under a paused clock: sleeps cost no time, and each run is the same.
 
 use std::time::Duration;
 
 use super::super::EventBuffer;
 
-/// How long to sleep: mostly not at all or a millisecond, seldom long, never over 50 ms (Zipf).
-struct Pace {
+/// A Zipf-distributed sleep: mostly 0 or 1 ms, seldom long, never over 50 ms.
+struct ZipfSleep {
     state: u64,
 }
 
-impl Pace {
+impl ZipfSleep {
     const LONGEST_MS: u32 = 50;
     /// With this exponent and this offset.
     const S: f64 = 1.5;
@@ -41,7 +40,7 @@ impl Pace {
 }
 
 fn weights() -> Vec<f64> {
-    (0..=Pace::LONGEST_MS).map(|ms| (Pace::V + f64::from(ms)).powf(-Pace::S)).collect()
+    (0..=ZipfSleep::LONGEST_MS).map(|ms| (ZipfSleep::V + f64::from(ms)).powf(-ZipfSleep::S)).collect()
 }
 
 /// The shape of Consul's `TestEventBufferFuzz`, with its sleeps.
@@ -52,19 +51,19 @@ async fn a_thousand_readers_of_any_speed_each_see_a_thousand_items_once_in_order
         .map(|seed| {
             let mut at = buffer.head();
             tokio::spawn(async move {
-                let (mut pace, weights) = (Pace::of(seed), weights());
+                let (mut zipf, weights) = (ZipfSleep::of(seed), weights());
                 for index in 0..1000_u32 {
                     at = at.next().await.expect("open");
                     assert_eq!(at.value(), Some(&index));
-                    pace.sleep(&weights).await;
+                    zipf.sleep(&weights).await;
                 }
             })
         })
         .collect();
-    let (mut pace, weights) = (Pace::of(4711), weights());
+    let (mut zipf, weights) = (ZipfSleep::of(4711), weights());
     for index in 0..1000 {
         buffer.append(index).expect("open");
-        pace.sleep(&weights).await;
+        zipf.sleep(&weights).await;
     }
     for reader in readers {
         reader.await.expect("reader");

@@ -1,18 +1,18 @@
-//! What a window keeps and finds, case by case; `model.rs` has the general rule.
+//! Eviction and lookup, case by case; `model.rs` compares with a plain list.
 
 use std::time::{Duration, Instant};
 
 mod model;
 
-use super::{Entry, Found, Limits, Window};
+use super::{Limits, Lookup, Window, WindowEntry};
 
 const WIDE: Limits = Limits { max_count: usize::MAX, max_bytes: usize::MAX, max_age: Duration::MAX };
 
-fn entry(first_index: u64, index: u64, bytes: usize, at: Instant) -> Entry<u64> {
-    Entry { index, first_index, bytes, replaced: 0, at, item: index }
+fn entry(first_index: u64, index: u64, bytes: usize, at: Instant) -> WindowEntry<u64> {
+    WindowEntry { index, first_index, bytes, replaced: 0, at, item: index }
 }
 
-fn window_of(limits: Limits, entries: impl IntoIterator<Item = Entry<u64>>) -> Window<u64> {
+fn window_of(limits: Limits, entries: impl IntoIterator<Item = WindowEntry<u64>>) -> Window<u64> {
     let mut window = Window::new(limits);
     for entry in entries {
         drop(window.push(entry));
@@ -20,21 +20,21 @@ fn window_of(limits: Limits, entries: impl IntoIterator<Item = Entry<u64>>) -> W
     window
 }
 
-/// `Found`, comparable: the offsets of the entries from the oldest.
+/// A comparable `Lookup`, with the item of the entry.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
     Ahead,
     Gone,
-    At(usize),
-    Inside(usize, usize),
+    At(u64),
+    Inside(u64),
 }
 
-fn place<T>(found: &Found<'_, T>) -> Place {
+fn place(found: &Lookup<'_, u64>) -> Place {
     match found {
-        Found::Ahead => Place::Ahead,
-        Found::Gone => Place::Gone,
-        Found::At(position) => Place::At(position.offset),
-        Found::Inside { before, within } => Place::Inside(before.offset, within.offset),
+        Lookup::Ahead => Place::Ahead,
+        Lookup::Gone => Place::Gone,
+        Lookup::At(entry) => Place::At(entry.item),
+        Lookup::Inside(entry) => Place::Inside(entry.item),
     }
 }
 
@@ -43,11 +43,11 @@ fn found(window: &Window<u64>, index: u64) -> Place {
 }
 
 #[test]
-fn an_empty_window_knows_nothing() {
+fn an_empty_window_finds_nothing() {
     let window = Window::<u64>::new(WIDE);
     assert_eq!(found(&window, 0), Place::Gone);
     assert_eq!(found(&window, u64::MAX), Place::Gone);
-    assert!(window.is_empty() && window.newest().is_none() && window.oldest().is_none());
+    assert!(window.len() == 0 && window.newest().is_none() && window.oldest().is_none());
 }
 
 #[test]
@@ -56,22 +56,22 @@ fn an_index_is_found_as_the_module_draws_it() {
     let entries = [entry(1, 10, 1, now), entry(12, 13, 1, now), entry(15, 20, 1, now)];
     let window = window_of(WIDE, entries);
     let places: Vec<_> = (9..=21).map(|index| found(&window, index)).collect();
-    let inside_last = || Place::Inside(1, 2);
+    let inside_last = || Place::Inside(20);
     assert_eq!(
         places,
         [
             Place::Gone,
-            Place::At(0),
-            Place::At(0),
-            Place::Inside(0, 1),
-            Place::At(1),
-            Place::At(1),
+            Place::At(10),
+            Place::At(10),
+            Place::Inside(13),
+            Place::At(13),
+            Place::At(13),
             inside_last(),
             inside_last(),
             inside_last(),
             inside_last(),
             inside_last(),
-            Place::At(2),
+            Place::At(20),
             Place::Ahead,
         ]
     );
@@ -80,25 +80,9 @@ fn an_index_is_found_as_the_module_draws_it() {
 #[test]
 fn of_several_entries_with_one_index_the_last_is_found() {
     let now = Instant::now();
-    let entries = [entry(5, 5, 1, now), entry(5, 5, 1, now), entry(6, 6, 1, now)];
-    let window = window_of(WIDE, entries);
-    assert_eq!(found(&window, 5), Place::At(1));
-}
-
-#[test]
-fn what_follows_a_position_can_be_walked() {
-    let now = Instant::now();
-    let window = window_of(WIDE, (1..=5).map(|index| entry(index, index, 1, now)));
-    let Found::At(position) = window.find(3) else {
-        panic!("3 was pushed");
-    };
-    assert_eq!(position.entry().item, 3);
-    let after: Vec<_> = window.iter_after(position).map(|entry| entry.item).collect();
-    assert_eq!(after, [4, 5]);
-    let Found::At(newest) = window.find(5) else {
-        panic!("5 was pushed");
-    };
-    assert_eq!(window.iter_after(newest).len(), 0);
+    let second = WindowEntry { item: 55, ..entry(5, 5, 1, now) };
+    let window = window_of(WIDE, [entry(5, 5, 1, now), second, entry(6, 6, 1, now)]);
+    assert_eq!(found(&window, 5), Place::At(55));
 }
 
 #[test]
@@ -115,7 +99,7 @@ fn the_newest_stays_even_over_every_limit() {
 }
 
 #[test]
-fn the_oldest_fall_out_first_by_count_and_by_bytes() {
+fn the_oldest_are_evicted_first_by_count_and_by_bytes() {
     let now = Instant::now();
     let limits = Limits { max_count: 3, max_bytes: 10, ..WIDE };
     let mut window = window_of(limits, (1..=3).map(|index| entry(index, index, 3, now)));
@@ -134,14 +118,14 @@ fn age_counts_from_when_an_entry_was_superseded() {
     let after_an_hour = start + 3600 * second;
     assert!(window.expire(after_an_hour).is_empty());
     assert!(window.push(entry(2, 2, 1, after_an_hour)).is_empty(), "1 was current till now");
-    assert_eq!(found(&window, 1), Place::At(0));
+    assert_eq!(found(&window, 1), Place::At(1));
     assert!(window.expire(after_an_hour + 10 * second).is_empty());
     assert_eq!(window.expire(after_an_hour + 11 * second), [1]);
     assert_eq!(found(&window, 1), Place::Gone);
 }
 
 #[test]
-fn an_index_that_goes_back_starts_anew() {
+fn an_index_that_goes_back_evicts_everything() {
     let now = Instant::now();
     let mut window = window_of(WIDE, [entry(8, 8, 1, now), entry(9, 9, 1, now)]);
     assert_eq!(window.push(entry(3, 3, 1, now)), [8, 9]);
@@ -150,17 +134,17 @@ fn an_index_that_goes_back_starts_anew() {
 }
 
 #[test]
-fn what_was_replaced_weighs_while_the_entry_before_is_kept() {
+fn replaced_bytes_weigh_while_the_entry_before_is_in_the_window() {
     let now = Instant::now();
     let mut window = Window::new(Limits { max_bytes: 100, ..WIDE });
-    let replacing = |index, replaced| Entry { replaced, ..entry(index, index, 1, now) };
+    let replacing = |index, replaced| WindowEntry { replaced, ..entry(index, index, 1, now) };
     assert!(window.push(replacing(1, 500)).is_empty());
     assert_eq!(window.bytes(), 1, "there is no entry before that holds it");
     assert!(window.push(replacing(2, 60)).is_empty());
     assert_eq!(window.bytes(), 62);
     assert_eq!(window.push(replacing(3, 60)), [1]);
     assert_eq!(window.bytes(), 62);
-    // More than all that is allowed: what held it goes, and then it weighs nothing.
+    // More than the limit: the entry that held it is evicted, so it weighs nothing.
     assert_eq!(window.push(replacing(4, 101)), [2, 3]);
     assert_eq!((window.len(), window.bytes()), (1, 1));
     assert!(window.push(replacing(5, 7)).is_empty());
@@ -168,7 +152,7 @@ fn what_was_replaced_weighs_while_the_entry_before_is_kept() {
 }
 
 #[test]
-fn an_entry_that_grows_pushes_out_older_ones_and_itself_but_never_the_newest() {
+fn an_entry_that_grows_evicts_older_ones_and_itself_but_never_the_newest() {
     let now = Instant::now();
     let filled = || {
         let mut window = Window::new(Limits { max_bytes: 10, ..WIDE });
@@ -181,5 +165,5 @@ fn an_entry_that_grows_pushes_out_older_ones_and_itself_but_never_the_newest() {
     assert_eq!(window.bytes(), 9);
     assert_eq!(window.grow(|item| *item == 2, 2), [2]);
     assert_eq!((window.grow(|item| *item == 3, usize::MAX).len(), window.len()), (0, 1));
-    assert_eq!(filled().grow(|item| *item == 9, 1000), Vec::<u64>::new(), "it is not there any more");
+    assert_eq!(filled().grow(|item| *item == 9, 1000), Vec::<u64>::new(), "no entry matches");
 }

@@ -1,4 +1,4 @@
-//! What values promise. Each test that has a counterpart among those of Metropolis' package
+//! The promises of values. Each test that has a counterpart among those of Metropolis' package
 //! `event` is named in [`crate::cases`].
 
 mod one;
@@ -14,11 +14,11 @@ use tokio::time::timeout;
 
 use super::{GetError, KeyChange, RangedValue, Value, ValueWatch, Watcher};
 
-/// As long as anything may take before a test is called hung.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time after which a test counts as hung.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 async fn in_time<F: Future>(future: F) -> F::Output {
-    timeout(PATIENCE, future).await.expect("nothing here takes so long")
+    timeout(DEADLINE, future).await.expect("nothing here takes so long")
 }
 
 /// What `get` returns at once, or `None` if it would wait.
@@ -26,7 +26,7 @@ fn now<W: Watcher>(watcher: &mut W) -> Option<Result<W::Item, GetError>> {
     watcher.get().now_or_never()
 }
 
-/// A change as text: `key=value`, or `key` alone for a tombstone.
+/// A change as text: `key=value`, or `key` alone for a deletion.
 fn shown<V: std::fmt::Display>(change: KeyChange<&str, V>) -> String {
     match change.value {
         Some(value) => format!("{}={value}", change.key),

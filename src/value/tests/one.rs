@@ -1,4 +1,4 @@
-//! One value.
+//! `Value`, its watcher, filters and backlogs.
 
 use super::*;
 
@@ -55,7 +55,7 @@ async fn a_lease_and_its_change_are_seen_one_after_the_other() {
 }
 
 #[test]
-fn who_watches_is_told_also_when_the_value_is_equal() {
+fn setting_an_equal_value_wakes_the_watchers() {
     let value = Value::of("same");
     let mut watcher = value.watch();
     for _ in 0..3 {
@@ -119,7 +119,7 @@ async fn a_cancelled_get_leaves_the_watcher_as_it_was() {
 }
 
 #[test]
-fn watchers_that_come_and_go_leave_nothing() {
+fn dropped_watchers_leave_nothing() {
     let value = Value::new();
     let mut watchers: Vec<_> = (0..100).map(|_| value.watch()).collect();
     for _ in 0..10_000 {
@@ -135,7 +135,7 @@ fn watchers_that_come_and_go_leave_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_when_the_value_is_dropped_is_told_after_the_last_value() {
+async fn dropping_the_value_closes_its_watchers_after_the_last_value() {
     let value = Value::<u32>::new();
     let (mut waits, mut behind) = (value.watch(), value.watch());
     let waits = tokio::spawn(async move { waits.get().await });
@@ -175,7 +175,7 @@ fn a_filter_waits_until_its_predicate_holds() {
 }
 
 #[test]
-fn what_cannot_be_decoded_is_an_item_like_another_and_the_watcher_goes_on() {
+fn a_watcher_goes_on_after_a_value_that_cannot_be_decoded() {
     let value = Value::new();
     let mut numbers = value.watch().filter_map(|text: &str| {
         let skipped = text.is_empty();
@@ -190,7 +190,7 @@ fn what_cannot_be_decoded_is_an_item_like_another_and_the_watcher_goes_on() {
 }
 
 #[test]
-fn the_backlog_of_a_value_is_what_was_there_and_its_end_is_told_for_good() {
+fn the_backlog_of_a_value_is_its_first_value_and_ends_for_good() {
     let value = Value::of(1);
     let mut watcher = value.watch();
     let mut backlog = (&mut watcher).backlog_only();
@@ -211,7 +211,7 @@ fn the_backlog_of_a_value_is_what_was_there_and_its_end_is_told_for_good() {
 }
 
 #[test]
-fn a_backlog_that_a_filter_leaves_nothing_of_is_done() {
+fn a_backlog_without_matching_values_is_done() {
     let value = Value::of(1);
     let mut even = value.watch().filter(|value| value % 2 == 0);
     assert_eq!(even.get_backlog().now_or_never(), Some(Err(GetError::BacklogDone)));

@@ -1,4 +1,4 @@
-//! Values in channels.
+//! `pipe`.
 
 use tokio::sync::mpsc;
 
@@ -6,7 +6,7 @@ use super::super::pipe;
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_pipe_moves_what_comes_and_a_receiver_that_was_away_gets_the_newest() {
+async fn a_slow_receiver_of_a_pipe_gets_the_newest_value() {
     let value = Value::of(0);
     let (to, mut from) = mpsc::channel(1);
     let piping = tokio::spawn(pipe(value.watch(), to));

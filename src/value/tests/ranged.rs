@@ -1,10 +1,10 @@
-//! Many keys in memory.
+//! `RangedValue` and its watcher.
 
 use super::*;
 
 type Watched = super::super::RangedWatcher<super::super::RangedValueSource<&'static str, String>>;
 
-/// What can be had without waiting.
+/// The changes that `get` returns without waiting.
 fn all(watcher: &mut Watched) -> Vec<String> {
     std::iter::from_fn(|| now(watcher)).map(|change| shown(change.expect("open"))).collect()
 }
@@ -43,7 +43,7 @@ fn each_key_once_and_then_each_change() {
 }
 
 #[test]
-fn many_changes_of_two_keys_are_two() {
+fn many_changes_of_two_keys_become_two() {
     let value = value_of(&[]);
     let mut watcher = value.watch();
     assert_eq!(all(&mut watcher), [""; 0]);
@@ -54,7 +54,7 @@ fn many_changes_of_two_keys_are_two() {
 }
 
 #[test]
-fn a_thousand_unread_changes_lead_to_the_last_one_also_beyond_what_is_kept() {
+fn a_thousand_unread_changes_become_the_last_one_even_beyond_the_queue() {
     let value = value_of(&[("k", "first")]);
     let mut watcher = value.watch();
     assert_eq!(all(&mut watcher), ["k=first"]);
@@ -65,7 +65,7 @@ fn a_thousand_unread_changes_lead_to_the_last_one_also_beyond_what_is_kept() {
 }
 
 #[test]
-fn a_deletion_is_told_to_who_knew_the_key_and_once() {
+fn a_deletion_is_yielded_once_and_only_for_known_keys() {
     let value = value_of(&[("a", "1"), ("b", "2")]);
     value.remove(&"a");
     let mut watcher = value.watch();
@@ -96,7 +96,7 @@ fn empty_is_not_absent() {
 }
 
 #[test]
-fn the_backlog_is_what_was_there_at_the_first_look() {
+fn the_backlog_is_the_state_at_the_first_read() {
     let value = value_of(&[("a", "1")]);
     let mut watcher = value.watch();
     value.set("b", "2".to_owned());
@@ -136,7 +136,7 @@ fn only_the_range_is_watched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_can_be_waited_for_before_it_is_there() {
+async fn a_key_can_be_awaited_before_it_exists() {
     let value = value_of(&[]);
     let mut watcher = value.watch();
     assert!(timeout(Duration::from_secs(1), watcher.get()).await.is_err());
@@ -147,7 +147,7 @@ async fn a_key_can_be_waited_for_before_it_is_there() {
 }
 
 #[test]
-fn a_change_that_keeps_coming_does_not_keep_others_from_being_told() {
+fn a_key_that_keeps_changing_does_not_starve_others() {
     let value = value_of(&[("a", "1"), ("z", "1")]);
     let mut watcher = value.watch();
     let mut seen = Vec::new();
@@ -159,7 +159,7 @@ fn a_change_that_keeps_coming_does_not_keep_others_from_being_told() {
 }
 
 #[test]
-fn when_it_is_dropped_the_last_changes_are_told_first() {
+fn dropping_the_map_closes_its_watchers_after_the_last_changes() {
     let value = value_of(&[("a", "1")]);
     let mut watcher = value.watch();
     assert_eq!(shown(now(&mut watcher).expect("at once").expect("open")), "a=1");

@@ -1,4 +1,4 @@
-//! A source that hangs, loses its place, and comes back.
+//! A source that hangs, loses its position, and recovers.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use super::*;
 
 type Event = SourceEvent<&'static str, u32>;
 
-/// A source whose every step is the test's.
+/// A source that is controlled by a [`Script`].
 struct Scripted {
     state: Arc<Mutex<Vec<(&'static str, u32)>>>,
-    /// A load takes one.
+    /// Each load takes one permit.
     loads: Arc<Semaphore>,
     events: mpsc::UnboundedReceiver<Event>,
 }
@@ -26,15 +26,15 @@ struct Script {
 
 impl Script {
     fn changed(&self, key: &'static str, value: Option<u32>) {
-        self.say(SourceEvent::Changed(vec![KeyChange { key, value }]));
+        self.send(SourceEvent::Changed(vec![KeyChange { key, value }]));
     }
 
     fn lost_and_now(&self, state: &[(&'static str, u32)]) {
         *self.state.lock() = state.to_vec();
-        self.say(SourceEvent::Lost);
+        self.send(SourceEvent::Lost);
     }
 
-    fn say(&self, event: Event) {
+    fn send(&self, event: Event) {
         self.events.send(event).expect("the source is there");
     }
 }
@@ -84,7 +84,7 @@ async fn a_get_can_be_cancelled_while_the_first_load_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_deleted_in_a_gap_is_told_after_it() {
+async fn deletions_in_a_gap_are_yielded_after_it() {
     let (script, mut watcher) = scripted(&[("a", 1), ("b", 2), ("c", 3)]);
     script.loads.add_permits(1);
     assert_eq!(all(&mut watcher), ["a=1", "b=2", "c=3"]);
@@ -94,13 +94,13 @@ async fn what_was_deleted_in_a_gap_is_told_after_it() {
     script.loads.add_permits(1);
     let mut seen = all(&mut watcher);
     seen.sort_unstable();
-    assert_eq!(seen, ["a", "b=20", "c", "e=5"], "d was never told, and is not told to be gone");
+    assert_eq!(seen, ["a", "b=20", "c", "e=5"], "d was never yielded, so its deletion is not either");
     script.changed("b", None);
     assert_eq!(all(&mut watcher), ["b"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_is_cancelled_in_a_gap_is_made_again() {
+async fn a_cancelled_load_is_repeated() {
     let (script, mut watcher) = scripted(&[("a", 1)]);
     script.loads.add_permits(1);
     assert_eq!(all(&mut watcher), ["a=1"]);
@@ -113,7 +113,7 @@ async fn a_load_that_is_cancelled_in_a_gap_is_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watcher_that_is_cut_off_waits_and_catches_up_and_others_do_not_notice() {
+async fn a_disconnected_watcher_catches_up_and_others_do_not_notice() {
     let (cut_off, mut watcher) = scripted(&[("k", 1)]);
     let (connected, mut other) = scripted(&[("k", 1)]);
     for (script, watcher) in [(&cut_off, &mut watcher), (&connected, &mut other)] {
@@ -133,7 +133,7 @@ async fn a_watcher_that_is_cut_off_waits_and_catches_up_and_others_do_not_notice
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_told_yet_when_the_source_ends_is_told_first() {
+async fn pending_changes_are_yielded_before_the_end_of_the_source() {
     let (script, mut watcher) = scripted(&[("a", 1)]);
     script.loads.add_permits(1);
     assert_eq!(now(&mut watcher).map(|change| change.map(shown)), Some(Ok("a=1".to_owned())));
@@ -148,7 +148,7 @@ async fn what_is_not_told_yet_when_the_source_ends_is_told_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_always_has_more_lets_something_be_told() {
+async fn an_endless_source_does_not_starve_the_consumer() {
     struct Endless;
     impl RangeSource for Endless {
         type Key = u32;

@@ -38,7 +38,7 @@ impl View {
                 },
                 CatchUp::PastAwaited(mut past) => tokio::select! {
                     next = delivered.next_ref() => drop(next.map_err(|_| ViewError::Stopped)?),
-                    () = past.told() => {}
+                    () = past.changed() => {}
                 },
             }
         };

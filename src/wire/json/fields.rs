@@ -1,4 +1,4 @@
-//! One JSON object, as the record that it is.
+//! One JSON object as a record.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::model::{Encoding, Entry, Key, MAX_KEY_BYTES, Revision, Sequence};
 use crate::wire::record::compact;
 use crate::wire::{End, Header, PutKind, Record, WireError};
 
-/// Every field that any record may have. Values stay raw, so that their spelling is not lost.
+/// All fields of all types of records. Values stay raw, so that their spelling is kept.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Fields<'a> {
@@ -20,7 +20,7 @@ pub(super) struct Fields<'a> {
     key: Option<Cow<'a, str>>,
     #[serde(borrow)]
     key_base64: Option<Cow<'a, str>>,
-    /// `null` is a value; only a missing member is none.
+    /// `null` is a value; only a missing member is None.
     #[serde(borrow, deserialize_with = "present")]
     value: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -53,11 +53,7 @@ fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<&'de RawValue>,
 impl Fields<'_> {
     pub(super) fn into_record(self) -> Result<Record, WireError> {
         let Some(kind) = self.kind.as_deref() else {
-            return Err(WireError::Record(
-                "the record has no `type`: it is new, updated, put, deleted, delete, status, \
-                 snapshot, breadcrumb, end or reset"
-                    .to_owned(),
-            ));
+            return Err(WireError::MissingType);
         };
         let put = match kind {
             "put" => PutKind::Put,
@@ -84,10 +80,7 @@ impl Fields<'_> {
         self.refuse_header_fields(kind.as_str())?;
         let key = self.key_bytes(kind.as_str())?;
         let Some(raw) = self.value else {
-            return Err(WireError::Record(format!(
-                "a `{}` record needs a `value`; an empty one is \"value\":\"\",\"encoding\":\"utf8\"",
-                kind.as_str()
-            )));
+            return Err(WireError::MissingValue(kind.as_str()));
         };
         let ttl = self.ttl.map(parse_ttl).transpose()?;
         let entry = match self.encoding.as_deref() {
@@ -128,15 +121,11 @@ impl Fields<'_> {
         self.refuse_update_fields("status")?;
         match self.status.as_deref() {
             Some(text) => Ok(Record::Status(parse_field("status", text)?)),
-            None => Err(WireError::Record(
-                "a `status` record needs a `status`: wait-for-datastore, resync-in-progress or \
-                 in-sync"
-                    .to_owned(),
-            )),
+            None => Err(WireError::MissingStatus),
         }
     }
 
-    fn into_header(self, kind: &str) -> Result<Header, WireError> {
+    fn into_header(self, kind: &'static str) -> Result<Header, WireError> {
         self.refuse_update_fields(kind)?;
         Ok(Header {
             mode: parse_optional("mode", self.mode.as_deref())?,
@@ -168,37 +157,27 @@ impl Fields<'_> {
         Ok(Record::Reset { reason: self.reason })
     }
 
-    fn key_bytes(&self, kind: &str) -> Result<Vec<u8>, WireError> {
+    fn key_bytes(&self, kind: &'static str) -> Result<Vec<u8>, WireError> {
         let key = match (&self.key, &self.key_base64) {
             (Some(key), None) => key.as_bytes().to_vec(),
             (None, Some(text)) => from_base64("key_base64", text)?,
-            (None, None) => {
-                let text = format!("a `{kind}` record needs a `key` (or a `key_base64`)");
-                return Err(WireError::Record(text));
-            }
-            (Some(_), Some(_)) => {
-                let text = "a record has a `key` or a `key_base64`, not both".to_owned();
-                return Err(WireError::Record(text));
-            }
+            (None, None) => return Err(WireError::MissingKey(kind)),
+            (Some(_), Some(_)) => return Err(WireError::TwoKeys),
         };
         if key.len() > MAX_KEY_BYTES {
-            let text = format!("the key has {} bytes; the limit is {MAX_KEY_BYTES}", key.len());
-            return Err(WireError::Record(text));
+            return Err(WireError::KeyTooLong(key.len()));
         }
         Ok(key)
     }
 }
 
-/// A field that has no place in a record of its type is an error, never ignored.
+/// A field that does not belong to a record's type is an error, never ignored.
 impl Fields<'_> {
-    fn refuse(&self, there: bool, kind: &str, field: &str) -> Result<(), WireError> {
-        if there {
-            return Err(WireError::Record(format!("a `{kind}` record has no `{field}`")));
-        }
-        Ok(())
+    fn refuse(&self, there: bool, kind: &'static str, field: &'static str) -> Result<(), WireError> {
+        if there { Err(WireError::UnexpectedField { kind, field }) } else { Ok(()) }
     }
 
-    fn refuse_header_fields(&self, kind: &str) -> Result<(), WireError> {
+    fn refuse_header_fields(&self, kind: &'static str) -> Result<(), WireError> {
         let fields = [
             (self.status.is_some(), "status"),
             (self.mode.is_some(), "mode"),
@@ -215,7 +194,7 @@ impl Fields<'_> {
         fields.into_iter().try_for_each(|(there, field)| self.refuse(there, kind, field))
     }
 
-    fn refuse_update_fields(&self, kind: &str) -> Result<(), WireError> {
+    fn refuse_update_fields(&self, kind: &'static str) -> Result<(), WireError> {
         let fields = [
             (self.key.is_some(), "key"),
             (self.key_base64.is_some(), "key_base64"),

@@ -1,17 +1,17 @@
 //! Records as JSON text: one object a record, one record a line in NDJSON.
 
-mod explain;
+mod changed_key;
+mod error;
 mod fields;
-mod named;
 mod parse;
 mod write;
 
 use serde_json::value::RawValue;
 
 use super::{Record, WireError};
-use explain::{json_error, sample};
+pub(crate) use changed_key::changed_key;
+use error::{json_error, sample};
 use fields::Fields;
-pub use named::changed_key;
 pub(super) use parse::{parse_optional, parse_ttl};
 pub use write::write_record;
 pub(super) use write::{write_deleted, write_end, write_header, write_put};
@@ -19,22 +19,22 @@ pub(super) use write::{write_deleted, write_end, write_header, write_put};
 /// Reads one record from one JSON object.
 ///
 /// # Errors
-/// [`WireError`] that says what is wrong and what would be right.
+/// [`WireError`] that names the mistake and the valid form.
 pub fn parse_record(text: &str) -> Result<Record, WireError> {
     if !text.trim_start().starts_with('{') {
-        // Serde would read an array as the fields in the order in which this file names them.
-        return Err(WireError::Json(format!("a record is a JSON object, not {}", sample(text))));
+        // serde would read an array as the struct's fields in their order.
+        return Err(WireError::NotAnObject(sample(text)));
     }
     let fields: Fields = serde_json::from_str(text).map_err(|error| json_error(text, &error))?;
     fields.into_record()
 }
 
-/// Records and where they stood.
+/// Records with their positions.
 #[derive(Debug)]
 pub struct Parsed {
-    /// What the positions count: `record`, or `line` of NDJSON.
+    /// The unit of the positions: `record`, or `line` of NDJSON.
     pub unit: &'static str,
-    /// Position, from 1, and record.
+    /// The records, each with its position, from 1.
     pub records: Vec<(usize, Record)>,
 }
 
@@ -45,7 +45,7 @@ pub struct Parsed {
 pub fn parse_records(text: &str) -> Result<Parsed, WireError> {
     let array = text.trim_start().starts_with('[').then(|| serde_json::from_str::<Vec<&RawValue>>(text));
     let (unit, texts): (_, Vec<(usize, &str)>) = match array {
-        // A line of NDJSON may be an array by mistake; then its number helps more.
+        // The first line of NDJSON may be an array by mistake. Then the line's number helps more.
         Some(Err(error)) if !is_lines(text) => return Err(json_error(text, &error)),
         Some(Ok(items)) => ("record", items.iter().map(|raw| raw.get()).enumerate().collect()),
         _ => ("line", text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect()),

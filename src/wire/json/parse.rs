@@ -1,4 +1,4 @@
-//! Values of single fields.
+//! Parsers of single fields.
 
 use std::fmt::Display;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Records going out.
+//! Records to JSON text.
 
 use std::fmt::Display;
 
@@ -57,9 +57,9 @@ pub(in crate::wire) fn write_deleted(out: &mut Vec<u8>, key: &[u8], revision: Op
 
 pub(in crate::wire) fn write_end(out: &mut Vec<u8>, end: &End) {
     let mut object = Object::open(out, Some("end"));
-    object.shown("cursor", end.cursor);
+    object.display("cursor", end.cursor);
     object.number("count", end.count);
-    object.shown("digest", end.digest);
+    object.display("digest", end.digest);
     object.close();
 }
 
@@ -70,24 +70,24 @@ pub(in crate::wire) fn write_header<'a>(
     header: &Header,
 ) -> Object<'a> {
     let mut object = Object::open(out, kind);
-    object.shown("mode", header.mode);
+    object.display("mode", header.mode);
     header.reason.iter().for_each(|reason| object.string("reason", reason));
-    object.shown("cursor", header.cursor);
-    object.shown("from", header.from);
-    object.shown("history", header.history);
+    object.display("cursor", header.cursor);
+    object.display("from", header.from);
+    object.display("history", header.history);
     object.number("revision", header.revision.map(|r| r.0));
     object.number("sequence", header.sequence.map(|s| s.0));
     header.timestamp.iter().for_each(|time| object.string("timestamp", time));
-    object.shown("status", header.status);
+    object.display("status", header.status);
     object.number("count", header.count);
-    object.shown("digest", header.digest);
+    object.display("digest", header.digest);
     if let Some(more) = header.more {
         object.raw("more", more.to_string().as_bytes());
     }
     object
 }
 
-/// A JSON object under construction. Its members' names and shown values need no escaping.
+/// A JSON object under construction. Names of members must need no escaping.
 pub(in crate::wire) struct Object<'a> {
     out: &'a mut Vec<u8>,
     first: bool,
@@ -120,7 +120,7 @@ impl<'a> Object<'a> {
         write_string(self.out, text);
     }
 
-    fn shown(&mut self, name: &str, value: Option<impl Display>) {
+    fn display(&mut self, name: &str, value: Option<impl Display>) {
         if let Some(value) = value {
             self.string(name, &value.to_string());
         }

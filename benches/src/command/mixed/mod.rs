@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use crumbd::cli::Failure;
-use crumbd::cli::units::{Bytes, Span, waited};
+use crumbd::cli::units::{Bytes, Span, parse_wait};
 use crumbd::model::Revision;
 use crumbd_bench::load::{Board, Clock, Crowd, CrumbdPoll, Joiner, LoadError, Mirrors, Publisher, Writer};
 use tokio::task::JoinSet;
@@ -72,10 +72,10 @@ pub(super) struct Mixed {
     #[arg(long, value_enum, default_value_t)]
     accept: Accept,
     /// How long.
-    #[arg(long, default_value = "15s", value_name = "TIME", value_parser = waited, allow_hyphen_values = true)]
+    #[arg(long, default_value = "15s", value_name = "TIME", value_parser = parse_wait, allow_hyphen_values = true)]
     duration: Span,
     /// How long it may take, after the last write, until everybody has arrived.
-    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = waited, allow_hyphen_values = true)]
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = parse_wait, allow_hyphen_values = true)]
     deadline: Span,
 }
 

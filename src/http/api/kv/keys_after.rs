@@ -81,7 +81,7 @@ impl KeysAfter {
     /// As [`View::watch`]: [`ViewError::Gone`] when the cursor is not kept.
     pub async fn new(view: &View, keys: KeySelector, after: Cursor) -> Result<Self, ViewError> {
         let (source, known) = BreadcrumbRange::new(view, keys, after).await?;
-        Ok(Self { watcher: RangedWatcher::knowing(source, known), after: after.revision })
+        Ok(Self { watcher: RangedWatcher::with_known_keys(source, known), after: after.revision })
     }
 
     /// The consumer's cursor, in our own history. Valid after a `get` of a single key, or after a `get` that had to wait.

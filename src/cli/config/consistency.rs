@@ -1,0 +1,131 @@
+//! Settings that need each other, contradict each other, or have no effect.
+//!
+//! A setting that can only be a mistake is an error. A setting without effect is a warning: several daemons may share a
+//! file or an environment.
+
+use super::error::{SettingError, Warning};
+use super::nearest::nearest;
+use super::raw::{RawSettings, names, variable};
+use super::settings::{PASSWORD_VARIABLE, Settings};
+use crate::feed::FeedSpec;
+
+/// Variables of other commands, and variables without a flag.
+const OTHER_VARIABLES: [&str; 8] = [
+    "CRUMBD_CONFIG",
+    "CRUMBD_URL",
+    "CRUMBD_TOKEN",
+    "CRUMBD_TOKEN_FILE",
+    "CRUMBD_CA_CERT",
+    "CRUMBD_CLIENT_CERT",
+    "CRUMBD_CLIENT_KEY",
+    PASSWORD_VARIABLE,
+];
+
+/// Adds contradictions to the errors. Returns warnings for settings without effect.
+pub(super) fn check(
+    given: &RawSettings,
+    settings: &Settings,
+    errors: &mut Vec<SettingError>,
+) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    etcd(given, settings, errors, &mut warnings);
+    state(given, settings, errors, &mut warnings);
+    let mut no_effect = |name: &str, why| {
+        warnings.extend(given.origin(name).map(|origin| Warning::NoEffect { origin, why }));
+    };
+    match &settings.feed {
+        Some(FeedSpec::Push) => {
+            if settings.strict {
+                no_effect("strict", "a push: feed answers a record that cannot be read with 400");
+            }
+            if settings.cache.max_value_bytes > settings.max_body_bytes {
+                let origin = given.origin("max-value-bytes").or_else(|| given.origin("max-body-bytes"));
+                warnings.extend(origin.map(|origin| Warning::ValueOverBody { origin }));
+            }
+        }
+        Some(FeedSpec::Etcd { .. }) if settings.strict => {
+            no_effect("strict", "every value of etcd can be read");
+        }
+        _ => {}
+    }
+    if settings.feed.as_ref().is_some_and(|feed| *feed != FeedSpec::Push) {
+        let why = "only a push: feed is written over HTTP";
+        for name in ["max-body-bytes", "max-upload-bytes"] {
+            warnings.extend(given.origin(name).map(|origin| Warning::NoEffect { origin, why }));
+        }
+    }
+    warnings
+}
+
+fn etcd(
+    given: &RawSettings,
+    settings: &Settings,
+    errors: &mut Vec<SettingError>,
+    warnings: &mut Vec<Warning>,
+) {
+    let given = |name: &str| given.origin(name);
+    let flags = ["etcd-ca", "etcd-cert", "etcd-key", "etcd-user", "etcd-password-file"];
+    let mut needs = |origin, needs, why| errors.push(SettingError::Needs { origin, needs, why });
+    match (given("etcd-cert"), given("etcd-key")) {
+        (Some(origin), None) => needs(origin, "etcd-key", "the certificate's private key"),
+        (None, Some(origin)) => needs(origin, "etcd-cert", "the certificate that it belongs to"),
+        _ => {}
+    }
+    if let (Some(origin), None) = (given("etcd-password-file"), given("etcd-user")) {
+        needs(origin, "etcd-user", "the user whose password it is");
+    }
+    if let (Some(origin), None) = (given("etcd-user"), given("etcd-password-file"))
+        && std::env::var_os(PASSWORD_VARIABLE).is_none_or(|password| password.is_empty())
+    {
+        needs(
+            origin,
+            "etcd-password-file",
+            "the password, unless it is in the variable CRUMBD_ETCD_PASSWORD",
+        );
+    }
+    match &settings.feed {
+        Some(FeedSpec::Etcd { tls: false, .. }) => {
+            let why = "is for TLS only, and the feed is etcd://; with TLS it is etcds://";
+            let origins = ["etcd-ca", "etcd-cert"].into_iter().filter_map(given);
+            errors.extend(origins.map(|origin| SettingError::Conflict { origin, why }));
+        }
+        Some(FeedSpec::Etcd { .. }) | None => {}
+        Some(_) => {
+            let why = "the feed is not etcd:";
+            warnings
+                .extend(flags.into_iter().filter_map(given).map(|origin| Warning::NoEffect { origin, why }));
+        }
+    }
+}
+
+fn state(
+    given: &RawSettings,
+    settings: &Settings,
+    errors: &mut Vec<SettingError>,
+    warnings: &mut Vec<Warning>,
+) {
+    match (given.origin("state-dir"), given.origin("state-interval")) {
+        (None, Some(origin)) => {
+            warnings.push(Warning::NoEffect { origin, why: "without --state-dir no state is kept" });
+        }
+        (Some(origin), _) if settings.feed == Some(FeedSpec::Stdin) => {
+            let why = "has no use with stdin: as the feed: the data of such a feed end with the process";
+            errors.push(SettingError::Conflict { origin, why });
+        }
+        _ => {}
+    }
+}
+
+/// Warnings for variables whose name is nearly that of a setting. Other unknown variables are ignored: an orchestrator
+/// sets some of its own for a service that is called crumbd.
+pub(super) fn unknown_variables() -> Vec<Warning> {
+    let known: Vec<String> = names().iter().map(|name| variable(name)).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).chain(OTHER_VARIABLES).collect();
+    let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let ours = set.filter(|name| name.starts_with("CRUMBD_") && !known.contains(&name.as_str()));
+    ours.filter_map(|name| {
+        let nearest = nearest(&name, known.iter().copied())?.to_owned();
+        Some(Warning::Variable { name, nearest })
+    })
+    .collect()
+}

@@ -1,0 +1,24 @@
+//! What the clones of a view share.
+
+use std::sync::Arc;
+
+use super::Upstream;
+use super::body_cache::BodyCache;
+use super::fanout::Fanout;
+use super::snapshot::SnapshotCache;
+use super::stream::Readers;
+use super::upstream::CursorsAhead;
+use super::wake_rate::WakeRate;
+use crate::cache;
+
+/// What the clones of a [`View`](super::View) share. One pointer is all that a parked reader holds of it.
+pub struct Shared {
+    pub(super) cache: cache::Reader,
+    pub(super) fanout: Fanout,
+    pub(super) upstream: Arc<dyn Upstream>,
+    pub(super) cursors_ahead: Arc<CursorsAhead>,
+    pub(super) bodies: BodyCache,
+    pub(super) wake_rate: Option<Arc<WakeRate>>,
+    pub(super) snapshots: Arc<SnapshotCache>,
+    pub(super) readers: Arc<Readers>,
+}

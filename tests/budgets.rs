@@ -1,0 +1,232 @@
+//! Budgets: a request over a budget is refused with a time to retry, and served when there is room again. Slow readers are
+//! served slowly; clients that read nothing are disconnected.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::daemon::Daemon;
+use support::http::{Got, Http};
+use support::workload::put;
+use support::{DEADLINE, eventually, in_time};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
+
+const CURRENT: &[u8] = b"GET /v1/breadcrumbs/current HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+async fn status(http: &Http) -> Value {
+    http.get("/v1/status").await.ok(200).json()
+}
+
+async fn until(http: &Http, what: &str, is: impl Fn(&Value) -> bool) {
+    eventually(what, || async { is(&status(http).await).then_some(()) }).await;
+}
+
+/// The refusal of somebody who is to come back.
+fn refused(got: &Got) {
+    let problem = got.problem(503);
+    let seconds: u64 = got.need("retry-after").parse().unwrap();
+    assert!((1..=3).contains(&seconds), "{problem}");
+    assert_eq!(problem["retry_after"], seconds);
+    assert!(problem["type"].as_str().unwrap().ends_with(":over-budget"), "{problem}");
+}
+
+fn ask(http: &Http, path: &str) -> JoinHandle<Got> {
+    let (http, path) = (http.clone(), path.to_owned());
+    tokio::spawn(async move { http.get(&path).await })
+}
+
+/// A state whose body is larger than what the system buffers for one connection.
+async fn large(http: &Http) {
+    let value = format!("\"{}\"", "x".repeat(1 << 20));
+    for n in 0..24 {
+        http.post(&[put(&format!("large/{n}"), &value)]).await;
+    }
+}
+
+/// A connection for which the system buffers little on this side: a few of the loopback's segments of 64 KiB.
+async fn narrow(daemon: &Daemon) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(128 << 10).unwrap();
+    socket.connect(daemon.url().strip_prefix("http://").unwrap().parse().unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_waiter_too_many_is_refused_until_another_has_gone() {
+    for front in ["on", "off"] {
+        let daemon = Daemon::push(&["--max-waiters", "2", "--lean-front", front]);
+        let http = daemon.http();
+        let before = http.cursor().await;
+        let start = http.post(&[put("a", "1")]).await;
+        let path = format!("/v1/breadcrumbs/{start}/next?wait=30s");
+        let waiters = [ask(&http, &path), ask(&http, &format!("{path}&prefix=a"))];
+        until(&http, "two waiters", |status| status["waiters"] == 2).await;
+        refused(&http.get(&path).await);
+        refused(&http.get(&format!("{path}&prefix=b")).await);
+        refused(&http.get(&format!("/v1/kv/a?after={start}")).await);
+        // Who need not wait needs no place for it.
+        let now = format!("/v1/breadcrumbs/{start}/next?wait=0");
+        http.get(&now).await.ok(204);
+        http.get(&format!("{now}&prefix=b")).await.ok(204);
+        http.get(&format!("/v1/kv/a?after={start}&wait=0")).await.ok(204);
+        http.get("/readyz?wait=5s").await.ok(200);
+        for behind in ["next", "next?wait=5s", "next?prefix=a"] {
+            http.get(&format!("/v1/breadcrumbs/{before}/{behind}")).await.ok(200);
+        }
+        http.get(&format!("/v1/kv/a?after={before}")).await.ok(200);
+        let [one, two] = waiters;
+        one.abort();
+        until(&http, "one waiter", |status| status["waiters"] == 1).await;
+        let three = ask(&http, &path);
+        until(&http, "two waiters", |status| status["waiters"] == 2).await;
+        let written = http.post(&[put("a", "2")]).await;
+        for waiter in [two, three] {
+            assert_eq!(in_time("a waiter", waiter).await.unwrap().ok(200).cursor(), written);
+        }
+        until(&http, "no waiters", |status| status["waiters"] == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_refused_until_another_has_gone() {
+    let daemon = Daemon::push(&["--max-connections", "2"]);
+    let asked = |mut stream: TcpStream| async move {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = vec![0; 4096];
+        let length = in_time("an answer", stream.read(&mut answer)).await.unwrap();
+        (stream, String::from_utf8_lossy(&answer[..length]).into_owned())
+    };
+    let (one, answer) = asked(narrow(&daemon).await).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (_two, answer) = asked(narrow(&daemon).await).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (_, answer) = asked(narrow(&daemon).await).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    for line in ["retry-after: ", "connection: close", "application/problem+json", "--max-connections"] {
+        assert!(answer.contains(line), "{line:?} is not in {answer}");
+    }
+    drop(one);
+    let served = || async { asked(narrow(&daemon).await).await.1.starts_with("HTTP/1.1 200 ").then_some(()) };
+    eventually("room for a connection", served).await;
+}
+
+#[tokio::test]
+async fn bytes_of_a_snapshot_are_in_flight_until_they_are_written_or_nobody_wants_them() {
+    let daemon = Daemon::push(&["--max-snapshot-bytes", "1MiB"]);
+    let http = daemon.http();
+    large(&http).await;
+    let mut holds = narrow(&daemon).await;
+    holds.write_all(CURRENT).await.unwrap();
+    holds.read_u8().await.unwrap();
+    let in_flight = |status: &Value| status["snapshot_bytes_in_flight"].as_u64().unwrap();
+    // Not when it was queued: it is far more than what is buffered.
+    assert!(in_flight(&status(&http).await) > 0);
+    refused(&in_time("a refusal", http.get("/v1/breadcrumbs/current")).await);
+    let next = http.get("/v1/breadcrumbs/current?prefix=nothing").await;
+    assert_eq!(next.status, 503, "also what is small takes its place in the queue");
+    assert!(in_flight(&status(&http).await) > 0);
+    drop(holds);
+    until(&http, "the bytes to be given back", |status| in_flight(status) == 0).await;
+    let got = in_time("a snapshot", http.get("/v1/breadcrumbs/current")).await.ok(200);
+    assert!(got.body.len() > 24 << 20);
+    until(&http, "the bytes to be written", |status| in_flight(status) == 0).await;
+}
+
+#[tokio::test]
+async fn who_takes_nothing_is_cut_and_who_takes_little_is_not() {
+    // Long enough that a busy machine does not make this test look like somebody who takes nothing.
+    let stall = Duration::from_millis(1500);
+    let daemon = Daemon::push(&["--stall-timeout", "1500ms"]);
+    let http = daemon.http();
+    large(&http).await;
+    let (mut slow, mut stuck) = (narrow(&daemon).await, narrow(&daemon).await);
+    for stream in [&mut slow, &mut stuck] {
+        stream.write_all(CURRENT).await.unwrap();
+        stream.read_u8().await.unwrap();
+    }
+    // A little at a time, for many times as long as nothing would be borne: what the system buffers on the
+    // other side lasts longer than that by itself.
+    let (mut chunk, mut taken, began) = (vec![0; 16 << 10], 0, Instant::now());
+    while began.elapsed() < stall * 6 {
+        taken += slow.read_exact(&mut chunk).await.expect("who is slow is served");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut rest = Vec::new();
+    in_time("the rest", slow.read_to_end(&mut rest)).await.expect("who is slow is served to the end");
+    assert!(taken + rest.len() > 24 << 20, "{taken} and {} bytes", rest.len());
+    assert!(rest.ends_with(b"]}\n") || rest.ends_with(b"}\n") || rest.ends_with(b"]}"), "cut off");
+    until(&http, "the stuck one to be cut", |status| status["snapshot_bytes_in_flight"] == 0).await;
+    let mut rest = Vec::new();
+    _ = tokio::time::timeout(DEADLINE, stuck.read_to_end(&mut rest)).await.expect("it was cut");
+    assert!(rest.len() < 20 << 20, "{} bytes came all the same", rest.len());
+}
+
+/// What a daemon answers to a head whose body does not come, or comes in part.
+async fn answer_to(daemon: &Daemon, sent: &[u8]) -> String {
+    let mut stream = daemon.connect().await;
+    stream.write_all(sent).await.unwrap();
+    let mut answer = String::new();
+    in_time("the end of the connection", stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_body_that_stops_or_creeps_is_given_up_and_one_that_is_too_large_is_not_waited_for() {
+    let daemon = Daemon::push(&["--stall-timeout", "300ms", "--max-body-bytes", "1MiB"]);
+    let stopped = b"PUT /v1/kv/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf";
+    let answer = answer_to(&daemon, stopped).await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("--stall-timeout"), "{answer}");
+    // A byte now and then is not enough.
+    let mut creeping = daemon.connect().await;
+    creeping.write_all(b"PUT /v1/kv/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n").await.unwrap();
+    let given_up = async {
+        while creeping.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    in_time("the creeping body to be given up", given_up).await;
+    for expect in ["", "Expect: 100-continue\r\n"] {
+        let head =
+            format!("POST /v1/updates HTTP/1.1\r\nHost: a\r\n{expect}Content-Length: 100000000000\r\n\r\n");
+        let answer = answer_to(&daemon, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("--max-body-bytes"), "{answer}");
+    }
+    daemon.http().get("/v1/kv/a").await.problem(404);
+}
+
+#[tokio::test]
+async fn bodies_on_their_way_are_bounded_together_and_others_are_served_when_there_is_room() {
+    const MIB: usize = 1 << 20;
+    let daemon = Daemon::push(&["--max-upload-bytes", "2MiB", "--max-value-bytes", "2MiB"]);
+    let http = daemon.http();
+    let mut held = Vec::new();
+    for n in 0..2 {
+        let mut stream = daemon.connect().await;
+        let head = format!("PUT /v1/kv/held{n} HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; MIB / 2]).await.unwrap();
+        held.push(stream);
+    }
+    let text = [("content-type", "text/plain")];
+    let put = || http.send("PUT", "/v1/kv/a", &text, Some(b"x".to_vec()));
+    let over = eventually("the budget to be full", || async {
+        let got = put().await;
+        (got.status == 503).then_some(got)
+    });
+    let over = over.await;
+    refused(&over);
+    assert!(String::from_utf8_lossy(&over.body).contains("--max-upload-bytes"));
+    // Reading goes on meanwhile.
+    http.get("/v1/breadcrumbs/current").await.ok(200);
+    for stream in &mut held {
+        stream.write_all(&vec![b'x'; MIB - MIB / 2]).await.unwrap();
+    }
+    eventually("room", || async { (put().await.status == 200).then_some(()) }).await;
+    http.get("/v1/kv/held1").await.ok(200);
+    // One that is larger than the whole budget is taken alone.
+    let large = format!("\"{}\"", "x".repeat(MIB));
+    http.post(&[support::workload::put("b", &large), support::workload::put("c", &large)]).await;
+}
