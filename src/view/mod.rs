@@ -53,8 +53,8 @@ use crate::cache;
 use crate::model::{Cursor, Sequence, SyncStatus};
 use body_cache::BodyCache;
 use fanout::Item;
-use snapshot::SnapshotCache;
 use shared::Shared;
+use snapshot::SnapshotCache;
 pub use upstream::Upstream;
 use wake_rate::WakeRate;
 

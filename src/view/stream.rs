@@ -143,7 +143,8 @@ impl Stream {
 
     /// The next breadcrumb's answer for a fast reader of all keys, if it is encoded. `take` is given the answer.
     pub fn try_next<T>(&mut self, take: impl FnOnce(&Answer) -> T) -> TryNext<T> {
-        let Some(cursor) = self.cursor.filter(|_| self.reader.keys.is_all() && self.view.wake_rate.is_none()) else {
+        let Some(cursor) = self.cursor.filter(|_| self.reader.keys.is_all() && self.view.wake_rate.is_none())
+        else {
             return TryNext::Unknown;
         };
         let Some(mut position) = self.position.take().or_else(|| self.view.newest_item_at(cursor)) else {
