@@ -236,6 +236,7 @@ where
         }
     }
     poll_fn(|cx| poll_flush(stream, cx)).await?;
+    session.piece_written(timers);
     Ok(ControlFlow::Continue(()))
 }
 

@@ -128,6 +128,15 @@ impl FramedBody {
         (!out.is_empty()).then(|| out.into())
     }
 
+    /// Whether the last piece was returned.
+    pub(in crate::http) fn is_finished(&self) -> bool {
+        let is_last_run = |body: &Body| match body.run(self.run) {
+            Some(run) => self.part >= run.len() && body.run(self.run + 1).is_none(),
+            None => true,
+        };
+        self.ended && self.head.is_none() && self.body.as_ref().is_none_or(is_last_run)
+    }
+
     fn next_part(&mut self) -> Option<Bytes> {
         loop {
             let run = self.body.as_ref()?.run(self.run)?;

@@ -185,27 +185,19 @@ impl StreamSession {
             return Some(opening);
         }
         loop {
-            let heartbeat_at = self.heartbeat_at(Instant::now());
-            if let Some(output) = &mut self.output {
-                if let Some(piece) = output.writing.as_mut().and_then(FramedBody::next) {
-                    if self.is_ending || self.scope.is_granted() {
-                        output.pieces += 1;
-                        return Some(piece);
-                    }
-                    if self.framing == Framing::Events && output.pieces > 0 {
-                        // The client discards an unfinished event.
-                        return None;
-                    }
+            if let Some(output) = &mut self.output
+                && let Some(piece) = output.writing.as_mut().and_then(FramedBody::next)
+            {
+                if self.is_ending || self.scope.is_granted() {
+                    output.pieces += 1;
+                    return Some(piece);
                 }
-                if output.writing.take().is_some() {
-                    output.pieces = 0;
-                    timers.set_heartbeat(heartbeat_at);
-                }
-                if output.snapshot.is_none() && self.stream.cursor().is_some() {
-                    // The framework holds no more of it than of any other response, so the reservation is returned.
-                    self.output = None;
+                if self.framing == Framing::Events && output.pieces > 0 {
+                    // The client discards an unfinished event.
+                    return None;
                 }
             }
+            self.complete_output(timers);
             if self.is_ending {
                 return None;
             }
@@ -237,6 +229,28 @@ impl StreamSession {
             if writing.is_some() {
                 self.output.get_or_insert_default().writing = writing;
             }
+        }
+    }
+
+    /// The piece that was returned last is written. A stream without output can wait in the fast path.
+    pub(in crate::http) fn piece_written(&mut self, timers: &mut impl Timers) {
+        let is_last = |output: &Output| output.writing.as_ref().is_none_or(FramedBody::is_finished);
+        if !self.is_ending && self.output.as_deref().is_some_and(is_last) {
+            self.complete_output(timers);
+        }
+    }
+
+    /// Ends the output in progress, whose pieces were all returned.
+    fn complete_output(&mut self, timers: &mut impl Timers) {
+        let heartbeat_at = self.heartbeat_at(Instant::now());
+        let Some(output) = &mut self.output else { return };
+        if output.writing.take().is_some() {
+            output.pieces = 0;
+            timers.set_heartbeat(heartbeat_at);
+        }
+        if output.snapshot.is_none() && self.stream.cursor().is_some() {
+            // The front holds no more of it than of any other response, so the reservation is returned.
+            self.output = None;
         }
     }
 
