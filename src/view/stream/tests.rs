@@ -250,6 +250,10 @@ async fn read_after_a_pause(kept: usize, updates: u64) -> Reader {
 async fn a_stream_that_is_ahead_of_the_fan_out_gets_no_breadcrumb_twice() {
     let (view, fanout, cache) = view_without_fanout(100);
     cache.on_updates(vec![Update::put("a", "1")]).await.unwrap();
+    let mut newest = cache.current_breadcrumb();
+    while newest.kvs().is_empty() {
+        newest = newest.next().await.unwrap();
+    }
     let mut reader = Reader::new(&view, "a", None);
     reader.next().await;
     let seen = view.newest().unwrap().sequence();
@@ -280,6 +284,7 @@ async fn after_a_pause_longer_than_the_window_there_is_a_reset_and_a_snapshot() 
 async fn a_long_poll_and_a_stream_at_one_breadcrumb_cost_one_encoding() {
     let (view, cache) = view(100);
     cache.on_updates(vec![Update::put("k", "0")]).await.unwrap();
+    view.delivered_after(Sequence(1)).await.unwrap();
     let mut reader = Reader::new(&view, "", None);
     reader.next().await;
     for update in 1..=20 {
