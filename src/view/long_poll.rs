@@ -142,7 +142,7 @@ impl View {
             match outcome {
                 WaitOutcome::Recheck => {}
                 WaitOutcome::AdvancedWithoutChange(before) => {
-                    if let Some(answer) = self.answer_of_wait(follower, before, &wait) {
+                    if let Some(answer) = self.answer_of_wait(follower, sequence, before, &wait) {
                         return Ok(Next::Answer(Answer { at_once: false, ..answer }));
                     }
                     at = furthest(at, before);
@@ -165,14 +165,21 @@ impl View {
         }
     }
 
-    /// The answer for a stream that was encoded before the wake, unless newer breadcrumbs have come since.
-    fn answer_of_wait(&self, follower: Follower<'_>, before: Cursor, wait: &Wait<'_>) -> Option<Answer> {
+    /// The answer for a stream that was encoded before the wake, unless newer breadcrumbs have come since. The stream has
+    /// `seen` this breadcrumb: the fan-out may have been behind it, and then touches the slot with one that is not new.
+    fn answer_of_wait(
+        &self,
+        follower: Follower<'_>,
+        seen: Sequence,
+        before: Cursor,
+        wait: &Wait<'_>,
+    ) -> Option<Answer> {
         let Wait::Keys(subscription) = wait else { return None };
         let answer = subscription.answer().filter(|_| follower.advances)?;
+        let is_newest = answer.sequence > seen && answer.sequence == self.cache.newest_sequence();
         // A client with another name of the history needs a header of its own.
-        let is_next =
-            before.history == follower.asked.history && answer.sequence == self.cache.newest_sequence();
-        is_next.then(|| answer.clone())
+        let is_ours = before.history == follower.asked.history;
+        (is_newest && is_ours).then(|| answer.clone())
     }
 
     /// The answer, if it is encoded already: by the fan-out, or for another client with the same cursor.

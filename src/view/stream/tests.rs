@@ -15,7 +15,7 @@ use crate::feed::Upstream;
 use crate::ingest::IngestBuffer;
 use crate::model::{Cursor, History, Key, KeySelector, Sequence, SyncStatus, Update};
 use crate::trail;
-use crate::view::{Answer, Body, Next, Stream, StreamEvent, View, ViewConfig};
+use crate::view::{Answer, Body, FanoutTask, Next, Stream, StreamEvent, View, ViewConfig};
 use crate::wire::{Record, RecordReader};
 
 use super::FORMAT;
@@ -23,6 +23,13 @@ use super::FORMAT;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn view(kept: usize) -> (View, Cache) {
+    let (view, fanout, cache) = view_without_fanout(kept);
+    tokio::spawn(fanout.run());
+    (view, cache)
+}
+
+/// A view whose fan-out does not run yet.
+fn view_without_fanout(kept: usize) -> (View, FanoutTask, Cache) {
     let buffer = Arc::new(IngestBuffer::channel(64).unwrap());
     let default = CacheConfig::default();
     let window = trail::Limits { max_count: kept, ..default.window };
@@ -31,8 +38,7 @@ fn view(kept: usize) -> (View, Cache) {
     let (cache, ingest) = Cache::new(config, Some(History::random()), buffer);
     tokio::spawn(ingest.run());
     let (view, fanout) = View::new(cache.reader(), Arc::new(Upstream::local()), &ViewConfig::default());
-    tokio::spawn(fanout.run());
-    (view, cache)
+    (view, fanout, cache)
 }
 
 /// Values by key.
@@ -238,6 +244,24 @@ async fn read_after_a_pause(kept: usize, updates: u64) -> Reader {
         reader.next().await;
     }
     reader
+}
+
+#[tokio::test]
+async fn a_stream_that_is_ahead_of_the_fan_out_gets_no_breadcrumb_twice() {
+    let (view, fanout, cache) = view_without_fanout(100);
+    cache.on_updates(vec![Update::put("a", "1")]).await.unwrap();
+    let mut reader = Reader::new(&view, "a", None);
+    reader.next().await;
+    let seen = view.newest().unwrap().sequence();
+    let mut wait = Box::pin(reader.stream.next(pending()));
+    assert!(poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx).is_pending())).await, "nothing is new");
+    tokio::spawn(fanout.run());
+    timeout(TIMEOUT, view.delivered_after(Sequence(seen.0 - 1))).await.unwrap();
+    assert!(poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx).is_pending())).await, "it was seen before");
+    cache.on_updates(vec![Update::put("a", "2")]).await.unwrap();
+    let event = timeout(TIMEOUT, wait).await.unwrap().unwrap();
+    reader.take(event);
+    assert_eq!(reader.held, State::from([(b"a".to_vec(), b"2".to_vec())]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
