@@ -280,6 +280,7 @@ async fn after_a_pause_longer_than_the_window_there_is_a_reset_and_a_snapshot() 
 async fn a_long_poll_and_a_stream_at_one_breadcrumb_cost_one_encoding() {
     let (view, cache) = view(100);
     cache.on_updates(vec![Update::put("k", "0")]).await.unwrap();
+    view.delivered_after(Sequence(1)).await.unwrap();
     let mut reader = Reader::new(&view, "", None);
     reader.next().await;
     for update in 1..=20 {
