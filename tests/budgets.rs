@@ -225,7 +225,8 @@ async fn bodies_on_their_way_are_bounded_together_and_others_are_served_when_the
         stream.write_all(&vec![b'x'; MIB - MIB / 2]).await.unwrap();
     }
     eventually("room", || async { (put().await.status == 200).then_some(()) }).await;
-    http.get("/v1/kv/held1").await.ok(200);
+    eventually("the held write", || async { (http.get("/v1/kv/held1").await.status == 200).then_some(()) })
+        .await;
     // One that is larger than the whole budget is taken alone.
     let large = format!("\"{}\"", "x".repeat(MIB));
     http.post(&[support::workload::put("b", &large), support::workload::put("c", &large)]).await;

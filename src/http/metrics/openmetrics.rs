@@ -79,6 +79,8 @@ struct Number {
 
 enum Read {
     Counter(fn(&Collection) -> u64),
+    /// A counter of seconds.
+    Seconds(fn(&Collection) -> f64),
     Gauge(fn(&Collection) -> f64),
 }
 
@@ -86,6 +88,7 @@ impl Read {
     fn encode(&self, to: MetricEncoder<'_>, of: &Collection) -> Result<(), Error> {
         match self {
             Self::Counter(read) => ConstCounter::new(read(of)).encode(to),
+            Self::Seconds(read) => ConstCounter::new(read(of)).encode(to),
             Self::Gauge(read) => ConstGauge::new(read(of)).encode(to),
         }
     }
@@ -104,7 +107,7 @@ fn stats(collection: &Collection) -> &CacheStats {
 }
 
 /// The metrics of a collection for every client.
-const NUMBERS: [Number; 23] = [
+const NUMBERS: [Number; 24] = [
     counted("updates", "Updates taken from the feed", |c| stats(c).updates.get()),
     counted("updates_suppressed", "Updates that changed nothing and were skipped", |c| {
         stats(c).suppressed.get()
@@ -150,6 +153,11 @@ const NUMBERS: [Number; 23] = [
     counted("feed_waits", "Times that the feed found the ingest buffer full and waited", |c| {
         c.upstream.waits.get()
     }),
+    Number {
+        name: "feed_wait_seconds",
+        help: "Seconds that the feed has waited for space in the ingest buffer",
+        read: Read::Seconds(|c| c.upstream.waited_us.get() as f64 / 1e6),
+    },
     counted(
         "feed_waits_overdue",
         "Times that such a wait passed its deadline; it is logged, and the feed keeps waiting",
@@ -184,7 +192,7 @@ impl Scrape {
     /// A metric of each collection: the default one without a label, the others by their name.
     fn number(&self, to: &mut DescriptorEncoder<'_>, number: &Number) -> Result<(), Error> {
         let kind = match number.read {
-            Read::Counter(_) => MetricType::Counter,
+            Read::Counter(_) | Read::Seconds(_) => MetricType::Counter,
             Read::Gauge(_) => MetricType::Gauge,
         };
         let mut family = to.encode_descriptor(number.name, number.help, None, kind)?;
@@ -214,13 +222,6 @@ impl Scrape {
                 let given = labels.into_iter().filter_map(|(label, value)| Some((label, value?)));
                 now.encode(family.encode_family(&given.collect::<Vec<_>>())?)?;
             }
-        }
-        let help = "Seconds that the feed has waited for space in the ingest buffer";
-        let mut family = to.encode_descriptor("feed_wait_seconds", help, None, MetricType::Counter)?;
-        for collection in self.app.collections.iter() {
-            let seconds = ConstCounter::new(collection.upstream.waited_us.get() as f64 / 1e6);
-            let labels: Vec<_> = collection.name().map(|name| ("collection", name)).into_iter().collect();
-            seconds.encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
