@@ -27,6 +27,7 @@ use crumbd::cache::{Breadcrumb, Cache, CacheConfig};
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{Entry, FeedEvent, History, ResyncClaim, Revision, Update};
 use crumbd::trail::Limits;
+use crumbd_bench::load::own_cpu_time;
 use fastrand::Rng;
 
 /// As in the binary.
@@ -352,7 +353,7 @@ async fn publish_one_by_one(effort: Effort, keys: usize) -> (Duration, Duration)
         if round == rounds {
             // The first half has filled the window.
             times.clear();
-            cpu = cpu_time();
+            cpu = own_cpu_time();
         }
         let update = text.update(random.usize(..keys), 1 << 40 | round as u64);
         let started = Instant::now();
@@ -361,19 +362,9 @@ async fn publish_one_by_one(effort: Effort, keys: usize) -> (Duration, Duration)
         times.push(started.elapsed());
         assert_eq!(crumb.deltas().len(), 1);
     }
-    let cpu = cpu_time().saturating_sub(cpu) / u32::try_from(rounds).unwrap();
+    let cpu = own_cpu_time().saturating_sub(cpu) / u32::try_from(rounds).unwrap();
     times.sort_unstable();
     (times[times.len() / 2], cpu)
-}
-
-/// CPU time of all threads that live.
-fn cpu_time() -> Duration {
-    let of = |task: std::io::Result<std::fs::DirEntry>| -> Option<u64> {
-        let stat = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        stat.split_ascii_whitespace().next()?.parse().ok()
-    };
-    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
-    Duration::from_nanos(tasks.filter_map(of).sum())
 }
 
 // ---- memory --------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ use crumbd::ingest::IngestBuffer;
 use crumbd::model::{FeedEvent, History, ResyncClaim, Revision, SyncStatus, Update};
 use crumbd::view::{Answer, Body, Format, KeySelector, Page, View, ViewConfig};
 use crumbd::wire::{Coding, MediaType};
+use crumbd_bench::load::own_cpu_time;
 use fastrand::Rng;
 
 /// As in the binary.
@@ -149,21 +150,11 @@ fn plain(body: &Body) -> Vec<u8> {
 
 /// CPU time in milliseconds; what is made is dropped after the clock has stopped.
 async fn cpu<T, F: Future<Output = T>>(work: impl FnOnce() -> F) -> f64 {
-    let before = cpu_time();
+    let before = own_cpu_time();
     let made = work().await;
-    let time = cpu_time().saturating_sub(before);
+    let time = own_cpu_time().saturating_sub(before);
     drop(made);
     time.as_secs_f64() * 1e3
-}
-
-/// CPU time of all threads that live.
-fn cpu_time() -> Duration {
-    let of = |task: std::io::Result<std::fs::DirEntry>| -> Option<u64> {
-        let stat = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        stat.split_ascii_whitespace().next()?.parse().ok()
-    };
-    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
-    Duration::from_nanos(tasks.filter_map(of).sum())
 }
 
 fn resident() -> u64 {

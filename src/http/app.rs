@@ -27,6 +27,16 @@ pub struct AppConfig {
     pub heartbeat: Duration,
 }
 
+#[cfg(test)]
+impl AppConfig {
+    /// The smallest limits, and no heartbeats.
+    pub(in crate::http) fn smallest() -> Self {
+        let limits =
+            Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1, max_upload_bytes: 1 };
+        Self { max_body_bytes: 1, stall_timeout: Duration::from_secs(1), limits, heartbeat: Duration::MAX }
+    }
+}
+
 /// The collections, and what they share: budgets, tokens, metrics and shutdown. Clones share it.
 #[derive(Clone)]
 pub struct App(Arc<Shared>);

@@ -10,11 +10,11 @@ use crate::model::{Cursor, Sequence};
 use crate::trail::{BufferItem, SnapshotItem};
 
 /// The result of the fast path.
-pub enum TryNext<T, P = NextBreadcrumb> {
+pub enum TryNext<T> {
     /// The answer existed; this is what the caller made of it.
     Answered(T),
     /// There is no later breadcrumb yet.
-    Pending(P),
+    Pending(NextBreadcrumb),
     /// The fast path does not apply; use [`View::next`].
     Unknown,
 }
@@ -38,20 +38,24 @@ impl View {
         if self.wake_rate.is_some() {
             return TryNext::Unknown;
         }
-        let newest = self.fanout.peek(|newest| {
-            // A client reads its own write even if the fan-out has not delivered it yet.
-            if first && newest.info.sequence != self.cache.newest_sequence() {
-                return TryNext::Unknown;
-            }
-            if newest.is_at(cursor) {
-                return TryNext::Pending(newest.info.sequence);
-            }
-            newest.answer(cursor, format).map_or(TryNext::Unknown, |answer| TryNext::Answered(take(answer)))
-        });
-        match newest {
-            None | Some(TryNext::Unknown) => TryNext::Unknown,
-            Some(TryNext::Answered(taken)) => TryNext::Answered(taken),
-            Some(TryNext::Pending(sequence)) => {
+        // The answer, or the sequence number of the breadcrumb that the cursor is at.
+        let found: Option<Result<T, Sequence>> = self
+            .fanout
+            .peek(|newest| {
+                // A client reads its own write even if the fan-out has not delivered it yet.
+                if first && newest.info.sequence != self.cache.newest_sequence() {
+                    return None;
+                }
+                if newest.is_at(cursor) {
+                    return Some(Err(newest.info.sequence));
+                }
+                newest.answer(cursor, format).map(|answer| Ok(take(answer)))
+            })
+            .flatten();
+        match found {
+            None => TryNext::Unknown,
+            Some(Ok(taken)) => TryNext::Answered(taken),
+            Some(Err(sequence)) => {
                 self.fanout.note_demand(format, sequence);
                 match self.newest_item_at(cursor) {
                     Some(newest) => TryNext::Pending(NextBreadcrumb { newest }),

@@ -54,7 +54,7 @@ pub use latency::{Latencies, Percentiles};
 pub use limits::need_open_files;
 pub use mirrors::{Mirrored, Mirrors};
 pub use poll::{CrumbdPoll, LongPoll, numbers_in};
-pub use process::{Cpu, Process};
+pub use process::{Cpu, Process, own_cpu_time};
 pub use readers::{CrumbdStream, EventStream};
 pub use status::Status;
 pub use target::Target;

@@ -103,7 +103,7 @@ mod tests {
     use crate::cache::{Cache, CacheConfig, IngestTask};
     use crate::feed::Upstream;
     use crate::http::serve::liveness;
-    use crate::http::{AppConfig, Limits, Shutdown};
+    use crate::http::{AppConfig, Shutdown};
     use crate::ingest::IngestBuffer;
     use crate::model::{History, Update};
     use crate::view::{View, ViewConfig};
@@ -115,16 +115,8 @@ mod tests {
         let upstream = Arc::new(Upstream::remote());
         let (view, fanout) = View::new(cache.reader(), Arc::clone(&upstream), &ViewConfig::default());
         tokio::spawn(fanout.run());
-        let limits =
-            Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1, max_upload_bytes: 1 };
-        let config = AppConfig {
-            max_body_bytes: 1,
-            stall_timeout: Duration::from_secs(1),
-            limits,
-            heartbeat: Duration::MAX,
-        };
         let collection = Collection::new("test:".to_owned(), view, upstream, None, feed_silence);
-        let app = App::new([collection], Shutdown::default(), config);
+        let app = App::new([collection], Shutdown::default(), AppConfig::smallest());
         tokio::spawn(liveness::watch(default_of(&app), app.shutdown.clone()));
         (app, cache, ingest)
     }

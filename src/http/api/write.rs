@@ -18,13 +18,28 @@ use crate::model::{Change, Committed, Condition, Entry, Grouping, Key, MAX_KEY_B
 use crate::view::Reason;
 use crate::wire::{self, Mode, Parsed, Record};
 
+/// A permitted write of one key: all that `PUT` and `DELETE` say before the body.
+struct KeyWrite<'a> {
+    push: &'a PushHandle,
+    key: Key,
+    access: Access,
+    conditions: Vec<Condition>,
+}
+
+impl<'a> KeyWrite<'a> {
+    fn parse(cx: &'a Context, request: &Request) -> Result<Self, Problem> {
+        let push = writable(&cx.collection, request)?;
+        Query::parse(request.uri(), &[])?;
+        let key = checked_key(request)?;
+        let access = access_of(request)?;
+        access.require_write(key.as_bytes())?;
+        let conditions = conditions(request.headers(), &key, &access)?;
+        Ok(Self { push, key, access, conditions })
+    }
+}
+
 pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Response, BodyError> {
-    let push = writable(&cx.collection, &request)?;
-    Query::parse(request.uri(), &[])?;
-    let key = checked_key(&request)?;
-    let access = access_of(&request)?;
-    access.require_write(key.as_bytes())?;
-    let conditions = conditions(request.headers(), &key, &access)?;
+    let KeyWrite { push, key, access, conditions } = KeyWrite::parse(&cx, &request)?;
     let kind = content_type(request.headers());
     let received = request_body::read(&cx.app, request).await?;
     let body = &received.bytes;
@@ -46,12 +61,7 @@ pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Respon
 }
 
 pub(in crate::http) async fn delete(cx: Context, request: Request) -> Result<Response, Problem> {
-    let push = writable(&cx.collection, &request)?;
-    Query::parse(request.uri(), &[])?;
-    let key = checked_key(&request)?;
-    let access = access_of(&request)?;
-    access.require_write(key.as_bytes())?;
-    let conditions = conditions(request.headers(), &key, &access)?;
+    let KeyWrite { push, key, access, conditions } = KeyWrite::parse(&cx, &request)?;
     let may_know = access.may_read(key.as_bytes());
     let update = Update { change: Change::Delete(key), revision: None };
     let committed = push.write(vec![update], Grouping::Whole, conditions).await?;

@@ -1,6 +1,6 @@
 //! Streams in the lean front: parked like long polls, and written from shared bytes.
 //!
-//! A fast reader of all keys walks the view's trail: each event is into_response once per thread and sent with one write
+//! A fast reader of all keys walks the view's trail: each event is framed once per thread and sent with one write
 //! ([`StreamSession::try_next`]). Everything else (the snapshot, squashes, heartbeats, readers of some keys) is sent
 //! piece by piece ([`StreamSession::next`]).
 

@@ -221,21 +221,13 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::http::{AppConfig, Collection, Limits, Shutdown};
+    use crate::http::{AppConfig, Collection, Shutdown};
 
     /// Tens of thousands of connections wait at a time: box what is rarely used.
     const MAX_BYTES: usize = 640;
 
     fn shared() -> Shared {
-        let limits =
-            Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1, max_upload_bytes: 1 };
-        let config = AppConfig {
-            max_body_bytes: 1,
-            stall_timeout: Duration::from_secs(1),
-            limits,
-            heartbeat: Duration::MAX,
-        };
-        let app = App::new([Collection::empty()], Shutdown::default(), config);
+        let app = App::new([Collection::empty()], Shutdown::default(), AppConfig::smallest());
         let config = ServerConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             header_timeout: Duration::ZERO,
