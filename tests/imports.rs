@@ -43,8 +43,28 @@ fn code(path: &Path) -> Result<String, Box<dyn Error>> {
         return Ok(String::new());
     }
     let text = fs::read_to_string(path)?;
-    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
-    Ok(text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n"))
+    let text: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    Ok(without_test_items(&text.join("\n")))
+}
+
+/// The code without its `#[cfg(test)]` items. What follows such an item is kept.
+fn without_test_items(code: &str) -> String {
+    let mut kept = Vec::new();
+    let mut lines = code.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            kept.push(line);
+            continue;
+        }
+        // Formatted code: the last line of an item is as far to the right as its first one.
+        let indent = line.len() - line.trim_start().len();
+        let is_last = |line: &str| {
+            let is_own = line.len() - line.trim_start().len() == indent;
+            is_own && !line.trim_start().starts_with("#[") && line.ends_with([';', ',', '}'])
+        };
+        let _last = lines.by_ref().find(|line| is_last(line));
+    }
+    kept.join("\n")
 }
 
 /// The paths that follow `crate::` in this code, one `use` group resolved: `a::{b, c::d}` is `a::b` and `a::c::d`.
@@ -119,6 +139,13 @@ fn the_model_is_vocabulary_only() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn the_test_skips_test_items_and_nothing_after_them() {
+    let code = "a();\n#[cfg(test)]\n#[allow(x)]\nimpl B {\n    fn c(\n        d: E,\n    ) {\n    }\n}\nf();\n\
+                mod g {\n    #[cfg(test)]\n    names: H,\n    #[cfg(test)]\n    mod i;\n    j();\n}";
+    assert_eq!(without_test_items(code), "a();\nf();\nmod g {\n    j();\n}");
 }
 
 #[test]

@@ -165,8 +165,8 @@ mod tests {
 
     use super::*;
 
-    fn text(mut into_response: FramedBody) -> String {
-        let pieces: Vec<Bytes> = std::iter::from_fn(|| into_response.next()).collect();
+    fn text(mut framed: FramedBody) -> String {
+        let pieces: Vec<Bytes> = std::iter::from_fn(|| framed.next()).collect();
         assert!(pieces.iter().all(|piece| !piece.is_empty()));
         String::from_utf8(pieces.concat()).unwrap()
     }
