@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use super::weight::step_bytes;
 use super::{BreadcrumbRecord, Snapshot};
 use crate::model::{
-    Check, Cursor, Digest, Entry, EntryLimits, Past, PastStep, PastValue, Revision, Sequence, SyncStatus,
+    Check, Cursor, CursorKey, Digest, Entry, EntryLimits, Past, PastStep, PastValue, Revision, Sequence,
+    SyncStatus,
 };
 use crate::trail::{BufferItem, TerminalError};
 
@@ -47,7 +48,7 @@ pub struct Step {
     pub entry: Entry,
     /// Whether the key was there before this step.
     pub existed: bool,
-    /// The check of the state after it, when it is known. A cursor at this revision must have the same one.
+    /// The check of the state after it, when it is known. A cursor at this revision must be of the same state.
     pub check: Option<Check>,
 }
 
@@ -56,7 +57,8 @@ pub(super) struct BreadcrumbData {
     pub(super) sequence: Sequence,
     pub(super) timestamp: SystemTime,
     pub(super) state: Snapshot,
-    pub(super) status: SyncStatus,
+    /// The cursor of a client that has the state and the status.
+    pub(super) cursor: Cursor,
     /// The cursor of the breadcrumb before; the first one's own.
     pub(super) from: Cursor,
     /// The revision of the first change, or of the state when nothing changed.
@@ -73,7 +75,7 @@ pub(super) struct BreadcrumbData {
 impl BreadcrumbData {
     pub(super) fn record(&self) -> BreadcrumbRecord<'_> {
         BreadcrumbRecord {
-            cursor: cursor_of(&self.state, self.status),
+            cursor: self.cursor,
             first_revision: self.first_revision,
             timestamp: self.timestamp,
             digest: self.state.digest(),
@@ -131,13 +133,13 @@ impl KnownPast {
     }
 
     /// Whether the cursor's check is that of the state at its revision; true when that is not known.
-    pub(super) fn fits(&self, cursor: Cursor) -> bool {
+    pub(super) fn fits(&self, cursor: Cursor, key: &CursorKey) -> bool {
         let after = self.steps.partition_point(|step| step.revision <= cursor.revision);
         let check = match after.checked_sub(1).and_then(|at| self.steps.get(at)) {
             Some(step) => step.check,
             None => self.base_check,
         };
-        check.is_none_or(|check| check == cursor.check)
+        check.is_none_or(|check| key.accepts(cursor.revision, check, cursor.check))
     }
 
     /// The changes, one revision at a time.
@@ -247,7 +249,7 @@ impl Breadcrumb {
 
     /// The feed's status.
     pub fn sync_status(&self) -> SyncStatus {
-        self.crumb().status
+        self.crumb().cursor.status
     }
 
     /// The revision of the state.
@@ -257,7 +259,7 @@ impl Breadcrumb {
 
     /// The cursor of a client that has this state and status.
     pub fn cursor(&self) -> Cursor {
-        cursor_of(&self.crumb().state, self.crumb().status)
+        self.crumb().cursor
     }
 
     /// The cursor of the breadcrumb before.
@@ -309,8 +311,8 @@ impl Breadcrumb {
     }
 }
 
-pub(super) fn cursor_of(state: &Snapshot, status: SyncStatus) -> Cursor {
-    let check = state.digest().into();
+pub(super) fn cursor_of(state: &Snapshot, status: SyncStatus, key: &CursorKey) -> Cursor {
+    let check = key.seal(state.revision, state.digest().into());
     Cursor { history: state.history, revision: state.revision, status, check }
 }
 

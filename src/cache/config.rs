@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 
 use super::RefusedKeys;
 use super::ingest::MAX_GATHERED_BATCHES;
-use crate::model::{EntryLimits, MAX_KEY_BYTES};
+use crate::model::{CursorKey, EntryLimits, MAX_KEY_BYTES};
 use crate::trail::Limits;
 
 /// Limits of the cache. Every queue and every loop in it is bounded by one of these.
@@ -49,6 +49,22 @@ impl Default for CacheConfig {
             max_key_bytes: MAX_KEY_BYTES,
             window: Limits { max_count: 16_384, max_bytes: 64 << 20, max_age: Duration::from_secs(15 * 60) },
         }
+    }
+}
+
+/// All that a cache needs to start: its limits, and the key of its cursors.
+#[derive(Clone, Debug, Default)]
+pub struct CacheOptions {
+    /// The limits.
+    pub config: CacheConfig,
+    /// The key of the checks in cursors.
+    pub cursor_key: CursorKey,
+}
+
+impl From<CacheConfig> for CacheOptions {
+    /// These limits, and cursors with plain checks.
+    fn from(config: CacheConfig) -> Self {
+        Self { config, cursor_key: CursorKey::default() }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::ingest::IngestTask;
 use super::publish::Publisher;
 use super::store::Store;
-use super::{CacheConfig, CacheStats, Reader, RestoreError, RestoredBreadcrumb, Snapshot};
+use super::{CacheOptions, CacheStats, Reader, RestoreError, RestoredBreadcrumb, Snapshot};
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::{Batch, EntryLimits, FeedEvent, Grouping, History, SyncStatus, Update};
 
@@ -50,14 +50,14 @@ impl Cache {
     ///
     /// Without a `history` the feed has to name one in its first resync. Until then breadcrumbs are provisional.
     pub fn new(
-        config: CacheConfig,
+        config: impl Into<CacheOptions>,
         history: Option<History>,
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> (Self, IngestTask) {
         let empty = Snapshot::empty(history.unwrap_or_else(History::random));
         let now = SystemTime::now();
         let options = StartOptions { provisional: history.is_none(), ..StartOptions::default() };
-        Self::start(config, (empty, now), options, buffer)
+        Self::start(config.into(), (empty, now), options, buffer)
             .expect("without restored breadcrumbs nothing can fail")
     }
 
@@ -67,13 +67,18 @@ impl Cache {
     /// # Errors
     /// [`RestoreError`] if the changes of a breadcrumb do not lead to the state that was stored with it.
     pub fn restored(
-        config: CacheConfig,
+        config: impl Into<CacheOptions>,
         state: (Snapshot, SystemTime),
         breadcrumbs: Vec<RestoredBreadcrumb>,
         lossy: bool,
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> Result<(Self, IngestTask), RestoreError> {
-        Self::start(config, state, StartOptions { lossy, breadcrumbs, ..StartOptions::default() }, buffer)
+        Self::start(
+            config.into(),
+            state,
+            StartOptions { lossy, breadcrumbs, ..StartOptions::default() },
+            buffer,
+        )
     }
 
     /// As [`Cache::restored`], but refuses entries that exceed the configured limits, which may have changed. If there
@@ -82,19 +87,20 @@ impl Cache {
     /// # Errors
     /// As for [`Cache::restored`].
     pub fn restored_within_limits(
-        config: CacheConfig,
+        config: impl Into<CacheOptions>,
         state: (Snapshot, SystemTime),
         breadcrumbs: Vec<RestoredBreadcrumb>,
         lossy: bool,
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> Result<(Self, IngestTask), RestoreError> {
-        let options =
-            StartOptions { lossy, breadcrumbs, limits: Some(config.entry_limits()), provisional: false };
+        let config: CacheOptions = config.into();
+        let limits = Some(config.config.entry_limits());
+        let options = StartOptions { lossy, breadcrumbs, limits, provisional: false };
         Self::start(config, state, options, buffer)
     }
 
     fn start(
-        config: CacheConfig,
+        CacheOptions { config, cursor_key }: CacheOptions,
         (state, timestamp): (Snapshot, SystemTime),
         options: StartOptions,
         buffer: Arc<IngestBuffer<FeedEvent>>,
@@ -103,7 +109,8 @@ impl Cache {
         let was_in_sync = Arc::new(AtomicBool::new(false));
         let begin = |state, timestamp| {
             let in_sync = Arc::clone(&was_in_sync);
-            let started = Publisher::start(state, timestamp, &config, provisional, lossy, in_sync);
+            let started =
+                Publisher::start(state, timestamp, (&config, &cursor_key), provisional, lossy, in_sync);
             started.expect("a new trail takes its first item")
         };
         let (mut publisher, mut head, mut window) = begin(state, timestamp);
@@ -119,7 +126,7 @@ impl Cache {
         let store = Store::new(provisional, publisher, config, Arc::clone(&stats));
         let task = IngestTask::new(store, Arc::clone(&buffer), max_batch, min_interval);
         let task = task.with_refused(refused.unwrap_or_default());
-        let reader = Reader::new(head, window, Arc::clone(&buffer), stats, was_in_sync);
+        let reader = Reader::new(head, window, Arc::clone(&buffer), stats, was_in_sync, cursor_key);
         Ok((Self { reader, buffer }, task))
     }
 

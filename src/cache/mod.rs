@@ -38,7 +38,7 @@ mod table;
 mod weight;
 
 pub use breadcrumb::{Breadcrumb, Delta, DeltaKind, KnownPast, Step};
-pub use config::{CacheConfig, CacheStats};
+pub use config::{CacheConfig, CacheOptions, CacheStats};
 pub use handle::{Cache, Stopped};
 pub use ingest::IngestTask;
 pub use journal::{BreadcrumbRecord, Journal, JournalError};

@@ -22,7 +22,7 @@ use super::handle::Stopped;
 use super::restore::{RestoreError, RestoredBreadcrumb};
 use super::weight::Weight;
 use super::{CacheConfig, Journal, JournalError, Snapshot};
-use crate::model::{Cursor, EntryLimits, Past, Revision, Sequence, SyncStatus};
+use crate::model::{Cursor, CursorKey, EntryLimits, Past, Revision, Sequence, SyncStatus};
 use crate::trail::{AppendError, EventBuffer, Head, SharedError, Window, WindowEntry};
 
 /// Drop batches that may wait for the drop thread.
@@ -76,6 +76,7 @@ pub(super) struct Publisher {
     /// The last breadcrumb after a lossy resync, held weakly: only this one can still get its past.
     last_after_gap: Option<Weak<BreadcrumbData>>,
     limits: EntryLimits,
+    cursor_key: CursorKey,
 }
 
 /// Memory to be freed by the drop thread.
@@ -90,16 +91,16 @@ impl Publisher {
     pub(super) fn start(
         state: Snapshot,
         timestamp: SystemTime,
-        config: &CacheConfig,
+        (config, cursor_key): (&CacheConfig, &CursorKey),
         provisional: bool,
         gap: bool,
         was_in_sync: Arc<AtomicBool>,
     ) -> Result<(Self, Head<Arc<BreadcrumbData>>, SharedWindow), AppendError> {
         let mut trail = Trail::new();
         let status = SyncStatus::WaitForDatastore;
-        let from = cursor_of(&state, status);
+        let from = cursor_of(&state, status, cursor_key);
         let draft = Draft { gap, ..Draft::status_only(state, status, provisional) };
-        let head = Arc::new(crumb(draft, Sequence(1), from, timestamp).0);
+        let head = Arc::new(crumb(draft, Sequence(1), from, timestamp, cursor_key).0);
         let first = trail.append(Arc::clone(&head))?;
         let mut window = Window::new(config.window);
         if let Ok(first) = Breadcrumb::of(first) {
@@ -120,6 +121,7 @@ impl Publisher {
             journal: None,
             last_after_gap,
             limits: config.entry_limits(),
+            cursor_key: cursor_key.clone(),
         };
         Ok((publisher, readers, window))
     }
@@ -129,7 +131,7 @@ impl Publisher {
     }
 
     pub(super) fn head_cursor(&self) -> Cursor {
-        cursor_of(&self.head.state, self.head.status)
+        self.head.cursor
     }
 
     pub(super) fn set_journal(&mut self, journal: Box<dyn Journal>) {
@@ -146,7 +148,7 @@ impl Publisher {
     /// The journal did not persist it; it is not readable then.
     pub(super) fn publish(&mut self, draft: Draft) -> Result<(), JournalError> {
         let timestamp = SystemTime::now();
-        let (crumb, weight) = crumb(draft, Sequence(self.head.sequence.0 + 1), self.head_cursor(), timestamp);
+        let (crumb, weight) = self.next(draft, timestamp);
         if let Some(journal) = &mut self.journal
             && crumb.state.revision > self.head.state.revision
         {
@@ -163,15 +165,21 @@ impl Publisher {
     pub(super) fn restore(&mut self, restored: RestoredBreadcrumb) -> Result<(), RestoreError> {
         let timestamp = restored.timestamp;
         let draft = restored.after(&self.head.state)?;
-        let (crumb, weight) = crumb(draft, Sequence(self.head.sequence.0 + 1), self.head_cursor(), timestamp);
+        let (crumb, weight) = self.next(draft, timestamp);
         self.link(crumb, weight, instant_of(timestamp));
         Ok(())
+    }
+
+    /// The breadcrumb after the newest one.
+    fn next(&self, draft: Draft, timestamp: SystemTime) -> (BreadcrumbData, Weight) {
+        let sequence = Sequence(self.head.sequence.0 + 1);
+        crumb(draft, sequence, self.head.cursor, timestamp, &self.cursor_key)
     }
 
     /// Makes the breadcrumb readable. The trail and the window change under one lock, so a reader that finds it on the
     /// trail can also locate its cursor.
     fn link(&mut self, crumb: BreadcrumbData, weight: Weight, at: Instant) {
-        if crumb.status == SyncStatus::InSync {
+        if crumb.cursor.status == SyncStatus::InSync {
             self.was_in_sync.store(true, Ordering::Release);
         }
         let other_history = crumb.state.history != self.head.state.history;
@@ -268,16 +276,22 @@ impl Publisher {
     }
 }
 
-fn crumb(draft: Draft, sequence: Sequence, from: Cursor, timestamp: SystemTime) -> (BreadcrumbData, Weight) {
+fn crumb(
+    draft: Draft,
+    sequence: Sequence,
+    from: Cursor,
+    timestamp: SystemTime,
+    key: &CursorKey,
+) -> (BreadcrumbData, Weight) {
     let Draft { state, status, deltas, steps, first_revision, weight, gap, provisional } = draft;
     // Where nothing changed, no revision lies inside this breadcrumb.
     let first_revision = first_revision.unwrap_or(state.revision);
-    let gap = gap.then(Gap::new);
+    let (cursor, gap) = (cursor_of(&state, status, key), gap.then(Gap::new));
     let crumb = BreadcrumbData {
         sequence,
         timestamp,
         state,
-        status,
+        cursor,
         from,
         first_revision,
         deltas,

@@ -9,7 +9,7 @@ use super::breadcrumb::{BreadcrumbData, KnownPast, PastState};
 use super::publish::SharedWindow;
 use super::{Breadcrumb, CacheStats, RefusedKeys};
 use crate::ingest::{Buffer, IngestBuffer};
-use crate::model::{Check, Cursor, FeedEvent, Sequence};
+use crate::model::{Cursor, CursorKey, FeedEvent, Sequence};
 use crate::trail::{Head, Lookup, WindowEntry};
 
 /// The place of a cursor's revision among the breadcrumbs in the window.
@@ -43,13 +43,13 @@ pub enum Position {
 
 impl Position {
     /// The position of a cursor in the gap before `within`.
-    fn in_gap_before(within: &Breadcrumb, cursor: Cursor) -> Self {
+    fn in_gap_before(within: &Breadcrumb, cursor: Cursor, key: &CursorKey) -> Self {
         let Some(mut changes) = within.past() else { return Self::Gone };
         let past = changes.borrow_and_update().clone();
         match past {
             PastState::Unknown => Self::Gone,
             PastState::Known(past) if cursor.revision < past.base => Self::Gone,
-            PastState::Known(past) if cursor.revision <= past.through && !past.fits(cursor) => {
+            PastState::Known(past) if cursor.revision <= past.through && !past.fits(cursor, key) => {
                 Self::OtherHistory
             }
             PastState::Known(past) if cursor.revision <= past.through => {
@@ -100,6 +100,7 @@ pub struct Reader {
     buffer: Arc<IngestBuffer<FeedEvent>>,
     stats: Arc<CacheStats>,
     was_in_sync: Arc<AtomicBool>,
+    cursor_key: CursorKey,
 }
 
 impl Reader {
@@ -109,8 +110,9 @@ impl Reader {
         buffer: Arc<IngestBuffer<FeedEvent>>,
         stats: Arc<CacheStats>,
         was_in_sync: Arc<AtomicBool>,
+        cursor_key: CursorKey,
     ) -> Self {
-        Self { head, window, buffer, stats, was_in_sync }
+        Self { head, window, buffer, stats, was_in_sync, cursor_key }
     }
 
     pub(super) fn mark_warm(&self) {
@@ -158,15 +160,17 @@ impl Reader {
             Lookup::Ahead => Position::Ahead,
             Lookup::Gone => {
                 let oldest = window.oldest().filter(|entry| entry.item.follows_gap());
-                oldest.map_or(Position::Gone, |entry| Position::in_gap_before(&entry.item, cursor))
+                oldest.map_or(Position::Gone, |entry| {
+                    Position::in_gap_before(&entry.item, cursor, &self.cursor_key)
+                })
             }
-            Lookup::At(entry) if Check::from(entry.item.kvs().digest()) != cursor.check => {
-                Position::OtherHistory
-            }
-            Lookup::At(entry) => Position::At(entry.item.clone()),
+            Lookup::At(entry) => match is_state_of(&entry.item, cursor, &self.cursor_key) {
+                true => Position::At(entry.item.clone()),
+                false => Position::OtherHistory,
+            },
             Lookup::Inside(entry) => match &entry.item {
-                within if within.follows_gap() => Position::in_gap_before(within, cursor),
-                within if !fits_inside(within, cursor) => Position::OtherHistory,
+                within if within.follows_gap() => Position::in_gap_before(within, cursor, &self.cursor_key),
+                within if !fits_inside(within, cursor, &self.cursor_key) => Position::OtherHistory,
                 within => Position::Inside { within: within.clone() },
             },
         }
@@ -193,14 +197,21 @@ impl Reader {
     }
 }
 
+/// Whether the breadcrumb's state is the one at the cursor.
+fn is_state_of(breadcrumb: &Breadcrumb, cursor: Cursor, key: &CursorKey) -> bool {
+    // A cursor of today's key costs no MAC.
+    breadcrumb.cursor().check == cursor.check
+        || key.accepts(cursor.revision, breadcrumb.kvs().digest().into(), cursor.check)
+}
+
 /// Whether a cursor inside a breadcrumb has the check of the state at its revision. A breadcrumb without steps changed
 /// the state at its first revision only.
-fn fits_inside(within: &Breadcrumb, cursor: Cursor) -> bool {
+fn fits_inside(within: &Breadcrumb, cursor: Cursor, key: &CursorKey) -> bool {
     let steps = within.steps();
     if steps.is_empty() {
-        return cursor.check == within.kvs().digest().into();
+        return key.accepts(cursor.revision, within.kvs().digest().into(), cursor.check);
     }
     let after = steps.partition_point(|step| step.revision <= cursor.revision);
     let last = after.checked_sub(1).and_then(|at| steps.get(at)).and_then(|step| step.check);
-    last.is_none_or(|check| check == cursor.check)
+    last.is_none_or(|check| key.accepts(cursor.revision, check, cursor.check))
 }

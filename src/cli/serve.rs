@@ -2,6 +2,7 @@
 
 mod check;
 mod collection;
+mod cursor_key;
 
 use std::time::Duration;
 
@@ -97,12 +98,12 @@ impl Running {
         // Valid settings have a feed.
         let spec = settings.feed().cloned().ok_or(NoFeed)?;
         let opened = [OpenCollection::open(&settings, spec.clone()).await?];
-        let tokens = settings.tokens()?;
+        let (tokens, cursor_key) = (settings.tokens()?, cursor_key::given(&settings)?);
         let tls = settings.tls().map(Tls::open).transpose()?;
         let mut server = Server::bind(settings.server())?;
         let (mut served, mut collections) = (Vec::new(), Vec::new());
         for collection in opened {
-            let (collection, running) = collection.start(&settings).await?;
+            let (collection, running) = collection.start(&settings, cursor_key.clone()).await?;
             served.push(collection);
             collections.push(running);
         }

@@ -35,9 +35,10 @@ fn lines(status: &Value) -> Vec<(&'static str, String)> {
         Some(Value::Null) | None => "-".to_owned(),
         Some(other) => other.to_string(),
     };
-    let size = |path: &str| {
-        let bytes = status.pointer(path).and_then(Value::as_u64).unwrap_or(0);
-        Bytes(usize::try_from(bytes).unwrap_or(usize::MAX)).to_string()
+    let size = |path: &str| match status.pointer(path).and_then(Value::as_u64) {
+        Some(bytes) => Bytes(usize::try_from(bytes).unwrap_or(usize::MAX)).to_string(),
+        // A token that may not read every key is not told.
+        None => "-".to_owned(),
     };
     let seconds = |path: &str| {
         let seconds = status.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);

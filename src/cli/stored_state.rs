@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::Failure;
 use super::feed::OpenFeed;
-use crate::cache::{Cache, CacheConfig, IngestTask, Stopped};
+use crate::cache::{Cache, CacheConfig, CacheOptions, IngestTask, Stopped};
 use crate::feed::Upstream;
 use crate::feed::{FeedSpec, Warm};
 use crate::ingest::{self, IngestBuffer};
@@ -56,20 +56,20 @@ impl StoredState {
     /// Makes the cache, with the stored state or empty. Also returns its task, and the persistence for later changes.
     pub(super) fn cache(
         self,
-        config: CacheConfig,
+        options: CacheOptions,
         feed: &OpenFeed,
         buffer: Arc<IngestBuffer<FeedEvent>>,
         upstream: &Upstream,
     ) -> Result<(Cache, IngestTask, Persistence), Failure> {
-        let empty = |config| Cache::new(config, feed.history(), Arc::clone(&buffer));
+        let empty = |options| Cache::new(options, feed.history(), Arc::clone(&buffer));
         let lossy = feed.can_read_history();
         match self {
             Self::Absent => {
-                let (cache, task) = empty(config);
+                let (cache, task) = empty(options);
                 Ok((cache, task, Persistence::None))
             }
             Self::Copy { saver, kept: None } => {
-                let (cache, task) = empty(config);
+                let (cache, task) = empty(options);
                 Ok((cache, task, Persistence::Saver { saver, warm: None }))
             }
             Self::Copy { mut saver, kept: Some(kept) } => {
@@ -77,7 +77,7 @@ impl StoredState {
                 let Kept { state, timestamp, breadcrumbs, .. } = kept;
                 let state = (state, timestamp);
                 let buffer = Arc::clone(&buffer);
-                match Cache::restored_within_limits(config.clone(), state, breadcrumbs, lossy, buffer) {
+                match Cache::restored_within_limits(options.clone(), state, breadcrumbs, lossy, buffer) {
                     Ok((cache, task)) => {
                         saver.begin_at(&cache, summary.digest);
                         let warm = summary.warm(&cache, upstream);
@@ -85,7 +85,7 @@ impl StoredState {
                     }
                     Err(error) => {
                         saver.disown(error);
-                        let (cache, task) = empty(config);
+                        let (cache, task) = empty(options);
                         Ok((cache, task, Persistence::Saver { saver, warm: None }))
                     }
                 }
@@ -93,7 +93,7 @@ impl StoredState {
             Self::Store(store) => {
                 // Acknowledged writes are kept, even over today's limits.
                 let Kept { state, timestamp, breadcrumbs, .. } = store.kept;
-                let (cache, task) = Cache::restored(config, (state, timestamp), breadcrumbs, false, buffer)?;
+                let (cache, task) = Cache::restored(options, (state, timestamp), breadcrumbs, false, buffer)?;
                 log_restored(&cache);
                 Ok((cache, task.with_journal(store.journal), Persistence::None))
             }

@@ -23,7 +23,7 @@ pub struct Cursor {
     pub check: Check,
 }
 
-/// The low 32 bits of a state's digest.
+/// The low 32 bits of a state's digest; in a cursor, sealed with the [`CursorKey`](super::CursorKey) if there is one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Check(u32);
 

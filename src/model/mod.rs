@@ -4,6 +4,7 @@
 //! be mixed up have their own types ([`Revision`], [`Sequence`], [`History`]), rather than `u64`.
 
 mod cursor;
+mod cursor_key;
 mod digest;
 mod encoding;
 mod entry;
@@ -15,6 +16,7 @@ mod revision;
 mod status;
 
 pub use cursor::{Check, Cursor, CursorError};
+pub use cursor_key::{CursorKey, CursorKeyError};
 pub use digest::{Digest, DigestError};
 pub use encoding::Encoding;
 pub use entry::{Entry, MAX_KEY_BYTES, Ttl};

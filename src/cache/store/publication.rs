@@ -6,7 +6,7 @@ use tracing::{error, info};
 
 use super::{AppliedBatch, Store};
 use crate::cache::JournalError;
-use crate::cache::breadcrumb::{Delta, Step, cursor_of};
+use crate::cache::breadcrumb::{Delta, Step};
 use crate::cache::publish::Draft;
 use crate::cache::weight::Weight;
 use crate::model::{Committed, Refusal, Revision, SyncStatus};
@@ -135,9 +135,8 @@ impl Store {
 
     /// Ends the trail with an error, after everything that was published.
     pub(in crate::cache) fn stop(&mut self) {
-        let cursor = cursor_of(&self.state, self.status);
         if let Err(error) = self.publisher.terminate() {
-            error!(%cursor, %error, "the trail was ended twice");
+            error!(cursor = %self.publisher.head_cursor(), %error, "the trail was ended twice");
         }
     }
 }

@@ -214,6 +214,13 @@ pub(super) struct Flags {
     #[arg(long, env = "CRUMBD_TOKENS", value_name = "FILE", help_heading = "Serving")]
     tokens: Option<OsString>,
 
+    /// File with the secret of the cursors: 64 hex digits, such as `openssl rand -hex 32` prints. Without the secret
+    /// nobody can tell from a cursor what the state is. All replicas need the same file. More lines may follow, with
+    /// secrets whose cursors are still accepted [default with --tokens: a random secret, kept in the state directory if
+    /// there is one; without --tokens: none]
+    #[arg(long, env = "CRUMBD_CURSOR_KEY", value_name = "FILE", help_heading = "Serving")]
+    cursor_key: Option<OsString>,
+
     /// Certificate (PEM) for TLS, followed by its intermediate certificates; needs --tls-key. The port then serves TLS
     /// only. Changes of the TLS files apply to new connections, within about a second or at SIGHUP
     /// [default: plain HTTP]

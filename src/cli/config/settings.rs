@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +60,7 @@ pub(in crate::cli) struct Settings {
     pub(super) max_body_bytes: usize,
     view: ViewConfig,
     tokens: Option<PathBuf>,
+    cursor_key: Option<PathBuf>,
     tls: Option<TlsFiles>,
     pub(super) cache: CacheConfig,
     buffer: (BufferKind, usize),
@@ -92,6 +93,7 @@ impl Settings {
             max_body_bytes: reader.bytes("max-body-bytes", limits::BODY).unwrap_or(64 << 20),
             view: view(reader),
             tokens: reader.path("tokens"),
+            cursor_key: reader.path("cursor-key"),
             tls: tls::files(reader),
             cache: cache(reader),
             buffer: (
@@ -164,6 +166,16 @@ impl Settings {
     /// The tokens, if access is limited.
     pub(in crate::cli) fn tokens(&self) -> Result<Option<Arc<Tokens>>, TokensError> {
         self.tokens.clone().map(Tokens::open).transpose()
+    }
+
+    /// Whether requests need tokens.
+    pub(in crate::cli) fn has_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
+    /// The file of the cursor key.
+    pub(in crate::cli) fn cursor_key(&self) -> Option<&Path> {
+        self.cursor_key.as_deref()
     }
 
     /// The files of the certificates, if the daemon serves TLS.

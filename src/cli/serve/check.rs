@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use self::files::{EtcdFileError, FeedFileError};
 use super::super::config::{LoadedSettings, PasswordError, SettingError, Settings};
 use super::super::{Failure, output};
+use super::cursor_key::{self, KeyFileError};
 use crate::cache::CacheConfig;
 use crate::cli::log::{self, Filter, LogFormat};
 use crate::feed::FeedSpec;
@@ -36,6 +37,8 @@ enum Problem {
     EtcdFile(#[from] EtcdFileError),
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    #[error(transparent)]
+    CursorKey(#[from] KeyFileError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -125,6 +128,7 @@ fn check_files(settings: &Settings, problems: &mut Vec<Problem>) {
         _ => {}
     }
     problems.extend(settings.tokens().err().map(Problem::from));
+    problems.extend(cursor_key::given(settings).err().map(Problem::from));
     problems.extend(settings.tls().map(Tls::open).transpose().err().map(Problem::from));
 }
 

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::cache::Cache;
+use super::cursor_key;
+use crate::cache::{Cache, CacheOptions};
 use crate::cli::Failure;
 use crate::cli::config::Settings;
 use crate::cli::feed::{FeedTask, OpenFeed};
 use crate::cli::stored_state::{self, StoredState};
 use crate::feed::{FeedSpec, Sink};
 use crate::http::Collection;
+use crate::model::CursorKey;
 use crate::view::View;
 
 /// A collection whose feed is open.
@@ -40,14 +42,20 @@ impl OpenCollection {
     }
 
     /// Restores what an earlier process stored, and starts the tasks.
-    pub(super) async fn start(self, settings: &Settings) -> Result<(Collection, RunningCollection), Failure> {
+    pub(super) async fn start(
+        self,
+        settings: &Settings,
+        cursor_key: Option<CursorKey>,
+    ) -> Result<(Collection, RunningCollection), Failure> {
         let Self { spec, feed } = self;
         let buffer = Arc::new(settings.buffer()?);
         let upstream = Arc::new(feed.upstream());
         let config = settings.cache();
         let limits = config.entry_limits();
         let stored = StoredState::open(settings.state(), &feed, &spec, &config)?;
-        let (cache, ingest, persistence) = stored.cache(config, &feed, Arc::clone(&buffer), &upstream)?;
+        let cursor_key = cursor_key::or_own(cursor_key, settings)?.for_collection("");
+        let options = CacheOptions { config, cursor_key };
+        let (cache, ingest, persistence) = stored.cache(options, &feed, Arc::clone(&buffer), &upstream)?;
         let ingest = ingest.spawn();
         let (warm, saving) = persistence.start(&cache);
         let silence = feed.max_silence();

@@ -14,7 +14,26 @@ use crate::http::rep::query::Query;
 use crate::http::rep::reply::{self, no_store};
 use crate::view::{RefusedKey, RefusedKeys};
 
-/// The status as JSON. Count, size and digest of the state are left out for clients that may not read every key.
+/// The members that say something of keys which the client may not read: the part of the status, and the name there.
+const HIDDEN: [(&str, &str); 9] = [
+    ("", "count"),
+    ("", "payload_bytes"),
+    ("", "digest"),
+    ("", "snapshot_bytes_in_flight"),
+    ("/kept", "bytes"),
+    ("/ingest", "suppressed"),
+    ("/ingest", "refused"),
+    ("/ingest", "malformed"),
+    ("/ingest", "swept"),
+];
+
+fn hide(status: &mut Value, part: &str, name: &str) {
+    if let Some(members) = status.pointer_mut(part).and_then(Value::as_object_mut) {
+        members.remove(name);
+    }
+}
+
+/// The status as JSON, without what reveals something of keys that the client may not read.
 pub(in crate::http) async fn status(
     cx: Context,
     Extension(access): Extension<Access>,
@@ -75,10 +94,8 @@ pub(in crate::http) async fn status(
         },
         "refused": refused(&cache.refused_keys(), &access),
     });
-    if !access.may_read_everything()
-        && let Some(members) = status.as_object_mut()
-    {
-        members.retain(|name, _| !["count", "payload_bytes", "digest"].contains(&name.as_str()));
+    if !access.may_read_everything() {
+        HIDDEN.iter().for_each(|(part, name)| hide(&mut status, part, name));
     }
     // Strings and numbers always serialize.
     let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
@@ -90,11 +107,12 @@ pub(in crate::http) async fn status(
 fn refused(refused: &RefusedKeys, access: &Access) -> Value {
     // Only the beginning of a long key is kept, so the client must be allowed to read that prefix.
     let readable = refused.named().iter().filter(|named| access.may_read(named.key.as_bytes()));
-    json!({
-        "count": refused.len(),
-        "exact": refused.is_exact(),
-        "keys": readable.map(refused_key).collect::<Vec<_>>(),
-    })
+    let keys: Vec<Value> = readable.map(refused_key).collect();
+    match access.may_read_everything() {
+        true => json!({ "count": refused.len(), "exact": refused.is_exact(), "keys": keys }),
+        // The number of the others is not the client's business.
+        false => json!({ "count": keys.len(), "exact": false, "keys": keys }),
+    }
 }
 
 fn refused_key(named: &RefusedKey) -> Value {

@@ -13,8 +13,8 @@
 //! rights. So the `next` link carries their fingerprint, and under other rights it is a 410 instead of a state with
 //! missing keys (`access.rs`).
 //!
-//! Not hidden: revisions and cursors are the same for all clients, and a cursor has 32 bits of the whole state's digest.
-//! Neither reveals a key or value. A client that knows the whole state except for one value could verify a guess of it.
+//! Not hidden: revisions are the same for all clients, so a client sees that something changed elsewhere. Cursors are the
+//! same too, but their check is sealed ([`CursorKey`](crate::model::CursorKey)): it says nothing of the state.
 //!
 //! This room never reads the cache. No handler decides rights: a request reaches it with an `Access`.
 

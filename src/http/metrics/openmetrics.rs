@@ -47,7 +47,7 @@ pub(in crate::http) async fn metrics(
 /// A scrape of all metrics.
 struct Scrape {
     app: App,
-    /// Whether the client may know the size of the state.
+    /// Whether the client may know what reveals something of every key, such as sizes.
     with_sizes: bool,
 }
 
@@ -107,25 +107,10 @@ fn stats(collection: &Collection) -> &CacheStats {
 }
 
 /// The metrics of a collection for every client.
-const NUMBERS: [Number; 24] = [
+const NUMBERS: [Number; 18] = [
     counted("updates", "Updates taken from the feed", |c| stats(c).updates.get()),
-    counted("updates_suppressed", "Updates that changed nothing and were skipped", |c| {
-        stats(c).suppressed.get()
-    }),
-    counted(
-        "updates_refused",
-        "Updates refused: a key or value over its limit, or an unreadable record that names a key",
-        |c| stats(c).refused.get(),
-    ),
-    measured("refused_keys", "Keys that are absent because the upstream's value for them was refused", |c| {
-        c.view.cache().refused_keys().len() as f64
-    }),
-    counted("records_malformed", "Records of the feed that could not be read", |c| {
-        c.upstream.malformed.get()
-    }),
     counted("breadcrumbs", "Breadcrumbs published", |c| stats(c).breadcrumbs.get()),
     counted("resyncs", "Times that the whole state was read again", |c| stats(c).resyncs.get()),
-    counted("swept_keys", "Keys deleted because a resync did not contain them", |c| stats(c).swept.get()),
     measured("ingest_backlog_events", "Events waiting in the ingest buffer", |c| {
         c.view.cache().backlog().0 as f64
     }),
@@ -138,9 +123,6 @@ const NUMBERS: [Number; 24] = [
     }),
     measured("kept_breadcrumbs", "Breadcrumbs in the kept window", |c| {
         c.view.cache().window_usage().breadcrumbs as f64
-    }),
-    measured("kept_bytes", "Estimated bytes that only kept breadcrumbs hold", |c| {
-        c.view.cache().window_usage().bytes as f64
     }),
     measured("feed_age_seconds", "Seconds since the upstream was last heard", |c| {
         c.upstream.age().as_secs_f64()
@@ -180,8 +162,26 @@ const NUMBERS: [Number; 24] = [
     }),
 ];
 
-/// The metrics of a collection for clients that may read every key.
-const SIZES: [Number; 2] = [
+/// The metrics of a collection for clients that may read every key: they say something of every key.
+const SIZES: [Number; 8] = [
+    counted("updates_suppressed", "Updates that changed nothing and were skipped", |c| {
+        stats(c).suppressed.get()
+    }),
+    counted(
+        "updates_refused",
+        "Updates refused: a key or value over its limit, or an unreadable record that names a key",
+        |c| stats(c).refused.get(),
+    ),
+    measured("refused_keys", "Keys that are absent because the upstream's value for them was refused", |c| {
+        c.view.cache().refused_keys().len() as f64
+    }),
+    counted("records_malformed", "Records of the feed that could not be read", |c| {
+        c.upstream.malformed.get()
+    }),
+    counted("swept_keys", "Keys deleted because a resync did not contain them", |c| stats(c).swept.get()),
+    measured("kept_bytes", "Estimated bytes that only kept breadcrumbs hold", |c| {
+        c.view.cache().window_usage().bytes as f64
+    }),
     measured("keys", "Keys in the state", |c| c.view.cache().current_breadcrumb().kvs().len() as f64),
     measured("payload_bytes", "Bytes of the keys and values of the state", |c| {
         c.view.cache().current_breadcrumb().kvs().payload_bytes() as f64
@@ -236,7 +236,9 @@ impl Scrape {
         let help = "Connections without a TLS handshake: no TLS, too slow, or no accepted certificate";
         counter(to, "tls_handshakes_failed", help, metrics.handshakes_failed.get())?;
         let help = "Bytes of snapshots that are being sent, as budgeted";
-        gauge(to, "snapshot_bytes_in_flight", help, budgets.snapshot_bytes() as f64)?;
+        if self.with_sizes {
+            gauge(to, "snapshot_bytes_in_flight", help, budgets.snapshot_bytes() as f64)?;
+        }
         let help = "Answers, by status, Crumbd-Mode and Crumbd-Reason";
         let mut family = to.encode_descriptor("answers", help, None, MetricType::Counter)?;
         for (status, mode, reason, count) in metrics.answers() {

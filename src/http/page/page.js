@@ -94,7 +94,7 @@ function show(status) {
     ["Ingest buffer", `${status.ingest.backlog} of ${status.ingest.capacity}`],
     ["Updates refused", status.ingest.refused],
     ["Malformed records", status.ingest.malformed],
-    ["Kept breadcrumbs", `${status.kept.breadcrumbs} (${bytes(status.kept.bytes)})`],
+    ["Kept breadcrumbs", status.kept.breadcrumbs + (status.kept.bytes === undefined ? "" : ` (${bytes(status.kept.bytes)})`)],
     ["Uptime", ago(status.uptime_seconds).replace(" ago", "")],
     ["Version", status.version],
     ["Digest", status.digest],
