@@ -108,7 +108,8 @@ impl Running {
             collections.push(running);
         }
         let shutdown = Shutdown::default();
-        let mut app = App::new(served, shutdown.clone(), settings.app());
+        let app = App::new(served, shutdown.clone(), settings.app());
+        let mut app = app.with_hosts(settings.hosts(), settings.origins()).below(settings.base_path());
         if let Some(tokens) = tokens {
             reload.add(tokens.clone());
             app = app.with_authorizer(tokens);

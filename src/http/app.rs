@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::http::auth::Authorizer;
+use crate::http::auth::{Authorizer, Hosts, Origins};
 use crate::http::budget::{Budgets, Limits};
 use crate::http::collection::{Collection, Collections};
 use crate::http::metrics::Metrics;
@@ -59,6 +59,12 @@ pub struct Shared {
     pub(in crate::http) started: Instant,
     /// The rights of tokens. Without it every client may do everything.
     pub(in crate::http) authorizer: Option<Arc<dyn Authorizer>>,
+    /// The path under which a proxy serves the daemon.
+    pub(in crate::http) base_path: Arc<str>,
+    /// The names under which the daemon answers.
+    pub(in crate::http) hosts: Hosts,
+    /// The origins whose pages may read.
+    pub(in crate::http) origins: Origins,
     pub(in crate::http) metrics: Arc<Metrics>,
     /// The number of this app within the process.
     pub(in crate::http) id: u64,
@@ -82,6 +88,9 @@ impl App {
             config,
             started,
             authorizer: None,
+            base_path: Arc::from(""),
+            hosts: Hosts::default(),
+            origins: Origins::default(),
             metrics: Arc::default(),
             id: APPS.fetch_add(1, Ordering::Relaxed),
         }))
@@ -91,6 +100,20 @@ impl App {
     pub fn with_authorizer(self, authorizer: Arc<dyn Authorizer>) -> Self {
         let (authorizer, id) = (Some(authorizer), APPS.fetch_add(1, Ordering::Relaxed));
         Self(Arc::new(Shared { authorizer, id, ..(*self.0).clone() }))
+    }
+
+    /// The same app for requests to these names only, whose answers pages of these origins may read.
+    #[must_use]
+    pub fn with_hosts(self, hosts: Hosts, origins: Origins) -> Self {
+        let id = APPS.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::new(Shared { hosts, origins, id, ..(*self.0).clone() }))
+    }
+
+    /// The same app behind a proxy that serves it under this path. Links begin with it; the proxy has to take it off.
+    #[must_use]
+    pub fn below(self, base_path: &str) -> Self {
+        let (base_path, id) = (base_path.into(), APPS.fetch_add(1, Ordering::Relaxed));
+        Self(Arc::new(Shared { base_path, id, ..(*self.0).clone() }))
     }
 
     /// How many requests are waiting for a breadcrumb.

@@ -60,8 +60,10 @@ impl Collection {
     }
 
     /// The source of its answers.
-    pub(super) fn source(&self, is_guarded: bool) -> Source<'_> {
-        Source { collection: self.name(), age: self.upstream.age(), is_guarded }
+    pub(super) fn source<'a>(&'a self, app: &'a App) -> Source<'a> {
+        let (is_guarded, by_origin) = (app.is_guarded(), app.origins.differ());
+        let (base_path, age) = (&*app.base_path, self.upstream.age());
+        Source { base_path, collection: self.name(), age, is_guarded, by_origin }
     }
 }
 
@@ -128,7 +130,7 @@ pub(super) struct Context {
 impl Context {
     /// The source of the answer.
     pub(super) fn source(&self) -> Source<'_> {
-        self.collection.source(self.app.is_guarded())
+        self.collection.source(&self.app)
     }
 }
 

@@ -2,12 +2,14 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{map_request_with_state, map_response, map_response_with_state};
+use axum::middleware::{
+    from_fn_with_state, map_request, map_request_with_state, map_response, map_response_with_state,
+};
 use axum::routing::{get, post};
 
 use crate::http::api::{breadcrumbs, health, kv, openapi, status, stream, write};
 use crate::http::app::App;
-use crate::http::auth::access;
+use crate::http::auth::{access, cors, host};
 use crate::http::metrics;
 use crate::http::page;
 use crate::http::rep::problem::{self, Problem};
@@ -54,7 +56,10 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(problem::method_not_allowed)
         // Every request to a handler above passes here, also one that no route matches.
         .layer(map_request_with_state(app.clone(), access::admit))
+        .layer(map_request_with_state(app.clone(), host::require_allowed))
         .merge(public())
+        .layer(from_fn_with_state(app.clone(), cors::share))
+        .layer(map_request(host::require_one))
         .layer(map_response(problem::fill_empty_errors))
         .layer(map_response_with_state(app.clone(), metrics::count))
         // The write handlers limit bodies themselves.

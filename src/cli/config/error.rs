@@ -1,5 +1,6 @@
 //! Errors in settings, and warnings: one sentence each.
 
+use super::base_path::BasePathError;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -7,6 +8,7 @@ use super::super::log::FilterError;
 use super::raw::Origin;
 use crate::cli::units::{OutOfBounds, UnitError};
 use crate::feed::SpecError;
+use crate::http::auth::OriginError;
 
 /// An error in a setting.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,10 @@ pub(in crate::cli) enum InvalidValue {
     NotAChoice(String),
     #[error("no address and port, such as 127.0.0.1:7811 or [::]:7811; a name is not looked up")]
     NotAnAddress,
+    #[error("not a list of origins: {0}")]
+    NotOrigins(#[from] OriginError),
+    #[error(transparent)]
+    NotABasePath(#[from] BasePathError),
 }
 
 struct Line(Option<usize>);

@@ -221,6 +221,22 @@ pub(super) struct Flags {
     #[arg(long, env = "CRUMBD_CURSOR_KEY", value_name = "FILE", help_heading = "Serving")]
     cursor_key: Option<OsString>,
 
+    /// Names under which the daemon answers, beside localhost, IP addresses and names without a dot; * is any name. Other
+    /// requests are 421. It keeps a web page from reading through a name of its own that leads to this machine [default:
+    /// none on a loopback address without --tokens and TLS, otherwise any]
+    #[arg(long, env = "CRUMBD_ALLOW_HOST", value_name = "NAME,…", help_heading = "Serving")]
+    allow_host: Option<OsString>,
+
+    /// Origins whose web pages may read from this daemon (CORS), such as https://app.example; * is every origin. They
+    /// may not write [default: none]
+    #[arg(long, env = "CRUMBD_ALLOW_ORIGIN", value_name = "ORIGIN,…", help_heading = "Serving")]
+    allow_origin: Option<OsString>,
+
+    /// Path under which a proxy serves the daemon, such as /crumbd, for the links in answers. The proxy takes it off the
+    /// requests [default: none]
+    #[arg(long, env = "CRUMBD_BASE_PATH", value_name = "PATH", help_heading = "Serving")]
+    base_path: Option<OsString>,
+
     /// Certificate (PEM) for TLS, followed by its intermediate certificates; needs --tls-key. The port then serves TLS
     /// only. Changes of the TLS files apply to new connections, within about a second or at SIGHUP
     /// [default: plain HTTP]

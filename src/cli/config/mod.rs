@@ -9,6 +9,7 @@
 //!
 //! Values of every origin are read by the same code. All errors are reported, not only the first.
 
+mod base_path;
 mod consistency;
 mod error;
 mod file;

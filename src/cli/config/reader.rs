@@ -43,7 +43,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a value with `parse`.
-    fn parsed<T>(
+    pub(super) fn parsed<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, InvalidValue>,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::base_path::BasePath;
 use super::error::SettingError;
 use super::raw::RawSettings;
 use super::reader::Reader;
@@ -15,7 +16,7 @@ use crate::cli::log::{Filter, LogFormat};
 use crate::cli::units::{Bounds, Span};
 use crate::cli::{DEFAULT_PORT, open_files};
 use crate::feed::{EtcdAccess, FeedSpec, Password};
-use crate::http::auth::{Tokens, TokensError};
+use crate::http::auth::{Hosts, Origins, Tokens, TokensError};
 use crate::http::tls::TlsFiles;
 use crate::http::{AppConfig, Limits, ServerConfig};
 use crate::ingest::{CapacityError, IngestBuffer};
@@ -61,6 +62,9 @@ pub(in crate::cli) struct Settings {
     view: ViewConfig,
     tokens: Option<PathBuf>,
     cursor_key: Option<PathBuf>,
+    allow_host: Option<Vec<String>>,
+    allow_origin: Option<Origins>,
+    base_path: Option<BasePath>,
     tls: Option<TlsFiles>,
     pub(super) cache: CacheConfig,
     buffer: (BufferKind, usize),
@@ -94,6 +98,11 @@ impl Settings {
             view: view(reader),
             tokens: reader.path("tokens"),
             cursor_key: reader.path("cursor-key"),
+            allow_host: reader.parsed("allow-host", |names| {
+                Ok(names.split(',').map(|name| name.trim().to_owned()).collect())
+            }),
+            allow_origin: reader.parsed("allow-origin", |origins| Ok(origins.parse::<Origins>()?)),
+            base_path: reader.parsed("base-path", |path| Ok(path.parse::<BasePath>()?)),
             tls: tls::files(reader),
             cache: cache(reader),
             buffer: (
@@ -176,6 +185,26 @@ impl Settings {
     /// The file of the cursor key.
     pub(in crate::cli) fn cursor_key(&self) -> Option<&Path> {
         self.cursor_key.as_deref()
+    }
+
+    /// The names under which the daemon answers. One without tokens and TLS on a loopback address answers to no public
+    /// name unless that is allowed.
+    pub(in crate::cli) fn hosts(&self) -> Hosts {
+        let is_local = self.server.listen.ip().is_loopback() && self.tokens.is_none() && self.tls.is_none();
+        match &self.allow_host {
+            None if !is_local => Hosts::default(),
+            names => Hosts::local_and(names.clone().unwrap_or_default()),
+        }
+    }
+
+    /// The origins whose pages may read.
+    pub(in crate::cli) fn origins(&self) -> Origins {
+        self.allow_origin.clone().unwrap_or_default()
+    }
+
+    /// The path under which a proxy serves the daemon.
+    pub(in crate::cli) fn base_path(&self) -> &str {
+        self.base_path.as_ref().map_or("", |path| &path.0)
     }
 
     /// The files of the certificates, if the daemon serves TLS.

@@ -122,7 +122,7 @@ impl NextRequest {
 
     /// The reply to the long poll, for both fronts.
     pub(in crate::http) fn reply(&self, app: &App, outcome: Outcome) -> Reply {
-        let (scope, source) = (&self.scope, self.collection.source(app.is_guarded()));
+        let (scope, source) = (&self.scope, self.collection.source(app));
         match outcome {
             Ok(Next::Answer(updates)) => {
                 let caching = if updates.at_once { Caching::Seconds } else { Caching::Revalidate };

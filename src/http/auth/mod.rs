@@ -19,10 +19,14 @@
 //! This room never reads the cache. No handler decides rights: a request reaches it with an `Access`.
 
 pub(super) mod access;
+pub(super) mod cors;
+pub(super) mod host;
 pub(super) mod origin;
 mod token;
 mod tokens;
 
+pub use cors::{OriginError, Origins};
+pub use host::Hosts;
 pub use token::{NewToken, TokenError};
 pub use tokens::{Tokens, TokensError};
 

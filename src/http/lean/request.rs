@@ -10,6 +10,7 @@ use memchr::memmem;
 use crate::http::api::breadcrumbs::NextRequest;
 use crate::http::api::stream::{LAST_EVENT_ID, StreamRequest};
 use crate::http::app::App;
+use crate::http::auth::Hosts;
 use crate::http::auth::access::{Access, bearer_token};
 use crate::http::collection::Collection;
 use crate::http::rep::negotiate::format;
@@ -63,18 +64,23 @@ pub(super) fn recognise(bytes: &[u8], app: &App) -> Recognised {
         app: app.id,
         collection: |name: Option<&str>| app.collections.find(name).cloned(),
         admit: |token: Option<&str>| app.admit(token).ok(),
+        hosts: &app.hosts,
+        shares: !app.origins.is_empty(),
     };
     recognise_with(bytes, &lookup)
 }
 
-/// The collections and tokens of an app.
-struct Lookup<C, A> {
+/// The collections, tokens and names of an app.
+struct Lookup<'a, C, A> {
     app: u64,
     collection: C,
     admit: A,
+    hosts: &'a Hosts,
+    /// Whether pages of other origins may read. The framework answers those.
+    shares: bool,
 }
 
-fn recognise_with<C, A>(bytes: &[u8], lookup: &Lookup<C, A>) -> Recognised
+fn recognise_with<C, A>(bytes: &[u8], lookup: &Lookup<'_, C, A>) -> Recognised
 where
     C: Fn(Option<&str>) -> Option<Arc<Collection>>,
     A: Fn(Option<&str>) -> Option<Access>,
@@ -119,7 +125,7 @@ fn may_become_plain(begun: &[u8]) -> bool {
     matches!(parsed, Ok(httparse::Status::Partial))
 }
 
-fn parse_plain<C, A>(head: &[u8], lookup: &Lookup<C, A>) -> Option<PlainRequest>
+fn parse_plain<C, A>(head: &[u8], lookup: &Lookup<'_, C, A>) -> Option<PlainRequest>
 where
     C: Fn(Option<&str>) -> Option<Arc<Collection>>,
     A: Fn(Option<&str>) -> Option<Access>,
@@ -130,7 +136,7 @@ where
     let (name, uri) = plain_target(line)?;
     let collection = (lookup.collection)(name)?;
     if uri.path() == "/stream" {
-        let (headers, token) = plain_headers(head)?;
+        let (headers, token) = plain_headers(head, lookup.hosts, lookup.shares)?;
         let access = (lookup.admit)(token.as_deref())?;
         let request = StreamRequest::parse(&collection, &uri, &headers, &access).ok()?;
         return Some(PlainRequest::Stream(Box::new(request)));
@@ -142,7 +148,7 @@ where
     let (format, access) = match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
         Some(known) => known,
         None => {
-            let (headers, token) = plain_headers(head)?;
+            let (headers, token) = plain_headers(head, lookup.hosts, lookup.shares)?;
             (format(&headers).ok()?, (lookup.admit)(token.as_deref())?)
         }
     };
@@ -169,7 +175,7 @@ fn plain_target(line: &[u8]) -> Option<(Option<&str>, Uri)> {
 }
 
 /// The headers that determine the answer, and the token, if the head is plain.
-fn plain_headers(head: &[u8]) -> Option<(HeaderMap, Option<Box<str>>)> {
+fn plain_headers(head: &[u8], hosts: &Hosts, shares: bool) -> Option<(HeaderMap, Option<Box<str>>)> {
     // A proxy in front of the daemon may read bare line feeds differently.
     let bare = |at: usize| at == 0 || head[at - 1] != b'\r';
     if memchr::memchr_iter(b'\n', head).any(bare) {
@@ -181,7 +187,7 @@ fn plain_headers(head: &[u8]) -> Option<(HeaderMap, Option<Box<str>>)> {
     if !whole || request.method != Some("GET") || request.version != Some(1) {
         return None;
     }
-    let headers = relevant(request.headers)?;
+    let headers = relevant(request.headers, hosts, shares)?;
     let token = match headers.get(AUTHORIZATION) {
         // The framework answers other credentials.
         Some(value) => Some(bearer_token(value.to_str().ok()?)?.into()),
@@ -198,9 +204,9 @@ fn is_next(path: &str) -> bool {
 }
 
 /// The headers that determine the answer; `None` if another header makes the request not plain.
-fn relevant(headers: &[httparse::Header<'_>]) -> Option<HeaderMap> {
+fn relevant(headers: &[httparse::Header<'_>], hosts: &Hosts, shares: bool) -> Option<HeaderMap> {
     let mut relevant = HeaderMap::new();
-    let mut hosts = 0;
+    let mut host_lines = 0;
     for header in headers {
         let is = |name: &HeaderName| header.name.eq_ignore_ascii_case(name.as_str());
         let among = |names: &[&str]| names.iter().any(|name| header.name.eq_ignore_ascii_case(name));
@@ -212,7 +218,15 @@ fn relevant(headers: &[httparse::Header<'_>]) -> Option<HeaderMap> {
         if among(&["connection"]) && !header.value.eq_ignore_ascii_case(b"keep-alive") {
             return None;
         }
-        hosts += usize::from(among(&["host"]));
+        if among(&["host"]) {
+            host_lines += 1;
+            if !hosts.admit(std::str::from_utf8(header.value).ok()?) {
+                return None;
+            }
+        }
+        if shares && among(&["origin"]) {
+            return None;
+        }
         if is(&AUTHORIZATION) && relevant.contains_key(AUTHORIZATION) {
             return None;
         }
@@ -220,7 +234,7 @@ fn relevant(headers: &[httparse::Header<'_>]) -> Option<HeaderMap> {
             relevant.append(name, HeaderValue::from_bytes(header.value).ok()?);
         }
     }
-    (hosts == 1).then_some(relevant)
+    (host_lines == 1).then_some(relevant)
 }
 
 /// Recognises a request to a daemon without tokens, with the default collection only.
@@ -230,7 +244,8 @@ fn recognise_open(bytes: &[u8]) -> Recognised {
         static COLLECTION: Arc<Collection> = Arc::new(Collection::empty());
     }
     let collection = |name: Option<&str>| COLLECTION.with(|only| name.is_none().then(|| Arc::clone(only)));
-    recognise_with(bytes, &Lookup { app: 0, collection, admit: |_: Option<&str>| Some(Access::open()) })
+    let (hosts, admit) = (&Hosts::default(), |_: Option<&str>| Some(Access::open()));
+    recognise_with(bytes, &Lookup { app: 0, collection, admit, hosts, shares: false })
 }
 
 #[cfg(test)]

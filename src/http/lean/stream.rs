@@ -116,7 +116,7 @@ where
     let last = front.is_last(age, Instant::now());
     let (mut reply, session) = match opened {
         Ok(session) => (session.head(), Some(Box::new(session))),
-        Err(problem) => (problem.into_reply(), None),
+        Err(problem) => (request.refusal(problem), None),
     };
     if last {
         close(&mut reply);

@@ -90,6 +90,16 @@ impl Problem {
         self
     }
 
+    /// The time after which the client may try again, in seconds.
+    pub(in crate::http) fn retry_after(&self) -> Option<u64> {
+        self.0.retry_after
+    }
+
+    /// What is wrong, as a sentence.
+    pub(in crate::http) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     fn cursors(mut self, current: Cursor, oldest: Option<Cursor>) -> Self {
         self.0.current = Some(current.to_string());
         self.0.oldest = oldest.map(|cursor| cursor.to_string());

@@ -60,12 +60,16 @@ impl Caching {
 /// The source of an answer.
 #[derive(Clone, Copy)]
 pub(in crate::http) struct Source<'a> {
+    /// The path under which a proxy serves the daemon.
+    pub(in crate::http) base_path: &'a str,
     /// The collection's name; `None` for the default one.
     pub(in crate::http) collection: Option<&'a str>,
     /// The time since the upstream was last heard.
     pub(in crate::http) age: Duration,
     /// Whether the daemon requires tokens.
     pub(in crate::http) is_guarded: bool,
+    /// Whether the answer depends on the origin of the page that asks.
+    pub(in crate::http) by_origin: bool,
 }
 
 /// The values of an answer's `Crumbd-*` headers.
@@ -94,8 +98,10 @@ pub(in crate::http) fn insert_headers(
     headers.insert(SEQUENCE, sequence.0.into());
     headers.insert(STATUS, HeaderValue::from_static(cursor.status.as_str()));
     headers.insert(AGE, source.age.as_secs().into());
-    let base = source.collection.map_or_else(|| "/v1".to_owned(), |name| format!("/v1/c/{name}"));
-    insert_text(headers, LINK, &format!("<{base}/breadcrumbs/{cursor}/next{}>; rel=\"next\"", query(scope)));
+    let collection = source.collection.map_or_else(String::new, |name| format!("/c/{name}"));
+    let base = source.base_path;
+    let link = format!("<{base}/v1{collection}/breadcrumbs/{cursor}/next{}>; rel=\"next\"", query(scope));
+    insert_text(headers, LINK, &link);
     let caching = caching.as_str(source.is_guarded, scope.is_narrowed());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
     if reason == Reason::ShuttingDown {
@@ -208,8 +214,12 @@ pub(in crate::http) fn body(content: impl Into<view::Body>, media: &'static str)
 }
 
 pub(in crate::http) fn vary(source: Source<'_>, headers: &mut HeaderMap) {
-    let vary =
-        if source.is_guarded { "Accept, Accept-Encoding, Authorization" } else { "Accept, Accept-Encoding" };
+    let vary = match (source.is_guarded, source.by_origin) {
+        (false, false) => "Accept, Accept-Encoding",
+        (true, false) => "Accept, Accept-Encoding, Authorization",
+        (false, true) => "Accept, Accept-Encoding, Origin",
+        (true, true) => "Accept, Accept-Encoding, Authorization, Origin",
+    };
     headers.insert(VARY, HeaderValue::from_static(vary));
 }
 

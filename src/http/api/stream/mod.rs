@@ -12,7 +12,8 @@ mod session;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::http::{HeaderMap, HeaderName, Uri};
+use axum::http::header::{CACHE_CONTROL, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::response::Response;
 
 use crate::http::auth::access::{Access, EffectiveScope};
@@ -20,7 +21,7 @@ use crate::http::collection::{Collection, Context};
 use crate::http::rep::negotiate;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
-use crate::http::rep::reply::into_response;
+use crate::http::rep::reply::{self, Reply, into_response};
 use crate::http::serve::connection_age::ConnectionAge;
 use crate::model::CursorError;
 
@@ -35,6 +36,8 @@ pub(in crate::http) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("l
 pub(in crate::http) struct StreamRequest {
     collection: Arc<Collection>,
     from: Option<ResumePoint>,
+    /// Whether the last event's id is none of ours, so that the client has to discard its state.
+    starts_over: bool,
     pub(in crate::http) scope: EffectiveScope,
     framing: Framing,
 }
@@ -47,11 +50,30 @@ impl StreamRequest {
         access: &Access,
     ) -> Result<Self, Problem> {
         let mut query = Query::parse(uri, &["from", "prefix"])?;
-        // Both are parsed: a malformed one is an error even if the other one is used.
-        let (from, last) = (query.parsed::<ResumePoint>("from")?, last_event_id(headers)?);
-        let scope = access.scope(query.prefix())?;
-        let (collection, framing) = (Arc::clone(collection), negotiate::stream(headers)?);
-        Ok(Self { collection, from: last.or(from), scope, framing })
+        // A malformed `from` is an error even if the last event's id is used.
+        let (from, scope) = (query.parsed::<ResumePoint>("from")?, access.scope(query.prefix())?);
+        let framing = negotiate::stream(headers)?;
+        let (last, starts_over) = match (last_event_id(headers), framing) {
+            (Ok(last), _) => (last, false),
+            // After an error an `EventSource` never comes back.
+            (Err(_), Framing::Events) => (None, true),
+            (Err(error), Framing::Ndjson) => return Err(error),
+        };
+        let from = last.or(from).filter(|_| !starts_over);
+        Ok(Self { collection: Arc::clone(collection), from, starts_over, scope, framing })
+    }
+
+    /// The reply to a stream that cannot be opened. After a 503 an `EventSource` would never come back, so it is given an
+    /// event stream that ends at once and says when to come back.
+    pub(in crate::http) fn refusal(&self, problem: Problem) -> Reply {
+        let Some(seconds) = problem.retry_after().filter(|_| self.framing == Framing::Events) else {
+            return problem.into_reply();
+        };
+        let text = format!("retry: {}\n: {}\n\n", seconds * 1000, problem.detail());
+        let mut reply = reply::body(text.into_bytes(), self.framing.as_str());
+        reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        reply.headers_mut().insert(RETRY_AFTER, seconds.into());
+        reply
     }
 }
 
@@ -62,8 +84,11 @@ pub(in crate::http) async fn stream(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let session =
-        StreamSession::open(&cx.app, &StreamRequest::parse(&cx.collection, &uri, &headers, &access)?).await?;
+    let request = StreamRequest::parse(&cx.collection, &uri, &headers, &access)?;
+    let session = match StreamSession::open(&cx.app, &request).await {
+        Ok(session) => session,
+        Err(problem) => return Ok(into_response(request.refusal(problem))),
+    };
     let mut response = into_response(session.head());
     *response.body_mut() = axum_body::body(&cx.app, session, age.map(|Extension(age)| age));
     Ok(response)

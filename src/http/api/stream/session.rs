@@ -95,7 +95,7 @@ enum Event {
 impl StreamSession {
     /// Opens a stream. A snapshot over the budget is refused here, while a status can still be sent.
     pub(in crate::http) async fn open(app: &App, request: &StreamRequest) -> Result<Self, Problem> {
-        let StreamRequest { collection, from, scope, framing } = request;
+        let StreamRequest { collection, from, starts_over, scope, framing } = request;
         let (scope, framing) = (scope.clone(), *framing);
         let newest = collection.view.newest()?;
         let waiter = app.budgets.stream()?;
@@ -106,7 +106,7 @@ impl StreamSession {
         let status = newest.sync_status();
         drop(newest);
         let mut stream = collection.view.stream(scope.keys(), from.map(|from| from.cursor))?;
-        if from.and_then(|from| from.rights).is_some_and(|rights| !scope.has_rights(rights)) {
+        if *starts_over || from.and_then(|from| from.rights).is_some_and(|rights| !scope.has_rights(rights)) {
             stream.start_over();
         }
         app.metrics.streams.count_begin(framing);
@@ -125,7 +125,7 @@ impl StreamSession {
 
     /// The head of the response.
     pub(in crate::http) fn head(&self) -> Reply {
-        let source = self.collection.source(self.app.is_guarded());
+        let source = self.collection.source(&self.app);
         let mut reply = Reply::new(Bytes::new().into());
         let head = reply.headers_mut();
         head.insert(CONTENT_TYPE, HeaderValue::from_static(self.framing.as_str()));
