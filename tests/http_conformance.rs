@@ -806,3 +806,113 @@ async fn a_page_of_another_origin_writes_nothing() {
         http.send("PUT", "/v1/kv/b", &headers, Some(b"x".to_vec())).await.ok(200);
     }
 }
+
+#[tokio::test]
+async fn a_keys_etag_is_of_its_history_and_a_condition_that_is_stated_is_honoured_or_refused() {
+    let start = async || {
+        let daemon = Daemon::push(&[]);
+        let etag = daemon.http().send("PUT", "/v1/kv/a", &[], Some(b"one".to_vec())).await.ok(200);
+        (etag.need("etag").to_owned(), daemon)
+    };
+    // Another store at the same revision, such as the same daemon after a restart without a state directory.
+    let ((old, _), (etag, daemon)) = (start().await, start().await);
+    let http = daemon.http();
+    let cursor = http.cursor().await;
+    assert_ne!(old, etag);
+    let put =
+        async |headers: &[(&str, &str)]| http.send("PUT", "/v1/kv/a", headers, Some(b"two".to_vec())).await;
+    put(&[("if-match", &old)]).await.problem(412);
+    put(&[("if-match", "\"1\"")]).await.problem(412);
+    http.get_with("/v1/kv/a", &[("if-none-match", &old)]).await.ok(200);
+
+    // Reading.
+    let next = format!("/v1/breadcrumbs/{cursor}/next?wait=0");
+    http.put(b"b", "text/plain", b"1").await;
+    for path in ["/v1/kv/a", "/v1/kv", "/v1/kv?prefix=a", "/v1/breadcrumbs/current", &next] {
+        for lean in [true, false] {
+            // An unknown header keeps nothing from the lean front.
+            let more = if lean { ("x-a", "b") } else { ("connection", "close") };
+            let tag = http.get(path).await.ok(200).need("etag").to_owned();
+            let with = async |name, tag: &str| http.get_with(path, &[(name, tag), more]).await;
+            with("if-match", "\"999\"").await.problem(412);
+            with("if-match", "*").await.ok(200);
+            with("if-none-match", "\"999\"").await.ok(200);
+            for tag in [&tag, "*"] {
+                let got = with("if-none-match", tag).await.ok(304).standing();
+                assert!(got.body.is_empty() && got.header("content-type").is_none(), "{path}");
+            }
+            let strong = !tag.starts_with("W/");
+            assert_eq!(with("if-match", &tag).await.status, if strong { 200 } else { 412 }, "{path}");
+        }
+    }
+    http.get_with("/v1/status", &[("if-match", "\"x\"")]).await.problem(412);
+    let json = http.get("/v1/breadcrumbs/current").await.need("etag").to_owned();
+    let other = [("accept", "application/x-ndjson"), ("if-none-match", &*json)];
+    http.get_with("/v1/breadcrumbs/current", &other).await.ok(200);
+
+    // Writing.
+    let record = || Some(br#"{"type":"put","key":"a","value":1}"#.to_vec());
+    for condition in [
+        ("if-match", &*etag),
+        ("if-none-match", "*"),
+        ("if-unmodified-since", "Sun, 29 Nov 2026 00:00:00 GMT"),
+    ] {
+        http.send("POST", "/v1/updates", &[condition], record()).await.problem(400);
+    }
+    put(&[("if-unmodified-since", "Sun, 29 Nov 2026 00:00:00 GMT")]).await.problem(400);
+    assert_eq!(http.get("/v1/kv/a").await.body, b"one");
+    put(&[("if-match", &etag)]).await.ok(200);
+    // A write that changes nothing names the revision of what it would have written.
+    let again = put(&[]).await.ok(200).need("etag").to_owned();
+    assert_eq!(http.get("/v1/kv/a").await.need("etag"), again);
+}
+
+#[tokio::test]
+async fn a_listing_keeps_its_prefix_in_the_next_link() {
+    let daemon = Daemon::push(&[]);
+    let http = daemon.http();
+    http.post(&[put("a/1", "1"), put("b/1", "1")]).await;
+    let got = http.get("/v1/kv?prefix=a%2F&limit=1").await.ok(200);
+    assert!(got.next_link().ends_with("/next?prefix=a%2F"), "{}", got.next_link());
+}
+
+#[tokio::test]
+async fn several_prefixes_are_one_selection() {
+    let daemon = Daemon::push(&[]);
+    let http = daemon.http();
+    let first = http.post(&[put("a/1", "1"), put("a/b/1", "1"), put("b/1", "1"), put("c/1", "1")]).await;
+    let keys = |body: &serde_json::Value, member: &str| -> Vec<String> {
+        body[member].as_array().unwrap().iter().map(|one| one["key"].as_str().unwrap().to_owned()).collect()
+    };
+    let query = "prefix=c%2F&prefix=a%2F&prefix=a%2Fb";
+    for path in ["/v1/breadcrumbs/current?", "/v1/kv?", &format!("/v1/breadcrumbs/{first}?")] {
+        let got = http.get(&format!("{path}{query}")).await.ok(200);
+        assert_eq!(keys(&got.json(), "entries"), ["a/1", "a/b/1", "c/1"], "{path}");
+        assert!(got.json().get("count").is_none() && got.json().get("digest").is_none());
+        // The link selects the same keys.
+        assert!(got.next_link().ends_with("/next?prefix=a%2F&prefix=c%2F"), "{}", got.next_link());
+    }
+    let link = http.get(&format!("/v1/breadcrumbs/current?{query}")).await.next_link().to_owned();
+    http.post(&[put("b/1", "2")]).await;
+    http.get(&format!("{link}&wait=0")).await.ok(204);
+    let second = http.post(&[put("a/1", "2"), put("b/1", "3"), put("c/1", "2")]).await;
+    for path in [format!("{link}&wait=0"), format!("/v1/breadcrumbs/{first}/diff/{second}?{query}")] {
+        assert_eq!(keys(&http.get(&path).await.ok(200).json(), "updates"), ["a/1", "c/1"], "{path}");
+    }
+    // All pages of a listing.
+    let page = http.get(&format!("/v1/kv?{query}&limit=2")).await.ok(200).json();
+    assert_eq!(
+        (keys(&page, "entries"), &page["more"]),
+        (vec!["a/1".to_owned(), "a/b/1".to_owned()], &true.into())
+    );
+    let page = http.get(&format!("/v1/kv?{query}&limit=2&start_after=a%2Fb%2F1")).await.ok(200).json();
+    assert_eq!((keys(&page, "entries"), &page["more"]), (vec!["c/1".to_owned()], &false.into()));
+    // An empty prefix is every key.
+    let all = http.get("/v1/breadcrumbs/current?prefix=a&prefix=").await.ok(200).json();
+    assert_eq!((keys(&all, "entries").len(), &all["count"]), (4, &4.into()));
+    let many: Vec<String> = (0..257).map(|n| format!("prefix={n}")).collect();
+    http.get(&format!("/v1/kv?{}", many[1..].join("&"))).await.ok(200);
+    let problem = http.get(&format!("/v1/kv?{}", many.join("&"))).await.problem(400);
+    assert!(problem["detail"].as_str().unwrap().contains("256"), "{problem}");
+    http.get("/v1/kv?limit=1&limit=1").await.problem(400);
+}

@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{
-    from_fn_with_state, map_request, map_request_with_state, map_response, map_response_with_state,
+    from_fn, from_fn_with_state, map_request, map_request_with_state, map_response, map_response_with_state,
 };
 use axum::routing::{get, post};
 
@@ -12,6 +12,7 @@ use crate::http::app::App;
 use crate::http::auth::{access, cors, host};
 use crate::http::metrics;
 use crate::http::page;
+use crate::http::rep::conditions;
 use crate::http::rep::problem::{self, Problem};
 
 /// The routes of a collection, relative to its base path.
@@ -28,6 +29,7 @@ fn collection() -> Router<App> {
         .route("/kv/{*key}", get(kv::get).put(write::put).delete(write::delete))
         .route("/updates", post(write::post))
         .route("/status", get(status::status))
+        .layer(from_fn(conditions::honour))
 }
 
 /// The routes that need no token: orchestrators and load balancers have none, and the page holds no data.

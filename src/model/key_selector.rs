@@ -95,6 +95,18 @@ impl KeySelector {
         }
     }
 
+    /// The keys that both select; `asked` selects by prefixes.
+    pub(crate) fn narrowed_to_all(&self, asked: &Self) -> Self {
+        match asked.only_prefix() {
+            Some(prefix) => self.narrowed_to(prefix.as_bytes()),
+            None => {
+                let both: Vec<Self> =
+                    asked.iter().map(|prefix| self.narrowed_to(prefix.as_bytes())).collect();
+                Self::prefixes(both.iter().flat_map(Self::iter).cloned())
+            }
+        }
+    }
+
     /// The only prefix, if there is exactly one; the empty prefix for all keys.
     pub(crate) fn only_prefix(&self) -> Option<&Key> {
         match &self.0 {

@@ -6,7 +6,7 @@ use super::answer::{BreadcrumbInfo, end};
 use super::body_cache::Span;
 use super::catch_up::{CatchUp, Start, up_to};
 use super::{Answer, Format, KeySelector, Reason, View, ViewError, changes};
-use crate::cache::Breadcrumb;
+use crate::cache::{Breadcrumb, Position};
 use crate::model::{Cursor, Entry, Key, Sequence};
 use crate::wire::{BodyWriter, Mode, PutKind};
 
@@ -53,6 +53,14 @@ impl View {
     pub fn newest(&self) -> Result<Breadcrumb, ViewError> {
         let crumb = self.cache.current_breadcrumb();
         if crumb.is_provisional() { Err(ViewError::Starting) } else { Ok(crumb) }
+    }
+
+    /// The sequence number of the breadcrumb at this cursor; if it is not kept, that of the newest one.
+    pub fn sequence_at(&self, cursor: Cursor) -> Sequence {
+        match self.cache.locate(cursor) {
+            Position::At(breadcrumb) => breadcrumb.sequence(),
+            _ => self.cache.newest_sequence(),
+        }
     }
 
     /// The state at a kept cursor. Waits until the deadline for a cursor ahead of this daemon.

@@ -12,6 +12,7 @@ use crate::http::app::App;
 use crate::http::auth::access::{Access, EffectiveScope, while_granted};
 use crate::http::budget::{self, with_reservation};
 use crate::http::collection::{Collection, Context};
+use crate::http::rep::conditions::if_none_match_has;
 use crate::http::rep::negotiate::format;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::{Query, Wait, path_cursor};
@@ -34,11 +35,11 @@ pub(in crate::http) async fn current(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefix())?;
+    let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefixes()?)?;
     let format = format(&headers)?;
     let newest = cx.collection.view.newest()?;
-    let etag = reply::state_etag(newest.cursor(), &scope);
-    if reply::if_none_match_has(&headers, &etag) {
+    let etag = reply::state_etag(newest.cursor(), &scope, format.media);
+    if if_none_match_has(&headers, &etag) {
         // No body is encoded for a client that has it.
         let (cursor, sequence) = (newest.cursor(), newest.sequence());
         let values =
@@ -50,7 +51,7 @@ pub(in crate::http) async fn current(
     drop(newest);
     let snapshot = cx.collection.view.current(at_least, scope.keys(), format).await?;
     let reserved = cx.app.budgets.resize_snapshot(reserved, snapshot.body.len()).await?;
-    Ok(with_reservation(answer(cx.source(), &headers, snapshot, &scope, Caching::Revalidate), reserved))
+    Ok(with_reservation(answer(cx.source(), snapshot, &scope, Caching::Revalidate), reserved))
 }
 
 /// A request for a long poll.
@@ -74,7 +75,7 @@ impl NextRequest {
         let cursor = path_cursor(uri, 0)?;
         let mut query = Query::parse(uri, &["wait", "prefix", "rights"])?;
         let (wait, rights) = (query.wait()?, query.rights()?);
-        let scope = access.scope(query.prefix())?.require_rights(rights)?;
+        let scope = access.scope(query.prefixes()?)?.require_rights(rights)?;
         Ok(Self { collection: Arc::clone(collection), cursor, scope, format, wait })
     }
 
@@ -126,7 +127,7 @@ impl NextRequest {
         match outcome {
             Ok(Next::Answer(updates)) => {
                 let caching = if updates.at_once { Caching::Seconds } else { Caching::Revalidate };
-                answer(source, &HeaderMap::new(), updates, scope, caching)
+                answer(source, updates, scope, caching)
             }
             Ok(Next::Nothing { cursor, sequence, reason }) => {
                 reply::no_content(source, cursor, sequence, reason, scope)
@@ -173,7 +174,7 @@ pub(in crate::http) async fn kept(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let cursor = path_cursor(&uri, 0)?;
-    let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefix())?;
+    let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefixes()?)?;
     let format = format(&headers)?;
     let reserved = cx
         .app
@@ -184,7 +185,7 @@ pub(in crate::http) async fn kept(
         async { Ok(cx.collection.view.kept(cursor, scope.keys(), format, catch_up_deadline()).await?) };
     let snapshot = access.while_granted::<_, Problem>(kept).await?;
     let reserved = cx.app.budgets.resize_snapshot(reserved, snapshot.body.len()).await?;
-    Ok(with_reservation(answer(cx.source(), &headers, snapshot, &scope, Caching::Immutable), reserved))
+    Ok(with_reservation(answer(cx.source(), snapshot, &scope, Caching::Immutable), reserved))
 }
 
 pub(in crate::http) async fn diff(
@@ -194,11 +195,11 @@ pub(in crate::http) async fn diff(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (from, to) = (path_cursor(&uri, 0)?, path_cursor(&uri, 2)?);
-    let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefix())?;
+    let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefixes()?)?;
     let format = format(&headers)?;
     let diff =
         async { Ok(cx.collection.view.diff(from, to, scope.keys(), format, catch_up_deadline()).await?) };
     let diff = access.while_granted::<_, Problem>(diff).await?;
     let reserved = cx.app.budgets.snapshot(diff.body.len()).await?;
-    Ok(with_reservation(answer(cx.source(), &headers, diff, &scope, Caching::Immutable), reserved))
+    Ok(with_reservation(answer(cx.source(), diff, &scope, Caching::Immutable), reserved))
 }

@@ -7,14 +7,18 @@ use axum::response::Response;
 use bytes::Bytes;
 
 use crate::feed::PushHandle;
+use crate::http::api::kv::key_etag;
 use crate::http::auth::access::{Access, EffectiveScope};
 use crate::http::auth::origin;
 use crate::http::collection::{Collection, Context};
+use crate::http::rep::conditions::{self, etags, refuse};
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::{Query, path_key};
 use crate::http::rep::reply::{self, Caching, CrumbdHeaders, into_response};
 use crate::http::rep::request_body::{self, BodyError};
-use crate::model::{Change, Committed, Condition, Entry, Grouping, Key, MAX_KEY_BYTES, Revision, Update};
+use crate::model::{
+    Change, Committed, Condition, Entry, Grouping, History, Key, KeySelector, MAX_KEY_BYTES, Revision, Update,
+};
 use crate::view::Reason;
 use crate::wire::{self, Mode, Parsed, Record};
 
@@ -33,7 +37,7 @@ impl<'a> KeyWrite<'a> {
         let key = checked_key(request)?;
         let access = access_of(request)?;
         access.require_write(key.as_bytes())?;
-        let conditions = conditions(request.headers(), &key, &access)?;
+        let conditions = conditions(request.headers(), &key, &access, history(cx))?;
         Ok(Self { push, key, access, conditions })
     }
 }
@@ -56,7 +60,7 @@ pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Respon
     let update = Entry::new(key.as_bytes(), &value, None).into();
     let committed = push.write(vec![update], Grouping::Whole, conditions).await.map_err(Problem::from)?;
     let may_know = access.may_read(key.as_bytes());
-    let revision = committed.revision.or_else(|| revision_of(&cx, &key)).filter(|_| may_know);
+    let revision = committed.revision.or_else(|| revision_of(&cx, &key, &value)).filter(|_| may_know);
     Ok(written(&cx, committed, revision, may_know))
 }
 
@@ -73,6 +77,11 @@ pub(in crate::http) async fn post(cx: Context, request: Request) -> Result<Respo
     Query::parse(request.uri(), &[])?;
     let access = access_of(&request)?;
     access.require_some_write()?;
+    refuse(
+        request.headers(),
+        &conditions::ALL,
+        "a POST takes no condition; write one key with PUT or DELETE",
+    )?;
     let received = request_body::read(&cx.app, request).await?;
     let is_large = received.bytes.len() >= LARGE_BODY;
     let _permit = if is_large { cx.app.budgets.large_write().await } else { None };
@@ -139,15 +148,20 @@ fn content_type(headers: &HeaderMap) -> Option<String> {
 
 /// The conditions in `If-Match` and `If-None-Match` on the key's ETag. A weak or malformed tag matches nothing. The
 /// outcome reveals something of the key, so the client must be allowed to read it.
-fn conditions(headers: &HeaderMap, key: &Key, access: &Access) -> Result<Vec<Condition>, Problem> {
+fn conditions(
+    headers: &HeaderMap,
+    key: &Key,
+    access: &Access,
+    history: History,
+) -> Result<Vec<Condition>, Problem> {
+    refuse(headers, &conditions::ON_TIME, "keys have no time; use If-Match with an ETag")?;
     if headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH) {
         access.require_read(key)?;
     }
     let listed = |name: &HeaderName| {
         headers.contains_key(name).then(|| {
-            let tags: Vec<&str> = reply::etags(headers, name).collect();
-            let revision =
-                |tag: &&str| Some(Revision(tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()?));
+            let tags: Vec<&str> = etags(headers, name).collect();
+            let revision = |tag: &&str| revision_of_etag(tag, history);
             (tags.contains(&"*"), tags.iter().filter_map(revision).collect::<Vec<_>>())
         })
     };
@@ -161,6 +175,14 @@ fn conditions(headers: &HeaderMap, key: &Key, access: &Access) -> Result<Vec<Con
         false => Condition::AtNoneOf(key(), revisions),
     });
     Ok(matching.into_iter().chain(none_matching).collect())
+}
+
+/// The revision in a key's ETag of this history.
+fn revision_of_etag(tag: &str, history: History) -> Option<Revision> {
+    let (of, revision) = tag.strip_prefix('"')?.strip_suffix('"')?.split_once('.')?;
+    let revision = revision.parse().ok().map(Revision)?;
+    // Each ETag has one form.
+    (of.parse() == Ok(history) && tag == key_etag(history, revision)).then_some(revision)
 }
 
 /// The updates of a POST. A whole `snapshot` … `end`, as printed by `crumbd dump`, replaces the state.
@@ -190,8 +212,15 @@ fn updates(parsed: Parsed) -> Result<(Vec<Update>, Grouping), Problem> {
     Ok((updates, if replaces { Grouping::Replace } else { Grouping::Whole }))
 }
 
-fn revision_of(cx: &Context, key: &Key) -> Option<Revision> {
-    cx.collection.view.cache().current_breadcrumb().kvs().get(key.as_bytes())?.revision()
+/// The revision of a key that has this value already. If another writer has changed it meanwhile, it has none that the
+/// client may know of: a condition on it would overwrite what the client has not seen.
+fn revision_of(cx: &Context, key: &Key, value: &[u8]) -> Option<Revision> {
+    let newest = cx.collection.view.cache().current_breadcrumb();
+    newest.kvs().get(key.as_bytes()).filter(|entry| entry.value() == value)?.revision()
+}
+
+fn history(cx: &Context) -> History {
+    cx.collection.view.cache().current_breadcrumb().kvs().history()
 }
 
 /// The answer to a write, once its breadcrumb exists. The number of changes reveals something of the previous state, so
@@ -203,13 +232,13 @@ fn written(cx: &Context, committed: Committed, key_revision: Option<Revision>, m
         body["changed"] = committed.changed.into();
     }
     let mut response = into_response(reply::body(Bytes::from(format!("{body}\n")), "application/json"));
-    let sequence = cx.collection.view.cache().current_breadcrumb().sequence();
-    let scope = EffectiveScope::open(None);
+    let sequence = cx.collection.view.sequence_at(cursor);
+    let scope = EffectiveScope::open(KeySelector::ALL);
     let values = CrumbdHeaders { cursor, sequence, mode: Mode::None, reason: Reason::Written, scope: &scope };
     let headers = response.headers_mut();
     reply::insert_headers(cx.source(), headers, values, Caching::Never);
     if let Some(revision) = key_revision {
-        reply::insert_text(headers, ETAG, &format!("\"{revision}\""));
+        reply::insert_text(headers, ETAG, &key_etag(cursor.history, revision));
     }
     response
 }

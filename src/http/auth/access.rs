@@ -61,18 +61,16 @@ impl App {
 }
 
 impl Access {
-    /// The readable keys with this prefix.
-    pub(in crate::http) fn scope(&self, prefix: Option<Key>) -> Result<EffectiveScope, Problem> {
-        let Some(grant) = &self.0 else { return Ok(EffectiveScope::open(prefix)) };
-        let asked = prefix.as_ref().map_or(&[][..], Key::as_bytes);
-        let readable = grant.rights().read.narrowed_to(asked);
+    /// The readable ones among the requested keys.
+    pub(in crate::http) fn scope(&self, asked: KeySelector) -> Result<EffectiveScope, Problem> {
+        let Some(grant) = &self.0 else { return Ok(EffectiveScope::open(asked)) };
+        let readable = grant.rights().read.narrowed_to_all(&asked);
         if readable.is_empty() {
             return Err(forbidden("this token may read none of the requested keys"));
         }
-        let fingerprint =
-            if grant.rights().read.covers_prefix(asked) { 0 } else { fingerprint_of(&readable) };
+        let fingerprint = if readable == asked { 0 } else { fingerprint_of(&readable) };
         let guarded = Guarded { grant: grant.clone(), fingerprint };
-        Ok(EffectiveScope { asked: prefix, keys: readable, guarded: Some(Arc::new(guarded)) })
+        Ok(EffectiveScope { asked, keys: readable, guarded: Some(Arc::new(guarded)) })
     }
 
     /// The access of a daemon without tokens.
@@ -184,8 +182,8 @@ fn fingerprint_of(readable: &KeySelector) -> u64 {
 /// The effective scope of an answer: the requested keys that the client may read.
 #[derive(Clone)]
 pub(in crate::http) struct EffectiveScope {
-    /// The prefix of the request.
-    asked: Option<Key>,
+    /// The keys of the request.
+    asked: KeySelector,
     keys: KeySelector,
     /// Behind a pointer, to keep the waiters of a daemon without tokens small.
     guarded: Option<Arc<Guarded>>,
@@ -199,9 +197,8 @@ struct Guarded {
 
 impl EffectiveScope {
     /// The scope of a request to a daemon without tokens.
-    pub(in crate::http) fn open(asked: Option<Key>) -> Self {
-        let keys = asked.clone().map_or(KeySelector::ALL, KeySelector::prefix);
-        Self { asked, keys, guarded: None }
+    pub(in crate::http) fn open(asked: KeySelector) -> Self {
+        Self { keys: asked.clone(), asked, guarded: None }
     }
 
     /// The keys.
@@ -209,9 +206,9 @@ impl EffectiveScope {
         &self.keys
     }
 
-    /// The requested prefix.
-    pub(in crate::http) fn asked(&self) -> Option<&Key> {
-        self.asked.as_ref()
+    /// The requested keys.
+    pub(in crate::http) fn asked(&self) -> &KeySelector {
+        &self.asked
     }
 
     /// Whether some of the requested keys are left out.
@@ -221,7 +218,7 @@ impl EffectiveScope {
 
     /// Whether all keys were requested and none is left out. Such answers are shared by all clients.
     pub(in crate::http) fn is_everything(&self) -> bool {
-        self.keys.is_all() && self.asked.is_none()
+        self.keys.is_all()
     }
 
     /// The fingerprint of the readable keys; `None` on a daemon without tokens.

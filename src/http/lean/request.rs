@@ -210,8 +210,17 @@ fn relevant(headers: &[httparse::Header<'_>], hosts: &Hosts, shares: bool) -> Op
     for header in headers {
         let is = |name: &HeaderName| header.name.eq_ignore_ascii_case(name.as_str());
         let among = |names: &[&str]| names.iter().any(|name| header.name.eq_ignore_ascii_case(name));
-        let not_plain =
-            ["content-length", "transfer-encoding", "upgrade", "http2-settings", "expect", "te", "trailer"];
+        let not_plain = [
+            "content-length",
+            "transfer-encoding",
+            "upgrade",
+            "http2-settings",
+            "expect",
+            "te",
+            "trailer",
+            "if-match",
+            "if-none-match",
+        ];
         if among(&not_plain) || !header.value.iter().all(|byte| (b' '..=b'~').contains(byte)) {
             return None;
         }

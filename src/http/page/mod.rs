@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::http::rep::conditions::if_none_match_has;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
 use crate::http::rep::reply;
@@ -38,7 +39,7 @@ fn file(
 ) -> Result<Response, Problem> {
     Query::parse(uri, &[])?;
     let etag = format!("\"{:016x}\"", xxh3_64(text.as_bytes()));
-    let mut response = match reply::if_none_match_has(request, &etag) {
+    let mut response = match if_none_match_has(request, &etag) {
         true => StatusCode::NOT_MODIFIED.into_response(),
         false => text.into_response(),
     };

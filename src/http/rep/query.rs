@@ -9,7 +9,7 @@ use percent_encoding::percent_decode;
 use tokio::time::Instant;
 
 use crate::http::rep::problem::Problem;
-use crate::model::{Cursor, Key};
+use crate::model::{Cursor, Key, KeySelector};
 
 /// The wait of a long poll without `wait=`.
 const DEFAULT_WAIT: Duration = Duration::from_secs(29);
@@ -17,10 +17,16 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(29);
 /// The longest wait; longer ones are clamped.
 const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
 
+/// The only parameter that may be given several times.
+const PREFIX: &str = "prefix";
+
+/// The largest number of prefixes in one request.
+const MAX_PREFIXES: usize = 256;
+
 /// Up to 1/16 of each wait is taken off at random, so that clients that started together drift apart.
 const JITTER_PART: u32 = 16;
 
-/// The parameters of one request, each at most once, as raw bytes.
+/// The parameters of one request, each but `prefix` at most once, as raw bytes.
 pub(in crate::http) struct Query {
     pairs: Vec<(String, Vec<u8>)>,
 }
@@ -40,7 +46,7 @@ impl Query {
                 };
                 return Err(Problem::bad_request(detail));
             }
-            if pairs.iter().any(|(seen, _)| *seen == name) {
+            if name != PREFIX && pairs.iter().any(|(seen, _)| *seen == name) {
                 return Err(Problem::bad_request(format!("query parameter {name:?} is given twice")));
             }
             pairs.push((name, decode(value)?));
@@ -62,9 +68,16 @@ impl Query {
         self.take(name).map(Key::new)
     }
 
-    /// The prefix; an empty one counts as none.
-    pub(in crate::http) fn prefix(&mut self) -> Option<Key> {
-        self.key("prefix").filter(|prefix| !prefix.as_bytes().is_empty())
+    /// The keys with one of the prefixes; all keys without a prefix.
+    pub(in crate::http) fn prefixes(&mut self) -> Result<KeySelector, Problem> {
+        let prefixes: Vec<Key> = std::iter::from_fn(|| self.key(PREFIX)).collect();
+        match prefixes.len() {
+            0 => Ok(KeySelector::ALL),
+            1..=MAX_PREFIXES => Ok(KeySelector::prefixes(prefixes)),
+            many => Err(Problem::bad_request(format!(
+                "query parameter \"prefix\" is given {many} times; the limit is {MAX_PREFIXES}"
+            ))),
+        }
     }
 
     pub(in crate::http) fn cursor(&mut self, name: &str) -> Result<Option<Cursor>, Problem> {

@@ -6,9 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, VARY,
-};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, LINK, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -18,7 +16,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use crate::http::auth::access::EffectiveScope;
 use crate::model::{Cursor, Sequence};
 use crate::view::{self, Answer, Reason};
-use crate::wire::{Coding, Mode};
+use crate::wire::{Coding, MediaType, Mode};
 
 const CURSOR: HeaderName = HeaderName::from_static("crumbd-cursor");
 pub(in crate::http) const MODE: HeaderName = HeaderName::from_static("crumbd-mode");
@@ -109,16 +107,14 @@ pub(in crate::http) fn insert_headers(
     }
 }
 
-/// The query of the `next` link: the requested prefix, and the fingerprint of the rights.
+/// The query of the `next` link: the requested prefixes, and the fingerprint of the rights.
 fn query(scope: &EffectiveScope) -> String {
-    let prefix =
-        scope.asked().map(|prefix| format!("prefix={}", percent_encode(prefix.as_bytes(), NON_ALPHANUMERIC)));
+    let prefixes = scope.asked().iter().filter(|prefix| !prefix.as_bytes().is_empty());
+    let prefixes =
+        prefixes.map(|prefix| format!("prefix={}", percent_encode(prefix.as_bytes(), NON_ALPHANUMERIC)));
     let rights = scope.fingerprint().map(|fingerprint| format!("rights={fingerprint:x}"));
-    match (prefix, rights) {
-        (None, None) => String::new(),
-        (Some(one), None) | (None, Some(one)) => format!("?{one}"),
-        (Some(prefix), Some(rights)) => format!("?{prefix}&{rights}"),
-    }
+    let parameters: Vec<String> = prefixes.chain(rights).collect();
+    if parameters.is_empty() { String::new() } else { format!("?{}", parameters.join("&")) }
 }
 
 /// Inserts a header value. Cursors, ETags and links are visible ASCII and always valid.
@@ -136,20 +132,16 @@ pub(in crate::http) fn into_response(reply: Reply) -> Response {
     reply.map(|body| axum_body(&body))
 }
 
-/// The 200 of an answer, or 304 if the request's `If-None-Match` has its ETag.
+/// The 200 of an answer.
 pub(in crate::http) fn answer(
     source: Source<'_>,
-    request: &HeaderMap,
     answer: Answer,
     scope: &EffectiveScope,
     caching: Caching,
 ) -> Reply {
     let Answer { cursor, sequence, mode, reason, .. } = answer;
     let values = CrumbdHeaders { cursor, sequence, mode, reason, scope };
-    let etag = state_etag(cursor, scope);
-    if if_none_match_has(request, &etag) {
-        return not_modified(source, values, &etag, caching);
-    }
+    let etag = state_etag(cursor, scope, answer.format.media);
     let mut response = body(answer.body, answer.format.media.as_str());
     let headers = response.headers_mut();
     insert_headers(source, headers, values, caching);
@@ -223,12 +215,13 @@ pub(in crate::http) fn vary(source: Source<'_>, headers: &mut HeaderMap) {
     headers.insert(VARY, HeaderValue::from_static(vary));
 }
 
-/// The ETag of a state. It is weak, because replicas differ in sequence and timestamp. The readable part of a state has
-/// another ETag than the whole.
-pub(in crate::http) fn state_etag(cursor: Cursor, scope: &EffectiveScope) -> String {
+/// The ETag of a state in a media type. It is weak, because replicas differ in sequence and timestamp. The readable part
+/// of a state has another ETag than the whole.
+pub(in crate::http) fn state_etag(cursor: Cursor, scope: &EffectiveScope, media: MediaType) -> String {
+    let media = MediaType::ALL.iter().position(|known| *known == media).unwrap_or_default();
     match scope.fingerprint().filter(|_| scope.is_narrowed()) {
-        Some(fingerprint) => format!("W/\"{cursor}~{fingerprint:x}\""),
-        None => format!("W/\"{cursor}\""),
+        Some(fingerprint) => format!("W/\"{cursor}~{media}~{fingerprint:x}\""),
+        None => format!("W/\"{cursor}~{media}\""),
     }
 }
 
@@ -276,20 +269,4 @@ pub(in crate::http) fn no_content(
 pub(in crate::http) fn no_store(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// Whether `If-None-Match` names this ETag (RFC 9110, 13.1.2: weak comparison).
-pub(in crate::http) fn if_none_match_has(request: &HeaderMap, etag: &str) -> bool {
-    let opaque = etag.trim_start_matches("W/");
-    etags(request, &IF_NONE_MATCH).any(|tag| tag == "*" || tag.trim_start_matches("W/") == opaque)
-}
-
-/// The entity tags of a conditional header, quotes and weakness included.
-pub(in crate::http) fn etags<'a>(
-    request: &'a HeaderMap,
-    name: &'a HeaderName,
-) -> impl Iterator<Item = &'a str> {
-    let values = request.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    // No ETag of ours contains a comma.
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|tag| !tag.is_empty())
 }

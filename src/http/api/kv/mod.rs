@@ -20,7 +20,7 @@ use crate::http::rep::negotiate::format;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::{Query, path_key};
 use crate::http::rep::reply::{self, Caching, CrumbdHeaders, into_response};
-use crate::model::{Encoding, Entry, Key};
+use crate::model::{Encoding, Entry, History, Key, KeySelector, Revision};
 use crate::view::{KeyRead, Page, Reason};
 use crate::wire::Mode;
 
@@ -38,7 +38,6 @@ pub(in crate::http) async fn get(
     cx: Context,
     Extension(access): Extension<Access>,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = path_key(&uri)?;
     access.require_read(&key)?;
@@ -72,7 +71,7 @@ pub(in crate::http) async fn get(
                         cursor,
                         sequence,
                         reason,
-                        &EffectiveScope::open(None),
+                        &EffectiveScope::open(KeySelector::ALL),
                     )));
                 }
             }
@@ -83,42 +82,36 @@ pub(in crate::http) async fn get(
         }
     };
     let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
-    // A client that waits for a change gets the value even if it has the same ETag.
-    let conditional = if after.is_some() { HeaderMap::new() } else { headers };
-    Ok(value(&cx, &key, &conditional, read, caching))
+    Ok(value(&cx, &key, read, caching))
 }
 
-fn value(cx: &Context, key: &Key, request: &HeaderMap, read: KeyRead, caching: Caching) -> Response {
+fn value(cx: &Context, key: &Key, read: KeyRead, caching: Caching) -> Response {
     let (cursor, sequence) = (read.cursor, read.sequence);
     let values = CrumbdHeaders {
         cursor,
         sequence,
         mode: Mode::Snapshot,
         reason: Reason::Read,
-        scope: &EffectiveScope::open(None),
+        scope: &EffectiveScope::open(KeySelector::ALL),
     };
     let Some(entry) = read.entry else {
         let mut response = Problem::not_found(format!("there is no key \"{key}\"")).into_response();
         reply::insert_headers(cx.source(), response.headers_mut(), values, Caching::Never);
         return response;
     };
-    let etag = key_etag(&entry);
-    if reply::if_none_match_has(request, &etag) {
-        return into_response(reply::not_modified(cx.source(), values, &etag, caching));
-    }
     let mut response = into_response(reply::body(entry.value_bytes(), content_type(&entry)));
     let headers = response.headers_mut();
     reply::insert_headers(cx.source(), headers, values, caching);
-    reply::insert_text(headers, ETAG, &etag);
+    reply::insert_text(headers, ETAG, &key_etag(cursor.history, entry.revision().unwrap_or_default()));
     reply::vary(cx.source(), headers);
     // Any client may have written the bytes: a browser must not guess that they are a page.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-/// A key's ETag is its revision.
-pub(in crate::http) fn key_etag(entry: &Entry) -> String {
-    format!("\"{}\"", entry.revision().unwrap_or_default())
+/// A key's ETag: its history and revision.
+pub(in crate::http) fn key_etag(history: History, revision: Revision) -> String {
+    format!("\"{history}.{revision}\"")
 }
 
 fn content_type(entry: &Entry) -> &'static str {
@@ -144,8 +137,9 @@ pub(in crate::http) async fn list(
             "query parameter \"limit\" is 0: expected 1 to {MAX_LIMIT}; the default is {DEFAULT_LIMIT}"
         )));
     }
+    let scope = access.scope(query.prefixes()?)?;
     let page = Page {
-        keys: access.scope(query.prefix())?.keys().clone(),
+        keys: scope.keys().clone(),
         start_after: query.key("start_after"),
         limit: limit.min(MAX_LIMIT),
     };
@@ -156,6 +150,6 @@ pub(in crate::http) async fn list(
     let answer = access.while_granted::<_, Problem>(answer).await?;
     let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
     let reserved = cx.app.budgets.resize_snapshot(reserved, answer.body.len()).await?;
-    let reply = reply::answer(cx.source(), &HeaderMap::new(), answer, &access.scope(None)?, caching);
+    let reply = reply::answer(cx.source(), answer, &scope, caching);
     Ok(with_reservation(reply, reserved))
 }

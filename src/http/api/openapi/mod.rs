@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::http::app::App;
+use crate::http::rep::conditions::if_none_match_has;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
 use crate::http::rep::reply;
@@ -44,7 +45,7 @@ pub(in crate::http) async fn openapi(
 ) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
     let Document { body, etag } = &DOCUMENTS[usize::from(app.is_guarded())];
-    let mut response = match reply::if_none_match_has(&headers, etag) {
+    let mut response = match if_none_match_has(&headers, etag) {
         true => StatusCode::NOT_MODIFIED.into_response(),
         false => reply::into_response(reply::body(body.clone(), "application/json")),
     };

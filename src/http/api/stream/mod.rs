@@ -51,7 +51,7 @@ impl StreamRequest {
     ) -> Result<Self, Problem> {
         let mut query = Query::parse(uri, &["from", "prefix"])?;
         // A malformed `from` is an error even if the last event's id is used.
-        let (from, scope) = (query.parsed::<ResumePoint>("from")?, access.scope(query.prefix())?);
+        let (from, scope) = (query.parsed::<ResumePoint>("from")?, access.scope(query.prefixes()?)?);
         let framing = negotiate::stream(headers)?;
         let (last, starts_over) = match (last_event_id(headers), framing) {
             (Ok(last), _) => (last, false),

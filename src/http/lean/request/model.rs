@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::http::lean::request::{PlainRequest, Recognised, recognise_open};
+use crate::model::{Key, KeySelector};
 
 const CURSOR: &str = "5f0c11d29a3b4e77.1842.s9d03c1f2";
 
@@ -105,9 +106,11 @@ proptest! {
                     PlainRequest::Stream(stream) => ("/v1/stream".to_owned(), &stream.scope),
                 };
                 prop_assert_eq!(path, expected);
-                let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix="));
-                let prefix = prefix.map(|text| percent_decode_str(text).collect::<Vec<_>>());
-                prop_assert_eq!(scope.asked().map(|key| key.as_bytes().to_vec()), prefix.filter(|prefix| !prefix.is_empty()));
+                let prefixes = query.split('&').filter_map(|pair| pair.strip_prefix("prefix="));
+                let prefixes = prefixes.map(|text| Key::new(percent_decode_str(text).collect::<Vec<_>>()));
+                let prefixes: Vec<Key> = prefixes.collect();
+                let asked = if prefixes.is_empty() { KeySelector::ALL } else { KeySelector::prefixes(prefixes) };
+                prop_assert_eq!(scope.asked(), &asked);
                 for header in read.headers.iter() {
                     let framing = ["content-length", "transfer-encoding", "upgrade", "expect"];
                     prop_assert!(!framing.contains(&header.name.to_ascii_lowercase().as_str()), "{}", header.name);
