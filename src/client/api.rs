@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -21,6 +23,9 @@ const WAIT: Duration = Duration::from_secs(25);
 /// How long a daemon may send nothing in the middle of an answer: longer than it waits itself for a cursor, a budget
 /// or a slow reader.
 const SILENCE: Duration = WAIT.saturating_add(DEADLINE);
+
+/// The longest key in an address, escaped and in bytes. Many proxies allow 8 KiB for a request's head.
+const LONGEST_IN_ADDRESS: usize = 6 << 10;
 
 /// The slowest upload that is waited for, in bytes a second.
 const SLOWEST_UPLOAD: usize = 64 << 10;
@@ -112,8 +117,16 @@ impl Client {
         url
     }
 
-    fn key_url(&self, key: &Key, query: &[(&str, &[u8])]) -> String {
-        self.url(&["v1", "kv", &escape(key.as_bytes())], query)
+    /// A request for one key. The key is in the query, where nobody rewrites it as in a path, or in a header if it is too
+    /// long for an address.
+    fn key_request(&self, method: Method, key: &Key, query: &[(&str, &[u8])]) -> RequestBuilder {
+        let escaped = escape(key.as_bytes());
+        if escaped.len() <= LONGEST_IN_ADDRESS {
+            let query: Vec<_> = [("key", key.as_bytes())].into_iter().chain(query.iter().copied()).collect();
+            return self.http.request(method, self.url(&["v1", "kv"], &query));
+        }
+        let request = self.http.request(method, self.url(&["v1", "kv"], query));
+        request.header("crumbd-key", BASE64.encode(key.as_bytes()))
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, ClientError> {
@@ -261,7 +274,7 @@ impl Client {
     pub async fn get(&self, key: &Key, at: Option<Cursor>) -> Result<Vec<u8>, ClientError> {
         let at = at.map(|cursor| cursor.to_string());
         let query: Vec<(&str, &[u8])> = at.iter().map(|at| ("at", at.as_bytes())).collect();
-        self.body(self.send_in_time(self.http.get(self.key_url(key, &query)), 0).await?).await
+        self.body(self.send_in_time(self.key_request(Method::GET, key, &query), 0).await?).await
     }
 
     /// Sets a key. The `content_type` `application/json` asks for compact JSON, any other for the bytes as they are.
@@ -271,7 +284,7 @@ impl Client {
     /// [`ClientError`].
     pub async fn put(&self, key: &Key, value: Vec<u8>, content_type: &str) -> Result<Cursor, ClientError> {
         let uploaded = value.len();
-        let request = self.http.put(self.key_url(key, &[])).header(CONTENT_TYPE, content_type).body(value);
+        let request = self.key_request(Method::PUT, key, &[]).header(CONTENT_TYPE, content_type).body(value);
         cursor_of(self.send_in_time(request, uploaded).await?.headers())
     }
 
@@ -280,7 +293,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn delete(&self, key: &Key) -> Result<Cursor, ClientError> {
-        cursor_of(self.send_in_time(self.http.delete(self.key_url(key, &[])), 0).await?.headers())
+        cursor_of(self.send_in_time(self.key_request(Method::DELETE, key, &[]), 0).await?.headers())
     }
 
     /// The daemon's state as the JSON text of `/v1/status`.

@@ -12,8 +12,8 @@ use crate::http::app::App;
 use crate::http::auth::{access, cors, host};
 use crate::http::metrics;
 use crate::http::page;
-use crate::http::rep::conditions;
 use crate::http::rep::problem::{self, Problem};
+use crate::http::rep::{conditions, key_address};
 
 /// The routes of a collection, relative to its base path.
 fn collection() -> Router<App> {
@@ -23,8 +23,15 @@ fn collection() -> Router<App> {
         .route("/breadcrumbs/{cursor}", get(breadcrumbs::kept))
         .route("/breadcrumbs/{from}/diff/{to}", get(breadcrumbs::diff))
         .route("/stream", get(stream::stream))
-        .route("/kv", get(kv::list))
-        // The empty key is a key like any other.
+        // A key that a path cannot carry is in the query or a header.
+        .route(
+            "/kv",
+            get(kv::list_or_get)
+                .put(write::put)
+                .delete(write::delete)
+                .layer(from_fn(key_address::refuse_writes_without_key)),
+        )
+        // The empty key.
         .route("/kv/", get(kv::get).put(write::put).delete(write::delete))
         .route("/kv/{*key}", get(kv::get).put(write::put).delete(write::delete))
         .route("/updates", post(write::post))

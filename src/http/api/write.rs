@@ -12,8 +12,9 @@ use crate::http::auth::access::{Access, EffectiveScope};
 use crate::http::auth::origin;
 use crate::http::collection::{Collection, Context};
 use crate::http::rep::conditions::{self, etags, refuse};
+use crate::http::rep::key_address::key_and_query;
 use crate::http::rep::problem::Problem;
-use crate::http::rep::query::{Query, path_key};
+use crate::http::rep::query::Query;
 use crate::http::rep::reply::{self, Caching, CrumbdHeaders, into_response};
 use crate::http::rep::request_body::{self, BodyError};
 use crate::model::{
@@ -33,7 +34,6 @@ struct KeyWrite<'a> {
 impl<'a> KeyWrite<'a> {
     fn parse(cx: &'a Context, request: &Request) -> Result<Self, Problem> {
         let push = writable(&cx.collection, request)?;
-        Query::parse(request.uri(), &[])?;
         let key = checked_key(request)?;
         let access = access_of(request)?;
         access.require_write(key.as_bytes())?;
@@ -127,7 +127,13 @@ fn access_of(request: &Request) -> Result<Access, Problem> {
 }
 
 fn checked_key(request: &Request) -> Result<Key, Problem> {
-    let key = path_key(request.uri())?;
+    if request.uri().path() == "/kv/" {
+        return Err(Problem::bad_request(
+            "the path names the empty key, which is also what many clients make of the keys . and ..; write \
+             /v1/kv?key= for the empty key, and /v1/kv?key=. for that one",
+        ));
+    }
+    let (key, _) = key_and_query(request.uri(), request.headers(), &[])?;
     match key.as_bytes().len() {
         ..=MAX_KEY_BYTES => Ok(key),
         bytes => {

@@ -17,7 +17,8 @@ use crate::http::app::App;
 use crate::http::rep::problem::Problem;
 
 /// The headers that a page may send.
-const MAY_SEND: &str = "Authorization, Accept, If-None-Match, Last-Event-ID, Crumbd-Client";
+const MAY_SEND: &str = "Authorization, Accept, If-None-Match, Last-Event-ID, Crumbd-Client, \
+    Crumbd-Key, Crumbd-Start-After";
 
 /// The headers of an answer that a page may read.
 const MAY_READ: &str = "Crumbd-Age, Crumbd-Cursor, Crumbd-Mode, Crumbd-Reason, Crumbd-Revision, Crumbd-Rights, \

@@ -7,6 +7,7 @@
 const STATUS_EVERY_MS = 2000;
 const PAGE_KEYS = 100;
 const MAX_KEYS = 2000;
+const LONGEST_IN_ADDRESS = 1000;
 const MAX_CHANGES = 200;
 const PREVIEW_CHARS = 300;
 const FIRST_PAUSE_MS = 500;
@@ -172,6 +173,8 @@ let following = null;
 /** The rows of the shown keys, in key order, and whether more keys follow. */
 let rows = new Map();
 let more = false;
+/** The last key that was loaded, after which "More keys" goes on. */
+let lastLoaded;
 let held = null;
 
 const name = (record) => record.key ?? `base64:${record.key_base64}`;
@@ -250,19 +253,27 @@ function apply(records, time) {
   note();
 }
 
-/** Loads a page of keys; returns its cursor. */
+function base64(text) {
+  return btoa(Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join(""));
+}
+
+/** Loads a page of keys after this record, or the first one; returns its cursor. */
 async function load(after, signal) {
   const query = new URLSearchParams({ limit: PAGE_KEYS });
+  const headers = { Accept: "application/x-ndjson" };
   if (prefix) query.set("prefix", prefix);
-  if (after !== undefined) query.set("start_after", after);
-  const answer = await ask(`v1/kv?${query}`, { headers: { Accept: "application/x-ndjson" }, signal });
+  if (after?.key_base64 !== undefined) headers["Crumbd-Start-After"] = after.key_base64;
+  // An address has room for some kilobytes only.
+  else if (after?.key.length > LONGEST_IN_ADDRESS) headers["Crumbd-Start-After"] = base64(after.key);
+  else if (after) query.set("start_after", after.key);
+  const answer = await ask(`v1/kv?${query}`, { headers, signal });
   const records = (await answer.text()).split("\n").filter(Boolean).map(parse);
   if (after === undefined) {
     rows = new Map();
     $("keys").replaceChildren();
   }
   more = false;
-  for (const record of records) if (record.value !== undefined) put(record, false);
+  for (const record of records) if (record.value !== undefined) put(lastLoaded = record, false);
   more = records[0]?.more === true;
   note();
   return answer.headers.get("Crumbd-Cursor");
@@ -354,7 +365,7 @@ $("pause").onclick = () => {
 $("more").onclick = async () => {
   $("more").disabled = true;
   try {
-    await load([...rows.keys()].at(-1));
+    await load(lastLoaded);
   } catch (error) {
     note(error.message);
   }

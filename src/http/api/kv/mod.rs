@@ -16,11 +16,12 @@ use crate::http::api::breadcrumbs::catch_up_deadline;
 use crate::http::auth::access::{Access, EffectiveScope};
 use crate::http::budget::{self, with_reservation};
 use crate::http::collection::Context;
+use crate::http::rep::key_address::{is_in_header, key_and_query, names_key, start_after};
 use crate::http::rep::negotiate::format;
 use crate::http::rep::problem::Problem;
-use crate::http::rep::query::{Query, path_key};
+use crate::http::rep::query::Query;
 use crate::http::rep::reply::{self, Caching, CrumbdHeaders, into_response};
-use crate::model::{Encoding, Entry, History, Key, KeySelector, Revision};
+use crate::model::{Cursor, Encoding, Entry, History, Key, KeySelector, Revision};
 use crate::view::{KeyRead, Page, Reason};
 use crate::wire::Mode;
 
@@ -38,10 +39,10 @@ pub(in crate::http) async fn get(
     cx: Context,
     Extension(access): Extension<Access>,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let key = path_key(&uri)?;
+    let (key, mut query) = key_and_query(&uri, &headers, &["at", "after", "wait"])?;
     access.require_read(&key)?;
-    let mut query = Query::parse(&uri, &["at", "after", "wait"])?;
     let (at, after) = (query.cursor("at")?, query.cursor("after")?);
     let waits = query.has("wait");
     let deadline = query.wait()?.deadline();
@@ -81,8 +82,16 @@ pub(in crate::http) async fn get(
             access.while_granted::<_, Problem>(read).await?
         }
     };
-    let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
+    let caching = caching(at, &headers);
     Ok(value(&cx, &key, read, caching))
+}
+
+fn caching(at: Option<Cursor>, headers: &HeaderMap) -> Caching {
+    match at {
+        _ if is_in_header(headers) => Caching::Never,
+        Some(_) => Caching::Immutable,
+        None => Caching::Revalidate,
+    }
 }
 
 fn value(cx: &Context, key: &Key, read: KeyRead, caching: Caching) -> Response {
@@ -122,14 +131,27 @@ fn content_type(entry: &Entry) -> &'static str {
     }
 }
 
+/// The key that the request names; without one, entries in key order.
+pub(in crate::http) async fn list_or_get(
+    cx: Context,
+    access: Extension<Access>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    match names_key(&uri, &headers) {
+        true => get(cx, access, uri, headers).await,
+        false => list(cx, access, uri, headers).await,
+    }
+}
+
 /// Entries in key order.
-pub(in crate::http) async fn list(
+async fn list(
     cx: Context,
     Extension(access): Extension<Access>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut query = Query::parse(&uri, &["prefix", "limit", "start_after", "at"])?;
+    let mut query = Query::parse(&uri, &["prefix", "limit", "start_after", "start_after_base64", "at"])?;
     let at = query.cursor("at")?;
     let limit = query.number("limit")?.unwrap_or(DEFAULT_LIMIT);
     if limit == 0 {
@@ -140,7 +162,7 @@ pub(in crate::http) async fn list(
     let scope = access.scope(query.prefixes()?)?;
     let page = Page {
         keys: scope.keys().clone(),
-        start_after: query.key("start_after"),
+        start_after: start_after(&mut query, &headers)?,
         limit: limit.min(MAX_LIMIT),
     };
     let format = format(&headers)?;
@@ -148,7 +170,7 @@ pub(in crate::http) async fn list(
     let reserved = cx.app.budgets.snapshot(estimate).await?;
     let answer = async { Ok(cx.collection.view.page(page, at, format, catch_up_deadline()).await?) };
     let answer = access.while_granted::<_, Problem>(answer).await?;
-    let caching = if at.is_some() { Caching::Immutable } else { Caching::Revalidate };
+    let caching = caching(at, &headers);
     let reserved = cx.app.budgets.resize_snapshot(reserved, answer.body.len()).await?;
     let reply = reply::answer(cx.source(), answer, &scope, caching);
     Ok(with_reservation(reply, reserved))
