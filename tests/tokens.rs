@@ -440,6 +440,36 @@ async fn a_change_of_rights_answers_at_once_those_who_wait_and_only_them() {
 }
 
 #[tokio::test]
+async fn a_tokens_file_that_is_empty_or_absent_for_a_while_takes_nobodys_rights_away() {
+    let (daemon, mut file, [all, _], cursor) = guarded(&[]).await;
+    let waiter = wait(all.http(&daemon), format!("/v1/breadcrumbs/{cursor}/next?wait=30s"));
+    waiters(&all.http(&daemon), 1).await;
+    // Written in place: the same file, with fewer bytes for a while.
+    std::fs::write(file.path(), "").unwrap();
+    daemon.logged("the fault", |line| line.contains("has no token").then_some(()));
+    let aside = format!("{}.aside", file.path());
+    std::fs::rename(file.path(), &aside).unwrap();
+    daemon.logged("the fault", |line| line.contains("No such file").then_some(()));
+    std::fs::rename(aside, file.path()).unwrap();
+    waiters(&all.http(&daemon), 1).await;
+
+    // A good file counts again, also one from an editor that begins it with a byte order mark.
+    let new = file.add(&["a/"], &[]);
+    file.save();
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    file.save_as(&format!("\u{feff}{text}"));
+    support::eventually("the new token", || async {
+        (new.http(&daemon).get("/v1/kv").await.status == 200).then_some(())
+    })
+    .await;
+    waiters(&all.http(&daemon), 1).await;
+
+    file.save_as("# no tokens\n");
+    let problem = support::in_time("the waiter is told", waiter).await.unwrap().problem(401);
+    assert_eq!(problem["type"], "urn:crumbd:problem:token-removed");
+}
+
+#[tokio::test]
 async fn a_token_writes_only_what_it_may_and_learns_nothing_by_it() {
     let (daemon, mut file, [all, some], cursor) = guarded(&[]).await;
     let (admin, http) = (all.http(&daemon), some.http(&daemon));

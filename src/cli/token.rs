@@ -23,12 +23,15 @@ pub(super) struct Token {
     /// Keys with this prefix may be set and deleted; "" is every key. May be given several times.
     #[arg(long, value_name = "PREFIX")]
     write: Vec<String>,
+    /// An operator's token: it may also do what is for operators only.
+    #[arg(long)]
+    admin: bool,
 }
 
 /// A token that was not made, or was lost.
 #[derive(Debug, thiserror::Error)]
 enum TokenError {
-    #[error("a token needs --read or --write: without them it permits nothing")]
+    #[error("a token needs --read, --write or --admin: without them it permits nothing")]
     NoRights,
     #[error("the token could not be shown ({0}): its line is of no use")]
     NotShown(std::io::Error),
@@ -36,10 +39,10 @@ enum TokenError {
 
 impl Token {
     pub(super) fn run(self) -> Result<(), Failure> {
-        if self.read.is_empty() && self.write.is_empty() {
+        if self.read.is_empty() && self.write.is_empty() && !self.admin {
             return Err(TokenError::NoRights.into());
         }
-        let NewToken { token, line } = NewToken::make(self.name, self.read, self.write)?;
+        let NewToken { token, line } = NewToken::make(self.name, self.read, self.write, self.admin)?;
         // The line comes first: without it a token that was shown is of no use.
         output::line(line)?;
         Ok(output::line_on_stderr(token).map_err(TokenError::NotShown)?)

@@ -81,6 +81,14 @@ impl KeySelector {
         }
     }
 
+    /// Whether every key that the other selects is selected.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        match &other.0 {
+            Kind::Key(key) => self.matches(key.as_bytes()),
+            Kind::All | Kind::Prefixes(_) => other.iter().all(|prefix| self.covers_prefix(prefix.as_bytes())),
+        }
+    }
+
     /// The selected keys with this prefix.
     pub(crate) fn narrowed_to(&self, prefix: &[u8]) -> Self {
         if self.covers_prefix(prefix) {
@@ -179,6 +187,10 @@ mod tests {
             prop_assert!(set.iter().is_sorted());
             prop_assert_eq!(set.is_empty(), prefixes.is_empty());
             prop_assert_eq!(set.is_all(), prefixes.iter().any(Vec::is_empty));
+            prop_assert_eq!(set.covers(&KeySelector::key(Key::copy_from(&key))), set.matches(&key));
+            prop_assert_eq!(set.covers(&KeySelector::ALL), set.is_all());
+            prop_assert!(set.covers(&set) && set.covers(&narrowed));
+            prop_assert_eq!(narrowed.covers(&set), set.iter().all(|prefix| prefix.as_bytes().starts_with(&under)));
         }
 
         #[test]

@@ -42,13 +42,22 @@ pub trait Authorizer: Send + Sync + 'static {
     fn admit(&self, token: &str) -> Option<Grant>;
 }
 
-/// The keys that a token may read and write.
+/// What a token permits.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Rights {
     /// The keys that it may read.
     pub read: KeySelector,
     /// The keys that it may set and delete.
     pub write: KeySelector,
+    /// Whether it may do what is for operators only.
+    pub admin: bool,
+}
+
+impl Rights {
+    /// Whether these rights permit all that the others do.
+    fn cover(&self, other: &Self) -> bool {
+        self.read.covers(&other.read) && self.write.covers(&other.write) && self.admin >= other.admin
+    }
 }
 
 /// The reason for which a grant is revoked.

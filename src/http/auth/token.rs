@@ -16,13 +16,13 @@ const TOKEN_PREFIX: &str = "crumbd_";
 /// The number of random bytes in a token.
 const RANDOM_BYTES: usize = 32;
 
-/// The SHA-256 of a token.
+/// The SHA-256 of a token, or of a whole tokens file.
 pub(super) type Hash = [u8; 32];
 
-/// The hash of a token in a request.
-pub(super) fn hash(token: &str) -> Hash {
+/// The hash of these bytes.
+pub(super) fn hash(bytes: &[u8]) -> Hash {
     let mut hash = Hash::default();
-    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
     hash
 }
 
@@ -41,15 +41,20 @@ pub struct NewToken {
 }
 
 impl NewToken {
-    /// A new token that may read and write the keys under these prefixes.
+    /// A new token that may read and write the keys under these prefixes; `admin` is for operators.
     ///
     /// # Errors
     /// [`TokenError`].
-    pub fn make(name: Option<String>, read: Vec<String>, write: Vec<String>) -> Result<Self, TokenError> {
+    pub fn make(
+        name: Option<String>,
+        read: Vec<String>,
+        write: Vec<String>,
+        admin: bool,
+    ) -> Result<Self, TokenError> {
         let mut random = [0; RANDOM_BYTES];
         SystemRandom::new().fill(&mut random).map_err(|_| TokenError)?;
         let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
-        let line = Line { name, sha256: hex(&hash(&token)), read, write };
+        let line = Line { name, sha256: hex(&hash(token.as_bytes())), read, write, admin };
         // Strings always serialize.
         let line = serde_json::to_string(&line).unwrap_or_default();
         Ok(Self { token, line })
@@ -69,6 +74,9 @@ pub(super) struct Line {
     pub(super) read: Vec<String>,
     #[serde(default)]
     pub(super) write: Vec<String>,
+    /// Whether it is an operator's token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) admin: bool,
 }
 
 fn hex(hash: &Hash) -> String {
@@ -95,14 +103,15 @@ mod tests {
 
     #[test]
     fn a_line_names_the_token_by_its_hash_only() {
-        let made = NewToken::make(None, vec!["a/".to_owned()], Vec::new()).unwrap();
+        let made = NewToken::make(None, vec!["a/".to_owned()], Vec::new(), false).unwrap();
         let line: Line = serde_json::from_str(&made.line).unwrap();
-        assert_eq!(unhex(&line.sha256), Some(hash(&made.token)));
+        assert_eq!(unhex(&line.sha256), Some(hash(made.token.as_bytes())));
         assert!(!made.line.contains(&made.token[TOKEN_PREFIX.len()..]));
-        let other = NewToken::make(None, Vec::new(), Vec::new()).unwrap();
+        let other = NewToken::make(None, Vec::new(), Vec::new(), true).unwrap();
+        assert!(other.line.contains("\"admin\":true") && !made.line.contains("admin"));
         assert_ne!(made.token, other.token);
         // `printf %s abc | sha256sum`
-        assert_eq!(hex(&hash("abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(hex(&hash(b"abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 
     #[test]

@@ -8,10 +8,15 @@
 //! Empty lines and lines that begin with `#` are ignored. The prefix `""` is every key.
 //!
 //! A file with an error is not used at all: the daemon does not start, or keeps its current tokens and logs the error.
+//!
+//! A file may be read while it is being written, and then has some of its lines only, or none. So nobody loses rights by
+//! one look at it: a file that takes rights away counts when a second look, a second later, finds the same file. A file
+//! without any token is an error where there were tokens, unless a line `# no tokens` says that it is meant.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -24,6 +29,12 @@ use crate::model::{Key, KeySelector};
 
 /// The largest number of prefixes in `read`, and in `write`.
 const MAX_PREFIXES: usize = 256;
+
+/// The comment that a file needs to take away all tokens.
+const NO_TOKENS: &str = "# no tokens";
+
+/// The least time between the two looks at a file that takes rights away. Less than the time between two checks of it.
+const SETTLING_TIME: Duration = Duration::from_millis(900);
 
 /// Errors of the tokens file.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +57,12 @@ pub enum TokensError {
         line: usize,
         /// The error in the line.
         source: LineError,
+    },
+    /// There is no token in it, and nothing says that this is meant.
+    #[error("tokens file {} has no token; the line \"{NO_TOKENS}\" says that it is meant", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
     },
 }
 
@@ -72,8 +89,33 @@ pub struct Tokens {
     path: PathBuf,
     /// Read by every request, without a lock.
     grants: ArcSwap<HashMap<Hash, Grant>>,
-    /// The stamp of the file when it was read last. Locked while the file is read.
-    read: Mutex<Option<Stamp>>,
+    /// Locked while the file is read.
+    looks: Mutex<Looks>,
+}
+
+/// What the looks at the file have found.
+#[derive(Default)]
+struct Looks {
+    /// The stamp of the file that was read last.
+    stamp: Option<Stamp>,
+    /// The file that takes rights away, until it counts.
+    pending: Option<Pending>,
+    /// The logged error, while the file has one.
+    error: Option<String>,
+}
+
+/// A file that takes rights away, and has been seen once.
+struct Pending {
+    stamp: Option<Stamp>,
+    content: Hash,
+    seen: Instant,
+}
+
+/// The tokens of a file.
+struct Parsed {
+    rights: HashMap<Hash, Rights>,
+    /// Whether a comment says that there are no tokens.
+    is_meant_empty: bool,
 }
 
 impl Tokens {
@@ -82,24 +124,49 @@ impl Tokens {
     /// # Errors
     /// [`TokensError`].
     pub fn open(path: PathBuf) -> Result<Arc<Self>, TokensError> {
-        let tokens = Self { path, grants: ArcSwap::default(), read: Mutex::default() };
-        tokens.load(&mut tokens.read.lock())?;
+        let tokens = Self { path, grants: ArcSwap::default(), looks: Mutex::default() };
+        tokens.look(&mut tokens.looks.lock(), Instant::now())?;
         Ok(Arc::new(tokens))
     }
 
-    /// Reads the file again. A token with unchanged rights keeps its grant; the grants of the others are revoked.
-    fn load(&self, read: &mut Option<Stamp>) -> Result<(), TokensError> {
+    /// Reads the file. Its tokens count at once, or at a later look if they take rights away.
+    fn look(&self, looks: &mut Looks, now: Instant) -> Result<(), TokensError> {
         // Taken before the file is read, so that a change meanwhile is noticed the next time.
-        *read = Stamp::of(&self.path);
+        looks.stamp = Stamp::of(&self.path);
+        let before = looks.pending.take();
         let unreadable = |source| TokensError::Read { path: self.path.clone(), source };
         let text = std::fs::read_to_string(&self.path).map_err(unreadable)?;
-        let parsed = parse(&text).map_err(|(line, source)| TokensError::Line {
+        let Parsed { rights, is_meant_empty } = parse(&text).map_err(|(line, source)| TokensError::Line {
             path: self.path.clone(),
             line,
             source,
         })?;
+        let grants = self.grants.load();
+        if rights.is_empty() && !grants.is_empty() && !is_meant_empty {
+            return Err(TokensError::Empty { path: self.path.clone() });
+        }
+        let loses =
+            |(hash, grant): &(&Hash, &Grant)| !rights.get(*hash).is_some_and(|now| now.cover(grant.rights()));
+        let losers = grants.iter().filter(loses).count();
+        if losers > 0 {
+            let (stamp, content) = (looks.stamp, hash(text.as_bytes()));
+            let same = before.filter(|seen| seen.stamp == stamp && seen.content == content);
+            if same.as_ref().is_none_or(|same| now.duration_since(same.seen) < SETTLING_TIME) {
+                if same.is_none() {
+                    info!(tokens = losers, "tokens lose rights unless {} changes again", self.path.display());
+                }
+                looks.pending = Some(same.unwrap_or(Pending { stamp, content, seen: now }));
+                return Ok(());
+            }
+        }
+        self.put_in_force(rights);
+        Ok(())
+    }
+
+    /// A token with unchanged rights keeps its grant; the grants of the others are revoked.
+    fn put_in_force(&self, rights: HashMap<Hash, Rights>) {
         let before = self.grants.load_full();
-        let grants: HashMap<Hash, Grant> = parsed
+        let grants: HashMap<Hash, Grant> = rights
             .into_iter()
             .map(|(hash, rights)| {
                 let kept = before.get(&hash).filter(|grant| *grant.rights() == rights).cloned();
@@ -124,7 +191,6 @@ impl Tokens {
             }
         }
         info!(tokens = grants.len(), changed, removed, "tokens read from {}", self.path.display());
-        Ok(())
     }
 }
 
@@ -134,12 +200,25 @@ impl Reloadable for Tokens {
     }
 
     fn reload(&self, forced: bool) {
-        let mut read = self.read.lock();
-        if !forced && *read == Stamp::of(&self.path) {
+        let mut looks = self.looks.lock();
+        // After an error the file is always read: a file that was written while it was read may keep its stamp.
+        let is_settled = looks.pending.is_none() && looks.error.is_none();
+        if !forced && is_settled && looks.stamp == Stamp::of(&self.path) {
             return;
         }
-        if let Err(error) = self.load(&mut read) {
-            error!("{error}; all tokens keep the rights they had");
+        match self.look(&mut looks, Instant::now()) {
+            Ok(()) => {
+                if looks.error.take().is_some() {
+                    info!("tokens file {} is good again", self.path.display());
+                }
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if forced || looks.error.as_ref() != Some(&error) {
+                    error!("{error}; all tokens keep the rights they had");
+                }
+                looks.error = Some(error);
+            }
         }
     }
 }
@@ -147,25 +226,30 @@ impl Reloadable for Tokens {
 impl Authorizer for Tokens {
     /// Looks up the token's hash, so that the time it takes reveals nothing of the token.
     fn admit(&self, token: &str) -> Option<Grant> {
-        self.grants.load().get(&hash(token)).cloned()
+        self.grants.load().get(&hash(token.as_bytes())).cloned()
     }
 }
 
-/// The rights by the token's hash, or the number of an invalid line and its error.
-fn parse(text: &str) -> Result<HashMap<Hash, Rights>, (usize, LineError)> {
-    let mut all = HashMap::new();
-    let lines = text.lines().map(str::trim).zip(1..);
-    for (line, number) in lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#')) {
+/// The tokens of a file, or the number of an invalid line and its error.
+fn parse(text: &str) -> Result<Parsed, (usize, LineError)> {
+    let mut parsed = Parsed { rights: HashMap::new(), is_meant_empty: false };
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    for (line, number) in text.lines().map(str::trim).zip(1..) {
+        if line.is_empty() || line.starts_with('#') {
+            parsed.is_meant_empty |= line == NO_TOKENS;
+            continue;
+        }
         let (hash, rights) = parse_line(line).map_err(|error| (number, error))?;
-        if all.insert(hash, rights).is_some() {
+        if parsed.rights.insert(hash, rights).is_some() {
             return Err((number, LineError::Duplicate));
         }
     }
-    Ok(all)
+    Ok(parsed)
 }
 
 fn parse_line(line: &str) -> Result<(Hash, Rights), LineError> {
-    let Line { name: _, sha256, read, write } = serde_json::from_str(line).map_err(LineError::Json)?;
+    let Line { name: _, sha256, read, write, admin } = serde_json::from_str(line).map_err(LineError::Json)?;
     let hash = unhex(&sha256).ok_or(LineError::Hash)?;
     let prefixes = |list: Vec<String>| match list.len() {
         ..=MAX_PREFIXES => {
@@ -173,7 +257,7 @@ fn parse_line(line: &str) -> Result<(Hash, Rights), LineError> {
         }
         many => Err(LineError::TooManyPrefixes(many)),
     };
-    Ok((hash, Rights { read: prefixes(read)?, write: prefixes(write)? }))
+    Ok((hash, Rights { read: prefixes(read)?, write: prefixes(write)?, admin }))
 }
 
 #[cfg(test)]
@@ -189,43 +273,137 @@ mod tests {
     }
 
     fn made() -> NewToken {
-        NewToken::make(None, Vec::new(), Vec::new()).unwrap()
+        NewToken::make(None, Vec::new(), Vec::new(), false).unwrap()
     }
+
+    /// A tokens file, and looks at it at chosen times.
+    struct Watched {
+        dir: tempfile::TempDir,
+        tokens: Arc<Tokens>,
+        looks: Looks,
+        now: Instant,
+    }
+
+    impl Watched {
+        fn new(text: &str) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("tokens"), text).unwrap();
+            let tokens = Tokens::open(dir.path().join("tokens")).unwrap();
+            Self { dir, tokens, looks: Looks::default(), now: Instant::now() }
+        }
+
+        fn write(&self, text: &str) {
+            std::fs::write(self.dir.path().join("tokens"), text).unwrap();
+        }
+
+        fn look_after(&mut self, pause: Duration) -> Result<(), TokensError> {
+            self.now += pause;
+            self.tokens.look(&mut self.looks, self.now)
+        }
+
+        fn admit(&self, token: &NewToken) -> Option<Grant> {
+            self.tokens.admit(&token.token)
+        }
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn only_grants_whose_rights_have_changed_are_revoked() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("tokens");
         let [same, changed, removed] = [made(), made(), made()];
         let (one, other) = (r#""read":["a/","b/"]"#, r#""read":["a/"]"#);
-        let first = [line(&same, one), line(&changed, one), line(&removed, one)].concat();
-        std::fs::write(&path, first).unwrap();
-        let tokens = Tokens::open(path.clone()).unwrap();
-        let admit = |token: &NewToken| tokens.admit(&token.token);
-        let before = [&same, &changed, &removed].map(|token| admit(token).unwrap());
+        let mut file = Watched::new(&[line(&same, one), line(&changed, one), line(&removed, one)].concat());
+        let before = [&same, &changed, &removed].map(|token| file.admit(token).unwrap());
         // The same rights, written differently.
         let again = [line(&changed, other), line(&same, r#""read":["b/","a/","a/b"],"write":[]"#)].concat();
-        std::fs::write(&path, again).unwrap();
-        tokens.load(&mut None).unwrap();
+        file.write(&again);
+        file.look_after(SECOND).unwrap();
+        file.look_after(SECOND).unwrap();
         assert_eq!(
             before.map(|grant| grant.revocation()),
             [None, Some(Revocation::Changed), Some(Revocation::Removed)]
         );
-        assert!(admit(&same).unwrap().may_read(b"b/c"));
-        assert!(!admit(&changed).unwrap().may_read(b"b/c"));
-        assert!(admit(&removed).is_none());
+        assert!(file.admit(&same).unwrap().may_read(b"b/c"));
+        assert!(!file.admit(&changed).unwrap().may_read(b"b/c"));
+        assert!(file.admit(&removed).is_none());
 
         // An invalid file changes nothing.
-        std::fs::write(&path, "nonsense").unwrap();
-        assert!(tokens.load(&mut None).is_err());
-        assert!(admit(&same).is_some_and(|grant| grant.revocation().is_none()));
+        file.write("nonsense");
+        assert!(file.look_after(SECOND).is_err() && file.look_after(SECOND).is_err());
+        assert!(file.admit(&same).is_some_and(|grant| grant.revocation().is_none()));
+    }
+
+    #[test]
+    fn rights_are_lost_at_the_second_look_and_won_at_the_first() {
+        let [one, other, third] = [made(), made(), made()];
+        let (wide, narrow) = (r#""read":["a/"],"write":["a/"]"#, r#""read":["a/b/"],"write":["a/"]"#);
+        let admin = r#""read":["a/"],"write":["a/"],"admin":true"#;
+        let both = [line(&one, wide), line(&other, admin)].concat();
+        let mut file = Watched::new(&both);
+        let held = [&one, &other].map(|token| file.admit(token).unwrap());
+        let is_held = || held.iter().all(|grant| grant.revocation().is_none());
+
+        // Half of the file, less than a second, and then all of it.
+        for half in [
+            line(&one, wide),
+            line(&one, narrow) + &line(&other, admin),
+            line(&one, wide) + &line(&other, wide),
+        ] {
+            file.write(&half);
+            file.look_after(SECOND).unwrap();
+            file.look_after(SECOND / 2).unwrap();
+            assert!(is_held(), "{half}");
+            file.write(&both);
+            file.look_after(SECOND).unwrap();
+            assert!(is_held(), "{half}");
+        }
+        // It grows from look to look.
+        for part in [line(&one, narrow), line(&one, narrow) + "# a comment\n"] {
+            file.write(&part);
+            file.look_after(SECOND).unwrap();
+            assert!(is_held(), "{part}");
+        }
+        // What is added counts at once.
+        file.write(&[both, line(&third, wide)].concat());
+        file.look_after(SECOND).unwrap();
+        assert!(is_held() && file.admit(&third).is_some());
+
+        file.write(&line(&one, narrow));
+        file.look_after(SECOND).unwrap();
+        file.look_after(SECOND / 2).unwrap();
+        assert!(is_held(), "too early");
+        file.look_after(SECOND / 2).unwrap();
+        assert_eq!(
+            held.map(|grant| grant.revocation()),
+            [Some(Revocation::Changed), Some(Revocation::Removed)]
+        );
+    }
+
+    #[test]
+    fn a_file_without_tokens_takes_them_away_only_if_it_says_so() {
+        let one = made();
+        let mut file = Watched::new(&line(&one, r#""read":[""]"#));
+        for empty in ["", "\n", "# a comment\n", "\u{feff}"] {
+            file.write(empty);
+            for _ in 0..3 {
+                assert!(matches!(file.look_after(SECOND), Err(TokensError::Empty { .. })), "{empty:?}");
+            }
+            assert!(file.admit(&one).is_some());
+        }
+        file.write("# no tokens\n");
+        file.look_after(SECOND).unwrap();
+        assert!(file.admit(&one).is_some());
+        file.look_after(SECOND).unwrap();
+        assert!(file.admit(&one).is_none());
+        file.write("");
+        file.look_after(SECOND).unwrap();
     }
 
     #[test]
     fn an_error_names_its_line() {
         let hash = "0".repeat(64);
         let good = format!("{{\"sha256\":\"{hash}\"}}");
-        assert_eq!(parse(&format!("\n # a comment\n{good}\n")).unwrap().len(), 1);
+        assert_eq!(parse(&format!("\u{feff}\n # a comment\n{good}\n")).unwrap().rights.len(), 1);
         for (text, at) in [
             (format!("{good}\n{good}"), 2),
             (format!("#\n\n{{\"sha256\":\"{hash}\",\"reed\":[]}}"), 3),
@@ -233,7 +411,7 @@ mod tests {
             (format!("{{\"sha256\":\"{hash}\",\"read\":\"a\"}}"), 1),
             ("{}".to_owned(), 1),
         ] {
-            assert_eq!(parse(&text).unwrap_err().0, at, "{text}");
+            assert_eq!(parse(&text).err().unwrap().0, at, "{text}");
         }
     }
 }
