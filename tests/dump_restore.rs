@@ -198,6 +198,71 @@ async fn a_snapshot_that_is_posted_replaces_the_state() {
 }
 
 #[tokio::test]
+async fn a_posted_snapshot_that_is_not_whole_is_refused_and_changes_nothing() {
+    let daemon = Daemon::push(&[]);
+    let http = daemon.http();
+    for n in 0..10 {
+        http.post(&[put(&format!("k/{n}"), "1")]).await;
+    }
+    let get = async |path: &str| {
+        let got = http.get_with(path, &[("accept", "application/x-ndjson")]).await.ok(200);
+        let text = String::from_utf8(got.body).unwrap();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (dump, narrow) =
+        (get("/v1/breadcrumbs/current").await, get("/v1/breadcrumbs/current?prefix=k%2F").await);
+    let first = http.cursor().await;
+    http.post(&[put("k/0", "2")]).await;
+    let later = get("/v1/breadcrumbs/current").await;
+    let page = get("/v1/kv?limit=3").await;
+    let breadcrumb = get(&format!("/v1/breadcrumbs/{first}/next")).await;
+    let cursor = http.cursor().await;
+    let without = |fields: &[&str], line: &str| {
+        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+        fields.iter().for_each(|field| drop(record.as_object_mut().unwrap().remove(*field)));
+        record.to_string()
+    };
+    let (header, end) = (&dump[0], dump.last().unwrap());
+    let (bare, bare_end) = (r#"{"type":"snapshot"}"#.to_owned(), r#"{"type":"end"}"#.to_owned());
+    let framed = |header: &str, end: &str| [&[header.to_owned()], &dump[1..4], &[end.to_owned()]].concat();
+    for (why, records, complaint) in [
+        ("lines were lost", framed(header, end), "`count`"),
+        ("only the header has a count", framed(header, &bare_end), "`count`"),
+        ("only the end has a count", framed(&bare, end), "`count`"),
+        ("only a digest contradicts", framed(&bare, &without(&["count"], end)), "`digest`"),
+        ("a value is another", [&dump[..1], &later[1..11], &dump[11..]].concat(), "`digest`"),
+        (
+            "two halves of two dumps",
+            framed(header, &without(&["count", "digest"], later.last().unwrap())),
+            "cursors",
+        ),
+        ("a second end", [&dump[..4], std::slice::from_ref(end), &dump[4..]].concat(), "line 6"),
+        ("a second snapshot", [&dump[..4], std::slice::from_ref(header), &dump[4..]].concat(), "line 5"),
+        ("two dumps", [&dump[..], &later].concat(), "line 13"),
+        ("a record after it", [&dump[..], &[put("x", "1")]].concat(), "line 13"),
+        ("no end", dump[..11].to_vec(), "no `end`"),
+        ("no beginning", dump[1..].to_vec(), "line 11"),
+        ("only an end", vec![bare_end.clone()], "line 1"),
+        ("a page", page, "page"),
+        ("a breadcrumb", breadcrumb.clone(), "`breadcrumb`"),
+        ("a breadcrumb without end", breadcrumb[..1].to_vec(), "`breadcrumb`"),
+    ] {
+        let problem = http.send("POST", "/v1/updates", &[], Some(lines(&records))).await.problem(400);
+        assert!(problem["detail"].as_str().unwrap().contains(complaint), "{why}: {problem}");
+        assert_eq!(http.cursor().await, cursor, "{why}");
+    }
+    // A key that comes twice is one key; a snapshot that says nothing of itself is believed, as is one of a prefix.
+    let twice = [&dump[..2], &dump[1..]].concat();
+    for records in [twice, framed(&bare, &bare_end), narrow, dump.clone()] {
+        http.send("POST", "/v1/updates", &[], Some(lines(&records))).await.written();
+    }
+    assert_eq!(
+        get("/v1/breadcrumbs/current").await.last().map(|end| without(&["cursor"], end)),
+        Some(without(&["cursor"], end))
+    );
+}
+
+#[tokio::test]
 async fn a_json_array_is_as_good_as_ndjson() {
     let mut mirrors = Vec::new();
     let mut workload = Workload::new(16, "", 100);

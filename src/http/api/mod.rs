@@ -5,6 +5,7 @@ pub(in crate::http) mod breadcrumbs;
 pub(in crate::http) mod health;
 pub(in crate::http) mod kv;
 pub(in crate::http) mod openapi;
+mod posted_records;
 pub(in crate::http) mod status;
 pub(in crate::http) mod stream;
 pub(in crate::http) mod write;

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 
+use super::posted_records;
 use crate::feed::PushHandle;
 use crate::http::api::kv::key_etag;
 use crate::http::auth::access::{Access, EffectiveScope};
@@ -21,7 +22,7 @@ use crate::model::{
     Change, Committed, Condition, Entry, Grouping, History, Key, KeySelector, MAX_KEY_BYTES, Revision, Update,
 };
 use crate::view::Reason;
-use crate::wire::{self, Mode, Parsed, Record};
+use crate::wire::{self, Mode};
 
 /// A permitted write of one key: all that `PUT` and `DELETE` say before the body.
 struct KeyWrite<'a> {
@@ -86,7 +87,7 @@ pub(in crate::http) async fn post(cx: Context, request: Request) -> Result<Respo
     let is_large = received.bytes.len() >= LARGE_BODY;
     let _permit = if is_large { cx.app.budgets.large_write().await } else { None };
     let body = received.bytes.clone();
-    let (updates, grouping) = if is_large { parsed_on_blocking_thread(body).await? } else { parsed(&body)? };
+    let (updates, grouping) = if is_large { posted_on_blocking_thread(body).await? } else { posted(&body)? };
     if grouping == Grouping::Replace {
         access.require_full_write()?;
     }
@@ -99,13 +100,12 @@ pub(in crate::http) async fn post(cx: Context, request: Request) -> Result<Respo
 /// Bodies from this size on are parsed on a blocking thread; a large one takes a second.
 const LARGE_BODY: usize = 256 << 10;
 
-fn parsed(body: &Bytes) -> Result<(Vec<Update>, Grouping), Problem> {
-    let records = wire::parse_records(as_text(body)?);
-    updates(records.map_err(|error| Problem::bad_request(error.to_string()))?)
+fn posted(body: &Bytes) -> Result<(Vec<Update>, Grouping), Problem> {
+    posted_records::parse(as_text(body)?)
 }
 
-async fn parsed_on_blocking_thread(body: Bytes) -> Result<(Vec<Update>, Grouping), Problem> {
-    let parsed = tokio::task::spawn_blocking(move || parsed(&body)).await;
+async fn posted_on_blocking_thread(body: Bytes) -> Result<(Vec<Update>, Grouping), Problem> {
+    let parsed = tokio::task::spawn_blocking(move || posted(&body)).await;
     parsed.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()))?
 }
 
@@ -189,33 +189,6 @@ fn revision_of_etag(tag: &str, history: History) -> Option<Revision> {
     let revision = revision.parse().ok().map(Revision)?;
     // Each ETag has one form.
     (of.parse() == Ok(history) && tag == key_etag(history, revision)).then_some(revision)
-}
-
-/// The updates of a POST. A whole `snapshot` … `end`, as printed by `crumbd dump`, replaces the state.
-fn updates(parsed: Parsed) -> Result<(Vec<Update>, Grouping), Problem> {
-    let Parsed { unit, records } = parsed;
-    let replaces = matches!(records.first(), Some((_, Record::Snapshot(_))));
-    if replaces && !matches!(records.last(), Some((_, Record::End(_)))) {
-        return Err(Problem::bad_request(
-            "the body begins with a `snapshot` record but has no `end` record, so it is incomplete; nothing was applied",
-        ));
-    }
-    let mut updates = Vec::with_capacity(records.len());
-    for (position, record) in records {
-        let change = match record {
-            Record::Put { entry, .. } => Change::Put(entry),
-            Record::Deleted { key, .. } => Change::Delete(key),
-            Record::Snapshot(_) if updates.is_empty() => continue,
-            Record::Breadcrumb(_) | Record::End(_) => continue,
-            Record::Snapshot(_) | Record::Status(_) | Record::Reset { .. } => {
-                return Err(Problem::bad_request(format!(
-                    "{unit} {position}: a POST accepts new, updated, put and deleted records, or one whole snapshot"
-                )));
-            }
-        };
-        updates.push(Update { change, revision: None });
-    }
-    Ok((updates, if replaces { Grouping::Replace } else { Grouping::Whole }))
 }
 
 /// The revision of a key that has this value already. If another writer has changed it meanwhile, it has none that the
