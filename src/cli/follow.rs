@@ -8,6 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::any_follower::AnyFollower;
+use super::escaped::Escaped;
 use super::units::{Span, parse_wait};
 use super::{Daemon, Failure, output};
 use crate::client::{DEFAULT_SILENCE, Follower, Gap, Progress, Step, StreamFollower};
@@ -150,18 +151,15 @@ fn write_human(out: &mut Vec<u8>, record: &Record) -> std::io::Result<()> {
     }
 }
 
-/// The value on one line, cut to a readable length, with control characters escaped.
+/// The value on one line, cut to a readable length.
 fn shown(entry: &Entry) -> String {
     let text = String::from_utf8_lossy(entry.value());
-    let mut shown: String = text.chars().take(SHOWN_VALUE_CHARS).flat_map(printable).collect();
+    let beginning: String = text.chars().take(SHOWN_VALUE_CHARS).collect();
+    let mut shown = Escaped::in_one_line(beginning).to_string();
     if text.chars().count() > SHOWN_VALUE_CHARS {
         shown.push('…');
     }
     shown
-}
-
-fn printable(c: char) -> Vec<char> {
-    if c.is_control() { c.escape_default().collect() } else { vec![c] }
 }
 
 /// The progress bar of a big first snapshot, on a terminal.

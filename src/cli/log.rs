@@ -2,9 +2,16 @@
 
 mod filter;
 
+use std::fmt::{self, Debug};
 use std::io::IsTerminal;
 
+use tracing::field::{Field, Visit};
+use tracing_subscriber::field::{RecordFields, VisitOutput};
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
+
 use super::Failure;
+use super::escaped::Escaped;
 pub(super) use filter::{Filter, FilterError};
 
 /// The format of log lines.
@@ -26,6 +33,30 @@ pub(super) fn start(format: LogFormat, filter: Filter) -> Result<(), Failure> {
         .log_internal_errors(false);
     match format {
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
-        LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
+        LogFormat::Text => logs
+            .fmt_fields(EscapedFields)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .try_init(),
+    }
+}
+
+/// Fields of a text log in the library's format. Messages and values may hold text from outside, so they are escaped.
+struct EscapedFields;
+
+impl<'writer> FormatFields<'writer> for EscapedFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut visitor = EscapingVisitor(DefaultVisitor::new(writer, true));
+        fields.record(&mut visitor);
+        visitor.0.finish()
+    }
+}
+
+struct EscapingVisitor<'a>(DefaultVisitor<'a>);
+
+impl Visit for EscapingVisitor<'_> {
+    /// Called for values of every type.
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.record_debug(field, &Escaped::in_one_line(value));
     }
 }

@@ -3,6 +3,7 @@
 mod config;
 mod delete;
 mod dump;
+mod escaped;
 mod feed;
 mod follow;
 mod get;

@@ -11,6 +11,8 @@ use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use super::escaped::Escaped;
+
 /// An error of standard output.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PrintError {
@@ -81,9 +83,9 @@ pub(super) fn line(text: impl Display) -> Result<(), PrintError> {
     bytes(format!("{text}\n").as_bytes())
 }
 
-/// Prints a message on standard error, after the program's name.
+/// Prints a message on standard error, after the program's name. It may hold text from outside.
 pub(super) fn say(text: impl Display) {
-    _ = line_on_stderr(format_args!("crumbd: {text}"));
+    _ = line_on_stderr(format_args!("crumbd: {}", Escaped::indented(text)));
 }
 
 /// Prints a line on standard error.

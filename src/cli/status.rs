@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
+use super::escaped::Escaped;
 use super::units::Bytes;
 use super::{Daemon, Failure, output};
 
@@ -24,7 +25,7 @@ impl Status {
         }
         let status: Value = serde_json::from_str(&text)?;
         let lines = lines(&status).into_iter().chain(refused(&status));
-        let lines = lines.map(|(name, shown)| format!("{name:<12} {shown}\n"));
+        let lines = lines.map(|(name, shown)| format!("{name:<12} {}\n", Escaped::in_one_line(shown)));
         Ok(output::bytes(lines.collect::<String>().as_bytes())?)
     }
 }
