@@ -185,6 +185,52 @@ async fn accept_chooses_the_media_type_and_nothing_acceptable_is_a_406() {
 }
 
 #[tokio::test]
+async fn a_client_that_excludes_identity_gets_every_body_in_a_coding() {
+    for front in ["on", "off"] {
+        let daemon = Daemon::push(&["--lean-front", front]);
+        let http = daemon.http();
+        let first = http.post(&[put("a", "1")]).await;
+        let second = http.post(&[put("a", "2")]).await;
+        let paths = [
+            ("/v1/breadcrumbs/current".to_owned(), 200),
+            (format!("/v1/breadcrumbs/{first}"), 200),
+            (format!("/v1/breadcrumbs/{first}/next"), 200),
+            (format!("/v1/breadcrumbs/{first}/diff/{second}"), 200),
+            ("/v1/kv".to_owned(), 200),
+            ("/v1/kv/a".to_owned(), 200),
+            ("/v1/status".to_owned(), 200),
+            ("/metrics".to_owned(), 200),
+            ("/".to_owned(), 200),
+            ("/v1/kv/absent".to_owned(), 404),
+            ("/v1/breadcrumbs/nonsense".to_owned(), 400),
+        ];
+        for (path, status) in &paths {
+            for (accept, coding) in [
+                ("gzip, identity;q=0", "gzip"),
+                ("zstd, *;q=0", "zstd"),
+                ("identity;q=0, gzip;q=0.1", "gzip"),
+            ] {
+                let got = http.get_with(path, &[("accept-encoding", accept)]).await;
+                assert_eq!((got.status, got.header("content-encoding")), (*status, Some(coding)), "{path}");
+                assert!(!got.plain().is_empty());
+            }
+        }
+        let excluded = [("accept-encoding", "gzip, identity;q=0")];
+        let plain = http.get("/v1/kv/a").await;
+        assert_eq!(http.get_with("/v1/kv/a", &excluded).await.plain(), plain.body);
+        http.get_with(&format!("/v1/breadcrumbs/{second}/next?wait=0"), &excluded).await.ok(204);
+        // What has a coding already is not coded twice, and what cannot be coded is refused.
+        let large = format!("\"{}\"", "x".repeat(5000));
+        http.post(&[put("large", &large)]).await;
+        let whole = http.get("/v1/breadcrumbs/current").await.body;
+        assert_eq!(http.get_with("/v1/breadcrumbs/current", &excluded).await.ok(200).plain(), whole);
+        assert_eq!(http.get_with("/v1/stream", &excluded).await.status, 406);
+        let nothing = [("accept-encoding", "identity;q=0, *;q=0")];
+        http.get_with("/v1/breadcrumbs/current", &nothing).await.problem(406);
+    }
+}
+
+#[tokio::test]
 async fn accept_encoding_chooses_the_coding_of_bodies_over_1_kib() {
     let (_daemon, http, [first, second]) = stocked().await;
     let plain = http.get(&format!("/v1/breadcrumbs/{second}")).await.ok(200).body;

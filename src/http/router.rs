@@ -13,7 +13,7 @@ use crate::http::auth::{access, cors, host};
 use crate::http::metrics;
 use crate::http::page;
 use crate::http::rep::problem::{self, Problem};
-use crate::http::rep::{conditions, key_address};
+use crate::http::rep::{conditions, excluded_identity, key_address};
 
 /// The routes of a collection, relative to its base path.
 fn collection() -> Router<App> {
@@ -70,6 +70,7 @@ pub fn router(app: App) -> Router {
         .layer(from_fn_with_state(app.clone(), cors::share))
         .layer(map_request(host::require_one))
         .layer(map_response(problem::fill_empty_errors))
+        .layer(from_fn(excluded_identity::encode_answer))
         .layer(map_response_with_state(app.clone(), metrics::count))
         // The write handlers limit bodies themselves.
         .layer(DefaultBodyLimit::disable())

@@ -13,7 +13,7 @@ use crate::http::app::App;
 use crate::http::auth::Hosts;
 use crate::http::auth::access::{Access, bearer_token};
 use crate::http::collection::Collection;
-use crate::http::rep::negotiate::format;
+use crate::http::rep::negotiate::{excludes_identity, format};
 use crate::view::Format;
 
 /// The prefixes of all long polls and streams. Any other request is recognised at its first different byte.
@@ -149,6 +149,10 @@ where
         Some(known) => known,
         None => {
             let (headers, token) = plain_headers(head, lookup.hosts, lookup.shares)?;
+            // The framework encodes what is not encoded for others.
+            if excludes_identity(&headers) {
+                return None;
+            }
             (format(&headers).ok()?, (lookup.admit)(token.as_deref())?)
         }
     };
@@ -295,6 +299,7 @@ mod tests {
             "Upgrade: h2c",
             "Host: b",
             "Accept: text/html",
+            "Accept-Encoding: gzip, identity;q=0",
             "A: \u{e9}",
             "A : b",
             " folded",

@@ -1,6 +1,7 @@
 //! Representations: parsing of requests, and the form of answers.
 
 pub(in crate::http) mod conditions;
+pub(in crate::http) mod excluded_identity;
 pub(in crate::http) mod key_address;
 pub(in crate::http) mod negotiate;
 pub(in crate::http) mod problem;

@@ -22,8 +22,7 @@ pub(in crate::http) fn format(headers: &HeaderMap) -> Result<Format, Problem> {
 
 /// The media type of a stream that the client prefers. A stream has no content coding, so identity must be acceptable.
 pub(in crate::http) fn stream(headers: &HeaderMap) -> Result<Framing, Problem> {
-    let codings = list(headers, &ACCEPT_ENCODING);
-    if quality(&codings, "identity").or_else(|| quality(&codings, "*")) == Some(0) {
+    if excludes_identity(headers) {
         return Err(Problem::not_acceptable(
             "the Accept-Encoding header excludes identity, the only content coding of a stream",
         ));
@@ -41,6 +40,12 @@ pub(in crate::http) fn stream(headers: &HeaderMap) -> Result<Framing, Problem> {
     })
 }
 
+/// Whether the client wants no body without a coding.
+pub(in crate::http) fn excludes_identity(headers: &HeaderMap) -> bool {
+    let codings = list(headers, &ACCEPT_ENCODING);
+    quality(&codings, "identity").or_else(|| quality(&codings, "*")) == Some(0)
+}
+
 fn media_type(headers: &HeaderMap) -> Option<MediaType> {
     let ranges = list(headers, &ACCEPT);
     if ranges.is_empty() {
@@ -56,7 +61,8 @@ fn media_quality(ranges: &[(String, u16)], media: &str) -> Option<u16> {
     [media, &group, "*/*"].into_iter().find_map(|range| quality(ranges, range))
 }
 
-fn coding(headers: &HeaderMap) -> Result<Coding, Problem> {
+/// The coding that the client prefers.
+pub(in crate::http) fn coding(headers: &HeaderMap) -> Result<Coding, Problem> {
     let codings = list(headers, &ACCEPT_ENCODING);
     let quality_of = |coding: Coding| {
         let named = quality(&codings, coding.as_str());
