@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use support::daemon::Daemon;
 use support::http::{Got, Http};
+use support::tls::Authority;
+use support::tokens::TokenFile;
 use support::workload::put;
 use support::{DEADLINE, eventually, in_time};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -180,14 +182,19 @@ async fn a_body_that_stops_or_creeps_is_given_up_and_one_that_is_too_large_is_no
     let answer = answer_to(&daemon, stopped).await;
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("--stall-timeout"), "{answer}");
     // A byte now and then is not enough.
-    let mut creeping = daemon.connect().await;
+    let (mut answers, mut creeping) = tokio::io::split(daemon.connect().await);
     creeping.write_all(b"PUT /v1/kv/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n").await.unwrap();
-    let given_up = async {
+    let creep = async {
         while creeping.write_all(b"x").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    in_time("the creeping body to be given up", given_up).await;
+    let mut answer = String::new();
+    tokio::select! {
+        () = creep => panic!("the connection was reset before the answer was read"),
+        _ = in_time("the creeping body to be given up", answers.read_to_string(&mut answer)) => {}
+    }
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     for expect in ["", "Expect: 100-continue\r\n"] {
         let head =
             format!("POST /v1/updates HTTP/1.1\r\nHost: a\r\n{expect}Content-Length: 100000000000\r\n\r\n");
@@ -195,6 +202,63 @@ async fn a_body_that_stops_or_creeps_is_given_up_and_one_that_is_too_large_is_no
         assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("--max-body-bytes"), "{answer}");
     }
     daemon.http().get("/v1/kv/a").await.problem(404);
+}
+
+#[tokio::test]
+async fn a_refusal_comes_at_once_and_a_client_that_is_still_sending_gets_it() {
+    const MIB: usize = 1 << 20;
+    // More than the system buffers between the two.
+    const SENT: usize = 24 * MIB;
+    let mut file = TokenFile::new();
+    let (all, reader) = (file.add(&[""], &[""]), file.add(&[""], &[]));
+    let authority = Authority::new("the daemons'");
+    for tls in [false, true] {
+        let files = authority.server();
+        let served = if tls { files.served().to_vec() } else { Vec::new() };
+        let limits = ["--max-body-bytes", "1MiB", "--max-value-bytes", "1MiB"];
+        let daemon = file.daemon(&[&limits[..], &served].concat());
+        let daemon = daemon.vouched_for_by(&authority);
+        let length = format!("Content-Length: {}\r\n", 64 * MIB);
+        let chunked = "Transfer-Encoding: chunked\r\n".to_owned();
+        for (start, token, more, status) in [
+            ("POST /v1/updates", &all, length.clone(), 413),
+            ("PUT /v1/kv/a", &all, length.clone(), 413),
+            ("PUT /v1/kv/a", &all, chunked.clone(), 413),
+            ("PUT /v1/kv/a", &reader, length.clone(), 403),
+            ("POST /v1/updates", &reader, chunked.clone(), 403),
+            ("POST /v1/updates", &all, format!("{length}Origin: http://elsewhere\r\n"), 403),
+            ("POST /v1/updates", &all, format!("{length}Content-Encoding: gzip\r\n"), 415),
+            ("PUT /v1/kv/a?unknown=1", &all, length.clone(), 400),
+            ("POST /v1/nothing", &all, length.clone(), 404),
+            ("POST /v1/status", &all, chunked.clone(), 405),
+        ] {
+            let head =
+                format!("{start} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n{more}\r\n", token.text);
+            let piece = match more.contains("chunked") {
+                true => [format!("{MIB:x}\r\n").into_bytes(), vec![b' '; MIB], b"\r\n".to_vec()].concat(),
+                false => vec![b' '; MIB],
+            };
+            let (mut answers, mut requests) = tokio::io::split(daemon.connect().await);
+            requests.write_all(head.as_bytes()).await.unwrap();
+            // Where the body has to be read before it can be refused, some of it.
+            if status == 413 && more.contains("chunked") {
+                requests.write_all(&piece).await.unwrap();
+                requests.write_all(b"1\r\n \r\n").await.unwrap();
+            }
+            let mut answer = vec![0; 12];
+            in_time("the answer, before the body", answers.read_exact(&mut answer)).await.unwrap();
+            assert_eq!(answer, format!("HTTP/1.1 {status}").into_bytes(), "{start} {more}");
+            for _ in 0..SENT / MIB {
+                in_time("the body to be taken", requests.write_all(&piece)).await.expect("no reset");
+            }
+            in_time("the end", answers.read_to_end(&mut answer)).await.expect("no reset");
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(
+                answer.contains("connection: close") && answer.ends_with("}\n"),
+                "{start} {more}: {answer}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{CONNECTION, CONTENT_ENCODING, EXPECT};
+use axum::http::header::{CONNECTION, CONTENT_ENCODING};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -18,9 +18,6 @@ use crate::http::rep::problem::Problem;
 
 /// The lowest average rate of a body. Pauses shorter than the stall timeout are allowed beside it.
 const MIN_BYTES_PER_S: u64 = 1024;
-
-/// How long the rest of a refused body is read and discarded.
-const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// A received body, which holds its reservation of the upload budget.
 #[derive(Debug)]
@@ -67,13 +64,9 @@ pub(in crate::http) async fn read(app: &App, request: Request) -> Result<Request
             "request bodies must have no Content-Encoding; send the body uncompressed",
         )));
     }
-    let expects_continue = request.headers().contains_key(EXPECT);
     let body = request.into_body();
     let limit = app.config.max_body_bytes as u64;
     if body.size_hint().lower() > limit {
-        if !expects_continue {
-            discard(body).await;
-        }
         return Err(BodyError::Incomplete(too_large(limit)));
     }
     let reserved = app.budgets.upload(body.size_hint().lower()).await?;
@@ -100,21 +93,12 @@ async fn collect(app: &App, mut body: Body, mut reserved: ReservedBytes) -> Resu
         let Ok(data) = frame.into_data() else { continue };
         let length = (bytes.len() + data.len()) as u64;
         if length > limit {
-            drop(bytes);
-            discard(body).await;
             return Err(BodyError::Incomplete(too_large(limit)));
         }
         reserved = app.budgets.grow_upload(reserved, length).await.map_err(BodyError::Incomplete)?;
         bytes.extend_from_slice(&data);
     }
     Ok(RequestBody { bytes: bytes.into(), _reserved: reserved })
-}
-
-/// Reads and discards some of the rest. Closing a socket with unread bytes resets the connection, and the client may
-/// lose the answer.
-async fn discard(mut body: Body) {
-    let until = Instant::now() + DISCARD_TIME;
-    while let Ok(Some(Ok(_))) = timeout_at(until, body.frame()).await {}
 }
 
 fn too_large(limit: u64) -> Problem {

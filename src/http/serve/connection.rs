@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -32,6 +32,7 @@ use crate::http::rep::problem::Problem;
 use crate::http::router::router;
 use crate::http::serve::connection_age::ConnectionAge;
 use crate::http::serve::header_timeout::HeaderTimer;
+use crate::http::serve::linger;
 use crate::http::serve::listener::ServerConfig;
 use crate::http::serve::transport::{FrameworkSession, Transport};
 
@@ -40,7 +41,10 @@ const HEADER_TIMEOUT_REPLY: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nCache-Control: no-store\r\n\
     Content-Length: 0\r\n\r\n";
 
-/// The time limit for the request of a refused client, and for its answer.
+/// The longest unread body after which the connection may be used again: the framework skips what it has buffered of it.
+const MAX_SKIPPED_BODY: u64 = 4 << 10;
+
+/// The time limit for the request of a refused client, for its answer, and for what it still sends after that.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The part that all connections share.
@@ -84,13 +88,14 @@ where
     }
 }
 
-async fn reply_header_timeout(mut stream: impl AsyncWrite + Unpin) {
+async fn reply_header_timeout(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     // The client may be gone.
-    _ = stream.write_all(HEADER_TIMEOUT_REPLY).await;
-    _ = stream.shutdown().await;
+    if stream.write_all(HEADER_TIMEOUT_REPLY).await.is_ok() {
+        linger::close(stream, REFUSAL_TIMEOUT).await;
+    }
 }
 
-/// Answers a client that is not served. First it waits for the request: an answer that is sent before the request arrives
+/// Answers a client that is not served, and closes the connection. First it waits for the request: an answer that is sent before the request arrives
 /// may be lost.
 pub(in crate::http) async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, problem: Problem) {
     let mut unread = [0; 1024];
@@ -98,7 +103,7 @@ pub(in crate::http) async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Un
     let mut reply = problem.into_reply();
     lean::close(&mut reply);
     _ = lean::write_reply(&mut stream, &reply, Some(REFUSAL_TIMEOUT)).await;
-    _ = stream.shutdown().await;
+    linger::close(stream, REFUSAL_TIMEOUT).await;
 }
 
 /// Serves the connection with hyper and axum. Returns the stream and its unread bytes when the lean front can continue;
@@ -121,10 +126,12 @@ where
         // A stream may outlive the age.
         request.extensions_mut().insert(age);
         tracked.request_begins(!request.body().is_end_stream());
-        let (answered, session) = (routes.call(request), Arc::clone(&tracked));
+        let is_long = request.body().size_hint().upper().is_none_or(|bytes| bytes > MAX_SKIPPED_BODY);
+        let session = Arc::clone(&tracked);
+        let answered = routes.call(request.map(|body| ReceivedBody { body, session: Arc::clone(&session) }));
         async move {
             let mut response = answered.await?;
-            if age.is_reached() {
+            if age.is_reached() || is_long && session.body_is_open() {
                 session.close_after_response();
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -140,6 +147,7 @@ where
     let ended = poll_fn(|cx| {
         if !draining && begun.as_mut().poll(cx).is_ready() {
             draining = true;
+            session.drain();
             Pin::new(&mut connection).graceful_shutdown();
         }
         match Pin::new(&mut connection).poll(cx) {
@@ -173,6 +181,36 @@ fn concat(first: Bytes, second: Bytes) -> Bytes {
         (_, true) => first,
         (true, false) => second,
         (false, false) => [first, second].concat().into(),
+    }
+}
+
+/// The body of a request. It tells the session when it was received to its end.
+struct ReceivedBody {
+    body: Incoming,
+    session: Arc<FrameworkSession>,
+}
+
+impl HttpBody for ReceivedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.session.request_body_ends();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

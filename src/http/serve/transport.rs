@@ -1,5 +1,5 @@
 //! The transport under the HTTP framework. It first returns the bytes that the lean front has read, notices when all
-//! responses are written, and disconnects clients that read nothing.
+//! responses are written, and disconnects clients that read nothing. At its end it reads what a client may still be sending.
 
 use std::io;
 use std::pin::Pin;
@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::http::budget::ReservedBytes;
+use crate::http::serve::linger::Linger;
 
 /// The requests and responses of one connection in the framework. Only that connection's task uses it.
 #[derive(Default)]
@@ -33,6 +34,10 @@ pub(in crate::http) struct FrameworkSession {
     last_bytes: AtomicU32,
     /// Whether the newest request had a body.
     last_had_body: AtomicBool,
+    /// Whether that body was not received to its end.
+    body_is_open: AtomicBool,
+    /// Whether the daemon shuts down.
+    draining: AtomicBool,
     /// The reservations of bodies that the framework has buffered.
     reserved: Mutex<Vec<Arc<ReservedBytes>>>,
 }
@@ -42,9 +47,33 @@ impl FrameworkSession {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.had_body.fetch_or(has_body, Ordering::Relaxed);
         self.last_had_body.store(has_body, Ordering::Relaxed);
+        self.body_is_open.store(has_body, Ordering::Relaxed);
         // If the bytes do not end with this head, the next request has begun.
         let is_last = self.last_bytes.load(Ordering::Relaxed) == u32::from_be_bytes(*b"\r\n\r\n");
         self.head_has_begun.store(!is_last, Ordering::Relaxed);
+    }
+
+    /// Called when the body of the newest request was received to its end.
+    pub(in crate::http) fn request_body_ends(&self) {
+        self.body_is_open.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the body of the newest request was not received to its end.
+    pub(in crate::http) fn body_is_open(&self) -> bool {
+        self.body_is_open.load(Ordering::Relaxed)
+    }
+
+    /// Called when the daemon shuts down.
+    pub(in crate::http) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client may still be sending a request: a refused body, or a head that is too long.
+    fn may_be_sending(&self) -> bool {
+        match self.last_had_body.load(Ordering::Relaxed) {
+            true => self.body_is_open(),
+            false => self.head_has_begun.load(Ordering::Relaxed),
+        }
     }
 
     /// Called when the framework drops a response's body: it has buffered all of it, or failed.
@@ -117,11 +146,13 @@ pub(in crate::http) struct Transport<S> {
     stall: Option<Duration>,
     /// The stall timer, while the client reads nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Set once the write side is closed, if the client may still be sending.
+    linger: Option<Linger>,
 }
 
 impl<S> Transport<S> {
     pub(in crate::http) fn new(stream: S, unread: Bytes, stall: Option<Duration>) -> Self {
-        Self { stream, unread, session: Arc::default(), stall, stalled: None }
+        Self { stream, unread, session: Arc::default(), stall, stalled: None, linger: None }
     }
 
     /// The stream and its unread bytes.
@@ -166,7 +197,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Transport<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Transport<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Transport<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.session.record_write();
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
@@ -194,7 +225,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Transport<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.session.closing.store(true, Ordering::Relaxed);
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        this.session.closing.store(true, Ordering::Relaxed);
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if !this.session.may_be_sending() {
+                return Poll::Ready(Ok(()));
+            }
+            this.unread.clear();
+        }
+        let linger = this.linger.get_or_insert_with(Linger::begin);
+        if this.session.draining.load(Ordering::Relaxed) {
+            linger.drain();
+        }
+        linger.poll(&mut this.stream, cx).map(Ok)
     }
 }

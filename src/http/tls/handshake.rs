@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -14,6 +13,7 @@ use tracing::debug;
 
 use crate::http::rep::problem::Problem;
 use crate::http::serve::connection::{self, Shared};
+use crate::http::serve::linger;
 use crate::http::tls::Tls;
 use crate::http::tls::connection::TlsConnection;
 use crate::http::tls::identity::UnknownClient;
@@ -88,7 +88,8 @@ async fn handshake(stream: TcpStream, peer: SocketAddr, tls: &Tls, shared: &Shar
         }
         HandshakeError::Failed { stream, error } => {
             debug!(%peer, %error, "the TLS handshake failed");
-            close(stream).await;
+            // After a reset the client would not see the TLS alert.
+            linger::close(stream, CLOSE_TIMEOUT).await;
         }
         HandshakeError::UnknownClient { stream, error } => {
             debug!(%peer, %error, "unknown client");
@@ -123,17 +124,6 @@ async fn accept(stream: TcpStream, tls: &Tls) -> Result<TlsConnection, Handshake
         Ok(()) => Ok(stream),
         Err(error) => Err(HandshakeError::UnknownClient { stream, error }),
     }
-}
-
-/// Closes a connection after its unread bytes are drained. Otherwise the system would reset it, and the client would not
-/// see the TLS alert.
-async fn close(mut stream: TcpStream) {
-    let closing = async {
-        _ = stream.shutdown().await;
-        let mut unread = [0; 1024];
-        while let Ok(1..) = stream.read(&mut unread).await {}
-    };
-    _ = timeout(CLOSE_TIMEOUT, closing).await;
 }
 
 fn tls_required() -> Problem {
