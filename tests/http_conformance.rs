@@ -781,6 +781,42 @@ async fn raw(daemon: &Daemon, bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
+async fn a_head_is_at_most_128_kib_long_and_a_body_as_long_as_is_allowed() {
+    let daemon = Daemon::push(&[]);
+    let ask = async |lines: &str, body: usize| {
+        let mut stream = daemon.connect().await;
+        stream.write_all(format!("{lines}Host: a\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; body]).await.unwrap();
+        let mut answer = Vec::new();
+        support::in_time("an answer", stream.read_to_end(&mut answer)).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let long = |kib: usize| "a".repeat(kib << 10);
+    for front in ["livez", "v1/stream", "v1/breadcrumbs/current"] {
+        let answer = ask(&format!("GET /{front} HTTP/1.1\r\nX: {}\r\n", long(256)), 0).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{front}: {answer:?}");
+    }
+    // A head that never ends is no longer held either.
+    let mut endless = daemon.connect().await;
+    let begun = format!("GET /livez HTTP/1.1\r\nHost: a\r\nX: {}", long(400));
+    endless.write_all(begun.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    support::in_time("an answer", endless.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 431");
+
+    let cookie = format!("GET /livez HTTP/1.1\r\nCookie: {}\r\n", long(100));
+    let target = format!("GET /v1/kv?prefix={} HTTP/1.1\r\n", long(63));
+    for fits in [cookie, target] {
+        let answer = ask(&fits, 0).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+    }
+    let body = 5 << 20;
+    let answer = ask(&format!("PUT /v1/kv/a HTTP/1.1\r\nContent-Length: {body}\r\n"), body).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+    assert_eq!(daemon.http().get("/v1/kv/a").await.ok(200).body.len(), body);
+}
+
+#[tokio::test]
 async fn an_address_that_is_too_long_is_a_414() {
     let daemon = Daemon::push(&[]);
     let head = format!("GET /v1/kv?prefix={} HTTP/1.1\r\nHost: crumbd\r\n\r\n", "x".repeat(66_000));

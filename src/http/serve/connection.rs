@@ -41,6 +41,10 @@ const HEADER_TIMEOUT_REPLY: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nCache-Control: no-store\r\n\
     Content-Length: 0\r\n\r\n";
 
+/// The longest head of a request; a longer one is answered 431. Twice the longest request target, which is 64 KiB. A
+/// connection buffers no more than this of what it reads.
+const MAX_HEAD_BYTES: usize = 128 << 10;
+
 /// The longest unread body after which the connection may be used again: the framework skips what it has buffered of it.
 const MAX_SKIPPED_BODY: u64 = 4 << 10;
 
@@ -139,6 +143,7 @@ where
         }
     });
     let mut connection = http1::Builder::new()
+        .max_buf_size(MAX_HEAD_BYTES)
         .timer(HeaderTimer::new(&session, config))
         .header_read_timeout(config.header_timeout)
         .serve_connection(TokioIo::new(transport), service);
