@@ -225,6 +225,9 @@ async fn a_client_that_excludes_identity_gets_every_body_in_a_coding() {
         let whole = http.get("/v1/breadcrumbs/current").await.body;
         assert_eq!(http.get_with("/v1/breadcrumbs/current", &excluded).await.ok(200).plain(), whole);
         assert_eq!(http.get_with("/v1/stream", &excluded).await.status, 406);
+        // Each request would hold its own copy.
+        http.put(b"b", "text/plain", &[b'x'; (64 << 10) + 1]).await;
+        http.get_with("/v1/kv/b", &excluded).await.problem(406);
         let nothing = [("accept-encoding", "identity;q=0, *;q=0")];
         http.get_with("/v1/breadcrumbs/current", &nothing).await.problem(406);
     }

@@ -23,7 +23,7 @@ pub(super) struct Token {
     /// Keys with this prefix may be set and deleted; "" is every key. May be given several times.
     #[arg(long, value_name = "PREFIX")]
     write: Vec<String>,
-    /// An operator's token: it may also do what is for operators only.
+    /// A token for administration: it may see sizes, metrics and the list of clients, whatever it may read.
     #[arg(long)]
     admin: bool,
 }

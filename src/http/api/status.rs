@@ -94,7 +94,7 @@ pub(in crate::http) async fn status(
         },
         "refused": refused(&cache.refused_keys(), &access),
     });
-    if !access.may_read_everything() {
+    if !access.may_monitor() {
         HIDDEN.iter().for_each(|(part, name)| hide(&mut status, part, name));
     }
     // Strings and numbers always serialize.
@@ -108,7 +108,7 @@ fn refused(refused: &RefusedKeys, access: &Access) -> Value {
     // Only the beginning of a long key is kept, so the client must be allowed to read that prefix.
     let readable = refused.named().iter().filter(|named| access.may_read(named.key.as_bytes()));
     let keys: Vec<Value> = readable.map(refused_key).collect();
-    match access.may_read_everything() {
+    match access.may_monitor() {
         true => json!({ "count": refused.len(), "exact": refused.is_exact(), "keys": keys }),
         // The number of the others is not the client's business.
         false => json!({ "count": keys.len(), "exact": false, "keys": keys }),

@@ -85,8 +85,28 @@ impl Access {
     }
 
     /// Whether every key may be read.
-    pub(in crate::http) fn may_read_everything(&self) -> bool {
+    fn may_read_everything(&self) -> bool {
         self.0.as_ref().is_none_or(|grant| grant.rights().read.is_all())
+    }
+
+    /// Whether the client may know what depends on every key, such as sizes, without reading the keys.
+    pub(in crate::http) fn may_monitor(&self) -> bool {
+        self.may_read_everything() || self.may_administrate()
+    }
+
+    /// Whether the client may know of other clients.
+    pub(in crate::http) fn may_administrate(&self) -> bool {
+        self.0.as_ref().is_none_or(|grant| grant.rights().admin)
+    }
+
+    /// Refuses a client that may not know of other clients.
+    pub(in crate::http) fn require_admin(&self) -> Result<(), Problem> {
+        match self.may_administrate() {
+            true => Ok(()),
+            false => Err(forbidden(
+                "this token is not for administration (\"admin\": true in its line of the tokens file)",
+            )),
+        }
     }
 
     /// Refuses a client that may not read the key, whether the key exists or not.

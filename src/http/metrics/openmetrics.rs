@@ -35,7 +35,7 @@ pub(in crate::http) async fn metrics(
 ) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
     let mut registry = Registry::with_prefix("crumbd");
-    registry.register_collector(Box::new(Scrape { app, with_sizes: access.may_read_everything() }));
+    registry.register_collector(Box::new(Scrape { app, with_sizes: access.may_monitor() }));
     let mut text = String::with_capacity(16 * 1024);
     // Writing into memory does not fail.
     _ = encode(&mut text, &registry);

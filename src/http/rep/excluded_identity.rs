@@ -1,7 +1,7 @@
 //! Bodies for clients that exclude identity: `Accept-Encoding: gzip, identity;q=0`.
 //!
 //! The view leaves small bodies uncompressed, and key values, the status and errors have no coding at all. For these few
-//! clients every such body is encoded here, once a request.
+//! clients every such body is encoded here, once a request. A longer one is 406: each request would hold its own copy.
 
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::Request;
@@ -15,6 +15,9 @@ use crate::http::rep::negotiate;
 use crate::http::rep::problem::Problem;
 use crate::wire::Coding;
 
+/// The longest body that is encoded for one request, in bytes.
+const LONGEST: u64 = 64 * 1024;
+
 /// Answers the request, in a coding if the client excludes identity.
 pub(in crate::http) async fn encode_answer(request: Request, next: Next) -> Response {
     if !negotiate::excludes_identity(request.headers()) {
@@ -24,11 +27,15 @@ pub(in crate::http) async fn encode_answer(request: Request, next: Next) -> Resp
     let coding = negotiate::coding(request.headers()).ok();
     let response = next.run(request).await;
     // A body of unknown length is that of a stream, which is not answered to such a client.
-    let has_uncoded_body = !response.headers().contains_key(CONTENT_ENCODING)
-        && response.body().size_hint().exact().is_some_and(|bytes| bytes > 0);
-    match coding {
-        Some(coding) if has_uncoded_body => encoded(response, coding).await,
-        _ => response,
+    let bytes = response.body().size_hint().exact().unwrap_or_default();
+    let is_uncoded = bytes > 0 && !response.headers().contains_key(CONTENT_ENCODING);
+    match coding.filter(|_| is_uncoded) {
+        None => response,
+        Some(coding) if bytes <= LONGEST => encoded(response, coding).await,
+        Some(_) => Problem::not_acceptable(format!(
+            "the Accept-Encoding header excludes identity, the only coding here of a body of more than {LONGEST} bytes"
+        ))
+        .into_response(),
     }
 }
 
@@ -41,7 +48,6 @@ async fn encoded(response: Response, coding: Coding) -> Response {
         Ok(plain) => plain,
         Err(error) => return internal(&error),
     };
-    // A key's value may be large.
     let body = match tokio::task::spawn_blocking(move || coding.encode(&plain)).await {
         Ok(Ok(body)) => Bytes::from(body),
         Ok(Err(error)) => return internal(&error),
