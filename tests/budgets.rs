@@ -27,6 +27,13 @@ async fn until(http: &Http, what: &str, is: impl Fn(&Value) -> bool) {
     eventually(what, || async { is(&status(http).await).then_some(()) }).await;
 }
 
+/// The refusal of somebody who is to come back. It names the flag that sets the limit.
+fn refused_by(got: &Got, flag: &str) {
+    refused(got);
+    let detail = got.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains(&format!("({flag})")), "{flag} is not in {detail}");
+}
+
 /// The refusal of somebody who is to come back.
 fn refused(got: &Got) {
     let problem = got.problem(503);
@@ -51,9 +58,29 @@ async fn large(http: &Http) {
 
 /// A connection for which the system buffers little on this side: a few of the loopback's segments of 64 KiB.
 async fn narrow(daemon: &Daemon) -> TcpStream {
+    narrow_from(daemon, [127, 0, 0, 1]).await
+}
+
+/// The same from another address of this machine.
+async fn narrow_from(daemon: &Daemon, address: [u8; 4]) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((address, 0).into()).unwrap();
     socket.set_recv_buffer_size(128 << 10).unwrap();
     socket.connect(daemon.url().strip_prefix("http://").unwrap().parse().unwrap()).await.unwrap()
+}
+
+/// A reader that asks and takes nothing but the beginning.
+async fn slow_reader(daemon: &Daemon, address: [u8; 4], path: &str) -> TcpStream {
+    let mut stream = narrow_from(daemon, address).await;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+    let mut begun = [0; 12];
+    in_time("the beginning of an answer", stream.read_exact(&mut begun)).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
+    stream
+}
+
+fn in_flight(status: &Value) -> u64 {
+    status["snapshot_bytes_in_flight"].as_u64().unwrap()
 }
 
 #[tokio::test]
@@ -123,13 +150,16 @@ async fn bytes_of_a_snapshot_are_in_flight_until_they_are_written_or_nobody_want
     let mut holds = narrow(&daemon).await;
     holds.write_all(CURRENT).await.unwrap();
     holds.read_u8().await.unwrap();
-    let in_flight = |status: &Value| status["snapshot_bytes_in_flight"].as_u64().unwrap();
     // Not when it was queued: it is far more than what is buffered.
-    assert!(in_flight(&status(&http).await) > 0);
-    refused(&in_time("a refusal", http.get("/v1/breadcrumbs/current")).await);
-    let next = http.get("/v1/breadcrumbs/current?prefix=nothing").await;
-    assert_eq!(next.status, 503, "also what is small takes its place in the queue");
-    assert!(in_flight(&status(&http).await) > 0);
+    assert!(in_flight(&status(&http).await) > 24 << 20);
+    let small = in_time("a refusal", http.get("/v1/breadcrumbs/current?prefix=nothing")).await;
+    refused(&small);
+    let before = in_flight(&status(&http).await);
+    assert!(before > 24 << 20);
+    // The same bytes once more.
+    let shared = in_time("a snapshot", http.get("/v1/breadcrumbs/current")).await;
+    assert!(shared.ok(200).body.len() > 24 << 20);
+    until(&http, "the other reader to be done", |status| in_flight(status) == before).await;
     drop(holds);
     until(&http, "the bytes to be given back", |status| in_flight(status) == 0).await;
     let got = in_time("a snapshot", http.get("/v1/breadcrumbs/current")).await.ok(200);
@@ -294,4 +324,205 @@ async fn bodies_on_their_way_are_bounded_together_and_others_are_served_when_the
     // One that is larger than the whole budget is taken alone.
     let large = format!("\"{}\"", "x".repeat(MIB));
     http.post(&[support::workload::put("b", &large), support::workload::put("c", &large)]).await;
+}
+
+#[tokio::test]
+async fn slow_readers_of_one_state_keep_nobody_out_and_count_once() {
+    for front in ["on", "off"] {
+        let daemon = Daemon::push(&["--max-snapshot-bytes", "60MiB", "--lean-front", front]);
+        let http = daemon.http();
+        large(&http).await;
+        let mut readers = Vec::new();
+        for _ in 0..10 {
+            for path in ["/v1/breadcrumbs/current", "/v1/breadcrumbs/current?prefix=l"] {
+                readers.push(slow_reader(&daemon, [127, 0, 0, 1], path).await);
+            }
+        }
+        // The two bodies share all their pages but the first.
+        let held = in_flight(&status(&http).await);
+        assert!((24 << 20..30 << 20).contains(&held), "{held} bytes");
+        // A newer state costs what it does not share.
+        http.post(&[put("large/1", "1")]).await;
+        let elsewhere = Http::from_address(daemon.url(), [127, 0, 0, 2]);
+        assert!(elsewhere.get("/v1/breadcrumbs/current").await.ok(200).body.len() > 20 << 20);
+        drop(readers);
+        until(&http, "the bytes to be given back", |status| in_flight(status) == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn what_only_slow_readers_of_old_states_hold_is_counted() {
+    let daemon = Daemon::push(&["--max-snapshot-bytes", "40MiB", "--max-client-snapshot-bytes", "1GiB"]);
+    let http = daemon.http();
+    let value = |n: usize| format!("\"{}\"", n.to_string().repeat(1 << 20));
+    let state = |n: usize| (0..8).map(move |key| put(&format!("key/{key}"), &value(n))).collect::<Vec<_>>();
+    let mut readers = Vec::new();
+    for n in 0..4 {
+        http.post(&state(n)).await;
+        readers.push(slow_reader(&daemon, [127, 0, 0, 1], "/v1/breadcrumbs/current").await);
+        let held = in_flight(&status(&http).await);
+        assert!(held > (n as u64 + 1) * (8 << 20), "{held} bytes after {} states", n + 1);
+    }
+    http.post(&state(4)).await;
+    let over = in_time("a refusal", http.get("/v1/breadcrumbs/current")).await;
+    refused_by(&over, "--max-snapshot-bytes");
+    drop(readers);
+    http.get("/v1/breadcrumbs/current").await.ok(200);
+    until(&http, "the bytes to be given back", |status| in_flight(status) == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_has_a_share_of_the_bytes_and_others_are_served_meanwhile() {
+    let daemon = Daemon::push(&["--max-snapshot-bytes", "64MiB"]);
+    let http = daemon.http();
+    large(&http).await;
+    let _held = [
+        slow_reader(&daemon, [127, 0, 0, 1], "/v1/kv?limit=12").await,
+        slow_reader(&daemon, [127, 0, 0, 1], "/v1/kv?limit=13").await,
+    ];
+    // A client over its share keeps nobody else from the same page.
+    let page = "/v1/kv?limit=14";
+    let over = ask(&http, page);
+    let elsewhere = Http::from_address(daemon.url(), [127, 0, 0, 2]);
+    elsewhere.get(page).await.ok(200);
+    until(&http, "the other client to be done", |status| in_flight(status) < 26 << 20).await;
+    let over = in_time("a refusal", over).await.unwrap();
+    refused_by(&over, "--max-client-snapshot-bytes");
+    assert!(over.json()["detail"].as_str().unwrap().contains("this address"));
+    // The same page is shared, and a small one is not counted.
+    http.get("/v1/kv?limit=12").await.ok(200);
+    http.get("/v1/kv?limit=4&prefix=nothing").await.ok(200);
+    let metrics = String::from_utf8(http.get("/metrics").await.ok(200).plain()).unwrap();
+    for line in [
+        "crumbd_over_budget_total{limit=\"max-client-snapshot-bytes\"} 1",
+        "crumbd_over_budget_total{limit=\"max-waiters\"} 0",
+        "crumbd_snapshot_bytes_limit 67108864",
+        "crumbd_waiters_limit 100000",
+    ] {
+        assert!(metrics.contains(line), "{line:?} is not in {metrics}");
+    }
+    let status = status(&http).await;
+    assert_eq!(status["snapshot_bytes_limit"], 64 << 20);
+    assert_eq!(status["over_budget"]["max-client-snapshot-bytes"], 1);
+}
+
+#[tokio::test]
+async fn diffs_and_squashes_wait_for_room_before_they_are_made() {
+    for front in ["on", "off"] {
+        let limits = ["--max-snapshot-bytes", "1MiB", "--max-client-snapshot-bytes", "1GiB"];
+        let daemon = Daemon::push(&[&limits[..], &["--lean-front", front]].concat());
+        let http = daemon.http();
+        let before = http.post(&[put("small", "1")]).await;
+        large(&http).await;
+        let now = http.cursor().await;
+        until(&http, "the bytes to be given back", |status| in_flight(status) == 0).await;
+        let holds = slow_reader(&daemon, [127, 0, 0, 1], "/v1/kv?limit=1000").await;
+        let next = format!("/v1/breadcrumbs/{before}/next");
+        let paths =
+            [format!("/v1/breadcrumbs/{before}/diff/{now}"), next.clone(), format!("{next}?prefix=l")];
+        for path in &paths {
+            refused_by(&in_time("a refusal", http.get(path)).await, "--max-snapshot-bytes");
+        }
+        refused_by(&in_time("a refusal", http.get("/v1/stream")).await, "--max-snapshot-bytes");
+        // Small ones need no room.
+        let after = http.post(&[put("small", "2")]).await;
+        http.get(&format!("/v1/breadcrumbs/{now}/next")).await.ok(200);
+        http.get(&format!("/v1/breadcrumbs/{now}/diff/{after}")).await.ok(200);
+        drop(holds);
+        for path in &paths {
+            assert!(in_time("an answer", http.get(path)).await.ok(200).body.len() > 24 << 20);
+        }
+        until(&http, "the bytes to be given back", |status| in_flight(status) == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_waits_for_room_for_a_squash() {
+    for front in ["on", "off"] {
+        let limits = ["--max-snapshot-bytes", "1MiB", "--max-client-snapshot-bytes", "1GiB"];
+        let daemon = Daemon::push(&[&limits[..], &["--lean-front", front, "--heartbeat", "200ms"]].concat());
+        let http = daemon.http();
+        let before = http.post(&[put("small", "1")]).await;
+        large(&http).await;
+        let holds = slow_reader(&daemon, [127, 0, 0, 1], "/v1/kv?limit=1000").await;
+        let mut stream = slow_reader(&daemon, [127, 0, 0, 2], &format!("/v1/stream?from={before}")).await;
+        until(&http, "the stream to wait for a while", |status| {
+            status["over_budget"]["max-snapshot-bytes"].as_u64().unwrap() > 0
+        })
+        .await;
+        drop(holds);
+        let mut taken = vec![0; 24 << 20];
+        in_time("the squash", stream.read_exact(&mut taken)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_client_has_a_share_of_the_waiters_places() {
+    for front in ["on", "off"] {
+        let limits = ["--max-waiters", "8", "--max-client-waiters", "2", "--lean-front", front];
+        let daemon = Daemon::push(&limits);
+        let http = daemon.http();
+        let before = http.cursor().await;
+        let start = http.post(&[put("a", "1")]).await;
+        let path = format!("/v1/breadcrumbs/{start}/next?wait=30s");
+        let _waiters = [ask(&http, &path), ask(&http, &format!("{path}&prefix=a"))];
+        until(&http, "two waiters", |status| status["waiters"] == 2).await;
+        for path in [&path, &format!("/v1/kv/a?after={start}"), "/v1/stream"] {
+            let over = http.get(path).await;
+            refused_by(&over, "--max-client-waiters");
+            assert!(over.json()["detail"].as_str().unwrap().contains("this address"));
+        }
+        // Who need not wait needs no place.
+        http.get(&format!("/v1/breadcrumbs/{before}/next")).await.ok(200);
+        http.get(&format!("/v1/breadcrumbs/{start}/next?wait=0")).await.ok(204);
+        http.get(&format!("/v1/kv/a?after={before}")).await.ok(200);
+        let elsewhere = Http::from_address(daemon.url(), [127, 0, 0, 2]);
+        // A long prefix takes several places: 3 KiB of it two.
+        let long = format!("{path}&prefix={}", "p".repeat(3000));
+        let _waiter = ask(&elsewhere, &long);
+        until(&http, "four places", |status| status["waiters"] == 4).await;
+        refused_by(&elsewhere.get(&path).await, "--max-client-waiters");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_one_client_wherever_it_comes_from_and_whatever_its_rights() {
+    let mut tokens = support::tokens::TokenFile::new();
+    let (one, other) = (tokens.add(&[""], &[""]), tokens.add(&[""], &[""]));
+    tokens.save();
+    let daemon = tokens.daemon(&["--max-client-waiters", "1"]);
+    let http = |token: &support::tokens::Token, address| {
+        Http::from_address(daemon.url(), address).with_token(&token.text)
+    };
+    let (here, there) = (http(&one, [127, 0, 0, 1]), http(&one, [127, 0, 0, 2]));
+    let path = format!("/v1/breadcrumbs/{}/next?wait=30s", here.cursor().await);
+    let _waiter = ask(&here, &path);
+    until(&here, "a waiter", |status| status["waiters"] == 1).await;
+    let over = there.get(&path).await;
+    refused_by(&over, "--max-client-waiters");
+    assert!(over.json()["detail"].as_str().unwrap().contains("this token"));
+    let another = ask(&http(&other, [127, 0, 0, 1]), &path);
+    until(&here, "two waiters", |status| status["waiters"] == 2).await;
+    another.abort();
+}
+
+#[tokio::test]
+async fn the_more_requests_are_refused_the_later_they_come_back() {
+    let daemon = Daemon::push(&["--max-waiters", "1"]);
+    let http = daemon.http();
+    let path = format!("/v1/breadcrumbs/{}/next?wait=30s", http.cursor().await);
+    let _waiter = ask(&http, &path);
+    until(&http, "a waiter", |status| status["waiters"] == 1).await;
+    let mut longest = 0;
+    for _ in 0..2000 {
+        let over = http.get(&path).await;
+        let seconds: u64 = over.need("retry-after").parse().unwrap();
+        assert_eq!(over.problem(503)["retry_after"], seconds);
+        assert!((1..=60).contains(&seconds));
+        longest = longest.max(seconds);
+        if longest > 6 {
+            break;
+        }
+    }
+    assert!(longest > 6, "{longest} s");
 }

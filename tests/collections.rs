@@ -35,7 +35,9 @@ async fn serve(lean_front: bool) -> (Http, [Cache; 2]) {
     let limits = Limits {
         max_connections: 100,
         max_waiters: 100,
+        max_client_waiters: 100,
         max_snapshot_bytes: 1 << 20,
+        max_client_snapshot_bytes: 1 << 20,
         max_upload_bytes: 1 << 20,
     };
     let config = AppConfig { max_body_bytes: 1 << 20, stall_timeout: A_MINUTE, limits, heartbeat: A_MINUTE };

@@ -217,3 +217,55 @@ async fn pages_whose_clients_have_left_are_not_made() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
+
+#[tokio::test]
+async fn unread_bodies_of_ten_times_the_budget_are_not_made() {
+    use tokio::io::AsyncWriteExt as _;
+    const BUDGET: usize = 16 * MIB;
+    let budget = BUDGET.to_string();
+    let daemon = Daemon::push(&["--max-snapshot-bytes", &budget, "--body-cache-bytes", "1MiB"]);
+    let http = daemon.http();
+    let value = "v".repeat(900);
+    let put_key = |n| format!("{{\"type\":\"put\",\"key\":\"key/{n:06}\",\"value\":\"{value}\"}}");
+    let before = http.cursor().await;
+    http.post(&(0..8000).map(put_key).collect::<Vec<_>>()).await;
+    // One of each, made and written, and what it takes.
+    let page = http.get("/v1/kv?limit=8000").await.ok(200).body.len();
+    assert!(page > 7 * MIB, "{page} bytes");
+    http.get("/v1/breadcrumbs/current").await.ok(200);
+    let now = http.cursor().await;
+    let base = resident(&daemon);
+    let mut readers = Vec::new();
+    for n in 0..10 * BUDGET / page {
+        let limit = 7900 + n;
+        for path in [
+            format!("/v1/kv?limit={limit}"),
+            format!("/v1/breadcrumbs/current?prefix={}", "key/"[..1 + n % 4].to_owned()),
+            format!("/v1/breadcrumbs/{before}/diff/{now}"),
+            format!("/v1/breadcrumbs/{before}/next"),
+        ] {
+            let mut reader = daemon.connect().await;
+            let accept = if n % 2 == 0 { "application/json" } else { "application/x-ndjson" };
+            let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n");
+            reader.write_all(head.as_bytes()).await.unwrap();
+            readers.push(reader);
+        }
+    }
+    let most = base + 4 * BUDGET;
+    let refused = || async {
+        let now = resident(&daemon);
+        assert!(now <= most, "{} MiB, {} before", now / MIB, base / MIB);
+        let status = http.get("/v1/status").await.json();
+        let refused = |limit| status["over_budget"][limit].as_u64().unwrap();
+        (refused("max-snapshot-bytes") + refused("max-client-snapshot-bytes") > 4).then_some(())
+    };
+    eventually("refusals", refused).await;
+    // Everybody else reads what is small, and waits for changes.
+    let elsewhere = Http::from_address(daemon.url(), [127, 0, 0, 2]);
+    let start =
+        elsewhere.get(&format!("/v1/breadcrumbs/{now}/next?wait=0")).await.ok(204).cursor().to_owned();
+    put(&elsewhere, "small", b"1").await;
+    elsewhere.get(&format!("/v1/breadcrumbs/{start}/next")).await.ok(200);
+    drop(readers);
+    eventually("room", || async { (http.get("/v1/kv?limit=8000").await.status == 200).then_some(()) }).await;
+}

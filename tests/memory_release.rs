@@ -14,7 +14,7 @@ use crumbd::feed::Upstream;
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{Cursor, History, Key, KeySelector, Sequence, SyncStatus, Update};
 use crumbd::value::{GetError, RangedValue, Value, Watcher};
-use crumbd::view::{Stream, StreamEvent, View, ViewConfig};
+use crumbd::view::{Account, Stream, StreamEvent, View, ViewConfig};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -81,12 +81,14 @@ impl World {
         cache.on_updates((0..KEYS).map(|number| Update::put(key(number), "0")).collect()).await?;
         view.delivered_after(Sequence(1)).await.ok_or("the cache has stopped")?;
         let newest = view.newest()?.cursor();
-        let follow = |number: u64| view.stream(&KeySelector::prefix(Key::from(&*key(number))), Some(newest));
+        let follow = |number: u64| {
+            view.stream(&KeySelector::prefix(Key::from(&*key(number))), Some(newest), &Account::unlimited())
+        };
         let standing: Result<Vec<_>, _> = (0..KEYS).step_by(2).map(follow).collect();
         let standing = standing?;
         let mut stalled = Vec::new();
         for _ in 0..KEYS {
-            let mut stream = view.stream(&KeySelector::ALL, None)?;
+            let mut stream = view.stream(&KeySelector::ALL, None, &Account::unlimited())?;
             stream.next(std::future::pending()).await?;
             stream.release();
             stalled.push(stream);
@@ -116,7 +118,7 @@ impl World {
             let one = KeySelector::prefix(Key::from(&*key(cycle % KEYS)));
             let keys = if cycle % 7 == 0 { KeySelector::ALL } else { one };
             let from = [None, Some(before), Some(self.newest)][(cycle % 3) as usize];
-            let mut reader = self.view.stream(&keys, from)?;
+            let mut reader = self.view.stream(&keys, from, &Account::unlimited())?;
             match cycle % 4 {
                 0 => {}
                 1 => {

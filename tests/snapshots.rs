@@ -15,7 +15,7 @@ use crumbd::model::{
     SyncStatus, Update,
 };
 use crumbd::trail::Limits;
-use crumbd::view::{Answer, Format, Page, View, ViewConfig};
+use crumbd::view::{Account, Answer, Format, Page, View, ViewConfig};
 use crumbd::wire::{Coding, MediaType, Record, RecordReader};
 use fastrand::Rng;
 use tokio::time::Instant;
@@ -42,7 +42,7 @@ impl Daemon {
 
     async fn current(&self, keys: &KeySelector, format: Format) -> Answer {
         let newest = self.view.newest().unwrap().sequence();
-        self.view.current(newest, keys, format).await.unwrap()
+        self.view.current(newest, keys, format, &Account::unlimited()).await.unwrap()
     }
 
     /// Applies updates as one revision, and returns when they can be read.
@@ -201,7 +201,10 @@ async fn live(seed: u64, window: usize) {
         past.push((crumb.cursor(), state));
         let (cursor, state) = &past[rng.usize(..past.len())];
         let deadline = Instant::now() + Duration::from_secs(1);
-        let kept = daemon.view.kept(*cursor, &KeySelector::ALL, format(&mut rng), deadline).await;
+        let kept = daemon
+            .view
+            .kept(*cursor, &KeySelector::ALL, format(&mut rng), &Account::unlimited(), deadline)
+            .await;
         match kept {
             Ok(kept) => same(&read(&kept), *cursor, state, "time travel"),
             Err(_) => assert!(past.len() > window / 3, "{cursor} is not that old"),
@@ -218,7 +221,10 @@ async fn list(view: &View, cursor: Cursor, state: &State, rng: &mut Rng) {
     loop {
         let page = Page { keys: KeySelector::prefix(Key::copy_from(prefix)), start_after, limit };
         let format = Format { media: MediaType::Ndjson, coding: Coding::Identity };
-        let Ok(answer) = view.page(page, Some(cursor), format, Instant::now()).await else { return };
+        let Ok(answer) = view.page(page, Some(cursor), format, &Account::unlimited(), Instant::now()).await
+        else {
+            return;
+        };
         let (_, entries) = read(&answer);
         assert!(entries.len() <= limit);
         let more = String::from_utf8_lossy(&plain(&answer)).lines().next().unwrap().contains("\"more\":true");
@@ -265,7 +271,7 @@ async fn all_who_ask_at_once_share_one_body_and_none_is_older_than_its_request()
     let ask = |view: &View| {
         let (view, now) = (view.clone(), view.newest().unwrap().sequence());
         tokio::spawn(async move {
-            let answer = view.current(now, &KeySelector::ALL, format).await.unwrap();
+            let answer = view.current(now, &KeySelector::ALL, format, &Account::unlimited()).await.unwrap();
             assert!(answer.sequence >= now, "{:?} for one who saw {now:?}", answer.sequence);
             answer
         })

@@ -27,7 +27,7 @@ use crumbd::cache::{Cache, CacheConfig};
 use crumbd::feed::Upstream;
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{FeedEvent, History, ResyncClaim, Revision, SyncStatus, Update};
-use crumbd::view::{Answer, Body, Format, KeySelector, Page, View, ViewConfig};
+use crumbd::view::{Account, Answer, Body, Format, KeySelector, Page, View, ViewConfig};
 use crumbd::wire::{Coding, MediaType};
 use crumbd_bench::load::own_cpu_time;
 use fastrand::Rng;
@@ -134,14 +134,14 @@ fn view(cache: &Cache) -> View {
 
 async fn snapshot(view: &View, format: Format) -> Answer {
     let newest = view.newest().unwrap().sequence();
-    view.current(newest, &KeySelector::ALL, format).await.unwrap()
+    view.current(newest, &KeySelector::ALL, format, &Account::unlimited()).await.unwrap()
 }
 
 /// A listing of one key needs the order and encodes nothing.
 async fn listed(view: &View) -> Answer {
     let format = Format { media: MediaType::Json, coding: Coding::Identity };
     let page = Page { keys: KeySelector::ALL, start_after: None, limit: 1 };
-    view.page(page, None, format, tokio::time::Instant::now()).await.unwrap()
+    view.page(page, None, format, &Account::unlimited(), tokio::time::Instant::now()).await.unwrap()
 }
 
 fn plain(body: &Body) -> Vec<u8> {

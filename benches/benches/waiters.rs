@@ -19,7 +19,7 @@ use crumbd::cache::{Cache, CacheConfig};
 use crumbd::feed::Upstream;
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{History, Key, KeySelector, SyncStatus, Update};
-use crumbd::view::{Format, Next, Reason, View, ViewConfig};
+use crumbd::view::{Account, Format, Next, Reason, View, ViewConfig};
 use crumbd::wire::{Coding, MediaType};
 use tokio::sync::mpsc;
 
@@ -63,7 +63,9 @@ impl World {
                 let mut cursor = begun;
                 loop {
                     let never = std::future::pending::<Reason>();
-                    let Ok(Next::Answer(answer)) = view.next(cursor, &keys, format, never).await else {
+                    let Ok(Next::Answer(answer)) =
+                        view.next(cursor, &keys, format, &Account::unlimited(), never).await
+                    else {
                         return;
                     };
                     cursor = answer.cursor;

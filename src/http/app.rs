@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::http::auth::{Authorizer, Hosts, Origins};
+use crate::http::auth::{Authorizer, Grant, Hosts, Origins};
 use crate::http::budget::{Budgets, Limits};
+use crate::http::client::{Client, Peer};
 use crate::http::collection::{Collection, Collections};
 use crate::http::metrics::Metrics;
 use crate::http::serve::drain::Shutdown;
@@ -31,8 +32,14 @@ pub struct AppConfig {
 impl AppConfig {
     /// The smallest limits, and no heartbeats.
     pub(in crate::http) fn smallest() -> Self {
-        let limits =
-            Limits { max_connections: 1, max_waiters: 1, max_snapshot_bytes: 1, max_upload_bytes: 1 };
+        let limits = Limits {
+            max_connections: 1,
+            max_waiters: 1,
+            max_client_waiters: 1,
+            max_snapshot_bytes: 1,
+            max_client_snapshot_bytes: 1,
+            max_upload_bytes: 1,
+        };
         Self { max_body_bytes: 1, stall_timeout: Duration::from_secs(1), limits, heartbeat: Duration::MAX }
     }
 }
@@ -119,6 +126,11 @@ impl App {
     /// How many requests are waiting for a breadcrumb.
     pub fn waiters(&self) -> usize {
         self.budgets.waiters()
+    }
+
+    /// The client of a request: its token, or else its address.
+    pub(in crate::http) fn client<'a>(&self, grant: Option<&'a Grant>, peer: &'a Peer) -> &'a Arc<Client> {
+        grant.map_or_else(|| peer.client(), |grant| grant.client(&self.budgets))
     }
 
     /// Resolves when a waiter has to be answered because the daemon is shutting down: at a random time within the drain

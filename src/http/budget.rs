@@ -1,25 +1,28 @@
-//! Budgets of connections, waiters and bytes in flight. A request over a budget gets a 503 with a random `Retry-After`.
+//! Budgets of connections, waiters and bytes in flight, and each client's share. A request over a budget gets a 503 with
+//! a random `Retry-After`.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use axum::response::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::http::client::{Addresses, Client, Peer, WaiterGuard};
 use crate::http::rep::problem::Problem;
-use crate::http::rep::reply::{Reply, into_response};
-use crate::view::{Breadcrumb, KeySelector};
+use crate::view::{Account, ByteBudget, KeySelector, Refusals, Reserved, ViewError, queue_deadline};
 
-/// How long a body waits for bytes before it is refused.
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The memory of a usual waiter, in bytes. One whose keys take more counts as several.
+const PLACE_BYTES: usize = 2048;
 
-/// Bytes are counted in units of this size.
-const UNIT_BYTES: u64 = 1024;
+/// About how many bytes a prefix of a waiter takes beside its own.
+const PREFIX_BYTES: usize = 128;
 
-/// About how many bytes a record takes beside key and value.
-const RECORD_BYTES: u64 = 64;
+/// The names of clients in refusals.
+const THIS_ADDRESS: &str = "this address";
+const THIS_TOKEN: &str = "this token";
+const TO_ADDRESS: &str = "snapshots are being sent to this address (--max-client-snapshot-bytes)";
+const TO_TOKEN: &str = "snapshots are being sent to this token (--max-client-snapshot-bytes)";
 
 /// The sizes of the budgets.
 #[derive(Clone, Debug)]
@@ -28,63 +31,161 @@ pub struct Limits {
     pub max_connections: usize,
     /// Requests that wait for a breadcrumb.
     pub max_waiters: usize,
-    /// Bytes of snapshots that are being sent. A larger snapshot is sent alone.
+    /// Requests of one client that wait for a breadcrumb.
+    pub max_client_waiters: usize,
+    /// Bytes of large bodies that are being sent. What they share counts once. A larger body is sent alone.
     pub max_snapshot_bytes: u64,
+    /// The part of them that one client may hold.
+    pub max_client_snapshot_bytes: u64,
     /// Bytes of request bodies that are being received or applied. A larger body is received alone.
     pub max_upload_bytes: u64,
 }
+
+/// A limit over which requests are refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Limit {
+    Connections,
+    Waiters,
+    ClientWaiters,
+    SnapshotBytes,
+    ClientSnapshotBytes,
+    UploadBytes,
+}
+
+impl Limit {
+    const ALL: [Self; 6] = [
+        Self::Connections,
+        Self::Waiters,
+        Self::ClientWaiters,
+        Self::SnapshotBytes,
+        Self::ClientSnapshotBytes,
+        Self::UploadBytes,
+    ];
+
+    /// The name of the flag that sets it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "max-connections",
+            Self::Waiters => "max-waiters",
+            Self::ClientWaiters => "max-client-waiters",
+            Self::SnapshotBytes => "max-snapshot-bytes",
+            Self::ClientSnapshotBytes => "max-client-snapshot-bytes",
+            Self::UploadBytes => "max-upload-bytes",
+        }
+    }
+}
+
+/// Bytes of a budget, returned to it on drop.
+pub(super) type ReservedBytes = Reserved;
 
 /// The budgets and what is left of them. Clones share them.
 #[derive(Clone)]
 pub(super) struct Budgets {
     limits: Arc<Limits>,
+    refusals: Arc<[Arc<Refusals>; Limit::ALL.len()]>,
+    /// The places of all waiters.
     waiters: Arc<AtomicUsize>,
     connections: Arc<Semaphore>,
     snapshots: ByteBudget,
     uploads: ByteBudget,
     large_writes: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
+    /// The client of requests without a [`Peer`]: a program that embeds the crate may have a server of its own.
+    unknown: Arc<Client>,
 }
+
+/// There is no place for a waiter. It is no refusal yet: the request may not have to wait.
+pub(super) struct NoPlace(Limit);
 
 impl Budgets {
     pub(super) fn new(limits: Limits) -> Self {
         let permits = |number: usize| Arc::new(Semaphore::new(number.min(Semaphore::MAX_PERMITS)));
+        let refusals: [Arc<Refusals>; Limit::ALL.len()] = std::array::from_fn(|_| Arc::default());
+        let bytes =
+            |max, limit: Limit, what| ByteBudget::new(max, what, Arc::clone(&refusals[limit as usize]));
+        let what = "snapshots are being sent (--max-snapshot-bytes)";
+        let snapshots = bytes(limits.max_snapshot_bytes, Limit::SnapshotBytes, what);
+        let what = "request bodies are being received (--max-upload-bytes)";
+        let uploads = bytes(limits.max_upload_bytes, Limit::UploadBytes, what);
+        let own = bytes(limits.max_client_snapshot_bytes, Limit::ClientSnapshotBytes, TO_ADDRESS);
+        let waiters = Arc::default();
+        let account = Account::new(snapshots.clone(), own);
         Self {
-            waiters: Arc::default(),
             connections: permits(limits.max_connections),
-            snapshots: ByteBudget::new(
-                limits.max_snapshot_bytes,
-                "snapshots are being sent (--max-snapshot-bytes)",
-            ),
             large_writes: permits(1),
-            uploads: ByteBudget::new(
-                limits.max_upload_bytes,
-                "request bodies are being received (--max-upload-bytes)",
-            ),
+            addresses: Arc::default(),
+            unknown: Arc::new(Client::new(THIS_ADDRESS, &waiters, account)),
+            waiters,
+            snapshots,
+            uploads,
+            refusals: Arc::new(refusals),
             limits: Arc::new(limits),
         }
     }
 
-    /// Counts the caller as a waiter until the guard is dropped.
-    pub(super) fn waiter(&self) -> Result<WaiterGuard<&AtomicUsize>, Problem> {
-        self.count(&self.waiters)
+    /// The peer of a connection from this address.
+    pub(super) fn peer(&self, address: SocketAddr) -> Peer {
+        self.addresses.peer(address, || self.client(THIS_ADDRESS, TO_ADDRESS))
     }
 
-    /// Counts a stream as a waiter. Its guard may outlive the handler.
-    pub(super) fn stream(&self) -> Result<WaiterGuard<Arc<AtomicUsize>>, Problem> {
-        self.count(Arc::clone(&self.waiters))
+    /// The client of requests without a [`Peer`].
+    pub(super) fn unknown_client(&self) -> &Arc<Client> {
+        &self.unknown
     }
 
-    fn count<C: Deref<Target = AtomicUsize>>(&self, waiters: C) -> Result<WaiterGuard<C>, Problem> {
-        let before = waiters.fetch_add(1, Ordering::Relaxed);
-        let waiter = WaiterGuard(waiters);
-        if before < self.limits.max_waiters {
-            return Ok(waiter);
+    /// A client that is a token.
+    pub(super) fn token_client(&self) -> Arc<Client> {
+        Arc::new(self.client(THIS_TOKEN, TO_TOKEN))
+    }
+
+    fn client(&self, name: &'static str, what: &'static str) -> Client {
+        let refusals = Arc::clone(self.refusals(Limit::ClientSnapshotBytes));
+        let own = ByteBudget::new(self.limits.max_client_snapshot_bytes, what, refusals);
+        Client::new(name, &self.waiters, Account::new(self.snapshots.clone(), own))
+    }
+
+    fn refusals(&self, limit: Limit) -> &Arc<Refusals> {
+        &self.refusals[limit as usize]
+    }
+
+    /// The refusals since the start, by the flag that sets the limit.
+    pub(super) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Limit::ALL.into_iter().map(|limit| (limit.as_str(), self.refusals(limit).total()))
+    }
+
+    /// The limits.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Counts a waiter of this client for these keys until the guard is dropped.
+    pub(super) fn waiter<C>(&self, client: C, keys: &KeySelector) -> Result<WaiterGuard<C>, NoPlace>
+    where
+        C: Deref<Target = Client>,
+    {
+        // However long its keys are, a waiter fits into an empty budget.
+        let (max, max_client) = (self.limits.max_waiters, self.limits.max_client_waiters);
+        let places = places(keys).min(max).min(max_client);
+        let (waiter, [client_before, before]) =
+            WaiterGuard::take(client, u32::try_from(places).unwrap_or(u32::MAX));
+        match () {
+            () if before + places > max => Err(NoPlace(Limit::Waiters)),
+            () if client_before + places > max_client => Err(NoPlace(Limit::ClientWaiters)),
+            () => Ok(waiter),
         }
-        let max = self.limits.max_waiters;
-        Err(over_budget(format!("{max} requests are waiting for a breadcrumb (--max-waiters)")))
     }
 
-    /// How many requests are waiting for a breadcrumb.
+    /// The refusal of a request of this client that would have to wait.
+    pub(super) fn no_place(&self, NoPlace(limit): NoPlace, client: &Client) -> Problem {
+        let (max, whose) = match limit {
+            Limit::ClientWaiters => (self.limits.max_client_waiters, format!("of {} ", client.name())),
+            _ => (self.limits.max_waiters, String::new()),
+        };
+        let flag = limit.as_str();
+        self.refuse(limit, &format!("{max} requests {whose}are waiting for a breadcrumb (--{flag})"))
+    }
+
+    /// How many places waiters take.
     pub(super) fn waiters(&self) -> usize {
         self.waiters.load(Ordering::Relaxed)
     }
@@ -102,39 +203,29 @@ impl Budgets {
     /// The refusal of a connection over the budget.
     pub(super) fn too_many_connections(&self) -> Problem {
         let max = self.limits.max_connections;
-        over_budget(format!("{max} connections are open (--max-connections)"))
+        self.refuse(Limit::Connections, &format!("{max} connections are open (--max-connections)"))
     }
 
-    /// Reserves about this many bytes for a snapshot; waits for other snapshots to be sent.
-    pub(super) async fn snapshot(&self, bytes: u64) -> Result<ReservedBytes, Problem> {
-        self.snapshots.reserve(bytes).await
-    }
-
-    /// Changes the reservation to the body's actual size.
-    pub(super) async fn resize_snapshot(
-        &self,
-        mut reserved: ReservedBytes,
-        bytes: u64,
-    ) -> Result<ReservedBytes, Problem> {
-        let (has, needs) = (reserved.0.num_permits(), self.snapshots.units_of(bytes) as usize);
-        if needs < has {
-            drop(reserved.0.split(has - needs));
-        }
-        self.snapshots.grow(reserved, bytes).await
+    fn refuse(&self, limit: Limit, detail: &str) -> Problem {
+        Problem::over_budget(
+            format!("{detail}; retry later or use another replica"),
+            self.refusals(limit).count(),
+        )
     }
 
     /// Reserves bytes for a request body of at least this length.
     pub(super) async fn upload(&self, bytes: u64) -> Result<ReservedBytes, Problem> {
-        self.uploads.reserve(bytes).await
+        self.uploads.reserve(bytes, queue_deadline()).await.map_err(|full| ViewError::from(full).into())
     }
 
     /// Grows the reservation of a request body to this length.
     pub(super) async fn grow_upload(
         &self,
-        reserved: ReservedBytes,
+        mut reserved: ReservedBytes,
         bytes: u64,
     ) -> Result<ReservedBytes, Problem> {
-        self.uploads.grow(reserved, bytes).await
+        let grown = reserved.grow(bytes, queue_deadline()).await;
+        grown.map(|()| reserved).map_err(|full| ViewError::from(full).into())
     }
 
     /// Permits one large write at a time. Parsed records may take several times the size of the body, and all writes are
@@ -144,94 +235,14 @@ impl Budgets {
         Arc::clone(&self.large_writes).acquire_owned().await.ok()
     }
 
-    /// The bytes of snapshots that are being sent.
+    /// The bytes of large bodies that are being sent. Bytes that several of them share count once.
     pub(super) fn snapshot_bytes(&self) -> u64 {
-        let left = self.snapshots.left.available_permits() as u64 * UNIT_BYTES;
-        self.limits.max_snapshot_bytes.saturating_sub(left)
+        self.snapshots.held()
     }
 }
 
-/// A budget of bytes.
-#[derive(Clone)]
-struct ByteBudget {
-    left: Arc<Semaphore>,
-    max: u64,
-    /// The end of the refusal: what the bytes are used for, and the flag that sets the limit.
-    full: &'static str,
-}
-
-impl ByteBudget {
-    fn new(max: u64, full: &'static str) -> Self {
-        let permits = (units(max) as usize).min(Semaphore::MAX_PERMITS);
-        Self { left: Arc::new(Semaphore::new(permits)), max, full }
-    }
-
-    async fn reserve(&self, bytes: u64) -> Result<ReservedBytes, Problem> {
-        self.acquire(self.units_of(bytes)).await.map(ReservedBytes)
-    }
-
-    /// Grows a reservation that is smaller than this many bytes.
-    async fn grow(&self, mut reserved: ReservedBytes, bytes: u64) -> Result<ReservedBytes, Problem> {
-        let has = u32::try_from(reserved.0.num_permits()).unwrap_or(u32::MAX);
-        let more = self.units_of(bytes).saturating_sub(has);
-        if more > 0 {
-            reserved.0.merge(self.acquire(more).await?);
-        }
-        Ok(reserved)
-    }
-
-    /// The units of a body. One that is larger than the budget takes all of it.
-    fn units_of(&self, bytes: u64) -> u32 {
-        units(bytes).min(units(self.max))
-    }
-
-    async fn acquire(&self, units: u32) -> Result<OwnedSemaphorePermit, Problem> {
-        match tokio::time::timeout(QUEUE_TIMEOUT, Arc::clone(&self.left).acquire_many_owned(units)).await {
-            Ok(Ok(permit)) => Ok(permit),
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(over_budget(format!("{} bytes of {}", self.max, self.full))),
-        }
-    }
-}
-
-/// The units of this many bytes, at least one: also an empty body waits in the queue.
-fn units(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).max(1)
-}
-
-fn over_budget(detail: String) -> Problem {
-    Problem::unavailable("over-budget", format!("{detail}; retry later or use another replica"))
-}
-
-/// The estimated size of a snapshot. That of some keys is usually small; it is counted once its size is known.
-pub(super) fn estimate_snapshot(newest: &Breadcrumb, keys: &KeySelector) -> u64 {
-    let state = newest.kvs();
-    if !keys.is_all() { 0 } else { state.payload_bytes() + RECORD_BYTES * state.len() as u64 }
-}
-
-/// The estimated size of a page with entries of average size.
-pub(super) fn estimate_page(newest: &Breadcrumb, limit: usize) -> u64 {
-    let keys = newest.kvs().len().max(1) as u64;
-    let entry = newest.kvs().payload_bytes() / keys + RECORD_BYTES;
-    entry * keys.min(limit as u64)
-}
-
-/// A counted waiter; see [`Budgets::waiter`].
-pub(super) struct WaiterGuard<C: Deref<Target = AtomicUsize>>(C);
-
-impl<C: Deref<Target = AtomicUsize>> Drop for WaiterGuard<C> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Bytes of a budget, returned to it on drop.
-#[derive(Debug)]
-pub(super) struct ReservedBytes(OwnedSemaphorePermit);
-
-/// A response that holds its reservation until it is sent.
-pub(super) fn with_reservation(reply: Reply, reserved: ReservedBytes) -> Response {
-    let mut response = into_response(reply);
-    response.extensions_mut().insert(Arc::new(reserved));
-    response
+/// The places of a waiter for these keys: one, and one more for each [`PLACE_BYTES`] that its keys take.
+fn places(keys: &KeySelector) -> usize {
+    let prefixes = keys.iter().len().saturating_sub(1);
+    1 + (keys.bytes() + PREFIX_BYTES * prefixes) / PLACE_BYTES
 }

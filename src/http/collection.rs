@@ -11,6 +11,8 @@ use tokio::sync::watch;
 
 use crate::feed::{PushHandle, Upstream};
 use crate::http::app::App;
+use crate::http::auth::access::Access;
+use crate::http::client::{Client, Peer};
 use crate::http::rep::problem::Problem;
 use crate::http::rep::reply::Source;
 use crate::http::serve::liveness::Liveness;
@@ -125,9 +127,15 @@ impl Collections {
 pub(super) struct Context {
     pub(super) app: App,
     pub(super) collection: Arc<Collection>,
+    pub(super) peer: Peer,
 }
 
 impl Context {
+    /// The client of a request with this access.
+    pub(super) fn client<'a>(&'a self, access: &'a Access) -> &'a Arc<Client> {
+        self.app.client(access.grant(), &self.peer)
+    }
+
     /// The source of the answer.
     pub(super) fn source(&self) -> Source<'_> {
         self.collection.source(&self.app)
@@ -142,7 +150,8 @@ impl FromRequestParts<App> for Context {
         let params = RawPathParams::from_request_parts(parts, app).await.ok();
         let name = params.as_ref().and_then(|all| all.iter().find(|(name, _)| *name == "collection"));
         let collection = app.collections.find_or_404(name.map(|(_, name)| name))?;
-        Ok(Self { app: app.clone(), collection })
+        let Ok(peer) = Peer::from_request_parts(parts, app).await;
+        Ok(Self { app: app.clone(), collection, peer })
     }
 }
 

@@ -11,6 +11,7 @@ mod api;
 mod app;
 pub mod auth;
 mod budget;
+mod client;
 mod collection;
 mod lean;
 mod metrics;

@@ -6,6 +6,8 @@ use std::time::SystemTime;
 use tokio::task::JoinError;
 
 use super::body_cache::EncodedBody;
+use super::budget::OverBudget;
+use super::lease::Claim;
 use super::{Body, changes};
 use crate::cache::{Breadcrumb, Delta, Snapshot};
 use crate::model::{Cursor, Digest, Sequence};
@@ -102,6 +104,18 @@ pub struct Answer {
     pub at_once: bool,
 }
 
+impl Answer {
+    /// The answer for a request; waits for room for a body that no other request holds.
+    pub(super) async fn for_request(self, claim: &mut Claim) -> Result<Self, OverBudget> {
+        Ok(Self { body: self.body.for_request(claim).await?, ..self })
+    }
+
+    /// The answer for the request that has made its body in the room of this claim.
+    pub(super) fn made_in(&self, claim: &mut Claim) -> Self {
+        Self { body: self.body.made_in(claim), ..self.clone() }
+    }
+}
+
 /// Errors of the view.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -135,6 +149,9 @@ pub enum ViewError {
     /// No breadcrumb will follow.
     #[error("the cache has stopped; no more changes will follow")]
     Stopped,
+    /// There was no room for the body.
+    #[error("{0}; retry later or use another replica")]
+    OverBudget(OverBudget),
     /// A body could not be encoded.
     #[error("the body could not be encoded: {0}")]
     Encoding(EncodingError),
@@ -150,6 +167,12 @@ pub enum EncodingError {
     /// The thread that encoded it failed.
     #[error("{0}")]
     Thread(Arc<JoinError>),
+}
+
+impl From<OverBudget> for ViewError {
+    fn from(error: OverBudget) -> Self {
+        Self::OverBudget(error)
+    }
 }
 
 impl From<WireError> for ViewError {
@@ -251,7 +274,7 @@ impl Draft {
     pub(super) fn answer(&self, body: EncodedBody, format: Format) -> Answer {
         let Self { sequence, timestamp, cursor, mode, reason, .. } = *self;
         let format = Format { coding: body.coding, ..format };
-        let body = body.bytes.into();
+        let body = body.body;
         Answer { cursor, mode, reason, sequence, timestamp, body, format, at_once: true }
     }
 }

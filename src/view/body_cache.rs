@@ -1,21 +1,23 @@
-//! The cache of encoded update bodies: each is encoded once and shared. Snapshots have their own cache
+//! The cache of encoded updates and listings: each body is encoded once and shared. Snapshots have their own cache
 //! ([`snapshot`](super::snapshot)).
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
-use super::{Format, KeySelector, ViewError};
-use crate::model::{Cursor, Sequence};
+use super::lease::{Account, Claim, Lack};
+use super::{Body, Format, KeySelector, ViewError};
+use crate::model::{Cursor, Key, Sequence};
 use crate::wire::Coding;
 
 /// Bodies up to this size are sent uncompressed; compression would cost more than it saves.
 pub(super) const UNCOMPRESSED_BYTES: usize = 1024;
+
+/// Updates, diffs and listings up to this size are not counted.
+pub(super) const UNCOUNTED_BYTES: usize = 64 * 1024;
 
 /// The weight of a cache entry beside its content, in bytes.
 const OVERHEAD_BYTES: u64 = 256;
@@ -23,13 +25,22 @@ const OVERHEAD_BYTES: u64 = 256;
 /// About how many bodies are cached at a time. It sizes the tables; the limit is in bytes.
 const EXPECTED_BODIES: usize = 4096;
 
-/// The two states that a body leads between.
+/// What a body says, beside its keys.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Span {
     /// The updates from a cursor to a breadcrumb.
     Updates { from: Cursor, to: Sequence },
     /// The difference between two kept breadcrumbs.
     Diff { from: Cursor, to: Cursor, to_sequence: Sequence },
+    /// A page of a listing.
+    Page { at: Cursor, sequence: Sequence, start_after: Option<Key>, limit: usize },
+}
+
+impl Span {
+    /// Whether a client chooses it freely, so that it may be one of many large bodies.
+    fn is_any(&self) -> bool {
+        !matches!(self, Self::Updates { .. })
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -42,7 +53,7 @@ struct BodyKey {
 /// A body and the coding that was applied to it.
 #[derive(Clone, Debug)]
 pub(super) struct EncodedBody {
-    pub(super) bytes: Bytes,
+    pub(super) body: Body,
     pub(super) coding: Coding,
 }
 
@@ -51,88 +62,163 @@ struct Weight;
 
 impl Weighter<BodyKey, EncodedBody> for Weight {
     fn weight(&self, key: &BodyKey, body: &EncodedBody) -> u64 {
-        OVERHEAD_BYTES + (key.keys.bytes() + body.bytes.len()) as u64
+        OVERHEAD_BYTES + key.keys.bytes() as u64 + body.body.len()
     }
 }
 
 pub(super) struct BodyCache {
     cache: Cache<BodyKey, EncodedBody, Weight>,
-    /// Limits the unshared bodies that are encoded at a time to the number of cores. More would only slow each other
+    /// Limits the diffs and listings that are encoded at a time to the number of cores. More would only slow each other
     /// and the writers down.
-    unshared: Arc<Semaphore>,
-    /// How many shared bodies were encoded.
+    workers: Arc<Semaphore>,
+    /// How many bodies of updates were encoded.
     encoded: AtomicU64,
 }
+
+/// Decides whether there is room for a body of a size. If not, it is not made now.
+pub(super) type Admit<'a> = &'a mut dyn FnMut(usize) -> bool;
 
 impl BodyCache {
     pub(super) fn new(max_bytes: u64) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             cache: Cache::with_weighter(EXPECTED_BODIES, max_bytes, Weight),
-            unshared: Arc::new(Semaphore::new(cores)),
+            workers: Arc::new(Semaphore::new(cores)),
             encoded: AtomicU64::new(0),
         }
     }
 
-    /// How many shared bodies were encoded since the start.
+    /// How many bodies of updates were encoded since the start.
     pub(super) fn encoded(&self) -> u64 {
         self.encoded.load(Ordering::Relaxed)
     }
 
     /// The cached body, or the one that `encode` makes now on a blocking thread. Concurrent requests for the same body
-    /// share one encoding.
+    /// share one encoding. Once `encode` knows the size it asks for room; without room it is called again later.
     pub(super) async fn get<F>(
         &self,
         span: Span,
         keys: &KeySelector,
         format: Format,
+        account: &Account,
         encode: F,
     ) -> Result<EncodedBody, ViewError>
     where
-        F: FnOnce() -> Vec<u8> + Send + 'static,
+        F: Fn(Admit<'_>) -> Option<Vec<u8>> + Send + Sync + 'static,
     {
-        let key =
-            |coding| BodyKey { span: span.clone(), keys: keys.clone(), format: Format { coding, ..format } };
-        let plain = self.single_flight(key(Coding::Identity), async {
-            let bytes = run_blocking(encode).await?;
-            self.encoded.fetch_add(1, Ordering::Relaxed);
-            Ok(EncodedBody { bytes: bytes.into(), coding: Coding::Identity })
-        });
-        if format.coding == Coding::Identity {
-            return plain.await;
+        let key = |coding| {
+            let format = Format { coding, ..format };
+            BodyKey { span: span.clone(), keys: keys.clone(), format }
+        };
+        let mut claim = account.claim();
+        if let Some(cached) = self.cache.get(&key(format.coding)) {
+            return cached.for_request(&mut claim).await;
         }
-        self.single_flight(key(format.coding), async { compress(plain.await?, format.coding).await }).await
+        let plain = self.plain(key(Coding::Identity), &mut claim, Arc::new(encode)).await?;
+        if format.coding == Coding::Identity {
+            return Ok(plain);
+        }
+        let (key, mut claim, mut made) = (key(format.coding), account.claim(), None);
+        let compressed = self.cache.get_or_insert_async(&key, async {
+            let compressed = compress(plain, format.coding).await?;
+            // No room is reserved before: it is smaller than the plain body, which is counted until it is made.
+            made = Some(compressed.body.made_in(&mut claim));
+            Ok::<_, ViewError>(compressed)
+        });
+        let compressed = compressed.await?;
+        match made {
+            Some(body) => Ok(EncodedBody { body, ..compressed }),
+            None => compressed.for_request(&mut claim).await,
+        }
     }
 
-    /// The body, if it is cached.
+    async fn plain<F>(
+        &self,
+        key: BodyKey,
+        claim: &mut Claim,
+        encode: Arc<F>,
+    ) -> Result<EncodedBody, ViewError>
+    where
+        F: Fn(Admit<'_>) -> Option<Vec<u8>> + Send + Sync + 'static,
+    {
+        let is_any = key.span.is_any();
+        let workers = is_any.then_some(&self.workers);
+        loop {
+            // The made body with its lease. The cache has it without.
+            let mut made = None;
+            let plain = self.cache.get_or_insert_async(&key, async {
+                let bytes = encode_in_room(workers, claim, &encode).await?;
+                self.encoded.fetch_add(u64::from(!is_any), Ordering::Relaxed);
+                let plain = EncodedBody::plain(bytes);
+                made = Some(plain.body.made_in(claim));
+                Ok(plain)
+            });
+            match (plain.await, made) {
+                (Ok(plain), Some(body)) => return Ok(EncodedBody { body, ..plain }),
+                (Ok(plain), None) => return plain.for_request(claim).await,
+                (Err(NotMade::Failed(error)), _) => return Err(error),
+                (Err(NotMade::OverShare(lack)), _) => claim.wait(lack).await?,
+            }
+        }
+    }
+
+    /// The body, if it is cached. It is not for a request yet.
     pub(super) fn cached(&self, span: Span, keys: &KeySelector, format: Format) -> Option<EncodedBody> {
         self.cache.get(&BodyKey { span, keys: keys.clone(), format })
     }
+}
 
-    /// A body that nobody else is likely to request; it is not cached. A client that disconnects while it waits for a
-    /// core costs no encoding.
-    pub(super) async fn encode_unshared(
-        &self,
-        format: Format,
-        encode: impl FnOnce() -> Vec<u8> + Send + 'static,
-    ) -> Result<EncodedBody, ViewError> {
-        let permit = Arc::clone(&self.unshared).acquire_owned().await;
-        run_blocking(move || {
-            let body =
-                EncodedBody { bytes: encode().into(), coding: Coding::Identity }.compressed(format.coding);
-            drop(permit);
-            body
-        })
-        .await?
-    }
+/// Why a body is not made.
+enum NotMade {
+    Failed(ViewError),
+    /// The client's own share lacks room. It has to wait where nobody else waits for the body.
+    OverShare(Lack),
+}
 
-    async fn single_flight(
-        &self,
-        key: BodyKey,
-        make: impl Future<Output = Result<EncodedBody, ViewError>>,
-    ) -> Result<EncodedBody, ViewError> {
-        self.cache.get_or_insert_async(&key, make).await
+impl<E: Into<ViewError>> From<E> for NotMade {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
     }
+}
+
+/// The bytes that `encode` makes, once there is room for them.
+async fn encode_in_room<F>(
+    workers: Option<&Arc<Semaphore>>,
+    claim: &mut Claim,
+    encode: &Arc<F>,
+) -> Result<Vec<u8>, NotMade>
+where
+    F: Fn(Admit<'_>) -> Option<Vec<u8>> + Send + Sync + 'static,
+{
+    loop {
+        let worker = match workers {
+            Some(workers) => Some(Arc::clone(workers).acquire_owned().await),
+            None => None,
+        };
+        // The claim moves to the thread: the bytes are counted there even if the client disconnects.
+        let (encode, mut taken) = (Arc::clone(encode), claim.take());
+        let encoded = run_blocking(move || {
+            let (_worker, mut lack) = (worker, None);
+            let bytes = encode(&mut |size| {
+                lack = if size > UNCOUNTED_BYTES { taken.try_take(size as u64).err() } else { None };
+                lack.is_none()
+            });
+            (bytes, lack, taken)
+        });
+        let (bytes, lack);
+        (bytes, lack, *claim) = encoded.await?;
+        match (bytes, lack) {
+            (Some(bytes), _) => return Ok(bytes),
+            (None, Some(lack @ Lack::Own(_))) => return Err(NotMade::OverShare(lack)),
+            (None, Some(lack)) => claim.wait(lack).await?,
+            (None, None) => {}
+        }
+    }
+}
+
+/// A body, which is counted if it is large.
+fn body_of(bytes: Vec<u8>) -> Body {
+    if bytes.len() > UNCOUNTED_BYTES { Body::counted(bytes) } else { bytes.into() }
 }
 
 async fn compress(body: EncodedBody, coding: Coding) -> Result<EncodedBody, ViewError> {
@@ -140,17 +226,25 @@ async fn compress(body: EncodedBody, coding: Coding) -> Result<EncodedBody, View
 }
 
 impl EncodedBody {
+    /// A body before compression.
+    pub(super) fn plain(bytes: Vec<u8>) -> Self {
+        Self { body: body_of(bytes), coding: Coding::Identity }
+    }
+
+    async fn for_request(self, claim: &mut Claim) -> Result<Self, ViewError> {
+        Ok(Self { body: self.body.for_request(claim).await?, ..self })
+    }
+
     fn is_compressible(&self, coding: Coding) -> bool {
-        self.bytes.len() > UNCOMPRESSED_BYTES && coding != Coding::Identity
+        self.body.len() > UNCOMPRESSED_BYTES as u64 && coding != Coding::Identity
     }
 
     /// The body in this coding, or unchanged if it is too small. Runs on the calling thread.
     pub(super) fn compressed(self, coding: Coding) -> Result<Self, ViewError> {
-        if !self.is_compressible(coding) {
-            return Ok(self);
+        match self.body.as_one().filter(|_| self.is_compressible(coding)) {
+            Some(bytes) => Ok(Self { body: body_of(coding.encode(bytes)?), coding }),
+            None => Ok(self),
         }
-        let bytes = coding.encode(&self.bytes)?.into();
-        Ok(Self { bytes, coding })
     }
 }
 

@@ -49,7 +49,9 @@ impl View {
                 if newest.is_at(cursor) {
                     return Some(Err(newest.info.sequence));
                 }
-                newest.answer(cursor, format).map(|answer| Ok(take(answer)))
+                // A large answer may have to wait for room.
+                let answer = newest.answer(cursor, format).filter(|answer| !answer.body.is_counted());
+                answer.map(|answer| Ok(take(answer)))
             })
             .flatten();
         match found {

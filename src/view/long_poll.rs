@@ -1,12 +1,12 @@
 //! Long polls: the changes after a cursor, as soon as there are any.
 
 use super::answer::Draft;
-use super::body_cache::Span;
+use super::body_cache::{Admit, Span};
 use super::catch_up::{CatchUp, Changes, furthest};
 use super::fanout::{Item, NotSubscribed, Subscription, TrailEnded};
 use super::upstream::UpstreamWatch;
 use super::wake_rate::WakeRate;
-use super::{Answer, Format, KeySelector, Reason, View, ViewError};
+use super::{Account, Answer, Format, KeySelector, Reason, View, ViewError, changes};
 use crate::cache::{Breadcrumb, Delta, PastAwaited};
 use crate::model::{Cursor, Sequence};
 use crate::trail::BufferItem;
@@ -34,6 +34,8 @@ pub(super) struct Follower<'a> {
     pub(super) asked: Cursor,
     pub(super) keys: &'a KeySelector,
     pub(super) format: Format,
+    /// The account that large answers are charged to.
+    pub(super) account: &'a Account,
     /// Whether an answer leads from right before the change instead of from the client's cursor. Streams do that, so
     /// that their readers share one body.
     pub(super) advances: bool,
@@ -72,16 +74,17 @@ impl View {
     /// of this daemon waits; it never gets older data.
     ///
     /// # Errors
-    /// [`ViewError::Gone`], [`ViewError::Starting`], [`ViewError::Encoding`].
+    /// [`ViewError::Gone`], [`ViewError::Starting`], [`ViewError::OverBudget`], [`ViewError::Encoding`].
     pub fn next<'a>(
         &'a self,
         cursor: Cursor,
         keys: &'a KeySelector,
         format: Format,
+        account: &'a Account,
         over: impl Future<Output = Reason>,
     ) -> impl Future<Output = Result<Next, ViewError>> {
         // Not an `async fn`, whose future would keep the arguments beside the follower.
-        self.follow(Follower { asked: cursor, keys, format, advances: false }, over)
+        self.follow(Follower { asked: cursor, keys, format, account, advances: false }, over)
     }
 
     pub(super) async fn follow(
@@ -102,7 +105,7 @@ impl View {
             let sequence = newest.sequence();
             let mut wait = match self.catch_up(follower.asked, at, &newest)? {
                 CatchUp::Changes(changes) => match self.cached_answer(follower, &changes, &newest) {
-                    Some(answer) => return Ok(Next::Answer(Answer { at_once, ..answer })),
+                    Some(answer) => return answered(Answer { at_once, ..answer }, follower).await,
                     None => {
                         let deltas = (!follower.keys.is_all()).then(|| changes.of(follower.keys));
                         let quiet = deltas.as_ref().is_some_and(Vec::is_empty);
@@ -143,7 +146,7 @@ impl View {
                 WaitOutcome::Recheck => {}
                 WaitOutcome::AdvancedWithoutChange(before) => {
                     if let Some(answer) = self.answer_of_wait(follower, sequence, before, &wait) {
-                        return Ok(Next::Answer(Answer { at_once: false, ..answer }));
+                        return answered(Answer { at_once: false, ..answer }, follower).await;
                     }
                     at = furthest(at, before);
                 }
@@ -229,18 +232,35 @@ impl View {
         deltas: Option<Vec<Delta>>,
         newest: Breadcrumb,
     ) -> Result<Answer, ViewError> {
-        let Follower { asked, keys, format, .. } = follower;
+        let Follower { asked, keys, format, account, .. } = follower;
         let (mode, reason) = changes.mode();
         let draft = Draft::new(&newest, asked, mode, reason, keys.is_all());
         let span = Span::Updates { from: asked, to: draft.sequence };
         let encoding = draft.clone();
-        let encode = move || {
-            let deltas = deltas.unwrap_or_else(|| changes.of(&KeySelector::ALL));
-            encoding.encode(format.media, &deltas)
+        let encode = move |admit: Admit<'_>| {
+            let all;
+            let deltas = match &deltas {
+                Some(deltas) => deltas,
+                None => {
+                    all = changes.of(&KeySelector::ALL);
+                    &all
+                }
+            };
+            admit(changes::size_hint(deltas)).then(|| encoding.encode(format.media, deltas))
         };
-        let body = self.bodies.get(span, keys, format, encode).await?;
+        let body = self.bodies.get(span, keys, format, account, encode).await?;
         Ok(draft.answer(body, format))
     }
+}
+
+/// The answer for the follower. One that is large waits for room unless another request holds its body.
+async fn answered(answer: Answer, follower: Follower<'_>) -> Result<Next, ViewError> {
+    if !answer.body.is_counted() {
+        return Ok(Next::Answer(answer));
+    }
+    // Boxed to keep every waiter small.
+    let claim = &mut follower.account.claim();
+    Ok(Next::Answer(Box::pin(answer.for_request(claim)).await?))
 }
 
 impl Wait<'_> {

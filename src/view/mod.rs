@@ -16,15 +16,18 @@
 //!   error ([`ViewError::Gone`]), never hidden.
 //! - The same answer is encoded once, however many readers ask for it.
 //! - A waiting or slow reader keeps no state in memory.
+//! - A large body is made once there is room for it in its reader's [`Account`], and counted while a request holds it.
 
 mod answer;
 mod body;
 mod body_cache;
+mod budget;
 mod catch_up;
 mod changes;
 mod fanout;
 mod fast_path;
 mod key_watch;
+mod lease;
 mod long_poll;
 mod read;
 mod shared;
@@ -38,9 +41,11 @@ pub use crate::cache::{Breadcrumb, CacheStats, RefusedKey, RefusedKeys};
 pub use crate::model::KeySelector;
 pub use answer::{Answer, EncodingError, Format, Reason, ViewError};
 pub use body::{Body, Run};
+pub use budget::{ByteBudget, OverBudget, Refusals, Reserved, queue_deadline};
 pub use fanout::FanoutTask;
 pub use fast_path::{NextBreadcrumb, TryNext};
 pub use key_watch::{KeyWatch, WatchEvent};
+pub use lease::{Account, Held};
 pub use long_poll::Next;
 pub use read::{KeyRead, Page};
 pub use stream::{Stream, StreamCounts, StreamError, StreamEvent};

@@ -3,9 +3,9 @@
 use tokio::time::Instant;
 
 use super::answer::{BreadcrumbInfo, end};
-use super::body_cache::Span;
+use super::body_cache::{Admit, Span};
 use super::catch_up::{CatchUp, Start, up_to};
-use super::{Answer, Format, KeySelector, Reason, View, ViewError, changes};
+use super::{Account, Answer, Format, KeySelector, Reason, View, ViewError, changes};
 use crate::cache::{Breadcrumb, Position};
 use crate::model::{Cursor, Entry, Key, Sequence};
 use crate::wire::{BodyWriter, Mode, PutKind};
@@ -33,17 +33,18 @@ pub struct Page {
 }
 
 impl View {
-    /// The state at this breadcrumb or a newer one.
+    /// The state at this breadcrumb or a newer one, charged to this account.
     ///
     /// # Errors
-    /// [`ViewError::Encoding`].
+    /// [`ViewError::OverBudget`], [`ViewError::Encoding`].
     pub async fn current(
         &self,
         at_least: Sequence,
         keys: &KeySelector,
         format: Format,
+        account: &Account,
     ) -> Result<Answer, ViewError> {
-        self.snapshots.current(at_least, keys, format).await.map(|(answer, _)| answer)
+        self.snapshots.current(at_least, keys, format, account).await.map(|(answer, _)| answer)
     }
 
     /// The newest breadcrumb.
@@ -66,16 +67,18 @@ impl View {
     /// The state at a kept cursor. Waits until the deadline for a cursor ahead of this daemon.
     ///
     /// # Errors
-    /// [`ViewError::Gone`], [`ViewError::Ahead`], [`ViewError::Starting`], [`ViewError::Encoding`].
+    /// [`ViewError::Gone`], [`ViewError::Ahead`], [`ViewError::Starting`], [`ViewError::OverBudget`],
+    /// [`ViewError::Encoding`].
     pub async fn kept(
         &self,
         cursor: Cursor,
         keys: &KeySelector,
         format: Format,
+        account: &Account,
         deadline: Instant,
     ) -> Result<Answer, ViewError> {
         let crumb = self.state_at(cursor, deadline).await?;
-        self.snapshots.kept(crumb, cursor, keys, format).await
+        self.snapshots.kept(crumb, cursor, keys, format, account).await
     }
 
     /// The kept breadcrumb at the cursor.
@@ -121,6 +124,7 @@ impl View {
         to: Cursor,
         keys: &KeySelector,
         format: Format,
+        account: &Account,
         deadline: Instant,
     ) -> Result<Answer, ViewError> {
         let base = self.state_at(from, deadline).await?;
@@ -130,19 +134,22 @@ impl View {
         let header = BreadcrumbInfo::of(&target).header(to, Some(from), mode, reason, keys.is_all());
         let span = Span::Diff { from, to, to_sequence: sequence };
         let selected = keys.clone();
-        let encode = move || {
+        let encode = move |admit: Admit<'_>| {
             let between = match base.sequence() <= target.sequence() {
                 true => up_to(&base, &target),
                 false => up_to(&target, &base),
             };
             let deltas = changes::between_states(&base, &target, &between, &selected);
-            let mut writer = BodyWriter::breadcrumb(format.media, &header, changes::size_hint(&deltas));
-            changes::write(&mut writer, &deltas);
-            writer.finish(&end(&header))
+            let size = changes::size_hint(&deltas);
+            admit(size).then(|| {
+                let mut writer = BodyWriter::breadcrumb(format.media, &header, size);
+                changes::write(&mut writer, &deltas);
+                writer.finish(&end(&header))
+            })
         };
-        let body = self.bodies.get(span, keys, format, encode).await?;
+        let body = self.bodies.get(span, keys, format, account, encode).await?;
         let format = Format { coding: body.coding, ..format };
-        let body = body.bytes.into();
+        let body = body.body;
         Ok(Answer { cursor: to, mode, reason, sequence, timestamp, body, format, at_once: true })
     }
 
@@ -176,6 +183,7 @@ impl View {
         page: Page,
         at: Option<Cursor>,
         format: Format,
+        account: &Account,
         deadline: Instant,
     ) -> Result<Answer, ViewError> {
         self.snapshots.note_use(None);
@@ -193,20 +201,25 @@ impl View {
         };
         let BreadcrumbInfo { sequence, timestamp, .. } = info;
         let (mode, reason) = (Mode::Snapshot, Reason::Read);
-        let encode = move || {
-            let after = page.start_after.as_ref().map(Key::as_bytes);
-            let mut rest = page.keys.iter().flat_map(|prefix| pages.list(prefix.as_bytes(), after));
-            let entries: Vec<&Entry> = rest.by_ref().take(page.limit).collect();
+        let Page { keys, start_after, limit } = page;
+        let span = Span::Page { at: cursor, sequence, start_after: start_after.clone(), limit };
+        let listed = keys.clone();
+        let encode = move |admit: Admit<'_>| {
+            let after = start_after.as_ref().map(Key::as_bytes);
+            let mut rest = listed.iter().flat_map(|prefix| pages.list(prefix.as_bytes(), after));
+            let entries: Vec<&Entry> = rest.by_ref().take(limit).collect();
             let mut header = info.header(cursor, None, mode, reason, false);
             header.more = Some(rest.next().is_some());
             let size = entries.iter().map(|entry| entry.payload_bytes() + 80).sum();
-            let mut writer = BodyWriter::snapshot(format.media, &header, size);
-            entries.iter().for_each(|entry| writer.put(PutKind::New, entry));
-            writer.finish(&end(&header))
+            admit(size).then(|| {
+                let mut writer = BodyWriter::snapshot(format.media, &header, size);
+                entries.iter().for_each(|entry| writer.put(PutKind::New, entry));
+                writer.finish(&end(&header))
+            })
         };
-        let body = self.bodies.encode_unshared(format, encode).await?;
+        let body = self.bodies.get(span, &keys, format, account, encode).await?;
         let format = Format { coding: body.coding, ..format };
-        let body = body.bytes.into();
+        let body = body.body;
         Ok(Answer { cursor, mode, reason, sequence, timestamp, body, format, at_once: true })
     }
 }

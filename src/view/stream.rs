@@ -29,9 +29,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::answer::{BreadcrumbInfo, end};
+use super::budget::OverBudget;
 use super::fanout::Item;
 use super::long_poll::Follower;
-use super::{Answer, Format, KeySelector, Next, NextBreadcrumb, Reason, TryNext, View, ViewError};
+use super::{Account, Answer, Format, KeySelector, Next, NextBreadcrumb, Reason, TryNext, View, ViewError};
 use crate::model::Cursor;
 use crate::trail::{BufferItem, EventSnapshot, SnapshotBuffer};
 use crate::wire::{BodyWriter, Coding, MediaType, Mode};
@@ -63,6 +64,9 @@ pub enum StreamError {
     /// No breadcrumb will follow.
     #[error("the daemon is shutting down")]
     Stopped,
+    /// There was no room for the next event. The stream may go on.
+    #[error("{0}")]
+    OverBudget(OverBudget),
     /// The state could not be read; a retry may succeed.
     #[error("{0}")]
     Failed(ViewError),
@@ -77,6 +81,8 @@ pub struct Stream {
     position: Option<BufferItem<Item>>,
     /// Whether the next event is a reset.
     reset: bool,
+    /// The account that large events are charged to.
+    account: Account,
     /// Its presence, and the keys that it reads.
     reader: ReaderGuard,
 }
@@ -102,14 +108,19 @@ pub struct StreamCounts {
 }
 
 impl View {
-    /// A stream of these keys, from the cursor or with the state first.
+    /// A stream of these keys, from the cursor or with the state first. Large events are charged to the account.
     ///
     /// # Errors
     /// [`ViewError::Starting`]. A cursor that is gone is no error but a [`StreamEvent::Reset`].
-    pub fn stream(&self, keys: &KeySelector, from: Option<Cursor>) -> Result<Stream, ViewError> {
+    pub fn stream(
+        &self,
+        keys: &KeySelector,
+        from: Option<Cursor>,
+        account: &Account,
+    ) -> Result<Stream, ViewError> {
         self.newest()?;
-        let reader = ReaderGuard::new(&self.readers, keys);
-        Ok(Stream { view: self.clone(), cursor: from, position: None, reset: false, reader })
+        let (reader, account) = (ReaderGuard::new(&self.readers, keys), account.clone());
+        Ok(Stream { view: self.clone(), cursor: from, position: None, reset: false, account, reader })
     }
 
     /// Statistics of the streams.
@@ -177,7 +188,7 @@ impl Stream {
     /// Cancel-safe.
     ///
     /// # Errors
-    /// [`StreamError`]; the stream has ended.
+    /// [`StreamError`]; the stream has ended, except with [`StreamError::OverBudget`].
     pub async fn next(&mut self, over: impl Future<Output = ()>) -> Result<StreamEvent, StreamError> {
         if std::mem::take(&mut self.reset) {
             return Ok(StreamEvent::Reset);
@@ -187,7 +198,8 @@ impl Stream {
             return Ok(event);
         }
         self.position = None;
-        let follower = Follower { asked: cursor, keys: &self.reader.keys, format: FORMAT, advances: true };
+        let (keys, account) = (&self.reader.keys, &self.account);
+        let follower = Follower { asked: cursor, keys, format: FORMAT, account, advances: true };
         let over = async {
             over.await;
             Reason::Timeout
@@ -209,26 +221,26 @@ impl Stream {
                 (self.cursor, self.position) = (None, None);
                 Ok(StreamEvent::Reset)
             }
-            Err(error) => Err(StreamError::Failed(error)),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// The state; the position is then the item after it on the trail.
     async fn snapshot(&mut self) -> Result<StreamEvent, StreamError> {
-        let (view, keys) = (&self.view, &self.reader.keys);
+        let (view, keys, account) = (&self.view, &self.reader.keys, &self.account);
+        let mut made = None;
         let head = view.fanout.newest().map_err(|_| StreamError::Stopped)?;
         let snapshot = EventSnapshot::take(head, async |into: &mut SnapshotBuffer<Item>| {
-            let at_least = view.newest().map_err(StreamError::Failed)?.sequence();
-            let (answer, made) =
-                view.snapshots.current(at_least, keys, FORMAT).await.map_err(StreamError::Failed)?;
-            view.readers.snapshots_made.fetch_add(u64::from(made), Ordering::Relaxed);
-            let index = answer.sequence.0;
-            into.append(Item::Snapshot(answer));
-            Ok::<_, StreamError>(index)
+            let at_least = view.newest()?.sequence();
+            let (answer, is_new) = view.snapshots.current(at_least, keys, FORMAT, account).await?;
+            view.readers.snapshots_made.fetch_add(u64::from(is_new), Ordering::Relaxed);
+            let sequence = answer.sequence;
+            into.append(Item::Snapshot(sequence));
+            made = Some(answer);
+            Ok::<_, StreamError>(sequence.0)
         });
         let first = snapshot.await?.start().next().await.map_err(|_| StreamError::Stopped)?;
-        let Some(Item::Snapshot(answer)) = first.value() else { return Err(StreamError::Stopped) };
-        let answer = answer.clone();
+        let Some(answer) = made else { return Err(StreamError::Stopped) };
         self.cursor = Some(answer.cursor);
         // Nothing came meanwhile: the trail's own item is shared, the snapshot's list is this reader's.
         let position = self.view.newest_item_at(answer.cursor).unwrap_or(first);
@@ -255,7 +267,8 @@ impl View {
     fn encoded_step<'a>(&self, next: &'a BufferItem<Item>, cursor: Cursor) -> Option<&'a Answer> {
         let next = next.value().and_then(Item::breadcrumb)?;
         let unread = self.cache.newest_sequence().0.saturating_sub(next.info.sequence.0);
-        next.answer(cursor, FORMAT).filter(|_| unread < MAX_UNREAD)
+        // A large answer may have to wait for room.
+        next.answer(cursor, FORMAT).filter(|answer| unread < MAX_UNREAD && !answer.body.is_counted())
     }
 }
 
@@ -280,6 +293,25 @@ impl Drop for ReaderGuard {
             if *readers == 0 {
                 by_keys.remove(&self.keys);
             }
+        }
+    }
+}
+
+impl From<ViewError> for StreamError {
+    fn from(error: ViewError) -> Self {
+        match error {
+            ViewError::OverBudget(full) => Self::OverBudget(full),
+            error => Self::Failed(error),
+        }
+    }
+}
+
+impl From<StreamError> for ViewError {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Stopped => Self::Stopped,
+            StreamError::OverBudget(full) => Self::OverBudget(full),
+            StreamError::Failed(error) => error,
         }
     }
 }

@@ -45,9 +45,19 @@ impl Http {
         Http::over_tls(base, client_config(&[], None))
     }
 
+    /// A client at another address of this machine.
+    pub fn from_address(base: &str, address: [u8; 4]) -> Http {
+        Http::build(base, client_config(&[], None), Some(address.into()))
+    }
+
     /// A client that speaks TLS in this way.
     pub fn over_tls(base: &str, config: rustls::ClientConfig) -> Http {
+        Http::build(base, config, None)
+    }
+
+    fn build(base: &str, config: rustls::ClientConfig, from: Option<std::net::IpAddr>) -> Http {
         let client = Client::builder()
+            .local_address(from)
             .tls_backend_preconfigured(config)
             .no_gzip()
             .no_zstd()

@@ -150,8 +150,20 @@ pub(super) struct Flags {
     )]
     max_waiters: Option<OsString>,
 
-    /// Most bytes of snapshots that are being sent at a time. Over it, a request waits up to 5s for other
-    /// snapshots to be sent, and is then answered 503 [default: 1GiB]
+    /// Most of those requests for one client: a token, or an address where there are no tokens
+    /// [default: nine tenths of --max-waiters]
+    #[arg(
+        long,
+        env = "CRUMBD_MAX_CLIENT_WAITERS",
+        value_name = "N",
+        allow_hyphen_values = true,
+        help_heading = "Serving"
+    )]
+    max_client_waiters: Option<OsString>,
+
+    /// Most bytes of snapshots, pages and large updates that are being sent at a time. What several of them share
+    /// counts once. Over it, a request waits up to 5s for others to be sent, and is then answered 503
+    /// [default: 1GiB]
     #[arg(
         long,
         env = "CRUMBD_MAX_SNAPSHOT_BYTES",
@@ -160,6 +172,17 @@ pub(super) struct Flags {
         help_heading = "Serving"
     )]
     max_snapshot_bytes: Option<OsString>,
+
+    /// Most of those bytes for one client: a token, or an address where there are no tokens
+    /// [default: half of --max-snapshot-bytes]
+    #[arg(
+        long,
+        env = "CRUMBD_MAX_CLIENT_SNAPSHOT_BYTES",
+        value_name = "SIZE",
+        allow_hyphen_values = true,
+        help_heading = "Serving"
+    )]
+    max_client_snapshot_bytes: Option<OsString>,
 
     /// Most waiters to wake per second, about. It spreads out the requests that follow a change which concerns
     /// tens of thousands of clients [default: no limit]

@@ -276,10 +276,17 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
 }
 
 fn budgets(reader: &mut Reader<'_>) -> Limits {
+    let max_waiters = reader.count("max-waiters", limits::COUNT).unwrap_or(100_000);
+    let max_snapshot_bytes = reader.bytes("max-snapshot-bytes", limits::BUDGET).unwrap_or(1 << 30);
+    let client_waiters = reader.count("max-client-waiters", limits::COUNT);
+    let client_snapshot_bytes = reader.bytes("max-client-snapshot-bytes", limits::BUDGET);
     Limits {
         max_connections: reader.count("max-connections", limits::COUNT).unwrap_or(100_000),
-        max_waiters: reader.count("max-waiters", limits::COUNT).unwrap_or(100_000),
-        max_snapshot_bytes: reader.bytes("max-snapshot-bytes", limits::BUDGET).unwrap_or(1 << 30) as u64,
+        max_waiters,
+        // Rounded up, so that a small limit is a client's too.
+        max_client_waiters: client_waiters.unwrap_or((max_waiters * 9).div_ceil(10)),
+        max_snapshot_bytes: max_snapshot_bytes as u64,
+        max_client_snapshot_bytes: client_snapshot_bytes.unwrap_or(max_snapshot_bytes.div_ceil(2)) as u64,
         max_upload_bytes: reader.bytes("max-upload-bytes", limits::BUDGET).unwrap_or(256 << 20) as u64,
     }
 }

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::http::app::App;
 use crate::http::auth::access::{Access, EffectiveScope, while_granted};
-use crate::http::budget::{self, with_reservation};
+use crate::http::budget::NoPlace;
+use crate::http::client::{Client, Peer};
 use crate::http::collection::{Collection, Context};
 use crate::http::rep::conditions::if_none_match_has;
 use crate::http::rep::negotiate::format;
@@ -46,12 +47,11 @@ pub(in crate::http) async fn current(
             CrumbdHeaders { cursor, sequence, mode: Mode::None, reason: Reason::NotModified, scope: &scope };
         return Ok(into_response(reply::not_modified(cx.source(), values, &etag, Caching::Revalidate)));
     }
-    let reserved = cx.app.budgets.snapshot(budget::estimate_snapshot(&newest, scope.keys())).await?;
     let at_least = newest.sequence();
     drop(newest);
-    let snapshot = cx.collection.view.current(at_least, scope.keys(), format).await?;
-    let reserved = cx.app.budgets.resize_snapshot(reserved, snapshot.body.len()).await?;
-    Ok(with_reservation(answer(cx.source(), snapshot, &scope, Caching::Revalidate), reserved))
+    let account = cx.client(&access).account();
+    let snapshot = cx.collection.view.current(at_least, scope.keys(), format, account).await?;
+    Ok(into_response(answer(cx.source(), snapshot, &scope, Caching::Revalidate)))
 }
 
 /// A request for a long poll.
@@ -84,14 +84,20 @@ impl NextRequest {
         self.scope.is_everything() && self.scope.grant().is_none()
     }
 
-    /// The outcome of the long poll. It waits until `over` resolves or the client's rights are revoked.
-    pub(in crate::http) async fn follow(&self, app: &App, over: impl Future<Output = Reason>) -> Outcome {
-        let _waiter = match app.budgets.waiter() {
+    /// The outcome of the long poll of this peer. It waits until `over` resolves or the client's rights are revoked.
+    pub(in crate::http) async fn follow(
+        &self,
+        app: &App,
+        peer: &Peer,
+        over: impl Future<Output = Reason>,
+    ) -> Outcome {
+        let client = app.client(self.scope.grant(), peer);
+        let _waiter = match app.budgets.waiter(&**client, self.scope.keys()) {
             Ok(waiter) => waiter,
-            Err(full) => return Box::pin(self.without_waiting(app, full)).await,
+            Err(full) => return Box::pin(self.without_waiting(app, client, full)).await,
         };
         // A closure, so that the future is built where it is awaited and not stored twice.
-        let next = || self.collection.view.next(self.cursor, self.scope.keys(), self.format, over);
+        let next = || self.next(client, over);
         let outcome = match self.scope.grant() {
             None => Ok(next().await?),
             // Boxed to keep the waiters of a daemon without tokens small.
@@ -100,20 +106,26 @@ impl NextRequest {
         outcome.inspect(|next| app.metrics.observe_poll(self.cursor, next))
     }
 
+    fn next<'a>(
+        &'a self,
+        client: &'a Client,
+        over: impl Future<Output = Reason>,
+    ) -> impl Future<Output = Result<Next, ViewError>> {
+        self.collection.view.next(self.cursor, self.scope.keys(), self.format, client.account(), over)
+    }
+
     /// The outcome without a wait, for a request over the budget of waiters. A request that would have to wait is refused.
-    async fn without_waiting(&self, app: &App, full: Problem) -> Outcome {
-        let over = std::future::ready(Reason::Timeout);
-        let next = async {
-            Ok::<_, NextError>(
-                self.collection.view.next(self.cursor, self.scope.keys(), self.format, over).await?,
-            )
-        };
+    async fn without_waiting(&self, app: &App, client: &Client, full: NoPlace) -> Outcome {
+        let next =
+            async { Ok::<_, NextError>(self.next(client, std::future::ready(Reason::Timeout)).await?) };
         let next = match self.scope.grant() {
             None => next.await?,
             Some(grant) => while_granted(grant, next).await?,
         };
         match next {
-            Next::Nothing { reason: Reason::Timeout, .. } if !self.wait.is_zero() => Err(full.into()),
+            Next::Nothing { reason: Reason::Timeout, .. } if !self.wait.is_zero() => {
+                Err(app.budgets.no_place(full, client).into())
+            }
             next => {
                 app.metrics.observe_poll(self.cursor, &next);
                 Ok(next)
@@ -163,7 +175,7 @@ pub(in crate::http) async fn next(
 ) -> Result<Response, Problem> {
     let request = NextRequest::parse(&cx.collection, &uri, format(&headers)?, &access)?;
     let deadline = request.wait.deadline();
-    let outcome = request.follow(&cx.app, cx.app.wait_ends(deadline)).await;
+    let outcome = request.follow(&cx.app, &cx.peer, cx.app.wait_ends(deadline)).await;
     Ok(into_response(request.reply(&cx.app, outcome)))
 }
 
@@ -176,16 +188,10 @@ pub(in crate::http) async fn kept(
     let cursor = path_cursor(&uri, 0)?;
     let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefixes()?)?;
     let format = format(&headers)?;
-    let reserved = cx
-        .app
-        .budgets
-        .snapshot(budget::estimate_snapshot(&cx.collection.view.newest()?, scope.keys()))
-        .await?;
-    let kept =
-        async { Ok(cx.collection.view.kept(cursor, scope.keys(), format, catch_up_deadline()).await?) };
+    let (account, deadline) = (cx.client(&access).account(), catch_up_deadline());
+    let kept = async { Ok(cx.collection.view.kept(cursor, scope.keys(), format, account, deadline).await?) };
     let snapshot = access.while_granted::<_, Problem>(kept).await?;
-    let reserved = cx.app.budgets.resize_snapshot(reserved, snapshot.body.len()).await?;
-    Ok(with_reservation(answer(cx.source(), snapshot, &scope, Caching::Immutable), reserved))
+    Ok(into_response(answer(cx.source(), snapshot, &scope, Caching::Immutable)))
 }
 
 pub(in crate::http) async fn diff(
@@ -197,9 +203,9 @@ pub(in crate::http) async fn diff(
     let (from, to) = (path_cursor(&uri, 0)?, path_cursor(&uri, 2)?);
     let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefixes()?)?;
     let format = format(&headers)?;
+    let (account, deadline) = (cx.client(&access).account(), catch_up_deadline());
     let diff =
-        async { Ok(cx.collection.view.diff(from, to, scope.keys(), format, catch_up_deadline()).await?) };
+        async { Ok(cx.collection.view.diff(from, to, scope.keys(), format, account, deadline).await?) };
     let diff = access.while_granted::<_, Problem>(diff).await?;
-    let reserved = cx.app.budgets.snapshot(diff.body.len()).await?;
-    Ok(with_reservation(answer(cx.source(), diff, &scope, Caching::Immutable), reserved))
+    Ok(into_response(answer(cx.source(), diff, &scope, Caching::Immutable)))
 }

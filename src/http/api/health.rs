@@ -7,11 +7,12 @@ use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 
 use crate::http::app::App;
+use crate::http::client::Peer;
 use crate::http::collection::Collection;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
 use crate::http::rep::reply::no_store;
-use crate::model::SyncStatus;
+use crate::model::{KeySelector, SyncStatus};
 use crate::value::{Unwell, Watcher};
 
 /// Alive: every part of the daemon makes progress.
@@ -27,7 +28,11 @@ pub(in crate::http) async fn livez(State(app): State<App>, uri: Uri) -> Result<R
 
 /// Ready: every collection has been in sync, and the daemon is not shutting down. With `wait` the answer comes as soon as
 /// it is ready. `collection` selects one collection.
-pub(in crate::http) async fn readyz(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+pub(in crate::http) async fn readyz(
+    State(app): State<App>,
+    peer: Peer,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let mut query = Query::parse(&uri, &["wait", "collection"])?;
     let selected: Vec<Arc<Collection>> = match query.parsed::<String>("collection")? {
         Some(name) => vec![app.collections.find_or_404(Some(&name))?],
@@ -40,7 +45,10 @@ pub(in crate::http) async fn readyz(State(app): State<App>, uri: Uri) -> Result<
     if let ready @ Ok(_) = ready(&app, &selected) {
         return ready;
     }
-    let _waiter = app.budgets.waiter()?;
+    // Without a token a client is counted by its address.
+    let client = peer.client();
+    let waiter = app.budgets.waiter(&**client, &KeySelector::ALL);
+    let _waiter = waiter.map_err(|full| app.budgets.no_place(full, client))?;
     for collection in &selected {
         // Subscribed before the first check, so that no change is missed.
         let mut in_sync = collection.liveness.status.watch().filter(|status| *status == SyncStatus::InSync);

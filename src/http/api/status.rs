@@ -1,5 +1,7 @@
 //! `GET /v1/status`: the status of a collection and the daemon, for people.
 
+use std::collections::BTreeMap;
+
 use axum::Extension;
 use axum::http::Uri;
 use axum::response::Response;
@@ -40,7 +42,8 @@ pub(in crate::http) async fn status(
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
-    let Context { app, collection } = &cx;
+    let Context { app, collection, .. } = &cx;
+    let limits = app.budgets.limits();
     let cache = collection.view.cache();
     let (crumb, oldest) = (cache.current_breadcrumb(), cache.oldest_breadcrumb());
     let window = cache.window_usage();
@@ -72,6 +75,7 @@ pub(in crate::http) async fn status(
             "oldest": known.map(|_| oldest.cursor().to_string()),
         },
         "waiters": app.budgets.waiters(),
+        "waiters_limit": limits.max_waiters,
         "streams": {
             "open": streams.readers,
             "scopes": streams.selectors,
@@ -80,6 +84,8 @@ pub(in crate::http) async fn status(
         },
         "connections": app.budgets.connections(),
         "snapshot_bytes_in_flight": app.budgets.snapshot_bytes(),
+        "snapshot_bytes_limit": limits.max_snapshot_bytes,
+        "over_budget": app.budgets.refused().collect::<BTreeMap<_, _>>(),
         "ingest": {
             "backlog": backlog,
             "capacity": capacity,

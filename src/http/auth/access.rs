@@ -79,6 +79,11 @@ impl Access {
         Self(None)
     }
 
+    /// The rights of the client; `None` on a daemon without tokens.
+    pub(in crate::http) fn grant(&self) -> Option<&Grant> {
+        self.0.as_ref()
+    }
+
     /// Whether the key may be read.
     pub(in crate::http) fn may_read(&self, key: &[u8]) -> bool {
         self.0.as_ref().is_none_or(|grant| grant.may_read(key))

@@ -30,9 +30,12 @@ pub use host::Hosts;
 pub use token::{NewToken, TokenError};
 pub use tokens::{Tokens, TokensError};
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use crate::http::budget::Budgets;
+use crate::http::client::Client;
 use crate::model::KeySelector;
 use crate::value::{Value, ValueWatch, Watcher};
 
@@ -70,22 +73,44 @@ pub enum Revocation {
 }
 
 /// The rights of a token until they change. Clones are the same grant.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Grant(Arc<GrantState>);
 
-#[derive(Debug)]
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant").field("rights", self.rights()).finish_non_exhaustive()
+    }
+}
+
 struct GrantState {
     rights: Rights,
     revocation: Value<Revocation>,
     /// Whether `revocation` is set. Every request checks it, and a flag needs no lock.
     is_revoked: AtomicBool,
+    /// The client that the token is in the budgets, once it was asked for. The next grant of the token shares it.
+    client: Arc<OnceLock<Arc<Client>>>,
 }
 
 impl Grant {
     /// A grant of these rights.
     pub fn new(rights: Rights) -> Self {
+        Self::of_client(rights, Arc::default())
+    }
+
+    /// A grant of other rights for the same token.
+    #[must_use]
+    pub fn with_rights(&self, rights: Rights) -> Self {
+        Self::of_client(rights, Arc::clone(&self.0.client))
+    }
+
+    fn of_client(rights: Rights, client: Arc<OnceLock<Arc<Client>>>) -> Self {
         let (revocation, is_revoked) = (Value::new(), AtomicBool::new(false));
-        Self(Arc::new(GrantState { rights, revocation, is_revoked }))
+        Self(Arc::new(GrantState { rights, revocation, is_revoked, client }))
+    }
+
+    /// The client that the token is in these budgets.
+    pub(in crate::http) fn client(&self, budgets: &Budgets) -> &Arc<Client> {
+        self.0.client.get_or_init(|| budgets.token_client())
     }
 
     /// The granted rights.

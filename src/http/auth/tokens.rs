@@ -169,8 +169,12 @@ impl Tokens {
         let grants: HashMap<Hash, Grant> = rights
             .into_iter()
             .map(|(hash, rights)| {
-                let kept = before.get(&hash).filter(|grant| *grant.rights() == rights).cloned();
-                (hash, kept.unwrap_or_else(|| Grant::new(rights)))
+                let grant = match before.get(&hash) {
+                    Some(kept) if *kept.rights() == rights => kept.clone(),
+                    Some(changed) => changed.with_rights(rights),
+                    None => Grant::new(rights),
+                };
+                (hash, grant)
             })
             .collect();
         let grants = Arc::new(grants);

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::http::api::breadcrumbs::{NextRequest, Outcome};
+use crate::http::client::Peer;
 use crate::http::lean::deadline::{Deadline, IdleEnd};
 use crate::http::lean::request::{PlainRequest, Recognised, recognise};
 use crate::http::lean::respond::{self, Written};
@@ -38,6 +39,7 @@ pub(super) struct Front<'a, S> {
     pub(super) stream: &'a mut S,
     /// Bytes that were received and not parsed.
     pub(super) unread: &'a mut Vec<u8>,
+    pub(super) peer: &'a Peer,
     pub(super) shared: &'a Shared,
     /// Whether the connection had no request yet.
     is_new: bool,
@@ -48,12 +50,18 @@ impl<'a, S> Front<'a, S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    pub(super) fn new(stream: &'a mut S, unread: &'a mut Vec<u8>, shared: &'a Shared, is_new: bool) -> Self {
+    pub(super) fn new(
+        stream: &'a mut S,
+        unread: &'a mut Vec<u8>,
+        peer: &'a Peer,
+        shared: &'a Shared,
+        is_new: bool,
+    ) -> Self {
         // A new connection, or one that has begun a head, has the header timeout.
         let config = &shared.config;
         let awaits_head = is_new || !unread.is_empty();
         let time = if awaits_head { config.header_timeout } else { config.idle_timeout };
-        Self { stream, unread, shared, is_new, deadline: Deadline::new(&shared.app, time) }
+        Self { stream, unread, peer, shared, is_new, deadline: Deadline::new(&shared.app, time) }
     }
 
     /// The next request, if it is for this front. `now` is the time, if it was read in this poll of the task.
@@ -188,11 +196,11 @@ where
 
     /// The outcome of the long poll; `None` when the client disconnects.
     async fn follow(&mut self, request: &NextRequest) -> Option<Outcome> {
-        let Self { stream, unread, shared, deadline, .. } = self;
+        let Self { stream, unread, peer, shared, deadline, .. } = self;
         let over = poll_fn(|cx| deadline.poll_wait_end(Instant::now(), cx));
         tokio::select! {
             biased;
-            outcome = request.follow(&shared.app, over) => Some(outcome),
+            outcome = request.follow(&shared.app, peer, over) => Some(outcome),
             () = poll_fn(|cx| poll_disconnected(stream, unread, cx)) => None,
         }
     }

@@ -33,6 +33,7 @@ use std::pin::pin;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
+use crate::http::client::Peer;
 use crate::http::serve::connection::Shared;
 use crate::http::serve::connection_age::ConnectionAge;
 use crate::view::TryNext;
@@ -56,6 +57,7 @@ pub(super) enum LeanOutcome {
 pub(super) async fn serve<S>(
     stream: &mut S,
     unread: &mut Vec<u8>,
+    peer: &Peer,
     shared: &Shared,
     is_new: bool,
     age: &ConnectionAge,
@@ -64,7 +66,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let app = &shared.app;
-    let mut front = Front::new(stream, unread, shared, is_new);
+    let mut front = Front::new(stream, unread, peer, shared, is_new);
     // The time, while it was read in this poll of the task.
     let mut now = None;
     loop {
@@ -84,7 +86,10 @@ where
         let mut woken = Instant::now();
         front.deadline.wait_until(request.wait.deadline_from(woken));
         // `front.answer` refuses a request over the budget.
-        let waiter = app.budgets.waiter().ok().filter(|_| request.is_common());
+        let waiter = match request.is_common() {
+            true => app.budgets.waiter(&**peer.client(), request.scope.keys()).ok(),
+            false => None,
+        };
         let mut at_once = true;
         let written = loop {
             if waiter.is_none() || front.is_last(age, woken) {

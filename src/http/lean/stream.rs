@@ -108,7 +108,7 @@ where
     let app = &front.shared.app;
     let opened = tokio::select! {
         biased;
-        opened = StreamSession::open(app, &request) => opened,
+        opened = StreamSession::open(app, front.peer, &request) => opened,
         () = poll_fn(|cx| poll_disconnected(front.stream, front.unread, cx)) => {
             return Opened::Refused { keep_alive: false };
         }

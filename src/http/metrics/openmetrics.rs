@@ -228,16 +228,26 @@ impl Scrape {
 
     fn serving(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let (metrics, budgets) = (&self.app.metrics, &self.app.budgets);
-        gauge(to, "waiters", "Requests waiting for a breadcrumb", budgets.waiters() as f64)?;
+        let help = "Requests waiting for a breadcrumb; one with long prefixes counts as several";
+        gauge(to, "waiters", help, budgets.waiters() as f64)?;
+        gauge(to, "waiters_limit", "The limit of waiters", budgets.limits().max_waiters as f64)?;
         gauge(to, "connections", "Open connections", budgets.connections() as f64)?;
         counter(to, "connections_accepted", "Connections accepted", metrics.accepted.get())?;
         let help = "Connections refused because --max-connections was reached";
         counter(to, "connections_refused", help, metrics.refused.get())?;
         let help = "Connections without a TLS handshake: no TLS, too slow, or no accepted certificate";
         counter(to, "tls_handshakes_failed", help, metrics.handshakes_failed.get())?;
-        let help = "Bytes of snapshots that are being sent, as budgeted";
         if self.with_sizes {
+            let help =
+                "Bytes of snapshots and other large bodies that are being sent; shared ones count once";
             gauge(to, "snapshot_bytes_in_flight", help, budgets.snapshot_bytes() as f64)?;
+        }
+        let limit = budgets.limits().max_snapshot_bytes;
+        gauge(to, "snapshot_bytes_limit", "The limit of these bytes", limit as f64)?;
+        let help = "Requests that found a limit reached, by the flag that sets it";
+        let mut family = to.encode_descriptor("over_budget", help, None, MetricType::Counter)?;
+        for (limit, count) in budgets.refused() {
+            ConstCounter::new(count).encode(family.encode_family(&[("limit", limit)])?)?;
         }
         let help = "Answers, by status, Crumbd-Mode and Crumbd-Reason";
         let mut family = to.encode_descriptor("answers", help, None, MetricType::Counter)?;

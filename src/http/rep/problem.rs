@@ -85,6 +85,13 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail).retry_later()
     }
 
+    /// The 503 of a request over a budget.
+    pub(in crate::http) fn over_budget(detail: String, retry_after_s: u64) -> Self {
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "over-budget", detail);
+        problem.0.retry_after = Some(retry_after_s);
+        problem
+    }
+
     fn retry_later(mut self) -> Self {
         self.0.retry_after = Some(fastrand::u64(RETRY_AFTER_S));
         self
@@ -117,6 +124,7 @@ impl From<ViewError> for Problem {
             ViewError::Ahead { current, .. } => Self::unavailable("behind", detail).cursors(current, None),
             ViewError::Starting => Self::unavailable("starting", detail),
             ViewError::Stopped => Self::unavailable("shutting-down", detail),
+            ViewError::OverBudget(full) => Self::over_budget(detail, full.retry_after_s),
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail),
         }
     }

@@ -127,9 +127,12 @@ pub(in crate::http) fn insert_text(headers: &mut HeaderMap, name: HeaderName, va
 /// A response that either front can write.
 pub(in crate::http) type Reply = axum::http::Response<view::Body>;
 
-/// The reply as a response of axum.
+/// The reply as a response of axum. What it holds of a budget is among its extensions, until the body is written.
 pub(in crate::http) fn into_response(reply: Reply) -> Response {
-    reply.map(|body| axum_body(&body))
+    let held = reply.body().held();
+    let mut response = reply.map(|body| axum_body(&body));
+    held.and_then(|held| response.extensions_mut().insert(held));
+    response
 }
 
 /// The 200 of an answer.
@@ -155,9 +158,9 @@ pub(in crate::http) fn answer(
 
 /// The body for axum, which sends its parts without copying.
 fn axum_body(body: &view::Body) -> Body {
-    match (body.run(0), body.run(1)) {
-        (Some([one]), None) => Body::from(one.clone()),
-        _ => Body::new(Streamed { body: body.clone(), run: 0, sent: 0, left: body.len() }),
+    match body.as_one() {
+        Some(one) => Body::from(one.clone()),
+        None => Body::new(Streamed { body: body.clone(), run: 0, sent: 0, left: body.len() }),
     }
 }
 

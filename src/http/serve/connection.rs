@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tracing::debug;
 
 use crate::http::app::App;
-use crate::http::budget::ReservedBytes;
+use crate::http::client::Peer;
 use crate::http::lean::{self, LeanOutcome};
 use crate::http::rep::problem::Problem;
 use crate::http::router::router;
@@ -35,6 +35,7 @@ use crate::http::serve::header_timeout::HeaderTimer;
 use crate::http::serve::linger;
 use crate::http::serve::listener::ServerConfig;
 use crate::http::serve::transport::{FrameworkSession, Transport};
+use crate::view::Held;
 
 /// The answer to a client whose request head exceeded the header timeout. hyper closes without an answer.
 const HEADER_TIMEOUT_REPLY: &[u8] =
@@ -67,7 +68,7 @@ impl Shared {
 }
 
 /// Serves a connection until it is closed.
-pub(in crate::http) async fn serve<S>(mut stream: S, shared: &Shared)
+pub(in crate::http) async fn serve<S>(mut stream: S, peer: &Peer, shared: &Shared)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -75,7 +76,7 @@ where
     let age = ConnectionAge::new(shared.config.max_connection_age);
     loop {
         if shared.config.lean_front {
-            match lean::serve(&mut stream, &mut unread, shared, is_new, &age).await {
+            match lean::serve(&mut stream, &mut unread, peer, shared, is_new, &age).await {
                 LeanOutcome::OtherRequest => {}
                 LeanOutcome::Closed => return,
                 LeanOutcome::HeaderTimeout => return reply_header_timeout(stream).await,
@@ -84,7 +85,7 @@ where
         is_new = false;
         // Boxed: a connection that waits in the lean front has no space for the framework.
         let framework =
-            Box::pin(serve_with_framework(stream, std::mem::take(&mut unread).into(), shared, age));
+            Box::pin(serve_with_framework(stream, std::mem::take(&mut unread).into(), peer, shared, age));
         match framework.await {
             Some((back, rest)) => (stream, unread) = (back, rest.into()),
             None => return,
@@ -115,6 +116,7 @@ pub(in crate::http) async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Un
 async fn serve_with_framework<S>(
     stream: S,
     unread: Bytes,
+    peer: &Peer,
     shared: &Shared,
     age: ConnectionAge,
 ) -> Option<(S, Bytes)>
@@ -126,9 +128,11 @@ where
     let session = Arc::clone(&transport.session);
     let tracked = Arc::clone(&session);
     let routes = TowerToHyperService::new(router.clone());
+    let (peer, peer_address) = (peer.clone(), peer.address());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         // A stream may outlive the age.
         request.extensions_mut().insert(age);
+        request.extensions_mut().insert(peer.clone());
         tracked.request_begins(!request.body().is_end_stream());
         let is_long = request.body().size_hint().upper().is_none_or(|bytes| bytes > MAX_SKIPPED_BODY);
         let session = Arc::clone(&tracked);
@@ -171,7 +175,7 @@ where
         }
         Some(Ok(())) => None,
         Some(Err(error)) => {
-            debug!(%error, "connection ended with an error");
+            debug!(peer = ?peer_address, %error, "connection ended with an error");
             // Without a request there is nothing to answer.
             if error.is_timeout() && !session.is_between_requests() {
                 reply_header_timeout(connection.into_parts().io.into_inner().into_parts().0).await;
@@ -221,13 +225,13 @@ impl HttpBody for ReceivedBody {
 
 /// The response with a body that tells the session when the framework drops it.
 fn track(mut response: Response, session: Arc<FrameworkSession>) -> hyper::Response<TrackedBody> {
-    let reserved = response.extensions_mut().remove();
-    response.map(|body| TrackedBody { body, reserved, session })
+    let held = response.extensions_mut().remove();
+    response.map(|body| TrackedBody { body, held, session })
 }
 
 struct TrackedBody {
     body: Body,
-    reserved: Option<Arc<ReservedBytes>>,
+    held: Option<Arc<Held>>,
     session: Arc<FrameworkSession>,
 }
 
@@ -253,7 +257,7 @@ impl HttpBody for TrackedBody {
 
 impl Drop for TrackedBody {
     fn drop(&mut self) {
-        self.session.response_ends(self.reserved.take());
+        self.session.response_ends(self.held.take());
     }
 }
 
@@ -287,7 +291,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let shared = shared();
-        let bytes = size_of_val(&serve(stream, &shared));
+        let peer = shared.app.budgets.peer(stream.peer_addr().unwrap());
+        let bytes = size_of_val(&serve(stream, &peer, &shared));
         assert!(bytes <= MAX_BYTES, "{bytes} bytes; the limit is {MAX_BYTES}");
     }
 }

@@ -177,14 +177,15 @@ fn accept(
     match (shared.app.budgets.connection(), tls.cloned()) {
         (Some(permit), tls) => {
             shared.app.metrics.accepted.inc();
+            let client = shared.app.budgets.peer(peer);
             // Two kinds of tasks, so that the future of a connection without TLS has no space for TLS.
             match tls {
                 None => connections.spawn(async move {
-                    connection::serve(stream, &shared).await;
+                    connection::serve(stream, &client, &shared).await;
                     drop(permit);
                 }),
                 Some(tls) => connections.spawn(async move {
-                    tls::serve(stream, peer, &tls, &shared).await;
+                    tls::serve(stream, peer, &client, &tls, &shared).await;
                     drop(permit);
                 }),
             };

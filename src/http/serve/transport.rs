@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::http::budget::ReservedBytes;
 use crate::http::serve::linger::Linger;
+use crate::view::Held;
 
 /// The requests and responses of one connection in the framework. Only that connection's task uses it.
 #[derive(Default)]
@@ -38,8 +38,8 @@ pub(in crate::http) struct FrameworkSession {
     body_is_open: AtomicBool,
     /// Whether the daemon shuts down.
     draining: AtomicBool,
-    /// The reservations of bodies that the framework has buffered.
-    reserved: Mutex<Vec<Arc<ReservedBytes>>>,
+    /// What bodies that the framework has buffered hold of a budget.
+    held: Mutex<Vec<Arc<Held>>>,
 }
 
 impl FrameworkSession {
@@ -77,11 +77,11 @@ impl FrameworkSession {
     }
 
     /// Called when the framework drops a response's body: it has buffered all of it, or failed.
-    pub(in crate::http) fn response_ends(&self, reserved: Option<Arc<ReservedBytes>>) {
+    pub(in crate::http) fn response_ends(&self, held: Option<Arc<Held>>) {
         self.ended.fetch_add(1, Ordering::Relaxed);
-        if let Some(reserved) = reserved {
+        if let Some(held) = held {
             self.unflushed.store(true, Ordering::Relaxed);
-            self.reserved.lock().push(reserved);
+            self.held.lock().push(held);
         }
     }
 
@@ -131,7 +131,7 @@ impl FrameworkSession {
     /// Called when the framework flushes the stream, which it does once its own buffer is empty.
     fn record_flush(&self) {
         if self.unflushed.swap(false, Ordering::Relaxed) {
-            self.reserved.lock().clear();
+            self.held.lock().clear();
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
+use crate::http::client::Peer;
 use crate::http::rep::problem::Problem;
 use crate::http::serve::connection::{self, Shared};
 use crate::http::serve::linger;
@@ -41,10 +42,16 @@ enum HandshakeError {
 }
 
 /// Does the handshake with a client, and serves it.
-pub(in super::super) async fn serve(stream: TcpStream, peer: SocketAddr, tls: &Tls, shared: &Shared) {
+pub(in super::super) async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    peer: &Peer,
+    tls: &Tls,
+    shared: &Shared,
+) {
     // Boxed, so that a waiting connection has no space for the handshake.
-    if let Some(stream) = Box::pin(handshake(stream, peer, tls, shared)).await {
-        connection::serve(stream, shared).await;
+    if let Some(stream) = Box::pin(handshake(stream, address, tls, shared)).await {
+        connection::serve(stream, peer, shared).await;
     }
 }
 

@@ -19,7 +19,8 @@ pub(super) const MAX_DELTAS: usize = 2000;
 /// An item of the view's trail, or of a snapshot that is spliced onto it.
 pub(in crate::view) enum Item {
     Breadcrumb(EncodedBreadcrumb),
-    Snapshot(Answer),
+    /// A snapshot, without the body: a reader at this position would keep it in memory.
+    Snapshot(Sequence),
     EndOfSnapshot(Sequence),
 }
 
@@ -114,8 +115,8 @@ struct Uncompressed {
 impl Uncompressed {
     fn encode(breadcrumb: &Breadcrumb, media: MediaType) -> Self {
         let draft = Draft::step(breadcrumb, true);
-        let bytes = draft.encode(media, breadcrumb.deltas()).into();
-        Self { draft, body: EncodedBody { bytes, coding: Coding::Identity } }
+        let body = EncodedBody::plain(draft.encode(media, breadcrumb.deltas()));
+        Self { draft, body }
     }
 
     /// `None` if compression fails; the request then tries again and reports the error.
@@ -138,8 +139,7 @@ impl SnapshotItem for Item {
     fn index(&self) -> u64 {
         match self {
             Self::Breadcrumb(encoded) => encoded.info.sequence.0,
-            Self::Snapshot(answer) => answer.sequence.0,
-            Self::EndOfSnapshot(sequence) => sequence.0,
+            Self::Snapshot(sequence) | Self::EndOfSnapshot(sequence) => sequence.0,
         }
     }
 

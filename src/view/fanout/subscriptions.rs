@@ -24,7 +24,6 @@ use crate::view::Answer;
 use crate::view::answer::Draft;
 use crate::view::body_cache::EncodedBody;
 use crate::view::stream::FORMAT;
-use crate::wire::Coding;
 
 /// A breadcrumb that would need more look-ups touches all slots; the waiters then check their keys themselves.
 const MAX_LOOKUPS: usize = 100_000;
@@ -213,8 +212,7 @@ impl Slot {
             return 0;
         }
         let draft = Draft::step(breadcrumb, self.keys.is_all());
-        let body =
-            EncodedBody { bytes: draft.encode(FORMAT.media, &deltas).into(), coding: Coding::Identity };
+        let body = EncodedBody::plain(draft.encode(FORMAT.media, &deltas));
         u64::from(self.answer.set(Box::new(draft.answer(body, FORMAT))).is_ok())
     }
 

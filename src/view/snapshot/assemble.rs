@@ -13,13 +13,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::page::{Encoder, Page};
+use super::page::{Encoder, Page, size_of_entries};
 use super::page_tree::{PageTree, PieceRun, TreePosition};
 use crate::model::{Entry, KeySelector};
 use crate::view::body::{Body, Run};
 use crate::view::body_cache::UNCOMPRESSED_BYTES;
+use crate::view::lease::SharedBytes;
 use crate::view::{Format, ViewError};
 use crate::wire::{BodyWriter, Coding, End, Header, PutKind, WireError};
+
+/// About how many bytes a header and an end take.
+const FRAME_BYTES: u64 = 512;
 
 /// An assembled body.
 pub(super) struct Assembled {
@@ -50,12 +54,28 @@ pub(super) fn assemble_selected(
     end: &End,
     format: Format,
 ) -> Result<Assembled, ViewError> {
-    let listed = || keys.iter().flat_map(|prefix| pages.list(prefix.as_bytes(), None));
-    let entries = || listed().filter(|entry| keys.matches(entry.key()));
-    let size = entries().map(|entry| entry.payload_bytes() + 80).sum();
+    let size = size_of_entries(selected(pages, keys)) as usize;
     let mut writer = BodyWriter::snapshot(format.media, header, size);
-    entries().for_each(|entry| writer.put(PutKind::New, entry));
+    selected(pages, keys).for_each(|entry| writer.put(PutKind::New, entry));
     Ok(one_part(writer.finish(end), format.coding)?)
+}
+
+/// About how many bytes the body of the entries in this range would add to those in flight.
+pub(super) fn unheld_bytes(pages: &PageTree, range: Range<TreePosition>, format: Format) -> u64 {
+    let parts = Parts::of(pages, range);
+    let inner = parts.inner(pages);
+    let inner = inner.map(|(group, range)| pages.groups()[group].unheld_bytes(range, format));
+    FRAME_BYTES + size_of_entries(parts.first) + inner.sum::<u64>() + size_of_entries(parts.last)
+}
+
+/// The same for the entries under several prefixes.
+pub(super) fn selected_bytes(pages: &PageTree, keys: &KeySelector) -> u64 {
+    FRAME_BYTES + size_of_entries(selected(pages, keys))
+}
+
+fn selected<'a>(pages: &'a PageTree, keys: &'a KeySelector) -> impl Iterator<Item = &'a Entry> {
+    let listed = keys.iter().flat_map(|prefix| pages.list(prefix.as_bytes(), None));
+    listed.filter(|entry| keys.matches(entry.key()))
 }
 
 /// The selected entries: those of the first and the last page, and the whole pages between them.
@@ -104,7 +124,7 @@ impl<'a> Parts<'a> {
         end: &End,
         format: Format,
     ) -> Result<Assembled, WireError> {
-        let size = |entries: &[Entry]| entries.iter().map(|entry| entry.payload_bytes() + 80).sum::<usize>();
+        let size = |entries: &[Entry]| size_of_entries(entries) as usize;
         let inner: Vec<_> = self.inner(pages).collect();
         let mut opening = BodyWriter::snapshot(format.media, header, size(self.first) + size(self.last));
         self.first.iter().for_each(|entry| opening.put(PutKind::New, entry));
@@ -122,17 +142,17 @@ impl<'a> Parts<'a> {
         let mut unshared_bytes = opening.len() as u64;
         let mut len = unshared_bytes;
         runs.push(Run::from([Bytes::from(opening)]));
-        let mut add = |run: &PieceRun| {
+        let mut shared: Vec<Arc<dyn SharedBytes>> = Vec::with_capacity(inner.len());
+        for (group, range) in inner {
+            let group = &pages.groups()[group];
+            let run = match group.pages().len() == range.len() {
+                true => group.run(&mut encoder)?,
+                false => Arc::new(PieceRun::of(&group.pages()[range], &mut encoder)?),
+            };
             checksum.append(&run.checksum);
             len += run.bytes;
             runs.push(Run::clone(&run.parts));
-        };
-        for (group, range) in inner {
-            let group = &pages.groups()[group];
-            match group.pages().len() == range.len() {
-                true => add(&*group.run(&mut encoder)?),
-                false => add(&PieceRun::of(&group.pages()[range], &mut encoder)?),
-            }
+            shared.push(run);
         }
         let mut closing = BodyWriter::resume(format.media, Vec::with_capacity(size(self.last) + 512));
         self.last.iter().for_each(|entry| closing.put(PutKind::New, entry));
@@ -140,7 +160,8 @@ impl<'a> Parts<'a> {
         unshared_bytes += closing.len() as u64;
         len += closing.len() as u64;
         runs.push(Run::from([Bytes::from(closing)]));
-        Ok(Assembled { body: Body::from_runs(runs, len), coding: format.coding, unshared_bytes })
+        let body = Body::sharing(runs, len, unshared_bytes, shared);
+        Ok(Assembled { body, coding: format.coding, unshared_bytes })
     }
 }
 
@@ -157,5 +178,5 @@ fn one_part(uncompressed: Vec<u8>, coding: Coding) -> Result<Assembled, WireErro
     let coding = if uncompressed.len() > UNCOMPRESSED_BYTES { coding } else { Coding::Identity };
     let bytes = if coding == Coding::Identity { uncompressed } else { coding.encode(&uncompressed)? };
     let unshared_bytes = bytes.len() as u64;
-    Ok(Assembled { body: bytes.into(), coding, unshared_bytes })
+    Ok(Assembled { body: Body::counted(bytes), coding, unshared_bytes })
 }

@@ -1,6 +1,7 @@
 //! A page: consecutive entries in key order, and their encoded bytes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -39,6 +40,11 @@ pub(super) fn weight_of(entry: &Entry) -> usize {
     ENTRY_WEIGHT + entry.payload_bytes()
 }
 
+/// About how many bytes these entries take in a body.
+pub(super) fn size_of_entries<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> u64 {
+    entries.into_iter().map(|entry| entry.payload_bytes() as u64 + 80).sum()
+}
+
 /// One or more entries. A page is immutable; a change makes a new one.
 pub(super) struct Page {
     entries: Vec<Entry>,
@@ -51,6 +57,28 @@ pub(super) struct Page {
 pub(super) struct Piece {
     pub(super) bytes: Bytes,
     pub(super) checksum: Checksum,
+    /// The runs in flight that contain it.
+    pub(super) holders: Holders,
+}
+
+/// How many holders some bytes have.
+#[derive(Default)]
+pub(super) struct Holders(AtomicUsize);
+
+impl Holders {
+    /// Adds a holder; whether it is the only one.
+    pub(super) fn add(&self) -> bool {
+        self.0.fetch_add(1, Ordering::AcqRel) == 0
+    }
+
+    /// Removes a holder; whether it was the only one.
+    pub(super) fn remove(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    pub(super) fn any(&self) -> bool {
+        self.0.load(Ordering::Acquire) > 0
+    }
 }
 
 impl Page {
@@ -97,6 +125,15 @@ impl Page {
         })
     }
 
+    /// About how many bytes its piece would add to those in flight.
+    pub(super) fn unheld_bytes(&self, format: Format) -> u64 {
+        match self.pieces.get(format) {
+            Some(piece) if piece.holders.any() => 0,
+            Some(piece) => piece.bytes.len() as u64,
+            None => size_of_entries(&self.entries),
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn has(&self, format: Format) -> bool {
         self.pieces.get(format).is_some()
@@ -132,6 +169,6 @@ impl Encoder {
     fn compress(&mut self, uncompressed: &[u8]) -> Result<Piece, WireError> {
         let (compressed, checksum) = self.coder.inner(uncompressed)?;
         // Copied, because the compressor's buffer has spare capacity.
-        Ok(Piece { bytes: Bytes::copy_from_slice(&compressed), checksum })
+        Ok(Piece { bytes: Bytes::copy_from_slice(&compressed), checksum, holders: Holders::default() })
     }
 }

@@ -15,12 +15,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::encoded::Encoded;
-use super::page::{Encoder, Page, weight_of};
+use super::page::{Encoder, Holders, Page, Piece, weight_of};
 use super::rebalance::Rebalance;
 use crate::cache::Snapshot;
 use crate::model::Entry;
 use crate::view::Format;
 use crate::view::body::Run;
+use crate::view::lease::SharedBytes;
 use crate::wire::{Checksum, WireError};
 
 /// A changed key and its new entry.
@@ -48,6 +49,9 @@ pub(super) struct Group {
 /// Consecutive pages in one format.
 pub(super) struct PieceRun {
     pub(super) parts: Run,
+    pieces: Box<[Arc<Piece>]>,
+    /// The bodies in flight that contain it.
+    holders: Holders,
     /// The length of all parts.
     pub(super) bytes: u64,
     pub(super) checksum: Checksum,
@@ -223,6 +227,14 @@ impl Group {
         Arc::try_unwrap(self).map_or_else(|shared| shared.pages.clone(), |group| group.pages)
     }
 
+    /// About how many bytes the pages would add to those in flight.
+    pub(super) fn unheld_bytes(&self, pages: Range<usize>, format: Format) -> u64 {
+        match self.runs.get(format) {
+            Some(run) if run.holders.any() => 0,
+            _ => self.pages[pages].iter().map(|page| page.unheld_bytes(format)).sum(),
+        }
+    }
+
     /// All pages of the group, encoded.
     pub(super) fn run(&self, encoder: &mut Encoder) -> Result<Arc<PieceRun>, WireError> {
         self.runs.get_or_encode(encoder.format, || PieceRun::of(&self.pages, encoder))
@@ -231,16 +243,37 @@ impl Group {
 
 impl PieceRun {
     pub(super) fn of(pages: &[Arc<Page>], encoder: &mut Encoder) -> Result<Self, WireError> {
-        let (mut parts, mut bytes) = (Vec::with_capacity(pages.len()), 0);
         let mut checksum = Checksum::default();
+        let mut pieces = Vec::with_capacity(pages.len());
         for page in pages {
             let piece = page.piece(encoder)?;
-            bytes += piece.bytes.len() as u64;
             checksum.append(&piece.checksum);
-            parts.push(piece.bytes.clone());
+            pieces.push(piece);
         }
-        Ok(Self { parts: parts.into(), bytes, checksum })
+        let parts = pieces.iter().map(|piece| piece.bytes.clone()).collect();
+        let bytes = length(&pieces, |_| true);
+        Ok(Self { parts, pieces: pieces.into(), holders: Holders::default(), bytes, checksum })
     }
+}
+
+/// A run counts its pieces while a body in flight contains it. A piece may be in several runs, and is counted once.
+impl SharedBytes for PieceRun {
+    fn hold(&self) -> u64 {
+        if self.holders.add() { length(&self.pieces, |piece| piece.holders.add()) } else { 0 }
+    }
+
+    fn release(&self) -> u64 {
+        if self.holders.remove() { length(&self.pieces, |piece| piece.holders.remove()) } else { 0 }
+    }
+
+    fn unheld(&self) -> u64 {
+        if self.holders.any() { 0 } else { length(&self.pieces, |piece| !piece.holders.any()) }
+    }
+}
+
+/// The length of the selected pieces.
+fn length(pieces: &[Arc<Piece>], selected: impl Fn(&Piece) -> bool) -> u64 {
+    pieces.iter().filter(|piece| selected(piece)).map(|piece| piece.bytes.len() as u64).sum()
 }
 
 /// The changes of each item, by its index; items without changes are left out. Changes before the first item belong to

@@ -81,13 +81,13 @@ impl SingleFlight {
     }
 
     /// Caches a body for later requests, unless the limit is reached.
-    pub(super) fn store(&self, flight: &mut Flight, answer: &Answer, unshared_bytes: u64) {
+    pub(super) fn store(&self, flight: &mut Flight, answer: Answer, unshared_bytes: u64) {
         flight.0 = None;
         let total = Arc::clone(&self.unshared_bytes);
         total.fetch_add(unshared_bytes, Ordering::Relaxed);
         let charge = Charge { bytes: unshared_bytes, total };
         if self.unshared_bytes.load(Ordering::Relaxed) <= self.max_unshared_bytes {
-            flight.0 = Some((answer.clone(), charge));
+            flight.0 = Some((answer, charge));
         }
     }
 

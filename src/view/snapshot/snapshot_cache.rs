@@ -8,9 +8,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
-use super::assemble::{assemble, assemble_selected};
+use super::assemble::{assemble, assemble_selected, selected_bytes, unheld_bytes};
 use super::page_tree::PageTree;
 use super::single_flight::{Flight, SingleFlight, SnapshotKey};
 use super::version::Version;
@@ -18,7 +18,8 @@ use crate::cache::{self, Breadcrumb};
 use crate::model::{Cursor, Sequence};
 use crate::view::answer::{BreadcrumbInfo, end};
 use crate::view::body_cache::run_blocking;
-use crate::view::{Answer, Format, KeySelector, Reason, ViewError};
+use crate::view::lease::{Claim, Lack};
+use crate::view::{Account, Answer, Format, KeySelector, Reason, ViewError};
 use crate::wire::Mode;
 
 /// How often the pages advance and unused ones are dropped.
@@ -47,10 +48,12 @@ pub(in crate::view) struct SnapshotCache {
     workers: Arc<Semaphore>,
 }
 
+/// The pages of an older state.
 struct OlderPages {
     sequence: Sequence,
     used: Instant,
-    pages: PageTree,
+    /// Locked by the request that builds them, for all others.
+    pages: Arc<tokio::sync::Mutex<Option<PageTree>>>,
 }
 
 /// The times of the last requests.
@@ -80,18 +83,24 @@ impl SnapshotCache {
         at_least: Sequence,
         keys: &KeySelector,
         format: Format,
+        account: &Account,
     ) -> Result<(Answer, bool), ViewError> {
         let key = SnapshotKey { kept: None, keys: keys.clone(), format };
+        let mut claim = account.claim();
         self.note_use(Some(format));
-        let flight = self.flights.lock(&key).await;
-        if let Some(answer) = flight.body_since(at_least) {
-            return Ok((answer.clone(), false));
+        loop {
+            let flight = self.flights.lock(&key).await;
+            if let Some(answer) = flight.body_since(at_least).cloned() {
+                drop(flight);
+                return Ok((answer.for_request(&mut claim).await?, false));
+            }
+            let Version { info, pages } = self.newest().await?;
+            let source = SnapshotSource { pages, info, cursor: info.cursor, reason: Reason::Current };
+            match self.encode(flight, &key, source, &mut claim).await? {
+                Ok(answer) => return Ok((answer, true)),
+                Err(lack) => claim.wait(lack).await?,
+            }
         }
-        let version = self.newest().await?;
-        let Version { info, pages } = version;
-        let cursor = info.cursor;
-        let source = SnapshotSource { pages, info, cursor, reason: Reason::Current };
-        Ok((self.encode(flight, key, source).await?, true))
     }
 
     /// The snapshot of a kept breadcrumb, under the requested cursor.
@@ -101,33 +110,62 @@ impl SnapshotCache {
         cursor: Cursor,
         keys: &KeySelector,
         format: Format,
+        account: &Account,
     ) -> Result<Answer, ViewError> {
         let info = BreadcrumbInfo::of(&crumb);
         let key = SnapshotKey { kept: Some((info.sequence, cursor)), keys: keys.clone(), format };
+        let mut claim = account.claim();
         self.note_use(Some(format));
-        let flight = self.flights.lock(&key).await;
-        if let Some(answer) = flight.body_since(info.sequence) {
-            return Ok(answer.clone());
+        loop {
+            let flight = self.flights.lock(&key).await;
+            if let Some(answer) = flight.body_since(info.sequence).cloned() {
+                drop(flight);
+                return Ok(answer.for_request(&mut claim).await?);
+            }
+            let pages = self.pages_of(crumb.clone()).await?;
+            let source = SnapshotSource { pages, info, cursor, reason: Reason::Kept };
+            match self.encode(flight, &key, source, &mut claim).await? {
+                Ok(answer) => return Ok(answer),
+                Err(lack) => claim.wait(lack).await?,
+            }
         }
-        let pages = self.pages_of(crumb).await?;
-        self.encode(flight, key, SnapshotSource { pages, info, cursor, reason: Reason::Kept }).await
     }
 
+    /// Encodes a body once there is room for it. The flight stays locked meanwhile. A client whose own share lacks room
+    /// has to wait without the lock, so that others need not.
     async fn encode(
         self: &Arc<Self>,
-        mut flight: tokio::sync::OwnedMutexGuard<Flight>,
-        key: SnapshotKey,
+        mut flight: OwnedMutexGuard<Flight>,
+        key: &SnapshotKey,
         source: SnapshotSource,
-    ) -> Result<Answer, ViewError> {
-        let worker = Arc::clone(&self.workers).acquire_owned().await;
-        let snapshot_cache = Arc::clone(self);
-        run_blocking(move || {
-            let (answer, unshared_bytes) = source.encode(&key)?;
-            snapshot_cache.flights.store(&mut flight, &answer, unshared_bytes);
-            drop(worker);
-            Ok(answer)
-        })
-        .await?
+        claim: &mut Claim,
+    ) -> Result<Result<Answer, Lack>, ViewError> {
+        let (key, source) = (Arc::new(key.clone()), Arc::new(source));
+        loop {
+            let worker = Arc::clone(&self.workers).acquire_owned().await;
+            let (snapshot_cache, key, source) = (Arc::clone(self), Arc::clone(&key), Arc::clone(&source));
+            let mut taken = claim.take();
+            let encoded = run_blocking(move || {
+                let _worker = worker;
+                if let Err(lack) = taken.try_take(source.unheld_bytes(&key)) {
+                    return Ok(Err((lack, taken, flight)));
+                }
+                let (answer, unshared_bytes) = source.encode(&key)?;
+                let made = answer.made_in(&mut taken);
+                snapshot_cache.flights.store(&mut flight, answer, unshared_bytes);
+                Ok::<_, ViewError>(Ok(made))
+            });
+            let (lack, locked);
+            match encoded.await?? {
+                Ok(answer) => return Ok(Ok(answer)),
+                Err(lacking) => (lack, *claim, locked) = lacking,
+            }
+            match lack {
+                Lack::Own(_) => return Ok(Err(lack)),
+                Lack::All(_) => claim.wait(lack).await?,
+            }
+            flight = locked;
+        }
     }
 
     /// The pages of the current state or a newer one.
@@ -145,40 +183,39 @@ impl SnapshotCache {
         .await
     }
 
-    /// The pages of any breadcrumb.
+    /// The pages of any breadcrumb. Those of an older one are built once for all concurrent requests.
     pub(in crate::view) async fn pages_of(&self, crumb: Breadcrumb) -> Result<PageTree, ViewError> {
         let newest = self.newest().await?;
         if newest.info.is_state_of(crumb.kvs()) {
             return Ok(newest.pages);
         }
-        let sequence = crumb.sequence();
-        if let Some(cached) = self.cached_older(sequence) {
-            return Ok(cached);
+        let mut pages = self.older(crumb.sequence()).lock_owned().await;
+        if let Some(pages) = &*pages {
+            return Ok(pages.clone());
         }
         let worker = Arc::clone(&self.workers).acquire_owned().await;
-        // Another request may have built them meanwhile.
-        if let Some(cached) = self.cached_older(sequence) {
-            return Ok(cached);
-        }
-        let pages = run_blocking(move || {
-            let pages = newest.reverted_to(&crumb);
-            drop(worker);
-            pages
+        // The lock moves to the thread, so that a cancelled request does not start the same work a second time.
+        run_blocking(move || {
+            let _worker = worker;
+            pages.insert(newest.reverted_to(&crumb)).clone()
         })
-        .await?;
-        let mut older = self.older.lock();
-        if older.len() == MAX_OLDER {
-            older.remove(0);
-        }
-        older.push(OlderPages { sequence, used: Instant::now(), pages: pages.clone() });
-        Ok(pages)
+        .await
     }
 
-    fn cached_older(&self, sequence: Sequence) -> Option<PageTree> {
+    /// The pages of an older state, which may not be built yet. The least used ones make room.
+    fn older(&self, sequence: Sequence) -> Arc<tokio::sync::Mutex<Option<PageTree>>> {
         let mut older = self.older.lock();
-        let cached = older.iter_mut().find(|older| older.sequence == sequence)?;
-        cached.used = Instant::now();
-        Some(cached.pages.clone())
+        if let Some(known) = older.iter_mut().find(|older| older.sequence == sequence) {
+            known.used = Instant::now();
+            return Arc::clone(&known.pages);
+        }
+        if older.len() == MAX_OLDER {
+            let least = older.iter().enumerate().min_by_key(|(_, older)| older.used);
+            least.map(|(index, _)| index).into_iter().for_each(|index| _ = older.remove(index));
+        }
+        let pages = Arc::default();
+        older.push(OlderPages { sequence, used: Instant::now(), pages: Arc::clone(&pages) });
+        pages
     }
 
     /// Notes that pages are in use, and the format of the body if one is encoded.
@@ -260,18 +297,26 @@ struct SnapshotSource {
 }
 
 impl SnapshotSource {
+    /// About how many bytes the body would add to those in flight.
+    fn unheld_bytes(&self, key: &SnapshotKey) -> u64 {
+        match key.keys.only_prefix() {
+            Some(prefix) => unheld_bytes(&self.pages, self.pages.prefix_range(prefix.as_bytes()), key.format),
+            None => selected_bytes(&self.pages, &key.keys),
+        }
+    }
+
     /// The answer, and how many bytes of its body no other body shares.
-    fn encode(self, key: &SnapshotKey) -> Result<(Answer, u64), ViewError> {
-        let Self { pages, info, cursor, reason } = self;
+    fn encode(&self, key: &SnapshotKey) -> Result<(Answer, u64), ViewError> {
+        let Self { ref pages, info, cursor, reason } = *self;
         let (mode, format) = (Mode::Snapshot, key.format);
         let keys = &key.keys;
         let header = info.header(cursor, None, mode, reason, keys.is_all());
         let assembled = match keys.only_prefix() {
             Some(prefix) => {
                 let range = pages.prefix_range(prefix.as_bytes());
-                assemble(&pages, range, &header, &end(&header), format)?
+                assemble(pages, range, &header, &end(&header), format)?
             }
-            None => assemble_selected(&pages, keys, &header, &end(&header), format)?,
+            None => assemble_selected(pages, keys, &header, &end(&header), format)?,
         };
         let format = Format { coding: assembled.coding, ..format };
         let BreadcrumbInfo { sequence, timestamp, .. } = info;

@@ -15,7 +15,7 @@ use crate::feed::Upstream;
 use crate::ingest::IngestBuffer;
 use crate::model::{Cursor, History, Key, KeySelector, Sequence, SyncStatus, Update};
 use crate::trail;
-use crate::view::{Answer, Body, FanoutTask, Next, Stream, StreamEvent, View, ViewConfig};
+use crate::view::{Account, Answer, Body, FanoutTask, Next, Stream, StreamEvent, View, ViewConfig};
 use crate::wire::{Record, RecordReader};
 
 use super::FORMAT;
@@ -60,7 +60,7 @@ struct Reader {
 impl Reader {
     fn new(view: &View, prefix: &str, from: Option<Cursor>) -> Self {
         let prefix = Key::from(prefix);
-        let stream = view.stream(&KeySelector::prefix(prefix.clone()), from).unwrap();
+        let stream = view.stream(&KeySelector::prefix(prefix.clone()), from, &Account::unlimited()).unwrap();
         let (held, seen) = Default::default();
         Self { stream, prefix, held, cursor: None, seen, snapshots: 0, resets: 0, squashes: 0, steps: 0 }
     }
@@ -287,9 +287,10 @@ async fn a_long_poll_and_a_stream_at_one_breadcrumb_cost_one_encoding() {
     view.delivered_after(Sequence(1)).await.unwrap();
     let mut reader = Reader::new(&view, "", None);
     reader.next().await;
+    let account = Account::unlimited();
     for update in 1..=20 {
         let cursor = reader.cursor.unwrap();
-        let polled = view.next(cursor, &KeySelector::ALL, FORMAT, pending());
+        let polled = view.next(cursor, &KeySelector::ALL, FORMAT, &account, pending());
         let streamed = reader.stream.next(pending());
         let (mut polled, mut streamed) = (Box::pin(polled), Box::pin(streamed));
         // Both wait before the write.

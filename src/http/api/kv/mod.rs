@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use self::wait_for_change::{Unchanged, wait_for_change};
 use crate::http::api::breadcrumbs::catch_up_deadline;
 use crate::http::auth::access::{Access, EffectiveScope};
-use crate::http::budget::{self, with_reservation};
 use crate::http::collection::Context;
 use crate::http::rep::key_address::{is_in_header, key_and_query, names_key, start_after};
 use crate::http::rep::negotiate::format;
@@ -55,14 +54,15 @@ pub(in crate::http) async fn get(
             return Err(Problem::bad_request(detail));
         }
         (None, Some(after)) => {
-            let waiter = cx.app.budgets.waiter();
+            let (client, one) = (cx.client(&access), KeySelector::key(key.clone()));
+            let waiter = cx.app.budgets.waiter(&**client, &one);
             let until = if waiter.is_ok() { deadline } else { deadline.min(Instant::now() + NO_WAIT) };
             let next = async { Ok(wait_for_change(&cx, &key, after, until).await?) };
             let next = access.while_granted::<_, Problem>(next).await?;
             if let (Err(Unchanged { reason: Reason::Timeout, .. }), true, Err(full)) =
                 (&next, until < deadline, waiter)
             {
-                return Err(full);
+                return Err(cx.app.budgets.no_place(full, client));
             }
             match next {
                 Ok(read) => read,
@@ -166,12 +166,9 @@ async fn list(
         limit: limit.min(MAX_LIMIT),
     };
     let format = format(&headers)?;
-    let estimate = budget::estimate_page(&cx.collection.view.newest()?, page.limit);
-    let reserved = cx.app.budgets.snapshot(estimate).await?;
-    let answer = async { Ok(cx.collection.view.page(page, at, format, catch_up_deadline()).await?) };
+    let account = cx.client(&access).account();
+    let answer = async { Ok(cx.collection.view.page(page, at, format, account, catch_up_deadline()).await?) };
     let answer = access.while_granted::<_, Problem>(answer).await?;
     let caching = caching(at, &headers);
-    let reserved = cx.app.budgets.resize_snapshot(reserved, answer.body.len()).await?;
-    let reply = reply::answer(cx.source(), answer, &scope, caching);
-    Ok(with_reservation(reply, reserved))
+    Ok(into_response(reply::answer(cx.source(), answer, &scope, caching)))
 }

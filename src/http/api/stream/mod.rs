@@ -2,7 +2,7 @@
 //!
 //! The [view](crate::view::Stream) makes the events, [`framing`] their form on the wire. A stream is pulled: the next
 //! event is made when the client has read the previous one. So a slow client gets fewer events, and nothing is queued
-//! for it. A stream counts as a waiter, and its snapshot as a snapshot.
+//! for it. A stream counts as a waiter, and its large events like other large bodies.
 
 mod axum_body;
 mod framing;
@@ -85,7 +85,7 @@ pub(in crate::http) async fn stream(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let request = StreamRequest::parse(&cx.collection, &uri, &headers, &access)?;
-    let session = match StreamSession::open(&cx.app, &request).await {
+    let session = match StreamSession::open(&cx.app, &cx.peer, &request).await {
         Ok(session) => session,
         Err(problem) => return Ok(into_response(request.refusal(problem))),
     };

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,12 +16,12 @@ use crate::http::api::stream::resume_point::ResumePoint;
 use crate::http::app::App;
 use crate::http::auth::Revocation;
 use crate::http::auth::access::EffectiveScope;
-use crate::http::budget::{self, ReservedBytes, WaiterGuard};
+use crate::http::client::{Client, Peer, WaiterGuard};
 use crate::http::collection::Collection;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::reply::{self, Reply};
 use crate::model::SyncStatus;
-use crate::view::{Answer, Stream, StreamError, StreamEvent, TryNext};
+use crate::view::{Answer, Stream, StreamError, StreamEvent, TryNext, ViewError};
 
 /// The longest heartbeat interval. A longer one could overflow the clock.
 const MAX_HEARTBEAT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -67,7 +66,7 @@ pub(in crate::http) struct StreamSession {
     is_ending: bool,
     /// The sync status when the stream began.
     status: SyncStatus,
-    _waiter: WaiterGuard<Arc<AtomicUsize>>,
+    _waiter: WaiterGuard<Arc<Client>>,
 }
 
 /// The output in progress.
@@ -78,49 +77,53 @@ struct Output {
     writing: Option<FramedBody>,
     /// How many pieces of it were returned.
     pieces: usize,
-    /// A snapshot that waits for its reservation.
-    snapshot: Option<Answer>,
-    /// The reservation of the snapshot in progress, or of the first one.
-    reserved: Option<ReservedBytes>,
 }
 
 /// The next event of a stream.
 enum Event {
     Revoked(Revocation),
     View(Result<StreamEvent, StreamError>),
-    Reserved(Result<ReservedBytes, Problem>),
     Interrupted(Interrupt),
 }
 
 impl StreamSession {
-    /// Opens a stream. A snapshot over the budget is refused here, while a status can still be sent.
-    pub(in crate::http) async fn open(app: &App, request: &StreamRequest) -> Result<Self, Problem> {
+    /// Opens a stream. Its first snapshot is made here, while a refusal can still be sent.
+    pub(in crate::http) async fn open(
+        app: &App,
+        peer: &Peer,
+        request: &StreamRequest,
+    ) -> Result<Self, Problem> {
         let StreamRequest { collection, from, starts_over, scope, framing } = request;
         let (scope, framing) = (scope.clone(), *framing);
-        let newest = collection.view.newest()?;
-        let waiter = app.budgets.stream()?;
-        let reserved = match from {
-            Some(_) => None,
-            None => Some(app.budgets.snapshot(budget::estimate_snapshot(&newest, scope.keys())).await?),
-        };
-        let status = newest.sync_status();
-        drop(newest);
-        let mut stream = collection.view.stream(scope.keys(), from.map(|from| from.cursor))?;
+        let status = collection.view.newest()?.sync_status();
+        let client = app.client(scope.grant(), peer);
+        let waiter = app.budgets.waiter(Arc::clone(client), scope.keys());
+        let waiter = waiter.map_err(|full| app.budgets.no_place(full, client))?;
+        let from_cursor = from.map(|from| from.cursor);
+        let mut stream = collection.view.stream(scope.keys(), from_cursor, client.account())?;
         if *starts_over || from.and_then(|from| from.rights).is_some_and(|rights| !scope.has_rights(rights)) {
             stream.start_over();
         }
+        let first = match from {
+            Some(_) => None,
+            None => Some(stream.next(std::future::pending()).await.map_err(ViewError::from)?),
+        };
         app.metrics.streams.count_begin(framing);
-        Ok(Self {
+        let mut session = Self {
             app: app.clone(),
             collection: Arc::clone(collection),
             stream,
-            output: Some(Box::new(Output { opening: framing.opening(), reserved, ..Output::default() })),
+            output: None,
             scope,
             framing,
             is_ending: false,
             status,
             _waiter: waiter,
-        })
+        };
+        let writing = first.map(|snapshot| session.frame(snapshot));
+        let opening = framing.opening();
+        session.output = Some(Box::new(Output { opening, writing, ..Output::default() }));
+        Ok(session)
     }
 
     /// The head of the response.
@@ -175,7 +178,7 @@ impl StreamSession {
 
     /// Whether the client has got a state.
     pub(in crate::http) fn has_begun(&self) -> bool {
-        self.stream.cursor().is_some() && self.output.as_ref().is_none_or(|output| output.snapshot.is_none())
+        self.stream.cursor().is_some()
     }
 
     /// The next piece; `None` when the stream has ended. After a cancelled call the stream cannot continue.
@@ -209,16 +212,11 @@ impl StreamSession {
                         Revocation::Removed => "token-removed",
                     }))
                 }
-                Event::View(Ok(event)) => self.frame(event),
+                Event::View(Ok(event)) => Some(self.frame(event)),
+                // The stream has begun, so it waits on.
+                Event::View(Err(StreamError::OverBudget(_))) => None,
                 Event::View(Err(ended)) => self.end(ended),
-                Event::Reserved(Ok(reserved)) => {
-                    let output = self.output.get_or_insert_default();
-                    output.reserved = Some(reserved);
-                    output.snapshot.take().map(|snapshot| self.body("snapshot", &snapshot))
-                }
-                // Over the budget: the stream has begun, so it waits on.
-                Event::Reserved(Err(_)) => None,
-                Event::Interrupted(Interrupt::Heartbeat) => self.frame(StreamEvent::Heartbeat(None)),
+                Event::Interrupted(Interrupt::Heartbeat) => Some(self.frame(StreamEvent::Heartbeat(None))),
                 Event::Interrupted(Interrupt::Drain) => {
                     self.end("the daemon is shutting down; continue on another replica, or here later")
                 }
@@ -243,21 +241,16 @@ impl StreamSession {
     /// Ends the output in progress, whose pieces were all returned.
     fn complete_output(&mut self, timers: &mut impl Timers) {
         let heartbeat_at = self.heartbeat_at(Instant::now());
-        let Some(output) = &mut self.output else { return };
-        if output.writing.take().is_some() {
-            output.pieces = 0;
+        // The front holds no more of it than of any other response, so its part in the budget ends here.
+        if self.output.take().is_some_and(|output| output.writing.is_some()) {
             timers.set_heartbeat(heartbeat_at);
-        }
-        if output.snapshot.is_none() && self.stream.cursor().is_some() {
-            // The front holds no more of it than of any other response, so the reservation is returned.
-            self.output = None;
         }
     }
 
     /// Waits for the next event.
     async fn next_event(&mut self, timers: &mut impl Timers) -> Event {
         let has_begun = self.has_begun();
-        let Self { app, stream, scope, output, .. } = self;
+        let Self { stream, scope, .. } = self;
         let revoked = async {
             match scope.grant() {
                 Some(grant) => grant.revoked().await,
@@ -269,22 +262,6 @@ impl StreamSession {
             // Checked first: a stream that always has events must end too.
             if let Poll::Ready(end @ (Interrupt::Drain | Interrupt::MaxAge)) = once(&mut interrupt).await {
                 return Event::Interrupted(end);
-            }
-            if let Some(output) = output
-                && let Some(snapshot) = &output.snapshot
-            {
-                let bytes = snapshot.body.len();
-                let reserved = async {
-                    match output.reserved.take() {
-                        Some(reserved) => app.budgets.resize_snapshot(reserved, bytes).await,
-                        None => app.budgets.snapshot(bytes).await,
-                    }
-                };
-                return tokio::select! {
-                    biased;
-                    reserved = Box::pin(reserved) => Event::Reserved(reserved),
-                    interrupt = interrupt => Event::Interrupted(interrupt),
-                };
             }
             if stream.cursor().is_none() {
                 return tokio::select! {
@@ -308,20 +285,17 @@ impl StreamSession {
         }
     }
 
-    /// The event as it is sent; `None` for a snapshot, which needs a reservation first.
-    fn frame(&mut self, event: StreamEvent) -> Option<FramedBody> {
+    /// The event as it is sent.
+    fn frame(&self, event: StreamEvent) -> FramedBody {
         match event {
             StreamEvent::Reset => {
                 self.app.metrics.streams.count_reset();
-                Some(self.framing.reset("cursor-gone"))
+                self.framing.reset("cursor-gone")
             }
-            StreamEvent::Updates(answer) => Some(self.body("breadcrumb", &answer)),
-            StreamEvent::Snapshot(answer) => {
-                self.output.get_or_insert_default().snapshot = Some(answer);
-                None
-            }
+            StreamEvent::Updates(answer) => self.body("breadcrumb", &answer),
+            StreamEvent::Snapshot(answer) => self.body("snapshot", &answer),
             StreamEvent::Heartbeat(advanced) => {
-                Some(self.framing.heartbeat(advanced.map(|answer| (self.resume_point(&answer), answer))))
+                self.framing.heartbeat(advanced.map(|answer| (self.resume_point(&answer), answer)))
             }
         }
     }
