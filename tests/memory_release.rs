@@ -15,6 +15,7 @@ use crumbd::ingest::IngestBuffer;
 use crumbd::model::{Cursor, History, Key, KeySelector, Sequence, SyncStatus, Update};
 use crumbd::value::{GetError, RangedValue, Value, Watcher};
 use crumbd::view::{Account, Stream, StreamEvent, View, ViewConfig};
+use crumbd::wire::Values;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -82,13 +83,14 @@ impl World {
         view.delivered_after(Sequence(1)).await.ok_or("the cache has stopped")?;
         let newest = view.newest()?.cursor();
         let follow = |number: u64| {
-            view.stream(&KeySelector::prefix(Key::from(&*key(number))), Some(newest), &Account::unlimited())
+            let keys = KeySelector::prefix(Key::from(&*key(number)));
+            view.stream(&keys, Values::Json, Some(newest), &Account::unlimited())
         };
         let standing: Result<Vec<_>, _> = (0..KEYS).step_by(2).map(follow).collect();
         let standing = standing?;
         let mut stalled = Vec::new();
         for _ in 0..KEYS {
-            let mut stream = view.stream(&KeySelector::ALL, None, &Account::unlimited())?;
+            let mut stream = view.stream(&KeySelector::ALL, Values::Json, None, &Account::unlimited())?;
             stream.next(std::future::pending()).await?;
             stream.release();
             stalled.push(stream);
@@ -118,7 +120,7 @@ impl World {
             let one = KeySelector::prefix(Key::from(&*key(cycle % KEYS)));
             let keys = if cycle % 7 == 0 { KeySelector::ALL } else { one };
             let from = [None, Some(before), Some(self.newest)][(cycle % 3) as usize];
-            let mut reader = self.view.stream(&keys, from, &Account::unlimited())?;
+            let mut reader = self.view.stream(&keys, Values::Json, from, &Account::unlimited())?;
             match cycle % 4 {
                 0 => {}
                 1 => {

@@ -178,7 +178,7 @@ impl View {
         wait: &Wait<'_>,
     ) -> Option<Answer> {
         let Wait::Keys(subscription) = wait else { return None };
-        let answer = subscription.answer().filter(|_| follower.advances)?;
+        let answer = subscription.answer(follower.format).filter(|_| follower.advances)?;
         let is_newest = answer.sequence > seen && answer.sequence == self.cache.newest_sequence();
         // A client with another name of the history needs a header of its own.
         let is_ours = before.history == follower.asked.history;
@@ -218,7 +218,8 @@ impl View {
             return Wait::Breadcrumb(delivered);
         }
         // Drops the trail item: breadcrumbs of other keys do not wake this follower.
-        match self.fanout.subscriptions.subscribe(follower.keys, seen, follower.advances) {
+        let stream = follower.advances.then_some(follower.format);
+        match self.fanout.subscriptions.subscribe(follower.keys, seen, stream) {
             Ok(subscription) => Wait::Keys(subscription),
             Err(NotSubscribed::Behind) => Wait::Known(WaitOutcome::Recheck),
             Err(NotSubscribed::Ended) => Wait::ended(),

@@ -35,10 +35,12 @@ use super::long_poll::Follower;
 use super::{Account, Answer, Format, KeySelector, Next, NextBreadcrumb, Reason, TryNext, View, ViewError};
 use crate::model::Cursor;
 use crate::trail::{BufferItem, EventSnapshot, SnapshotBuffer};
-use crate::wire::{BodyWriter, Coding, MediaType, Mode};
+use crate::wire::{BodyWriter, Coding, MediaType, Mode, Values};
 
-/// The format of all streams. Server-sent events wrap its lines.
-pub(super) const FORMAT: Format = Format { media: MediaType::Ndjson, coding: Coding::Identity };
+/// The format of a stream. Server-sent events wrap its lines.
+pub(super) const fn format_of(values: Values) -> Format {
+    Format { media: MediaType::ndjson(values), coding: Coding::Identity }
+}
 
 /// A reader with this many unread breadcrumbs gets one squash instead.
 const MAX_UNREAD: u64 = 16;
@@ -75,6 +77,7 @@ pub enum StreamError {
 /// A reader's state and everything that changes it, as events. Made by [`View::stream`].
 pub struct Stream {
     view: View,
+    format: Format,
     /// The reader's cursor; `None` while it has no state.
     cursor: Option<Cursor>,
     /// The reader's position on the trail while it walks there. It keeps all later items in memory.
@@ -108,19 +111,22 @@ pub struct StreamCounts {
 }
 
 impl View {
-    /// A stream of these keys, from the cursor or with the state first. Large events are charged to the account.
+    /// A stream of these keys, with values in this form, from the cursor or with the state first. Its bodies are NDJSON.
+    /// Large events are charged to the account.
     ///
     /// # Errors
     /// [`ViewError::Starting`]. A cursor that is gone is no error but a [`StreamEvent::Reset`].
     pub fn stream(
         &self,
         keys: &KeySelector,
+        values: Values,
         from: Option<Cursor>,
         account: &Account,
     ) -> Result<Stream, ViewError> {
         self.newest()?;
         let (reader, account) = (ReaderGuard::new(&self.readers, keys), account.clone());
-        Ok(Stream { view: self.clone(), cursor: from, position: None, reset: false, account, reader })
+        let format = format_of(values);
+        Ok(Stream { view: self.clone(), format, cursor: from, position: None, reset: false, account, reader })
     }
 
     /// Statistics of the streams.
@@ -169,11 +175,11 @@ impl Stream {
         let Ok(next) = position.next_no_block() else { return TryNext::Unknown };
         let Some(next) = next else {
             let pending = NextBreadcrumb::after(position.clone());
-            self.view.fanout.note_demand(FORMAT, pending.sequence());
+            self.view.fanout.note_demand(self.format, pending.sequence());
             self.position = Some(position);
             return TryNext::Pending(pending);
         };
-        match self.view.encoded_step(&next, cursor) {
+        match self.view.encoded_step(&next, cursor, self.format) {
             Some(answer) => {
                 self.cursor = Some(answer.cursor);
                 let taken = take(answer);
@@ -198,8 +204,8 @@ impl Stream {
             return Ok(event);
         }
         self.position = None;
-        let (keys, account) = (&self.reader.keys, &self.account);
-        let follower = Follower { asked: cursor, keys, format: FORMAT, account, advances: true };
+        let (keys, format, account) = (&self.reader.keys, self.format, &self.account);
+        let follower = Follower { asked: cursor, keys, format, account, advances: true };
         let over = async {
             over.await;
             Reason::Timeout
@@ -209,7 +215,7 @@ impl Stream {
                 self.cursor = Some(answer.cursor);
                 if self.reader.keys.is_all() {
                     self.position = self.view.newest_item_at(answer.cursor);
-                    self.view.fanout.note_demand(FORMAT, answer.sequence);
+                    self.view.fanout.note_demand(format, answer.sequence);
                 }
                 Ok(StreamEvent::Updates(answer))
             }
@@ -227,12 +233,12 @@ impl Stream {
 
     /// The state; the position is then the item after it on the trail.
     async fn snapshot(&mut self) -> Result<StreamEvent, StreamError> {
-        let (view, keys, account) = (&self.view, &self.reader.keys, &self.account);
+        let (view, keys, format, account) = (&self.view, &self.reader.keys, self.format, &self.account);
         let mut made = None;
         let head = view.fanout.newest().map_err(|_| StreamError::Stopped)?;
         let snapshot = EventSnapshot::take(head, async |into: &mut SnapshotBuffer<Item>| {
             let at_least = view.newest()?.sequence();
-            let (answer, is_new) = view.snapshots.current(at_least, keys, FORMAT, account).await?;
+            let (answer, is_new) = view.snapshots.current(at_least, keys, format, account).await?;
             view.readers.snapshots_made.fetch_add(u64::from(is_new), Ordering::Relaxed);
             let sequence = answer.sequence;
             into.append(Item::Snapshot(sequence));
@@ -255,20 +261,25 @@ impl Stream {
         let info = newest.value().and_then(Item::breadcrumb).map(|newest| newest.info)?;
         let (mode, reason) = (Mode::None, Reason::Timeout);
         let header = info.header(cursor, Some(from), mode, reason, false);
-        let body = BodyWriter::breadcrumb(FORMAT.media, &header, 0).finish(&end(&header));
+        let body = BodyWriter::breadcrumb(self.format.media, &header, 0).finish(&end(&header));
         let BreadcrumbInfo { sequence, timestamp, .. } = info;
-        let (body, format) = (body.into(), FORMAT);
+        let (body, format) = (body.into(), self.format);
         Some(Answer { cursor, mode, reason, sequence, timestamp, body, format, at_once: false })
     }
 }
 
 impl View {
     /// The encoded answer of the next item, if it leads from the cursor and few breadcrumbs follow it.
-    fn encoded_step<'a>(&self, next: &'a BufferItem<Item>, cursor: Cursor) -> Option<&'a Answer> {
+    fn encoded_step<'a>(
+        &self,
+        next: &'a BufferItem<Item>,
+        cursor: Cursor,
+        format: Format,
+    ) -> Option<&'a Answer> {
         let next = next.value().and_then(Item::breadcrumb)?;
         let unread = self.cache.newest_sequence().0.saturating_sub(next.info.sequence.0);
         // A large answer may have to wait for room.
-        next.answer(cursor, FORMAT).filter(|answer| unread < MAX_UNREAD && !answer.body.is_counted())
+        next.answer(cursor, format).filter(|answer| unread < MAX_UNREAD && !answer.body.is_counted())
     }
 }
 

@@ -12,11 +12,39 @@ pub enum MediaType {
     Ndjson,
     /// `application/vnd.crumbd.v1+bincode`: the same records as NDJSON, one after the other.
     Bincode,
+    /// `application/json; values=string`: one object, with [`Values::Strings`].
+    JsonStrings,
+    /// `application/x-ndjson; values=string`: one record a line, with [`Values::Strings`].
+    NdjsonStrings,
+}
+
+/// The form of the values in JSON records.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Values {
+    /// A value that is JSON is a JSON value.
+    Json,
+    /// Every value is a string, and `encoding` says how to get its bytes. A parser that forgets how JSON was spelt
+    /// (`1.50`, `"\u00e9"`) still gives each value's bytes, so a client can compute the digest.
+    Strings,
+}
+
+impl Values {
+    /// Both forms, the default first.
+    pub const ALL: [Self; 2] = [Self::Json, Self::Strings];
 }
 
 impl MediaType {
     /// All media types, the default first.
-    pub const ALL: [Self; 3] = [Self::Json, Self::Ndjson, Self::Bincode];
+    pub const ALL: [Self; 5] =
+        [Self::Json, Self::Ndjson, Self::Bincode, Self::JsonStrings, Self::NdjsonStrings];
+
+    /// NDJSON with values in this form.
+    pub const fn ndjson(values: Values) -> Self {
+        match values {
+            Values::Json => Self::Ndjson,
+            Values::Strings => Self::NdjsonStrings,
+        }
+    }
 
     /// The name in `Accept` and `Content-Type`.
     pub fn as_str(self) -> &'static str {
@@ -24,7 +52,19 @@ impl MediaType {
             Self::Json => "application/json",
             Self::Ndjson => "application/x-ndjson",
             Self::Bincode => "application/vnd.crumbd.v1+bincode",
+            Self::JsonStrings => "application/json; values=string",
+            Self::NdjsonStrings => "application/x-ndjson; values=string",
         }
+    }
+
+    /// Whether a body is one JSON object instead of a list of records.
+    fn is_object(self) -> bool {
+        matches!(self, Self::Json | Self::JsonStrings)
+    }
+
+    /// Whether each record is a line.
+    fn is_lines(self) -> bool {
+        matches!(self, Self::Ndjson | Self::NdjsonStrings)
     }
 }
 
@@ -50,8 +90,10 @@ impl BodyWriter {
     fn begin(media: MediaType, size_hint: usize, items: &str, opening: &Record, header: &Header) -> Self {
         let mut out = Vec::with_capacity(size_hint + 512);
         match media {
-            MediaType::Json => json::write_header(&mut out, None, header).open_array(items),
-            MediaType::Ndjson => {
+            MediaType::Json | MediaType::JsonStrings => {
+                json::write_header(&mut out, None, header).open_array(items);
+            }
+            MediaType::Ndjson | MediaType::NdjsonStrings => {
                 json::write_record(&mut out, opening);
                 out.push(b'\n');
             }
@@ -72,7 +114,12 @@ impl BodyWriter {
         self.separate();
         match self.media {
             MediaType::Bincode => bincode::write_put(&mut self.out, kind, entry),
-            _ => json::write_put(&mut self.out, kind, entry),
+            MediaType::Json | MediaType::Ndjson => {
+                json::write_put(&mut self.out, kind, entry, Values::Json);
+            }
+            MediaType::JsonStrings | MediaType::NdjsonStrings => {
+                json::write_put(&mut self.out, kind, entry, Values::Strings);
+            }
         }
         self.terminate();
     }
@@ -103,13 +150,13 @@ impl BodyWriter {
     }
 
     fn separate(&mut self) {
-        if !std::mem::take(&mut self.first) && self.media == MediaType::Json {
+        if !std::mem::take(&mut self.first) && self.media.is_object() {
             self.out.push(b',');
         }
     }
 
     fn terminate(&mut self) {
-        if self.media == MediaType::Ndjson {
+        if self.media.is_lines() {
             self.out.push(b'\n');
         }
     }
@@ -117,14 +164,14 @@ impl BodyWriter {
     /// Closes the body. A JSON body needs no `end` record: its closing brace is one.
     pub fn finish(mut self, end: &End) -> Vec<u8> {
         match self.media {
-            MediaType::Json => self.out.extend_from_slice(b"]}"),
-            MediaType::Ndjson => json::write_end(&mut self.out, end),
+            MediaType::Json | MediaType::JsonStrings => self.out.extend_from_slice(b"]}"),
+            MediaType::Ndjson | MediaType::NdjsonStrings => json::write_end(&mut self.out, end),
             MediaType::Bincode => {
                 bincode::write_record(&mut self.out, &Record::End(end.clone()));
             }
         }
         self.terminate();
-        if self.media == MediaType::Json {
+        if self.media.is_object() {
             self.out.push(b'\n');
         }
         self.out
@@ -169,7 +216,7 @@ impl RecordReader {
         let read = match self.media {
             MediaType::Bincode if rest.is_empty() => Ok(None),
             MediaType::Bincode => bincode::read_record(rest),
-            MediaType::Json | MediaType::Ndjson => read_line(rest, &mut self.searched, MAX_RECORD_BYTES),
+            _ => read_line(rest, &mut self.searched, MAX_RECORD_BYTES),
         };
         let read = read.map_err(|error| error.at("record", self.position + 1))?;
         Ok(read.map(|(record, used)| {

@@ -12,7 +12,7 @@ mod pem;
 mod record;
 
 pub(crate) use bincode::{decode_row, encode_row};
-pub use body::{BodyWriter, MediaType, RecordReader};
+pub use body::{BodyWriter, MediaType, RecordReader, Values};
 pub use coding::Coding;
 pub(crate) use coding::{Checksum, PieceCoder};
 pub(crate) use json::changed_key;

@@ -47,6 +47,12 @@ pub fn header(rng: &mut Rng, places: &Places, body: &mut String) -> String {
         "application/json;charset=utf-8",
         "text/event-stream",
         "a,b,,",
+        "application/json; values=string",
+        "application/x-ndjson;q=0.9;values=string, application/json;q=0.5",
+        "text/event-stream;values=string",
+        "*/*;VALUES=\"String\"",
+        "application/json;values=base64",
+        "application/json;values=, */*;q=0.1",
     ];
     let codings = [
         "gzip",
@@ -60,6 +66,7 @@ pub fn header(rng: &mut Rng, places: &Places, body: &mut String) -> String {
         "x-gzip",
         "",
         "gzip;q=0.1",
+        "gzip;q=0.5, zstd",
     ];
     match rng.u8(..40) {
         0..=7 => format!("Accept: {}", one(rng, &media)),

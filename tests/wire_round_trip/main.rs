@@ -77,7 +77,8 @@ fn read(media: MediaType, bytes: &[u8], cuts: &[usize]) -> Result<Vec<Record>, W
     Ok(records)
 }
 
-const STREAMED: [MediaType; 2] = [MediaType::Ndjson, MediaType::Bincode];
+const STREAMED: [MediaType; 3] = [MediaType::Ndjson, MediaType::NdjsonStrings, MediaType::Bincode];
+const OBJECTS: [MediaType; 2] = [MediaType::Json, MediaType::JsonStrings];
 
 fn config() -> ProptestConfig {
     ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
@@ -121,8 +122,11 @@ proptest! {
     }
 
     #[test]
-    fn a_json_body_is_one_object_of_the_same_records((snapshot, header, updates, end) in body()) {
-        let bytes = written(MediaType::Json, snapshot, &header, &updates, &end);
+    fn a_json_body_is_one_object_of_the_same_records(
+        (snapshot, header, updates, end) in body(),
+        media in prop::sample::select(&OBJECTS[..]),
+    ) {
+        let bytes = written(media, snapshot, &header, &updates, &end);
         let text = std::str::from_utf8(&bytes).expect("JSON is UTF-8");
         prop_assert!(serde_json::from_str::<serde_json::Value>(text).is_ok(), "a strict parser reads it: {}", text);
         let members: Vec<(String, Box<RawValue>)> = members(text);
@@ -136,6 +140,25 @@ proptest! {
         let fields: Vec<_> = fields.iter().map(|(name, raw)| format!(",\"{name}\":{raw}")).collect();
         let line = format!("{{\"type\":\"snapshot\"{}}}", fields.concat());
         assert_same(&parse_record(&line).expect("a header"), &Record::Snapshot(header));
+    }
+
+    #[test]
+    fn a_parser_that_forgets_how_json_was_spelt_reads_each_value_from_strings((snapshot, header, updates, end) in body()) {
+        let bytes = written(MediaType::JsonStrings, snapshot, &header, &updates, &end);
+        let body: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+        let items = body[if snapshot { "entries" } else { "updates" }].as_array().expect("a list");
+        prop_assert_eq!(items.len(), updates.len());
+        for (item, update) in items.iter().zip(&updates) {
+            let Record::Put { entry, .. } = update else {
+                prop_assert_eq!(item.get("value").or(item.get("encoding")), None);
+                continue;
+            };
+            let value = item["value"].as_str().expect("every value is a string");
+            match std::str::from_utf8(entry.value()) {
+                Ok(text) => prop_assert_eq!((value, item["encoding"].as_str()), (text, Some("utf8"))),
+                Err(_) => prop_assert_eq!(item["encoding"].as_str(), Some("base64")),
+            }
+        }
     }
 
     #[test]
@@ -155,10 +178,12 @@ proptest! {
             };
             prop_assert!(!whole, "{} of {} bytes", cut.len(), bytes.len());
         }
-        let bytes = written(MediaType::Json, snapshot, &header, &updates, &end);
-        // Its last byte is a line break that nobody needs.
-        let cut = &bytes[..cut % (bytes.len() - 1)];
-        prop_assert!(serde_json::from_slice::<&RawValue>(cut).is_err());
+        for media in OBJECTS {
+            let bytes = written(media, snapshot, &header, &updates, &end);
+            // Its last byte is a line break that nobody needs.
+            let cut = &bytes[..cut % (bytes.len() - 1)];
+            prop_assert!(serde_json::from_slice::<&RawValue>(cut).is_err());
+        }
     }
 
     #[test]

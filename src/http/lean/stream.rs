@@ -35,7 +35,7 @@ const CHUNK: usize = 64 * 1024;
 /// The chunk that ends a response.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// How many events each thread caches: those of the newest breadcrumbs in both framings.
+/// How many events each thread caches: those of the newest breadcrumbs in the media types in use.
 const MAX_CACHED: usize = 8;
 
 /// The timers of a connection in the lean front.

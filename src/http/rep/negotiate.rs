@@ -54,11 +54,18 @@ fn media_type(headers: &HeaderMap) -> Option<MediaType> {
     best(MediaType::ALL, |media| media_quality(&ranges, media.as_str()))
 }
 
-fn media_quality(ranges: &[(String, u16)], media: &str) -> Option<u16> {
+/// The quality of a media type of ours. A range that names a form of the values is for that form only, and one that
+/// names none is for the types without the parameter.
+fn media_quality(ranges: &[Item], media: &str) -> Option<u16> {
+    let (media, values) = match media.split_once("; values=") {
+        Some((media, values)) => (media, Some(values)),
+        None => (media, None),
+    };
     let (group, _) = media.split_once('/')?;
     let group = format!("{group}/*");
+    let of = |name| ranges.iter().find(|range| range.name == name && range.values.as_deref() == values);
     // The most specific range that matches decides.
-    [media, &group, "*/*"].into_iter().find_map(|range| quality(ranges, range))
+    [media, &group, "*/*"].into_iter().find_map(of).map(|range| range.quality)
 }
 
 /// The coding that the client prefers.
@@ -95,23 +102,36 @@ fn best<T: Copy>(all: impl IntoIterator<Item = T>, quality: impl Fn(T) -> Option
     best.map(|(candidate, _)| candidate)
 }
 
-/// The items of a header with their qualities in thousandths. Other parameters are ignored.
-fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<(String, u16)> {
+/// An item of a header. Its other parameters are ignored.
+struct Item {
+    name: String,
+    /// In thousandths.
+    quality: u16,
+    /// The parameter `values` of a media type.
+    values: Option<String>,
+}
+
+fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<Item> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     let items = values.flat_map(|value| value.split(',')).map(str::trim).filter(|item| !item.is_empty());
     items
         .map(|item| {
             let mut parts = item.split(';').map(str::trim);
             let name = parts.next().unwrap_or("").to_ascii_lowercase();
-            let q = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-            let q = q.and_then(|q| q.parse::<f32>().ok()).filter(|q| q.is_finite()).unwrap_or(1.0);
-            (name, (q.clamp(0.0, 1.0) * 1000.0) as u16)
+            let parameter = |name: &str| {
+                let mut parameters = parts.clone().filter_map(|part| part.split_once('='));
+                parameters.find_map(|(known, value)| known.eq_ignore_ascii_case(name).then_some(value))
+            };
+            let q = parameter("q").and_then(|q| q.parse::<f32>().ok()).filter(|q| q.is_finite());
+            let quality = (q.unwrap_or(1.0).clamp(0.0, 1.0) * 1000.0) as u16;
+            let values = parameter("values").map(|values| values.trim_matches('"').to_ascii_lowercase());
+            Item { name, quality, values }
         })
         .collect()
 }
 
-fn quality(items: &[(String, u16)], name: &str) -> Option<u16> {
-    items.iter().find(|(item, _)| item == name).map(|(_, quality)| *quality)
+fn quality(items: &[Item], name: &str) -> Option<u16> {
+    items.iter().find(|item| item.name == name).map(|item| item.quality)
 }
 
 #[cfg(test)]
@@ -125,6 +145,30 @@ mod tests {
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
         format(&headers).ok().map(|format| (format.media, format.coding))
+    }
+
+    #[test]
+    fn values_are_strings_only_for_a_range_that_says_so() {
+        use MediaType::{Json, JsonStrings, Ndjson, NdjsonStrings};
+        for (accept, expected) in [
+            ("application/json; values=string", Some(JsonStrings)),
+            ("application/json;VALUES=\"String\";q=0.5", Some(JsonStrings)),
+            ("application/x-ndjson;q=0.5;values=string", Some(NdjsonStrings)),
+            ("*/*;values=string", Some(JsonStrings)),
+            ("application/json;values=string, application/json;q=0.9", Some(JsonStrings)),
+            ("application/json;values=string;q=0.9, application/json", Some(Json)),
+            ("application/json;values=string;q=0, */*", Some(Json)),
+            ("application/json;q=0, application/json;values=string;q=0.1", Some(JsonStrings)),
+            ("application/json;charset=utf-8;values=string", Some(JsonStrings)),
+            ("application/json;value=string", Some(Json)),
+            ("application/json;values=base64", None),
+            ("application/json;values=", None),
+            ("application/json;values=base64, application/x-ndjson", Some(Ndjson)),
+            ("application/vnd.crumbd.v1+bincode;values=string", None),
+            ("text/event-stream;values=string", None),
+        ] {
+            assert_eq!(chosen(accept, "").map(|(media, _)| media), expected, "Accept: {accept}");
+        }
     }
 
     #[test]
@@ -143,6 +187,9 @@ mod tests {
             ("application/*", "", Some(Framing::Ndjson)),
             ("application/x-ndjson;q=0.5, text/event-stream", "", Some(Framing::Events)),
             ("application/json", "", None),
+            ("text/event-stream;values=string", "", Some(Framing::EventsOfStrings)),
+            ("application/x-ndjson;values=string, */*;q=0.5", "", Some(Framing::NdjsonStrings)),
+            ("text/event-stream;values=json", "", None),
             ("*/*", "gzip, identity;q=0", None),
             ("*/*", "gzip, *;q=0", None),
         ] {

@@ -20,10 +20,11 @@ use tokio::sync::Semaphore;
 use super::item::MAX_DELTAS;
 use crate::cache::{Breadcrumb, Delta};
 use crate::model::{Cursor, Key, KeySelector, Sequence};
-use crate::view::Answer;
 use crate::view::answer::Draft;
 use crate::view::body_cache::EncodedBody;
-use crate::view::stream::FORMAT;
+use crate::view::stream::format_of;
+use crate::view::{Answer, Format};
+use crate::wire::Values;
 
 /// A breadcrumb that would need more look-ups touches all slots; the waiters then check their keys themselves.
 const MAX_LOOKUPS: usize = 100_000;
@@ -52,12 +53,19 @@ struct Slot {
     keys: KeySelector,
     /// The cursor right before the slot was touched.
     before: OnceLock<Cursor>,
-    /// Whether a stream waits. Its answer leads from right before the change, so all streams of the slot share it.
-    streams: AtomicBool,
-    /// The answer for streams, if it was encoded before the wake.
-    answer: OnceLock<Box<Answer>>,
+    /// The streams that wait, one element for each format of streams.
+    streams: [SlotStreams; Values::ALL.len()],
     /// A semaphore without permits. It is closed when the slot is touched, which wakes all waiters.
     untouched: Semaphore,
+}
+
+/// The streams of a slot in one format. Their answer leads from right before the change, so all of them share it.
+struct SlotStreams {
+    format: Format,
+    /// Whether there are any.
+    waiting: AtomicBool,
+    /// The answer, if it was encoded before the wake.
+    answer: OnceLock<Box<Answer>>,
 }
 
 /// The reason for which a subscription was refused.
@@ -77,7 +85,8 @@ pub(in crate::view) struct Subscription {
 
 impl Subscriptions {
     /// A subscription to changes of these keys, for a reader that has seen all breadcrumbs up to and including `seen`.
-    /// `is_stream` asks for an encoded answer from right before the change, which all streams of these keys share.
+    /// A `stream` in some format asks for an encoded answer from right before the change, which all streams of these keys
+    /// and that format share.
     ///
     /// # Errors
     /// [`NotSubscribed`].
@@ -85,7 +94,7 @@ impl Subscriptions {
         self: &Arc<Self>,
         keys: &KeySelector,
         seen: Sequence,
-        is_stream: bool,
+        stream: Option<Format>,
     ) -> Result<Subscription, NotSubscribed> {
         let mut index = self.index.lock();
         if index.ended {
@@ -95,8 +104,8 @@ impl Subscriptions {
             return Err(NotSubscribed::Behind);
         }
         let slot = index.slot(keys);
-        if is_stream {
-            slot.streams.store(true, Ordering::Relaxed);
+        for streams in slot.streams.iter().filter(|streams| Some(streams.format) == stream) {
+            streams.waiting.store(true, Ordering::Relaxed);
         }
         Ok(Subscription { subscriptions: Arc::clone(self), slot })
     }
@@ -124,7 +133,7 @@ impl Subscriptions {
             && breadcrumb.deltas().len() <= MAX_DELTAS;
         let mut encoded = 0;
         for slot in touched {
-            if worth_encoding && slot.streams.load(Ordering::Relaxed) {
+            if worth_encoding {
                 encoded += slot.encode(breadcrumb);
             }
             slot.touch(from);
@@ -152,8 +161,11 @@ impl Index {
         let slot = Arc::new(Slot {
             keys: keys.clone(),
             before: OnceLock::new(),
-            streams: AtomicBool::new(false),
-            answer: OnceLock::new(),
+            streams: Values::ALL.map(|values| SlotStreams {
+                format: format_of(values),
+                waiting: AtomicBool::new(false),
+                answer: OnceLock::new(),
+            }),
             untouched: Semaphore::new(0),
         });
         for prefix in keys {
@@ -204,16 +216,24 @@ impl Index {
 }
 
 impl Slot {
-    /// Encodes the breadcrumb's changes of the keys. Returns how many bodies that made.
+    /// Encodes the breadcrumb's changes of the keys for the streams that wait. Returns how many bodies that made.
     fn encode(&self, breadcrumb: &Breadcrumb) -> u64 {
+        let waiting = || self.streams.iter().filter(|streams| streams.waiting.load(Ordering::Relaxed));
+        if waiting().next().is_none() {
+            return 0;
+        }
         let selected = breadcrumb.deltas().iter().filter(|delta| self.keys.matches(delta.entry.key()));
         let deltas: Vec<Delta> = selected.cloned().collect();
         if deltas.is_empty() && breadcrumb.from().status == breadcrumb.sync_status() {
             return 0;
         }
         let draft = Draft::step(breadcrumb, self.keys.is_all());
-        let body = EncodedBody::plain(draft.encode(FORMAT.media, &deltas));
-        u64::from(self.answer.set(Box::new(draft.answer(body, FORMAT))).is_ok())
+        let encode = |streams: &SlotStreams| {
+            let body = EncodedBody::plain(draft.encode(streams.format.media, &deltas));
+            let answer = draft.answer(body, streams.format);
+            u64::from(streams.answer.set(Box::new(answer)).is_ok())
+        };
+        waiting().map(encode).sum()
     }
 
     fn touch(&self, before: Cursor) {
@@ -237,9 +257,10 @@ impl Subscription {
         self.slot.before.get().copied()
     }
 
-    /// The answer for streams, if it was encoded before the wake.
-    pub(in crate::view) fn answer(&self) -> Option<&Answer> {
-        self.slot.answer.get().map(|answer| &**answer)
+    /// The answer for streams in this format, if it was encoded before the wake.
+    pub(in crate::view) fn answer(&self, format: Format) -> Option<&Answer> {
+        let streams = self.slot.streams.iter().find(|streams| streams.format == format)?;
+        streams.answer.get().map(|answer| &**answer)
     }
 
     /// The newest delivered cursor, if none of the keys has changed.

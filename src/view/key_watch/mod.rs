@@ -80,7 +80,7 @@ impl KeyWatch {
             let subscription = match self.subscription.take() {
                 Some(subscription) => subscription,
                 // No breadcrumb is held, and changes of other keys do not wake this watch.
-                None => match self.view.fanout.subscriptions.subscribe(&self.keys, self.sequence, false) {
+                None => match self.view.fanout.subscriptions.subscribe(&self.keys, self.sequence, None) {
                     Ok(subscription) => subscription,
                     Err(NotSubscribed::Ended) => return Err(ViewError::Stopped),
                     Err(NotSubscribed::Behind) => continue,

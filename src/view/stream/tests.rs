@@ -16,9 +16,9 @@ use crate::ingest::IngestBuffer;
 use crate::model::{Cursor, History, Key, KeySelector, Sequence, SyncStatus, Update};
 use crate::trail;
 use crate::view::{Account, Answer, Body, FanoutTask, Next, Stream, StreamEvent, View, ViewConfig};
-use crate::wire::{Record, RecordReader};
+use crate::wire::{MediaType, Record, RecordReader, Values};
 
-use super::FORMAT;
+use super::format_of;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -60,7 +60,8 @@ struct Reader {
 impl Reader {
     fn new(view: &View, prefix: &str, from: Option<Cursor>) -> Self {
         let prefix = Key::from(prefix);
-        let stream = view.stream(&KeySelector::prefix(prefix.clone()), from, &Account::unlimited()).unwrap();
+        let (keys, account) = (KeySelector::prefix(prefix.clone()), Account::unlimited());
+        let stream = view.stream(&keys, Values::Json, from, &account).unwrap();
         let (held, seen) = Default::default();
         Self { stream, prefix, held, cursor: None, seen, snapshots: 0, resets: 0, squashes: 0, steps: 0 }
     }
@@ -133,7 +134,7 @@ impl Reader {
 }
 
 fn records(body: &Body) -> Vec<Record> {
-    let mut reader = RecordReader::new(FORMAT.media);
+    let mut reader = RecordReader::new(MediaType::Ndjson);
     for part in (0..).map_while(|number| body.run(number)).flatten() {
         reader.push(part);
     }
@@ -290,7 +291,7 @@ async fn a_long_poll_and_a_stream_at_one_breadcrumb_cost_one_encoding() {
     let account = Account::unlimited();
     for update in 1..=20 {
         let cursor = reader.cursor.unwrap();
-        let polled = view.next(cursor, &KeySelector::ALL, FORMAT, &account, pending());
+        let polled = view.next(cursor, &KeySelector::ALL, format_of(Values::Json), &account, pending());
         let streamed = reader.stream.next(pending());
         let (mut polled, mut streamed) = (Box::pin(polled), Box::pin(streamed));
         // Both wait before the write.

@@ -6,12 +6,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::model::{Encoding, Entry, Revision};
-use crate::wire::{End, Header, PutKind, Record};
+use crate::wire::{End, Header, PutKind, Record, Values};
 
 /// Writes one record as one JSON object, without a line break.
 pub fn write_record(out: &mut Vec<u8>, record: &Record) {
     match record {
-        Record::Put { kind, entry } => write_put(out, *kind, entry),
+        Record::Put { kind, entry } => write_put(out, *kind, entry, Values::Json),
         Record::Deleted { key, revision } => write_deleted(out, key.as_bytes(), *revision),
         Record::Status(status) => {
             let mut object = Object::open(out, Some("status"));
@@ -29,12 +29,12 @@ pub fn write_record(out: &mut Vec<u8>, record: &Record) {
     }
 }
 
-pub(in crate::wire) fn write_put(out: &mut Vec<u8>, kind: PutKind, entry: &Entry) {
+pub(in crate::wire) fn write_put(out: &mut Vec<u8>, kind: PutKind, entry: &Entry, values: Values) {
     let mut object = Object::open(out, Some(kind.as_str()));
     object.key(entry.key());
     match (entry.encoding(), std::str::from_utf8(entry.value())) {
-        (Encoding::Json, Ok(json)) => object.raw("value", json.as_bytes()),
-        (Encoding::Utf8, Ok(text)) => {
+        (Encoding::Json, Ok(json)) if values == Values::Json => object.raw("value", json.as_bytes()),
+        (Encoding::Json | Encoding::Utf8, Ok(text)) => {
             object.string("value", text);
             object.string("encoding", "utf8");
         }

@@ -8,6 +8,8 @@
 //!                            data: one line for each record
 //! ```
 //!
+//! Both may have values as strings (`; values=string`).
+//!
 //! An event is a whole body of any length, which a client applies at once. An `EventSource` ignores the data and the id
 //! of an unfinished event.
 
@@ -15,7 +17,7 @@ use bytes::Bytes;
 
 use crate::http::api::stream::resume_point::ResumePoint;
 use crate::view::{Answer, Body};
-use crate::wire::{Record, write_record};
+use crate::wire::{Record, Values, write_record};
 
 /// About the size of a piece of an event.
 const CHUNK: usize = 16 * 1024;
@@ -23,30 +25,50 @@ const CHUNK: usize = 16 * 1024;
 /// The range of an `EventSource`'s reconnection delay, in milliseconds. It is random, to spread reconnections.
 const RETRY_MS: std::ops::RangeInclusive<u32> = 500..=3000;
 
-/// The media types of a stream.
+/// A media type of a stream: its framing, and the form of its values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::http) enum Framing {
     /// `application/x-ndjson`.
     Ndjson,
     /// `text/event-stream`.
     Events,
+    /// `application/x-ndjson; values=string`.
+    NdjsonStrings,
+    /// `text/event-stream; values=string`.
+    EventsOfStrings,
 }
 
 impl Framing {
-    /// Both framings, the default first.
-    pub(in crate::http) const ALL: [Self; 2] = [Self::Ndjson, Self::Events];
+    /// All media types, the default first.
+    pub(in crate::http) const ALL: [Self; 4] =
+        [Self::Ndjson, Self::Events, Self::NdjsonStrings, Self::EventsOfStrings];
 
     /// The media type.
     pub(in crate::http) fn as_str(self) -> &'static str {
         match self {
             Self::Ndjson => "application/x-ndjson",
             Self::Events => "text/event-stream",
+            Self::NdjsonStrings => "application/x-ndjson; values=string",
+            Self::EventsOfStrings => "text/event-stream; values=string",
         }
+    }
+
+    /// The form of the values in its records.
+    pub(in crate::http) fn values(self) -> Values {
+        match self {
+            Self::Ndjson | Self::Events => Values::Json,
+            Self::NdjsonStrings | Self::EventsOfStrings => Values::Strings,
+        }
+    }
+
+    /// Whether bodies are server-sent events.
+    pub(in crate::http) fn is_events(self) -> bool {
+        matches!(self, Self::Events | Self::EventsOfStrings)
     }
 
     /// The bytes before the first event.
     pub(in crate::http) fn opening(self) -> Option<Bytes> {
-        (self == Self::Events).then(|| format!("retry: {}\n\n", fastrand::u32(RETRY_MS)).into())
+        self.is_events().then(|| format!("retry: {}\n\n", fastrand::u32(RETRY_MS)).into())
     }
 
     /// A reset: the client discards its state.
@@ -71,23 +93,23 @@ impl Framing {
 
     /// A heartbeat. If the client's cursor has advanced, `advanced` has the new resume point and the body that says so.
     pub(in crate::http) fn heartbeat(self, advanced: Option<(ResumePoint, Answer)>) -> FramedBody {
-        match (self, advanced) {
-            (Self::Ndjson, Some((_, answer))) => FramedBody::new(self, String::new(), answer.body),
-            (Self::Ndjson, None) => FramedBody::new(self, String::new(), Bytes::from_static(b"\n").into()),
-            (Self::Events, Some((id, _))) => FramedBody::head_only(format!(":\nid: {id}\n")),
-            (Self::Events, None) => FramedBody::head_only(":\n".to_owned()),
+        match (self.is_events(), advanced) {
+            (false, Some((_, answer))) => FramedBody::new(self, String::new(), answer.body),
+            (false, None) => FramedBody::new(self, String::new(), Bytes::from_static(b"\n").into()),
+            (true, Some((id, _))) => FramedBody::head_only(format!(":\nid: {id}\n")),
+            (true, None) => FramedBody::head_only(":\n".to_owned()),
         }
     }
 
     /// The reason for the end of the stream, as a comment. NDJSON has no comments.
     pub(in crate::http) fn closing_comment(self, reason: impl std::fmt::Display) -> Option<FramedBody> {
-        (self == Self::Events).then(|| FramedBody::head_only(format!(": {reason}\n")))
+        self.is_events().then(|| FramedBody::head_only(format!(": {reason}\n")))
     }
 }
 
 /// A body in its framing, as an iterator of pieces.
 pub(in crate::http) struct FramedBody {
-    framing: Framing,
+    is_event: bool,
     /// The first lines of an event, until they are returned.
     head: Option<String>,
     body: Option<Body>,
@@ -99,19 +121,18 @@ pub(in crate::http) struct FramedBody {
 
 impl FramedBody {
     fn new(framing: Framing, head: String, body: Body) -> Self {
-        let is_event = framing == Framing::Events;
-        Self { framing, head: is_event.then_some(head), body: Some(body), run: 0, part: 0, ended: !is_event }
+        let is_event = framing.is_events();
+        Self { is_event, head: is_event.then_some(head), body: Some(body), run: 0, part: 0, ended: !is_event }
     }
 
     /// An event without data.
     fn head_only(head: String) -> Self {
-        let framing = Framing::Events;
-        Self { framing, head: Some(head), body: None, run: 0, part: 0, ended: false }
+        Self { is_event: true, head: Some(head), body: None, run: 0, part: 0, ended: false }
     }
 
     /// The next piece; `None` after the last one.
     pub(in crate::http) fn next(&mut self) -> Option<Bytes> {
-        if self.framing == Framing::Ndjson {
+        if !self.is_event {
             return self.next_part();
         }
         let mut out = self.head.take().map(String::into_bytes).unwrap_or_default();

@@ -53,11 +53,11 @@ impl StreamRequest {
         // A malformed `from` is an error even if the last event's id is used.
         let (from, scope) = (query.parsed::<ResumePoint>("from")?, access.scope(query.prefixes()?)?);
         let framing = negotiate::stream(headers)?;
-        let (last, starts_over) = match (last_event_id(headers), framing) {
-            (Ok(last), _) => (last, false),
+        let (last, starts_over) = match last_event_id(headers) {
+            Ok(last) => (last, false),
             // After an error an `EventSource` never comes back.
-            (Err(_), Framing::Events) => (None, true),
-            (Err(error), Framing::Ndjson) => return Err(error),
+            Err(_) if framing.is_events() => (None, true),
+            Err(error) => return Err(error),
         };
         let from = last.or(from).filter(|_| !starts_over);
         Ok(Self { collection: Arc::clone(collection), from, starts_over, scope, framing })
@@ -66,7 +66,7 @@ impl StreamRequest {
     /// The reply to a stream that cannot be opened. After a 503 an `EventSource` would never come back, so it is given an
     /// event stream that ends at once and says when to come back.
     pub(in crate::http) fn refusal(&self, problem: Problem) -> Reply {
-        let Some(seconds) = problem.retry_after().filter(|_| self.framing == Framing::Events) else {
+        let Some(seconds) = problem.retry_after().filter(|_| self.framing.is_events()) else {
             return problem.into_reply();
         };
         let text = format!("retry: {}\n: {}\n\n", seconds * 1000, problem.detail());

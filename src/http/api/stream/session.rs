@@ -100,7 +100,8 @@ impl StreamSession {
         let waiter = app.budgets.waiter(Arc::clone(client), scope.keys());
         let waiter = waiter.map_err(|full| app.budgets.no_place(full, client))?;
         let from_cursor = from.map(|from| from.cursor);
-        let mut stream = collection.view.stream(scope.keys(), from_cursor, client.account())?;
+        let mut stream =
+            collection.view.stream(scope.keys(), framing.values(), from_cursor, client.account())?;
         if *starts_over || from.and_then(|from| from.rights).is_some_and(|rights| !scope.has_rights(rights)) {
             stream.start_over();
         }
@@ -195,7 +196,7 @@ impl StreamSession {
                     output.pieces += 1;
                     return Some(piece);
                 }
-                if self.framing == Framing::Events && output.pieces > 0 {
+                if self.framing.is_events() && output.pieces > 0 {
                     // The client discards an unfinished event.
                     return None;
                 }

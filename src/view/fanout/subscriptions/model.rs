@@ -33,7 +33,7 @@ impl World {
     }
 
     fn subscribe(&self, keys: KeySelector) -> Waiter {
-        let subscription = self.subscriptions.subscribe(&keys, self.newest.sequence(), false);
+        let subscription = self.subscriptions.subscribe(&keys, self.newest.sequence(), None);
         Waiter { keys, subscription: subscription.expect("every breadcrumb was seen") }
     }
 
@@ -165,7 +165,7 @@ async fn a_reader_that_is_behind_is_not_subscribed_and_the_end_wakes_every_waite
     let mut world = World::new();
     let seen = world.newest.sequence();
     world.put([b"a".to_vec()], "1".into()).await;
-    let subscribe = |seen| world.subscriptions.subscribe(&under(b"a"), seen, false).err();
+    let subscribe = |seen| world.subscriptions.subscribe(&under(b"a"), seen, None).err();
     assert_eq!(subscribe(seen), Some(NotSubscribed::Behind));
     let waiter = world.subscribe(under(b"a"));
     world.subscriptions.end();
