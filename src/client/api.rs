@@ -87,7 +87,8 @@ impl Client {
         if !over_tls && !tls.is_default() {
             return Err(error("certificates are for https:// only".to_owned()));
         }
-        let http = reqwest::Client::builder().connect_timeout(DEADLINE);
+        // The daemon prefers gzip for clients that accept both.
+        let http = reqwest::Client::builder().no_gzip().connect_timeout(DEADLINE);
         let http = http.tls_backend_preconfigured(tls.config(over_tls)?).build();
         Ok(Self { base, http: http.map_err(|e| error(e.to_string()))?, tls, authorization: None })
     }

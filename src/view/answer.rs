@@ -22,6 +22,13 @@ pub struct Format {
     pub coding: Coding,
 }
 
+impl Format {
+    /// Whether bodies are one zstd frame. Only the readers of bincode, which is our own, surely read several.
+    pub(super) fn is_one_frame(self) -> bool {
+        self.coding == Coding::Zstd && self.media != MediaType::Bincode
+    }
+}
+
 /// The reason for an answer's mode, as one word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Reason {

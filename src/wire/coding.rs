@@ -5,16 +5,21 @@
 //!
 //! ```text
 //! identity   opening ‖ inner ‖ … ‖ closing
-//! zstd       one frame a piece: decoders read frames one after the other
+//! zstd       one frame a piece, only for clients that read frames one after the other (bincode)
 //! gzip       header ‖ deflate blocks ‖ … ‖ deflate blocks, the last one final ‖ CRC-32 ‖ length
 //! ```
 //!
-//! gzip cannot use one member a piece: `curl`, reqwest and others read the first *member* and silently drop the others.
-//! So a body is one member. Each piece is raw deflate that ends with a full flush: a byte boundary, over which nothing
-//! refers back. Only the closing piece belongs to one body, because it holds the checksum of all pieces before it.
+//! Many decoders read the first gzip member or the first zstd frame, and drop everything after it without an error:
+//! curl and reqwest for gzip, aiohttp and urllib3 for zstd. So a gzip body is one member. Each piece is raw deflate that
+//! ends with a full flush: a byte boundary, over which nothing refers back. Only the closing piece belongs to one body,
+//! because it holds the checksum of all pieces before it.
+//!
+//! A zstd frame cannot be made of pieces, because a block may refer to the offsets of the block before it. So a zstd
+//! body for other clients is coded whole ([`FrameCoder`]).
 
 use std::io::Write;
 
+use bytes::Bytes;
 use flate2::write::GzEncoder;
 use flate2::{Compress, Compression, Crc, FlushCompress};
 use zstd::bulk::Compressor;
@@ -38,7 +43,7 @@ pub enum Coding {
     Identity,
     /// One gzip member.
     Gzip,
-    /// zstd, in one frame or in several.
+    /// zstd: one frame, and for bincode also several.
     Zstd,
 }
 
@@ -85,6 +90,55 @@ impl Checksum {
     /// Adds the checksum of the bytes that follow.
     pub fn append(&mut self, next: &Self) {
         self.0.combine(&next.0);
+    }
+}
+
+/// Codes a body whose plain bytes come in parts, as one zstd frame.
+pub(crate) struct FrameCoder(zstd::stream::write::Encoder<'static, Parts>);
+
+/// Coded bytes, in parts of at most 128 KiB.
+#[derive(Default)]
+struct Parts(Vec<Bytes>);
+
+impl Write for Parts {
+    fn write(&mut self, coded: &[u8]) -> std::io::Result<usize> {
+        self.0.push(Bytes::copy_from_slice(coded));
+        Ok(coded.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl FrameCoder {
+    /// Begins a frame of this many plain bytes. The frame names the number, without which some decoders refuse it.
+    ///
+    /// # Errors
+    /// As [`Coding::encode`].
+    pub fn new(plain_bytes: u64) -> Result<Self, WireError> {
+        let encoder = zstd::stream::write::Encoder::new(Parts::default(), LEVEL.into());
+        let encoder = encoder.and_then(|mut encoder| {
+            encoder.set_pledged_src_size(Some(plain_bytes))?;
+            Ok(encoder)
+        });
+        encoder.map(Self).map_err(|error| Coding::Zstd.error(error))
+    }
+
+    /// Adds plain bytes.
+    ///
+    /// # Errors
+    /// As [`Coding::encode`].
+    pub fn write(&mut self, plain: &[u8]) -> Result<(), WireError> {
+        self.0.write_all(plain).map_err(|error| Coding::Zstd.error(error))
+    }
+
+    /// Ends the frame.
+    ///
+    /// # Errors
+    /// As [`Coding::encode`], and when there were more or fewer bytes than announced.
+    pub fn finish(self) -> Result<Vec<Bytes>, WireError> {
+        Ok(self.0.finish().map_err(|error| Coding::Zstd.error(error))?.0)
     }
 }
 
@@ -231,6 +285,41 @@ mod tests {
     fn pieces_make_a_zstd_body_and_a_plain_one() {
         assert!(zstd::decode_all(&join(Coding::Zstd)[..]).unwrap() == texts().concat());
         assert!(join(Coding::Identity) == texts().concat());
+    }
+
+    /// What follows the first frame is lost on many decoders.
+    fn first_frame(body: &[u8]) -> (Vec<u8>, usize) {
+        let mut rest = body;
+        let mut plain = Vec::new();
+        zstd::stream::read::Decoder::with_buffer(&mut rest)
+            .unwrap()
+            .single_frame()
+            .read_to_end(&mut plain)
+            .unwrap();
+        (plain, rest.len())
+    }
+
+    #[test]
+    fn plain_parts_make_one_zstd_frame_that_names_its_length() {
+        let whole = texts().concat();
+        let mut coder = FrameCoder::new(whole.len() as u64).unwrap();
+        texts().iter().for_each(|text| coder.write(text).unwrap());
+        let parts = coder.finish().unwrap();
+        assert!(parts.iter().all(|part| !part.is_empty() && part.len() <= 128 << 10));
+        let body = parts.concat();
+        assert!(first_frame(&body) == (whole.clone(), 0), "one frame and nothing behind it");
+        assert!(
+            zstd::bulk::decompress(&body, whole.len()).unwrap() == whole,
+            "as a decoder of one frame reads it"
+        );
+        let named = zstd::zstd_safe::get_frame_content_size(&body).unwrap();
+        assert_eq!(named, Some(whole.len() as u64));
+
+        for wrong in [whole.len() as u64 - 1, whole.len() as u64 + 1] {
+            let mut coder = FrameCoder::new(wrong).unwrap();
+            let written = coder.write(&whole);
+            assert!(written.is_err() || coder.finish().is_err(), "{wrong} bytes were announced");
+        }
     }
 
     #[test]

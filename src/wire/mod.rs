@@ -14,7 +14,7 @@ mod record;
 pub(crate) use bincode::{decode_row, encode_row};
 pub use body::{BodyWriter, MediaType, RecordReader, Values};
 pub use coding::Coding;
-pub(crate) use coding::{Checksum, PieceCoder};
+pub(crate) use coding::{Checksum, FrameCoder, PieceCoder};
 pub(crate) use json::changed_key;
 pub use json::{Parsed, parse_record, parse_records, write_record};
 pub use pem::PemError;

@@ -204,8 +204,17 @@ impl Got {
                 assert!(decoder.into_inner().is_empty(), "{}: bytes after the only gzip member", self.asked);
                 plain
             }
-            Some("zstd") => {
+            Some("zstd") if self.header("content-type") == Some("application/vnd.crumbd.v1+bincode") => {
                 zstd::decode_all(&self.body[..]).unwrap_or_else(|e| panic!("{}: zstd: {e}", self.asked))
+            }
+            Some("zstd") => {
+                // One frame only: what aiohttp and others do. Anything behind it would be lost on them.
+                let (mut rest, mut plain) = (&self.body[..], Vec::new());
+                let decoder = zstd::stream::read::Decoder::with_buffer(&mut rest).unwrap();
+                let read = decoder.single_frame().read_to_end(&mut plain);
+                read.unwrap_or_else(|e| panic!("{}: zstd: {e}", self.asked));
+                assert!(rest.is_empty(), "{}: bytes after the only zstd frame", self.asked);
+                plain
             }
             Some(other) => panic!("{}: content-encoding {other:?}", self.asked),
         }

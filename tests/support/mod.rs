@@ -16,6 +16,7 @@ pub mod roamer;
 pub mod state;
 pub mod tls;
 pub mod tokens;
+pub mod tools;
 pub mod workload;
 
 use std::time::{Duration, Instant};

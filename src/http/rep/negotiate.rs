@@ -8,8 +8,9 @@ use crate::http::rep::problem::Problem;
 use crate::view::Format;
 use crate::wire::{Coding, MediaType};
 
-/// The codings in our order of preference, for clients without one.
-const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Gzip, Coding::Identity];
+/// The codings in our order of preference, for clients without one. gzip comes before zstd, although zstd is better:
+/// clients that accept both (browsers, for example) decode gzip without faults.
+const CODINGS: [Coding; 3] = [Coding::Gzip, Coding::Zstd, Coding::Identity];
 
 /// The media type and coding that the client prefers.
 pub(in crate::http) fn format(headers: &HeaderMap) -> Result<Format, Problem> {
@@ -82,7 +83,7 @@ pub(in crate::http) fn coding(headers: &HeaderMap) -> Result<Coding, Problem> {
     };
     best(CODINGS, quality_of).ok_or_else(|| {
         Problem::not_acceptable(
-            "the Accept-Encoding header allows none of the codings here: zstd, gzip, identity",
+            "the Accept-Encoding header allows none of the codings here: gzip, zstd, identity",
         )
     })
 }
@@ -205,7 +206,12 @@ mod tests {
         for (accept, encoding, expected) in [
             ("", "", Some((Json, Identity))),
             ("*/*", "gzip", Some((Json, Gzip))),
-            ("*/*", "gzip, zstd", Some((Json, Zstd))),
+            ("*/*", "gzip, deflate, br, zstd", Some((Json, Gzip))),
+            ("*/*", "zstd, gzip", Some((Json, Gzip))),
+            ("*/*", "zstd, *", Some((Json, Gzip))),
+            ("*/*", "zstd", Some((Json, Zstd))),
+            ("*/*", "gzip;q=0.5, zstd;q=0.6", Some((Json, Zstd))),
+            ("*/*", "gzip;q=0, *", Some((Json, Zstd))),
             ("*/*", "gzip;q=1, zstd;q=0.5", Some((Json, Gzip))),
             ("*/*", "gzip;q=0", Some((Json, Identity))),
             ("*/*", "identity;q=0, *;q=0", None),

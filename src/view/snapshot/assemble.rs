@@ -7,6 +7,8 @@
 //! ```
 //!
 //! The first page is never shared, even if all of it is selected: in JSON its first entry has no comma before it.
+//!
+//! A body that is one zstd frame shares no compressed pages ([`Format::is_one_frame`]).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,7 +22,10 @@ use crate::view::body::{Body, Run};
 use crate::view::body_cache::UNCOMPRESSED_BYTES;
 use crate::view::lease::SharedBytes;
 use crate::view::{Format, ViewError};
-use crate::wire::{BodyWriter, Coding, End, Header, PutKind, WireError};
+use crate::wire::{BodyWriter, Coding, End, FrameCoder, Header, PutKind, WireError};
+
+/// The parts in a run of a body that is one frame. A part has up to 128 KiB.
+const FRAME_RUN: usize = 8;
 
 /// About how many bytes a header and an end take.
 const FRAME_BYTES: u64 = 512;
@@ -136,9 +141,15 @@ impl<'a> Parts<'a> {
             self.last.iter().for_each(|entry| opening.put(PutKind::New, entry));
             return one_part(opening.finish(end), format.coding);
         }
+        let mut closing = BodyWriter::resume(format.media, Vec::with_capacity(size(self.last) + 512));
+        self.last.iter().for_each(|entry| closing.put(PutKind::New, entry));
+        let (opening, closing) = (opening.take(), closing.finish(end));
+        if format.is_one_frame() {
+            return one_frame(&opening, whole_pages, &closing, format);
+        }
         let mut encoder = Encoder::new(format)?;
         let mut runs: Vec<Run> = Vec::with_capacity(inner.len() + 2);
-        let (opening, mut checksum) = encoder.coder.opening(&opening.take())?;
+        let (opening, mut checksum) = encoder.coder.opening(&opening)?;
         let mut unshared_bytes = opening.len() as u64;
         let mut len = unshared_bytes;
         runs.push(Run::from([Bytes::from(opening)]));
@@ -154,9 +165,7 @@ impl<'a> Parts<'a> {
             runs.push(Run::clone(&run.parts));
             shared.push(run);
         }
-        let mut closing = BodyWriter::resume(format.media, Vec::with_capacity(size(self.last) + 512));
-        self.last.iter().for_each(|entry| closing.put(PutKind::New, entry));
-        let closing = encoder.coder.closing(&closing.finish(end), checksum)?;
+        let closing = encoder.coder.closing(&closing, checksum)?;
         unshared_bytes += closing.len() as u64;
         len += closing.len() as u64;
         runs.push(Run::from([Bytes::from(closing)]));
@@ -172,6 +181,31 @@ fn worth_sharing<'a>(pages: impl Iterator<Item = &'a Arc<Page>>) -> bool {
         min_bytes += page.min_encoded_bytes();
         min_bytes > UNCOMPRESSED_BYTES
     })
+}
+
+/// The body as one zstd frame, whose cost grows with its length. The pages are written twice, because a frame begins
+/// with its length; this is a small part of the compression.
+fn one_frame<'a, P>(
+    opening: &[u8],
+    whole_pages: impl Fn() -> P,
+    closing: &[u8],
+    format: Format,
+) -> Result<Assembled, WireError>
+where
+    P: Iterator<Item = &'a Arc<Page>>,
+{
+    let mut encoder = Encoder::new(Format { coding: Coding::Identity, ..format })?;
+    let of_pages: usize = whole_pages().map(|page| page.read_uncompressed(&mut encoder, <[u8]>::len)).sum();
+    let mut frame = FrameCoder::new((opening.len() + of_pages + closing.len()) as u64)?;
+    frame.write(opening)?;
+    for page in whole_pages() {
+        page.read_uncompressed(&mut encoder, |uncompressed| frame.write(uncompressed))?;
+    }
+    frame.write(closing)?;
+    let parts = frame.finish()?;
+    let len = parts.iter().map(|part| part.len() as u64).sum();
+    let runs = parts.chunks(FRAME_RUN).map(Run::from).collect();
+    Ok(Assembled { body: Body::from_runs(runs, len), coding: format.coding, unshared_bytes: len })
 }
 
 fn one_part(uncompressed: Vec<u8>, coding: Coding) -> Result<Assembled, WireError> {

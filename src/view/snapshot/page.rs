@@ -134,6 +134,14 @@ impl Page {
         }
     }
 
+    /// Passes the uncompressed bytes to `read`. They are encoded for this call, unless they are cached.
+    pub(super) fn read_uncompressed<R>(&self, encoder: &mut Encoder, read: impl FnOnce(&[u8]) -> R) -> R {
+        match self.pieces.get(Format { coding: Coding::Identity, ..encoder.format }) {
+            Some(piece) => read(&piece.bytes),
+            None => read(encoder.write(&self.entries)),
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn has(&self, format: Format) -> bool {
         self.pieces.get(format).is_some()
@@ -157,10 +165,16 @@ impl Encoder {
         Ok(Self { format, coder: PieceCoder::new(format.coding)?, uncompressed: Vec::new() })
     }
 
-    fn encode(&mut self, entries: &[Entry]) -> Result<Piece, WireError> {
+    fn write(&mut self, entries: &[Entry]) -> &[u8] {
         let mut writer = BodyWriter::resume(self.format.media, std::mem::take(&mut self.uncompressed));
         entries.iter().for_each(|entry| writer.put(PutKind::New, entry));
-        let uncompressed = writer.take();
+        self.uncompressed = writer.take();
+        &self.uncompressed
+    }
+
+    fn encode(&mut self, entries: &[Entry]) -> Result<Piece, WireError> {
+        self.write(entries);
+        let uncompressed = std::mem::take(&mut self.uncompressed);
         let piece = self.compress(&uncompressed);
         self.uncompressed = uncompressed;
         piece

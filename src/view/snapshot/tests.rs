@@ -138,12 +138,21 @@ fn parts(body: &Body) -> Vec<&[u8]> {
     (0..).map_while(|number| body.run(number)).flatten().map(|part| &part[..]).collect()
 }
 
-fn decoded(body: &Body, coding: Coding) -> Vec<u8> {
+fn decoded(body: &Body, media: MediaType, coding: Coding) -> Vec<u8> {
     let bytes = parts(body).concat();
     assert_eq!(bytes.len() as u64, body.len(), "the announced length");
     match coding {
         Coding::Identity => bytes,
-        Coding::Zstd => zstd::decode_all(&bytes[..]).unwrap(),
+        Coding::Zstd if media == MediaType::Bincode => zstd::decode_all(&bytes[..]).unwrap(),
+        Coding::Zstd => {
+            // As aiohttp and others do: one frame, and nothing may follow it.
+            let mut rest = &bytes[..];
+            let mut plain = Vec::new();
+            let decoder = zstd::stream::read::Decoder::with_buffer(&mut rest).unwrap();
+            decoder.single_frame().read_to_end(&mut plain).unwrap();
+            assert!(rest.is_empty(), "{} bytes after the only frame", rest.len());
+            plain
+        }
         Coding::Gzip => {
             // As curl and reqwest do: one member, and nothing may follow it.
             let mut decoder = flate2::bufread::GzDecoder::new(&bytes[..]);
@@ -166,7 +175,7 @@ fn check_bodies(pages: &PageTree, model: &Model, prefix: &[u8], codings: &[Codin
             let made = assemble(pages, pages.prefix_range(prefix), &header, &end(&header), format).unwrap();
             assert!(made.unshared_bytes <= made.body.len());
             assert_eq!(made.coding, if expected.len() > 1024 { *coding } else { Coding::Identity });
-            let plain = decoded(&made.body, made.coding);
+            let plain = decoded(&made.body, media, made.coding);
             assert!(plain == expected, "{media:?} {coding:?} under {}", prefix.escape_ascii());
         }
     }
@@ -244,7 +253,7 @@ proptest! {
         for media in [MediaType::Ndjson, MediaType::Bincode] {
             let format = Format { media, coding: Coding::Identity };
             let made = assemble(&pages, pages.prefix_range(b""), &header, &end(&header), format).unwrap();
-            let client = read(media, &decoded(&made.body, made.coding));
+            let client = read(media, &decoded(&made.body, media, made.coding));
             assert!(client.values().eq_by_content(model.values()));
         }
         let format = Format { media: MediaType::Json, coding: Coding::Identity };
@@ -276,7 +285,7 @@ fn a_changed_key_encodes_one_page_again_and_shares_all_others() {
     let mut pages = PageTree::of_sorted(model.values().cloned().collect());
     let header = header(&model);
     for coding in Coding::ALL {
-        let format = Format { media: MediaType::Json, coding };
+        let format = Format { media: MediaType::Bincode, coding };
         let body = |pages: &PageTree| {
             assemble(pages, pages.prefix_range(b""), &header, &end(&header), format).unwrap().body
         };
@@ -294,15 +303,27 @@ fn a_changed_key_encodes_one_page_again_and_shares_all_others() {
 }
 
 #[test]
+fn a_body_of_one_frame_caches_no_uncompressed_pages() {
+    let model = many(3000);
+    let pages = PageTree::of_sorted(model.values().cloned().collect());
+    check_bodies(&pages, &model, b"", &[Coding::Zstd]);
+    let second = Arc::clone(&pages.groups()[0].pages()[1]);
+    let has = |media| Coding::ALL.map(|coding| second.has(Format { media, coding }));
+    assert_eq!(has(MediaType::Json), [false; 3]);
+    assert_eq!(has(MediaType::Bincode), [false, false, true]);
+    check_bodies(&pages, &model, b"", &[Coding::Identity, Coding::Zstd]);
+}
+
+#[test]
 fn unused_formats_are_dropped_and_encoded_again() {
     let model = many(3000);
     let pages = PageTree::of_sorted(model.values().cloned().collect());
     check_bodies(&pages, &model, b"", &Coding::ALL);
     let page = Arc::clone(&pages.groups()[0].pages()[0]);
-    let of = |coding| page.has(Format { media: MediaType::Json, coding });
+    let of = |coding| page.has(Format { media: MediaType::Bincode, coding });
     let second = Arc::clone(&pages.groups()[0].pages()[1]);
     assert!(!of(Coding::Zstd), "the first page is part of no shared bytes");
-    let of = |coding| second.has(Format { media: MediaType::Json, coding });
+    let of = |coding| second.has(Format { media: MediaType::Bincode, coding });
     assert!(of(Coding::Zstd) && of(Coding::Gzip));
     pages.retain_formats(|format| format.coding != Coding::Zstd);
     assert!(!of(Coding::Zstd) && of(Coding::Gzip));

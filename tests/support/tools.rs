@@ -1,0 +1,24 @@
+//! Interpreters for clients that are not written in Rust. One that is missing fails the test.
+
+use std::process::{Command, Stdio};
+
+/// Debian's Python, which has the modules that `.ci/setup` installs.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// Python with this module.
+pub fn python(module: &str) -> Command {
+    check(Command::new(PYTHON).args(["-c", &format!("import {module}")]), &format!("{PYTHON} with {module}"));
+    Command::new(PYTHON)
+}
+
+/// Node, 18 or newer.
+pub fn node() -> Command {
+    let is_new = "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)";
+    check(Command::new("node").args(["-e", is_new]), "node, 18 or newer,");
+    Command::new("node")
+}
+
+fn check(command: &mut Command, what: &str) {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(status.is_ok_and(|status| status.success()), "{what} is missing; .ci/setup installs it");
+}
