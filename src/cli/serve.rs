@@ -110,6 +110,9 @@ impl Running {
         let shutdown = Shutdown::default();
         let app = App::new(served, shutdown.clone(), settings.app());
         let mut app = app.with_hosts(settings.hosts(), settings.origins()).below(settings.base_path());
+        if let Some(clients) = settings.client_table() {
+            app = app.with_client_table(clients);
+        }
         if let Some(tokens) = tokens {
             reload.add(tokens.clone());
             app = app.with_authorizer(tokens);

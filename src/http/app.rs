@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::http::auth::{Authorizer, Grant, Hosts, Origins};
 use crate::http::budget::{Budgets, Limits};
 use crate::http::client::{Client, Peer};
+use crate::http::client_table::{ClientId, ClientName, ClientRow, ClientTable, client_name};
 use crate::http::collection::{Collection, Collections};
 use crate::http::metrics::Metrics;
+use crate::http::rep::problem::Problem;
 use crate::http::serve::drain::Shutdown;
 use crate::view::Reason;
 
@@ -72,6 +75,8 @@ pub struct Shared {
     pub(in crate::http) hosts: Hosts,
     /// The origins whose pages may read.
     pub(in crate::http) origins: Origins,
+    /// The table of the newest clients, if there is one.
+    pub(in crate::http) clients: Option<Arc<ClientTable>>,
     pub(in crate::http) metrics: Arc<Metrics>,
     /// The number of this app within the process.
     pub(in crate::http) id: u64,
@@ -95,6 +100,7 @@ impl App {
             config,
             started,
             authorizer: None,
+            clients: None,
             base_path: Arc::from(""),
             hosts: Hosts::default(),
             origins: Origins::default(),
@@ -121,6 +127,32 @@ impl App {
     pub fn below(self, base_path: &str) -> Self {
         let (base_path, id) = (base_path.into(), APPS.fetch_add(1, Ordering::Relaxed));
         Self(Arc::new(Shared { base_path, id, ..(*self.0).clone() }))
+    }
+
+    /// The same app with a table of this many clients, which `GET /v1/clients` shows.
+    #[must_use]
+    pub fn with_client_table(self, capacity: usize) -> Self {
+        let (clients, id) =
+            (Some(Arc::new(ClientTable::new(capacity))), APPS.fetch_add(1, Ordering::Relaxed));
+        Self(Arc::new(Shared { clients, id, ..(*self.0).clone() }))
+    }
+
+    /// The row of a client in the table, if there is a table.
+    pub(in crate::http) fn client_row(
+        &self,
+        name: Option<&ClientName>,
+        peer: &Peer,
+        collection: &Collection,
+    ) -> Option<ClientRow> {
+        let table = Arc::clone(self.clients.as_ref()?);
+        let address = peer.address().map(|address| address.ip());
+        let (name, collection) = (name.cloned(), collection.name().map(Box::from));
+        Some(ClientRow { table, client: Arc::new(ClientId { name, address, collection }) })
+    }
+
+    /// The name that a client gives itself, if there is a table of clients.
+    pub(in crate::http) fn client_name(&self, headers: &HeaderMap) -> Result<Option<ClientName>, Problem> {
+        if self.clients.is_some() { client_name(headers) } else { Ok(None) }
     }
 
     /// How many requests are waiting for a breadcrumb.

@@ -12,6 +12,7 @@ mod app;
 pub mod auth;
 mod budget;
 mod client;
+mod client_table;
 mod collection;
 mod lean;
 mod metrics;

@@ -260,6 +260,18 @@ pub(super) struct Flags {
     #[arg(long, env = "CRUMBD_BASE_PATH", value_name = "PATH", help_heading = "Serving")]
     base_path: Option<OsString>,
 
+    /// Keep a table of the N clients that were heard last, for GET /v1/clients: the name that a client gives itself
+    /// (header Crumbd-Client), its address, its cursor and how far it is behind. A row takes about half a kilobyte
+    /// [default: no table]
+    #[arg(
+        long,
+        env = "CRUMBD_CLIENT_TABLE",
+        value_name = "N",
+        allow_hyphen_values = true,
+        help_heading = "Serving"
+    )]
+    client_table: Option<OsString>,
+
     /// Certificate (PEM) for TLS, followed by its intermediate certificates; needs --tls-key. The port then serves TLS
     /// only. Changes of the TLS files apply to new connections, within about a second or at SIGHUP
     /// [default: plain HTTP]

@@ -41,6 +41,8 @@ pub(super) const MIN_INTERVAL: Bounds<Span> = spans(Duration::ZERO, Duration::fr
 
 /// Bounds of counts. No machine has room for more.
 pub(super) const COUNT: Bounds<usize> = Bounds { least: 1, most: 1_000_000_000 };
+/// About half a gigabyte of rows.
+pub(super) const CLIENT_TABLE: Bounds<usize> = Bounds { least: 1, most: 1_000_000 };
 /// The ring allocates all slots at the start.
 pub(super) const INGEST_CAPACITY: Bounds<usize> = Bounds { least: 1, most: 1_000_000 };
 

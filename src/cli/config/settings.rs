@@ -65,6 +65,7 @@ pub(in crate::cli) struct Settings {
     allow_host: Option<Vec<String>>,
     allow_origin: Option<Origins>,
     base_path: Option<BasePath>,
+    client_table: Option<usize>,
     tls: Option<TlsFiles>,
     pub(super) cache: CacheConfig,
     buffer: (BufferKind, usize),
@@ -102,6 +103,7 @@ impl Settings {
                 Ok(names.split(',').map(|name| name.trim().to_owned()).collect())
             }),
             allow_origin: reader.parsed("allow-origin", |origins| Ok(origins.parse::<Origins>()?)),
+            client_table: reader.count("client-table", limits::CLIENT_TABLE),
             base_path: reader.parsed("base-path", |path| Ok(path.parse::<BasePath>()?)),
             tls: tls::files(reader),
             cache: cache(reader),
@@ -200,6 +202,11 @@ impl Settings {
     /// The origins whose pages may read.
     pub(in crate::cli) fn origins(&self) -> Origins {
         self.allow_origin.clone().unwrap_or_default()
+    }
+
+    /// The size of the table of clients, if there is one.
+    pub(in crate::cli) fn client_table(&self) -> Option<usize> {
+        self.client_table
     }
 
     /// The path under which a proxy serves the daemon.

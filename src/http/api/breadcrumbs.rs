@@ -12,6 +12,7 @@ use crate::http::app::App;
 use crate::http::auth::access::{Access, EffectiveScope, while_granted};
 use crate::http::budget::NoPlace;
 use crate::http::client::{Client, Peer};
+use crate::http::client_table::{Activity, ClientName};
 use crate::http::collection::{Collection, Context};
 use crate::http::rep::conditions::if_none_match_has;
 use crate::http::rep::negotiate::format;
@@ -50,7 +51,11 @@ pub(in crate::http) async fn current(
     let at_least = newest.sequence();
     drop(newest);
     let account = cx.client(&access).account();
+    let name = cx.app.client_name(&headers)?;
     let snapshot = cx.collection.view.current(at_least, scope.keys(), format, account).await?;
+    if let Some(row) = cx.app.client_row(name.as_ref(), &cx.peer, &cx.collection) {
+        row.note(Activity::Current, snapshot.cursor);
+    }
     Ok(into_response(answer(cx.source(), snapshot, &scope, Caching::Revalidate)))
 }
 
@@ -62,6 +67,8 @@ pub(in crate::http) struct NextRequest {
     pub(in crate::http) scope: EffectiveScope,
     pub(in crate::http) format: Format,
     pub(in crate::http) wait: Wait,
+    /// The name that the client gives itself, if there is a table of clients.
+    name: Option<ClientName>,
 }
 
 impl NextRequest {
@@ -71,12 +78,25 @@ impl NextRequest {
         uri: &Uri,
         format: Format,
         access: &Access,
+        name: Option<ClientName>,
     ) -> Result<Self, Problem> {
         let cursor = path_cursor(uri, 0)?;
         let mut query = Query::parse(uri, &["wait", "prefix", "rights"])?;
         let (wait, rights) = (query.wait()?, query.rights()?);
         let scope = access.scope(query.prefixes()?)?.require_rights(rights)?;
-        Ok(Self { collection: Arc::clone(collection), cursor, scope, format, wait })
+        Ok(Self { collection: Arc::clone(collection), cursor, scope, format, wait, name })
+    }
+
+    /// Notes in the table of clients that the client asks.
+    pub(in crate::http) fn note(&self, app: &App, peer: &Peer) {
+        if let Some(row) = app.client_row(self.name.as_ref(), peer, &self.collection) {
+            row.note(Activity::Next, self.cursor);
+        }
+    }
+
+    /// The name that the client gives itself.
+    pub(in crate::http) fn name(&self) -> Option<ClientName> {
+        self.name.clone()
     }
 
     /// Whether all clients get the same answer, and no rights can be revoked. Most long polls are of this kind.
@@ -173,7 +193,9 @@ pub(in crate::http) async fn next(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let request = NextRequest::parse(&cx.collection, &uri, format(&headers)?, &access)?;
+    let name = cx.app.client_name(&headers)?;
+    let request = NextRequest::parse(&cx.collection, &uri, format(&headers)?, &access, name)?;
+    request.note(&cx.app, &cx.peer);
     let deadline = request.wait.deadline();
     let outcome = request.follow(&cx.app, &cx.peer, cx.app.wait_ends(deadline)).await;
     Ok(into_response(request.reply(&cx.app, outcome)))

@@ -2,6 +2,7 @@
 //! returns the answer.
 
 pub(in crate::http) mod breadcrumbs;
+pub(in crate::http) mod clients;
 pub(in crate::http) mod health;
 pub(in crate::http) mod kv;
 pub(in crate::http) mod openapi;

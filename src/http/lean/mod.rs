@@ -83,6 +83,7 @@ where
             }
             Err(outcome) => return outcome,
         };
+        request.note(app, peer);
         let mut woken = Instant::now();
         front.deadline.wait_until(request.wait.deadline_from(woken));
         // `front.answer` refuses a request over the budget.

@@ -12,6 +12,7 @@ use crate::http::api::stream::{LAST_EVENT_ID, StreamRequest};
 use crate::http::app::App;
 use crate::http::auth::Hosts;
 use crate::http::auth::access::{Access, bearer_token};
+use crate::http::client_table::{CLIENT, ClientName, client_name};
 use crate::http::collection::Collection;
 use crate::http::rep::negotiate::{excludes_identity, format};
 use crate::view::Format;
@@ -66,6 +67,7 @@ pub(super) fn recognise(bytes: &[u8], app: &App) -> Recognised {
         admit: |token: Option<&str>| app.admit(token).ok(),
         hosts: &app.hosts,
         shares: !app.origins.is_empty(),
+        names: app.clients.is_some(),
     };
     recognise_with(bytes, &lookup)
 }
@@ -78,6 +80,8 @@ struct Lookup<'a, C, A> {
     hosts: &'a Hosts,
     /// Whether pages of other origins may read. The framework answers those.
     shares: bool,
+    /// Whether clients are named.
+    names: bool,
 }
 
 fn recognise_with<C, A>(bytes: &[u8], lookup: &Lookup<'_, C, A>) -> Recognised
@@ -110,10 +114,10 @@ impl LastRequest {
         same.then(|| Recognised::Plain(PlainRequest::Next(Arc::clone(&self.request)), self.head.len()))
     }
 
-    /// The format and rights of the same header lines, if the rights still hold.
-    fn by_headers(&self, lines: &[u8], app: u64) -> Option<(Format, Access)> {
+    /// The format, rights and client's name of the same header lines, if the rights still hold.
+    fn by_headers(&self, lines: &[u8], app: u64) -> Option<(Format, Access, Option<ClientName>)> {
         let same = self.app == app && self.head[self.headers..] == *lines && self.request.scope.is_granted();
-        same.then(|| (self.request.format, self.request.scope.access()))
+        same.then(|| (self.request.format, self.request.scope.access(), self.request.name()))
     }
 }
 
@@ -138,14 +142,15 @@ where
     if uri.path() == "/stream" {
         let (headers, token) = plain_headers(head, lookup.hosts, lookup.shares)?;
         let access = (lookup.admit)(token.as_deref())?;
-        let request = StreamRequest::parse(&collection, &uri, &headers, &access).ok()?;
+        let name = if lookup.names { client_name(&headers).ok()? } else { None };
+        let request = StreamRequest::parse(&collection, &uri, &headers, &access, name).ok()?;
         return Some(PlainRequest::Stream(Box::new(request)));
     }
     if !is_next(uri.path()) {
         return None;
     }
     let same = |last: &LastRequest| last.by_headers(lines, lookup.app);
-    let (format, access) = match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
+    let (format, access, name) = match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
         Some(known) => known,
         None => {
             let (headers, token) = plain_headers(head, lookup.hosts, lookup.shares)?;
@@ -153,10 +158,11 @@ where
             if excludes_identity(&headers) {
                 return None;
             }
-            (format(&headers).ok()?, (lookup.admit)(token.as_deref())?)
+            let name = if lookup.names { client_name(&headers).ok()? } else { None };
+            (format(&headers).ok()?, (lookup.admit)(token.as_deref())?, name)
         }
     };
-    let request = Arc::new(NextRequest::parse(&collection, &uri, format, &access).ok()?);
+    let request = Arc::new(NextRequest::parse(&collection, &uri, format, &access, name).ok()?);
     let (head, app) = (head.to_vec(), lookup.app);
     LAST.set(Some(LastRequest { app, head, headers: line_end, request: Arc::clone(&request) }));
     Some(PlainRequest::Next(request))
@@ -243,7 +249,7 @@ fn relevant(headers: &[httparse::Header<'_>], hosts: &Hosts, shares: bool) -> Op
         if is(&AUTHORIZATION) && relevant.contains_key(AUTHORIZATION) {
             return None;
         }
-        for name in [ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LAST_EVENT_ID].into_iter().filter(is) {
+        for name in [ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LAST_EVENT_ID, CLIENT].into_iter().filter(is) {
             relevant.append(name, HeaderValue::from_bytes(header.value).ok()?);
         }
     }
@@ -258,7 +264,7 @@ fn recognise_open(bytes: &[u8]) -> Recognised {
     }
     let collection = |name: Option<&str>| COLLECTION.with(|only| name.is_none().then(|| Arc::clone(only)));
     let (hosts, admit) = (&Hosts::default(), |_: Option<&str>| Some(Access::open()));
-    recognise_with(bytes, &Lookup { app: 0, collection, admit, hosts, shares: false })
+    recognise_with(bytes, &Lookup { app: 0, collection, admit, hosts, shares: false, names: false })
 }
 
 #[cfg(test)]

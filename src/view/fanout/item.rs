@@ -17,6 +17,10 @@ const FORMATS: usize = MEDIA * Coding::ALL.len();
 pub(super) const MAX_DELTAS: usize = 2000;
 
 /// An item of the view's trail, or of a snapshot that is spliced onto it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all items are breadcrumbs, and every reader visits them"
+)]
 pub(in crate::view) enum Item {
     Breadcrumb(EncodedBreadcrumb),
     /// A snapshot, without the body: a reader at this position would keep it in memory.

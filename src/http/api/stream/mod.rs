@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::response::Response;
 
 use crate::http::auth::access::{Access, EffectiveScope};
+use crate::http::client_table::ClientName;
 use crate::http::collection::{Collection, Context};
 use crate::http::rep::negotiate;
 use crate::http::rep::problem::Problem;
@@ -40,6 +41,8 @@ pub(in crate::http) struct StreamRequest {
     starts_over: bool,
     pub(in crate::http) scope: EffectiveScope,
     framing: Framing,
+    /// The name that the client gives itself, if there is a table of clients.
+    name: Option<ClientName>,
 }
 
 impl StreamRequest {
@@ -48,6 +51,7 @@ impl StreamRequest {
         uri: &Uri,
         headers: &HeaderMap,
         access: &Access,
+        name: Option<ClientName>,
     ) -> Result<Self, Problem> {
         let mut query = Query::parse(uri, &["from", "prefix"])?;
         // A malformed `from` is an error even if the last event's id is used.
@@ -60,7 +64,7 @@ impl StreamRequest {
             Err(error) => return Err(error),
         };
         let from = last.or(from).filter(|_| !starts_over);
-        Ok(Self { collection: Arc::clone(collection), from, starts_over, scope, framing })
+        Ok(Self { collection: Arc::clone(collection), from, starts_over, scope, framing, name })
     }
 
     /// The reply to a stream that cannot be opened. After a 503 an `EventSource` would never come back, so it is given an
@@ -84,7 +88,8 @@ pub(in crate::http) async fn stream(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let request = StreamRequest::parse(&cx.collection, &uri, &headers, &access)?;
+    let request =
+        StreamRequest::parse(&cx.collection, &uri, &headers, &access, cx.app.client_name(&headers)?)?;
     let session = match StreamSession::open(&cx.app, &cx.peer, &request).await {
         Ok(session) => session,
         Err(problem) => return Ok(into_response(request.refusal(problem))),

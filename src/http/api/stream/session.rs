@@ -17,6 +17,7 @@ use crate::http::app::App;
 use crate::http::auth::Revocation;
 use crate::http::auth::access::EffectiveScope;
 use crate::http::client::{Client, Peer, WaiterGuard};
+use crate::http::client_table::{Activity, ClientRow};
 use crate::http::collection::Collection;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::reply::{self, Reply};
@@ -64,6 +65,8 @@ pub(in crate::http) struct StreamSession {
     output: Option<Box<Output>>,
     /// Whether the stream ends after the output in progress.
     is_ending: bool,
+    /// The client's row in the table of clients.
+    row: Option<Box<ClientRow>>,
     /// The sync status when the stream began.
     status: SyncStatus,
     _waiter: WaiterGuard<Arc<Client>>,
@@ -93,7 +96,7 @@ impl StreamSession {
         peer: &Peer,
         request: &StreamRequest,
     ) -> Result<Self, Problem> {
-        let StreamRequest { collection, from, starts_over, scope, framing } = request;
+        let StreamRequest { collection, from, starts_over, scope, framing, name } = request;
         let (scope, framing) = (scope.clone(), *framing);
         let status = collection.view.newest()?.sync_status();
         let client = app.client(scope.grant(), peer);
@@ -118,9 +121,11 @@ impl StreamSession {
             scope,
             framing,
             is_ending: false,
+            row: app.client_row(name.as_ref(), peer, collection).map(Box::new),
             status,
             _waiter: waiter,
         };
+        session.note();
         let writing = first.map(|snapshot| session.frame(snapshot));
         let opening = framing.opening();
         session.output = Some(Box::new(Output { opening, writing, ..Output::default() }));
@@ -163,7 +168,18 @@ impl StreamSession {
         if self.output.is_some() || self.is_ending || self.scope.grant().is_some() {
             return TryNext::Unknown;
         }
-        self.stream.try_next(take)
+        let tried = self.stream.try_next(take);
+        if matches!(tried, TryNext::Answered(_)) {
+            self.note();
+        }
+        tried
+    }
+
+    /// Notes in the table of clients how far the client is.
+    fn note(&self) {
+        if let (Some(row), Some(cursor)) = (&self.row, self.stream.cursor()) {
+            row.note(Activity::Stream, cursor);
+        }
     }
 
     /// Sends this answer of [`try_next`](Self::try_next) with the next calls of [`next`](Self::next).
@@ -244,6 +260,7 @@ impl StreamSession {
         let heartbeat_at = self.heartbeat_at(Instant::now());
         // The front holds no more of it than of any other response, so its part in the budget ends here.
         if self.output.take().is_some_and(|output| output.writing.is_some()) {
+            self.note();
             timers.set_heartbeat(heartbeat_at);
         }
     }
