@@ -217,21 +217,54 @@ async fn replicas_with_one_cursor_key_continue_each_others_cursors_and_a_key_is_
 }
 
 #[tokio::test]
-async fn a_state_directory_keeps_the_cursor_key_that_the_daemon_made() {
+async fn replicas_with_one_tokens_file_continue_each_others_cursors_without_a_key() {
+    let (dir, mut tokens) = (tempfile::tempdir().unwrap(), TokenFile::new());
+    let (admin, _narrow) = (tokens.add(&[""], &[]), tokens.add(&["a/"], &[]));
+    tokens.save();
+    let feed = dir.path().join("feed.ndjson");
+    std::fs::write(&feed, "{\"type\":\"put\",\"key\":\"a\",\"value\":1}\n").unwrap();
+    let feed = format!("file:{}?follow=true", feed.to_str().unwrap());
+    let ready = async |daemon: &Daemon| {
+        daemon.http().get("/readyz?wait=30s").await.ok(200);
+        admin.http(daemon)
+    };
+    let start = || Daemon::serve(&["--feed", &feed, "--tokens", tokens.path()]);
+    let (one, two) = (start(), start());
+    let cursor = ready(&one).await.cursor().await;
+    ready(&two).await.get(&format!("/v1/breadcrumbs/{cursor}/next?wait=0")).await.ok(204);
+
+    // A daemon whose only token may read a part cannot make a secret of it.
+    let mut alone = TokenFile::new();
+    let only = alone.add(&["a"], &[]);
+    alone.save();
+    let lonely = || Daemon::serve(&["--feed", &feed, "--tokens", alone.path()]);
+    let (one, two) = (lonely(), lonely());
+    ready(&one).await;
+    let cursor = only.http(&one).cursor().await;
+    ready(&two).await;
+    only.http(&two).get(&format!("/v1/breadcrumbs/{cursor}/next?wait=0")).await.problem(410);
+    assert!(two.log().contains("--cursor-key"), "{}", two.log());
+}
+
+#[tokio::test]
+async fn a_state_directory_keeps_the_cursor_keys_of_earlier_runs() {
     let (dir, mut tokens) = (tempfile::tempdir().unwrap(), TokenFile::new());
     let admin = tokens.add(&[""], &[""]);
     let state = dir.path().to_str().unwrap();
-    let cursor = {
+    let mut cursors = Vec::new();
+    for run in 0..3 {
         let mut daemon = tokens.daemon(&["--state-dir", state]);
-        let cursor = admin.http(&daemon).put(b"a", "text/plain", b"1").await;
+        daemon.http().get("/readyz?wait=30s").await.ok(200);
+        let http = admin.http(&daemon);
+        for cursor in &cursors {
+            http.get(&format!("/v1/breadcrumbs/{cursor}/next?wait=0")).await.ok(200);
+        }
+        cursors.push(http.put(b"a", "text/plain", run.to_string().as_bytes()).await);
         daemon.terminate();
         daemon.wait_exit();
-        cursor
-    };
-    let daemon = tokens.daemon(&["--state-dir", state]);
-    daemon.http().get("/readyz?wait=30s").await.ok(200);
-    let got = admin.http(&daemon).get(&format!("/v1/breadcrumbs/{cursor}/next?wait=0")).await;
-    assert!([200, 204].contains(&got.status), "{got:?}");
+        // Another key.
+        tokens.add(&["a/"], &[]);
+    }
 }
 
 #[test]

@@ -103,7 +103,8 @@ impl Running {
         let mut server = Server::bind(settings.server())?;
         let (mut served, mut collections) = (Vec::new(), Vec::new());
         for collection in opened {
-            let (collection, running) = collection.start(&settings, cursor_key.clone()).await?;
+            let (collection, running) =
+                collection.start(&settings, cursor_key.clone(), tokens.as_deref()).await?;
             served.push(collection);
             collections.push(running);
         }

@@ -15,9 +15,6 @@ use super::{Check, Revision};
 /// The number of hex digits of a secret: 32 bytes.
 const HEX_DIGITS: usize = 64;
 
-/// The most secrets: a current one, and the ones before it.
-const MAX_SECRETS: usize = 8;
-
 /// The key of the checks in cursors. The default has no secret, and checks are plain. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct CursorKey(
@@ -38,11 +35,14 @@ pub enum CursorKeyError {
     #[error("there is no secret; `openssl rand -hex 32` makes one")]
     Empty,
     /// There are too many secrets.
-    #[error("there are {0} secrets; at most {MAX_SECRETS} are allowed, the current one first")]
+    #[error("there are {given} secrets; at most {most} are allowed, the current one first", given = .0, most = CursorKey::MAX_SECRETS)]
     TooMany(usize),
 }
 
 impl CursorKey {
+    /// The most secrets: a current one, and the ones before it.
+    pub const MAX_SECRETS: usize = 8;
+
     /// The key with this one secret.
     pub fn of_secret(secret: &[u8; 32]) -> Self {
         Self(Arc::new([Key::new(HMAC_SHA256, secret)]))
@@ -89,7 +89,7 @@ impl FromStr for CursorKey {
         let keys: Vec<Key> = keys.collect::<Result<_, _>>()?;
         match keys.len() {
             0 => Err(CursorKeyError::Empty),
-            1..=MAX_SECRETS => Ok(Self(keys.into())),
+            1..=Self::MAX_SECRETS => Ok(Self(keys.into())),
             many => Err(CursorKeyError::TooMany(many)),
         }
     }

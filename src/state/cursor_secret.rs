@@ -1,4 +1,4 @@
-//! The secret of the cursors of a daemon that was given none, kept for its next start.
+//! The secrets of the cursors of a daemon that was given none, kept for its next start.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -9,27 +9,34 @@ use super::StateError;
 
 const FILE: &str = "cursor-key";
 
-/// The text of `cursor-key` in the state directory. If there is no such file, it is created with the secret that `make`
-/// returns, readable for this user only.
+/// This secret, and after it those of earlier runs that `cursor-key` in the state directory has: one a line, at most
+/// `max`. The file gets the same lines; it is readable for this user only.
 ///
 /// # Errors
 /// [`StateError::Io`].
-pub fn cursor_secret(directory: &Path, make: impl FnOnce() -> String) -> Result<String, StateError> {
+pub fn cursor_secrets(directory: &Path, secret: &str, max: usize) -> Result<String, StateError> {
     let path = directory.join(FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) => return Ok(text),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(StateError::io(&path, error)),
-    }
-    let (secret, temporary) = (make(), directory.join(format!("{FILE}.tmp")));
-    let write = || -> std::io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        writeln!(file, "{secret}")?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(directory)?.sync_all()
+    let io = |error| StateError::io(&path, error);
+    let before = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(io(error)),
     };
-    write().map_err(|error| StateError::io(&path, error))?;
-    Ok(secret)
+    let earlier = before.lines().filter(|line| !line.is_empty() && *line != secret);
+    let secrets: Vec<&str> = [secret].into_iter().chain(earlier).take(max).collect();
+    let secrets = secrets.join("\n") + "\n";
+    if secrets != before {
+        write(directory, &path, &secrets).map_err(io)?;
+    }
+    Ok(secrets)
+}
+
+/// Writes the file aside and renames it, so that it is never half there.
+fn write(directory: &Path, path: &Path, secrets: &str) -> std::io::Result<()> {
+    let temporary = directory.join(format!("{FILE}.tmp"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(secrets.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(directory)?.sync_all()
 }

@@ -10,7 +10,7 @@
 //! | `state.crumbd` | the database (`database.rs`): entries, and the breadcrumbs of the kept window after them |
 //! | `acknowledged` | `push:` only: how far the database must reach (`acknowledged.rs`) |
 //! | `state.tmp`, `acknowledged.tmp` | one of these while it is created; it is renamed when it is complete |
-//! | `cursor-key` | the secret of the cursors of a daemon with tokens and without `--cursor-key` (`cursor_secret.rs`) |
+//! | `cursor-key` | the secrets of the cursors of a daemon with tokens and without `--cursor-key` (`cursor_secret.rs`) |
 //! | `state.damaged` | a database that was moved aside; it is never read |
 //!
 //! The directory is locked while it is used: one daemon a directory. May import `model`, `wire`, `trail` (its limits)
@@ -29,7 +29,7 @@ mod saver;
 mod storage;
 mod writer;
 
-pub use cursor_secret::cursor_secret;
+pub use cursor_secret::cursor_secrets;
 pub use directory::{FeedIdentity, Kept, StateDir};
 pub use error::{Damage, StateError};
 pub use push::PushStore;

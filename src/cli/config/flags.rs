@@ -239,8 +239,8 @@ pub(super) struct Flags {
 
     /// File with the secret of the cursors: 64 hex digits, such as `openssl rand -hex 32` prints. Without the secret
     /// nobody can tell from a cursor what the state is. All replicas need the same file. More lines may follow, with
-    /// secrets whose cursors are still accepted [default with --tokens: a random secret, kept in the state directory if
-    /// there is one; without --tokens: none]
+    /// secrets whose cursors are still accepted [default with --tokens: a secret made of the tokens file; without
+    /// --tokens: none]
     #[arg(long, env = "CRUMBD_CURSOR_KEY", value_name = "FILE", help_heading = "Serving")]
     cursor_key: Option<OsString>,
 

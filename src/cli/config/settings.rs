@@ -179,11 +179,6 @@ impl Settings {
         self.tokens.clone().map(Tokens::open).transpose()
     }
 
-    /// Whether requests need tokens.
-    pub(in crate::cli) fn has_tokens(&self) -> bool {
-        self.tokens.is_some()
-    }
-
     /// The file of the cursor key.
     pub(in crate::cli) fn cursor_key(&self) -> Option<&Path> {
         self.cursor_key.as_deref()

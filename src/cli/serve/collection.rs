@@ -12,6 +12,7 @@ use crate::cli::feed::{FeedTask, OpenFeed};
 use crate::cli::stored_state::{self, StoredState};
 use crate::feed::{FeedSpec, Sink};
 use crate::http::Collection;
+use crate::http::auth::Tokens;
 use crate::model::CursorKey;
 use crate::view::View;
 
@@ -46,6 +47,7 @@ impl OpenCollection {
         self,
         settings: &Settings,
         cursor_key: Option<CursorKey>,
+        tokens: Option<&Tokens>,
     ) -> Result<(Collection, RunningCollection), Failure> {
         let Self { spec, feed } = self;
         let buffer = Arc::new(settings.buffer()?);
@@ -53,7 +55,11 @@ impl OpenCollection {
         let config = settings.cache();
         let limits = config.entry_limits();
         let stored = StoredState::open(settings.state(), &feed, &spec, &config)?;
-        let cursor_key = cursor_key::or_own(cursor_key, settings)?.for_collection("");
+        let cursor_key = match cursor_key {
+            Some(given) => given,
+            None => cursor_key::own(tokens, settings)?,
+        };
+        let cursor_key = cursor_key.for_collection("");
         let options = CacheOptions { config, cursor_key };
         let (cache, ingest, persistence) = stored.cache(options, &feed, Arc::clone(&buffer), &upstream)?;
         let ingest = ingest.spawn();

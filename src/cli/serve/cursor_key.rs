@@ -1,4 +1,7 @@
 //! The key of the daemon's cursors.
+//!
+//! `--cursor-key` gives one. Without it a daemon with tokens makes its key of the tokens file, so that replicas with the
+//! same file have the same key. That key changes with the tokens, so the state directory keeps the keys of earlier runs.
 
 use std::path::{Path, PathBuf};
 
@@ -6,8 +9,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tracing::{info, warn};
 
 use crate::cli::config::Settings;
+use crate::http::auth::Tokens;
 use crate::model::{CursorKey, CursorKeyError};
-use crate::state::{self, StateError};
+use crate::state;
 
 /// A cursor key that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -16,8 +20,6 @@ pub(in crate::cli) enum KeyFileError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("cursor key file {}: {source}", path.display())]
     Invalid { path: PathBuf, source: CursorKeyError },
-    #[error(transparent)]
-    State(#[from] StateError),
     #[error("cannot make a cursor key: the system provides no random numbers")]
     Random,
 }
@@ -30,42 +32,40 @@ pub(super) fn given(settings: &Settings) -> Result<Option<CursorKey>, KeyFileErr
     parse(path, &text).map(Some)
 }
 
-/// The key for a daemon with tokens that was given none: the one in the state directory, or a new one. A daemon without
-/// tokens needs none: every client may read everything.
-pub(super) fn or_own(given: Option<CursorKey>, settings: &Settings) -> Result<CursorKey, KeyFileError> {
-    if let Some(key) = given {
-        return Ok(key);
-    }
-    if !settings.has_tokens() {
-        return Ok(CursorKey::default());
-    }
-    let secret = random_secret()?;
-    if let Some((directory, _)) = settings.state() {
-        match state::cursor_secret(&directory, || secret.clone()) {
-            Ok(kept) => {
-                info!(
-                    "the cursor key is kept in {}; replicas that shall continue each other's cursors need one \
-                     --cursor-key",
-                    directory.display()
-                );
-                return parse(&directory, &kept);
-            }
-            Err(error) => warn!("the cursor key cannot be kept: {error}"),
+/// The key for a daemon that was given none. Without tokens it needs none: every client may read everything.
+pub(super) fn own(tokens: Option<&Tokens>, settings: &Settings) -> Result<CursorKey, KeyFileError> {
+    let Some(tokens) = tokens else { return Ok(CursorKey::default()) };
+    let secret = match tokens.shared_secret() {
+        Some(secret) => {
+            info!(
+                "cursors are sealed with a key made of the tokens file; --cursor-key gives one that stays the same"
+            );
+            hex(secret)
+        }
+        None => {
+            warn!(
+                "cursors are good until this process ends, and no other replica continues them: the tokens file has too \
+                 few tokens to make a secret key of; `openssl rand -hex 32` makes a file for --cursor-key"
+            );
+            let mut secret = [0; 32];
+            SystemRandom::new().fill(&mut secret).map_err(|_| KeyFileError::Random)?;
+            hex(secret)
+        }
+    };
+    let Some((directory, _)) = settings.state() else { return parse(Path::new("(made)"), &secret) };
+    match state::cursor_secrets(&directory, &secret, CursorKey::MAX_SECRETS) {
+        Ok(secrets) => parse(&directory, &secrets),
+        Err(error) => {
+            warn!("the cursor key cannot be kept for the next start: {error}");
+            parse(&directory, &secret)
         }
     }
-    warn!(
-        "tokens without --cursor-key: cursors are good until this process ends, and no other replica continues them; \
-         `openssl rand -hex 32` makes a key"
-    );
-    parse(Path::new("(random)"), &secret)
 }
 
 fn parse(path: &Path, text: &str) -> Result<CursorKey, KeyFileError> {
     text.parse().map_err(|source| KeyFileError::Invalid { path: path.to_owned(), source })
 }
 
-fn random_secret() -> Result<String, KeyFileError> {
-    let mut secret = [0; 32];
-    SystemRandom::new().fill(&mut secret).map_err(|_| KeyFileError::Random)?;
-    Ok(secret.iter().map(|byte| format!("{byte:02x}")).collect())
+fn hex(secret: [u8; 32]) -> String {
+    secret.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -38,6 +38,12 @@ impl<'a> KeyWrite<'a> {
         let key = checked_key(request)?;
         let access = access_of(request)?;
         access.require_write(key.as_bytes())?;
+        if request.uri().path() == "/kv/" {
+            return Err(Problem::bad_request(
+                "the path names the empty key, which is also what many clients make of the keys . and ..; write \
+                 /v1/kv?key= for the empty key, and /v1/kv?key=. for that one",
+            ));
+        }
         let conditions = conditions(request.headers(), &key, &access, history(cx))?;
         Ok(Self { push, key, access, conditions })
     }
@@ -127,12 +133,6 @@ fn access_of(request: &Request) -> Result<Access, Problem> {
 }
 
 fn checked_key(request: &Request) -> Result<Key, Problem> {
-    if request.uri().path() == "/kv/" {
-        return Err(Problem::bad_request(
-            "the path names the empty key, which is also what many clients make of the keys . and ..; write \
-             /v1/kv?key= for the empty key, and /v1/kv?key=. for that one",
-        ));
-    }
     let (key, _) = key_and_query(request.uri(), request.headers(), &[])?;
     match key.as_bytes().len() {
         ..=MAX_KEY_BYTES => Ok(key),

@@ -30,6 +30,9 @@ use crate::model::{Key, KeySelector};
 /// The largest number of prefixes in `read`, and in `write`.
 const MAX_PREFIXES: usize = 256;
 
+/// What the shared secret is for, so that it is no other hash of the same bytes.
+const SECRET_NAME: &[u8] = b"crumbd cursor key";
+
 /// The comment that a file needs to take away all tokens.
 const NO_TOKENS: &str = "# no tokens";
 
@@ -127,6 +130,19 @@ impl Tokens {
         let tokens = Self { path, grants: ArcSwap::default(), looks: Mutex::default() };
         tokens.look(&mut tokens.looks.lock(), Instant::now())?;
         Ok(Arc::new(tokens))
+    }
+
+    /// A secret that daemons with the same file share, for the key of their cursors. Nobody can compute it who does not
+    /// know the hash of every token; `None` if that is one client whose rights are limited.
+    pub fn shared_secret(&self) -> Option<[u8; 32]> {
+        let grants = self.grants.load();
+        let mut hashes: Vec<Hash> = grants.keys().copied().collect();
+        let is_known = |only: &Hash| grants.get(only).is_some_and(|grant| !grant.rights().read.is_all());
+        if hashes.is_empty() || (hashes.len() == 1 && hashes.iter().any(is_known)) {
+            return None;
+        }
+        hashes.sort_unstable();
+        Some(hash(&[SECRET_NAME, &hashes.concat()].concat()))
     }
 
     /// Reads the file. Its tokens count at once, or at a later look if they take rights away.
