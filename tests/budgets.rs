@@ -526,3 +526,27 @@ async fn the_more_requests_are_refused_the_later_they_come_back() {
     }
     assert!(longest > 6, "{longest} s");
 }
+
+#[tokio::test]
+async fn large_values_that_only_slow_readers_hold_are_counted_once_each() {
+    const VALUE: usize = 6 << 20;
+    let limits = ["--max-snapshot-bytes", "20MiB", "--max-client-snapshot-bytes", "1GiB"];
+    let daemon = Daemon::push(&[&limits[..], &["--keep-count", "1"]].concat());
+    let http = daemon.http();
+    let mut readers = Vec::new();
+    for n in 0..3 {
+        http.put(b"large", "text/plain", &vec![b'a' + n; VALUE]).await;
+        for _ in 0..5 {
+            readers.push(slow_reader(&daemon, [127, 0, 0, 1], "/v1/kv/large").await);
+        }
+        let held = in_flight(&status(&http).await);
+        assert_eq!(held, (u64::from(n) + 1) * VALUE as u64, "after {} values", n + 1);
+    }
+    http.put(b"large", "text/plain", &[b'z'; VALUE]).await;
+    refused_by(&in_time("a refusal", http.get("/v1/kv/large")).await, "--max-snapshot-bytes");
+    http.put(b"small", "text/plain", b"1").await;
+    http.get("/v1/kv/small").await.ok(200);
+    drop(readers);
+    assert_eq!(http.get("/v1/kv/large").await.ok(200).body.len(), VALUE);
+    until(&http, "the bytes to be given back", |status| in_flight(status) == 0).await;
+}

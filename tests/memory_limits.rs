@@ -251,7 +251,9 @@ async fn unread_bodies_of_ten_times_the_budget_are_not_made() {
             readers.push(reader);
         }
     }
-    let most = base + 4 * BUDGET;
+    // Beside the budget there are the cached pages of a second format, the bodies that each core is making, and what the
+    // allocator keeps of those before. Ten budgets were asked for.
+    let most = base + 6 * BUDGET;
     let refused = || async {
         let now = resident(&daemon);
         assert!(now <= most, "{} MiB, {} before", now / MIB, base / MIB);

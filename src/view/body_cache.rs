@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
 use super::lease::{Account, Claim, Lack};
-use super::{Body, Format, KeySelector, ViewError};
-use crate::model::{Cursor, Key, Sequence};
-use crate::wire::Coding;
+use super::{Body, Format, KeySelector, Run, ViewError};
+use crate::model::{Cursor, History, Key, Revision, Sequence};
+use crate::wire::{Coding, MediaType};
 
 /// Bodies up to this size are sent uncompressed; compression would cost more than it saves.
 pub(super) const UNCOMPRESSED_BYTES: usize = 1024;
@@ -34,6 +35,8 @@ pub(super) enum Span {
     Diff { from: Cursor, to: Cursor, to_sequence: Sequence },
     /// A page of a listing.
     Page { at: Cursor, sequence: Sequence, start_after: Option<Key>, limit: usize },
+    /// The value of a key at the revision that set it.
+    Value { history: History, revision: Revision },
 }
 
 impl Span {
@@ -91,6 +94,26 @@ impl BodyCache {
     /// How many bodies of updates were encoded since the start.
     pub(super) fn encoded(&self) -> u64 {
         self.encoded.load(Ordering::Relaxed)
+    }
+
+    /// The body of a large value, which shares the memory of the entry. It is counted while requests hold it: the value
+    /// may be replaced meanwhile.
+    pub(super) async fn value(
+        &self,
+        span: Span,
+        key: Key,
+        value: Bytes,
+        account: &Account,
+    ) -> Result<Body, ViewError> {
+        let format = Format { media: MediaType::Json, coding: Coding::Identity };
+        let key = BodyKey { span, keys: KeySelector::key(key), format };
+        let counted = || {
+            let len = value.len() as u64;
+            let body = Body::from_runs(vec![Run::from([value])], len);
+            Ok::<_, ViewError>(EncodedBody { body, coding: Coding::Identity })
+        };
+        let shared = self.cache.get_or_insert_with(&key, counted)?;
+        Ok(shared.body.for_request(&mut account.claim()).await?)
     }
 
     /// The cached body, or the one that `encode` makes now on a blocking thread. Concurrent requests for the same body

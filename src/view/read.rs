@@ -3,11 +3,11 @@
 use tokio::time::Instant;
 
 use super::answer::{BreadcrumbInfo, end};
-use super::body_cache::{Admit, Span};
+use super::body_cache::{Admit, Span, UNCOUNTED_BYTES};
 use super::catch_up::{CatchUp, Start, up_to};
-use super::{Account, Answer, Format, KeySelector, Reason, View, ViewError, changes};
+use super::{Account, Answer, Body, Format, KeySelector, Reason, View, ViewError, changes};
 use crate::cache::{Breadcrumb, Position};
-use crate::model::{Cursor, Entry, Key, Sequence};
+use crate::model::{Cursor, Entry, History, Key, Sequence};
 use crate::wire::{BodyWriter, Mode, PutKind};
 
 /// A key at one breadcrumb.
@@ -161,6 +161,24 @@ impl View {
         let (breadcrumb, cursor) = self.state_now_or_at(at, deadline).await?;
         let entry = breadcrumb.kvs().get(key.as_bytes()).cloned();
         Ok(KeyRead { entry, cursor, sequence: breadcrumb.sequence() })
+    }
+
+    /// The value of an entry of this history as a body. A large one is counted while requests hold it.
+    ///
+    /// # Errors
+    /// [`ViewError::OverBudget`].
+    pub async fn value_body(
+        &self,
+        history: History,
+        entry: &Entry,
+        account: &Account,
+    ) -> Result<Body, ViewError> {
+        let value = entry.value_bytes();
+        if value.len() <= UNCOUNTED_BYTES {
+            return Ok(value.into());
+        }
+        let span = Span::Value { history, revision: entry.revision().unwrap_or_default() };
+        self.bodies.value(span, Key::copy_from(entry.key()), value, account).await
     }
 
     async fn state_now_or_at(

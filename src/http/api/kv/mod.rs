@@ -83,7 +83,7 @@ pub(in crate::http) async fn get(
         }
     };
     let caching = caching(at, &headers);
-    Ok(value(&cx, &key, read, caching))
+    value(&cx, &access, &key, read, caching).await
 }
 
 fn caching(at: Option<Cursor>, headers: &HeaderMap) -> Caching {
@@ -94,7 +94,13 @@ fn caching(at: Option<Cursor>, headers: &HeaderMap) -> Caching {
     }
 }
 
-fn value(cx: &Context, key: &Key, read: KeyRead, caching: Caching) -> Response {
+async fn value(
+    cx: &Context,
+    access: &Access,
+    key: &Key,
+    read: KeyRead,
+    caching: Caching,
+) -> Result<Response, Problem> {
     let (cursor, sequence) = (read.cursor, read.sequence);
     let values = CrumbdHeaders {
         cursor,
@@ -106,16 +112,18 @@ fn value(cx: &Context, key: &Key, read: KeyRead, caching: Caching) -> Response {
     let Some(entry) = read.entry else {
         let mut response = Problem::not_found(format!("there is no key \"{key}\"")).into_response();
         reply::insert_headers(cx.source(), response.headers_mut(), values, Caching::Never);
-        return response;
+        return Ok(response);
     };
-    let mut response = into_response(reply::body(entry.value_bytes(), content_type(&entry)));
+    let account = cx.client(access).account();
+    let body = cx.collection.view.value_body(cursor.history, &entry, account).await?;
+    let mut response = into_response(reply::body(body, content_type(&entry)));
     let headers = response.headers_mut();
     reply::insert_headers(cx.source(), headers, values, caching);
     reply::insert_text(headers, ETAG, &key_etag(cursor.history, entry.revision().unwrap_or_default()));
     reply::vary(cx.source(), headers);
     // Any client may have written the bytes: a browser must not guess that they are a page.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+    Ok(response)
 }
 
 /// A key's ETag: its history and revision.
