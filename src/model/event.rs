@@ -210,7 +210,7 @@ impl Refusal {
 
 fn found_at(revision: Option<Revision>) -> String {
     match revision {
-        Some(revision) => format!("the key exists, its ETag is \"{revision}\""),
+        Some(revision) => format!("the key exists, at revision {revision}"),
         None => "the key does not exist".to_owned(),
     }
 }
