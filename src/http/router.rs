@@ -45,6 +45,7 @@ fn public() -> Router<App> {
         .route("/", get(page::page))
         .route("/page.css", get(page::style))
         .route("/page.js", get(page::script))
+        .layer(from_fn(conditions::honour))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .method_not_allowed_fallback(problem::method_not_allowed)
@@ -57,7 +58,7 @@ pub fn router(app: App) -> Router {
         .nest("/v1/c/{collection}", collection())
         .route("/v1/clients", get(clients::clients))
         .route("/metrics", get(metrics::metrics))
-        .route("/openapi.json", get(openapi::openapi))
+        .route("/openapi.json", get(openapi::openapi).layer(from_fn(conditions::honour)))
         .fallback(async || {
             Problem::not_found(
                 "there is no such endpoint; GET /openapi.json lists all of them, GET /v1/breadcrumbs/current is the state",

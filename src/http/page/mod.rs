@@ -7,11 +7,10 @@
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::http::rep::conditions::if_none_match_has;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
 use crate::http::rep::reply;
@@ -19,30 +18,22 @@ use crate::http::rep::reply;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-pub(super) async fn page(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    file(&uri, &headers, "text/html; charset=utf-8", include_str!("page.html"))
+pub(super) async fn page(uri: Uri) -> Result<Response, Problem> {
+    file(&uri, "text/html; charset=utf-8", include_str!("page.html"))
 }
 
-pub(super) async fn style(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    file(&uri, &headers, "text/css; charset=utf-8", include_str!("page.css"))
+pub(super) async fn style(uri: Uri) -> Result<Response, Problem> {
+    file(&uri, "text/css; charset=utf-8", include_str!("page.css"))
 }
 
-pub(super) async fn script(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    file(&uri, &headers, "text/javascript; charset=utf-8", include_str!("page.js"))
+pub(super) async fn script(uri: Uri) -> Result<Response, Problem> {
+    file(&uri, "text/javascript; charset=utf-8", include_str!("page.js"))
 }
 
-fn file(
-    uri: &Uri,
-    request: &HeaderMap,
-    media: &'static str,
-    text: &'static str,
-) -> Result<Response, Problem> {
+fn file(uri: &Uri, media: &'static str, text: &'static str) -> Result<Response, Problem> {
     Query::parse(uri, &[])?;
     let etag = format!("\"{:016x}\"", xxh3_64(text.as_bytes()));
-    let mut response = match if_none_match_has(request, &etag) {
-        true => StatusCode::NOT_MODIFIED.into_response(),
-        false => text.into_response(),
-    };
+    let mut response = text.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
     // A new version of the daemon may have a new page.

@@ -47,8 +47,11 @@ fn not_modified(mut response: Response) -> Response {
     *response.body_mut() = Body::empty();
     let headers = response.headers_mut();
     [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING].iter().for_each(|name| _ = headers.remove(name));
-    headers.insert(MODE, HeaderValue::from_static(Mode::None.as_str()));
-    headers.insert(REASON, HeaderValue::from_static(Reason::NotModified.as_str()));
+    // Only answers that tell a state have them.
+    if headers.contains_key(MODE) {
+        headers.insert(MODE, HeaderValue::from_static(Mode::None.as_str()));
+        headers.insert(REASON, HeaderValue::from_static(Reason::NotModified.as_str()));
+    }
     response
 }
 
