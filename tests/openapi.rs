@@ -63,6 +63,15 @@ fn filled(path: &str, cursor: &str) -> String {
         .replace("{key}", "a%2Fb")
 }
 
+/// What an operation may be asked for: `/v1/kv` with a key in the query, and for a listing without.
+fn queries(method: &str, path: &str) -> &'static [&'static str] {
+    match (method, path) {
+        ("GET", "/v1/kv") => &["", "key=a&"],
+        (_, "/v1/kv") => &["key=a&"],
+        _ => &[""],
+    }
+}
+
 #[tokio::test]
 async fn it_is_a_document_of_openapi_3_1_that_refers_to_what_it_holds_and_holds_what_it_refers_to() {
     let daemon = Daemon::push(&[]);
@@ -98,7 +107,8 @@ async fn methods_and_query_parameters_are_those_that_the_daemon_takes() {
     let http = daemon.http();
     let (document, cursor) = (document(&http).await, http.cursor().await);
     for path in document["paths"].as_object().unwrap().keys() {
-        let got = http.send("PATCH", &filled(path, &cursor), &[], None).await;
+        let query = queries("PATCH", path)[0];
+        let got = http.send("PATCH", &format!("{}?{query}", filled(path, &cursor)), &[], None).await;
         got.problem(405);
         let allowed: BTreeSet<String> =
             got.need("allow").split(',').map(|one| one.trim().to_owned()).collect();
@@ -113,10 +123,14 @@ async fn methods_and_query_parameters_are_those_that_the_daemon_takes() {
     for (method, path, _, parameters) in operations(&document) {
         let described = names(&parameters, "query");
         // The daemon refuses what it does not know, and says what it does.
-        let asked = format!("{}?frobnicate=1", filled(path, &cursor));
-        let problem = http.send(&method, &asked, &[], Some(Vec::new())).await.problem(400);
-        let (_, taken) = problem["detail"].as_str().unwrap().split_once("this address takes ").unwrap();
-        let taken: BTreeSet<&str> = taken.split(", ").filter(|taken| *taken != "none").collect();
+        let mut taken = BTreeSet::new();
+        for query in queries(&method, path) {
+            let asked = format!("{}?{query}frobnicate=1", filled(path, &cursor));
+            let problem = http.send(&method, &asked, &[], Some(Vec::new())).await.problem(400);
+            let (_, names) = problem["detail"].as_str().unwrap().split_once("this address takes ").unwrap();
+            taken.extend(names.split(", ").filter(|name| *name != "none").map(str::to_owned));
+        }
+        let taken: BTreeSet<&str> = taken.iter().map(String::as_str).collect();
         assert_eq!(described, taken, "{method} {path}");
     }
 }
@@ -178,6 +192,10 @@ async fn what_is_answered_is_described() {
         (kept, format!("/v1/breadcrumbs/{gone}")),
         (diff, format!("/v1/breadcrumbs/{first}/diff/{second}")),
         ("/v1/kv", "/v1/kv?limit=1".to_owned()),
+        ("/v1/kv", "/v1/kv?prefix=a&prefix=c&start_after_base64=YQ".to_owned()),
+        ("/v1/kv", "/v1/kv?key=a/b".to_owned()),
+        ("/v1/kv", "/v1/kv?key=absent".to_owned()),
+        ("/v1/kv", format!("/v1/kv?key=a/b&after={second}&wait=0")),
         (key, "/v1/kv/a/b".to_owned()),
         (key, "/v1/kv/absent".to_owned()),
         (key, format!("/v1/kv/a%2Fb?after={second}&wait=0")),
@@ -199,8 +217,8 @@ async fn what_is_answered_is_described() {
             "text/none",
             "*/*",
         ] {
-            for etag in ["", "*"] {
-                let got = http.get_with(asked, &[("accept", accept), ("if-none-match", etag)]).await;
+            for condition in [("if-none-match", "*"), ("if-match", "\"another\""), ("if-match", "*")] {
+                let got = http.get_with(asked, &[("accept", accept), condition]).await;
                 is_described(&document, "get", path, &got);
                 seen.insert((*path, got.status));
             }
@@ -214,6 +232,14 @@ async fn what_is_answered_is_described() {
         ("PUT", key, "/v1/kv/a/b", vec![], Some(vec![b'x'; 2000])),
         ("DELETE", key, "/v1/kv/a/b", vec![("if-match", "\"0\"")], None),
         ("DELETE", key, "/v1/kv/a/b", vec![], None),
+        ("PUT", "/v1/kv", "/v1/kv?key=.", vec![], value.clone()),
+        ("PUT", "/v1/kv", "/v1/kv", vec![("crumbd-key", "YQ")], value.clone()),
+        ("PUT", "/v1/kv", "/v1/kv", vec![], value.clone()),
+        ("DELETE", "/v1/kv", "/v1/kv?key_base64=Lg", vec![], None),
+        ("DELETE", "/v1/kv", "/v1/kv", vec![], None),
+        ("POST", "/v1/updates", "/v1/updates", vec![("host", "page.example")], None),
+        ("POST", "/v1/updates", "/v1/updates", vec![("if-match", "*")], None),
+        ("POST", "/v1/updates", "/v1/updates", vec![], None),
         ("POST", "/v1/updates", "/v1/updates", vec![], Some(lines(&[put("x", "1")]))),
         ("POST", "/v1/updates", "/v1/updates", vec![], Some(b"no record".to_vec())),
     ];
@@ -222,8 +248,68 @@ async fn what_is_answered_is_described() {
         is_described(&document, method, path, &got);
         seen.insert((path, got.status));
     }
-    for status in [200, 204, 304, 400, 404, 406, 410, 412, 413, 415] {
+    for status in [200, 204, 304, 400, 404, 405, 406, 410, 412, 413, 415, 421] {
         assert!(seen.iter().any(|(_, seen)| *seen == status), "no {status} was looked at");
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_that_stands_for_a_503_is_described() {
+    let daemon = Daemon::push(&["--max-waiters", "1"]);
+    let http = daemon.http();
+    let document = document(&http).await;
+    let cursor = http.cursor().await;
+    let other = daemon.http();
+    let _waiter = tokio::spawn(async move { other.get(&format!("/v1/breadcrumbs/{cursor}/next")).await });
+    support::eventually("a waiter", async || {
+        let status = http.get("/v1/status").await.json();
+        (status["waiters"] == 1).then_some(())
+    })
+    .await;
+    let refused = http.get_with("/v1/stream", &[("accept", "text/event-stream")]).await.ok(200);
+    is_described(&document, "get", "/v1/stream", &refused);
+    is_described(&document, "get", "/v1/stream", &http.get("/v1/stream").await);
+}
+
+/// Calls `look` with each object anywhere.
+fn each_object(value: &Value, look: &mut impl FnMut(&serde_json::Map<String, Value>)) {
+    match value {
+        Value::Object(members) => {
+            look(members);
+            members.values().for_each(|member| each_object(member, look));
+        }
+        Value::Array(items) => items.iter().for_each(|item| each_object(item, look)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn tools_that_know_no_newer_version_get_openapi_3_0_with_the_same_operations() {
+    let daemon = Daemon::push(&["--base-path", "/crumbd"]);
+    let http = daemon.http();
+    let newest = document(&http).await;
+    assert_eq!(http.get("/openapi.json?version=3.1").await.ok(200).json(), newest);
+    assert_eq!(newest["servers"][0]["url"], "/crumbd");
+    let older = http.get("/openapi.json?version=3.0").await.ok(200);
+    assert_ne!(older.need("etag"), http.get("/openapi.json").await.need("etag"));
+    let older = older.json();
+    assert_eq!(older["openapi"], "3.0.3");
+    let named = |document: &Value| -> BTreeSet<String> {
+        operations(document).iter().map(|(method, path, ..)| format!("{method} {path}")).collect()
+    };
+    assert_eq!(named(&older), named(&newest));
+    let mut nullable = 0;
+    each_object(&older, &mut |members| {
+        assert!(!members.contains_key("$ref") || members.len() == 1, "{members:?}");
+        assert!(!members.get("type").is_some_and(Value::is_array), "{members:?}");
+        nullable += usize::from(members.contains_key("nullable"));
+        for unknown in ["const", "examples", "if", "then", "else", "dependentSchemas", "contentEncoding"] {
+            assert!(!members.contains_key(unknown), "{members:?}");
+        }
+    });
+    assert!(nullable > 3, "{nullable} members may be null");
+    for unknown in ["3.2", "2", ""] {
+        http.get(&format!("/openapi.json?version={unknown}")).await.problem(400);
     }
 }
 
@@ -231,10 +317,11 @@ async fn what_is_answered_is_described() {
 async fn a_daemon_that_wants_tokens_says_so_and_who_has_the_document_need_not_fetch_it_again() {
     let open = Daemon::push(&[]);
     let document_of_open = document(&open.http()).await;
-    assert!(document_of_open.get("security").is_none());
+    assert_eq!(document_of_open["security"], serde_json::json!([]));
     let etag = open.http().get("/openapi.json").await.need("etag").to_owned();
     let again = open.http().get_with("/openapi.json", &[("if-none-match", &etag)]).await.ok(304);
     assert!(again.body.is_empty() && again.need("etag") == etag);
+    open.http().get_with("/openapi.json", &[("if-match", "\"another\"")]).await.problem(412);
 
     let mut tokens = TokenFile::new();
     let token = tokens.add(&["only/this"], &[]);

@@ -1,20 +1,21 @@
-//! `GET /openapi.json`: the interface as OpenAPI 3.1.
+//! `GET /openapi.json`: the interface as OpenAPI 3.1, or as 3.0 for tools that know no newer one.
 //!
 //! The document is checked in as several parts, which are merged at the first request. A test checks that it describes
-//! exactly the existing endpoints, methods and query parameters.
+//! exactly the existing endpoints, methods and query parameters. The 3.0 form is made of the same parts.
 
+mod v3_0;
+
+use std::str::FromStr;
 use std::sync::LazyLock;
 
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, ETAG};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use axum::http::{HeaderValue, Uri};
+use axum::response::Response;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::http::app::App;
-use crate::http::rep::conditions::if_none_match_has;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
 use crate::http::rep::reply;
@@ -30,44 +31,65 @@ const PARTS: [&str; 8] = [
     include_str!("schemas.json"),
 ];
 
-struct Document {
-    body: Bytes,
-    etag: String,
+/// The version of OpenAPI that a client wants.
+#[derive(Clone, Copy, Default)]
+enum Version {
+    V3_0,
+    #[default]
+    V3_1,
 }
 
-/// The document of a daemon without tokens, and of one with tokens.
-static DOCUMENTS: LazyLock<[Document; 2]> = LazyLock::new(|| [false, true].map(document));
+#[derive(Debug, thiserror::Error)]
+#[error("expected 3.1 or 3.0")]
+struct UnknownVersion;
 
-pub(in crate::http) async fn openapi(
-    State(app): State<App>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    Query::parse(&uri, &[])?;
-    let Document { body, etag } = &DOCUMENTS[usize::from(app.is_guarded())];
-    let mut response = match if_none_match_has(&headers, etag) {
-        true => StatusCode::NOT_MODIFIED.into_response(),
-        false => reply::into_response(reply::body(body.clone(), "application/json")),
-    };
+impl FromStr for Version {
+    type Err = UnknownVersion;
+
+    fn from_str(text: &str) -> Result<Self, UnknownVersion> {
+        match text {
+            "3.0" => Ok(Self::V3_0),
+            "3.1" => Ok(Self::V3_1),
+            _ => Err(UnknownVersion),
+        }
+    }
+}
+
+pub(in crate::http) async fn openapi(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    let version = Query::parse(&uri, &["version"])?.parsed("version")?.unwrap_or_default();
+    let body = format!("{}\n", document(version, app.is_guarded(), &app.base_path));
+    let etag = format!("\"{:016x}\"", xxh3_64(body.as_bytes()));
+    let mut response = reply::into_response(reply::body(body.into_bytes(), "application/json"));
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    reply::insert_text(headers, ETAG, etag);
+    reply::insert_text(headers, ETAG, &etag);
     Ok(response)
 }
 
-fn document(guarded: bool) -> Document {
+/// The parts as one document, before anything of a certain daemon.
+static MERGED: LazyLock<Value> = LazyLock::new(|| {
     let mut whole = Value::Null;
     for part in PARTS {
         merge(&mut whole, serde_json::from_str(part).expect("the parts are JSON: a test reads them"));
     }
     whole["info"]["version"] = env!("CARGO_PKG_VERSION").into();
-    if guarded {
-        // Public endpoints override this.
-        whole["security"] = json!([{ "token": [] }]);
+    whole
+});
+
+fn document(version: Version, guarded: bool, base_path: &str) -> Value {
+    let mut whole = MERGED.clone();
+    if !base_path.is_empty() {
+        whole["servers"] = json!([{ "url": base_path }]);
     }
-    let body = Bytes::from(format!("{whole}\n"));
-    let etag = format!("\"{:016x}\"", xxh3_64(&body));
-    Document { body, etag }
+    // Public endpoints override this.
+    whole["security"] = if guarded { json!([{ "token": [] }]) } else { json!([]) };
+    if guarded {
+        whole["components"]["securitySchemes"] = json!({ "token": { "type": "http", "scheme": "bearer" } });
+    }
+    match version {
+        Version::V3_0 => v3_0::converted(whole),
+        Version::V3_1 => whole,
+    }
 }
 
 /// Merges the members of an object into another one. Any other value replaces.
@@ -90,7 +112,7 @@ mod tests {
 
     #[test]
     fn exactly_the_routes_are_described() {
-        let document: Value = serde_json::from_slice(&document(false).body).expect("a document");
+        let document = document(Version::V3_1, false, "");
         let described: BTreeSet<&str> =
             document["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
         // A router cannot be asked for its routes.
