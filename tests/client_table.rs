@@ -102,6 +102,11 @@ async fn a_name_that_is_none_is_refused_and_the_table_is_for_operators_only() {
                 assert!(problem["detail"].as_str().unwrap().contains("crumbd-client"), "{problem}");
             }
         }
+        let current = "/v1/breadcrumbs/current";
+        let conditional = ("if-none-match", "*");
+        http.get_with(current, &[conditional, ("crumbd-client", "ü")]).await.problem(400);
+        http.get_with(current, &[conditional, ("crumbd-client", "has it")]).await.ok(304);
+        assert_eq!(seen(&http).await[0], (json!("has it"), json!("current")));
         http.get("/v1/clients?limit=x").await.problem(400);
         http.get("/v1/clients?name=x").await.problem(400);
     }

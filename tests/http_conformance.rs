@@ -933,6 +933,11 @@ async fn a_keys_etag_is_of_its_history_and_a_condition_that_is_stated_is_honoure
         }
     }
     http.get_with("/v1/status", &[("if-match", "\"x\"")]).await.problem(412);
+    // If-Match comes first.
+    let both = [("if-match", "\"x\""), ("if-none-match", "*")];
+    for path in ["/v1/breadcrumbs/current", "/v1/kv/a", "/openapi.json", "/"] {
+        http.get_with(path, &both).await.problem(412);
+    }
     let json = http.get("/v1/breadcrumbs/current").await.need("etag").to_owned();
     let other = [("accept", "application/x-ndjson"), ("if-none-match", &*json)];
     http.get_with("/v1/breadcrumbs/current", &other).await.ok(200);

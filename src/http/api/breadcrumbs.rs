@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use tokio::time::Instant;
@@ -39,11 +40,19 @@ pub(in crate::http) async fn current(
 ) -> Result<Response, Problem> {
     let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefixes()?)?;
     let format = format(&headers)?;
+    let name = cx.app.client_name(&headers)?;
+    let note = |cursor| {
+        if let Some(row) = cx.app.client_row(name.as_ref(), &cx.peer, &cx.collection) {
+            row.note(Activity::Current, cursor);
+        }
+    };
     let newest = cx.collection.view.newest()?;
     let etag = reply::state_etag(newest.cursor(), &scope, format.media);
-    if if_none_match_has(&headers, &etag) {
+    // `If-Match` comes first, and is looked at with the whole answer.
+    if !headers.contains_key(IF_MATCH) && if_none_match_has(&headers, &etag) {
         // No body is encoded for a client that has it.
         let (cursor, sequence) = (newest.cursor(), newest.sequence());
+        note(cursor);
         let values =
             CrumbdHeaders { cursor, sequence, mode: Mode::None, reason: Reason::NotModified, scope: &scope };
         return Ok(into_response(reply::not_modified(cx.source(), values, &etag, Caching::Revalidate)));
@@ -51,11 +60,8 @@ pub(in crate::http) async fn current(
     let at_least = newest.sequence();
     drop(newest);
     let account = cx.client(&access).account();
-    let name = cx.app.client_name(&headers)?;
     let snapshot = cx.collection.view.current(at_least, scope.keys(), format, account).await?;
-    if let Some(row) = cx.app.client_row(name.as_ref(), &cx.peer, &cx.collection) {
-        row.note(Activity::Current, snapshot.cursor);
-    }
+    note(snapshot.cursor);
     Ok(into_response(answer(cx.source(), snapshot, &scope, Caching::Revalidate)))
 }
 
