@@ -172,7 +172,7 @@ fn is_described(document: &Value, method: &str, path: &str, got: &Got) {
 
 #[tokio::test]
 async fn what_is_answered_is_described() {
-    let daemon = Daemon::push(&["--max-body-bytes", "1KiB"]);
+    let daemon = Daemon::push(&["--max-body-bytes", "1KiB", "--client-table", "9"]);
     let http = daemon.http();
     let document = document(&http).await;
     let first = http.post(&[put("a/b", "1")]).await;
@@ -200,6 +200,7 @@ async fn what_is_answered_is_described() {
         (key, "/v1/kv/absent".to_owned()),
         (key, format!("/v1/kv/a%2Fb?after={second}&wait=0")),
         ("/v1/status", "/v1/status".to_owned()),
+        ("/v1/clients", "/v1/clients".to_owned()),
         ("/livez", "/livez".to_owned()),
         ("/readyz", "/readyz".to_owned()),
         ("/metrics", "/metrics".to_owned()),
@@ -213,6 +214,8 @@ async fn what_is_answered_is_described() {
         for accept in [
             "application/json",
             "application/x-ndjson",
+            "application/json; values=string",
+            "application/x-ndjson; values=string",
             "application/vnd.crumbd.v1+bincode",
             "text/none",
             "*/*",

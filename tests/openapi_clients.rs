@@ -116,7 +116,8 @@ fn both_versions_are_valid() {
 fn schemathesis_finds_nothing() {
     let mut tokens = TokenFile::new();
     let token = tokens.add(&[""], &[""]);
-    let daemon = tokens.daemon(&[]);
+    tokens.make_admin(&token);
+    let daemon = tokens.daemon(&["--client-table", "9"]);
     let header = format!("Authorization: Bearer {}", token.text);
     let made = tempfile::tempdir().unwrap();
     for name in ["schemathesis.toml", "schemathesis_hooks.py"] {

@@ -19,9 +19,9 @@ def map_query(context, query):
 
 
 @schemathesis.hook
-def filter_body(context, body):
+def filter_case(context, case):
     """Leaves out what JSON Schema and the protocol see differently: `null` is as if the member were left out, and 1.0
     is no whole number."""
-    records = body if isinstance(body, list) else []
+    records = case.body if isinstance(case.body, list) else []
     members = [record.get(name, "") for record in records if isinstance(record, dict) for name in OPTIONAL]
     return not any(member is None or isinstance(member, float) for member in members)

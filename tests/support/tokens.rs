@@ -57,6 +57,11 @@ impl TokenFile {
         Token { text, place: self.lines.len() - 1 }
     }
 
+    /// Makes a token one for administration too.
+    pub fn make_admin(&mut self, token: &Token) {
+        self.lines[token.place]["admin"] = json!(true);
+    }
+
     /// Gives a token other rights, or none at all by taking it away; counts once the file is saved.
     pub fn change(&mut self, token: &Token, read: Option<&[&str]>) {
         match read {
