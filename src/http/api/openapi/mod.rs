@@ -116,8 +116,8 @@ mod tests {
         let described: BTreeSet<&str> =
             document["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
         // A router cannot be asked for its routes.
-        let routes = include_str!("../../router.rs").split(".route(\"").skip(1);
-        let routes = routes.filter_map(|rest| rest.split('"').next());
+        let routes = include_str!("../../router.rs").split(".route(").skip(1);
+        let routes = routes.filter_map(|rest| rest.split('"').nth(1));
         // The routes of a collection are relative to its base path.
         let own =
             ["/v1/clients", "/metrics", "/openapi.json", "/", "/page.css", "/page.js", "/livez", "/readyz"];

@@ -10,7 +10,8 @@ const UNKNOWN: [&str; 4] = ["if", "then", "else", "dependentSchemas"];
 pub(super) fn converted(mut document: Value) -> Value {
     document["openapi"] = "3.0.3".into();
     remove(&mut document["info"], "summary");
-    remove(&mut document["info"]["license"], "identifier");
+    document["info"]["license"] =
+        json!({ "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0" });
     if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
         schemas.values_mut().for_each(convert_schema);
     }
