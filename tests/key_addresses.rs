@@ -148,6 +148,7 @@ async fn a_key_is_named_once_and_a_token_decides_in_every_form() {
     assert!(two.problem(400)["detail"].as_str().unwrap().contains("given twice"));
     http.get("/v1/kv?key=a&key_base64=YQ").await.problem(400);
     http.get("/v1/kv?key=a&prefix=b").await.problem(400);
+    http.get_with("/v1/kv/a", &[("crumbd-key", "Yg")]).await.problem(400);
     http.get("/v1/kv/a?key=a").await.problem(400);
     let wrong = http.get("/v1/kv?key_base64=%21").await.problem(400);
     assert!(wrong["detail"].as_str().unwrap().contains("key_base64"), "{wrong}");

@@ -589,3 +589,42 @@ async fn the_command_line_sends_its_token() {
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("401"));
     assert_eq!(run(&["--token-file", &path]).stdout, b"1");
 }
+
+#[tokio::test]
+async fn a_tokens_file_that_blocks_or_never_ends_is_an_error_and_is_read_again() {
+    let (daemon, mut file, [all, some], _) = guarded(&[]).await;
+    let replace = |with: &dyn Fn(&std::path::Path)| {
+        let aside = std::path::PathBuf::from(format!("{}.odd", file.path()));
+        with(&aside);
+        std::fs::rename(aside, file.path()).unwrap();
+    };
+    replace(&|path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success()));
+    daemon.logged("the fault", |line| line.contains("not a regular file").then_some(()));
+    replace(&|path| std::os::unix::fs::symlink("/dev/zero", path).unwrap());
+    replace(&|path| std::fs::File::create(path).unwrap().set_len(300 << 20).unwrap());
+    daemon.logged("the fault", |line| line.contains("more than").then_some(()));
+    all.http(&daemon).get("/v1/kv").await.ok(200);
+    file.change(&some, None);
+    file.save();
+    support::eventually("the removed token to be refused", || async {
+        (some.http(&daemon).get("/v1/kv").await.status == 401).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_that_keeps_size_and_time_is_noticed() {
+    let (daemon, file, [_, some], _) = guarded(&[]).await;
+    some.http(&daemon).get("/v1/kv/a%2F1").await.ok(200);
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    let modified = std::fs::metadata(file.path()).unwrap().modified().unwrap();
+    let other = text.replace("\"a/\"", "\"b/\"");
+    assert!(other.len() == text.len() && other != text, "{text}");
+    // The same file, written in place.
+    std::fs::write(file.path(), other).unwrap();
+    std::fs::File::options().write(true).open(file.path()).unwrap().set_modified(modified).unwrap();
+    support::eventually("the other rights", || async {
+        (some.http(&daemon).get("/v1/kv/a%2F1").await.status == 403).then_some(())
+    })
+    .await;
+}

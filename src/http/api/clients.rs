@@ -27,6 +27,11 @@ pub(in crate::http) async fn clients(
 ) -> Result<Response, Problem> {
     let limit = Query::parse(&uri, &["limit"])?.number("limit")?.unwrap_or(DEFAULT_LIMIT);
     access.require_admin()?;
+    if limit == 0 {
+        return Err(Problem::bad_request(format!(
+            "query parameter \"limit\" is 0: expected 1 to {MAX_LIMIT}"
+        )));
+    }
     let Some(table) = &app.clients else {
         return Err(Problem::not_found(
             "this daemon keeps no table of clients; start it with --client-table N",

@@ -1,7 +1,8 @@
 //! The records of a POST: updates, or one whole snapshot.
 //!
 //! A snapshot deletes every key that it does not name. So one that lost records on its way must not be applied: its `end`
-//! is its last record, and what its records say of the whole (`count`, `digest`, `cursor`) agrees with what came.
+//! is its last record, what its records say of the whole (`count`, `digest`, `cursor`) agrees with what came, and it is
+//! not what a daemon gives out of some keys.
 
 use std::collections::HashMap;
 
@@ -65,6 +66,14 @@ pub(super) fn parse(text: &str) -> Result<(Vec<Update>, Grouping), Problem> {
 fn contradiction(header: &Header, end: &End, updates: &[Update]) -> Option<String> {
     if header.more == Some(true) {
         return Some("the snapshot is one page of several, so it is not the whole state".to_owned());
+    }
+    // A daemon names count and digest of a state, but not of some of its keys.
+    if header.cursor.is_some() && header.count.is_none() {
+        return Some(
+            "the snapshot is of some keys only (it has a `cursor` and no `count`), so it cannot replace the whole state; to \
+             set these keys, leave out the `snapshot` and `end` records"
+                .to_owned(),
+        );
     }
     if header.cursor.is_some() && end.cursor.is_some() && header.cursor != end.cursor {
         return Some("the `snapshot` and `end` records have different cursors".to_owned());

@@ -17,12 +17,13 @@ use crate::http::rep::reply::{self, no_store};
 use crate::view::{RefusedKey, RefusedKeys};
 
 /// The members that say something of keys which the client may not read: the part of the status, and the name there.
-const HIDDEN: [(&str, &str); 9] = [
+const HIDDEN: [(&str, &str); 10] = [
     ("", "count"),
     ("", "payload_bytes"),
     ("", "digest"),
     ("", "snapshot_bytes_in_flight"),
     ("/kept", "bytes"),
+    ("/ingest", "updates"),
     ("/ingest", "suppressed"),
     ("/ingest", "refused"),
     ("/ingest", "malformed"),
@@ -109,21 +110,27 @@ pub(in crate::http) async fn status(
     Ok(no_store(reply::into_response(reply::body(body, "application/json"))))
 }
 
+/// The reason for clients that may not read every key.
+const UNEXPLAINED: &str =
+    "it cannot be kept; a token that may read every key, or is for administration, is told why";
+
 /// The refused keys. Only those that the client may read are named.
 fn refused(refused: &RefusedKeys, access: &Access) -> Value {
     // Only the beginning of a long key is kept, so the client must be allowed to read that prefix.
     let readable = refused.named().iter().filter(|named| access.may_read(named.key.as_bytes()));
-    let keys: Vec<Value> = readable.map(refused_key).collect();
-    match access.may_monitor() {
+    // A reason may quote the line of a file, with other keys.
+    let explains = access.may_monitor();
+    let keys: Vec<Value> = readable.map(|named| refused_key(named, explains)).collect();
+    match explains {
         true => json!({ "count": refused.len(), "exact": refused.is_exact(), "keys": keys }),
         // The number of the others is not the client's business.
         false => json!({ "count": keys.len(), "exact": false, "keys": keys }),
     }
 }
 
-fn refused_key(named: &RefusedKey) -> Value {
+fn refused_key(named: &RefusedKey, explains: bool) -> Value {
     let mut members = json!({
-        "reason": named.reason,
+        "reason": if explains { &named.reason } else { UNEXPLAINED },
         "revision": named.revision.0,
         "since": humantime::format_rfc3339_millis(named.since).to_string(),
     });

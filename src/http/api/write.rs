@@ -160,23 +160,26 @@ fn conditions(
     access: &Access,
     history: History,
 ) -> Result<Vec<Condition>, Problem> {
-    refuse(headers, &conditions::ON_TIME, "keys have no time; use If-Match with an ETag")?;
+    let why = "a write sets a whole value, and its conditions are If-Match and If-None-Match with an ETag";
+    refuse(headers, &conditions::NOT_FOR_KEYS, why)?;
     if headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH) {
         access.require_read(key)?;
     }
-    let listed = |name: &HeaderName| {
+    // If-None-Match compares weakly (RFC 9110, 13.1.2): a proxy that compresses weakens ETags.
+    let listed = |name: &HeaderName, weak: &str| {
         headers.contains_key(name).then(|| {
             let tags: Vec<&str> = etags(headers, name).collect();
-            let revision = |tag: &&str| revision_of_etag(tag, history);
-            (tags.contains(&"*"), tags.iter().filter_map(revision).collect::<Vec<_>>())
+            let strong = tags.iter().map(|tag| tag.strip_prefix(weak).unwrap_or(tag));
+            let revisions = strong.filter_map(|tag| revision_of_etag(tag, history)).collect::<Vec<_>>();
+            (tags.contains(&"*"), revisions)
         })
     };
     let key = || key.clone();
-    let matching = listed(&IF_MATCH).map(|(any, revisions)| match any {
+    let matching = listed(&IF_MATCH, "").map(|(any, revisions)| match any {
         true => Condition::Exists(key()),
         false => Condition::AtOneOf(key(), revisions),
     });
-    let none_matching = listed(&IF_NONE_MATCH).map(|(any, revisions)| match any {
+    let none_matching = listed(&IF_NONE_MATCH, "W/").map(|(any, revisions)| match any {
         true => Condition::Absent(key()),
         false => Condition::AtNoneOf(key(), revisions),
     });

@@ -24,8 +24,11 @@ use tracing::{error, info};
 
 use crate::http::auth::token::{Hash, Line, hash, unhex};
 use crate::http::auth::{Authorizer, Grant, Revocation, Rights};
-use crate::http::serve::reload::{Reloadable, Stamp};
+use crate::http::serve::reload::{Reloadable, Stamp, read_regular};
 use crate::model::{Key, KeySelector};
+
+/// The largest file, in bytes: about half a million tokens.
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// The largest number of prefixes in `read`, and in `write`.
 const MAX_PREFIXES: usize = 256;
@@ -151,7 +154,9 @@ impl Tokens {
         looks.stamp = Stamp::of(&self.path);
         let before = looks.pending.take();
         let unreadable = |source| TokensError::Read { path: self.path.clone(), source };
-        let text = std::fs::read_to_string(&self.path).map_err(unreadable)?;
+        let content = read_regular(&self.path, MAX_FILE_BYTES).map_err(unreadable)?;
+        let text = String::from_utf8(content)
+            .map_err(|error| unreadable(std::io::Error::other(format!("it is not UTF-8: {error}"))))?;
         let Parsed { rights, is_meant_empty } = parse(&text).map_err(|(line, source)| TokensError::Line {
             path: self.path.clone(),
             line,

@@ -107,8 +107,7 @@ fn stats(collection: &Collection) -> &CacheStats {
 }
 
 /// The metrics of a collection for every client.
-const NUMBERS: [Number; 18] = [
-    counted("updates", "Updates taken from the feed", |c| stats(c).updates.get()),
+const NUMBERS: [Number; 17] = [
     counted("breadcrumbs", "Breadcrumbs published", |c| stats(c).breadcrumbs.get()),
     counted("resyncs", "Times that the whole state was read again", |c| stats(c).resyncs.get()),
     measured("ingest_backlog_events", "Events waiting in the ingest buffer", |c| {
@@ -163,7 +162,8 @@ const NUMBERS: [Number; 18] = [
 ];
 
 /// The metrics of a collection for clients that may read every key: they say something of every key.
-const SIZES: [Number; 8] = [
+const SIZES: [Number; 9] = [
+    counted("updates", "Updates taken from the feed", |c| stats(c).updates.get()),
     counted("updates_suppressed", "Updates that changed nothing and were skipped", |c| {
         stats(c).suppressed.get()
     }),

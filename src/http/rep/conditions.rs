@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH,
     IF_UNMODIFIED_SINCE,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -76,7 +76,7 @@ pub(in crate::http) fn etags<'a>(
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|tag| !tag.is_empty())
 }
 
-/// Refuses a write with a condition that it cannot honour.
+/// Refuses a write with a header that it cannot honour.
 pub(in crate::http) fn refuse(request: &HeaderMap, names: &[HeaderName], why: &str) -> Result<(), Problem> {
     match names.iter().find(|name| request.contains_key(*name)) {
         Some(name) => Err(Problem::bad_request(format!("header {name}: {why}; nothing was written"))),
@@ -84,8 +84,8 @@ pub(in crate::http) fn refuse(request: &HeaderMap, names: &[HeaderName], why: &s
     }
 }
 
-/// The conditions on a time. Keys have none.
-pub(in crate::http) const ON_TIME: [HeaderName; 1] = [IF_UNMODIFIED_SINCE];
+/// What no write of a key takes.
+pub(in crate::http) const NOT_FOR_KEYS: [HeaderName; 2] = [IF_UNMODIFIED_SINCE, CONTENT_RANGE];
 
 /// All conditions that a write may state.
 pub(in crate::http) const ALL: [HeaderName; 3] = [IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE];

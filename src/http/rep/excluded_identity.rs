@@ -23,13 +23,18 @@ pub(in crate::http) async fn encode_answer(request: Request, next: Next) -> Resp
     if !negotiate::excludes_identity(request.headers()) {
         return next.run(request).await;
     }
-    // Where everything is excluded, there is nothing better than identity for an error.
+    // Where everything is excluded, there is nothing better than identity for an error, and no other answer.
     let coding = negotiate::coding(request.headers()).ok();
     let response = next.run(request).await;
     // A body of unknown length is that of a stream, which is not answered to such a client.
     let bytes = response.body().size_hint().exact().unwrap_or_default();
     let is_uncoded = bytes > 0 && !response.headers().contains_key(CONTENT_ENCODING);
-    match coding.filter(|_| is_uncoded) {
+    match coding {
+        _ if !is_uncoded => response,
+        None if response.status().is_success() => Problem::not_acceptable(
+            "the Accept-Encoding header allows none of the codings here: gzip, zstd, identity",
+        )
+        .into_response(),
         None => response,
         Some(coding) if bytes <= LONGEST => encoded(response, coding).await,
         Some(_) => Problem::not_acceptable(format!(

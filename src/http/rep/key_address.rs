@@ -65,6 +65,11 @@ pub(in crate::http) fn key_and_query<'a>(
     known: &[&'a str],
 ) -> Result<(Key, Query), Problem> {
     if uri.path() != "/kv" {
+        if headers.contains_key(KEY) {
+            return Err(Problem::bad_request(format!(
+                "the key is given twice: in the path and in the header {KEY}"
+            )));
+        }
         return Ok((path_key(uri)?, Query::parse(uri, known)?));
     }
     let known: Vec<&'a str> = ["key", "key_base64"].into_iter().chain(known.iter().copied()).collect();

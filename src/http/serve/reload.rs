@@ -1,10 +1,13 @@
 //! Reloading of files that change while the daemon runs: tokens and certificates.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::OFlags;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
@@ -12,10 +15,35 @@ use tracing::{info, warn};
 /// How often files are checked for changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A reload that takes longer than this is logged: the file system may hang.
+const SLOW_RELOAD: Duration = Duration::from_secs(10);
+
+/// The content of a file that is small and regular. A pipe could block, and a device could be endless.
+///
+/// # Errors
+/// The file cannot be read, is no regular file, or has more than `max` bytes.
+pub(in crate::http) fn read_regular(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let mut options = OpenOptions::new();
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = options.read(true).custom_flags(nonblocking).open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut content = Vec::new();
+    file.take(max.saturating_add(1)).read_to_end(&mut content)?;
+    if content.len() as u64 > max {
+        return Err(io::Error::other(format!("it has more than {max} bytes")));
+    }
+    Ok(content)
+}
+
 /// The metadata that differs between two versions of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::http) struct Stamp {
     modified: Option<SystemTime>,
+    /// The time of the last change of content or metadata. Unlike the time of modification nobody can set it back.
+    changed: (i64, i64),
     bytes: u64,
     inode: u64,
 }
@@ -24,7 +52,8 @@ impl Stamp {
     /// The stamp of a file; `None` if it cannot be found.
     pub(in crate::http) fn of(path: &Path) -> Option<Self> {
         let found = std::fs::metadata(path).ok()?;
-        Some(Self { modified: found.modified().ok(), bytes: found.len(), inode: found.ino() })
+        let changed = (found.ctime(), found.ctime_nsec());
+        Some(Self { modified: found.modified().ok(), changed, bytes: found.len(), inode: found.ino() })
     }
 }
 
@@ -75,7 +104,14 @@ impl Reload {
             for files in &self.files {
                 let files = Arc::clone(files);
                 // A file may be large or on a slow disk.
-                _ = tokio::task::spawn_blocking(move || files.reload(forced)).await;
+                let name = files.name();
+                let mut reload = tokio::task::spawn_blocking(move || files.reload(forced));
+                if tokio::time::timeout(SLOW_RELOAD, &mut reload).await.is_err() {
+                    warn!(
+                        "reading {name} takes longer than {SLOW_RELOAD:?}; until it ends nothing is reloaded"
+                    );
+                    _ = reload.await;
+                }
             }
         }
     }

@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{InconsistentKeys, RootCertStore};
 
+use crate::http::serve::reload::read_regular;
 use crate::http::tls::certificate::CertificateInfo;
 use crate::http::tls::identity::AllowedClients;
 use crate::wire::{self, PemError};
@@ -91,6 +92,9 @@ pub enum UnusableError {
     Authorities(#[from] rustls::server::VerifierBuilderError),
 }
 
+/// The largest file, in bytes. A bundle of all public authorities has a quarter of a megabyte.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
 const CERTIFICATE: &str = "TLS certificate";
 const KEY: &str = "TLS key";
 const CLIENT_CA: &str = "TLS authority of clients";
@@ -162,7 +166,11 @@ fn verifier(
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Read { what, path: path.to_owned(), source })
+    read_regular(path, MAX_FILE_BYTES).map_err(|source| TlsError::Read {
+        what,
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
