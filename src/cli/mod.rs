@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Builder;
 
 use self::config::SettingErrors;
 use self::output::PrintError;
@@ -227,9 +228,14 @@ fn help_or_error(message: &clap::Error) -> ExitCode {
     output::bytes(text.as_bytes()).map_or_else(|error| report(&error.into()), |()| ExitCode::SUCCESS)
 }
 
+/// The most threads for work that blocks. The allocator keeps some megabytes for each thread, so hundreds of short tasks
+/// at a time must not have a thread each.
+const MAX_BLOCKING_THREADS: usize = 32;
+
 /// Runs the command of this process's arguments to its end.
 pub fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = Builder::new_multi_thread().enable_all().max_blocking_threads(MAX_BLOCKING_THREADS).build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             output::say(format_args!(

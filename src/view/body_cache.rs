@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use tokio::sync::Semaphore;
 
 use super::lease::{Account, Claim, Lack};
+use super::workers::Workers;
 use super::{Body, Format, KeySelector, Run, ViewError};
 use crate::model::{Cursor, History, Key, Revision, Sequence};
 use crate::wire::{Coding, MediaType};
@@ -40,9 +40,9 @@ pub(super) enum Span {
 }
 
 impl Span {
-    /// Whether a client chooses it freely, so that it may be one of many large bodies.
-    fn is_any(&self) -> bool {
-        !matches!(self, Self::Updates { .. })
+    /// Whether it is an answer to what comes next, and no listing or diff.
+    fn is_updates(&self) -> bool {
+        matches!(self, Self::Updates { .. })
     }
 }
 
@@ -71,9 +71,7 @@ impl Weighter<BodyKey, EncodedBody> for Weight {
 
 pub(super) struct BodyCache {
     cache: Cache<BodyKey, EncodedBody, Weight>,
-    /// Limits the diffs and listings that are encoded at a time to the number of cores. More would only slow each other
-    /// and the writers down.
-    workers: Arc<Semaphore>,
+    workers: Arc<Workers>,
     /// How many bodies of updates were encoded.
     encoded: AtomicU64,
 }
@@ -82,11 +80,10 @@ pub(super) struct BodyCache {
 pub(super) type Admit<'a> = &'a mut dyn FnMut(usize) -> bool;
 
 impl BodyCache {
-    pub(super) fn new(max_bytes: u64) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    pub(super) fn new(max_bytes: u64, workers: Arc<Workers>) -> Self {
         Self {
             cache: Cache::with_weighter(EXPECTED_BODIES, max_bytes, Weight),
-            workers: Arc::new(Semaphore::new(cores)),
+            workers,
             encoded: AtomicU64::new(0),
         }
     }
@@ -117,13 +114,15 @@ impl BodyCache {
     }
 
     /// The cached body, or the one that `encode` makes now on a blocking thread. Concurrent requests for the same body
-    /// share one encoding. Once `encode` knows the size it asks for room; without room it is called again later.
+    /// share one encoding. Once `encode` knows the size it asks for room; without room it is called again later. With
+    /// `needs_worker` it may take memory before it knows the size, so only as many run at a time as there are cores.
     pub(super) async fn get<F>(
         &self,
         span: Span,
         keys: &KeySelector,
         format: Format,
         account: &Account,
+        needs_worker: bool,
         encode: F,
     ) -> Result<EncodedBody, ViewError>
     where
@@ -137,14 +136,16 @@ impl BodyCache {
         if let Some(cached) = self.cache.get(&key(format.coding)) {
             return cached.for_request(&mut claim).await;
         }
-        let plain = self.plain(key(Coding::Identity), &mut claim, Arc::new(encode)).await?;
+        // A body in a coding exists beside the plain one while it is made, and is smaller.
+        let copies = if format.coding == Coding::Identity { 1 } else { 2 };
+        let plain =
+            self.plain(key(Coding::Identity), (copies, needs_worker), &mut claim, Arc::new(encode)).await?;
         if format.coding == Coding::Identity {
             return Ok(plain);
         }
-        let (key, mut claim, mut made) = (key(format.coding), account.claim(), None);
+        let (key, mut made) = (key(format.coding), None);
         let compressed = self.cache.get_or_insert_async(&key, async {
-            let compressed = compress(plain, format.coding).await?;
-            // No room is reserved before: it is smaller than the plain body, which is counted until it is made.
+            let compressed = self.compress(plain, format.coding).await?;
             made = Some(compressed.body.made_in(&mut claim));
             Ok::<_, ViewError>(compressed)
         });
@@ -155,23 +156,33 @@ impl BodyCache {
         }
     }
 
+    async fn compress(&self, body: EncodedBody, coding: Coding) -> Result<EncodedBody, ViewError> {
+        if !body.is_compressible(coding) {
+            return Ok(body);
+        }
+        match body.body.is_counted() {
+            true => self.workers.run(move || body.compressed(coding)).await?,
+            false => self.workers.run_small(move || body.compressed(coding)).await?,
+        }
+    }
+
     async fn plain<F>(
         &self,
         key: BodyKey,
+        (copies, needs_worker): (u64, bool),
         claim: &mut Claim,
         encode: Arc<F>,
     ) -> Result<EncodedBody, ViewError>
     where
         F: Fn(Admit<'_>) -> Option<Vec<u8>> + Send + Sync + 'static,
     {
-        let is_any = key.span.is_any();
-        let workers = is_any.then_some(&self.workers);
+        let is_updates = key.span.is_updates();
         loop {
             // The made body with its lease. The cache has it without.
             let mut made = None;
             let plain = self.cache.get_or_insert_async(&key, async {
-                let bytes = encode_in_room(workers, claim, &encode).await?;
-                self.encoded.fetch_add(u64::from(!is_any), Ordering::Relaxed);
+                let bytes = encode_in_room(&self.workers, needs_worker, copies, claim, &encode).await?;
+                self.encoded.fetch_add(u64::from(is_updates), Ordering::Relaxed);
                 let plain = EncodedBody::plain(bytes);
                 made = Some(plain.body.made_in(claim));
                 Ok(plain)
@@ -204,9 +215,12 @@ impl<E: Into<ViewError>> From<E> for NotMade {
     }
 }
 
-/// The bytes that `encode` makes, once there is room for them.
+/// The bytes that `encode` makes, once there is room for this many copies of them. A large body needs a worker: each
+/// thread that makes one keeps some memory for the next.
 async fn encode_in_room<F>(
-    workers: Option<&Arc<Semaphore>>,
+    workers: &Workers,
+    mut needs_worker: bool,
+    copies: u64,
     claim: &mut Claim,
     encode: &Arc<F>,
 ) -> Result<Vec<u8>, NotMade>
@@ -214,22 +228,25 @@ where
     F: Fn(Admit<'_>) -> Option<Vec<u8>> + Send + Sync + 'static,
 {
     loop {
-        let worker = match workers {
-            Some(workers) => Some(Arc::clone(workers).acquire_owned().await),
-            None => None,
-        };
         // The claim moves to the thread: the bytes are counted there even if the client disconnects.
         let (encode, mut taken) = (Arc::clone(encode), claim.take());
-        let encoded = run_blocking(move || {
-            let (_worker, mut lack) = (worker, None);
+        let encode_now = move || {
+            let (mut lack, mut is_large) = (None, false);
             let bytes = encode(&mut |size| {
-                lack = if size > UNCOUNTED_BYTES { taken.try_take(size as u64).err() } else { None };
-                lack.is_none()
+                is_large = size > UNCOUNTED_BYTES;
+                if is_large && needs_worker {
+                    lack = taken.try_take(copies * size as u64).err();
+                }
+                !is_large || (needs_worker && lack.is_none())
             });
-            (bytes, lack, taken)
-        });
+            (bytes, lack, is_large, taken)
+        };
+        let encoded = match needs_worker {
+            true => workers.run(encode_now).await?,
+            false => workers.run_small(encode_now).await?,
+        };
         let (bytes, lack);
-        (bytes, lack, *claim) = encoded.await?;
+        (bytes, lack, needs_worker, *claim) = encoded;
         match (bytes, lack) {
             (Some(bytes), _) => return Ok(bytes),
             (None, Some(lack @ Lack::Own(_))) => return Err(NotMade::OverShare(lack)),
@@ -242,10 +259,6 @@ where
 /// A body, which is counted if it is large.
 fn body_of(bytes: Vec<u8>) -> Body {
     if bytes.len() > UNCOUNTED_BYTES { Body::counted(bytes) } else { bytes.into() }
-}
-
-async fn compress(body: EncodedBody, coding: Coding) -> Result<EncodedBody, ViewError> {
-    if body.is_compressible(coding) { run_blocking(move || body.compressed(coding)).await? } else { Ok(body) }
 }
 
 impl EncodedBody {

@@ -183,6 +183,14 @@ impl Reserved {
         self.budget.give_back(std::mem::replace(&mut self.bytes, bytes));
     }
 
+    /// Moves this many bytes to another reservation; what this one lacks is counted too.
+    pub(super) fn split(&mut self, bytes: u64) -> Self {
+        let lacking = bytes.saturating_sub(self.bytes);
+        *self.budget.0.held.lock() += lacking;
+        self.bytes = (self.bytes + lacking) - bytes;
+        Self { budget: self.budget.clone(), bytes }
+    }
+
     /// Leaves this many bytes in the budget, which somebody else returns.
     pub(super) fn leave(mut self, bytes: u64) -> ByteBudget {
         self.settle(bytes);

@@ -111,6 +111,12 @@ impl Changes {
         if breadcrumbs > 1 { (Mode::Squash, Reason::Behind) } else { (Mode::Delta, Reason::Next) }
     }
 
+    /// An upper bound of the number of changes.
+    pub(super) fn most_changes(&self) -> usize {
+        self.start.steps().len()
+            + self.later.iter().map(|breadcrumb| breadcrumb.deltas().len()).sum::<usize>()
+    }
+
     /// The changes of these keys.
     pub(super) fn of(&self, keys: &KeySelector) -> Vec<Delta> {
         match &self.start {

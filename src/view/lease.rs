@@ -156,11 +156,11 @@ impl Claim {
     fn lease_in(&mut self, bytes: &Arc<BodyBytes>, slot: &mut Weak<Lease>) -> Option<Arc<Held>> {
         let shares = self.shares.clone()?;
         let added = bytes.alone + bytes.shared.iter().map(|shared| shared.hold()).sum::<u64>();
-        let all = self.all.take().unwrap_or_else(|| shares.all.nothing());
-        let mut own = self.own.take().unwrap_or_else(|| shares.own.nothing());
+        // The rest of the room is for the same body in a coding.
+        let all = self.all.get_or_insert_with(|| shares.all.nothing()).split(added);
+        let own = self.own.get_or_insert_with(|| shares.own.nothing()).split(added);
         let lease = Arc::new(Lease { budget: all.leave(added), bytes: Arc::clone(bytes), added });
         *slot = Arc::downgrade(&lease);
-        own.settle(added);
         Some(shares.charge(lease, own))
     }
 }

@@ -66,6 +66,9 @@ enum WaitOutcome {
     Ended(Reason),
 }
 
+/// The changes of more updates than this are collected on a worker only.
+const MANY_CHANGES: usize = 4096;
+
 impl View {
     /// All changes from the cursor up to now. If there are none it waits until `over` resolves, with the reason.
     /// Cancel-safe.
@@ -237,6 +240,7 @@ impl View {
         let (mode, reason) = changes.mode();
         let draft = Draft::new(&newest, asked, mode, reason, keys.is_all());
         let span = Span::Updates { from: asked, to: draft.sequence };
+        let needs_worker = changes.most_changes() > MANY_CHANGES;
         let encoding = draft.clone();
         let encode = move |admit: Admit<'_>| {
             let all;
@@ -249,7 +253,7 @@ impl View {
             };
             admit(changes::size_hint(deltas)).then(|| encoding.encode(format.media, deltas))
         };
-        let body = self.bodies.get(span, keys, format, account, encode).await?;
+        let body = self.bodies.get(span, keys, format, account, needs_worker, encode).await?;
         Ok(draft.answer(body, format))
     }
 }

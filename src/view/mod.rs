@@ -35,6 +35,7 @@ mod snapshot;
 mod stream;
 mod upstream;
 mod wake_rate;
+mod workers;
 
 // The parts of the cache and of the model that readers see.
 pub use crate::cache::{Breadcrumb, CacheStats, RefusedKey, RefusedKeys};
@@ -62,6 +63,7 @@ use shared::Shared;
 use snapshot::SnapshotCache;
 pub use upstream::Upstream;
 use wake_rate::WakeRate;
+use workers::Workers;
 
 /// Limits of the view.
 #[derive(Clone, Debug)]
@@ -98,13 +100,14 @@ impl View {
         config: &ViewConfig,
     ) -> (Self, FanoutTask) {
         let (task, fanout) = FanoutTask::new(&cache);
+        let workers = Arc::new(Workers::new());
         let view = Self(Arc::new(Shared {
             fanout,
             upstream,
             cursors_ahead: Arc::default(),
-            bodies: BodyCache::new(config.body_cache_bytes),
+            bodies: BodyCache::new(config.body_cache_bytes, Arc::clone(&workers)),
             wake_rate: config.wake_rate.map(|rate| Arc::new(WakeRate::new(rate))),
-            snapshots: SnapshotCache::new(cache.clone(), config.body_cache_bytes),
+            snapshots: SnapshotCache::new(cache.clone(), config.body_cache_bytes, workers),
             readers: Arc::default(),
             cache,
         }));

@@ -147,7 +147,7 @@ impl View {
                 writer.finish(&end(&header))
             })
         };
-        let body = self.bodies.get(span, keys, format, account, encode).await?;
+        let body = self.bodies.get(span, keys, format, account, true, encode).await?;
         let format = Format { coding: body.coding, ..format };
         let body = body.body;
         Ok(Answer { cursor: to, mode, reason, sequence, timestamp, body, format, at_once: true })
@@ -235,7 +235,7 @@ impl View {
                 writer.finish(&end(&header))
             })
         };
-        let body = self.bodies.get(span, &keys, format, account, encode).await?;
+        let body = self.bodies.get(span, &keys, format, account, true, encode).await?;
         let format = Format { coding: body.coding, ..format };
         let body = body.body;
         Ok(Answer { cursor, mode, reason, sequence, timestamp, body, format, at_once: true })

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::sync::OwnedMutexGuard;
 
 use super::assemble::{assemble, assemble_selected, selected_bytes, unheld_bytes};
 use super::page_tree::PageTree;
@@ -19,6 +19,7 @@ use crate::model::{Cursor, Sequence};
 use crate::view::answer::{BreadcrumbInfo, end};
 use crate::view::body_cache::run_blocking;
 use crate::view::lease::{Claim, Lack};
+use crate::view::workers::Workers;
 use crate::view::{Account, Answer, Format, KeySelector, Reason, ViewError};
 use crate::wire::Mode;
 
@@ -44,8 +45,7 @@ pub(in crate::view) struct SnapshotCache {
     older: Mutex<Vec<OlderPages>>,
     flights: SingleFlight,
     usage: Mutex<Usage>,
-    /// Limits the bodies that are encoded at a time to the number of cores.
-    workers: Arc<Semaphore>,
+    workers: Arc<Workers>,
 }
 
 /// The pages of an older state.
@@ -65,15 +65,18 @@ struct Usage {
 }
 
 impl SnapshotCache {
-    pub(in crate::view) fn new(cache: cache::Reader, max_unshared_bytes: u64) -> Arc<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    pub(in crate::view) fn new(
+        cache: cache::Reader,
+        max_unshared_bytes: u64,
+        workers: Arc<Workers>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             cache,
             newest: Arc::default(),
             older: Mutex::default(),
             flights: SingleFlight::new(max_unshared_bytes),
             usage: Mutex::new(Usage { last: Instant::now(), formats: Vec::new(), is_maintained: false }),
-            workers: Arc::new(Semaphore::new(cores)),
+            workers,
         })
     }
 
@@ -142,11 +145,9 @@ impl SnapshotCache {
     ) -> Result<Result<Answer, Lack>, ViewError> {
         let (key, source) = (Arc::new(key.clone()), Arc::new(source));
         loop {
-            let worker = Arc::clone(&self.workers).acquire_owned().await;
             let (snapshot_cache, key, source) = (Arc::clone(self), Arc::clone(&key), Arc::clone(&source));
             let mut taken = claim.take();
-            let encoded = run_blocking(move || {
-                let _worker = worker;
+            let encoded = self.workers.run(move || {
                 if let Err(lack) = taken.try_take(source.unheld_bytes(&key)) {
                     return Ok(Err((lack, taken, flight)));
                 }
@@ -193,13 +194,8 @@ impl SnapshotCache {
         if let Some(pages) = &*pages {
             return Ok(pages.clone());
         }
-        let worker = Arc::clone(&self.workers).acquire_owned().await;
         // The lock moves to the thread, so that a cancelled request does not start the same work a second time.
-        run_blocking(move || {
-            let _worker = worker;
-            pages.insert(newest.reverted_to(&crumb)).clone()
-        })
-        .await
+        self.workers.run(move || pages.insert(newest.reverted_to(&crumb)).clone()).await
     }
 
     /// The pages of an older state, which may not be built yet. The least used ones make room.
