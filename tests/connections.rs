@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use support::daemon::Daemon;
 use support::http::{Got, Http};
+use support::tls::{Authority, client_config};
 use support::{A_WHILE, eventually, in_time};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -302,6 +303,113 @@ async fn who_takes_nothing_of_an_answer_is_cut_off_and_what_it_held_is_given_bac
             })
             .await;
             assert_eq!(sample(&http, "crumbd_snapshot_bytes_in_flight").await, 0.0, "{path}");
+        }
+    }
+}
+
+/// What a client sends behind the head of its request before it goes: the beginning of a request, one, a few kilobytes,
+/// and more than the daemon reads ahead.
+fn pipelined() -> [String; 4] {
+    let get = "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+    ["G".to_owned(), get.to_owned(), get.repeat(100), get.repeat(1000)]
+}
+
+#[tokio::test]
+async fn who_has_gone_waits_no_longer_whatever_it_sent_before() {
+    for front in FRONTS {
+        let daemon = Daemon::push(&front);
+        let http = daemon.http();
+        let cursor = http.put(b"a", "application/json", b"1").await;
+        let of = |http: Http| async move {
+            let status = http.get("/v1/status").await.ok(200).json();
+            ["waiters", "connections"].map(|name| status[name].as_u64().unwrap())
+        };
+        let before = of(http.clone()).await;
+        let paths = [
+            format!("/v1/breadcrumbs/{cursor}/next?wait=5m"),
+            format!("/v1/breadcrumbs/{cursor}/next?wait=5m&prefix=a"),
+            format!("/v1/kv/a?after={cursor}&wait=5m"),
+            format!("/v1/stream?from={cursor}"),
+        ];
+        let body = format!("Content-Length: 200000\r\n\r\n{}", "a".repeat(100_000));
+        for resets in [false, true] {
+            let mut gone = Vec::new();
+            for path in &paths {
+                let behind = pipelined().map(|behind| format!("\r\n{behind}"));
+                for rest in behind.iter().chain([&body]) {
+                    let mut connection = Connection::to(&daemon).await;
+                    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n{rest}");
+                    in_time("the request", connection.write(&request)).await;
+                    gone.push(connection);
+                }
+            }
+            waiters(&http, gone.len() as u64).await;
+            for Connection { stream } in &mut gone {
+                match resets {
+                    true => stream.set_zero_linger().unwrap(),
+                    false => stream.shutdown().await.unwrap(),
+                }
+            }
+            if resets {
+                gone.clear();
+            }
+            let what = format!("no waiter and no connection: {front:?}, resets {resets}");
+            eventually(&what, || {
+                let now = of(http.clone());
+                async move { (now.await == before).then_some(()) }
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_behind_a_request_that_waits_is_answered_after_it() {
+    for front in FRONTS {
+        let daemon = Daemon::push(&front);
+        let cursor = daemon.http().put(b"a", "application/json", b"1").await;
+        for requests in [1, 100, 2000] {
+            let mut connection = Connection::to(&daemon).await;
+            connection.ask(&format!("/v1/breadcrumbs/{cursor}/next?wait=2s")).await;
+            let behind = "GET /v1/kv/a HTTP/1.1\r\nHost: a\r\n\r\n".repeat(requests);
+            in_time("the requests", connection.write(&behind)).await;
+            assert_eq!(connection.answer().await, (204, false), "{front:?}");
+            for _ in 0..requests {
+                assert_eq!(connection.answer().await, (200, false), "{front:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_has_gone_waits_no_longer_over_tls() {
+    let authority = Authority::new("the daemons'");
+    let files = authority.server();
+    for front in FRONTS {
+        let daemon = Daemon::push(&[&files.served()[..], &front].concat()).vouched_for_by(&authority);
+        let http = daemon.http();
+        let cursor = http.put(b"a", "application/json", b"1").await;
+        for resets in [false, true] {
+            let mut gone = Vec::new();
+            for behind in pipelined() {
+                let config = client_config(&[&authority.ca], None);
+                let mut stream = support::tls::connect(&daemon, config).await.unwrap();
+                let head = format!("GET /v1/breadcrumbs/{cursor}/next?wait=5m HTTP/1.1\r\nHost: a\r\n\r\n");
+                stream.write_all((head + &behind).as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+                gone.push(stream);
+            }
+            waiters(&http, gone.len() as u64).await;
+            for stream in &mut gone {
+                match resets {
+                    true => stream.get_ref().0.set_zero_linger().unwrap(),
+                    false => stream.shutdown().await.unwrap(),
+                }
+            }
+            if resets {
+                gone.clear();
+            }
+            waiters(&http, 0).await;
         }
     }
 }

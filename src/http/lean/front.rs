@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use crate::http::api::breadcrumbs::{NextRequest, Outcome};
@@ -16,20 +16,19 @@ use crate::http::lean::respond::{self, Written};
 use crate::http::lean::{LeanOutcome, response_cache};
 use crate::http::serve::connection::Shared;
 use crate::http::serve::connection_age::ConnectionAge;
+use crate::http::serve::read_ahead::{DisconnectCheck, ReadAheadEnd, Socket, poll_read_ahead};
 use crate::view::{Answer, Next, TryNext};
 
 /// Bytes that are read at a time, on the stack. The head of a long poll is shorter, so a request in one piece allocates
 /// nothing.
 const CHUNK: usize = 2048;
 
-/// The most bytes that are read ahead during a wait (pipelined requests).
-const READ_AHEAD: usize = 8 * 1024;
-
 /// The end of a wait.
 pub(super) enum WaitEnd {
     /// The next breadcrumb was delivered.
     Breadcrumb,
-    /// The deadline, the drain or the end of the cache. [`Front::answer`] knows the answer.
+    /// The deadline, the drain, the end of the cache, or too many unread bytes. [`Front::answer`] knows the answer, or
+    /// waits for it.
     Other,
     /// The client has disconnected.
     Disconnected,
@@ -48,7 +47,7 @@ pub(super) struct Front<'a, S> {
 
 impl<'a, S> Front<'a, S>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
 {
     pub(super) fn new(
         stream: &'a mut S,
@@ -159,7 +158,10 @@ where
         if self.deadline.poll_wait_end(now, cx).is_ready() {
             return Poll::Ready(WaitEnd::Other);
         }
-        poll_disconnected(self.stream, self.unread, cx).map(|()| WaitEnd::Disconnected)
+        poll_read_ahead(self.stream, self.unread, cx).map(|end| match end {
+            ReadAheadEnd::Disconnected => WaitEnd::Disconnected,
+            ReadAheadEnd::Full => WaitEnd::Other,
+        })
     }
 
     /// Whether the next answer is the last of the connection.
@@ -201,7 +203,7 @@ where
         tokio::select! {
             biased;
             outcome = request.follow(&shared.app, peer, over) => Some(outcome),
-            () = poll_fn(|cx| poll_disconnected(stream, unread, cx)) => None,
+            () = disconnected(*stream, unread) => None,
         }
     }
 
@@ -230,22 +232,16 @@ where
     }
 }
 
-/// Resolves when the client has disconnected. Bytes that it sends meanwhile are kept. A client that sent more requests
-/// before it closed its side is still connected, because it may want their answers; the framework does the same.
-pub(super) fn poll_disconnected<S>(stream: &mut S, unread: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<()>
-where
-    S: AsyncRead + Unpin,
-{
-    while unread.len() < READ_AHEAD {
-        let mut chunk = [MaybeUninit::uninit(); CHUNK];
-        let mut chunk = ReadBuf::uninit(&mut chunk);
-        let failed = ready!(Pin::new(&mut *stream).poll_read(cx, &mut chunk)).is_err();
-        if failed || chunk.filled().is_empty() {
-            return if unread.is_empty() { Poll::Ready(()) } else { Poll::Pending };
+/// Resolves when the client has disconnected. Bytes that it sends meanwhile are kept. A client that has closed its side
+/// counts as disconnected, whatever it sent before; the framework does the same.
+pub(super) async fn disconnected<S: Socket>(stream: &mut S, unread: &mut Vec<u8>) {
+    match poll_fn(|cx| poll_read_ahead(stream, unread, cx)).await {
+        ReadAheadEnd::Disconnected => {}
+        ReadAheadEnd::Full => {
+            let mut check = DisconnectCheck::new();
+            poll_fn(|cx| check.poll(stream, cx)).await;
         }
-        unread.extend_from_slice(chunk.filled());
     }
-    Poll::Pending
 }
 
 /// Removes parsed bytes. An empty buffer is freed.

@@ -30,12 +30,13 @@ mod stream;
 use std::future::poll_fn;
 use std::pin::pin;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use crate::http::client::Peer;
 use crate::http::serve::connection::Shared;
 use crate::http::serve::connection_age::ConnectionAge;
+use crate::http::serve::read_ahead::Socket;
 use crate::view::TryNext;
 use front::{Front, WaitEnd};
 use request::PlainRequest;
@@ -63,7 +64,7 @@ pub(super) async fn serve<S>(
     age: &ConnectionAge,
 ) -> LeanOutcome
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
 {
     let app = &shared.app;
     let mut front = Front::new(stream, unread, peer, shared, is_new);

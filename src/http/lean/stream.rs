@@ -15,17 +15,18 @@ use std::time::SystemTime;
 use axum::http::HeaderValue;
 use axum::http::header::TRANSFER_ENCODING;
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use crate::http::api::stream::{Framing, Interrupt, StreamRequest, StreamSession, Timers};
 use crate::http::app::App;
 use crate::http::lean::deadline::Deadline;
-use crate::http::lean::front::{Front, poll_disconnected};
+use crate::http::lean::front::{Front, disconnected};
 use crate::http::lean::recent::Recent;
 use crate::http::lean::respond::{self, MAX_SINGLE_WRITE, Written};
 use crate::http::lean::{close, head_cache};
 use crate::http::serve::connection_age::ConnectionAge;
+use crate::http::serve::read_ahead::{ReadAheadEnd, Socket, poll_read_ahead};
 use crate::model::{Cursor, Sequence};
 use crate::view::{Answer, NextBreadcrumb, Reason, TryNext};
 
@@ -84,7 +85,7 @@ pub(super) async fn serve<S>(
     age: &ConnectionAge,
 ) -> bool
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
 {
     // Boxed, so that a waiting stream has no space for its opening.
     match Box::pin(open(front, request, age)).await {
@@ -103,13 +104,13 @@ enum Opened {
 
 async fn open<S>(front: &mut Front<'_, S>, request: Box<StreamRequest>, age: &ConnectionAge) -> Opened
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
 {
     let app = &front.shared.app;
     let opened = tokio::select! {
         biased;
         opened = StreamSession::open(app, front.peer, &request) => opened,
-        () = poll_fn(|cx| poll_disconnected(front.stream, front.unread, cx)) => {
+        () = disconnected(front.stream, front.unread) => {
             return Opened::Refused { keep_alive: false };
         }
     };
@@ -143,7 +144,7 @@ async fn send_events<S>(
     age: &ConnectionAge,
 ) -> io::Result<()>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
 {
     let Front { stream, unread, shared, deadline, .. } = front;
     let heartbeat_at = session.heartbeat_at(Instant::now());
@@ -184,7 +185,8 @@ fn poll_flush<S: AsyncWrite + Unpin>(stream: &mut S, cx: &mut Context<'_>) -> Po
     std::pin::Pin::new(stream).poll_flush(cx)
 }
 
-/// Waits for the next breadcrumb. Returns `false` if a timer fired first or the cache has stopped.
+/// Waits for the next breadcrumb. Returns `false` if a timer fired first, the cache has stopped, or too many bytes are
+/// unread; [`send_piece`] goes on from there.
 async fn park<S>(
     stream: &mut S,
     unread: &mut Vec<u8>,
@@ -193,7 +195,7 @@ async fn park<S>(
     has_begun: bool,
 ) -> io::Result<bool>
 where
-    S: AsyncRead + Unpin,
+    S: Socket,
 {
     let mut arrived = pin!(next.arrived());
     poll_fn(|cx| {
@@ -203,7 +205,10 @@ where
         if timers.poll_interrupt(has_begun, cx).is_ready() {
             return Poll::Ready(Ok(false));
         }
-        poll_disconnected(stream, unread, cx).map(|()| Err(io::ErrorKind::BrokenPipe.into()))
+        poll_read_ahead(stream, unread, cx).map(|end| match end {
+            ReadAheadEnd::Disconnected => Err(io::ErrorKind::BrokenPipe.into()),
+            ReadAheadEnd::Full => Ok(false),
+        })
     })
     .await
 }
@@ -217,12 +222,12 @@ async fn send_piece<S>(
     stall: Option<std::time::Duration>,
 ) -> io::Result<ControlFlow<()>>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
 {
     let piece = tokio::select! {
         biased;
         piece = session.next(timers) => piece,
-        () = poll_fn(|cx| poll_disconnected(stream, unread, cx)) => {
+        () = disconnected(stream, unread) => {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
     };

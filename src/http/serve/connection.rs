@@ -34,6 +34,7 @@ use crate::http::serve::connection_age::ConnectionAge;
 use crate::http::serve::header_timeout::HeaderTimer;
 use crate::http::serve::linger;
 use crate::http::serve::listener::ServerConfig;
+use crate::http::serve::read_ahead::Socket;
 use crate::http::serve::transport::{FrameworkSession, Transport};
 use crate::view::Held;
 
@@ -70,7 +71,7 @@ impl Shared {
 /// Serves a connection until it is closed.
 pub(in crate::http) async fn serve<S>(mut stream: S, peer: &Peer, shared: &Shared)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Socket,
 {
     let (mut unread, mut is_new) = (Vec::new(), true);
     let age = ConnectionAge::new(shared.config.max_connection_age);
@@ -85,9 +86,9 @@ where
         is_new = false;
         // Boxed: a connection that waits in the lean front has no space for the framework.
         let framework =
-            Box::pin(serve_with_framework(stream, std::mem::take(&mut unread).into(), peer, shared, age));
+            Box::pin(serve_with_framework(stream, std::mem::take(&mut unread), peer, shared, age));
         match framework.await {
-            Some((back, rest)) => (stream, unread) = (back, rest.into()),
+            Some((back, rest)) => (stream, unread) = (back, rest),
             None => return,
         }
     }
@@ -115,13 +116,13 @@ pub(in crate::http) async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Un
 /// `None` when the connection is closed.
 async fn serve_with_framework<S>(
     stream: S,
-    unread: Bytes,
+    unread: Vec<u8>,
     peer: &Peer,
     shared: &Shared,
     age: ConnectionAge,
-) -> Option<(S, Bytes)>
+) -> Option<(S, Vec<u8>)>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Socket,
 {
     let Shared { app, config, stall, router } = shared;
     let transport = Transport::new(stream, unread, *stall);
@@ -171,7 +172,14 @@ where
         None => {
             let parts = connection.into_parts();
             let (stream, unread) = parts.io.into_inner().into_parts();
-            Some((stream, concat(parts.read_buf, unread)))
+            Some((
+                stream,
+                if unread.is_empty() {
+                    parts.read_buf.into()
+                } else {
+                    [&parts.read_buf[..], &unread].concat()
+                },
+            ))
         }
         Some(Ok(())) => None,
         Some(Err(error)) => {
@@ -185,15 +193,7 @@ where
     }
 }
 
-fn concat(first: Bytes, second: Bytes) -> Bytes {
-    match (first.is_empty(), second.is_empty()) {
-        (_, true) => first,
-        (true, false) => second,
-        (false, false) => [first, second].concat().into(),
-    }
-}
-
-/// The body of a request. It tells the session when it was received to its end.
+/// The body of a request. It tells the session when its receipt begins and ends.
 struct ReceivedBody {
     body: Incoming,
     session: Arc<FrameworkSession>,
@@ -207,6 +207,7 @@ impl HttpBody for ReceivedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.session.request_body_is_read();
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if frame.is_none() || self.body.is_end_stream() {
             self.session.request_body_ends();

@@ -1,5 +1,6 @@
 //! The transport under the HTTP framework. It first returns the bytes that the lean front has read, notices when all
-//! responses are written, and disconnects clients that read nothing. At its end it reads what a client may still be sending.
+//! responses are written, and disconnects clients that read nothing or have closed their side. At its end it reads what a
+//! client may still be sending.
 
 use std::io;
 use std::pin::Pin;
@@ -8,12 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::http::serve::linger::Linger;
+use crate::http::serve::read_ahead::{DisconnectCheck, ReadAheadEnd, Socket, poll_read_ahead};
 use crate::view::Held;
 
 /// The requests and responses of one connection in the framework. Only that connection's task uses it.
@@ -36,6 +37,8 @@ pub(in crate::http) struct FrameworkSession {
     last_had_body: AtomicBool,
     /// Whether that body was not received to its end.
     body_is_open: AtomicBool,
+    /// Whether that body is being received. Then the framework reads the stream.
+    body_is_read: AtomicBool,
     /// Whether the daemon shuts down.
     draining: AtomicBool,
     /// What bodies that the framework has buffered hold of a budget.
@@ -48,9 +51,21 @@ impl FrameworkSession {
         self.had_body.fetch_or(has_body, Ordering::Relaxed);
         self.last_had_body.store(has_body, Ordering::Relaxed);
         self.body_is_open.store(has_body, Ordering::Relaxed);
+        self.body_is_read.store(false, Ordering::Relaxed);
         // If the bytes do not end with this head, the next request has begun.
         let is_last = self.last_bytes.load(Ordering::Relaxed) == u32::from_be_bytes(*b"\r\n\r\n");
         self.head_has_begun.store(!is_last, Ordering::Relaxed);
+    }
+
+    /// Called when the body of the newest request is being received.
+    pub(in crate::http) fn request_body_is_read(&self) {
+        self.body_is_read.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a request is being answered and the framework reads nothing, or may read nothing.
+    fn is_answering(&self) -> bool {
+        let receives = self.body_is_open() && self.body_is_read.load(Ordering::Relaxed);
+        self.begun.load(Ordering::Relaxed) != self.ended.load(Ordering::Relaxed) && !receives
     }
 
     /// Called when the body of the newest request was received to its end.
@@ -139,8 +154,8 @@ impl FrameworkSession {
 /// The byte stream of a connection in the framework.
 pub(in crate::http) struct Transport<S> {
     stream: S,
-    /// Bytes that the lean front has read and the framework has not.
-    unread: Bytes,
+    /// Bytes that the lean front has read, or that were read ahead, and the framework has not read.
+    unread: Vec<u8>,
     pub(in crate::http) session: Arc<FrameworkSession>,
     /// The stall timeout, if the system does not enforce it.
     stall: Option<Duration>,
@@ -148,15 +163,17 @@ pub(in crate::http) struct Transport<S> {
     stalled: Option<Pin<Box<Sleep>>>,
     /// Set once the write side is closed, if the client may still be sending.
     linger: Option<Linger>,
+    /// Set while too many bytes are unread to read ahead.
+    check: Option<DisconnectCheck>,
 }
 
 impl<S> Transport<S> {
-    pub(in crate::http) fn new(stream: S, unread: Bytes, stall: Option<Duration>) -> Self {
-        Self { stream, unread, session: Arc::default(), stall, stalled: None, linger: None }
+    pub(in crate::http) fn new(stream: S, unread: Vec<u8>, stall: Option<Duration>) -> Self {
+        Self { stream, unread, session: Arc::default(), stall, stalled: None, linger: None, check: None }
     }
 
     /// The stream and its unread bytes.
-    pub(in crate::http) fn into_parts(self) -> (S, Bytes) {
+    pub(in crate::http) fn into_parts(self) -> (S, Vec<u8>) {
         (self.stream, self.unread)
     }
 
@@ -192,12 +209,29 @@ impl<S: AsyncRead + Unpin> AsyncRead for Transport<S> {
         let length = self.unread.len().min(into.remaining());
         into.put_slice(&self.unread[..length]);
         self.session.record_read(&self.unread[..length]);
-        self.unread.advance(length);
+        self.unread.drain(..length);
+        if self.unread.is_empty() {
+            self.unread = Vec::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Transport<S> {
+impl<S: Socket> Transport<S> {
+    /// Resolves when the client of the request that is being answered has disconnected. While the framework holds bytes
+    /// behind a request it does not read, and would not notice.
+    fn poll_disconnected(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.check.is_none() {
+            match ready!(poll_read_ahead(&mut self.stream, &mut self.unread, cx)) {
+                ReadAheadEnd::Disconnected => return Poll::Ready(()),
+                ReadAheadEnd::Full => {}
+            }
+        }
+        self.check.get_or_insert_with(DisconnectCheck::new).poll(&self.stream, cx)
+    }
+}
+
+impl<S: Socket> AsyncWrite for Transport<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.session.record_write();
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
@@ -221,7 +255,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Transport<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.session.record_flush();
-        Poll::Ready(Ok(()))
+        // The framework flushes whenever it has nothing else to do.
+        match self.session.is_answering() {
+            true if self.poll_disconnected(cx).is_ready() => {
+                Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+            }
+            true => Poll::Ready(Ok(())),
+            false => {
+                self.check = None;
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::http::serve::read_ahead::Socket;
+
 /// A byte stream over TLS.
 ///
 /// Boxed, so that a waiting connection holds a pointer. Dropping it sends `close_notify`, by which the client tells the
@@ -40,6 +42,12 @@ impl Write for AtOnce<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Socket for TlsConnection {
+    fn tcp(&self) -> &TcpStream {
+        self.0.get_ref().0
     }
 }
 
