@@ -452,6 +452,26 @@ async fn head_is_get_without_the_body() {
 }
 
 #[tokio::test]
+async fn answers_that_have_no_body_tell_no_length() {
+    for front in ["on", "off"] {
+        let daemon = Daemon::push(&["--lean-front", front]);
+        let http = daemon.http();
+        let cursor = http.put(b"a", "application/json", b"1").await;
+        let next = format!("/v1/breadcrumbs/{cursor}/next?wait=0");
+        let after = format!("/v1/kv/a?after={cursor}&wait=0");
+        for (path, condition, status) in
+            [(&*next, None, 204), (&after, None, 204), ("/v1/kv/a", Some(("if-none-match", "*")), 304)]
+        {
+            for method in ["GET", "HEAD"] {
+                let got = http.send(method, path, condition.as_slice(), None).await;
+                assert_eq!(got.status, status, "{method} {path}");
+                assert_eq!(got.header("content-length"), None, "{front}: {method} {path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn following_the_next_link_for_ever_is_a_complete_client() {
     let daemon = Daemon::push(&[]);
     let http = daemon.http();

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::HeaderValue;
-use axum::http::header::CONNECTION;
+use axum::http::header::{CONNECTION, CONTENT_LENGTH};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -140,6 +140,10 @@ where
         let answered = routes.call(request.map(|body| ReceivedBody { body, session: Arc::clone(&session) }));
         async move {
             let mut response = answered.await?;
+            if [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&response.status()) {
+                // The router sets it. A 204 must not have it, and a 304 not that of its empty body (RFC 9110, 8.6).
+                response.headers_mut().remove(CONTENT_LENGTH);
+            }
             if age.is_reached() || is_long && session.body_is_open() {
                 session.close_after_response();
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -172,14 +176,7 @@ where
         None => {
             let parts = connection.into_parts();
             let (stream, unread) = parts.io.into_inner().into_parts();
-            Some((
-                stream,
-                if unread.is_empty() {
-                    parts.read_buf.into()
-                } else {
-                    [&parts.read_buf[..], &unread].concat()
-                },
-            ))
+            Some((stream, [&parts.read_buf[..], &unread].concat()))
         }
         Some(Ok(())) => None,
         Some(Err(error)) => {
