@@ -550,3 +550,42 @@ async fn large_values_that_only_slow_readers_hold_are_counted_once_each() {
     assert_eq!(http.get("/v1/kv/large").await.ok(200).body.len(), VALUE);
     until(&http, "the bytes to be given back", |status| in_flight(status) == 0).await;
 }
+
+#[tokio::test]
+async fn a_waiter_with_a_long_head_takes_the_places_of_several() {
+    for front in ["on", "off"] {
+        let daemon = Daemon::push(&["--max-waiters", "200", "--lean-front", front]);
+        let http = daemon.http();
+        let cursor = http.post(&[put("a", "1")]).await;
+        for path in [
+            format!("/v1/breadcrumbs/{cursor}/next?wait=5m"),
+            format!("/v1/kv/a?after={cursor}&wait=5m"),
+            format!("/v1/stream?from={cursor}"),
+        ] {
+            // Long heads of different kinds, and the fewest and most places of each.
+            for (length, headers, places) in [(3000, 1, 1..=1), (60_000, 1, 55..=65), (600, 90, 50..=65)] {
+                let header = |n| format!("x-{n}: {}\r\n", "j".repeat(length));
+                let headers: String = (0..headers).map(header).collect();
+                let mut stream = narrow(&daemon).await;
+                let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
+                in_time("the request", stream.write_all(head.as_bytes())).await.unwrap();
+                let what = format!("{places:?} places: {path}");
+                until(&http, &what, |status| places.contains(&status["waiters"].as_u64().unwrap())).await;
+                drop(stream);
+                until(&http, "no waiters", |status| status["waiters"] == 0).await;
+            }
+            // However long it is, it fits into an empty budget.
+            let mut stream = narrow(&daemon).await;
+            let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "j".repeat(120_000));
+            in_time("the request", stream.write_all(head.as_bytes())).await.unwrap();
+            until(&http, "many places", |status| status["waiters"].as_u64().unwrap() > 100).await;
+            let mut other = narrow(&daemon).await;
+            in_time("the request", other.write_all(head.as_bytes())).await.unwrap();
+            let mut status = [0; 12];
+            in_time("a refusal", other.read_exact(&mut status)).await.unwrap();
+            assert_eq!(&status, b"HTTP/1.1 503", "{path}");
+            drop((stream, other));
+            until(&http, "no waiters", |status| status["waiters"] == 0).await;
+        }
+    }
+}

@@ -1,22 +1,29 @@
 //! Budgets of connections, waiters and bytes in flight, and each client's share. A request over a budget gets a 503 with
 //! a random `Retry-After`.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::http::app::App;
 use crate::http::client::{Addresses, Client, Peer, WaiterGuard};
 use crate::http::rep::problem::Problem;
 use crate::view::{Account, ByteBudget, KeySelector, Refusals, Reserved, ViewError, queue_deadline};
 
-/// The memory of a usual waiter, in bytes. One whose keys take more counts as several.
+/// The memory of a usual waiter, in bytes. One whose keys or head take more counts as several.
 const PLACE_BYTES: usize = 2048;
 
 /// About how many bytes a prefix of a waiter takes beside its own.
 const PREFIX_BYTES: usize = 128;
+
+/// The longest head that a usual waiter may have. The framework keeps a longer one, in buffers of about twice its size.
+const USUAL_HEAD_BYTES: usize = 4096;
 
 /// The names of clients in refusals.
 const THIS_ADDRESS: &str = "this address";
@@ -72,6 +79,27 @@ impl Limit {
             Self::ClientSnapshotBytes => "max-client-snapshot-bytes",
             Self::UploadBytes => "max-upload-bytes",
         }
+    }
+}
+
+/// The length of the head that is kept while its request waits: the target and the headers.
+#[derive(Clone, Copy, Default)]
+pub(super) struct HeadBytes(usize);
+
+impl HeadBytes {
+    /// The length of the head of this request.
+    pub(super) fn of(parts: &Parts) -> Self {
+        let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        let headers = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        Self(target + headers.sum::<usize>())
+    }
+}
+
+impl FromRequestParts<App> for HeadBytes {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
+        Ok(Self::of(parts))
     }
 }
 
@@ -158,14 +186,19 @@ impl Budgets {
         &self.limits
     }
 
-    /// Counts a waiter of this client for these keys until the guard is dropped.
-    pub(super) fn waiter<C>(&self, client: C, keys: &KeySelector) -> Result<WaiterGuard<C>, NoPlace>
+    /// Counts a waiter of this client for these keys, whose request has this head, until the guard is dropped.
+    pub(super) fn waiter<C>(
+        &self,
+        client: C,
+        keys: &KeySelector,
+        head: HeadBytes,
+    ) -> Result<WaiterGuard<C>, NoPlace>
     where
         C: Deref<Target = Client>,
     {
-        // However long its keys are, a waiter fits into an empty budget.
+        // However long its keys and head are, a waiter fits into an empty budget.
         let (max, max_client) = (self.limits.max_waiters, self.limits.max_client_waiters);
-        let places = places(keys).min(max).min(max_client);
+        let places = places(keys, head).min(max).min(max_client);
         let (waiter, [client_before, before]) =
             WaiterGuard::take(client, u32::try_from(places).unwrap_or(u32::MAX));
         match () {
@@ -241,8 +274,9 @@ impl Budgets {
     }
 }
 
-/// The places of a waiter for these keys: one, and one more for each [`PLACE_BYTES`] that its keys take.
-fn places(keys: &KeySelector) -> usize {
+/// The places of a waiter: one, and one more for each [`PLACE_BYTES`] that its keys and an unusually long head take.
+fn places(keys: &KeySelector, HeadBytes(head): HeadBytes) -> usize {
     let prefixes = keys.iter().len().saturating_sub(1);
-    1 + (keys.bytes() + PREFIX_BYTES * prefixes) / PLACE_BYTES
+    let buffers = if head > USUAL_HEAD_BYTES { 2 * head } else { 0 };
+    1 + (keys.bytes() + PREFIX_BYTES * prefixes + buffers) / PLACE_BYTES
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::feed::{PushHandle, Upstream};
 use crate::http::app::App;
 use crate::http::auth::access::Access;
+use crate::http::budget::HeadBytes;
 use crate::http::client::{Client, Peer};
 use crate::http::rep::problem::Problem;
 use crate::http::rep::reply::Source;
@@ -128,6 +129,7 @@ pub(super) struct Context {
     pub(super) app: App,
     pub(super) collection: Arc<Collection>,
     pub(super) peer: Peer,
+    pub(super) head: HeadBytes,
 }
 
 impl Context {
@@ -151,7 +153,7 @@ impl FromRequestParts<App> for Context {
         let name = params.as_ref().and_then(|all| all.iter().find(|(name, _)| *name == "collection"));
         let collection = app.collections.find_or_404(name.map(|(_, name)| name))?;
         let Ok(peer) = Peer::from_request_parts(parts, app).await;
-        Ok(Self { app: app.clone(), collection, peer })
+        Ok(Self { app: app.clone(), collection, peer, head: HeadBytes::of(parts) })
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::http::app::App;
 use crate::http::auth::access::{Access, EffectiveScope, while_granted};
-use crate::http::budget::NoPlace;
+use crate::http::budget::{HeadBytes, NoPlace};
 use crate::http::client::{Client, Peer};
 use crate::http::client_table::{Activity, ClientName};
 use crate::http::collection::{Collection, Context};
@@ -110,15 +110,16 @@ impl NextRequest {
         self.scope.is_everything() && self.scope.grant().is_none()
     }
 
-    /// The outcome of the long poll of this peer. It waits until `over` resolves or the client's rights are revoked.
+    /// The outcome of the long poll of this peer, of whose request this much is kept. It waits until `over` resolves or the client's rights are revoked.
     pub(in crate::http) async fn follow(
         &self,
         app: &App,
         peer: &Peer,
+        head: HeadBytes,
         over: impl Future<Output = Reason>,
     ) -> Outcome {
         let client = app.client(self.scope.grant(), peer);
-        let _waiter = match app.budgets.waiter(&**client, self.scope.keys()) {
+        let _waiter = match app.budgets.waiter(&**client, self.scope.keys(), head) {
             Ok(waiter) => waiter,
             Err(full) => return Box::pin(self.without_waiting(app, client, full)).await,
         };
@@ -201,9 +202,10 @@ pub(in crate::http) async fn next(
 ) -> Result<Response, Problem> {
     let name = cx.app.client_name(&headers)?;
     let request = NextRequest::parse(&cx.collection, &uri, format(&headers)?, &access, name)?;
+    drop((uri, headers));
     request.note(&cx.app, &cx.peer);
     let deadline = request.wait.deadline();
-    let outcome = request.follow(&cx.app, &cx.peer, cx.app.wait_ends(deadline)).await;
+    let outcome = request.follow(&cx.app, &cx.peer, cx.head, cx.app.wait_ends(deadline)).await;
     Ok(into_response(request.reply(&cx.app, outcome)))
 }
 

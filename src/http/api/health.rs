@@ -7,6 +7,7 @@ use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 
 use crate::http::app::App;
+use crate::http::budget::HeadBytes;
 use crate::http::client::Peer;
 use crate::http::collection::Collection;
 use crate::http::rep::problem::Problem;
@@ -31,6 +32,7 @@ pub(in crate::http) async fn livez(State(app): State<App>, uri: Uri) -> Result<R
 pub(in crate::http) async fn readyz(
     State(app): State<App>,
     peer: Peer,
+    head: HeadBytes,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let mut query = Query::parse(&uri, &["wait", "collection"])?;
@@ -42,12 +44,13 @@ pub(in crate::http) async fn readyz(
         return ready(&app, &selected);
     }
     let deadline = query.wait()?.deadline();
+    drop((query, uri));
     if let ready @ Ok(_) = ready(&app, &selected) {
         return ready;
     }
     // Without a token a client is counted by its address.
     let client = peer.client();
-    let waiter = app.budgets.waiter(&**client, &KeySelector::ALL);
+    let waiter = app.budgets.waiter(&**client, &KeySelector::ALL, head);
     let _waiter = waiter.map_err(|full| app.budgets.no_place(full, client))?;
     for collection in &selected {
         // Subscribed before the first check, so that no change is missed.

@@ -9,6 +9,7 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use crate::http::api::breadcrumbs::{NextRequest, Outcome};
+use crate::http::budget::HeadBytes;
 use crate::http::client::Peer;
 use crate::http::lean::deadline::{Deadline, IdleEnd};
 use crate::http::lean::request::{PlainRequest, Recognised, recognise};
@@ -202,7 +203,7 @@ where
         let over = poll_fn(|cx| deadline.poll_wait_end(Instant::now(), cx));
         tokio::select! {
             biased;
-            outcome = request.follow(&shared.app, peer, over) => Some(outcome),
+            outcome = request.follow(&shared.app, peer, HeadBytes::default(), over) => Some(outcome),
             () = disconnected(*stream, unread) => None,
         }
     }

@@ -33,6 +33,7 @@ use std::pin::pin;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
+use crate::http::budget::HeadBytes;
 use crate::http::client::Peer;
 use crate::http::serve::connection::Shared;
 use crate::http::serve::connection_age::ConnectionAge;
@@ -89,7 +90,7 @@ where
         front.deadline.wait_until(request.wait.deadline_from(woken));
         // `front.answer` refuses a request over the budget.
         let waiter = match request.is_common() {
-            true => app.budgets.waiter(&**peer.client(), request.scope.keys()).ok(),
+            true => app.budgets.waiter(&**peer.client(), request.scope.keys(), HeadBytes::default()).ok(),
             false => None,
         };
         let mut at_once = true;

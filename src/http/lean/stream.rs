@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::http::api::stream::{Framing, Interrupt, StreamRequest, StreamSession, Timers};
 use crate::http::app::App;
+use crate::http::budget::HeadBytes;
 use crate::http::lean::deadline::Deadline;
 use crate::http::lean::front::{Front, disconnected};
 use crate::http::lean::recent::Recent;
@@ -109,7 +110,7 @@ where
     let app = &front.shared.app;
     let opened = tokio::select! {
         biased;
-        opened = StreamSession::open(app, front.peer, &request) => opened,
+        opened = StreamSession::open(app, front.peer, HeadBytes::default(), &request) => opened,
         () = disconnected(front.stream, front.unread) => {
             return Opened::Refused { keep_alive: false };
         }

@@ -45,6 +45,8 @@ pub(in crate::http) async fn get(
     let (at, after) = (query.cursor("at")?, query.cursor("after")?);
     let waits = query.has("wait");
     let deadline = query.wait()?.deadline();
+    let caching = caching(at, &headers);
+    drop((query, uri, headers));
     let read = match (at, after) {
         (Some(_), Some(_)) => {
             return Err(Problem::bad_request("query parameters \"at\" and \"after\" exclude each other"));
@@ -55,7 +57,7 @@ pub(in crate::http) async fn get(
         }
         (None, Some(after)) => {
             let (client, one) = (cx.client(&access), KeySelector::key(key.clone()));
-            let waiter = cx.app.budgets.waiter(&**client, &one);
+            let waiter = cx.app.budgets.waiter(&**client, &one, cx.head);
             let until = if waiter.is_ok() { deadline } else { deadline.min(Instant::now() + NO_WAIT) };
             let next = async { Ok(wait_for_change(&cx, &key, after, until).await?) };
             let next = access.while_granted::<_, Problem>(next).await?;
@@ -82,7 +84,6 @@ pub(in crate::http) async fn get(
             access.while_granted::<_, Problem>(read).await?
         }
     };
-    let caching = caching(at, &headers);
     value(&cx, &access, &key, read, caching).await
 }
 

@@ -90,7 +90,8 @@ pub(in crate::http) async fn stream(
 ) -> Result<Response, Problem> {
     let request =
         StreamRequest::parse(&cx.collection, &uri, &headers, &access, cx.app.client_name(&headers)?)?;
-    let session = match StreamSession::open(&cx.app, &cx.peer, &request).await {
+    drop((uri, headers));
+    let session = match StreamSession::open(&cx.app, &cx.peer, cx.head, &request).await {
         Ok(session) => session,
         Err(problem) => return Ok(into_response(request.refusal(problem))),
     };

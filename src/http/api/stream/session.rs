@@ -16,6 +16,7 @@ use crate::http::api::stream::resume_point::ResumePoint;
 use crate::http::app::App;
 use crate::http::auth::Revocation;
 use crate::http::auth::access::EffectiveScope;
+use crate::http::budget::HeadBytes;
 use crate::http::client::{Client, Peer, WaiterGuard};
 use crate::http::client_table::{Activity, ClientRow};
 use crate::http::collection::Collection;
@@ -94,13 +95,14 @@ impl StreamSession {
     pub(in crate::http) async fn open(
         app: &App,
         peer: &Peer,
+        head: HeadBytes,
         request: &StreamRequest,
     ) -> Result<Self, Problem> {
         let StreamRequest { collection, from, starts_over, scope, framing, name } = request;
         let (scope, framing) = (scope.clone(), *framing);
         let status = collection.view.newest()?.sync_status();
         let client = app.client(scope.grant(), peer);
-        let waiter = app.budgets.waiter(Arc::clone(client), scope.keys());
+        let waiter = app.budgets.waiter(Arc::clone(client), scope.keys(), head);
         let waiter = waiter.map_err(|full| app.budgets.no_place(full, client))?;
         let from_cursor = from.map(|from| from.cursor);
         let mut stream =
