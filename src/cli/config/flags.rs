@@ -250,7 +250,7 @@ pub(super) struct Flags {
     #[arg(long, env = "CRUMBD_ALLOW_HOST", value_name = "NAME,…", help_heading = "Serving")]
     allow_host: Option<OsString>,
 
-    /// Origins whose web pages may read from this daemon (CORS), such as https://app.example; * is every origin. They
+    /// Origins whose web pages may read from this daemon (CORS), such as `https://app.example`; * is every origin. They
     /// may not write [default: none]
     #[arg(long, env = "CRUMBD_ALLOW_ORIGIN", value_name = "ORIGIN,…", help_heading = "Serving")]
     allow_origin: Option<OsString>,
