@@ -589,3 +589,31 @@ async fn a_waiter_with_a_long_head_takes_the_places_of_several() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_client_has_a_share_of_the_request_bodies_and_others_write_meanwhile() {
+    const MIB: usize = 1 << 20;
+    let daemon = Daemon::push(&["--max-upload-bytes", "4MiB", "--max-client-upload-bytes", "2MiB"]);
+    let mut held = Vec::new();
+    for n in 0..2 {
+        let mut stream = daemon.connect().await;
+        let head = format!("PUT /v1/kv/held{n} HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    let (http, elsewhere) = (daemon.http(), Http::from_address(daemon.url(), [127, 0, 0, 2]));
+    let put = |http: &Http| {
+        let (http, text) = (http.clone(), [("content-type", "text/plain")]);
+        async move { http.send("PUT", "/v1/kv/a", &text, Some(b"x".to_vec())).await }
+    };
+    let over = eventually("the share to be full", || async {
+        let got = put(&http).await;
+        (got.status == 503).then_some(got)
+    });
+    refused_by(&over.await, "--max-client-upload-bytes");
+    put(&elsewhere).await.ok(200);
+    for stream in &mut held {
+        stream.write_all(&vec![b'x'; MIB]).await.unwrap();
+    }
+    eventually("room", || async { (put(&http).await.status == 200).then_some(()) }).await;
+}

@@ -38,6 +38,7 @@ async fn serve(lean_front: bool) -> (Http, [Cache; 2]) {
         max_client_waiters: 100,
         max_snapshot_bytes: 1 << 20,
         max_client_snapshot_bytes: 1 << 20,
+        max_client_upload_bytes: 1 << 20,
         max_upload_bytes: 1 << 20,
     };
     let config = AppConfig { max_body_bytes: 1 << 20, stall_timeout: A_MINUTE, limits, heartbeat: A_MINUTE };

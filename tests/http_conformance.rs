@@ -1035,3 +1035,19 @@ async fn several_prefixes_are_one_selection() {
     assert!(problem["detail"].as_str().unwrap().contains("256"), "{problem}");
     http.get("/v1/kv?limit=1&limit=1").await.problem(400);
 }
+
+#[tokio::test]
+async fn a_body_in_another_transfer_coding_is_not_stored() {
+    let daemon = Daemon::push(&[]);
+    for coding in ["gzip, chunked", "chunked, chunked", "identity, chunked"] {
+        let head = format!(
+            "PUT /v1/kv/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        );
+        let answer = raw(&daemon, head.as_bytes()).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 501 ") || answer.starts_with("HTTP/1.1 400 "),
+            "{coding}: {answer}"
+        );
+        daemon.http().get("/v1/kv/a").await.problem(404);
+    }
+}

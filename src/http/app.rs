@@ -41,6 +41,7 @@ impl AppConfig {
             max_client_waiters: 1,
             max_snapshot_bytes: 1,
             max_client_snapshot_bytes: 1,
+            max_client_upload_bytes: 1,
             max_upload_bytes: 1,
         };
         Self { max_body_bytes: 1, stall_timeout: Duration::from_secs(1), limits, heartbeat: Duration::MAX }
@@ -110,31 +111,34 @@ impl App {
     }
 
     /// The same app for clients with a token that the authorizer knows.
+    #[must_use]
     pub fn with_authorizer(self, authorizer: Arc<dyn Authorizer>) -> Self {
-        let (authorizer, id) = (Some(authorizer), APPS.fetch_add(1, Ordering::Relaxed));
-        Self(Arc::new(Shared { authorizer, id, ..(*self.0).clone() }))
+        self.changed(|shared| shared.authorizer = Some(authorizer))
     }
 
     /// The same app for requests to these names only, whose answers pages of these origins may read.
     #[must_use]
     pub fn with_hosts(self, hosts: Hosts, origins: Origins) -> Self {
-        let id = APPS.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Shared { hosts, origins, id, ..(*self.0).clone() }))
+        self.changed(|shared| (shared.hosts, shared.origins) = (hosts, origins))
     }
 
     /// The same app behind a proxy that serves it under this path. Links begin with it; the proxy has to take it off.
     #[must_use]
     pub fn below(self, base_path: &str) -> Self {
-        let (base_path, id) = (base_path.into(), APPS.fetch_add(1, Ordering::Relaxed));
-        Self(Arc::new(Shared { base_path, id, ..(*self.0).clone() }))
+        self.changed(|shared| shared.base_path = base_path.into())
     }
 
     /// The same app with a table of this many clients, which `GET /v1/clients` shows.
     #[must_use]
     pub fn with_client_table(self, capacity: usize) -> Self {
-        let (clients, id) =
-            (Some(Arc::new(ClientTable::new(capacity))), APPS.fetch_add(1, Ordering::Relaxed));
-        Self(Arc::new(Shared { clients, id, ..(*self.0).clone() }))
+        self.changed(|shared| shared.clients = Some(Arc::new(ClientTable::new(capacity))))
+    }
+
+    /// A changed app has a number of its own, because the lean front caches requests by it.
+    fn changed(self, change: impl FnOnce(&mut Shared)) -> Self {
+        let mut shared = Shared { id: APPS.fetch_add(1, Ordering::Relaxed), ..(*self.0).clone() };
+        change(&mut shared);
+        Self(Arc::new(shared))
     }
 
     /// The row of a client in the table, if there is a table.

@@ -25,11 +25,23 @@ const PREFIX_BYTES: usize = 128;
 /// The longest head that a usual waiter may have. The framework keeps a longer one, in buffers of about twice its size.
 const USUAL_HEAD_BYTES: usize = 4096;
 
-/// The names of clients in refusals.
-const THIS_ADDRESS: &str = "this address";
-const THIS_TOKEN: &str = "this token";
-const TO_ADDRESS: &str = "snapshots are being sent to this address (--max-client-snapshot-bytes)";
-const TO_TOKEN: &str = "snapshots are being sent to this token (--max-client-snapshot-bytes)";
+/// What a refusal says of a kind of clients.
+struct Kind {
+    name: &'static str,
+    snapshots: &'static str,
+    uploads: &'static str,
+}
+
+const ADDRESS: Kind = Kind {
+    name: "this address",
+    snapshots: "snapshots are being sent to this address (--max-client-snapshot-bytes)",
+    uploads: "request bodies are being received from this address (--max-client-upload-bytes)",
+};
+const TOKEN: Kind = Kind {
+    name: "this token",
+    snapshots: "snapshots are being sent to this token (--max-client-snapshot-bytes)",
+    uploads: "request bodies are being received from this token (--max-client-upload-bytes)",
+};
 
 /// The sizes of the budgets.
 #[derive(Clone, Debug)]
@@ -46,6 +58,8 @@ pub struct Limits {
     pub max_client_snapshot_bytes: u64,
     /// Bytes of request bodies that are being received or applied. A larger body is received alone.
     pub max_upload_bytes: u64,
+    /// The part of them that one client may hold.
+    pub max_client_upload_bytes: u64,
 }
 
 /// A limit over which requests are refused.
@@ -57,16 +71,18 @@ pub(super) enum Limit {
     SnapshotBytes,
     ClientSnapshotBytes,
     UploadBytes,
+    ClientUploadBytes,
 }
 
 impl Limit {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Connections,
         Self::Waiters,
         Self::ClientWaiters,
         Self::SnapshotBytes,
         Self::ClientSnapshotBytes,
         Self::UploadBytes,
+        Self::ClientUploadBytes,
     ];
 
     /// The name of the flag that sets it.
@@ -78,6 +94,7 @@ impl Limit {
             Self::SnapshotBytes => "max-snapshot-bytes",
             Self::ClientSnapshotBytes => "max-client-snapshot-bytes",
             Self::UploadBytes => "max-upload-bytes",
+            Self::ClientUploadBytes => "max-client-upload-bytes",
         }
     }
 }
@@ -103,8 +120,13 @@ impl FromRequestParts<App> for HeadBytes {
     }
 }
 
-/// Bytes of a budget, returned to it on drop.
-pub(super) type ReservedBytes = Reserved;
+/// The bytes of a request body, returned to the budgets on drop.
+#[derive(Debug)]
+pub(super) struct UploadBytes {
+    /// The client's own; `None` if its share is the whole budget.
+    own: Option<Reserved>,
+    all: Reserved,
+}
 
 /// The budgets and what is left of them. Clones share them.
 #[derive(Clone)]
@@ -135,14 +157,13 @@ impl Budgets {
         let snapshots = bytes(limits.max_snapshot_bytes, Limit::SnapshotBytes, what);
         let what = "request bodies are being received (--max-upload-bytes)";
         let uploads = bytes(limits.max_upload_bytes, Limit::UploadBytes, what);
-        let own = bytes(limits.max_client_snapshot_bytes, Limit::ClientSnapshotBytes, TO_ADDRESS);
         let waiters = Arc::default();
-        let account = Account::new(snapshots.clone(), own);
+        let unknown = Arc::new(new_client(&ADDRESS, &limits, &refusals, &waiters, &snapshots));
         Self {
             connections: permits(limits.max_connections),
             large_writes: permits(1),
             addresses: Arc::default(),
-            unknown: Arc::new(Client::new(THIS_ADDRESS, &waiters, account)),
+            unknown,
             waiters,
             snapshots,
             uploads,
@@ -153,7 +174,7 @@ impl Budgets {
 
     /// The peer of a connection from this address.
     pub(super) fn peer(&self, address: SocketAddr) -> Peer {
-        self.addresses.peer(address, || self.client(THIS_ADDRESS, TO_ADDRESS))
+        self.addresses.peer(address, || self.client(&ADDRESS))
     }
 
     /// The client of requests without a [`Peer`].
@@ -163,13 +184,11 @@ impl Budgets {
 
     /// A client that is a token.
     pub(super) fn token_client(&self) -> Arc<Client> {
-        Arc::new(self.client(THIS_TOKEN, TO_TOKEN))
+        Arc::new(self.client(&TOKEN))
     }
 
-    fn client(&self, name: &'static str, what: &'static str) -> Client {
-        let refusals = Arc::clone(self.refusals(Limit::ClientSnapshotBytes));
-        let own = ByteBudget::new(self.limits.max_client_snapshot_bytes, what, refusals);
-        Client::new(name, &self.waiters, Account::new(self.snapshots.clone(), own))
+    fn client(&self, kind: &Kind) -> Client {
+        new_client(kind, &self.limits, &self.refusals, &self.waiters, &self.snapshots)
     }
 
     fn refusals(&self, limit: Limit) -> &Arc<Refusals> {
@@ -246,19 +265,11 @@ impl Budgets {
         )
     }
 
-    /// Reserves bytes for a request body of at least this length.
-    pub(super) async fn upload(&self, bytes: u64) -> Result<ReservedBytes, Problem> {
-        self.uploads.reserve(bytes, queue_deadline()).await.map_err(|full| ViewError::from(full).into())
-    }
-
-    /// Grows the reservation of a request body to this length.
-    pub(super) async fn grow_upload(
-        &self,
-        mut reserved: ReservedBytes,
-        bytes: u64,
-    ) -> Result<ReservedBytes, Problem> {
-        let grown = reserved.grow(bytes, queue_deadline()).await;
-        grown.map(|()| reserved).map_err(|full| ViewError::from(full).into())
+    /// Reserves bytes for a request body of at least this length from a client.
+    pub(super) async fn upload(&self, client: &Client, bytes: u64) -> Result<UploadBytes, Problem> {
+        let mut reserved =
+            UploadBytes { own: client.uploads().map(ByteBudget::nothing), all: self.uploads.nothing() };
+        reserved.grow(bytes).await.map(|()| reserved)
     }
 
     /// Permits one large write at a time. Parsed records may take several times the size of the body, and all writes are
@@ -271,6 +282,32 @@ impl Budgets {
     /// The bytes of large bodies that are being sent. Bytes that several of them share count once.
     pub(super) fn snapshot_bytes(&self) -> u64 {
         self.snapshots.held()
+    }
+}
+
+fn new_client(
+    kind: &Kind,
+    limits: &Limits,
+    refusals: &[Arc<Refusals>; Limit::ALL.len()],
+    waiters: &Arc<AtomicUsize>,
+    snapshots: &ByteBudget,
+) -> Client {
+    let own = |max, limit: Limit, what| ByteBudget::new(max, what, Arc::clone(&refusals[limit as usize]));
+    let to = own(limits.max_client_snapshot_bytes, Limit::ClientSnapshotBytes, kind.snapshots);
+    let from = own(limits.max_client_upload_bytes, Limit::ClientUploadBytes, kind.uploads);
+    let uploads = (limits.max_client_upload_bytes < limits.max_upload_bytes).then_some(from);
+    Client::new(kind.name, waiters, Account::new(snapshots.clone(), to), uploads)
+}
+
+impl UploadBytes {
+    /// Grows to this length; waits for others to be returned. The client's own bytes come first, so that a client over
+    /// its share keeps nobody else waiting.
+    pub(super) async fn grow(&mut self, bytes: u64) -> Result<(), Problem> {
+        let deadline = queue_deadline();
+        if let Some(own) = &mut self.own {
+            own.grow(bytes, deadline).await.map_err(ViewError::from)?;
+        }
+        Ok(self.all.grow(bytes, deadline).await.map_err(ViewError::from)?)
     }
 }
 

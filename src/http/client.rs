@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use parking_lot::Mutex;
 
 use crate::http::app::App;
-use crate::view::Account;
+use crate::view::{Account, ByteBudget};
 
 /// Addresses without a connection are removed when there are twice as many addresses as after the last time, and at
 /// least this many.
@@ -27,6 +27,8 @@ pub(in crate::http) struct Client {
     waiters: AtomicUsize,
     all_waiters: Arc<AtomicUsize>,
     account: Account,
+    /// The budget of its request bodies; `None` if only that of all clients limits it.
+    uploads: Option<ByteBudget>,
 }
 
 /// The other end of a connection. Every request has it among its extensions.
@@ -52,14 +54,24 @@ pub(in crate::http) struct WaiterGuard<C: Deref<Target = Client>> {
 
 impl Client {
     /// A client without an address, which is a token.
-    pub(in crate::http) fn new(name: &'static str, all_waiters: &Arc<AtomicUsize>, account: Account) -> Self {
+    pub(in crate::http) fn new(
+        name: &'static str,
+        all_waiters: &Arc<AtomicUsize>,
+        account: Account,
+        uploads: Option<ByteBudget>,
+    ) -> Self {
         let all_waiters = Arc::clone(all_waiters);
-        Self { name, address: None, waiters: AtomicUsize::new(0), all_waiters, account }
+        Self { name, address: None, waiters: AtomicUsize::new(0), all_waiters, account, uploads }
     }
 
     /// The name in a refusal.
     pub(in crate::http) fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The budget of its request bodies, if it has its own.
+    pub(in crate::http) fn uploads(&self) -> Option<&ByteBudget> {
+        self.uploads.as_ref()
     }
 
     /// The account of the large bodies that it holds.
@@ -137,7 +149,7 @@ mod tests {
     #[test]
     fn connections_of_one_address_are_one_client_until_the_last_has_ended() {
         let addresses = Addresses::default();
-        let new = || Client::new("this address", &Arc::default(), Account::unlimited());
+        let new = || Client::new("this address", &Arc::default(), Account::unlimited(), None);
         let peer = |ip: [u8; 4], port| addresses.peer((ip, port).into(), new);
         let (one, two, other) = (peer([127, 0, 0, 1], 1), peer([127, 0, 0, 1], 2), peer([127, 0, 0, 2], 1));
         assert!(Arc::ptr_eq(one.client(), two.client()) && !Arc::ptr_eq(one.client(), other.client()));

@@ -43,11 +43,6 @@ impl CursorKey {
     /// The most secrets: a current one, and the ones before it.
     pub const MAX_SECRETS: usize = 8;
 
-    /// The key with this one secret.
-    pub fn of_secret(secret: &[u8; 32]) -> Self {
-        Self(Arc::new([Key::new(HMAC_SHA256, secret)]))
-    }
-
     /// The key of a collection. Without it a client of one collection could test a guess of another collection's state.
     #[must_use]
     pub fn for_collection(&self, name: &str) -> Self {

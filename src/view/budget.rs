@@ -118,7 +118,8 @@ impl ByteBudget {
         reserved.grow(bytes, deadline).await.map(|()| reserved)
     }
 
-    pub(super) fn nothing(&self) -> Reserved {
+    /// A reservation of no bytes.
+    pub fn nothing(&self) -> Reserved {
         Reserved { budget: self.clone(), bytes: 0 }
     }
 

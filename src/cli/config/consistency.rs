@@ -50,7 +50,7 @@ pub(super) fn check(
     }
     if settings.feed.as_ref().is_some_and(|feed| *feed != FeedSpec::Push) {
         let why = "only a push: feed is written over HTTP";
-        for name in ["max-body-bytes", "max-upload-bytes"] {
+        for name in ["max-body-bytes", "max-upload-bytes", "max-client-upload-bytes"] {
             warnings.extend(given.origin(name).map(|origin| Warning::NoEffect { origin, why }));
         }
     }

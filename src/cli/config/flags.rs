@@ -221,6 +221,17 @@ pub(super) struct Flags {
     )]
     max_upload_bytes: Option<OsString>,
 
+    /// Most of those bytes for one client: a token, or an address where there are no tokens
+    /// [default: nine tenths of --max-upload-bytes]
+    #[arg(
+        long,
+        env = "CRUMBD_MAX_CLIENT_UPLOAD_BYTES",
+        value_name = "SIZE",
+        allow_hyphen_values = true,
+        help_heading = "Serving"
+    )]
+    max_client_upload_bytes: Option<OsString>,
+
     /// Memory for encoded bodies that several clients share [default: 128MiB]
     #[arg(
         long,

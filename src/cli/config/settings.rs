@@ -281,6 +281,8 @@ fn budgets(reader: &mut Reader<'_>) -> Limits {
     let max_waiters = reader.count("max-waiters", limits::COUNT).unwrap_or(100_000);
     let max_snapshot_bytes = reader.bytes("max-snapshot-bytes", limits::BUDGET).unwrap_or(1 << 30);
     let client_waiters = reader.count("max-client-waiters", limits::COUNT);
+    let max_upload_bytes = reader.bytes("max-upload-bytes", limits::BUDGET).unwrap_or(256 << 20);
+    let client_upload_bytes = reader.bytes("max-client-upload-bytes", limits::BUDGET);
     let client_snapshot_bytes = reader.bytes("max-client-snapshot-bytes", limits::BUDGET);
     Limits {
         max_connections: reader.count("max-connections", limits::COUNT).unwrap_or(100_000),
@@ -289,8 +291,14 @@ fn budgets(reader: &mut Reader<'_>) -> Limits {
         max_client_waiters: client_waiters.unwrap_or((max_waiters * 9).div_ceil(10)),
         max_snapshot_bytes: max_snapshot_bytes as u64,
         max_client_snapshot_bytes: client_snapshot_bytes.unwrap_or(max_snapshot_bytes.div_ceil(2)) as u64,
-        max_upload_bytes: reader.bytes("max-upload-bytes", limits::BUDGET).unwrap_or(256 << 20) as u64,
+        max_upload_bytes: max_upload_bytes as u64,
+        max_client_upload_bytes: client_upload_bytes.unwrap_or(upload_share(max_upload_bytes)) as u64,
     }
+}
+
+/// Nine tenths, rounded up to a whole MiB, so that a small limit is a client's too.
+fn upload_share(max: usize) -> usize {
+    (max / 10 * 9).next_multiple_of(1 << 20).min(max)
 }
 
 fn view(reader: &mut Reader<'_>) -> ViewConfig {

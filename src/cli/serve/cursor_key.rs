@@ -5,11 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use ring::rand::{SecureRandom, SystemRandom};
 use tracing::{info, warn};
 
 use crate::cli::config::Settings;
-use crate::http::auth::Tokens;
+use crate::http::auth::{TokenError, Tokens, random_secret};
 use crate::model::{CursorKey, CursorKeyError};
 use crate::state;
 
@@ -20,8 +19,8 @@ pub(in crate::cli) enum KeyFileError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("cursor key file {}: {source}", path.display())]
     Invalid { path: PathBuf, source: CursorKeyError },
-    #[error("cannot make a cursor key: the system provides no random numbers")]
-    Random,
+    #[error(transparent)]
+    Random(#[from] TokenError),
 }
 
 /// The key in the file of `--cursor-key`, if that is given.
@@ -40,16 +39,14 @@ pub(super) fn own(tokens: Option<&Tokens>, settings: &Settings) -> Result<Cursor
             info!(
                 "cursors are sealed with a key made of the tokens file; --cursor-key gives one that stays the same"
             );
-            hex(secret)
+            secret
         }
         None => {
             warn!(
                 "cursors are good until this process ends, and no other replica continues them: the tokens file has too \
                  few tokens to make a secret key of; `openssl rand -hex 32` makes a file for --cursor-key"
             );
-            let mut secret = [0; 32];
-            SystemRandom::new().fill(&mut secret).map_err(|_| KeyFileError::Random)?;
-            hex(secret)
+            random_secret()?
         }
     };
     let Some((directory, _)) = settings.state() else { return parse(Path::new("(made)"), &secret) };
@@ -64,8 +61,4 @@ pub(super) fn own(tokens: Option<&Tokens>, settings: &Settings) -> Result<Cursor
 
 fn parse(path: &Path, text: &str) -> Result<CursorKey, KeyFileError> {
     text.parse().map_err(|source| KeyFileError::Invalid { path: path.to_owned(), source })
-}
-
-fn hex(secret: [u8; 32]) -> String {
-    secret.iter().map(|byte| format!("{byte:02x}")).collect()
 }

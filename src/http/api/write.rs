@@ -52,7 +52,7 @@ impl<'a> KeyWrite<'a> {
 pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Response, BodyError> {
     let KeyWrite { push, key, access, conditions } = KeyWrite::parse(&cx, &request)?;
     let kind = content_type(request.headers());
-    let received = request_body::read(&cx.app, request).await?;
+    let received = request_body::read(&cx.app, cx.client(&access), request).await?;
     let body = &received.bytes;
     let value = match kind.as_deref() {
         Some("application/json") => {
@@ -89,7 +89,7 @@ pub(in crate::http) async fn post(cx: Context, request: Request) -> Result<Respo
         &conditions::ALL,
         "a POST takes no condition; write one key with PUT or DELETE",
     )?;
-    let received = request_body::read(&cx.app, request).await?;
+    let received = request_body::read(&cx.app, cx.client(&access), request).await?;
     let is_large = received.bytes.len() >= LARGE_BODY;
     let _permit = if is_large { cx.app.budgets.large_write().await } else { None };
     let body = received.bytes.clone();

@@ -27,7 +27,7 @@ mod tokens;
 
 pub use cors::{OriginError, Origins};
 pub use host::Hosts;
-pub use token::{NewToken, TokenError};
+pub use token::{NewToken, TokenError, random_secret};
 pub use tokens::{Tokens, TokensError};
 
 use std::fmt;

@@ -28,7 +28,7 @@ pub(super) fn hash(bytes: &[u8]) -> Hash {
 
 /// The system's random number generator failed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot create a token: the system provides no random numbers")]
+#[error("cannot make a secret: the system provides no random numbers")]
 pub struct TokenError;
 
 /// A new token and its line for the tokens file. The token is stored nowhere else.
@@ -51,14 +51,26 @@ impl NewToken {
         write: Vec<String>,
         admin: bool,
     ) -> Result<Self, TokenError> {
-        let mut random = [0; RANDOM_BYTES];
-        SystemRandom::new().fill(&mut random).map_err(|_| TokenError)?;
-        let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
+        let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random()?));
         let line = Line { name, sha256: hex(&hash(token.as_bytes())), read, write, admin };
         // Strings always serialize.
         let line = serde_json::to_string(&line).unwrap_or_default();
         Ok(Self { token, line })
     }
+}
+
+/// A secret for the key of cursors, as 64 hex digits.
+///
+/// # Errors
+/// [`TokenError`].
+pub fn random_secret() -> Result<String, TokenError> {
+    Ok(hex(&random()?))
+}
+
+fn random() -> Result<[u8; RANDOM_BYTES], TokenError> {
+    let mut random = [0; RANDOM_BYTES];
+    SystemRandom::new().fill(&mut random).map_err(|_| TokenError)?;
+    Ok(random)
 }
 
 /// One line of the file.
@@ -79,7 +91,7 @@ pub(super) struct Line {
     pub(super) admin: bool,
 }
 
-fn hex(hash: &Hash) -> String {
+pub(super) fn hex(hash: &Hash) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

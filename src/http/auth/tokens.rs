@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing::{error, info};
 
-use crate::http::auth::token::{Hash, Line, hash, unhex};
+use crate::http::auth::token::{Hash, Line, hash, hex, unhex};
 use crate::http::auth::{Authorizer, Grant, Revocation, Rights};
 use crate::http::serve::reload::{Reloadable, Stamp, read_regular};
 use crate::model::{Key, KeySelector};
@@ -135,9 +135,9 @@ impl Tokens {
         Ok(Arc::new(tokens))
     }
 
-    /// A secret that daemons with the same file share, for the key of their cursors. Nobody can compute it who does not
+    /// A secret that daemons with the same file share, for the key of their cursors: 64 hex digits. Nobody can compute it who does not
     /// know the hash of every token; `None` if that is one client whose rights are limited.
-    pub fn shared_secret(&self) -> Option<[u8; 32]> {
+    pub fn shared_secret(&self) -> Option<String> {
         let grants = self.grants.load();
         let mut hashes: Vec<Hash> = grants.keys().copied().collect();
         let is_known = |only: &Hash| grants.get(only).is_some_and(|grant| !grant.rights().read.is_all());
@@ -145,7 +145,7 @@ impl Tokens {
             return None;
         }
         hashes.sort_unstable();
-        Some(hash(&[SECRET_NAME, &hashes.concat()].concat()))
+        Some(hex(&hash(&[SECRET_NAME, &hashes.concat()].concat())))
     }
 
     /// Reads the file. Its tokens count at once, or at a later look if they take rights away.

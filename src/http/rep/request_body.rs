@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{CONNECTION, CONTENT_ENCODING};
+use axum::http::header::{CONNECTION, CONTENT_ENCODING, TRANSFER_ENCODING};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -13,7 +13,8 @@ use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
 use crate::http::app::App;
-use crate::http::budget::ReservedBytes;
+use crate::http::budget::UploadBytes;
+use crate::http::client::Client;
 use crate::http::rep::problem::Problem;
 
 /// The lowest average rate of a body. Pauses shorter than the stall timeout are allowed beside it.
@@ -23,7 +24,7 @@ const MIN_BYTES_PER_S: u64 = 1024;
 #[derive(Debug)]
 pub(in crate::http) struct RequestBody {
     pub(in crate::http) bytes: Bytes,
-    _reserved: ReservedBytes,
+    _reserved: UploadBytes,
 }
 
 /// A refused request body.
@@ -55,7 +56,11 @@ impl From<Problem> for BodyError {
 
 /// Reads the body of a request. A body with too large a Content-Length is refused before it is read. A stalled or too
 /// slow one ends with a 408.
-pub(in crate::http) async fn read(app: &App, request: Request) -> Result<RequestBody, BodyError> {
+pub(in crate::http) async fn read(
+    app: &App,
+    client: &Client,
+    request: Request,
+) -> Result<RequestBody, BodyError> {
     let is_coded = request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
     if is_coded {
         return Err(BodyError::Refused(Problem::new(
@@ -64,16 +69,25 @@ pub(in crate::http) async fn read(app: &App, request: Request) -> Result<Request
             "request bodies must have no Content-Encoding; send the body uncompressed",
         )));
     }
+    // The framework takes only the last coding off; the others would be stored as they are.
+    let mut transfer = request.headers().get_all(TRANSFER_ENCODING).into_iter();
+    if transfer.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(BodyError::Incomplete(Problem::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "transfer-coding",
+            "the only Transfer-Encoding here is chunked",
+        )));
+    }
     let body = request.into_body();
     let limit = app.config.max_body_bytes as u64;
     if body.size_hint().lower() > limit {
         return Err(BodyError::Incomplete(too_large(limit)));
     }
-    let reserved = app.budgets.upload(body.size_hint().lower()).await?;
+    let reserved = app.budgets.upload(client, body.size_hint().lower()).await?;
     collect(app, body, reserved).await
 }
 
-async fn collect(app: &App, mut body: Body, mut reserved: ReservedBytes) -> Result<RequestBody, BodyError> {
+async fn collect(app: &App, mut body: Body, mut reserved: UploadBytes) -> Result<RequestBody, BodyError> {
     let (limit, stall) = (app.config.max_body_bytes as u64, app.config.stall_timeout);
     let begun = Instant::now();
     // Memory is not resident before it is written to.
@@ -95,7 +109,7 @@ async fn collect(app: &App, mut body: Body, mut reserved: ReservedBytes) -> Resu
         if length > limit {
             return Err(BodyError::Incomplete(too_large(limit)));
         }
-        reserved = app.budgets.grow_upload(reserved, length).await.map_err(BodyError::Incomplete)?;
+        reserved.grow(length).await.map_err(BodyError::Incomplete)?;
         bytes.extend_from_slice(&data);
     }
     Ok(RequestBody { bytes: bytes.into(), _reserved: reserved })
