@@ -124,7 +124,7 @@ impl App {
 
     /// The same app behind a proxy that serves it under this path. Links begin with it; the proxy has to take it off.
     #[must_use]
-    pub fn below(self, base_path: &str) -> Self {
+    pub fn with_base_path(self, base_path: &str) -> Self {
         self.changed(|shared| shared.base_path = base_path.into())
     }
 

@@ -69,7 +69,7 @@ pub fn router(app: App) -> Router {
         .layer(map_request_with_state(app.clone(), access::admit))
         .layer(map_request_with_state(app.clone(), host::require_allowed))
         .merge(public())
-        .layer(from_fn_with_state(app.clone(), cors::share))
+        .layer(from_fn_with_state(app.clone(), cors::apply))
         .layer(map_request(host::require_one))
         .layer(map_response(problem::fill_empty_errors))
         .layer(from_fn(excluded_identity::encode_answer))

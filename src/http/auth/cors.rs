@@ -94,7 +94,7 @@ impl Origins {
 }
 
 /// Answers preflights, which have no token, and lets pages of allowed origins read the answers.
-pub(in crate::http) async fn share(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(in crate::http) async fn apply(State(app): State<App>, request: Request, next: Next) -> Response {
     let Some(origin) = request.headers().get(ORIGIN).filter(|_| !app.origins.is_empty()).cloned() else {
         return next.run(request).await;
     };

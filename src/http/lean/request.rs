@@ -66,7 +66,7 @@ pub(super) fn recognise(bytes: &[u8], app: &App) -> Recognised {
         collection: |name: Option<&str>| app.collections.find(name).cloned(),
         admit: |token: Option<&str>| app.admit(token).ok(),
         hosts: &app.hosts,
-        shares: !app.origins.is_empty(),
+        allows_origins: !app.origins.is_empty(),
         names: app.clients.is_some(),
     };
     recognise_with(bytes, &lookup)
@@ -79,7 +79,7 @@ struct Lookup<'a, C, A> {
     admit: A,
     hosts: &'a Hosts,
     /// Whether pages of other origins may read. The framework answers those.
-    shares: bool,
+    allows_origins: bool,
     /// Whether clients are named.
     names: bool,
 }
@@ -140,7 +140,7 @@ where
     let (name, uri) = plain_target(line)?;
     let collection = (lookup.collection)(name)?;
     if uri.path() == "/stream" {
-        let (headers, token) = plain_headers(head, lookup.hosts, lookup.shares)?;
+        let (headers, token) = plain_headers(head, lookup.hosts, lookup.allows_origins)?;
         let access = (lookup.admit)(token.as_deref())?;
         let name = if lookup.names { client_name(&headers).ok()? } else { None };
         let request = StreamRequest::parse(&collection, &uri, &headers, &access, name).ok()?;
@@ -153,7 +153,7 @@ where
     let (format, access, name) = match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
         Some(known) => known,
         None => {
-            let (headers, token) = plain_headers(head, lookup.hosts, lookup.shares)?;
+            let (headers, token) = plain_headers(head, lookup.hosts, lookup.allows_origins)?;
             // The framework encodes what is not encoded for others.
             if excludes_identity(&headers) {
                 return None;
@@ -185,7 +185,7 @@ fn plain_target(line: &[u8]) -> Option<(Option<&str>, Uri)> {
 }
 
 /// The headers that determine the answer, and the token, if the head is plain.
-fn plain_headers(head: &[u8], hosts: &Hosts, shares: bool) -> Option<(HeaderMap, Option<Box<str>>)> {
+fn plain_headers(head: &[u8], hosts: &Hosts, allows_origins: bool) -> Option<(HeaderMap, Option<Box<str>>)> {
     // A proxy in front of the daemon may read bare line feeds differently.
     let bare = |at: usize| at == 0 || head[at - 1] != b'\r';
     if memchr::memchr_iter(b'\n', head).any(bare) {
@@ -197,7 +197,7 @@ fn plain_headers(head: &[u8], hosts: &Hosts, shares: bool) -> Option<(HeaderMap,
     if !whole || request.method != Some("GET") || request.version != Some(1) {
         return None;
     }
-    let headers = relevant(request.headers, hosts, shares)?;
+    let headers = relevant(request.headers, hosts, allows_origins)?;
     let token = match headers.get(AUTHORIZATION) {
         // The framework answers other credentials.
         Some(value) => Some(bearer_token(value.to_str().ok()?)?.into()),
@@ -214,7 +214,7 @@ fn is_next(path: &str) -> bool {
 }
 
 /// The headers that determine the answer; `None` if another header makes the request not plain.
-fn relevant(headers: &[httparse::Header<'_>], hosts: &Hosts, shares: bool) -> Option<HeaderMap> {
+fn relevant(headers: &[httparse::Header<'_>], hosts: &Hosts, allows_origins: bool) -> Option<HeaderMap> {
     let mut relevant = HeaderMap::new();
     let mut host_lines = 0;
     for header in headers {
@@ -243,7 +243,7 @@ fn relevant(headers: &[httparse::Header<'_>], hosts: &Hosts, shares: bool) -> Op
                 return None;
             }
         }
-        if shares && among(&["origin"]) {
+        if allows_origins && among(&["origin"]) {
             return None;
         }
         if is(&AUTHORIZATION) && relevant.contains_key(AUTHORIZATION) {
@@ -264,7 +264,7 @@ fn recognise_open(bytes: &[u8]) -> Recognised {
     }
     let collection = |name: Option<&str>| COLLECTION.with(|only| name.is_none().then(|| Arc::clone(only)));
     let (hosts, admit) = (&Hosts::default(), |_: Option<&str>| Some(Access::open()));
-    recognise_with(bytes, &Lookup { app: 0, collection, admit, hosts, shares: false, names: false })
+    recognise_with(bytes, &Lookup { app: 0, collection, admit, hosts, allows_origins: false, names: false })
 }
 
 #[cfg(test)]
