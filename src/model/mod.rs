@@ -3,6 +3,7 @@
 //! Every room may import this one. It imports no other room and does no I/O. Numbers that must not
 //! be mixed up have their own types ([`Revision`], [`Sequence`], [`History`]), rather than `u64`.
 
+mod collection_name;
 mod cursor;
 mod cursor_key;
 mod digest;
@@ -15,6 +16,7 @@ mod limits;
 mod revision;
 mod status;
 
+pub use collection_name::{CollectionName, CollectionNameError};
 pub use cursor::{Check, Cursor, CursorError};
 pub use cursor_key::{CursorKey, CursorKeyError};
 pub use digest::{Digest, DigestError};
