@@ -4,7 +4,7 @@ mod config;
 mod delete;
 mod dump;
 mod escaped;
-mod feed;
+mod feeds;
 mod follow;
 mod get;
 mod log;
@@ -66,6 +66,7 @@ enum Command {
     Dump(dump::Dump),
     Follow(follow::Follow),
     Status(status::Status),
+    Feeds(feeds::Feeds),
     Token(token::Token),
 }
 
@@ -193,6 +194,7 @@ impl Cli {
             Command::Dump(dump) => dump.run().await,
             Command::Follow(follow) => follow.run().await,
             Command::Status(status) => status.run().await,
+            Command::Feeds(feeds) => feeds.run(),
             Command::Token(token) => token.run(),
         };
         done.map_or_else(|failure| report(&failure), |()| ExitCode::SUCCESS)

@@ -80,11 +80,6 @@ fn valid_settings(loaded: LoadedSettings) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
-/// A daemon that cannot start.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no feed")]
-struct NoFeed;
-
 /// A daemon that serves.
 struct Running {
     app: App,
@@ -95,16 +90,21 @@ struct Running {
 
 impl Running {
     async fn start(settings: Settings, mut reload: Reload) -> Result<Self, Failure> {
-        // Valid settings have a feed.
-        let spec = settings.feed().cloned().ok_or(NoFeed)?;
-        let opened = [OpenCollection::open(&settings, spec.clone()).await?];
-        let (tokens, cursor_key) = (settings.tokens()?, cursor_key::given(&settings)?);
+        let (tokens, given_key) = (settings.tokens()?, cursor_key::given(&settings)?);
         let tls = settings.tls().map(Tls::open).transpose()?;
         let mut server = Server::bind(settings.server())?;
+        // All are open before any is started: what keeps one from starting is known before another one writes.
+        let mut opened = Vec::new();
+        for collection in settings.collections() {
+            opened.push(OpenCollection::open(&settings, collection.clone()).await?);
+        }
+        let cursor_key = match given_key {
+            Some(given) => given,
+            None => cursor_key::own(tokens.as_deref(), &settings)?,
+        };
         let (mut served, mut collections) = (Vec::new(), Vec::new());
         for collection in opened {
-            let (collection, running) =
-                collection.start(&settings, cursor_key.clone(), tokens.as_deref()).await?;
+            let (collection, running) = collection.start(&settings, &cursor_key).await?;
             served.push(collection);
             collections.push(running);
         }
@@ -126,18 +126,16 @@ impl Running {
             scheme = "https";
         }
         tokio::spawn(reload.run());
-        info!(url = %format!("{scheme}://{}", server.address()), feed = %spec, "listening");
+        let feeds: Vec<String> = collections.iter().map(RunningCollection::to_string).collect();
+        info!(url = %format!("{scheme}://{}", server.address()), feed = %feeds.join(" "), "listening");
         let serving = tokio::spawn(server.run(app.clone()));
         Ok(Self { app, collections, shutdown, serving })
     }
 
-    /// Serves until a signal or until the feed has failed for good. Then drains.
+    /// Serves until a signal or until every feed has failed for good. Then drains.
     async fn until_stopped(mut self, mut stop: Stop, drain: Duration) -> Result<(), Failure> {
         let ended = tokio::select! {
-            failure = any_failed(&mut self.collections) => {
-                error!("{failure}");
-                Err(failure)
-            }
+            failure = all_failed(&mut self.collections) => Err(failure),
             () = stop.requested() => Ok(()),
         };
         info!(waiters = self.app.waiters(), drain = %humantime::format_duration(drain), "draining");
@@ -169,7 +167,21 @@ impl Running {
     }
 }
 
-/// Resolves when the feed of one of the collections has failed for good.
-async fn any_failed(collections: &mut [RunningCollection]) -> Failure {
-    select_all(collections.iter_mut().map(|collection| Box::pin(collection.failed()))).await.0
+/// Resolves when the feeds of all collections have failed for good. Until then the collections whose feeds have failed
+/// serve their last state.
+async fn all_failed(collections: &mut [RunningCollection]) -> Failure {
+    let mut running: Vec<&mut RunningCollection> = collections.iter_mut().collect();
+    loop {
+        let failures = running.iter_mut().map(|collection| Box::pin(collection.failed()));
+        let (failure, failed, _) = select_all(failures).await;
+        let failed = running.swap_remove(failed);
+        if running.is_empty() {
+            failed.span().in_scope(|| error!("{failure}"));
+            return failure.into();
+        }
+        failed
+            .span()
+            .in_scope(|| error!("{failure}; its last state is served, and the other collections go on"));
+        failed.serve_without_feed(&failure).await;
+    }
 }

@@ -49,6 +49,15 @@ fn lines(status: &Value) -> Vec<(&'static str, String)> {
     vec![
         ("feed", text("/feed")),
         ("status", format!("{}, {ready}, upstream heard {} ago", text("/status"), seconds("/age_seconds"))),
+        (
+            "feed is",
+            format!(
+                "{}, since {}{}",
+                text("/feed_activity/name"),
+                text("/feed_activity/since"),
+                last_error(status)
+            ),
+        ),
         ("keys", format!("{} ({} of keys and values)", text("/count"), size("/payload_bytes"))),
         ("digest", text("/digest")),
         ("cursor", text("/cursor")),
@@ -80,6 +89,15 @@ fn lines(status: &Value) -> Vec<(&'static str, String)> {
         ),
         ("uptime", format!("{}, version {}", seconds("/uptime_seconds"), text("/version"))),
     ]
+}
+
+/// The last error of the feed, and why it cannot be in-sync.
+fn last_error(status: &Value) -> String {
+    let text = |path: &str| status.pointer(path).and_then(Value::as_str);
+    let error = text("/feed_last_error/message").zip(text("/feed_last_error/at"));
+    let error = error.map(|(message, at)| format!("; last error ({at}): {message}"));
+    let problem = text("/feed_problem").map(|problem| format!("; not in-sync: {problem}"));
+    error.unwrap_or_default() + &problem.unwrap_or_default()
 }
 
 /// Lines for the refused keys: the keys that are absent because the upstream's values for them were refused.

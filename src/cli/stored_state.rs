@@ -8,13 +8,11 @@ use tokio::task::JoinHandle;
 use tracing::info;
 
 use super::Failure;
-use super::feed::OpenFeed;
 use crate::cache::{Cache, CacheConfig, CacheOptions, IngestTask, Stopped};
-use crate::feed::Upstream;
-use crate::feed::{FeedSpec, Warm};
+use crate::feed::{Feed, FeedSpec, Storage, Upstream, Warm};
 use crate::ingest::{self, IngestBuffer};
 use crate::model::{Batch, Digest, Entry, FeedEvent, Grouping, ReplyTo, Revision};
-use crate::state::{FeedIdentity, Kept, PushStore, Saver, StateDir};
+use crate::state::{FeedIdentity, Kept, PushStore, Saver, StateDir, StateError};
 
 /// The content of the state directory.
 pub(super) enum StoredState {
@@ -26,27 +24,20 @@ pub(super) enum StoredState {
     Store(PushStore),
 }
 
-/// A state directory for a feed that cannot use one.
-#[derive(Debug, thiserror::Error)]
-#[error("--state-dir has no use with {feed}: the data of such a feed end with the process")]
-struct VolatileFeed {
-    feed: FeedSpec,
-}
-
 impl StoredState {
     pub(super) fn open(
         state: Option<(PathBuf, Duration)>,
-        feed: &OpenFeed,
+        feed: &dyn Feed,
         spec: &FeedSpec,
         config: &CacheConfig,
-    ) -> Result<Self, Failure> {
-        let Some((path, interval)) = state else { return Ok(Self::Absent) };
-        if feed.is_volatile() {
-            return Err(VolatileFeed { feed: spec.clone() }.into());
-        }
+    ) -> Result<Self, StateError> {
+        let storage = spec.kind().storage;
+        let Some((path, interval)) = state.filter(|_| storage != Storage::None) else {
+            return Ok(Self::Absent);
+        };
         let identity = FeedIdentity { name: spec.identity(), history: feed.history() };
         let dir = StateDir::new(path, identity, config.window);
-        if let OpenFeed::Push(_) = feed {
+        if storage == Storage::Datastore {
             return Ok(Self::Store(dir.open_store()?));
         }
         let (saver, kept) = dir.open_cache(interval)?;
@@ -57,7 +48,7 @@ impl StoredState {
     pub(super) fn cache(
         self,
         options: CacheOptions,
-        feed: &OpenFeed,
+        feed: &dyn Feed,
         buffer: Arc<IngestBuffer<FeedEvent>>,
         upstream: &Upstream,
     ) -> Result<(Cache, IngestTask, Persistence), Failure> {

@@ -1,12 +1,15 @@
 //! What is known of the upstream right now, beside the updates themselves.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::RwLock;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Notify, watch};
 
+use super::Activity;
+use super::activity::ActivityReport;
 use crate::model::{History, Revision, Sighting};
 
 /// Shared by the feed, which writes it, and by whoever reports on it.
@@ -28,6 +31,7 @@ pub struct Upstream {
     asked: Notify,
     /// Why the feed cannot say that it is in-sync, for people.
     problem: RwLock<Option<String>>,
+    activity: RwLock<ActivityReport>,
     sighting: watch::Sender<Option<Sighting>>,
     /// Set for an upstream that is this process itself (a push feed): it is always heard.
     local: bool,
@@ -65,6 +69,7 @@ impl Upstream {
             exhausted: AtomicBool::new(local),
             asked: Notify::new(),
             problem: RwLock::default(),
+            activity: RwLock::new(ActivityReport::new()),
             sighting: watch::Sender::new(None),
             local,
             malformed: Counter::default(),
@@ -143,6 +148,21 @@ impl Upstream {
     /// The same, for who reports on it.
     pub fn problem(&self) -> Option<String> {
         self.problem.read().clone()
+    }
+
+    /// Sets what the feed is doing.
+    pub fn does(&self, activity: Activity) {
+        self.activity.write().set(activity);
+    }
+
+    /// Records the last error of the feed.
+    pub fn has_failed(&self, error: &impl fmt::Display) {
+        self.activity.write().last_error = Some((error.to_string(), SystemTime::now()));
+    }
+
+    /// What the feed is doing, for who reports on it.
+    pub fn activity(&self) -> ActivityReport {
+        self.activity.read().clone()
     }
 
     /// The upstream said that it is at this revision, when asked at that moment.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crumbd::cache::{Cache, CacheConfig};
 use crumbd::feed::Upstream;
-use crumbd::feed::{EtcdAccess, EtcdFeed, EtcdTarget, Sink, Syncer};
+use crumbd::feed::{EtcdAccess, EtcdFeed, EtcdTarget, Feed, Sink};
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::SyncStatus;
 
@@ -31,7 +31,7 @@ pub async fn library(endpoint: &str, keys: usize) -> Duration {
     let ingesting = tokio::spawn(task.run());
     let target = EtcdTarget { endpoints: vec![endpoint.to_owned()], prefix: PREFIX.as_bytes().to_vec() };
     let sink = Sink::new(buffer, Arc::new(Upstream::remote()));
-    let feeding = tokio::spawn(EtcdFeed::new(target, EtcdAccess::default()).run(sink, None));
+    let feeding = tokio::spawn(Box::new(EtcdFeed::new(target, EtcdAccess::default())).run(sink, None));
     let mut crumb = cache.current_breadcrumb();
     while crumb.sync_status() != SyncStatus::InSync {
         crumb = crumb.next().await.unwrap();

@@ -3,11 +3,12 @@
 //! A setting that can only be a mistake is an error. A setting without effect is a warning: several daemons may share a
 //! file or an environment.
 
+use super::CollectionFeed;
 use super::error::{SettingError, Warning};
 use super::nearest::nearest;
 use super::raw::{RawSettings, names, variable};
-use super::settings::{PASSWORD_VARIABLE, Settings};
-use crate::feed::FeedSpec;
+use super::settings::Settings;
+use crate::feed::{FeedSpec, PASSWORD_VARIABLE, Storage};
 
 /// Variables of other commands, and variables without a flag.
 const OTHER_VARIABLES: [&str; 8] = [
@@ -33,23 +34,18 @@ pub(super) fn check(
     let mut no_effect = |name: &str, why| {
         warnings.extend(given.origin(name).map(|origin| Warning::NoEffect { origin, why }));
     };
-    match &settings.feed {
-        Some(FeedSpec::Push) => {
-            if settings.strict {
-                no_effect("strict", "a push: feed answers a record that cannot be read with 400");
-            }
-            if settings.cache.max_value_bytes > settings.max_body_bytes {
-                let origin = given.origin("max-value-bytes").or_else(|| given.origin("max-body-bytes"));
-                warnings.extend(origin.map(|origin| Warning::ValueOverBody { origin }));
-            }
-        }
-        Some(FeedSpec::Etcd { .. }) if settings.strict => {
-            no_effect("strict", "every value of etcd can be read");
-        }
-        _ => {}
+    let feeds = || settings.collections.iter().map(|collection| &collection.feed);
+    if settings.feeds().strict && settings.collections.len() == 1 {
+        let why = feeds().find_map(|feed| feed.kind().strict_has_no_effect);
+        why.into_iter().for_each(|why| no_effect("strict", why));
     }
-    if settings.feed.as_ref().is_some_and(|feed| *feed != FeedSpec::Push) {
-        let why = "only a push: feed is written over HTTP";
+    if feeds().any(FeedSpec::takes_writes) {
+        if settings.cache.max_value_bytes > settings.max_body_bytes {
+            let origin = given.origin("max-value-bytes").or_else(|| given.origin("max-body-bytes"));
+            warnings.extend(origin.map(|origin| Warning::ValueOverBody { origin }));
+        }
+    } else if !settings.collections.is_empty() {
+        let why = "no feed here is written over HTTP";
         for name in ["max-body-bytes", "max-upload-bytes", "max-client-upload-bytes"] {
             warnings.extend(given.origin(name).map(|origin| Warning::NoEffect { origin, why }));
         }
@@ -83,15 +79,20 @@ fn etcd(
             "the password, unless it is in the variable CRUMBD_ETCD_PASSWORD",
         );
     }
-    match &settings.feed {
-        Some(FeedSpec::Etcd { tls: false, .. }) => {
+    let mut etcd =
+        settings.collections.iter().map(|collection| &collection.feed).filter(|feed| feed.is_etcd());
+    if settings.collections.is_empty() {
+        return;
+    }
+    match (etcd.next(), etcd.any(|feed| feed.scheme() == "etcds")) {
+        (Some(first), false) if first.scheme() == "etcd" => {
             let why = "is for TLS only, and the feed is etcd://; with TLS it is etcds://";
             let origins = ["etcd-ca", "etcd-cert"].into_iter().filter_map(given);
             errors.extend(origins.map(|origin| SettingError::Conflict { origin, why }));
         }
-        Some(FeedSpec::Etcd { .. }) | None => {}
-        Some(_) => {
-            let why = "the feed is not etcd:";
+        (Some(_), _) => {}
+        (None, _) => {
+            let why = "no feed is etcd:";
             warnings
                 .extend(flags.into_iter().filter_map(given).map(|origin| Warning::NoEffect { origin, why }));
         }
@@ -108,12 +109,19 @@ fn state(
         (None, Some(origin)) => {
             warnings.push(Warning::NoEffect { origin, why: "without --state-dir no state is kept" });
         }
-        (Some(origin), _) if settings.feed == Some(FeedSpec::Stdin) => {
+        (Some(origin), _)
+            if !settings.collections.is_empty() && settings.collections.iter().all(is_volatile) =>
+        {
             let why = "has no use with stdin: as the feed: the data of such a feed end with the process";
             errors.push(SettingError::Conflict { origin, why });
         }
         _ => {}
     }
+}
+
+/// Whether the data of a collection end with the process.
+fn is_volatile(collection: &CollectionFeed) -> bool {
+    collection.feed.kind().storage == Storage::None
 }
 
 /// Warnings for variables whose name is nearly that of a setting. Other unknown variables are ignored: an orchestrator

@@ -5,9 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::super::log::FilterError;
+use super::collections::FeedSettingError;
 use super::raw::Origin;
 use crate::cli::units::{OutOfBounds, UnitError};
-use crate::feed::SpecError;
 use crate::http::auth::OriginError;
 
 /// An error in a setting.
@@ -19,7 +19,7 @@ pub(in crate::cli) enum SettingError {
     #[error("{0} is empty: give it a value, or leave it out")]
     Empty(Origin),
     #[error("{origin}: {why}")]
-    Feed { origin: Origin, why: SpecError },
+    Feed { origin: Origin, why: FeedSettingError },
     #[error("{origin}: {why}")]
     Log { origin: Origin, why: FilterError },
     /// The file is not valid TOML, or has a value of the wrong type.

@@ -1,11 +1,12 @@
 //! The configuration file: TOML with the settings' names as keys.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::error::SettingError;
 use super::nearest::nearest;
-use super::raw::{RawSettings, Source, Value, names};
+use super::raw::{REPEATABLE, RawSettings, Source, Value, names};
 
 /// Reads the file. Returns its settings and its errors.
 pub(super) fn read(path: &Path) -> (RawSettings, Vec<SettingError>) {
@@ -36,10 +37,12 @@ fn settings(path: &Path, table: toml::Table) -> (RawSettings, Vec<SettingError>)
             errors.push(unknown(path, key, &names));
             continue;
         }
-        match text_of(value) {
-            Some(text) => given.set(&key, Value { text: text.into(), source: source.clone() }),
+        match texts_of(&key, value) {
+            Some(texts) => given.set(&key, Value { texts, source: source.clone() }),
             None => {
-                let reason = format!("{key} must be a text in quotes, a whole number, true or false");
+                let or_list = if REPEATABLE.contains(&&*key) { ", or a list of texts" } else { "" };
+                let reason =
+                    format!("{key} must be a text in quotes, a whole number, true or false{or_list}");
                 errors.push(SettingError::File { path: path.to_owned(), line: None, reason });
             }
         }
@@ -50,6 +53,17 @@ fn settings(path: &Path, table: toml::Table) -> (RawSettings, Vec<SettingError>)
 fn unknown(path: &Path, key: String, names: &[String]) -> SettingError {
     let nearest = nearest(&key.replace('_', "-"), names.iter().map(String::as_str)).map(str::to_owned);
     SettingError::UnknownKey { path: path.to_owned(), key, nearest }
+}
+
+/// The texts of a value: several in the list of a setting that may be repeated.
+fn texts_of(key: &str, value: toml::Value) -> Option<Vec<OsString>> {
+    let texts = match value {
+        toml::Value::Array(values) if REPEATABLE.contains(&key) && !values.is_empty() => {
+            values.into_iter().map(text_of).collect::<Option<Vec<_>>>()?
+        }
+        value => vec![text_of(value)?],
+    };
+    Some(texts.into_iter().map(OsString::from).collect())
 }
 
 /// The value's text, as it would follow the flag.

@@ -5,20 +5,24 @@
 
 use std::ffi::OsString;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 /// All settings. A field's name is the flag (`--state-dir`), the variable (`CRUMBD_STATE_DIR`) and the key of the file
 /// (`state-dir`).
 #[derive(Args)]
 #[allow(dead_code)] // `RawSettings` reads the parsed flags by name
 pub(super) struct Flags {
-    /// The source of updates. `push:` (the default) is this daemon's own HTTP interface: no datastore is
+    /// The source of updates [default: push:]. `push:` is this daemon's own HTTP interface: no datastore is
     /// needed. `file:PATH` reads NDJSON records from a file. `file:PATH?follow=true` also reads what is appended,
     /// and notices when the file is replaced. `stdin:` reads NDJSON records from standard input.
     /// `etcd://HOST:PORT[,HOST:PORT…]/PREFIX` follows the keys of an etcd cluster that begin with PREFIX
-    /// (everything after the first slash); `etcds://` does so over TLS.
-    #[arg(long, env = "CRUMBD_FEED", value_name = "FEED")]
-    feed: Option<OsString>,
+    /// (everything after the first slash); `etcds://` does so over TLS. `crumbd feeds` lists all feeds and their options.
+    ///
+    /// Given several times, each feed is a collection with a name, served under /v1/c/NAME/: `--feed agents=push:
+    /// --feed 'routes=etcd://127.0.0.1:2379/routes/'`. One feed may be without a name; it is served under /v1/. In the
+    /// variable each line is a feed; in the file several are a list: `feed = ["…", "…"]`.
+    #[arg(long, env = "CRUMBD_FEED", value_name = "[NAME=]FEED", action = ArgAction::Append)]
+    feed: Vec<OsString>,
 
     /// Address and port to serve on. Port 0 takes a free port and logs it [default: 127.0.0.1:7811]
     #[arg(long, env = "CRUMBD_LISTEN", value_name = "ADDRESS:PORT")]

@@ -10,6 +10,7 @@
 //! Values of every origin are read by the same code. All errors are reported, not only the first.
 
 mod base_path;
+mod collections;
 mod consistency;
 mod error;
 mod file;
@@ -25,10 +26,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+pub(super) use collections::CollectionFeed;
 pub(super) use error::{SettingError, SettingErrors, Warning};
 pub(super) use nearest::nearest;
 pub(super) use raw::RawSettings;
-pub(super) use settings::{PasswordError, Settings};
+pub(super) use settings::Settings;
 
 /// The flag of the configuration file.
 #[derive(Args, Debug)]

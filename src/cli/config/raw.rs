@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,21 +42,31 @@ pub(super) fn variable(name: &str) -> String {
     format!("CRUMBD_{}", name.replace('-', "_").to_ascii_uppercase())
 }
 
-/// The text of one value.
+/// The text of a value; several where the setting may be repeated.
 #[derive(Clone, Debug)]
 pub(super) struct Value {
-    pub(super) text: OsString,
+    pub(super) texts: Vec<OsString>,
     pub(super) source: Source,
 }
+
+/// The settings that may be repeated. In a variable each line is a value, in the file they are a list.
+pub(super) const REPEATABLE: [&str; 1] = ["feed"];
 
 /// The text of all settings that were set, by name.
 #[derive(Clone, Debug, Default)]
 pub(in crate::cli) struct RawSettings(BTreeMap<String, Value>);
 
 impl RawSettings {
+    /// The only text of a setting that is not repeated.
     pub(super) fn get(&self, name: &str) -> Option<(Origin, &OsStr)> {
-        let Value { text, source } = self.0.get(name)?;
-        Some((Origin { name: name.to_owned(), source: source.clone() }, text))
+        let (origin, texts) = self.get_all(name)?;
+        Some((origin, texts.last()?))
+    }
+
+    /// All texts of a setting, at least one.
+    pub(super) fn get_all(&self, name: &str) -> Option<(Origin, &[OsString])> {
+        let Value { texts, source } = self.0.get(name)?;
+        Some((Origin { name: name.to_owned(), source: source.clone() }, texts))
     }
 
     pub(super) fn origin(&self, name: &str) -> Option<Origin> {
@@ -96,12 +107,25 @@ impl FromArgMatches for RawSettings {
                 Some(ValueSource::EnvVariable) => Source::Variable,
                 _ => continue,
             };
-            if let Some(text) = matches.get_one::<OsString>(&id) {
-                self.set(&name, Value { text: text.clone(), source });
-            }
+            let Some(texts) = matches.get_many::<OsString>(&id) else { continue };
+            let texts = match source {
+                Source::Variable if REPEATABLE.contains(&&*name) => {
+                    texts.flat_map(|text| lines(text)).collect()
+                }
+                _ => texts.cloned().collect(),
+            };
+            self.set(&name, Value { texts, source });
         }
         Ok(())
     }
+}
+
+/// The lines of a variable that are not empty; an empty variable is one empty value.
+fn lines(text: &OsStr) -> Vec<OsString> {
+    let lines = text.as_bytes().split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let lines: Vec<OsString> =
+        lines.filter(|line| !line.is_empty()).map(|line| OsStr::from_bytes(line).to_owned()).collect();
+    if lines.is_empty() { vec![text.to_owned()] } else { lines }
 }
 
 impl Args for RawSettings {

@@ -66,6 +66,34 @@ impl<'a> Reader<'a> {
         parse(&text).map_err(|error| self.errors.push(to_error(origin, error))).ok()
     }
 
+    /// Reads all values of a setting that may be repeated, each with `parse`, whose error is complete in itself.
+    pub(super) fn all<T, E>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, E>,
+        to_error: impl Fn(Origin, E) -> SettingError,
+    ) -> Vec<T> {
+        #[cfg(test)]
+        self.names.push(name);
+        let Some((origin, texts)) = self.given.get_all(name) else { return Vec::new() };
+        let mut values = Vec::new();
+        for text in texts {
+            if text.is_empty() {
+                self.errors.push(SettingError::Empty(origin.clone()));
+                continue;
+            }
+            match text.to_str().map(&parse) {
+                Some(Ok(value)) => values.push(value),
+                Some(Err(error)) => self.errors.push(to_error(origin.clone(), error)),
+                None => {
+                    let (text, why) = (text.to_string_lossy().into_owned(), InvalidValue::NotUtf8);
+                    self.errors.push(SettingError::Value { origin: origin.clone(), text, why });
+                }
+            }
+        }
+        values
+    }
+
     pub(super) fn path(&mut self, name: &'static str) -> Option<PathBuf> {
         self.value(name).map(|(_, text)| PathBuf::from(text))
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::base_path::BasePath;
+use super::collections::{self, CollectionFeed};
 use super::error::SettingError;
 use super::raw::RawSettings;
 use super::reader::Reader;
@@ -15,12 +16,12 @@ use crate::cache::CacheConfig;
 use crate::cli::log::{Filter, LogFormat};
 use crate::cli::units::{Bounds, Span};
 use crate::cli::{DEFAULT_PORT, open_files};
-use crate::feed::{EtcdAccess, FeedSpec, Password};
+use crate::feed::{EtcdFlags, FeedSettings};
 use crate::http::auth::{Hosts, Origins, Tokens, TokensError};
 use crate::http::tls::TlsFiles;
 use crate::http::{AppConfig, Limits, ServerConfig};
 use crate::ingest::{CapacityError, IngestBuffer};
-use crate::model::FeedEvent;
+use crate::model::{CollectionName, FeedEvent};
 use crate::trail;
 use crate::view::ViewConfig;
 
@@ -36,24 +37,13 @@ const ON_OR_OFF: [(&str, bool); 2] = [("on", true), ("off", false)];
 const BUFFERS: [(&str, BufferKind); 2] = [("channel", BufferKind::Channel), ("ring", BufferKind::Ring)];
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
-/// The credentials for etcd.
-#[derive(Debug, Default)]
-pub(super) struct Etcd {
-    pub(super) ca: Option<PathBuf>,
-    pub(super) cert: Option<PathBuf>,
-    pub(super) key: Option<PathBuf>,
-    pub(super) user: Option<String>,
-    pub(super) password_file: Option<PathBuf>,
-}
-
 /// All settings.
 pub(in crate::cli) struct Settings {
-    /// None if its text is invalid.
-    pub(super) feed: Option<FeedSpec>,
-    pub(super) strict: bool,
+    /// Without those whose text is invalid.
+    pub(super) collections: Vec<CollectionFeed>,
+    feed_settings: FeedSettings,
     pub(super) state_dir: Option<PathBuf>,
     state_interval: Duration,
-    pub(super) etcd: Etcd,
     drain: Duration,
     pub(super) server: ServerConfig,
     limits: Limits,
@@ -81,16 +71,14 @@ impl Settings {
     }
 
     fn from(reader: &mut Reader<'_>) -> Self {
-        let feed = match feed(reader) {
-            None if reader.given.get("feed").is_none() => Some(FeedSpec::Push),
-            feed => feed,
-        };
         Self {
-            feed,
-            strict: reader.choice("strict", &YES_OR_NO).unwrap_or(false),
+            collections: collections::read(reader),
+            feed_settings: FeedSettings {
+                strict: reader.choice("strict", &YES_OR_NO).unwrap_or(false),
+                etcd: etcd(reader),
+            },
             state_dir: reader.path("state-dir"),
             state_interval: span(reader, "state-interval", limits::STATE_INTERVAL, Duration::from_secs(10)),
-            etcd: etcd(reader),
             drain: span(reader, "drain", limits::DRAIN, Duration::from_secs(5)),
             server: server(reader),
             limits: budgets(reader),
@@ -115,39 +103,31 @@ impl Settings {
         }
     }
 
-    /// The feed; None if its text is invalid.
-    pub(in crate::cli) fn feed(&self) -> Option<&FeedSpec> {
-        self.feed.as_ref()
+    /// The collections to serve, at least one if all settings are valid.
+    pub(in crate::cli) fn collections(&self) -> &[CollectionFeed] {
+        &self.collections
     }
 
-    pub(in crate::cli) fn strict(&self) -> bool {
-        self.strict
+    /// What the feeds use beside their URL.
+    pub(in crate::cli) fn feeds(&self) -> &FeedSettings {
+        &self.feed_settings
     }
 
-    /// The state directory, and the least time between two saves.
+    /// The state directory of the daemon, and the least time between two saves.
     pub(in crate::cli) fn state(&self) -> Option<(PathBuf, Duration)> {
         self.state_dir.clone().map(|dir| (dir, self.state_interval))
     }
 
-    /// The credentials for etcd. The feed's scheme decides on `tls`.
-    pub(in crate::cli) fn etcd_access(&self) -> Result<EtcdAccess, PasswordError> {
-        let user = match self.etcd.user.clone() {
-            Some(user) => Some((user, self.etcd_password()?)),
-            None => None,
-        };
-        let identity = self.etcd.cert.clone().zip(self.etcd.key.clone());
-        Ok(EtcdAccess { tls: false, ca: self.etcd.ca.clone(), identity, user })
-    }
-
-    fn etcd_password(&self) -> Result<Password, PasswordError> {
-        if let Some(path) = &self.etcd.password_file {
-            let read = Password::in_file(path.clone());
-            return read.map_err(|source| PasswordError::File { path: path.clone(), source });
-        }
-        std::env::var(PASSWORD_VARIABLE).map(Password::of).map_err(|error| match error {
-            std::env::VarError::NotPresent => PasswordError::Missing,
-            std::env::VarError::NotUnicode(_) => PasswordError::NotUtf8,
-        })
+    /// The state directory of one collection: that of the daemon for the default one, and one below it for a named one.
+    pub(in crate::cli) fn state_of(
+        &self,
+        collection: Option<&CollectionName>,
+    ) -> Option<(PathBuf, Duration)> {
+        let (dir, interval) = self.state()?;
+        Some((
+            collection.map_or_else(|| dir.clone(), |name| dir.join("collections").join(name.as_str())),
+            interval,
+        ))
     }
 
     pub(in crate::cli) fn drain(&self) -> Duration {
@@ -229,24 +209,6 @@ impl Settings {
     }
 }
 
-/// The environment variable that may hold the etcd password.
-pub(super) const PASSWORD_VARIABLE: &str = "CRUMBD_ETCD_PASSWORD";
-
-/// An etcd password that cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::cli) enum PasswordError {
-    #[error("etcd password file {}: {source}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
-    #[error("--etcd-user needs a password: --etcd-password-file or the variable {PASSWORD_VARIABLE}")]
-    Missing,
-    #[error("{PASSWORD_VARIABLE} is not UTF-8")]
-    NotUtf8,
-}
-
-fn feed(reader: &mut Reader<'_>) -> Option<FeedSpec> {
-    reader.parsed_or("feed", str::parse, |origin, why| SettingError::Feed { origin, why })
-}
-
 fn log_filter(reader: &mut Reader<'_>) -> Option<Filter> {
     reader.parsed_or("log-level", str::parse, |origin, why| SettingError::Log { origin, why })
 }
@@ -255,8 +217,8 @@ fn span(reader: &mut Reader<'_>, name: &'static str, bounds: Bounds<Span>, defau
     reader.span(name, bounds).unwrap_or(default)
 }
 
-fn etcd(reader: &mut Reader<'_>) -> Etcd {
-    Etcd {
+fn etcd(reader: &mut Reader<'_>) -> EtcdFlags {
+    EtcdFlags {
         ca: reader.path("etcd-ca"),
         cert: reader.path("etcd-cert"),
         key: reader.path("etcd-key"),

@@ -4,8 +4,6 @@
 //! after each error. It writes nothing, connects to nothing and listens on nothing. It locks an unused state directory
 //! while it reads it.
 
-mod files;
-
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,13 +11,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
-use self::files::{EtcdFileError, FeedFileError};
-use super::super::config::{LoadedSettings, PasswordError, SettingError, Settings};
+use super::super::config::{CollectionFeed, LoadedSettings, SettingError, Settings};
 use super::super::{Failure, output};
 use super::cursor_key::{self, KeyFileError};
 use crate::cache::CacheConfig;
 use crate::cli::log::{self, Filter, LogFormat};
-use crate::feed::FeedSpec;
+use crate::feed::{FeedError, FeedSpec, Storage};
 use crate::http::auth::TokensError;
 use crate::http::tls::{Tls, TlsError};
 use crate::state::{FeedIdentity, StateDir, StateError};
@@ -30,11 +27,7 @@ enum Problem {
     #[error(transparent)]
     Setting(#[from] SettingError),
     #[error(transparent)]
-    FeedFile(#[from] FeedFileError),
-    #[error(transparent)]
-    Password(#[from] PasswordError),
-    #[error(transparent)]
-    EtcdFile(#[from] EtcdFileError),
+    Feed(#[from] FeedError),
     #[error(transparent)]
     Tokens(#[from] TokensError),
     #[error(transparent)]
@@ -98,10 +91,11 @@ pub(super) async fn run(loaded: LoadedSettings) -> Result<(), Failure> {
     log::start(LogFormat::Text, Filter::warnings())?;
     let mut problems: Vec<Problem> = errors.into_iter().map(Problem::from).collect();
     check_files(&settings, &mut problems);
-    if let (Some((path, _)), Some(feed)) = (settings.state(), settings.feed()) {
+    for CollectionFeed { name, feed } in settings.collections() {
+        let Some((path, _)) = settings.state_of(name.as_ref()) else { continue };
         match check_state_dir(&path, feed) {
             Ok(()) => {}
-            Err(error) if matches!(feed, FeedSpec::Push) => problems.push(error.into()),
+            Err(error) if feed.kind().storage == Storage::Datastore => problems.push(error.into()),
             // Other feeds are served without a state directory.
             Err(error) => output::say(format_args!("note: no state is kept: {error}")),
         }
@@ -116,16 +110,8 @@ pub(super) async fn run(loaded: LoadedSettings) -> Result<(), Failure> {
 }
 
 fn check_files(settings: &Settings, problems: &mut Vec<Problem>) {
-    match settings.feed() {
-        Some(FeedSpec::File { path, follow }) => {
-            problems.extend(files::check_feed(path, *follow).err().map(Problem::from));
-        }
-        Some(FeedSpec::Etcd { tls, .. }) => match settings.etcd_access() {
-            Ok(access) if *tls => problems.extend(files::check_etcd(&access).into_iter().map(Problem::from)),
-            Ok(_) => {}
-            Err(error) => problems.push(error.into()),
-        },
-        _ => {}
+    for collection in settings.collections() {
+        problems.extend(collection.feed.check(settings.feeds()).into_iter().map(Problem::from));
     }
     problems.extend(settings.tokens().err().map(Problem::from));
     problems.extend(cursor_key::given(settings).err().map(Problem::from));
@@ -191,9 +177,17 @@ fn check_listen(listen: SocketAddr) -> Result<(), Problem> {
 }
 
 fn summary(settings: &Settings) -> String {
-    let feed = settings.feed().map(ToString::to_string).unwrap_or_default();
+    let feeds = settings.collections().iter().map(|CollectionFeed { name, feed }| match name {
+        Some(name) => format!("{name}={feed}"),
+        None => feed.to_string(),
+    });
+    let feeds: Vec<String> = feeds.collect();
+    let feeds = match &feeds[..] {
+        [one] => format!("feed {one}"),
+        several => format!("feeds {}", several.join(" ")),
+    };
     let scheme = if settings.tls().is_some() { "https" } else { "http" };
     let state = settings.state().map(|(path, _)| format!(", state in {}", path.display()));
     let listen = settings.server().listen;
-    format!("all is well: feed {feed}, {scheme}://{listen}{}", state.unwrap_or_default())
+    format!("all is well: {feeds}, {scheme}://{listen}{}", state.unwrap_or_default())
 }

@@ -8,7 +8,7 @@ use super::pages::Pages;
 use super::proto::{KeyValue, RangeRequest, ResponseHeader};
 use super::resume_point::Fingerprint;
 use super::{EtcdError, range_end, range_start};
-use crate::feed::{FeedError, Sink};
+use crate::feed::{Activity, FeedError, Sink};
 use crate::model::{
     Batch, Comparison, Entry, FeedEvent, Grouping, History, ReplyTo, ResyncClaim, Revision, Update,
 };
@@ -64,7 +64,10 @@ impl RangeReader<'_> {
         };
         let mut pages = Pages::begin(self.connection, range);
         let mut loaded: Option<Loaded> = None;
+        let mut page_number = 0;
         while let Some(page) = pages.next().await? {
+            page_number += 1;
+            self.sink.upstream().does(Activity::Listing { page: page_number });
             if at == 0 {
                 self.sink.upstream().heard();
             }

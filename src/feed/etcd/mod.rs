@@ -21,6 +21,7 @@
 mod backfill;
 mod caught_up;
 mod client;
+mod config;
 mod error;
 mod key_count_audit;
 mod leases;
@@ -36,23 +37,26 @@ mod watch;
 mod watch_end;
 
 pub use client::EtcdAccess;
+pub(super) use config::KIND;
+pub use config::{EtcdFlags, PASSWORD_VARIABLE};
 pub use password::Password;
 
 use std::convert::Infallible;
 use std::time::Duration;
 
-use tracing::warn;
+use futures_util::future::BoxFuture;
 
-use super::{FeedError, Sink, Syncer, Warm};
+use super::backoff::Backoff;
+use super::{Activity, Feed, FeedError, Sink, Warm};
 use crate::model::{FeedEvent, History, SyncStatus};
 use backfill::Backfill;
 use error::EtcdError;
 use resume_point::ResumePoint;
 use session::{Memory, Session, report_if_slow};
 
-/// The first pause after a failure and the longest; half of it is random.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest time without a sign of life: the feed asks its upstream every few seconds, and tries again when it gets no
+/// answer.
+const MAX_SILENCE: Duration = Duration::from_secs(120);
 
 /// The keys to follow, and where they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,39 +103,47 @@ impl EtcdFeed {
     }
 }
 
-impl Syncer for EtcdFeed {
+impl Feed for EtcdFeed {
     /// Known only once the cluster has answered with its id.
     fn history(&self) -> Option<History> {
         None
     }
 
-    async fn run(mut self, sink: Sink, warm: Option<Warm>) -> Result<(), FeedError> {
+    fn max_silence(&self) -> Option<Duration> {
+        Some(MAX_SILENCE)
+    }
+
+    fn can_read_history(&self) -> bool {
+        true
+    }
+
+    fn run(self: Box<Self>, sink: Sink, warm: Option<Warm>) -> BoxFuture<'static, Result<(), FeedError>> {
+        Box::pin(self.follow(sink, warm))
+    }
+}
+
+impl EtcdFeed {
+    /// One session after the other.
+    async fn follow(mut self, sink: Sink, warm: Option<Warm>) -> Result<(), FeedError> {
         self.warm = warm;
         let mut resume = None;
-        let mut failures: u32 = 0;
+        let mut backoff = Backoff::default();
         loop {
-            let before = sink.upstream().heard_count();
+            sink.upstream().does(Activity::Connecting);
             let error = match self.session(&sink, &mut resume).await {
                 Ok(never) => match never {},
                 Err(EtcdError::Feed(error)) => return Err(error),
                 Err(error) => error,
             };
-            sink.upstream().reconnects.inc();
-            let answered = sink.upstream().heard_count() > before;
-            failures = if answered { 1 } else { failures + 1 };
             // Another member replaces a broken connection at once; clients are told of what lasts longer.
-            if failures > 1 && resume.is_some() {
+            if backoff.failed(sink.upstream()) > 1 && resume.is_some() {
                 sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
             }
-            let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10));
-            let pause = doubled.min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0);
             // Once etcd has ever answered, the settings are right.
             let never_answered = sink.upstream().heard_count() == 0;
-            let advice =
-                error.advice(&self.access).filter(|_| never_answered).map(|advice| format!(" ({advice})"));
-            let advice = advice.unwrap_or_default();
-            warn!(failures, "etcd: {error}{advice}; trying again in {} ms", pause.as_millis());
-            tokio::time::sleep(pause).await;
+            let advice = error.advice(&self.access).filter(|_| never_answered);
+            let advice = advice.map(|advice| format!(" ({advice})")).unwrap_or_default();
+            backoff.pause(sink.upstream(), "etcd", &format!("{error}{advice}"), None).await;
         }
     }
 }

@@ -26,7 +26,7 @@ use super::stall::{Check, Comparison, StallDetector, Verdict};
 use super::verify::{ALWAYS_READ, PendingChange};
 use super::watch_end::WatchEnd;
 use super::{EtcdError, range_end, range_start};
-use crate::feed::Sink;
+use crate::feed::{Activity, Sink};
 use crate::model::{Batch, FeedEvent, Grouping, SyncStatus, Update};
 
 /// How often the store is checked.
@@ -223,6 +223,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             return Err(WatchEnd::Cancelled(response.cancel_reason).into());
         }
         if response.created {
+            self.session.sink.upstream().does(Activity::Watching);
             state = state.confirmed(response.header.map_or(0, |header| header.revision));
             if self.session.memory.failed_watches == 0 {
                 self.session.sink.upstream().heard();

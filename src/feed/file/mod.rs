@@ -14,6 +14,7 @@
 //! that it names is the same there. So replicas and restarted daemons agree on a file that was renamed into place,
 //! without knowing its past.
 
+mod config;
 mod content;
 mod incomplete;
 mod open;
@@ -22,13 +23,15 @@ mod reader;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use tracing::{error, info};
 
+pub(super) use config::KIND;
 pub use open::NoFile;
 
 use super::lines::Pushed;
 use super::translate::Translator;
-use super::{FeedError, Sink, Syncer, Warm};
+use super::{Activity, Feed, FeedError, Sink, Warm};
 use crate::model::{FeedEvent, History, ResyncClaim, Revision, SyncStatus};
 use content::Fingerprint;
 use incomplete::{Incomplete, LastingProblem};
@@ -94,12 +97,12 @@ async fn open_blocking(path: &Path) -> Result<Opened, OpenError> {
     blocking(move || Opened::open(&path)).await
 }
 
-impl Syncer for FileFeed {
+impl Feed for FileFeed {
     fn history(&self) -> Option<History> {
         self.opened.as_ref().map(|opened| opened.history)
     }
 
-    async fn run(self, sink: Sink, warm: Option<Warm>) -> Result<(), FeedError> {
+    fn run(self: Box<Self>, sink: Sink, warm: Option<Warm>) -> BoxFuture<'static, Result<(), FeedError>> {
         sink.upstream().related_histories_are_candidates();
         let run = Run {
             // A state that is served already is compared with the file, not added to. A missing file has a history
@@ -109,10 +112,10 @@ impl Syncer for FileFeed {
             path_problem: LastingProblem::new(&self.path),
             incomplete_problem: LastingProblem::new(&self.path),
             known: None,
-            feed: self,
+            feed: *self,
             sink,
         };
-        run.run().await
+        Box::pin(run.run())
     }
 }
 
@@ -189,6 +192,7 @@ impl Run {
 
     /// Waits for the file, and opens it.
     async fn open(&mut self) -> Result<Opened, FeedError> {
+        self.sink.upstream().does(Activity::Connecting);
         loop {
             match open_blocking(&self.feed.path).await {
                 Ok(opened) => {
@@ -203,6 +207,7 @@ impl Run {
 
     /// Begins a reading: the first one fills the empty cache, a later one is a resync.
     async fn begin(&mut self, history: History) -> Result<(), FeedError> {
+        self.sink.upstream().does(Activity::Listing { page: 1 });
         self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
         if !self.reload {
             // Its records are served at once.
@@ -247,6 +252,7 @@ impl Run {
                 self.feed.path.display()
             );
         }
+        self.sink.upstream().does(Activity::Ended);
         let reached = self.sink.reached().await?;
         self.answer_positions(reader, reached).await
     }
@@ -334,6 +340,7 @@ impl Run {
 
     /// Reads what is appended, until the content differs.
     async fn follow(&mut self, reader: &mut FileReader) -> Result<(), FeedError> {
+        self.sink.upstream().does(Activity::Watching);
         let (mut still, mut asked) = (0, false);
         let mut pending: Option<PendingChange> = None;
         loop {

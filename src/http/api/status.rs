@@ -1,6 +1,7 @@
 //! `GET /v1/status`: the status of a collection and the daemon, for people.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use axum::Extension;
 use axum::http::Uri;
@@ -9,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
+use crate::feed::ActivityReport;
 use crate::http::auth::access::Access;
 use crate::http::collection::Context;
 use crate::http::rep::problem::Problem;
@@ -51,6 +53,7 @@ pub(in crate::http) async fn status(
     let (backlog, capacity) = cache.backlog();
     let stats = cache.stats();
     let streams = collection.view.stream_counts();
+    let report = collection.upstream.activity();
     let known = (!crumb.is_provisional()).then(|| crumb.cursor());
     let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -59,6 +62,8 @@ pub(in crate::http) async fn status(
         "ready": cache.was_in_sync() && !app.shutdown.has_begun(),
         "draining": app.shutdown.has_begun(),
         "unwell": collection.liveness.health.unwell().map(|unwell| json!({ "part": unwell.part, "why": unwell.why })),
+        "feed_activity": activity(&report),
+        "feed_last_error": report.last_error.as_ref().map(|(error, at)| json!({ "message": error, "at": time(*at) })),
         "feed_problem": collection.upstream.problem(),
         "age_seconds": collection.upstream.age().as_secs_f64(),
         "uptime_seconds": app.started.elapsed().as_secs_f64(),
@@ -66,7 +71,7 @@ pub(in crate::http) async fn status(
         "history": known.map(|cursor| cursor.history.to_string()),
         "revision": crumb.revision().0,
         "sequence": crumb.sequence().0,
-        "timestamp": humantime::format_rfc3339_millis(crumb.timestamp()).to_string(),
+        "timestamp": time(crumb.timestamp()),
         "count": crumb.kvs().len(),
         "payload_bytes": crumb.kvs().payload_bytes(),
         "digest": crumb.kvs().digest().to_string(),
@@ -128,11 +133,24 @@ fn refused(refused: &RefusedKeys, access: &Access) -> Value {
     }
 }
 
+/// What the feed is doing.
+fn activity(report: &ActivityReport) -> Value {
+    let mut activity = json!({ "name": report.activity.as_str(), "since": time(report.since) });
+    if let Some(page) = report.activity.page() {
+        activity["page"] = page.into();
+    }
+    activity
+}
+
+fn time(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
 fn refused_key(named: &RefusedKey, explains: bool) -> Value {
     let mut members = json!({
         "reason": if explains { &named.reason } else { UNEXPLAINED },
         "revision": named.revision.0,
-        "since": humantime::format_rfc3339_millis(named.since).to_string(),
+        "since": time(named.since),
     });
     let key = named.key.as_bytes();
     match std::str::from_utf8(key) {

@@ -15,6 +15,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::feed::Activity;
 use crate::http::app::App;
 use crate::http::auth::access::Access;
 use crate::http::collection::Collection;
@@ -219,6 +220,17 @@ impl Scrape {
             for known in SyncStatus::ALL {
                 let now = ConstGauge::new(u64::from(known == status));
                 let labels = [("status", Some(known.as_str())), ("collection", collection.name())];
+                let given = labels.into_iter().filter_map(|(label, value)| Some((label, value?)));
+                now.encode(family.encode_family(&given.collect::<Vec<_>>())?)?;
+            }
+        }
+        let help = "1 for what the feed is doing";
+        let mut family = to.encode_descriptor("feed_activity", help, None, MetricType::Gauge)?;
+        for collection in self.app.collections.iter() {
+            let activity = collection.upstream.activity().activity.as_str();
+            for known in Activity::WORDS {
+                let now = ConstGauge::new(u64::from(known == activity));
+                let labels = [("activity", Some(known)), ("collection", collection.name())];
                 let given = labels.into_iter().filter_map(|(label, value)| Some((label, value?)));
                 now.encode(family.encode_family(&given.collect::<Vec<_>>())?)?;
             }

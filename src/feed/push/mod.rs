@@ -2,8 +2,74 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
+use super::registry::{Kind, Storage};
+use super::spec::ParsedFeed;
+use super::{Activity, Feed, FeedConfig, FeedError, FeedSettings, Sink, Upstream, Warm};
 use crate::ingest::{self, Buffer, IngestBuffer, WriteError};
-use crate::model::{Batch, Committed, Condition, FeedEvent, Grouping, Refusal, ReplyTo, Update};
+use crate::model::{
+    Batch, Committed, Condition, FeedEvent, Grouping, History, Refusal, ReplyTo, SyncStatus, Update,
+};
+
+pub(super) const KIND: Kind = Kind {
+    schemes: &["push"],
+    form: "push:",
+    example: "push:",
+    summary: "this daemon is the datastore: clients write over HTTP",
+    options: &[],
+    storage: Storage::Datastore,
+    strict_has_no_effect: Some("a push: feed answers a record that cannot be read with 400"),
+    parse: |url| {
+        url.has_no_rest()?;
+        Ok(ParsedFeed::one(Arc::new(PushConfig)))
+    },
+};
+
+#[derive(Debug)]
+struct PushConfig;
+
+impl FeedConfig for PushConfig {
+    fn identity(&self) -> String {
+        "push:".to_owned()
+    }
+
+    fn takes_writes(&self) -> bool {
+        true
+    }
+
+    fn open<'a>(&'a self, _: &'a FeedSettings) -> BoxFuture<'a, Result<Box<dyn Feed>, FeedError>> {
+        let feed = PushFeed { history: History::random() };
+        Box::pin(async { Ok(Box::new(feed) as Box<dyn Feed>) })
+    }
+}
+
+/// The feed of a daemon that is its own datastore. Its history ends with the process, unless its store knows another one.
+struct PushFeed {
+    history: History,
+}
+
+impl Feed for PushFeed {
+    fn history(&self) -> Option<History> {
+        Some(self.history)
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream::local()
+    }
+
+    fn writer(&self, buffer: &Arc<IngestBuffer<FeedEvent>>) -> Option<PushHandle> {
+        Some(PushHandle::new(Arc::clone(buffer)))
+    }
+
+    /// It is in-sync before the first request.
+    fn run(self: Box<Self>, sink: Sink, _: Option<Warm>) -> BoxFuture<'static, Result<(), FeedError>> {
+        Box::pin(async move {
+            sink.upstream().does(Activity::Watching);
+            sink.send(FeedEvent::Status(SyncStatus::InSync)).await
+        })
+    }
+}
 
 /// Why a write failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,138 @@
+//! The feed's end of the ingest buffer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{FeedError, Upstream};
+use crate::ingest::{self, Buffer, IngestBuffer, WriteError};
+use crate::model::{Batch, EntryLimits, FeedEvent, Grouping, Refusal, ReplyTo, Revision, Update};
+
+/// How long a feed waits for a full ingest buffer before it warns.
+const WARN_AFTER: Duration = Duration::from_secs(5);
+
+/// The feed's end of the ingest buffer.
+#[derive(Clone)]
+pub struct Sink {
+    buffer: Arc<IngestBuffer<FeedEvent>>,
+    upstream: Arc<Upstream>,
+    /// Under `--strict`: an update over these limits ends the feed.
+    strict: Option<EntryLimits>,
+}
+
+impl Sink {
+    /// A sink into this buffer.
+    pub fn new(buffer: Arc<IngestBuffer<FeedEvent>>, upstream: Arc<Upstream>) -> Self {
+        Self { buffer, upstream, strict: None }
+    }
+
+    /// A sink for which an update that the cache would refuse ends the feed.
+    pub fn strict(self, limits: EntryLimits) -> Self {
+        Self { strict: Some(limits), ..self }
+    }
+
+    /// Refuses an update that ends the feed.
+    pub(super) fn check(&self, update: &Update) -> Result<(), Refusal> {
+        self.strict.map_or(Ok(()), |limits| limits.check(update))
+    }
+
+    fn check_event(&self, event: &FeedEvent) -> Result<(), FeedError> {
+        let FeedEvent::Updates(batch) = event else { return Ok(()) };
+        for update in &batch.updates {
+            self.check(update).map_err(|refusal| {
+                let place = update.revision.map_or_else(String::new, |at| format!(" at revision {at}"));
+                FeedError::Strict { place: format!("the feed{place}"), reason: refusal.to_string() }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Sends an event. Waits while the buffer is full, which is the back-pressure to the upstream. An event that has
+    /// waited for [`WARN_AFTER`] is counted and logged, and waits on: nothing is dropped.
+    pub(super) async fn send(&self, event: FeedEvent) -> Result<(), FeedError> {
+        if self.strict.is_some() {
+            self.check_event(&event)?;
+        }
+        let mut event = match self.buffer.try_write(event) {
+            Ok(()) => return Ok(()),
+            Err(WriteError::Full(event)) => event,
+            Err(_) => return Err(FeedError::Stopped),
+        };
+        self.upstream.waits.inc();
+        let mut since = Instant::now();
+        loop {
+            let written = self.buffer.write(event, Some((since + WARN_AFTER).into_std())).await;
+            let waited = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.upstream.waited_us.inc_by(waited);
+            event = match written {
+                Ok(()) => return Ok(()),
+                Err(WriteError::Timeout(event)) => event,
+                Err(_) => return Err(FeedError::Stopped),
+            };
+            self.upstream.overdue.inc();
+            warn!(
+                capacity = self.buffer.capacity(),
+                "the ingest buffer has been full for {WARN_AFTER:?}; the feed waits"
+            );
+            since = Instant::now();
+        }
+    }
+
+    /// Waits until everything that was sent can be read, and returns its revision, if it is known. Must not be called
+    /// while a `snapshot` is open, which holds everything back.
+    pub(super) async fn reached(&self) -> Result<Option<Revision>, FeedError> {
+        let (ack, answer) = ingest::reply_channel();
+        let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(Vec::new(), Grouping::Whole) };
+        self.send(FeedEvent::Updates(batch)).await?;
+        Ok(answer.await.ok().and_then(Result::ok).map(|committed| committed.cursor.revision))
+    }
+
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may unwrap
+
+    use super::*;
+    use crate::model::SyncStatus;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_feed_waits_beyond_its_deadline_counts_it_and_drops_nothing() {
+        let buffers = [IngestBuffer::channel(1).unwrap(), IngestBuffer::ring(1).unwrap()];
+        for buffer in buffers {
+            let (buffer, upstream) = (Arc::new(buffer), Arc::new(Upstream::remote()));
+            let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
+            sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await.unwrap();
+            assert_eq!(upstream.waits.get(), 0, "there was room");
+            let sending = tokio::spawn(async move { sink.send(FeedEvent::Status(SyncStatus::InSync)).await });
+            tokio::time::sleep(WARN_AFTER * 3 + WARN_AFTER / 2).await;
+            assert_eq!((upstream.waits.get(), upstream.overdue.get()), (1, 3));
+            let read = || async { buffer.read(None).await.unwrap() };
+            assert!(matches!(read().await, FeedEvent::Status(SyncStatus::ResyncInProgress)));
+            assert!(matches!(read().await, FeedEvent::Status(SyncStatus::InSync)));
+            sending.await.unwrap().unwrap();
+            let waited = Duration::from_micros(upstream.waited_us.get());
+            assert!(waited >= WARN_AFTER * 3, "{waited:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_feed_that_waits_is_told_when_the_cache_stops() {
+        let (buffer, upstream) = (Arc::new(IngestBuffer::ring(1).unwrap()), Arc::new(Upstream::remote()));
+        let sink = Sink::new(Arc::clone(&buffer), upstream);
+        let status = || FeedEvent::Status(SyncStatus::InSync);
+        sink.send(status()).await.unwrap();
+        let sending = tokio::spawn({
+            let (sink, event) = (sink.clone(), status());
+            async move { sink.send(event).await }
+        });
+        tokio::task::yield_now().await;
+        buffer.close();
+        assert!(matches!(sending.await.unwrap(), Err(FeedError::Stopped)));
+    }
+}
