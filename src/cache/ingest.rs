@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use super::store::Store;
 use super::{Journal, RefusedKeys};
@@ -49,10 +50,10 @@ impl IngestTask {
     /// Outside of a tokio runtime.
     pub fn spawn(self) -> JoinHandle<()> {
         if !self.store.is_journaled() {
-            return tokio::spawn(self.run());
+            return tokio::spawn(self.run().in_current_span());
         }
-        let runtime = Handle::current();
-        tokio::task::spawn_blocking(move || runtime.block_on(self.run()))
+        let (runtime, running) = (Handle::current(), self.run().in_current_span());
+        tokio::task::spawn_blocking(move || runtime.block_on(running))
     }
 
     /// Sets the refused keys of the restored state.

@@ -48,7 +48,7 @@ Examples:
 
 /// Serve the state of a datastore to any number of clients over plain HTTP
 ///
-/// crumbd follows one feed of updates and holds the whole state in memory. Clients GET the current
+/// crumbd follows a feed of updates and holds the whole state in memory. Clients GET the current
 /// breadcrumb, then long-poll the next one, for ever.
 #[derive(Parser)]
 #[command(name = "crumbd", version, after_help = EXAMPLES)]

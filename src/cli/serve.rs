@@ -21,7 +21,7 @@ use crate::http::{App, Reload, Server, Shutdown};
 
 /// Follow a feed and serve its state
 ///
-/// The daemon follows one feed, keeps the whole state in memory and serves it over HTTP. Clients GET
+/// The daemon follows a feed, keeps the whole state in memory and serves it over HTTP. Clients GET
 /// /v1/breadcrumbs/current and then follow the rel="next" link of each answer, for ever.
 ///
 /// Every setting is also a variable (CRUMBD_LISTEN for --listen) and a key of the file given with

@@ -16,6 +16,8 @@ pub enum Activity {
         /// The page.
         page: u64,
     },
+    /// It checks that the upstream is the one whose state it has.
+    Verifying,
     /// It has the whole state, and waits for changes.
     Watching,
     /// It waits before it tries again.
@@ -28,8 +30,8 @@ pub enum Activity {
 
 impl Activity {
     /// The words for all activities.
-    pub const WORDS: [&'static str; 7] =
-        ["starting", "connecting", "listing", "watching", "retrying", "ended", "failed"];
+    pub const WORDS: [&'static str; 8] =
+        ["starting", "connecting", "listing", "verifying", "watching", "retrying", "ended", "failed"];
 
     /// The word for the activity.
     pub fn as_str(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Activity {
             Self::Starting => "starting",
             Self::Connecting => "connecting",
             Self::Listing { .. } => "listing",
+            Self::Verifying => "verifying",
             Self::Watching => "watching",
             Self::Retrying => "retrying",
             Self::Ended => "ended",
@@ -94,6 +97,7 @@ mod tests {
             Activity::Starting,
             Activity::Connecting,
             Activity::Listing { page: 3 },
+            Activity::Verifying,
             Activity::Watching,
             Activity::Retrying,
             Activity::Ended,

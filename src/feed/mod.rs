@@ -1,6 +1,6 @@
-//! The feeds, where updates come from: one folder each, and one line in the [`registry`].
+//! The feeds, where updates come from: one folder each, and one line in `registry.rs`.
 //!
-//! A feed reads its upstream and sends [`FeedEvent`](crate::model::FeedEvent)s to the cache through the ingest buffer
+//! A feed reads its upstream and sends [`FeedEvent`]s to the cache through the ingest buffer
 //! ([`Sink`]), in order. It promises to reconnect by itself, to wait when the buffer is full and to drop nothing, and to
 //! record when it last heard its upstream and what it is doing ([`Upstream`]). A record that it cannot read is counted and
 //! logged with its position, and, unless strict, the feed goes on. A feed must never read the cache: whether an update

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
 use super::StateError;
 use super::database::{self, Access, Open};
@@ -135,8 +135,8 @@ impl Saver {
 
     /// Follows the trail until the cache stops, on a thread of its own.
     pub fn spawn(self, cache: Cache) -> JoinHandle<()> {
-        let runtime = Handle::current();
-        tokio::task::spawn_blocking(move || runtime.block_on(self.run(&cache)))
+        let (runtime, running) = (Handle::current(), async move { self.run(&cache).await }.in_current_span());
+        tokio::task::spawn_blocking(move || runtime.block_on(running))
     }
 
     async fn run(mut self, cache: &Cache) {

@@ -20,7 +20,8 @@ pub(super) struct Flags {
     ///
     /// Given several times, each feed is a collection with a name, served under /v1/c/NAME/: `--feed agents=push:
     /// --feed 'routes=etcd://127.0.0.1:2379/routes/'`. One feed may be without a name; it is served under /v1/. In the
-    /// variable each line is a feed; in the file several are a list: `feed = ["…", "…"]`.
+    /// variable each line is a feed; in the file several are a list: `feed = ["…", "…"]`. What is kept and cached
+    /// (--keep-…, --body-cache-bytes, --ingest-capacity) is so for each collection; budgets of clients (--max-…) are shared.
     #[arg(long, env = "CRUMBD_FEED", value_name = "[NAME=]FEED", action = ArgAction::Append)]
     feed: Vec<OsString>,
 
@@ -35,7 +36,7 @@ pub(super) struct Flags {
     strict: Option<OsString>,
 
     /// Directory that keeps the last state. The next start serves it at once, marked as not in-sync, and earlier
-    /// cursors stay valid. For a push: feed the directory is the datastore itself: every write is on the disk before it
+    /// cursors stay valid. Named collections are in DIR/collections/NAME. For a push: feed the directory is the datastore itself: every write is on the disk before it
     /// is answered. Not for stdin: feeds.
     #[arg(long, env = "CRUMBD_STATE_DIR", value_name = "DIR")]
     state_dir: Option<OsString>,

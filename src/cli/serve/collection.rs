@@ -56,7 +56,7 @@ impl OpenCollection {
     /// Opens the feed and the state directory.
     pub(super) async fn open(settings: &Settings, config: CollectionFeed) -> Result<Self, Failure> {
         let span = match &config.name {
-            Some(name) => info_span!("collection", %name),
+            Some(name) => info_span!("feed", collection = %name),
             None => Span::none(),
         };
         let name = config.name.clone();

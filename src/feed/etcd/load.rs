@@ -66,9 +66,9 @@ impl RangeReader<'_> {
         let mut loaded: Option<Loaded> = None;
         let mut page_number = 0;
         while let Some(page) = pages.next().await? {
-            page_number += 1;
-            self.sink.upstream().does(Activity::Listing { page: page_number });
             if at == 0 {
+                page_number += 1;
+                self.sink.upstream().does(Activity::Listing { page: page_number });
                 self.sink.upstream().heard();
             }
             let header = page.header.ok_or(EtcdError::Nonsense("a range without a header"))?;

@@ -80,7 +80,7 @@ pub struct EtcdFeed {
 }
 
 impl EtcdFeed {
-    /// A feed of this target. [`Syncer::run`] connects, and never gives up.
+    /// A feed of this target. [`Feed::run`] connects, and never gives up.
     pub fn new(target: EtcdTarget, access: EtcdAccess) -> Self {
         let next = fastrand::usize(..target.endpoints.len().max(1));
         Self { target, access, next, backfill: None, memory: Memory::default(), warm: None }

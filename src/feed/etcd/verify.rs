@@ -30,6 +30,7 @@ use super::proto::{KeyValue, RangeRequest, ResponseHeader, SortOrder, SortTarget
 use super::resume_point::{Fingerprint, ResumePoint};
 use super::session::Session;
 use super::{EtcdError, range_end, range_start};
+use crate::feed::Activity;
 use crate::model::Comparison;
 
 /// Up to this many keys are all read to verify a store, which takes half a second.
@@ -72,6 +73,7 @@ impl Session<'_> {
     }
 
     async fn verify_by_content(&self, known: &ResumePoint, term: Option<u64>) -> Result<Verified, EtcdError> {
+        self.sink.upstream().does(Activity::Verifying);
         let reader = self.reader();
         let loaded = reader.read_at(known.revision).await?;
         let likeness = reader.likeness().await?;
