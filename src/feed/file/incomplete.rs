@@ -72,6 +72,7 @@ impl LastingProblem {
         (self.said, self.told) = (Some(Instant::now()), true);
         let problem = format!("feed file {}: {}", self.path.display(), self.what);
         warn!("{problem}");
+        sink.upstream().has_failed(&problem);
         sink.upstream().has_problem(Some(problem));
     }
 
