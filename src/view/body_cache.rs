@@ -9,7 +9,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::lease::{Account, Claim, Lack};
-use super::workers::Workers;
+use super::workers::WORKERS;
 use super::{Body, Format, KeySelector, Run, ViewError};
 use crate::model::{Cursor, History, Key, Revision, Sequence};
 use crate::wire::{Coding, MediaType};
@@ -71,7 +71,6 @@ impl Weighter<BodyKey, EncodedBody> for Weight {
 
 pub(super) struct BodyCache {
     cache: Cache<BodyKey, EncodedBody, Weight>,
-    workers: Arc<Workers>,
     /// How many bodies of updates were encoded.
     encoded: AtomicU64,
 }
@@ -80,12 +79,8 @@ pub(super) struct BodyCache {
 pub(super) type Admit<'a> = &'a mut dyn FnMut(usize) -> bool;
 
 impl BodyCache {
-    pub(super) fn new(max_bytes: u64, workers: Arc<Workers>) -> Self {
-        Self {
-            cache: Cache::with_weighter(EXPECTED_BODIES, max_bytes, Weight),
-            workers,
-            encoded: AtomicU64::new(0),
-        }
+    pub(super) fn new(max_bytes: u64) -> Self {
+        Self { cache: Cache::with_weighter(EXPECTED_BODIES, max_bytes, Weight), encoded: AtomicU64::new(0) }
     }
 
     /// How many bodies of updates were encoded since the start.
@@ -161,8 +156,8 @@ impl BodyCache {
             return Ok(body);
         }
         match body.body.is_counted() {
-            true => self.workers.run(move || body.compressed(coding)).await?,
-            false => self.workers.run_small(move || body.compressed(coding)).await?,
+            true => WORKERS.run(move || body.compressed(coding)).await?,
+            false => WORKERS.run_small(move || body.compressed(coding)).await?,
         }
     }
 
@@ -181,7 +176,7 @@ impl BodyCache {
             // The made body with its lease. The cache has it without.
             let mut made = None;
             let plain = self.cache.get_or_insert_async(&key, async {
-                let bytes = encode_in_room(&self.workers, needs_worker, copies, claim, &encode).await?;
+                let bytes = encode_in_room(needs_worker, copies, claim, &encode).await?;
                 self.encoded.fetch_add(u64::from(is_updates), Ordering::Relaxed);
                 let plain = EncodedBody::plain(bytes);
                 made = Some(plain.body.made_in(claim));
@@ -218,7 +213,6 @@ impl<E: Into<ViewError>> From<E> for NotMade {
 /// The bytes that `encode` makes, once there is room for this many copies of them. A large body needs a worker: each
 /// thread that makes one keeps some memory for the next.
 async fn encode_in_room<F>(
-    workers: &Workers,
     mut needs_worker: bool,
     copies: u64,
     claim: &mut Claim,
@@ -242,8 +236,8 @@ where
             (bytes, lack, is_large, taken)
         };
         let encoded = match needs_worker {
-            true => workers.run(encode_now).await?,
-            false => workers.run_small(encode_now).await?,
+            true => WORKERS.run(encode_now).await?,
+            false => WORKERS.run_small(encode_now).await?,
         };
         let (bytes, lack);
         (bytes, lack, needs_worker, *claim) = encoded;

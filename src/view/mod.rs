@@ -63,7 +63,6 @@ use shared::Shared;
 use snapshot::SnapshotCache;
 pub use upstream::Upstream;
 use wake_rate::WakeRate;
-use workers::Workers;
 
 /// Limits of the view.
 #[derive(Clone, Debug)]
@@ -100,14 +99,13 @@ impl View {
         config: &ViewConfig,
     ) -> (Self, FanoutTask) {
         let (task, fanout) = FanoutTask::new(&cache);
-        let workers = Arc::new(Workers::new());
         let view = Self(Arc::new(Shared {
             fanout,
             upstream,
             cursors_ahead: Arc::default(),
-            bodies: BodyCache::new(config.body_cache_bytes, Arc::clone(&workers)),
+            bodies: BodyCache::new(config.body_cache_bytes),
             wake_rate: config.wake_rate.map(|rate| Arc::new(WakeRate::new(rate))),
-            snapshots: SnapshotCache::new(cache.clone(), config.body_cache_bytes, workers),
+            snapshots: SnapshotCache::new(cache.clone(), config.body_cache_bytes),
             readers: Arc::default(),
             cache,
         }));

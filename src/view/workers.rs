@@ -1,11 +1,12 @@
 //! The threads that make large bodies.
 //!
-//! There are as many as cores: more would only slow each other and the writers down. They are threads of their own,
-//! because the allocator keeps some freed memory for each thread. Among the runtime's hundreds of blocking threads that
+//! There are as many as cores, however many views a process has: more would only slow each other and the writers down.
+//! They are threads of their own, because the allocator keeps some freed memory for each thread. Among the runtime's hundreds of blocking threads that
 //! would be a large body for each of them.
 //!
 //! Small bodies do not wait for large ones: they are made on the runtime's blocking threads, and a limit keeps those few.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -20,6 +21,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// How many small bodies are made at a time, for each core.
 const SMALL_PER_CORE: usize = 4;
+
+/// The threads of this process.
+pub(super) static WORKERS: LazyLock<Workers> = LazyLock::new(Workers::new);
 
 /// The threads.
 pub(super) struct Workers {
@@ -39,7 +43,7 @@ impl<T> Drop for Queued<T> {
 }
 
 impl Workers {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = Builder::new_current_thread()
             .max_blocking_threads(cores)
@@ -72,14 +76,5 @@ impl Workers {
             None => tokio::task::spawn_blocking(work),
         });
         Ok((&mut queued.0).await?)
-    }
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Waiting for the threads is not allowed in an asynchronous task.
-            runtime.shutdown_background();
-        }
     }
 }

@@ -19,7 +19,7 @@ use crate::model::{Cursor, Sequence};
 use crate::view::answer::{BreadcrumbInfo, end};
 use crate::view::body_cache::run_blocking;
 use crate::view::lease::{Claim, Lack};
-use crate::view::workers::Workers;
+use crate::view::workers::WORKERS;
 use crate::view::{Account, Answer, Format, KeySelector, Reason, ViewError};
 use crate::wire::Mode;
 
@@ -45,7 +45,6 @@ pub(in crate::view) struct SnapshotCache {
     older: Mutex<Vec<OlderPages>>,
     flights: SingleFlight,
     usage: Mutex<Usage>,
-    workers: Arc<Workers>,
 }
 
 /// The pages of an older state.
@@ -65,18 +64,13 @@ struct Usage {
 }
 
 impl SnapshotCache {
-    pub(in crate::view) fn new(
-        cache: cache::Reader,
-        max_unshared_bytes: u64,
-        workers: Arc<Workers>,
-    ) -> Arc<Self> {
+    pub(in crate::view) fn new(cache: cache::Reader, max_unshared_bytes: u64) -> Arc<Self> {
         Arc::new(Self {
             cache,
             newest: Arc::default(),
             older: Mutex::default(),
             flights: SingleFlight::new(max_unshared_bytes),
             usage: Mutex::new(Usage { last: Instant::now(), formats: Vec::new(), is_maintained: false }),
-            workers,
         })
     }
 
@@ -147,7 +141,7 @@ impl SnapshotCache {
         loop {
             let (snapshot_cache, key, source) = (Arc::clone(self), Arc::clone(&key), Arc::clone(&source));
             let mut taken = claim.take();
-            let encoded = self.workers.run(move || {
+            let encoded = WORKERS.run(move || {
                 if let Err(lack) = taken.try_take(source.unheld_bytes(&key)) {
                     return Ok(Err((lack, taken, flight)));
                 }
@@ -195,7 +189,7 @@ impl SnapshotCache {
             return Ok(pages.clone());
         }
         // The lock moves to the thread, so that a cancelled request does not start the same work a second time.
-        self.workers.run(move || pages.insert(newest.reverted_to(&crumb)).clone()).await
+        WORKERS.run(move || pages.insert(newest.reverted_to(&crumb)).clone()).await
     }
 
     /// The pages of an older state, which may not be built yet. The least used ones make room.
