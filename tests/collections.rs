@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use crumbd::cache::{Cache, CacheConfig};
 use crumbd::feed::Upstream;
+use crumbd::http::auth::{Authorizer, Grant, KeyRights, NewRights, NewToken, Revocation, Rights, Tokens};
 use crumbd::http::{App, AppConfig, Collection, Limits, Server, ServerConfig, Shutdown};
 use crumbd::ingest::IngestBuffer;
-use crumbd::model::{History, SyncStatus, Update};
+use crumbd::model::{History, KeySelector, SyncStatus, Update};
 use crumbd::view::{View, ViewConfig};
+use serde_json::json;
 use support::http::{Got, Http};
 use support::{eventually, in_time};
 
@@ -30,6 +32,10 @@ fn collection() -> (Cache, Collection) {
 
 /// A server of the default collection and one that is named `pods`.
 async fn serve(lean_front: bool) -> (Http, [Cache; 2]) {
+    serve_app(lean_front, |app| app).await
+}
+
+async fn serve_app(lean_front: bool, change: impl FnOnce(App) -> App) -> (Http, [Cache; 2]) {
     let (first, default) = collection();
     let (second, named) = collection();
     let limits = Limits {
@@ -42,7 +48,7 @@ async fn serve(lean_front: bool) -> (Http, [Cache; 2]) {
         max_upload_bytes: 1 << 20,
     };
     let config = AppConfig { max_body_bytes: 1 << 20, stall_timeout: A_MINUTE, limits, heartbeat: A_MINUTE };
-    let app = App::new([default, named.named("pods")], Shutdown::default(), config);
+    let app = App::new([default, named.named("pods".parse().unwrap())], Shutdown::default(), config);
     let server = Server::bind(ServerConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         header_timeout: A_MINUTE,
@@ -53,7 +59,7 @@ async fn serve(lean_front: bool) -> (Http, [Cache; 2]) {
     })
     .unwrap();
     let http = Http::new(&format!("http://{}", server.address()));
-    tokio::spawn(server.run(app));
+    tokio::spawn(server.run(change(app)));
     (http, [first, second])
 }
 
@@ -133,5 +139,149 @@ async fn readiness_is_of_all_collections_or_of_one_and_unknown_names_are_told_th
     let metrics = text(&http.get("/metrics").await.ok(200));
     for line in ["crumbd_sequence ", "crumbd_sequence{collection=\"pods\"} ", "crumbd_ready 1"] {
         assert!(metrics.contains(&format!("\n{line}")), "{line} in {metrics}");
+    }
+}
+
+/// A token whose line has these members too.
+fn token(members: serde_json::Value) -> (String, String) {
+    let made = NewToken::make(NewRights::default()).unwrap();
+    let mut line: serde_json::Value = serde_json::from_str(&made.line).unwrap();
+    for (name, value) in members.as_object().unwrap() {
+        line[name] = value.clone();
+    }
+    (made.token, format!("{line}\n"))
+}
+
+/// Servers with these tokens, one for each front, and the same states: each key is of its collection.
+async fn serve_tokens(lines: &str, lean_front: bool) -> (Http, [Cache; 2]) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tokens"), lines).unwrap();
+    let tokens = Tokens::open(dir.path().join("tokens")).unwrap();
+    let (http, caches) = serve_app(lean_front, |app| app.with_authorizer(tokens)).await;
+    for (cache, value) in caches.iter().zip(["first", "second"]) {
+        let keys: [&[u8]; 3] = [b"a/1", b"b/1", b"\xff"];
+        cache.on_updates(keys.iter().map(|key| Update::put(*key, value)).collect()).await.unwrap();
+        cache.on_status_updated(SyncStatus::InSync).await.unwrap();
+    }
+    (http, caches)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_has_rights_only_in_the_collections_that_its_line_names() {
+    let (old, old_line) = token(json!({ "read": [""], "write": [""] }));
+    let (pods, pods_line) = token(json!({ "collections": { "pods": { "read": ["a/"] } } }));
+    let (star, star_line) = token(json!({ "read": ["a/"], "collections": { "*": { "read": [""] } } }));
+    let (other, other_line) =
+        token(json!({ "collections": { "*": { "read": [""] }, "pods": { "write": ["a/"] } } }));
+    let (admin, admin_line) = token(json!({ "admin": true }));
+    let lines = [old_line, pods_line, star_line, other_line, admin_line].concat();
+    for lean_front in [true, false] {
+        let (http, _caches) = serve_tokens(&lines, lean_front).await;
+        let as_ = |token: &str| http.with_token(token);
+        eventually("the states", || async {
+            let ready = as_(&old).get("/v1/kv/b/1").await.status == 200;
+            (ready && as_(&star).get("/v1/c/pods/kv/b/1").await.status == 200).then_some(())
+        })
+        .await;
+        let (_, first) = current(&as_(&old), "/v1").await;
+        let (_, second) = current(&as_(&star), "/v1/c/pods").await;
+        let named = ["/v1/c/pods", "/v1/c/p%6Fds", "/v1/c/%70%6f%64%73"];
+        for base in named {
+            let paths = [
+                "breadcrumbs/current".to_owned(),
+                format!("breadcrumbs/{second}/next?wait=0"),
+                format!("breadcrumbs/{first}/next?wait=0"),
+                format!("breadcrumbs/{second}"),
+                format!("breadcrumbs/{second}/diff/{second}"),
+                "stream".to_owned(),
+                "kv?limit=1".to_owned(),
+                "kv/a/1".to_owned(),
+                "kv/%ff".to_owned(),
+                "status".to_owned(),
+            ];
+            for path in &paths {
+                // On the connection of a request to the other collection, with the same headers.
+                let own = as_(&old);
+                own.get(&format!("/v1/breadcrumbs/{first}/next?wait=0")).await.ok(204);
+                let problem = own.get(&format!("{base}/{path}")).await.problem(403);
+                let detail = problem["detail"].as_str().unwrap();
+                assert!(detail.contains(r#""collections": {"pods": "#), "{base}/{path}: {detail}");
+            }
+            let refused = as_(&old).send("PUT", &format!("{base}/kv/a/1"), &[], Some(b"x".to_vec())).await;
+            refused.problem(403);
+            // A key that is not UTF-8 leads to no other collection.
+            assert_eq!(as_(&star).get(&format!("{base}/kv/%ff")).await.ok(200).body, b"second");
+            as_(&pods).get(&format!("{base}/kv/%ff")).await.problem(403);
+            assert_eq!(as_(&pods).get(&format!("{base}/kv/a/1")).await.ok(200).body, b"second");
+            let state = as_(&pods).get(&format!("{base}/breadcrumbs/current")).await.ok(200);
+            assert!(!text(&state).contains("b/1") && text(&state).contains("a/1"), "{}", text(&state));
+            as_(&other).get(&format!("{base}/breadcrumbs/current")).await.problem(403);
+            as_(&other).get(&format!("{base}/status")).await.ok(200);
+            as_(&admin).get(&format!("{base}/status")).await.ok(200);
+            as_(&admin).get(&format!("{base}/kv/a/1")).await.problem(403);
+        }
+        for path in ["breadcrumbs/current", "status", "kv/a/1", "stream"] {
+            for token in [&pods, &other] {
+                let problem = as_(token).get(&format!("/v1/{path}")).await.problem(403);
+                assert!(problem["detail"].as_str().unwrap().contains("default collection"), "{problem}");
+            }
+        }
+        for name in ["%ff", "nodes", "pods%2F", "pods%00"] {
+            as_(&star).get(&format!("/v1/c/{name}/kv/a/1")).await.problem(404);
+        }
+
+        let listed = async |token: &str| {
+            let all = as_(token).get("/v1/collections").await.ok(200).json();
+            let all = all["collections"].as_array().unwrap().clone();
+            all.iter().map(|one| (one["path"].clone(), one["count"].clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&old).await, [(json!("/v1"), json!(3))]);
+        assert_eq!(listed(&pods).await, [(json!("/v1/c/pods"), json!(null))]);
+        assert_eq!(listed(&star).await, [(json!("/v1"), json!(null)), (json!("/v1/c/pods"), json!(3))]);
+        assert_eq!(listed(&other).await, []);
+        assert_eq!(listed(&admin).await, [(json!("/v1"), json!(3)), (json!("/v1/c/pods"), json!(3))]);
+
+        for (token, default, named) in
+            [(&old, true, false), (&pods, false, false), (&star, false, true), (&admin, true, true)]
+        {
+            let metrics = text(&as_(token).get("/metrics").await.ok(200));
+            let has = |line: &str| metrics.contains(&format!("\n{line} "));
+            assert!(has("crumbd_sequence") && has(r#"crumbd_sequence{collection="pods"}"#));
+            assert_eq!((has("crumbd_keys"), has(r#"crumbd_keys{collection="pods"}"#)), (default, named));
+            assert_eq!(has("crumbd_snapshot_bytes_in_flight"), default && named);
+        }
+        as_(&old).get("/v1/clients").await.problem(403);
+    }
+}
+
+/// Knows one token.
+struct OneToken(Grant);
+
+impl Authorizer for OneToken {
+    fn admit(&self, token: &str) -> Option<Grant> {
+        (token == "one").then(|| self.0.clone())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiter_of_a_named_collection_is_answered_when_its_rights_change() {
+    for lean_front in [true, false] {
+        let rights = KeyRights { read: KeySelector::ALL, write: KeySelector::default() };
+        let grant = Grant::new(Rights { other_named: rights, ..Rights::default() });
+        let authorizer = Arc::new(OneToken(grant.clone()));
+        let (http, _caches) = serve_app(lean_front, |app| app.with_authorizer(authorizer)).await;
+        let http = http.with_token("one");
+        let (_, cursor) = current(&http, "/v1/c/pods").await;
+        let waiting = tokio::spawn({
+            let http = http.clone();
+            async move { http.get(&format!("/v1/c/pods/breadcrumbs/{cursor}/next?wait=60s")).await }
+        });
+        eventually("the waiter", || async {
+            (http.get("/v1/c/pods/status").await.json()["waiters"] == 1).then_some(())
+        })
+        .await;
+        grant.revoke(Revocation::Changed);
+        let problem = in_time("the answer", waiting).await.unwrap().problem(403);
+        assert_eq!(problem["type"], "urn:crumbd:problem:permission-changed");
     }
 }

@@ -200,6 +200,7 @@ async fn what_is_answered_is_described() {
         (key, "/v1/kv/absent".to_owned()),
         (key, format!("/v1/kv/a%2Fb?after={second}&wait=0")),
         ("/v1/status", "/v1/status".to_owned()),
+        ("/v1/collections", "/v1/collections".to_owned()),
         ("/v1/clients", "/v1/clients".to_owned()),
         ("/livez", "/livez".to_owned()),
         ("/readyz", "/readyz".to_owned()),

@@ -150,7 +150,7 @@ impl App {
     ) -> Option<ClientRow> {
         let table = Arc::clone(self.clients.as_ref()?);
         let address = peer.address().map(|address| address.ip());
-        let (name, collection) = (name.cloned(), collection.name().map(Box::from));
+        let (name, collection) = (name.cloned(), collection.name().cloned());
         Some(ClientRow { table, client: Arc::new(ClientId { name, address, collection }) })
     }
 

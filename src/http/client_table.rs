@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 
 use crate::http::rep::problem::Problem;
-use crate::model::Cursor;
+use crate::model::{CollectionName, Cursor};
 
 /// The name that a client gives itself.
 pub(in crate::http) const CLIENT: HeaderName = HeaderName::from_static("crumbd-client");
@@ -52,7 +52,7 @@ pub(in crate::http) struct ClientId {
     pub(in crate::http) name: Option<ClientName>,
     pub(in crate::http) address: Option<IpAddr>,
     /// The collection's name; `None` for the default one.
-    pub(in crate::http) collection: Option<Box<str>>,
+    pub(in crate::http) collection: Option<CollectionName>,
 }
 
 /// The last that was heard of a client.

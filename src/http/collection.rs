@@ -1,29 +1,31 @@
 //! Collections: each has a view, an upstream and, for a `push:` feed, a write handle.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::request::Parts;
+use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 
 use crate::feed::{PushHandle, Upstream};
 use crate::http::app::App;
-use crate::http::auth::access::Access;
+use crate::http::auth::access::{Access, Admission};
 use crate::http::budget::HeadBytes;
 use crate::http::client::{Client, Peer};
 use crate::http::rep::problem::Problem;
 use crate::http::rep::reply::Source;
 use crate::http::serve::liveness::Liveness;
-use crate::model::{History, Sighting};
+use crate::model::{CollectionName, History, Sighting};
 use crate::view::{self, View};
 
 /// A served collection. A failure or resync of one collection does not affect another.
 pub struct Collection {
     /// The name; `None` for the default collection.
-    name: Option<Box<str>>,
+    name: Option<CollectionName>,
     /// The feed as the user configured it.
     pub(super) feed: String,
     pub(super) view: View,
@@ -53,13 +55,18 @@ impl Collection {
 
     /// The same collection with a name: its base path is `/v1/c/NAME/`.
     #[must_use]
-    pub fn named(self, name: impl Into<Box<str>>) -> Self {
-        Self { name: Some(name.into()), ..self }
+    pub fn named(self, name: CollectionName) -> Self {
+        Self { name: Some(name), ..self }
     }
 
     /// The name; `None` for the default collection.
-    pub(in crate::http) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+    pub(in crate::http) fn name(&self) -> Option<&CollectionName> {
+        self.name.as_ref()
+    }
+
+    /// The path below the daemon's base path under which its endpoints are.
+    pub(in crate::http) fn path(&self) -> String {
+        self.name.as_ref().map_or_else(|| "/v1".to_owned(), |name| format!("/v1/c/{name}"))
     }
 
     /// The source of its answers.
@@ -90,28 +97,43 @@ impl view::Upstream for Upstream {
 
 /// The collections of a daemon: the default one, named ones, or both.
 #[derive(Clone, Default)]
-pub(super) struct Collections(Arc<BTreeMap<Option<Box<str>>, Arc<Collection>>>);
+pub(super) struct Collections(Arc<AllCollections>);
+
+#[derive(Default)]
+struct AllCollections {
+    default: Option<Arc<Collection>>,
+    named: BTreeMap<CollectionName, Arc<Collection>>,
+}
 
 impl Collections {
     pub(super) fn new(all: impl IntoIterator<Item = Collection>) -> Self {
-        let by_name = all.into_iter().map(|collection| (collection.name.clone(), Arc::new(collection)));
-        Self(Arc::new(by_name.collect()))
+        let mut collections = AllCollections::default();
+        for collection in all.into_iter().map(Arc::new) {
+            match collection.name.clone() {
+                Some(name) => _ = collections.named.insert(name, collection),
+                None => collections.default = Some(collection),
+            }
+        }
+        Self(Arc::new(collections))
     }
 
     /// The collection with this name, or the default one.
     pub(super) fn find(&self, name: Option<&str>) -> Option<&Arc<Collection>> {
-        self.0.get(&name.map(Box::from))
+        match name {
+            Some(name) => self.0.named.get(name),
+            None => self.0.default.as_ref(),
+        }
     }
 
     /// All collections, the default one first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Collection>> {
-        self.0.values()
+        self.0.default.iter().chain(self.0.named.values())
     }
 
     /// Like [`find`](Self::find), with a 404 for an unknown collection.
     pub(super) fn find_or_404(&self, name: Option<&str>) -> Result<Arc<Collection>, Problem> {
         self.find(name).cloned().ok_or_else(|| {
-            let names: Vec<&str> = self.iter().filter_map(|collection| collection.name()).collect();
+            let names: Vec<&str> = self.iter().filter_map(|one| Some(one.name()?.as_str())).collect();
             let existing = match &names[..] {
                 [] => "this daemon has no named collections; its endpoints are under /v1/".to_owned(),
                 names => format!("the collections are {}, under /v1/c/NAME/", names.join(", ")),
@@ -124,18 +146,19 @@ impl Collections {
     }
 }
 
-/// The context of a handler: the requested collection, and the app.
+/// The context of a handler: the requested collection, the rights in it, and the app.
 pub(super) struct Context {
     pub(super) app: App,
     pub(super) collection: Arc<Collection>,
+    pub(super) access: Access,
     pub(super) peer: Peer,
     pub(super) head: HeadBytes,
 }
 
 impl Context {
-    /// The client of a request with this access.
-    pub(super) fn client<'a>(&'a self, access: &'a Access) -> &'a Arc<Client> {
-        self.app.client(access.grant(), &self.peer)
+    /// The client of the request.
+    pub(super) fn client(&self) -> &Arc<Client> {
+        self.app.client(self.access.grant(), &self.peer)
     }
 
     /// The source of the answer.
@@ -148,13 +171,19 @@ impl FromRequestParts<App> for Context {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        // Without parameters, or with one that is not UTF-8, it is the default collection or none.
-        let params = RawPathParams::from_request_parts(parts, app).await.ok();
-        let name = params.as_ref().and_then(|all| all.iter().find(|(name, _)| *name == "collection"));
-        let collection = app.collections.find_or_404(name.map(|(_, name)| name))?;
+        let Ok(OriginalUri(uri)) = OriginalUri::from_request_parts(parts, app).await;
+        let collection = app.collections.find_or_404(name_in(uri.path()).as_deref())?;
+        let access = Admission::from_request_parts(parts, app).await?.access_to(&collection)?;
         let Ok(peer) = Peer::from_request_parts(parts, app).await;
-        Ok(Self { app: app.clone(), collection, peer, head: HeadBytes::of(parts) })
+        Ok(Self { app: app.clone(), collection, access, peer, head: HeadBytes::of(parts) })
     }
+}
+
+/// The name in the path of a collection's endpoint; `None` for the default collection. The router's parameters do not
+/// serve: with a key that is not UTF-8 they are an error, and that must not lead to another collection.
+fn name_in(path: &str) -> Option<Cow<'_, str>> {
+    let (name, _) = path.strip_prefix("/v1/c/")?.split_once('/')?;
+    Some(percent_decode_str(name).decode_utf8_lossy())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use axum::middleware::{
 };
 use axum::routing::{get, post};
 
-use crate::http::api::{breadcrumbs, clients, health, kv, openapi, status, stream, write};
+use crate::http::api::{breadcrumbs, clients, collections, health, kv, openapi, status, stream, write};
 use crate::http::app::App;
 use crate::http::auth::{access, cors, host};
 use crate::http::metrics;
@@ -56,6 +56,7 @@ pub fn router(app: App) -> Router {
     Router::new()
         .nest("/v1", collection())
         .nest("/v1/c/{collection}", collection())
+        .route("/v1/collections", get(collections::collections))
         .route("/v1/clients", get(clients::clients))
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(openapi::openapi).layer(from_fn(conditions::honour)))

@@ -109,7 +109,7 @@ impl OpenCollection {
         let text = config.feed.to_string();
         let served = Collection::new(text, view, Arc::clone(&upstream), writer, silence);
         let served = match name {
-            Some(name) => served.named(name.as_str()),
+            Some(name) => served.named(name.clone()),
             None => served,
         };
         Ok((served, RunningCollection { config, span, cache, upstream, ingest, feeding, saving }))

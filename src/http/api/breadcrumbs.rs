@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
@@ -32,13 +31,8 @@ pub(in crate::http) fn catch_up_deadline() -> Instant {
     Instant::now() + CATCH_UP_TIMEOUT
 }
 
-pub(in crate::http) async fn current(
-    cx: Context,
-    Extension(access): Extension<Access>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefixes()?)?;
+pub(in crate::http) async fn current(cx: Context, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    let scope = cx.access.scope(Query::parse(&uri, &["prefix"])?.prefixes()?)?;
     let format = format(&headers)?;
     let name = cx.app.client_name(&headers)?;
     let note = |cursor| {
@@ -59,7 +53,7 @@ pub(in crate::http) async fn current(
     }
     let at_least = newest.sequence();
     drop(newest);
-    let account = cx.client(&access).account();
+    let account = cx.client().account();
     let snapshot = cx.collection.view.current(at_least, scope.keys(), format, account).await?;
     note(snapshot.cursor);
     Ok(into_response(answer(cx.source(), snapshot, &scope, Caching::Revalidate)))
@@ -194,14 +188,9 @@ impl From<Problem> for NextError {
     }
 }
 
-pub(in crate::http) async fn next(
-    cx: Context,
-    Extension(access): Extension<Access>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn next(cx: Context, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let name = cx.app.client_name(&headers)?;
-    let request = NextRequest::parse(&cx.collection, &uri, format(&headers)?, &access, name)?;
+    let request = NextRequest::parse(&cx.collection, &uri, format(&headers)?, &cx.access, name)?;
     drop((uri, headers));
     request.note(&cx.app, &cx.peer);
     let deadline = request.wait.deadline();
@@ -209,33 +198,23 @@ pub(in crate::http) async fn next(
     Ok(into_response(request.reply(&cx.app, outcome)))
 }
 
-pub(in crate::http) async fn kept(
-    cx: Context,
-    Extension(access): Extension<Access>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn kept(cx: Context, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let cursor = path_cursor(&uri, 0)?;
-    let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefixes()?)?;
+    let scope = cx.access.scope(Query::parse(&uri, &["prefix"])?.prefixes()?)?;
     let format = format(&headers)?;
-    let (account, deadline) = (cx.client(&access).account(), catch_up_deadline());
+    let (account, deadline) = (cx.client().account(), catch_up_deadline());
     let kept = async { Ok(cx.collection.view.kept(cursor, scope.keys(), format, account, deadline).await?) };
-    let snapshot = access.while_granted::<_, Problem>(kept).await?;
+    let snapshot = cx.access.while_granted::<_, Problem>(kept).await?;
     Ok(into_response(answer(cx.source(), snapshot, &scope, Caching::Immutable)))
 }
 
-pub(in crate::http) async fn diff(
-    cx: Context,
-    Extension(access): Extension<Access>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn diff(cx: Context, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let (from, to) = (path_cursor(&uri, 0)?, path_cursor(&uri, 2)?);
-    let scope = access.scope(Query::parse(&uri, &["prefix"])?.prefixes()?)?;
+    let scope = cx.access.scope(Query::parse(&uri, &["prefix"])?.prefixes()?)?;
     let format = format(&headers)?;
-    let (account, deadline) = (cx.client(&access).account(), catch_up_deadline());
+    let (account, deadline) = (cx.client().account(), catch_up_deadline());
     let diff =
         async { Ok(cx.collection.view.diff(from, to, scope.keys(), format, account, deadline).await?) };
-    let diff = access.while_granted::<_, Problem>(diff).await?;
+    let diff = cx.access.while_granted::<_, Problem>(diff).await?;
     Ok(into_response(answer(cx.source(), diff, &scope, Caching::Immutable)))
 }

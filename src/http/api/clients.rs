@@ -1,17 +1,17 @@
 //! `GET /v1/clients`: the newest clients, for operators.
 
-use axum::Extension;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::http::app::App;
-use crate::http::auth::access::Access;
+use crate::http::auth::access::Admission;
 use crate::http::client_table::{ClientId, LastSeen};
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
 use crate::http::rep::reply::{self, no_store};
+use crate::model::CollectionName;
 
 /// The rows without `limit=`.
 const DEFAULT_LIMIT: usize = 1000;
@@ -22,11 +22,11 @@ const MAX_LIMIT: usize = 10_000;
 /// The rows of the clients that were heard last, the newest first.
 pub(in crate::http) async fn clients(
     State(app): State<App>,
-    Extension(access): Extension<Access>,
+    admission: Admission,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let limit = Query::parse(&uri, &["limit"])?.number("limit")?.unwrap_or(DEFAULT_LIMIT);
-    access.require_admin()?;
+    admission.require_admin()?;
     if limit == 0 {
         return Err(Problem::bad_request(format!(
             "query parameter \"limit\" is 0: expected 1 to {MAX_LIMIT}"
@@ -47,7 +47,8 @@ pub(in crate::http) async fn clients(
 }
 
 fn row(app: &App, client: &ClientId, seen: &LastSeen) -> Value {
-    let newest = app.collections.find(client.collection.as_deref()).map(|collection| {
+    let collection = client.collection.as_ref().map(CollectionName::as_str);
+    let newest = app.collections.find(collection).map(|collection| {
         let newest = collection.view.cache().current_breadcrumb();
         (newest.kvs().history(), newest.revision())
     });
@@ -57,7 +58,7 @@ fn row(app: &App, client: &ClientId, seen: &LastSeen) -> Value {
     json!({
         "name": client.name.as_deref(),
         "address": client.address,
-        "collection": client.collection,
+        "collection": collection,
         "activity": seen.activity.as_str(),
         "cursor": seen.cursor.to_string(),
         "lag_revisions": lag,

@@ -3,6 +3,7 @@
 
 pub(in crate::http) mod breadcrumbs;
 pub(in crate::http) mod clients;
+pub(in crate::http) mod collections;
 pub(in crate::http) mod health;
 pub(in crate::http) mod kv;
 pub(in crate::http) mod openapi;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use axum::Extension;
 use axum::http::Uri;
 use axum::response::Response;
 use base64::Engine;
@@ -19,11 +18,10 @@ use crate::http::rep::reply::{self, no_store};
 use crate::view::{RefusedKey, RefusedKeys};
 
 /// The members that say something of keys which the client may not read: the part of the status, and the name there.
-const HIDDEN: [(&str, &str); 10] = [
+const HIDDEN: [(&str, &str); 9] = [
     ("", "count"),
     ("", "payload_bytes"),
     ("", "digest"),
-    ("", "snapshot_bytes_in_flight"),
     ("/kept", "bytes"),
     ("/ingest", "updates"),
     ("/ingest", "suppressed"),
@@ -39,13 +37,9 @@ fn hide(status: &mut Value, part: &str, name: &str) {
 }
 
 /// The status as JSON, without what reveals something of keys that the client may not read.
-pub(in crate::http) async fn status(
-    cx: Context,
-    Extension(access): Extension<Access>,
-    uri: Uri,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn status(cx: Context, uri: Uri) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
-    let Context { app, collection, .. } = &cx;
+    let Context { app, collection, access, .. } = &cx;
     let limits = app.budgets.limits();
     let cache = collection.view.cache();
     let (crumb, oldest) = (cache.current_breadcrumb(), cache.oldest_breadcrumb());
@@ -104,10 +98,13 @@ pub(in crate::http) async fn status(
             "swept": stats.swept.get(),
             "reconnects": collection.upstream.reconnects.get(),
         },
-        "refused": refused(&cache.refused_keys(), &access),
+        "refused": refused(&cache.refused_keys(), access),
     });
     if !access.may_monitor() {
         HIDDEN.iter().for_each(|(part, name)| hide(&mut status, part, name));
+    }
+    if !app.may_monitor_all(&access.admission()) {
+        hide(&mut status, "", "snapshot_bytes_in_flight");
     }
     // Strings and numbers always serialize.
     let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();

@@ -28,7 +28,6 @@ use crate::wire::{self, Mode};
 struct KeyWrite<'a> {
     push: &'a PushHandle,
     key: Key,
-    access: Access,
     conditions: Vec<Condition>,
 }
 
@@ -36,23 +35,22 @@ impl<'a> KeyWrite<'a> {
     fn parse(cx: &'a Context, request: &Request) -> Result<Self, Problem> {
         let push = writable(&cx.collection, request)?;
         let key = checked_key(request)?;
-        let access = access_of(request)?;
-        access.require_write(key.as_bytes())?;
+        cx.access.require_write(key.as_bytes())?;
         if request.uri().path() == "/kv/" {
             return Err(Problem::bad_request(
                 "the path names the empty key, which is also what many clients make of the keys . and ..; write \
                  /v1/kv?key= for the empty key, and /v1/kv?key=. for that one",
             ));
         }
-        let conditions = conditions(request.headers(), &key, &access, history(cx))?;
-        Ok(Self { push, key, access, conditions })
+        let conditions = conditions(request.headers(), &key, &cx.access, history(cx))?;
+        Ok(Self { push, key, conditions })
     }
 }
 
 pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Response, BodyError> {
-    let KeyWrite { push, key, access, conditions } = KeyWrite::parse(&cx, &request)?;
+    let KeyWrite { push, key, conditions } = KeyWrite::parse(&cx, &request)?;
     let kind = content_type(request.headers());
-    let received = request_body::read(&cx.app, cx.client(&access), request).await?;
+    let received = request_body::read(&cx.app, cx.client(), request).await?;
     let body = &received.bytes;
     let value = match kind.as_deref() {
         Some("application/json") => {
@@ -66,14 +64,14 @@ pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Respon
     };
     let update = Entry::new(key.as_bytes(), &value, None).into();
     let committed = push.write(vec![update], Grouping::Whole, conditions).await.map_err(Problem::from)?;
-    let may_know = access.may_read(key.as_bytes());
+    let may_know = cx.access.may_read(key.as_bytes());
     let revision = committed.revision.or_else(|| revision_of(&cx, &key, &value)).filter(|_| may_know);
     Ok(written(&cx, committed, revision, may_know))
 }
 
 pub(in crate::http) async fn delete(cx: Context, request: Request) -> Result<Response, Problem> {
-    let KeyWrite { push, key, access, conditions } = KeyWrite::parse(&cx, &request)?;
-    let may_know = access.may_read(key.as_bytes());
+    let KeyWrite { push, key, conditions } = KeyWrite::parse(&cx, &request)?;
+    let may_know = cx.access.may_read(key.as_bytes());
     let update = Update { change: Change::Delete(key), revision: None };
     let committed = push.write(vec![update], Grouping::Whole, conditions).await?;
     Ok(written(&cx, committed, None, may_know))
@@ -82,23 +80,22 @@ pub(in crate::http) async fn delete(cx: Context, request: Request) -> Result<Res
 pub(in crate::http) async fn post(cx: Context, request: Request) -> Result<Response, BodyError> {
     let push = writable(&cx.collection, &request)?;
     Query::parse(request.uri(), &[])?;
-    let access = access_of(&request)?;
-    access.require_some_write()?;
+    cx.access.require_some_write()?;
     refuse(
         request.headers(),
         &conditions::ALL,
         "a POST takes no condition; write one key with PUT or DELETE",
     )?;
-    let received = request_body::read(&cx.app, cx.client(&access), request).await?;
+    let received = request_body::read(&cx.app, cx.client(), request).await?;
     let is_large = received.bytes.len() >= LARGE_BODY;
     let _permit = if is_large { cx.app.budgets.large_write().await } else { None };
     let body = received.bytes.clone();
     let (updates, grouping) = if is_large { posted_on_blocking_thread(body).await? } else { posted(&body)? };
     if grouping == Grouping::Replace {
-        access.require_full_write()?;
+        cx.access.require_full_write()?;
     }
-    updates.iter().try_for_each(|update| access.require_write(update.change.key()))?;
-    let may_know = updates.iter().all(|update| access.may_read(update.change.key()));
+    updates.iter().try_for_each(|update| cx.access.require_write(update.change.key()))?;
+    let may_know = updates.iter().all(|update| cx.access.may_read(update.change.key()));
     let committed = push.write(updates, grouping, Vec::new()).await.map_err(Problem::from)?;
     Ok(written(&cx, committed, None, may_know))
 }
@@ -124,12 +121,6 @@ fn writable<'a>(collection: &'a Collection, request: &Request) -> Result<&'a Pus
         );
         Problem::new(StatusCode::FORBIDDEN, "read-only", detail)
     })
-}
-
-/// The rights of the request. A request that was not admitted has none.
-fn access_of(request: &Request) -> Result<Access, Problem> {
-    let access = request.extensions().get::<Access>().cloned();
-    access.ok_or_else(|| Problem::forbidden("not-permitted", "the rights of this request are unknown"))
 }
 
 fn checked_key(request: &Request) -> Result<Key, Problem> {

@@ -1,25 +1,45 @@
-//! The rights of a request, and the scope of its answer.
+//! The admission of a request, its rights in a collection, and the scope of its answer.
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::http::app::App;
-use crate::http::auth::{Grant, Revocation};
+use crate::http::auth::{Grant, KeyRights, Revocation};
+use crate::http::collection::Collection;
 use crate::http::rep::problem::Problem;
-use crate::model::{Key, KeySelector};
+use crate::model::{CollectionName, Key, KeySelector};
 
-/// The rights of a request. Every request that reaches a handler has an `Access` among its extensions.
+/// The admission of a request, which has a known token or needs none. It says nothing of any key: what may be read and
+/// written is the [`Access`] to a collection. Every request that reaches a handler has an `Admission` among its extensions.
 #[derive(Clone)]
-pub(in crate::http) struct Access(Option<Grant>);
+pub(in crate::http) struct Admission(Option<Grant>);
 
-/// Admits a request with a known token, and attaches its [`Access`].
+/// The rights of a request in its collection.
+#[derive(Clone)]
+pub(in crate::http) struct Access(Option<GrantedAccess>);
+
+#[derive(Clone)]
+struct GrantedAccess {
+    grant: Grant,
+    /// The collection's name; `None` for the default one.
+    collection: Option<CollectionName>,
+}
+
+impl GrantedAccess {
+    fn keys(&self) -> &KeyRights {
+        self.grant.rights().in_collection(self.collection.as_ref())
+    }
+}
+
+/// Admits a request with a known token, and attaches its [`Admission`].
 pub(in crate::http) async fn admit(State(app): State<App>, mut request: Request) -> Result<Request, Problem> {
-    let access = app.admit(authorization(request.headers())?)?;
-    request.extensions_mut().insert(access);
+    let admission = app.admit(authorization(request.headers())?)?;
+    request.extensions_mut().insert(admission);
     Ok(request)
 }
 
@@ -41,17 +61,22 @@ pub(in crate::http) fn bearer_token(value: &str) -> Option<&str> {
 }
 
 impl App {
-    /// The rights of a client with this token.
-    pub(in crate::http) fn admit(&self, token: Option<&str>) -> Result<Access, Problem> {
-        let Some(authorizer) = &self.authorizer else { return Ok(Access(None)) };
+    /// The admission of a client with this token.
+    pub(in crate::http) fn admit(&self, token: Option<&str>) -> Result<Admission, Problem> {
+        let Some(authorizer) = &self.authorizer else { return Ok(Admission(None)) };
         let Some(token) = token else {
             let detail = "this daemon requires a token; send the header \"Authorization: Bearer TOKEN\"";
             return Err(Problem::unauthorized("token-missing", detail));
         };
         let grant = authorizer.admit(token);
-        grant.map(|grant| Access(Some(grant))).ok_or_else(|| {
+        grant.map(|grant| Admission(Some(grant))).ok_or_else(|| {
             Problem::unauthorized("token-unknown", "this token is unknown; it may have been removed")
         })
+    }
+
+    /// Whether the client may know what depends on every key of every collection.
+    pub(in crate::http) fn may_monitor_all(&self, admission: &Admission) -> bool {
+        self.collections.iter().all(|collection| admission.may_monitor(collection))
     }
 
     /// Whether requests need a token.
@@ -60,47 +85,39 @@ impl App {
     }
 }
 
-impl Access {
-    /// The readable ones among the requested keys.
-    pub(in crate::http) fn scope(&self, asked: KeySelector) -> Result<EffectiveScope, Problem> {
-        let Some(grant) = &self.0 else { return Ok(EffectiveScope::open(asked)) };
-        let readable = grant.rights().read.narrowed_to_all(&asked);
-        if readable.is_empty() {
-            return Err(forbidden("this token may read none of the requested keys"));
-        }
-        let fingerprint = if readable == asked { 0 } else { fingerprint_of(&readable) };
-        let guarded = Guarded { grant: grant.clone(), fingerprint };
-        Ok(EffectiveScope { asked, keys: readable, guarded: Some(Arc::new(guarded)) })
-    }
-
-    /// The access of a daemon without tokens.
+impl Admission {
+    /// The admission to a daemon without tokens.
     #[cfg(test)]
     pub(in crate::http) fn open() -> Self {
         Self(None)
     }
 
-    /// The rights of the client; `None` on a daemon without tokens.
-    pub(in crate::http) fn grant(&self) -> Option<&Grant> {
-        self.0.as_ref()
+    /// The rights in a collection. It is an error if there are none.
+    pub(in crate::http) fn access_to(&self, collection: &Collection) -> Result<Access, Problem> {
+        let Some(grant) = &self.0 else { return Ok(Access(None)) };
+        let name = collection.name();
+        let granted = GrantedAccess { grant: grant.clone(), collection: name.cloned() };
+        if granted.keys().is_empty() && !self.may_administrate() {
+            return Err(forbidden(&match name {
+                Some(name) => format!(
+                    "this token has no rights in the collection \"{name}\"; its line of the tokens file gives them with \
+                     \"collections\": {{\"{name}\": {{\"read\": [\"PREFIX\"]}}}}"
+                ),
+                None => "this token has no rights in the default collection; its line of the tokens file gives them with \
+                         \"read\": [\"PREFIX\"]"
+                    .to_owned(),
+            }));
+        }
+        Ok(Access(Some(granted)))
     }
 
-    /// Whether the key may be read.
-    pub(in crate::http) fn may_read(&self, key: &[u8]) -> bool {
-        self.0.as_ref().is_none_or(|grant| grant.may_read(key))
-    }
-
-    /// Whether every key may be read.
-    fn may_read_everything(&self) -> bool {
-        self.0.as_ref().is_none_or(|grant| grant.rights().read.is_all())
-    }
-
-    /// Whether the client may know what depends on every key, such as sizes, without reading the keys.
-    pub(in crate::http) fn may_monitor(&self) -> bool {
-        self.may_read_everything() || self.may_administrate()
+    /// Whether the client may know what depends on every key of a collection, such as sizes.
+    pub(in crate::http) fn may_monitor(&self, collection: &Collection) -> bool {
+        self.access_to(collection).is_ok_and(|access| access.may_monitor())
     }
 
     /// Whether the client may know of other clients.
-    pub(in crate::http) fn may_administrate(&self) -> bool {
+    fn may_administrate(&self) -> bool {
         self.0.as_ref().is_none_or(|grant| grant.rights().admin)
     }
 
@@ -113,6 +130,64 @@ impl Access {
             )),
         }
     }
+}
+
+impl<S: Sync> FromRequestParts<S> for Admission {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let admission = parts.extensions.get::<Self>().cloned();
+        admission.ok_or_else(|| forbidden("the rights of this request are unknown"))
+    }
+}
+
+impl Access {
+    /// The readable ones among the requested keys.
+    pub(in crate::http) fn scope(&self, asked: KeySelector) -> Result<EffectiveScope, Problem> {
+        let Some(access) = &self.0 else { return Ok(EffectiveScope::open(asked)) };
+        let readable = access.keys().read.narrowed_to_all(&asked);
+        if readable.is_empty() {
+            return Err(forbidden("this token may read none of the requested keys"));
+        }
+        let fingerprint = if readable == asked { 0 } else { fingerprint_of(&readable) };
+        let guarded = Guarded { grant: access.grant.clone(), fingerprint };
+        Ok(EffectiveScope { asked, keys: readable, guarded: Some(Arc::new(guarded)) })
+    }
+
+    /// The admission of the request.
+    pub(in crate::http) fn admission(&self) -> Admission {
+        Admission(self.grant().cloned())
+    }
+
+    /// The grant of the client's token; `None` on a daemon without tokens.
+    pub(in crate::http) fn grant(&self) -> Option<&Grant> {
+        self.0.as_ref().map(|access| &access.grant)
+    }
+
+    /// Whether it permits this in the collection.
+    fn permits(&self, what: impl FnOnce(&KeyRights) -> bool) -> bool {
+        self.0.as_ref().is_none_or(|access| what(access.keys()))
+    }
+
+    /// Whether the key may be read.
+    pub(in crate::http) fn may_read(&self, key: &[u8]) -> bool {
+        self.permits(|keys| keys.read.matches(key))
+    }
+
+    /// Whether every key may be read.
+    fn may_read_everything(&self) -> bool {
+        self.permits(|keys| keys.read.is_all())
+    }
+
+    /// Whether the client may know what depends on every key, such as sizes, without reading the keys.
+    pub(in crate::http) fn may_monitor(&self) -> bool {
+        self.may_read_everything() || self.grant().is_none_or(|grant| grant.rights().admin)
+    }
+
+    /// Whether some key may be read.
+    pub(in crate::http) fn may_read_something(&self) -> bool {
+        self.permits(|keys| !keys.read.is_empty())
+    }
 
     /// Refuses a client that may not read the key, whether the key exists or not.
     pub(in crate::http) fn require_read(&self, key: &Key) -> Result<(), Problem> {
@@ -124,7 +199,7 @@ impl Access {
 
     /// Refuses a client that may not write the key.
     pub(in crate::http) fn require_write(&self, key: &[u8]) -> Result<(), Problem> {
-        match self.0.as_ref().is_none_or(|grant| grant.may_write(key)) {
+        match self.permits(|keys| keys.write.matches(key)) {
             true => Ok(()),
             false => {
                 let key = Key::copy_from(key);
@@ -135,7 +210,7 @@ impl Access {
 
     /// Refuses a client that may write no key at all.
     pub(in crate::http) fn require_some_write(&self) -> Result<(), Problem> {
-        match self.0.as_ref().is_none_or(|grant| !grant.rights().write.is_empty()) {
+        match self.permits(|keys| !keys.write.is_empty()) {
             true => Ok(()),
             false => Err(forbidden("this token may not write any key")),
         }
@@ -143,7 +218,7 @@ impl Access {
 
     /// Refuses a client that may not write every key.
     pub(in crate::http) fn require_full_write(&self) -> Result<(), Problem> {
-        match self.0.as_ref().is_none_or(|grant| grant.rights().write.is_all()) {
+        match self.permits(|keys| keys.write.is_all()) {
             true => Ok(()),
             false => {
                 Err(forbidden("a snapshot replaces the whole state, but this token may not write every key"))
@@ -156,7 +231,7 @@ impl Access {
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        match &self.0 {
+        match self.grant() {
             Some(grant) => while_granted(grant, work).await,
             None => work.await,
         }
@@ -188,7 +263,7 @@ fn revocation_problem(revocation: Revocation) -> Problem {
     match revocation {
         Revocation::Changed => Problem::forbidden(
             "permission-changed",
-            "the rights of this token have changed; start again from GET /v1/breadcrumbs/current",
+            "the rights of this token have changed; start again from the collection's breadcrumbs/current",
         ),
         Revocation::Removed => Problem::unauthorized("token-removed", "this token has been removed"),
     }
@@ -267,9 +342,9 @@ impl EffectiveScope {
         self.grant().is_none_or(|grant| grant.revocation().is_none())
     }
 
-    /// The rights of the client.
-    pub(in crate::http) fn access(&self) -> Access {
-        Access(self.grant().cloned())
+    /// The admission of the client.
+    pub(in crate::http) fn admission(&self) -> Admission {
+        Admission(self.grant().cloned())
     }
 
     /// The grant of the client's token.

@@ -16,7 +16,10 @@
 //! Not hidden: revisions are the same for all clients, so a client sees that something changed elsewhere. Cursors are the
 //! same too, but their check is sealed ([`CursorKey`](crate::model::CursorKey)): it says nothing of the state.
 //!
-//! This room never reads the cache. No handler decides rights: a request reaches it with an `Access`.
+//! A token has rights in each collection on their own. A request is admitted (`Admission`) before its collection is
+//! known. Only the collection's `Access` says what may be read and written there; no handler decides rights.
+//!
+//! This room never reads the cache.
 
 pub(super) mod access;
 pub(super) mod cors;
@@ -27,16 +30,17 @@ mod tokens;
 
 pub use cors::{OriginError, Origins};
 pub use host::Hosts;
-pub use token::{NewToken, TokenError, random_secret};
+pub use token::{CollectionPattern, NewRights, NewToken, TokenError, random_secret};
 pub use tokens::{Tokens, TokensError};
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::http::budget::Budgets;
 use crate::http::client::Client;
-use crate::model::KeySelector;
+use crate::model::{CollectionName, KeySelector};
 use crate::value::{Value, ValueWatch, Watcher};
 
 /// The source of grants.
@@ -45,21 +49,62 @@ pub trait Authorizer: Send + Sync + 'static {
     fn admit(&self, token: &str) -> Option<Grant>;
 }
 
-/// What a token permits.
+/// What a token permits in a collection. The default is nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Rights {
+pub struct KeyRights {
     /// The keys that it may read.
     pub read: KeySelector,
     /// The keys that it may set and delete.
     pub write: KeySelector,
+}
+
+impl KeyRights {
+    /// Whether they permit nothing.
+    pub fn is_empty(&self) -> bool {
+        self.read.is_empty() && self.write.is_empty()
+    }
+
+    fn cover(&self, other: &Self) -> bool {
+        self.read.covers(&other.read) && self.write.covers(&other.write)
+    }
+}
+
+/// What a token permits. The default is nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Rights {
+    /// In the default collection.
+    pub default: KeyRights,
+    /// In these named collections.
+    pub named: BTreeMap<CollectionName, KeyRights>,
+    /// In each other named collection.
+    pub other_named: KeyRights,
     /// Whether it may do what is for operators only.
     pub admin: bool,
 }
 
 impl Rights {
+    /// The rights in a collection; without a name, in the default one.
+    pub fn in_collection(&self, name: Option<&CollectionName>) -> &KeyRights {
+        match name {
+            None => &self.default,
+            Some(name) => self.named.get(name).unwrap_or(&self.other_named),
+        }
+    }
+
     /// Whether these rights permit all that the others do.
     fn cover(&self, other: &Self) -> bool {
-        self.read.covers(&other.read) && self.write.covers(&other.write) && self.admin >= other.admin
+        let named = self.named.keys().chain(other.named.keys());
+        let cover = |name| self.in_collection(name).cover(other.in_collection(name));
+        self.admin >= other.admin
+            && self.other_named.cover(&other.other_named)
+            && named.map(Some).chain([None]).all(cover)
+    }
+
+    /// Whether each collection of which they permit something may be read whole.
+    fn hide_nothing(&self) -> bool {
+        let mut all = [&self.default, &self.other_named].into_iter().chain(self.named.values());
+        let permit_something = all.clone().any(|keys| !keys.is_empty());
+        permit_something && all.all(|keys| keys.read.is_all() || keys.is_empty())
     }
 }
 
@@ -116,16 +161,6 @@ impl Grant {
     /// The granted rights.
     pub fn rights(&self) -> &Rights {
         &self.0.rights
-    }
-
-    /// Whether it allows to read the key.
-    pub fn may_read(&self, key: &[u8]) -> bool {
-        self.0.rights.read.matches(key)
-    }
-
-    /// Whether it allows to write the key.
-    pub fn may_write(&self, key: &[u8]) -> bool {
-        self.0.rights.write.matches(key)
     }
 
     /// Revokes it, which ends all requests that wait with it. Only the first reason counts.

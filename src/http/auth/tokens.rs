@@ -7,6 +7,14 @@
 //!
 //! Empty lines and lines that begin with `#` are ignored. The prefix `""` is every key.
 //!
+//! `read` and `write` are for the default collection. The member `collections` gives rights in named ones; `*` is every
+//! named collection that has no member of its own. Nothing else does, so a token that is older than a collection has no
+//! rights there:
+//!
+//! ```text
+//! {"sha256":"9f86d0…","collections":{"pods":{"read":[""]},"*":{"read":["public/"],"write":[]}}}
+//! ```
+//!
 //! A file with an error is not used at all: the daemon does not start, or keeps its current tokens and logs the error.
 //!
 //! A file may be read while it is being written, and then has some of its lines only, or none. So nobody loses rights by
@@ -22,8 +30,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing::{error, info};
 
-use crate::http::auth::token::{Hash, Line, hash, hex, unhex};
-use crate::http::auth::{Authorizer, Grant, Revocation, Rights};
+use crate::http::auth::token::{Hash, Line, LineRights, hash, hex, unhex};
+use crate::http::auth::{Authorizer, Grant, KeyRights, Revocation, Rights};
 use crate::http::serve::reload::{Reloadable, Stamp, read_regular};
 use crate::model::{Key, KeySelector};
 
@@ -136,11 +144,12 @@ impl Tokens {
     }
 
     /// A secret that daemons with the same file share, for the key of their cursors: 64 hex digits. Nobody can compute it who does not
-    /// know the hash of every token; `None` if that is one client whose rights are limited.
+    /// know the hash of every token; `None` if that is one client from whom something is hidden in a collection that it
+    /// may read or write.
     pub fn shared_secret(&self) -> Option<String> {
         let grants = self.grants.load();
         let mut hashes: Vec<Hash> = grants.keys().copied().collect();
-        let is_known = |only: &Hash| grants.get(only).is_some_and(|grant| !grant.rights().read.is_all());
+        let is_known = |only: &Hash| grants.get(only).is_some_and(|grant| !grant.rights().hide_nothing());
         if hashes.is_empty() || (hashes.len() == 1 && hashes.iter().any(is_known)) {
             return None;
         }
@@ -274,22 +283,35 @@ fn parse(text: &str) -> Result<Parsed, (usize, LineError)> {
 }
 
 fn parse_line(line: &str) -> Result<(Hash, Rights), LineError> {
-    let Line { name: _, sha256, read, write, admin } = serde_json::from_str(line).map_err(LineError::Json)?;
+    let Line { name: _, sha256, read, write, collections, admin } =
+        serde_json::from_str(line).map_err(LineError::Json)?;
     let hash = unhex(&sha256).ok_or(LineError::Hash)?;
+    let mut rights = Rights { default: key_rights(LineRights { read, write })?, admin, ..Rights::default() };
+    for (name, given) in collections.0 {
+        let given = key_rights(given)?;
+        match name {
+            Some(name) => _ = rights.named.insert(name, given),
+            None => rights.other_named = given,
+        }
+    }
+    Ok((hash, rights))
+}
+
+fn key_rights(given: LineRights) -> Result<KeyRights, LineError> {
     let prefixes = |list: Vec<String>| match list.len() {
         ..=MAX_PREFIXES => {
             Ok(KeySelector::prefixes(list.into_iter().map(|prefix| Key::new(prefix.into_bytes()))))
         }
         many => Err(LineError::TooManyPrefixes(many)),
     };
-    Ok((hash, Rights { read: prefixes(read)?, write: prefixes(write)?, admin }))
+    Ok(KeyRights { read: prefixes(given.read)?, write: prefixes(given.write)? })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)] // a test may unwrap
 
-    use super::super::NewToken;
+    use super::super::{NewRights, NewToken};
     use super::*;
 
     fn line(token: &NewToken, rights: &str) -> String {
@@ -298,7 +320,7 @@ mod tests {
     }
 
     fn made() -> NewToken {
-        NewToken::make(None, Vec::new(), Vec::new(), false).unwrap()
+        NewToken::make(NewRights::default()).unwrap()
     }
 
     /// A tokens file, and looks at it at chosen times.
@@ -348,8 +370,8 @@ mod tests {
             before.map(|grant| grant.revocation()),
             [None, Some(Revocation::Changed), Some(Revocation::Removed)]
         );
-        assert!(file.admit(&same).unwrap().may_read(b"b/c"));
-        assert!(!file.admit(&changed).unwrap().may_read(b"b/c"));
+        let may_read = |token| file.admit(token).unwrap().rights().default.read.matches(b"b/c");
+        assert!(may_read(&same) && !may_read(&changed));
         assert!(file.admit(&removed).is_none());
 
         // An invalid file changes nothing.
@@ -437,6 +459,59 @@ mod tests {
             ("{}".to_owned(), 1),
         ] {
             assert_eq!(parse(&text).err().unwrap().0, at, "{text}");
+        }
+        for (collections, wanted) in [
+            (r#"{"pods":{"reed":[""]}}"#, "reed"),
+            (r#"{"Pods":{"read":[""]}}"#, "is not the name of a collection"),
+            (r#"{"":{}}"#, "is not the name of a collection"),
+            (r#"{"pods":{},"pods":{"read":[""]}}"#, "twice"),
+            (r#"{"*":{},"*":{}}"#, "twice"),
+            (r#"["pods"]"#, "an object of collections"),
+        ] {
+            let text = format!("{good}\n{{\"sha256\":\"{}\",\"collections\":{collections}}}", "1".repeat(64));
+            let (line, error) = parse(&text).err().unwrap();
+            assert!(line == 2 && error.to_string().contains(wanted), "{collections}: {error}");
+        }
+    }
+
+    /// The rights of a line.
+    fn rights(members: &str) -> Rights {
+        parse_line(&format!("{{\"sha256\":\"{}\",{members}}}", "0".repeat(64))).unwrap().1
+    }
+
+    #[test]
+    fn rights_in_a_named_collection_come_from_its_member_or_else_from_the_star() {
+        let (pods, nodes) = ("pods".parse().unwrap(), "nodes".parse().unwrap());
+        let old = rights(r#""read":[""],"write":[""]"#);
+        assert!(old.in_collection(Some(&pods)).is_empty() && old.in_collection(None).read.is_all());
+        let new = rights(r#""collections":{"pods":{},"*":{"read":["a/"]}}"#);
+        assert!(new.in_collection(Some(&pods)).is_empty() && new.in_collection(None).is_empty());
+        assert!(new.in_collection(Some(&nodes)).read.matches(b"a/b"));
+    }
+
+    #[test]
+    fn rights_that_are_lost_in_one_collection_only_are_lost() {
+        let star = rights(r#""collections":{"*":{"read":["a/"]}}"#);
+        let but_pods = rights(r#""collections":{"*":{"read":["a/"]},"pods":{"read":["a/b/"]}}"#);
+        let and_pods = rights(r#""collections":{"*":{"read":["a/"]},"pods":{"read":[""]}}"#);
+        let pods = rights(r#""collections":{"pods":{"read":["a/"]}}"#);
+        assert!(and_pods.cover(&star) && star.cover(&but_pods) && star.cover(&pods));
+        assert!(!but_pods.cover(&star) && !star.cover(&and_pods) && !pods.cover(&star));
+    }
+
+    #[test]
+    fn one_token_makes_a_secret_only_if_nothing_is_hidden_from_it_where_it_may_do_something() {
+        for (members, makes) in [
+            (r#""read":[""]"#, true),
+            (r#""read":["a"]"#, false),
+            (r#""write":[""]"#, false),
+            (r#""admin":true"#, false),
+            (r#""collections":{"pods":{"read":[""]}}"#, true),
+            (r#""read":[""],"collections":{"pods":{"read":["a"]}}"#, false),
+            (r#""read":[""],"collections":{"*":{"write":[""]}}"#, false),
+        ] {
+            let file = Watched::new(&line(&made(), members));
+            assert_eq!(file.tokens.shared_secret().is_some(), makes, "{members}");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::http::api::breadcrumbs::NextRequest;
 use crate::http::api::stream::{LAST_EVENT_ID, StreamRequest};
 use crate::http::app::App;
 use crate::http::auth::Hosts;
-use crate::http::auth::access::{Access, bearer_token};
+use crate::http::auth::access::{Admission, bearer_token};
 use crate::http::client_table::{CLIENT, ClientName, client_name};
 use crate::http::collection::Collection;
 use crate::http::rep::negotiate::{excludes_identity, format};
@@ -87,7 +87,7 @@ struct Lookup<'a, C, A> {
 fn recognise_with<C, A>(bytes: &[u8], lookup: &Lookup<'_, C, A>) -> Recognised
 where
     C: Fn(Option<&str>) -> Option<Arc<Collection>>,
-    A: Fn(Option<&str>) -> Option<Access>,
+    A: Fn(Option<&str>) -> Option<Admission>,
 {
     let begins = |start: &[u8]| bytes.iter().zip(start).all(|(byte, expected)| byte == expected);
     if !STARTS.into_iter().any(begins) {
@@ -114,10 +114,10 @@ impl LastRequest {
         same.then(|| Recognised::Plain(PlainRequest::Next(Arc::clone(&self.request)), self.head.len()))
     }
 
-    /// The format, rights and client's name of the same header lines, if the rights still hold.
-    fn by_headers(&self, lines: &[u8], app: u64) -> Option<(Format, Access, Option<ClientName>)> {
+    /// The format, admission and client's name of the same header lines, if the rights still hold.
+    fn by_headers(&self, lines: &[u8], app: u64) -> Option<(Format, Admission, Option<ClientName>)> {
         let same = self.app == app && self.head[self.headers..] == *lines && self.request.scope.is_granted();
-        same.then(|| (self.request.format, self.request.scope.access(), self.request.name()))
+        same.then(|| (self.request.format, self.request.scope.admission(), self.request.name()))
     }
 }
 
@@ -132,7 +132,7 @@ fn may_become_plain(begun: &[u8]) -> bool {
 fn parse_plain<C, A>(head: &[u8], lookup: &Lookup<'_, C, A>) -> Option<PlainRequest>
 where
     C: Fn(Option<&str>) -> Option<Arc<Collection>>,
-    A: Fn(Option<&str>) -> Option<Access>,
+    A: Fn(Option<&str>) -> Option<Admission>,
 {
     let line_end = memchr::memchr(b'\n', head)? + 1;
     let (line, lines) = head.split_at(line_end);
@@ -141,7 +141,7 @@ where
     let collection = (lookup.collection)(name)?;
     if uri.path() == "/stream" {
         let (headers, token) = plain_headers(head, lookup.hosts, lookup.allows_origins)?;
-        let access = (lookup.admit)(token.as_deref())?;
+        let access = (lookup.admit)(token.as_deref())?.access_to(&collection).ok()?;
         let name = if lookup.names { client_name(&headers).ok()? } else { None };
         let request = StreamRequest::parse(&collection, &uri, &headers, &access, name).ok()?;
         return Some(PlainRequest::Stream(Box::new(request)));
@@ -150,7 +150,7 @@ where
         return None;
     }
     let same = |last: &LastRequest| last.by_headers(lines, lookup.app);
-    let (format, access, name) = match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
+    let (format, admission, name) = match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
         Some(known) => known,
         None => {
             let (headers, token) = plain_headers(head, lookup.hosts, lookup.allows_origins)?;
@@ -162,6 +162,7 @@ where
             (format(&headers).ok()?, (lookup.admit)(token.as_deref())?, name)
         }
     };
+    let access = admission.access_to(&collection).ok()?;
     let request = Arc::new(NextRequest::parse(&collection, &uri, format, &access, name).ok()?);
     let (head, app) = (head.to_vec(), lookup.app);
     LAST.set(Some(LastRequest { app, head, headers: line_end, request: Arc::clone(&request) }));
@@ -175,7 +176,7 @@ fn plain_target(line: &[u8]) -> Option<(Option<&str>, Uri)> {
     let below = std::str::from_utf8(target).ok()?.strip_prefix("/v1")?;
     let (name, below) = match below.strip_prefix("/c/") {
         Some(named) => {
-            let (name, _) = named.split_once('/').filter(|(name, _)| !name.contains(['%', '?', '.']))?;
+            let (name, _) = named.split_once('/')?;
             (Some(name), &named[name.len()..])
         }
         None => (None, below),
@@ -263,7 +264,7 @@ fn recognise_open(bytes: &[u8]) -> Recognised {
         static COLLECTION: Arc<Collection> = Arc::new(Collection::empty());
     }
     let collection = |name: Option<&str>| COLLECTION.with(|only| name.is_none().then(|| Arc::clone(only)));
-    let (hosts, admit) = (&Hosts::default(), |_: Option<&str>| Some(Access::open()));
+    let (hosts, admit) = (&Hosts::default(), |_: Option<&str>| Some(Admission::open()));
     recognise_with(bytes, &Lookup { app: 0, collection, admit, hosts, allows_origins: false, names: false })
 }
 

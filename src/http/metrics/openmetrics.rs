@@ -2,7 +2,6 @@
 
 use std::fmt::{self, Debug, Error};
 
-use axum::Extension;
 use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, Uri};
@@ -17,13 +16,13 @@ use prometheus_client::registry::Registry;
 
 use crate::feed::Activity;
 use crate::http::app::App;
-use crate::http::auth::access::Access;
+use crate::http::auth::access::Admission;
 use crate::http::collection::Collection;
 use crate::http::metrics::sharded::Histogram;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
 use crate::http::rep::reply;
-use crate::model::SyncStatus;
+use crate::model::{CollectionName, SyncStatus};
 use crate::view::CacheStats;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,12 +30,12 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// All metrics.
 pub(in crate::http) async fn metrics(
     State(app): State<App>,
-    Extension(access): Extension<Access>,
+    admission: Admission,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
     let mut registry = Registry::with_prefix("crumbd");
-    registry.register_collector(Box::new(Scrape { app, with_sizes: access.may_monitor() }));
+    registry.register_collector(Box::new(Scrape { app, admission }));
     let mut text = String::with_capacity(16 * 1024);
     // Writing into memory does not fail.
     _ = encode(&mut text, &registry);
@@ -48,8 +47,8 @@ pub(in crate::http) async fn metrics(
 /// A scrape of all metrics.
 struct Scrape {
     app: App,
-    /// Whether the client may know what reveals something of every key, such as sizes.
-    with_sizes: bool,
+    /// It decides of which collections the client may know what reveals something of every key, such as sizes.
+    admission: Admission,
 }
 
 impl Debug for Scrape {
@@ -61,10 +60,11 @@ impl Debug for Scrape {
 impl Collector for Scrape {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), Error> {
         let to = &mut to;
-        NUMBERS.iter().try_for_each(|number| self.number(to, number))?;
-        if self.with_sizes {
-            SIZES.iter().try_for_each(|number| self.number(to, number))?;
-        }
+        let all: Vec<&Collection> = self.app.collections.iter().map(|one| &**one).collect();
+        let monitored: Vec<&Collection> =
+            all.iter().copied().filter(|one| self.admission.may_monitor(one)).collect();
+        NUMBERS.iter().try_for_each(|number| number.encode(to, &all))?;
+        SIZES.iter().try_for_each(|number| number.encode(to, &monitored))?;
         self.feed(to)?;
         self.serving(to)?;
         self.streams(to)
@@ -189,25 +189,30 @@ const SIZES: [Number; 9] = [
     }),
 ];
 
-impl Scrape {
-    /// A metric of each collection: the default one without a label, the others by their name.
-    fn number(&self, to: &mut DescriptorEncoder<'_>, number: &Number) -> Result<(), Error> {
-        let kind = match number.read {
+impl Number {
+    /// The metric of these collections: the default one, which is the first, without a label, the others with their name.
+    fn encode(&self, to: &mut DescriptorEncoder<'_>, collections: &[&Collection]) -> Result<(), Error> {
+        if collections.is_empty() {
+            return Ok(());
+        }
+        let kind = match self.read {
             Read::Counter(_) | Read::Seconds(_) => MetricType::Counter,
             Read::Gauge(_) => MetricType::Gauge,
         };
-        let mut family = to.encode_descriptor(number.name, number.help, None, kind)?;
-        for collection in self.app.collections.iter() {
+        let mut family = to.encode_descriptor(self.name, self.help, None, kind)?;
+        for collection in collections {
             if let Some(name) = collection.name() {
-                number.read.encode(family.encode_family(&[("collection", name)])?, collection)?;
+                self.read.encode(family.encode_family(&[("collection", name.as_str())])?, collection)?;
             }
         }
-        match self.app.collections.find(None) {
-            Some(default) => number.read.encode(family, default),
-            None => Ok(()),
+        match collections.first() {
+            Some(default) if default.name().is_none() => self.read.encode(family, default),
+            _ => Ok(()),
         }
     }
+}
 
+impl Scrape {
     fn feed(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let help = "1 once every collection has been in sync, until the daemon shuts down";
         let complete = self.app.collections.iter().all(|collection| collection.view.cache().was_in_sync());
@@ -219,7 +224,10 @@ impl Scrape {
             let status = collection.view.cache().current_breadcrumb().sync_status();
             for known in SyncStatus::ALL {
                 let now = ConstGauge::new(u64::from(known == status));
-                let labels = [("status", Some(known.as_str())), ("collection", collection.name())];
+                let labels = [
+                    ("status", Some(known.as_str())),
+                    ("collection", collection.name().map(CollectionName::as_str)),
+                ];
                 let given = labels.into_iter().filter_map(|(label, value)| Some((label, value?)));
                 now.encode(family.encode_family(&given.collect::<Vec<_>>())?)?;
             }
@@ -230,7 +238,10 @@ impl Scrape {
             let activity = collection.upstream.activity().activity.as_str();
             for known in Activity::WORDS {
                 let now = ConstGauge::new(u64::from(known == activity));
-                let labels = [("activity", Some(known)), ("collection", collection.name())];
+                let labels = [
+                    ("activity", Some(known)),
+                    ("collection", collection.name().map(CollectionName::as_str)),
+                ];
                 let given = labels.into_iter().filter_map(|(label, value)| Some((label, value?)));
                 now.encode(family.encode_family(&given.collect::<Vec<_>>())?)?;
             }
@@ -249,7 +260,7 @@ impl Scrape {
         counter(to, "connections_refused", help, metrics.refused.get())?;
         let help = "Connections without a TLS handshake: no TLS, too slow, or no accepted certificate";
         counter(to, "tls_handshakes_failed", help, metrics.handshakes_failed.get())?;
-        if self.with_sizes {
+        if self.app.may_monitor_all(&self.admission) {
             let help =
                 "Bytes of snapshots and other large bodies that are being sent; shared ones count once";
             gauge(to, "snapshot_bytes_in_flight", help, budgets.snapshot_bytes() as f64)?;

@@ -14,7 +14,7 @@ use hyper::body::{self as http_body, Frame, SizeHint};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
 use crate::http::auth::access::EffectiveScope;
-use crate::model::{Cursor, Sequence};
+use crate::model::{CollectionName, Cursor, Sequence};
 use crate::view::{self, Answer, Reason};
 use crate::wire::{Coding, MediaType, Mode};
 
@@ -61,7 +61,7 @@ pub(in crate::http) struct Source<'a> {
     /// The path under which a proxy serves the daemon.
     pub(in crate::http) base_path: &'a str,
     /// The collection's name; `None` for the default one.
-    pub(in crate::http) collection: Option<&'a str>,
+    pub(in crate::http) collection: Option<&'a CollectionName>,
     /// The time since the upstream was last heard.
     pub(in crate::http) age: Duration,
     /// Whether the daemon requires tokens.

@@ -5,7 +5,6 @@ mod wait_for_change;
 
 use std::time::Duration;
 
-use axum::Extension;
 use axum::http::header::{ETAG, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
@@ -13,7 +12,7 @@ use tokio::time::Instant;
 
 use self::wait_for_change::{Unchanged, wait_for_change};
 use crate::http::api::breadcrumbs::catch_up_deadline;
-use crate::http::auth::access::{Access, EffectiveScope};
+use crate::http::auth::access::EffectiveScope;
 use crate::http::collection::Context;
 use crate::http::rep::key_address::{is_in_header, key_and_query, names_key, start_after};
 use crate::http::rep::negotiate::format;
@@ -34,14 +33,9 @@ const MAX_LIMIT: usize = 100_000;
 const NO_WAIT: Duration = Duration::from_millis(100);
 
 /// The bytes of a value: now, at a kept cursor, or as soon as it changes.
-pub(in crate::http) async fn get(
-    cx: Context,
-    Extension(access): Extension<Access>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn get(cx: Context, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let (key, mut query) = key_and_query(&uri, &headers, &["at", "after", "wait"])?;
-    access.require_read(&key)?;
+    cx.access.require_read(&key)?;
     let (at, after) = (query.cursor("at")?, query.cursor("after")?);
     let waits = query.has("wait");
     let deadline = query.wait()?.deadline();
@@ -56,11 +50,11 @@ pub(in crate::http) async fn get(
             return Err(Problem::bad_request(detail));
         }
         (None, Some(after)) => {
-            let (client, one) = (cx.client(&access), KeySelector::key(key.clone()));
+            let (client, one) = (cx.client(), KeySelector::key(key.clone()));
             let waiter = cx.app.budgets.waiter(&**client, &one, cx.head);
             let until = if waiter.is_ok() { deadline } else { deadline.min(Instant::now() + NO_WAIT) };
             let next = async { Ok(wait_for_change(&cx, &key, after, until).await?) };
-            let next = access.while_granted::<_, Problem>(next).await?;
+            let next = cx.access.while_granted::<_, Problem>(next).await?;
             if let (Err(Unchanged { reason: Reason::Timeout, .. }), true, Err(full)) =
                 (&next, until < deadline, waiter)
             {
@@ -81,10 +75,10 @@ pub(in crate::http) async fn get(
         }
         (at, None) => {
             let read = async { Ok(cx.collection.view.key(&key, at, catch_up_deadline()).await?) };
-            access.while_granted::<_, Problem>(read).await?
+            cx.access.while_granted::<_, Problem>(read).await?
         }
     };
-    value(&cx, &access, &key, read, caching).await
+    value(&cx, &key, read, caching).await
 }
 
 fn caching(at: Option<Cursor>, headers: &HeaderMap) -> Caching {
@@ -95,13 +89,7 @@ fn caching(at: Option<Cursor>, headers: &HeaderMap) -> Caching {
     }
 }
 
-async fn value(
-    cx: &Context,
-    access: &Access,
-    key: &Key,
-    read: KeyRead,
-    caching: Caching,
-) -> Result<Response, Problem> {
+async fn value(cx: &Context, key: &Key, read: KeyRead, caching: Caching) -> Result<Response, Problem> {
     let (cursor, sequence) = (read.cursor, read.sequence);
     let values = CrumbdHeaders {
         cursor,
@@ -115,7 +103,7 @@ async fn value(
         reply::insert_headers(cx.source(), response.headers_mut(), values, Caching::Never);
         return Ok(response);
     };
-    let account = cx.client(access).account();
+    let account = cx.client().account();
     let body = cx.collection.view.value_body(cursor.history, &entry, account).await?;
     let mut response = into_response(reply::body(body, content_type(&entry)));
     let headers = response.headers_mut();
@@ -143,23 +131,17 @@ fn content_type(entry: &Entry) -> &'static str {
 /// The key that the request names; without one, entries in key order.
 pub(in crate::http) async fn list_or_get(
     cx: Context,
-    access: Extension<Access>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     match names_key(&uri, &headers) {
-        true => get(cx, access, uri, headers).await,
-        false => list(cx, access, uri, headers).await,
+        true => get(cx, uri, headers).await,
+        false => list(cx, uri, headers).await,
     }
 }
 
 /// Entries in key order.
-async fn list(
-    cx: Context,
-    Extension(access): Extension<Access>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+async fn list(cx: Context, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let mut query = Query::parse(&uri, &["prefix", "limit", "start_after", "start_after_base64", "at"])?;
     let at = query.cursor("at")?;
     let limit = query.number("limit")?.unwrap_or(DEFAULT_LIMIT);
@@ -168,16 +150,16 @@ async fn list(
             "query parameter \"limit\" is 0: expected 1 to {MAX_LIMIT}; the default is {DEFAULT_LIMIT}"
         )));
     }
-    let scope = access.scope(query.prefixes()?)?;
+    let scope = cx.access.scope(query.prefixes()?)?;
     let page = Page {
         keys: scope.keys().clone(),
         start_after: start_after(&mut query, &headers)?,
         limit: limit.min(MAX_LIMIT),
     };
     let format = format(&headers)?;
-    let account = cx.client(&access).account();
+    let account = cx.client().account();
     let answer = async { Ok(cx.collection.view.page(page, at, format, account, catch_up_deadline()).await?) };
-    let answer = access.while_granted::<_, Problem>(answer).await?;
+    let answer = cx.access.while_granted::<_, Problem>(answer).await?;
     let caching = caching(at, &headers);
     Ok(into_response(reply::answer(cx.source(), answer, &scope, caching)))
 }

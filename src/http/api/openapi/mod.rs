@@ -119,8 +119,17 @@ mod tests {
         let routes = include_str!("../../router.rs").split(".route(").skip(1);
         let routes = routes.filter_map(|rest| rest.split('"').nth(1));
         // The routes of a collection are relative to its base path.
-        let own =
-            ["/v1/clients", "/metrics", "/openapi.json", "/", "/page.css", "/page.js", "/livez", "/readyz"];
+        let own = [
+            "/v1/collections",
+            "/v1/clients",
+            "/metrics",
+            "/openapi.json",
+            "/",
+            "/page.css",
+            "/page.js",
+            "/livez",
+            "/readyz",
+        ];
         let base = |route: &str| if own.contains(&route) { "" } else { "/v1" };
         let routes = routes.map(|route| format!("{}{route}", base(route)));
         // The empty key has a route of its own.

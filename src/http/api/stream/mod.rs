@@ -83,13 +83,12 @@ impl StreamRequest {
 
 pub(in crate::http) async fn stream(
     cx: Context,
-    Extension(access): Extension<Access>,
     age: Option<Extension<ConnectionAge>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let request =
-        StreamRequest::parse(&cx.collection, &uri, &headers, &access, cx.app.client_name(&headers)?)?;
+        StreamRequest::parse(&cx.collection, &uri, &headers, &cx.access, cx.app.client_name(&headers)?)?;
     drop((uri, headers));
     let session = match StreamSession::open(&cx.app, &cx.peer, cx.head, &request).await {
         Ok(session) => session,
