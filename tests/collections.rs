@@ -4,6 +4,8 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use crumbd::ingest::IngestBuffer;
 use crumbd::model::{History, KeySelector, SyncStatus, Update};
 use crumbd::view::{View, ViewConfig};
 use serde_json::json;
+use support::daemon::{self, Daemon};
 use support::http::{Got, Http};
 use support::{eventually, in_time};
 
@@ -283,5 +286,95 @@ async fn a_waiter_of_a_named_collection_is_answered_when_its_rights_change() {
         grant.revoke(Revocation::Changed);
         let problem = in_time("the answer", waiting).await.unwrap().problem(403);
         assert_eq!(problem["type"], "urn:crumbd:problem:permission-changed");
+    }
+}
+
+/// What a command prints for a daemon.
+fn crumbd(daemon: &Daemon, args: &[&str]) -> Output {
+    daemon::run(&[args, &["--url", daemon.url()]].concat())
+}
+
+/// What a command that succeeds prints for a daemon.
+fn printed(daemon: &Daemon, args: &[&str]) -> String {
+    let done = crumbd(daemon, args);
+    assert!(done.status.success(), "{args:?}: {done:?}");
+    String::from_utf8(done.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_ask_the_collection_that_they_are_told() {
+    let daemon = Daemon::serve(&["--feed", "push:", "--feed", "pods=push:"]);
+    printed(&daemon, &["put", "k", "first"]);
+    printed(&daemon, &["put", "k", "second", "--collection", "pods"]);
+    assert_eq!(printed(&daemon, &["get", "k"]), "first");
+    assert_eq!(printed(&daemon, &["get", "k", "--collection", "pods"]), "second");
+    let variable = |value: &str| {
+        let mut command = daemon::command();
+        command.args(["get", "k", "--url", daemon.url()]).env("CRUMBD_COLLECTION", value);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert_eq!((variable("pods"), variable("")), ("second".to_owned(), "first".to_owned()));
+    let dump = printed(&daemon, &["dump", "--collection", "pods"]);
+    assert!(dump.contains("second") && !dump.contains("first"), "{dump}");
+
+    let mut following = daemon::command()
+        .args(["follow", "--all", "--collection", "pods", "--url", daemon.url()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("second")));
+    printed(&daemon, &["delete", "k", "--collection", "pods"]);
+    assert!(lines.any(|line| line.contains("deleted")));
+    following.kill().unwrap();
+    following.wait().unwrap();
+    assert_eq!(printed(&daemon, &["get", "k"]), "first");
+
+    let all = printed(&daemon, &["status"]);
+    let rows: Vec<Vec<&str>> = all.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["name", "status", "keys", "heard", "feed"]);
+    assert_eq!((&rows[1][..4], rows[1].last()), (&["(no", "name)", "in-sync", "1"][..], Some(&"push:")));
+    assert_eq!((&rows[2][..3], rows[2].last()), (&["pods", "in-sync", "0"][..], Some(&"push:")));
+    let all: serde_json::Value = serde_json::from_str(&printed(&daemon, &["status", "--json"])).unwrap();
+    assert_eq!(
+        (&all["collections"][0]["name"], &all["collections"][1]["name"]),
+        (&json!(null), &json!("pods"))
+    );
+    for (name, keys) in [("", 1), ("pods", 0)] {
+        let one = printed(&daemon, &["status", "--json", "--collection", name]);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&one).unwrap()["count"], keys);
+        assert!(printed(&daemon, &["status", "--collection", name]).contains("digest"));
+    }
+
+    for command in [&["get", "k"][..], &["put", "k", "v"], &["follow"], &["dump"], &["status"]] {
+        let failed = crumbd(&daemon, &[command, &["--collection", "nodes"]].concat());
+        let said = String::from_utf8(failed.stderr).unwrap();
+        assert_eq!(failed.status.code(), Some(1), "{said}");
+        assert!(said.contains(r#"there is no collection "nodes""#) && said.contains("are pods"), "{said}");
+    }
+    let failed = crumbd(&daemon, &["get", "k", "--collection", "No/Name"]);
+    assert_eq!(failed.status.code(), Some(2));
+}
+
+#[test]
+fn a_token_is_made_for_named_collections_or_for_the_default_one() {
+    let line = |args: &[&str]| -> serde_json::Value {
+        let made = daemon::run(&[&["token"], args].concat());
+        assert!(made.status.success(), "{made:?}");
+        serde_json::from_slice(&made.stdout).unwrap()
+    };
+    let default = line(&["--read", "a/"]);
+    assert_eq!((&default["read"], default.get("collections")), (&json!(["a/"]), None));
+    let named = line(&["--read", "a/", "--write", "", "--collection", "pods", "--collection", "*"]);
+    let rights = json!({ "read": ["a/"], "write": [""] });
+    assert_eq!(named["collections"], json!({ "pods": rights, "*": rights }));
+    assert_eq!((&named["read"], &named["write"]), (&json!([]), &json!([])));
+    for bad in [
+        &["--collection", "pods"][..],
+        &["--collection", "pods", "--admin"],
+        &["--collection", "A", "--read", ""],
+    ] {
+        assert!(!daemon::run(&[&["token"], bad].concat()).status.success(), "{bad:?}");
     }
 }

@@ -21,6 +21,7 @@ pub mod units;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Builder;
@@ -28,6 +29,7 @@ use tokio::runtime::Builder;
 use self::config::SettingErrors;
 use self::output::PrintError;
 use crate::client::{Client, ClientTls};
+use crate::model::{CollectionName, CollectionNameError};
 
 /// The default port: of a daemon, and of the daemon that a client asks.
 const DEFAULT_PORT: u16 = 7811;
@@ -77,6 +79,10 @@ pub struct Daemon {
     #[arg(long, env = "CRUMBD_URL", value_name = "URL", default_value_t = format!("http://127.0.0.1:{DEFAULT_PORT}"))]
     pub url: String,
 
+    /// The named collection, on a daemon of several [default: the collection without a name]
+    #[arg(long, env = "CRUMBD_COLLECTION", value_name = "NAME")]
+    collection: Option<CollectionChoice>,
+
     /// File with the token, for a daemon with --tokens; a line break at its end is ignored. The variable
     /// CRUMBD_TOKEN may hold the token itself. There is no flag for it: other processes can read command lines.
     #[arg(long, env = "CRUMBD_TOKEN_FILE", value_name = "FILE")]
@@ -102,6 +108,10 @@ impl Daemon {
     /// A token, a certificate or an address that cannot be used.
     pub fn client(&self) -> Result<Client, Failure> {
         let client = Client::over_tls(&self.url, self.tls()?)?;
+        let client = match self.collection.clone() {
+            Some(CollectionChoice(Some(name))) => client.in_collection(name),
+            _ => client,
+        };
         Ok(match self.token()? {
             Some(token) => client.with_token(&token)?,
             None => client,
@@ -143,6 +153,18 @@ impl Daemon {
             _ => return Err(CredentialError::HalfIdentity),
         };
         Ok(ClientTls { ca: self.ca_cert.clone(), identity })
+    }
+}
+
+/// The collection that a command is for. The empty text is the one without a name.
+#[derive(Clone)]
+struct CollectionChoice(Option<CollectionName>);
+
+impl FromStr for CollectionChoice {
+    type Err = CollectionNameError;
+
+    fn from_str(text: &str) -> Result<Self, CollectionNameError> {
+        if text.is_empty() { Ok(Self(None)) } else { text.parse().map(|name| Self(Some(name))) }
     }
 }
 

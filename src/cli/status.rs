@@ -6,8 +6,12 @@ use serde_json::Value;
 use super::escaped::Escaped;
 use super::units::Bytes;
 use super::{Daemon, Failure, output};
+use crate::client::{Client, ClientError};
 
 /// Show the status of a daemon
+///
+/// Of a daemon with named collections it shows one line for each: its name, status, number of keys, the time since its
+/// upstream was heard, and its feed. With --collection it shows everything of one; "" is the one without a name.
 #[derive(Args)]
 pub(super) struct Status {
     #[command(flatten)]
@@ -19,7 +23,14 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let text = self.daemon.client()?.status().await?;
+        let client = self.daemon.client()?;
+        if self.daemon.collection.is_none()
+            && let Some(text) = several_collections(&client).await?
+        {
+            let shown = if self.json { text } else { table(&serde_json::from_str(&text)?) };
+            return Ok(output::bytes(shown.as_bytes())?);
+        }
+        let text = client.status().await?;
         if self.json {
             return Ok(output::bytes(text.as_bytes())?);
         }
@@ -28,6 +39,45 @@ impl Status {
         let lines = lines.map(|(name, shown)| format!("{name:<12} {}\n", Escaped::in_one_line(shown)));
         Ok(output::bytes(lines.collect::<String>().as_bytes())?)
     }
+}
+
+/// The collections of a daemon that has not only the default one.
+async fn several_collections(client: &Client) -> Result<Option<String>, Failure> {
+    let text = match client.collections().await {
+        Ok(text) => text,
+        // An older daemon has the default one only.
+        Err(ClientError::Refused { status: 404, .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let all: Value = serde_json::from_str(&text)?;
+    let is_named = |one: &Value| one["name"].is_string();
+    Ok(all["collections"].as_array().is_some_and(|all| all.iter().any(is_named)).then_some(text))
+}
+
+/// One line for each collection, in columns.
+fn table(collections: &Value) -> String {
+    let head = ["name", "status", "keys", "heard", "feed"].map(str::to_owned);
+    let all = collections["collections"].as_array().map_or(&[][..], Vec::as_slice);
+    let rows: Vec<[String; 5]> = [head].into_iter().chain(all.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let [name, status, keys, heard] = [0, 1, 2, 3].map(width);
+    let line = |[a, b, c, d, feed]: &[String; 5]| {
+        format!("{a:<name$}  {b:<status$}  {c:>keys$}  {d:>heard$}  {feed}\n")
+    };
+    rows.iter().map(line).collect()
+}
+
+fn row(collection: &Value) -> [String; 5] {
+    let text = |name: &str| collection[name].as_str().unwrap_or("-").to_owned();
+    let name = collection["name"].as_str().unwrap_or("(no name)");
+    let status = match collection["ready"].as_bool() {
+        Some(true) => text("status"),
+        _ => format!("{}, not ready", text("status")),
+    };
+    // A token that may not read every key is not told.
+    let keys = collection["count"].as_u64().map_or_else(|| "-".to_owned(), |count| count.to_string());
+    let heard = format!("{:.1} s ago", collection["age_seconds"].as_f64().unwrap_or(0.0));
+    [name.to_owned(), status, keys, heard, text("feed")].map(|shown| Escaped::in_one_line(shown).to_string())
 }
 
 fn lines(status: &Value) -> Vec<(&'static str, String)> {

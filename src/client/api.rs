@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::records::linked_rights;
 use super::{ClientError, ClientTls, Records};
-use crate::model::{Cursor, Key};
+use crate::model::{CollectionName, Cursor, Key};
 use crate::wire::MediaType;
 
 /// How long to wait for a connection, and for an answer beyond the time that was asked for.
@@ -48,6 +48,8 @@ pub enum Next {
 #[derive(Clone, Debug)]
 pub struct Client {
     base: Url,
+    /// The named collection; `None` for the default one.
+    collection: Option<CollectionName>,
     http: reqwest::Client,
     tls: ClientTls,
     /// `Bearer …`, for a daemon that wants a token.
@@ -90,7 +92,8 @@ impl Client {
         // The daemon prefers gzip for clients that accept both.
         let http = reqwest::Client::builder().no_gzip().connect_timeout(DEADLINE);
         let http = http.tls_backend_preconfigured(tls.config(over_tls)?).build();
-        Ok(Self { base, http: http.map_err(|e| error(e.to_string()))?, tls, authorization: None })
+        let http = http.map_err(|e| error(e.to_string()))?;
+        Ok(Self { base, collection: None, http, tls, authorization: None })
     }
 
     /// The same client with a token.
@@ -103,8 +106,24 @@ impl Client {
         Ok(Self { authorization: Some(value), ..self })
     }
 
+    /// The same client in a named collection of the daemon.
+    #[must_use]
+    pub fn in_collection(self, name: CollectionName) -> Self {
+        Self { collection: Some(name), ..self }
+    }
+
+    /// The address of an endpoint of the daemon's version 1.
+    fn daemon_url(&self, name: &str) -> String {
+        format!("{}/v1/{name}", self.base.as_str().trim_end_matches('/'))
+    }
+
+    /// The address of an endpoint of the collection.
     fn url(&self, segments: &[&str], query: &[(&str, &[u8])]) -> String {
-        let mut url = self.base.as_str().trim_end_matches('/').to_owned();
+        let base = self.base.as_str().trim_end_matches('/');
+        let mut url = match &self.collection {
+            Some(name) => format!("{base}/v1/c/{name}"),
+            None => format!("{base}/v1"),
+        };
         for segment in segments {
             url.push('/');
             url.push_str(segment);
@@ -124,9 +143,9 @@ impl Client {
         let escaped = escape(key.as_bytes());
         if escaped.len() <= LONGEST_IN_ADDRESS {
             let query: Vec<_> = [("key", key.as_bytes())].into_iter().chain(query.iter().copied()).collect();
-            return self.http.request(method, self.url(&["v1", "kv"], &query));
+            return self.http.request(method, self.url(&["kv"], &query));
         }
-        let request = self.http.request(method, self.url(&["v1", "kv"], query));
+        let request = self.http.request(method, self.url(&["kv"], query));
         request.header("crumbd-key", BASE64.encode(key.as_bytes()))
     }
 
@@ -214,7 +233,7 @@ impl Client {
         media: MediaType,
     ) -> Result<Records, ClientError> {
         let at = at.map_or("current".to_owned(), |cursor| cursor.to_string());
-        let url = self.url(&["v1", "breadcrumbs", &at], &prefix_query(prefix));
+        let url = self.url(&["breadcrumbs", &at], &prefix_query(prefix));
         let request = self.http.get(url).header(ACCEPT, media.as_str());
         Ok(Records::new(self.clone(), self.send_in_time(request, 0).await?, media, SILENCE))
     }
@@ -235,7 +254,7 @@ impl Client {
         let mut query = vec![("wait", wait.as_bytes())];
         query.extend(prefix_query(prefix));
         query.extend(rights.map(|rights| ("rights", rights.as_bytes())));
-        let url = self.url(&["v1", "breadcrumbs", &cursor.to_string(), "next"], &query);
+        let url = self.url(&["breadcrumbs", &cursor.to_string(), "next"], &query);
         let request = self.http.get(url).header(ACCEPT, media.as_str()).timeout(WAIT + DEADLINE);
         let response = self.send(request).await?;
         if response.status() == StatusCode::NO_CONTENT {
@@ -262,7 +281,7 @@ impl Client {
         });
         let mut query: Vec<(&str, &[u8])> = from.iter().map(|from| ("from", from.as_bytes())).collect();
         query.extend(prefix_query(prefix));
-        let url = self.url(&["v1", "stream"], &query);
+        let url = self.url(&["stream"], &query);
         let request = self.http.get(url).header(ACCEPT, MediaType::Ndjson.as_str());
         let response = timeout(DEADLINE, self.send(request)).await.map_err(|_| self.silent(DEADLINE))??;
         Ok(Records::stream(self.clone(), response, silence))
@@ -297,12 +316,24 @@ impl Client {
         cursor_of(self.send_in_time(self.key_request(Method::DELETE, key, &[]), 0).await?.headers())
     }
 
-    /// The daemon's state as the JSON text of `/v1/status`.
+    /// The state of the collection and the daemon as the JSON text of `/v1/status`.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn status(&self) -> Result<String, ClientError> {
-        let response = self.send_in_time(self.http.get(self.url(&["v1", "status"], &[])), 0).await?;
+        self.text(self.url(&["status"], &[])).await
+    }
+
+    /// The daemon's collections as the JSON text of `/v1/collections`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn collections(&self) -> Result<String, ClientError> {
+        self.text(self.daemon_url("collections")).await
+    }
+
+    async fn text(&self, url: String) -> Result<String, ClientError> {
+        let response = self.send_in_time(self.http.get(url), 0).await?;
         Ok(String::from_utf8_lossy(&self.body(response).await?).into_owned())
     }
 }
