@@ -124,6 +124,74 @@ async fn with_tokens_it_asks_for_one_and_shows_what_that_may_read() {
     column_is(&browser, "#changes-table", 3, &["a/2"]).await;
 }
 
+/// A key and its value in a collection.
+async fn put_in(http: &Http, path: &str) {
+    http.send("PUT", path, &[], Some(b"1".to_vec())).await.ok(200);
+}
+
+#[tokio::test]
+async fn one_of_several_collections_is_chosen_and_everything_shown_is_of_that_one() {
+    let daemon = Daemon::serve(&["--feed", "push:", "--feed", "pods=push:", "--feed", "nodes=push:"]);
+    let http = daemon.http();
+    for path in ["/v1/kv/default", "/v1/c/pods/kv/pod", "/v1/c/nodes/kv/node"] {
+        put_in(&http, path).await;
+    }
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/", daemon.url())).await;
+    column_is(&browser, "#keys-table", 1, &["default"]).await;
+    browser.sees("#collections", "pods").await;
+    browser.click("#collection option[value=pods]").await;
+    column_is(&browser, "#keys-table", 1, &["pod"]).await;
+    browser.sees("#banner", "In sync").await;
+    browser.sees("#follow", "/v1/c/pods/breadcrumbs/current").await;
+    browser.sees("#follow", "--collection pods").await;
+    // A change of another collection is not shown.
+    put_in(&http, "/v1/c/nodes/kv/other").await;
+    put_in(&http, "/v1/c/pods/kv/pod2").await;
+    column_is(&browser, "#changes-table", 3, &["pod2"]).await;
+    assert_eq!(browser.run("return location.hash").await, "#collection=pods");
+    browser.run("history.back()").await;
+    column_is(&browser, "#keys-table", 1, &["default"]).await;
+
+    // The address alone is enough, and an unknown name is said.
+    browser.open("about:blank").await;
+    browser.open(&format!("{}/#collection=nodes", daemon.url())).await;
+    column_is(&browser, "#keys-table", 1, &["node", "other"]).await;
+    browser.run("location.hash = 'collection=none'").await;
+    browser.sees("#banner", "there is no collection \"none\"").await;
+    browser.click("#collection option[value=pods]").await;
+    column_is(&browser, "#keys-table", 1, &["pod", "pod2"]).await;
+}
+
+#[tokio::test]
+async fn a_token_for_one_named_collection_is_shown_that_one() {
+    let mut file = TokenFile::new();
+    let mut tokens = Vec::new();
+    for args in [&["--read", ""][..], &["--read", "", "--write", "", "--collection", "pods"]] {
+        tokens.push(file.add_with(args));
+    }
+    file.save();
+    let daemon = Daemon::serve(&["--feed", "push:", "--feed", "pods=push:", "--tokens", file.path()]);
+    put_in(&tokens[1].http(&daemon), "/v1/c/pods/kv/pod").await;
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/", daemon.url())).await;
+    browser.sees("#token-form", "requires a token").await;
+    browser.enter("#token", &tokens[1].text).await;
+    browser.click("#token-form button").await;
+    column_is(&browser, "#keys-table", 1, &["pod"]).await;
+    browser.sees("#collections", "pods").await;
+    browser.sees("#banner", "In sync").await;
+    // One for the default collection is shown that one as ever.
+    browser.run("sessionStorage.clear()").await;
+    browser.open("about:blank").await;
+    browser.open(&format!("{}/", daemon.url())).await;
+    browser.sees("#token-form", "requires a token").await;
+    browser.enter("#token", &tokens[0].text).await;
+    browser.click("#token-form button").await;
+    browser.sees("#banner", "In sync").await;
+    assert_eq!(browser.run("return document.querySelector('#collections').hidden").await, true);
+}
+
 #[tokio::test]
 async fn it_lets_nothing_else_in_and_its_links_lead_somewhere() {
     let daemon = Daemon::push(&[]);

@@ -50,7 +50,12 @@ impl TokenFile {
 
     /// Makes a token for administration, which may read and write nothing.
     pub fn add_admin(&mut self) -> Token {
-        let made = daemon::run(&["token", "--admin"]);
+        self.add_with(&["--admin"])
+    }
+
+    /// Makes a token with these flags of `crumbd token`.
+    pub fn add_with(&mut self, flags: &[&str]) -> Token {
+        let made = daemon::run(&[&["token"], flags].concat());
         assert!(made.status.success(), "{made:?}");
         self.lines.push(serde_json::from_slice(&made.stdout).unwrap());
         let text = String::from_utf8(made.stderr).unwrap().trim().to_owned();

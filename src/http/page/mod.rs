@@ -1,5 +1,7 @@
 //! The web page: the daemon's status, its keys, and their changes.
 //!
+//! On a daemon with named collections it shows one of them, which the user chooses.
+//!
 //! It consists of three static files that need no token. They read the same endpoints as every client, with the token
 //! that the user enters if the daemon requires one. They load nothing from elsewhere: the page works without internet
 //! access, and the content security policy forbids anything else.

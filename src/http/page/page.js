@@ -1,7 +1,8 @@
 // The web page: the daemon's status, its keys, and their changes.
 //
 // It uses the same endpoints as every client: /v1/status every two seconds, /v1/kv for the keys, and /v1/stream from the
-// cursor of that answer. It keeps only what it shows, and everything that it shows has a limit.
+// cursor of that answer. It keeps only what it shows, and everything that it shows has a limit. On a daemon with named
+// collections one is chosen, which the address names: #collection=NAME.
 "use strict";
 
 const STATUS_EVERY_MS = 2000;
@@ -37,7 +38,7 @@ async function ask(path, more = {}) {
     requireToken(token ? "this token is unknown" : "");
     throw new Error("a token is required");
   }
-  if (!answer.ok) throw new Error(await problem(answer));
+  if (!answer.ok) throw Object.assign(new Error(await problem(answer)), { status: answer.status });
   $("token-form").hidden = true;
   return answer;
 }
@@ -63,6 +64,67 @@ function parse(line) {
       ? JSON.rawJSON(context.source)
       : value);
 }
+
+// ---- the collection
+
+/** The shown collection; null is the one without a name. */
+let collection = inAddress();
+/** The names of the collections; null until they are known. */
+let collections = null;
+
+function inAddress() {
+  return new URLSearchParams(location.hash.slice(1)).get("collection") || null;
+}
+
+/** The path of the collection's endpoints, relative to the page. */
+const base = () => (collection === null ? "v1" : `v1/c/${encodeURIComponent(collection)}`);
+
+async function findCollections() {
+  const answer = await ask("v1/collections", { signal: AbortSignal.timeout(10000) });
+  collections = (await answer.json()).collections.map((one) => one.name);
+  // Without a name in the address it is the first one, if there is none without a name.
+  if (collection === null && collections.length && !collections.includes(null)) {
+    collection = collections[0];
+    if (following) watchKeys();
+  }
+  showCollections();
+}
+
+function showCollections() {
+  $("collections").hidden = !collections?.some((one) => one !== null);
+  const listed = collections?.includes(collection) ? collections : [...(collections ?? []), collection];
+  $("collection").replaceChildren(...listed.map((one) => {
+    const option = element("option", one ?? "(no name)");
+    option.value = one ?? "";
+    option.selected = one === collection;
+    return option;
+  }));
+  $("status-link").textContent = `/${base()}/status`;
+  $("status-link").href = `${base()}/status`;
+}
+
+/** Shows another collection. */
+function enter(name) {
+  if (name === collection) return;
+  collection = name;
+  showCollections();
+  banner("unknown", "Loading …", "");
+  for (const list of ["facts", "keys"]) $(list).replaceChildren();
+  $("refused").hidden = true;
+  [rows, more] = [new Map(), false];
+  note("");
+  showStatus();
+  watchKeys();
+}
+
+$("collection").onchange = () => {
+  const name = $("collection").value;
+  // This is a new entry of the history; "hashchange" follows.
+  location.hash = name ? `collection=${encodeURIComponent(name)}` : "";
+  enter(name || null);
+};
+
+window.onhashchange = () => enter(inAddress() ?? (collections?.includes(null) === false ? collections[0] ?? null : null));
 
 // ---- the daemon
 
@@ -107,10 +169,11 @@ function show(status) {
     return row;
   }));
   showRefused(status.refused);
+  const root = new URL(".", location.href).href.replace(/\/$/, "");
   $("follow").textContent = [
-    `curl -s ${location.origin}/v1/breadcrumbs/current`,
-    `curl -s ${location.origin}/v1/breadcrumbs/${status.cursor ?? "CURSOR"}/next`,
-    `crumbd follow --url ${location.origin}`,
+    `curl -s ${root}/${base()}/breadcrumbs/current`,
+    `curl -s ${root}/${base()}/breadcrumbs/${status.cursor ?? "CURSOR"}/next`,
+    `crumbd follow --url ${root}${collection === null ? "" : ` --collection ${collection}`}`,
   ].join("\n");
 }
 
@@ -133,7 +196,7 @@ function banner(colour, title, text) {
   $("banner").className = colour;
   if ($("state").textContent !== title) $("state").textContent = title;
   $("explanation").textContent = text;
-  document.title = `${title} · crumbd`;
+  document.title = [title, collection, "crumbd"].filter(Boolean).join(" · ");
 }
 
 function ago(seconds) {
@@ -150,18 +213,30 @@ function bytes(number) {
   return `${unit ? number.toFixed(1) : number} ${units[unit]}`;
 }
 
+async function showStatus() {
+  let asked = collection;
+  try {
+    if (collections === null) {
+      await findCollections();
+      asked = collection;
+    }
+    const status = await (await ask(`${base()}/status`, { signal: AbortSignal.timeout(10000) })).json();
+    lastHeard = Date.now();
+    if (asked === collection) show(status);
+  } catch (error) {
+    if (asked !== collection) return;
+    if (!$("token-form").hidden) banner("unknown", "A token is required", "");
+    else if (error.status === 403 || error.status === 404) banner("bad", "This is not shown", error.message);
+    else {
+      const since = ago((Date.now() - lastHeard) / 1000);
+      banner("bad", "The daemon does not answer", `Last answer ${since}; the data below is old. (${error.message})`);
+    }
+  }
+}
+
 async function watchStatus() {
   for (;;) {
-    try {
-      show(await (await ask("v1/status", { signal: AbortSignal.timeout(10000) })).json());
-      lastHeard = Date.now();
-    } catch (error) {
-      if (!$("token-form").hidden) banner("unknown", "A token is required", "");
-      else {
-        const since = ago((Date.now() - lastHeard) / 1000);
-        banner("bad", "The daemon does not answer", `Last answer ${since}; the data below is old. (${error.message})`);
-      }
-    }
+    await showStatus();
     await sleep(STATUS_EVERY_MS);
   }
 }
@@ -259,6 +334,7 @@ function base64(text) {
 
 /** Loads a page of keys after this record, or the first one; returns its cursor. */
 async function load(after, signal) {
+  const of = collection;
   const query = new URLSearchParams({ limit: PAGE_KEYS });
   const headers = { Accept: "application/x-ndjson" };
   if (prefix) query.set("prefix", prefix);
@@ -266,8 +342,9 @@ async function load(after, signal) {
   // An address has room for some kilobytes only.
   else if (after?.key.length > LONGEST_IN_ADDRESS) headers["Crumbd-Start-After"] = base64(after.key);
   else if (after) query.set("start_after", after.key);
-  const answer = await ask(`v1/kv?${query}`, { headers, signal });
+  const answer = await ask(`${base()}/kv?${query}`, { headers, signal });
   const records = (await answer.text()).split("\n").filter(Boolean).map(parse);
+  if (of !== collection) return undefined;
   if (after === undefined) {
     rows = new Map();
     $("keys").replaceChildren();
@@ -291,7 +368,7 @@ async function follow(cursor, abort) {
   };
   try {
     const signal = abort.signal;
-    const answer = await ask(`v1/stream?${query}`, { headers: { Accept: "application/x-ndjson" }, signal });
+    const answer = await ask(`${base()}/stream?${query}`, { headers: { Accept: "application/x-ndjson" }, signal });
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "", header = null, records = [];
     alive();
@@ -383,8 +460,15 @@ $("token-form").onsubmit = (event) => {
   token = $("token").value.trim();
   sessionStorage.setItem("token", token);
   $("token-form").hidden = true;
-  watchKeys();
+  collections = null;
+  start();
 };
 
+async function start() {
+  // An error is shown with the status.
+  await findCollections().catch(() => {});
+  watchKeys();
+}
+
+start();
 watchStatus();
-watchKeys();
