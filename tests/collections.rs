@@ -145,6 +145,50 @@ async fn readiness_is_of_all_collections_or_of_one_and_unknown_names_are_told_th
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_read_again_is_the_only_one_that_is_not_in_sync() {
+    let (http, [first, second]) = serve(true).await;
+    let unready = http.get("/readyz").await.problem(503);
+    let detail = unready["detail"].as_str().unwrap();
+    assert!(detail.contains("the feed has not") && detail.contains("collection \"pods\""), "{detail}");
+    for cache in [&first, &second] {
+        cache.on_updates(vec![Update::put("a", "1")]).await.unwrap();
+        cache.on_status_updated(SyncStatus::InSync).await.unwrap();
+    }
+    assert_eq!(text(&http.get("/readyz?wait=30s").await), "ready\n");
+    second.on_status_updated(SyncStatus::ResyncInProgress).await.unwrap();
+    let status = async |base: &str| http.get(&format!("{base}/status")).await.ok(200).json();
+    eventually("the status", || async {
+        (status("/v1/c/pods").await["status"] == "resync-in-progress").then_some(())
+    })
+    .await;
+    assert_eq!(status("/v1").await["status"], "in-sync");
+    let names = (status("/v1").await["collection"].clone(), status("/v1/c/pods").await["collection"].clone());
+    assert_eq!(names, (json!(null), json!("pods")));
+    // It was in sync once: what it serves is old, and it is ready.
+    for base in ["/v1", "/v1/c/pods"] {
+        assert_eq!(status(base).await["ready"], true);
+    }
+    assert_eq!(text(&http.get("/readyz").await), "ready (stale)\n");
+    assert_eq!(text(&http.get("/readyz?collection=pods").await), "ready (stale)\n");
+    let listed = http.get("/v1/collections").await.json();
+    let statuses = [0, 1].map(|place| listed["collections"][place]["status"].clone());
+    assert_eq!(statuses, ["in-sync", "resync-in-progress"]);
+    let metrics = text(&http.get("/metrics").await.ok(200));
+    for line in [
+        "crumbd_ready 1.0",
+        "crumbd_collection_ready 1.0",
+        "crumbd_collection_ready{collection=\"pods\"} 1.0",
+        "crumbd_collection_in_sync 1.0",
+        "crumbd_collection_in_sync{collection=\"pods\"} 0.0",
+        "crumbd_feed_status{status=\"in-sync\"} 1",
+        "crumbd_feed_status{status=\"in-sync\",collection=\"pods\"} 0",
+        "crumbd_feed_status{status=\"resync-in-progress\",collection=\"pods\"} 1",
+    ] {
+        assert!(metrics.contains(&format!("\n{line}\n")), "{line} in {metrics}");
+    }
+}
+
 /// A token whose line has these members too.
 fn token(members: serde_json::Value) -> (String, String) {
     let made = NewToken::make(NewRights::default()).unwrap();

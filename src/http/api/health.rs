@@ -55,7 +55,7 @@ pub(in crate::http) async fn readyz(
     for collection in &selected {
         // Subscribed before the first check, so that no change is missed.
         let mut in_sync = collection.liveness.status.watch().filter(|status| *status == SyncStatus::InSync);
-        while collection_is_ready(collection).is_err() {
+        while not_ready(collection).is_some() {
             tokio::select! {
                 _ = in_sync.get() => {}
                 _ = app.shutdown.begun() => return ready(&app, &selected),
@@ -70,33 +70,32 @@ fn ready(app: &App, selected: &[Arc<Collection>]) -> Result<Response, Problem> {
     if app.shutdown.has_begun() {
         return Err(Problem::unavailable("shutting-down", "the daemon is shutting down"));
     }
-    let mut text = "ready\n";
-    for collection in selected {
-        if collection_is_ready(collection)? != SyncStatus::InSync {
-            text = "ready (stale)\n";
-        }
+    let not_ready: Vec<String> = selected.iter().filter_map(|one| not_ready(one)).collect();
+    if !not_ready.is_empty() {
+        return Err(Problem::unavailable("starting", not_ready.join("; ")));
     }
-    Ok(plain(text))
+    let in_sync =
+        |one: &Arc<Collection>| one.view.cache().current_breadcrumb().sync_status() == SyncStatus::InSync;
+    Ok(plain(if selected.iter().all(in_sync) { "ready\n" } else { "ready (stale)\n" }))
 }
 
-/// The sync status of a ready collection.
-fn collection_is_ready(collection: &Collection) -> Result<SyncStatus, Problem> {
+/// The reason why a collection is not ready.
+fn not_ready(collection: &Collection) -> Option<String> {
     let cache = collection.view.cache();
-    let status = cache.current_breadcrumb().sync_status();
     if cache.was_in_sync() {
-        return Ok(status);
+        return None;
     }
-    let detail = format!("the feed{} has not been in-sync yet; its status is {status}", of_feed(collection));
-    Err(Problem::unavailable("starting", detail))
+    let (of_feed, status) = (of_feed(collection), cache.current_breadcrumb().sync_status());
+    Some(format!("the feed{of_feed} has not been in-sync yet; its status is {status}"))
 }
 
 /// The name of a collection at the beginning of a sentence.
 fn of(collection: &Collection) -> String {
-    collection.name().map(|name| format!("collection {name:?}, ")).unwrap_or_default()
+    collection.name().map(|name| format!("collection \"{name}\", ")).unwrap_or_default()
 }
 
 fn of_feed(collection: &Collection) -> String {
-    collection.name().map(|name| format!(" of collection {name:?}")).unwrap_or_default()
+    collection.name().map(|name| format!(" of collection \"{name}\"")).unwrap_or_default()
 }
 
 fn plain(text: &'static str) -> Response {

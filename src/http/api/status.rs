@@ -15,10 +15,13 @@ use crate::http::collection::Context;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
 use crate::http::rep::reply::{self, no_store};
+use crate::model::CollectionName;
 use crate::view::{RefusedKey, RefusedKeys};
 
 /// The members that say something of keys which the client may not read: the part of the status, and the name there.
-const HIDDEN: [(&str, &str); 9] = [
+const HIDDEN: [(&str, &str); 10] = [
+    // It may quote a record, with other keys.
+    ("", "feed_last_error"),
     ("", "count"),
     ("", "payload_bytes"),
     ("", "digest"),
@@ -51,6 +54,7 @@ pub(in crate::http) async fn status(cx: Context, uri: Uri) -> Result<Response, P
     let known = (!crumb.is_provisional()).then(|| crumb.cursor());
     let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "collection": collection.name().map(CollectionName::as_str),
         "feed": collection.feed,
         "status": crumb.sync_status().as_str(),
         "ready": cache.was_in_sync() && !app.shutdown.has_begun(),
