@@ -19,6 +19,7 @@ use crumbd::view::{View, ViewConfig};
 use serde_json::json;
 use support::daemon::{self, Daemon};
 use support::http::{Got, Http};
+use support::tokens::TokenFile;
 use support::{eventually, in_time};
 
 const A_MINUTE: Duration = Duration::from_secs(60);
@@ -421,4 +422,39 @@ fn a_token_is_made_for_named_collections_or_for_the_default_one() {
     ] {
         assert!(!daemon::run(&[&["token"], bad].concat()).status.success(), "{bad:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_rights_in_one_collection_answer_the_waiters_of_their_token_only() {
+    let mut file = TokenFile::new();
+    let writer = file.add_with(&["--read", "", "--write", "", "--collection", "*"]);
+    let reader = file.add_with(&["--read", "", "--collection", "pods"]);
+    file.save();
+    let daemon = Daemon::serve(&["--feed", "push:", "--feed", "pods=push:", "--tokens", file.path()]);
+    let (writer, reading) = (writer.http(&daemon), reader.http(&daemon));
+    writer.send("PUT", "/v1/c/pods/kv/a", &[], Some(b"1".to_vec())).await.ok(200);
+    let first = current(&reading, "/v1/c/pods").await.0;
+    let cursor = first.headers["crumbd-cursor"].to_str().unwrap();
+    let link = link(&first).trim_start_matches('<').split('>').next().unwrap();
+    assert!(link.contains("rights="), "{link}");
+    let waits = |http: &Http| {
+        let (http, path) = (http.clone(), format!("/v1/c/pods/breadcrumbs/{cursor}/next?wait=60s"));
+        tokio::spawn(async move { http.get(&path).await })
+    };
+    let (narrowed, same) = (waits(&reading), waits(&writer));
+    eventually("both to wait", || async {
+        (writer.get("/v1/c/pods/status").await.json()["waiters"] == 2).then_some(())
+    })
+    .await;
+    file.change_in(&reader, "pods", &["b/"]);
+    file.save();
+    let problem = in_time("the answer", narrowed).await.unwrap().problem(403);
+    assert_eq!(problem["type"], "urn:crumbd:problem:permission-changed");
+    // Under the rights that it has now, the client's state would have holes.
+    reading.get(link).await.problem(410);
+    reading.get("/v1/c/pods/kv/a").await.problem(403);
+    reading.get("/v1/status").await.problem(403);
+    assert!(!same.is_finished());
+    writer.send("PUT", "/v1/c/pods/kv/a", &[], Some(b"2".to_vec())).await.ok(200);
+    in_time("the other", same).await.unwrap().ok(200);
 }

@@ -10,6 +10,8 @@ use support::etcd::{Net, Proxy};
 use support::eventually;
 use support::http::Http;
 use support::tokens::TokenFile;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 fn put(key: &str, value: &str) -> String {
     format!("{{\"type\":\"put\",\"key\":\"{key}\",\"value\":{value}}}")
@@ -161,6 +163,48 @@ async fn one_of_several_collections_is_chosen_and_everything_shown_is_of_that_on
     browser.sees("#banner", "there is no collection \"none\"").await;
     browser.click("#collection option[value=pods]").await;
     column_is(&browser, "#keys-table", 1, &["pod", "pod2"]).await;
+}
+
+/// A proxy that serves the daemon under the path `/crumbd/`, and takes that off.
+async fn proxy_with_path(daemon: &Daemon) -> String {
+    let to = daemon.url().trim_start_matches("http://").to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect(&to).await.unwrap();
+            tokio::spawn(async move {
+                let (mut asks, mut hears) = client.split();
+                let (mut answers, mut asked) = server.split();
+                let requests = async {
+                    let mut chunk = vec![0; 1 << 16];
+                    while let Ok(read @ 1..) = asks.read(&mut chunk).await {
+                        let head = String::from_utf8_lossy(&chunk[..read]).replacen(" /crumbd/", " /", 1);
+                        asked.write_all(head.as_bytes()).await.unwrap();
+                    }
+                };
+                tokio::select! {
+                    () = requests => {}
+                    _ = tokio::io::copy(&mut answers, &mut hears) => {}
+                }
+            });
+        }
+    });
+    format!("http://{address}/crumbd/")
+}
+
+#[tokio::test]
+async fn a_collection_is_shown_through_a_proxy_that_adds_a_path() {
+    let daemon = Daemon::serve(&["--base-path", "/crumbd", "--feed", "push:", "--feed", "pods=push:"]);
+    put_in(&daemon.http(), "/v1/c/pods/kv/pod").await;
+    let browser = Browser::start().await;
+    let page = proxy_with_path(&daemon).await;
+    browser.open(&format!("{page}#collection=pods")).await;
+    column_is(&browser, "#keys-table", 1, &["pod"]).await;
+    browser.sees("#banner", "In sync").await;
+    browser.sees("#follow", &format!("{page}v1/c/pods/breadcrumbs/current")).await;
+    put_in(&daemon.http(), "/v1/c/pods/kv/pod2").await;
+    column_is(&browser, "#changes-table", 3, &["pod2"]).await;
 }
 
 #[tokio::test]

@@ -130,7 +130,7 @@ pub enum ViewError {
     /// The cursor cannot be continued; the client has to fetch the state again.
     #[error(
         "the cursor {cursor} belongs to another history or is no longer kept; start again from \
-         GET /v1/breadcrumbs/current"
+         GET …/breadcrumbs/current"
     )]
     Gone {
         /// The requested cursor.

@@ -75,6 +75,11 @@ impl TokenFile {
         }
     }
 
+    /// Gives a token other rights to read in a named collection, and none to write there; counts once the file is saved.
+    pub fn change_in(&mut self, token: &Token, collection: &str, read: &[&str]) {
+        self.lines[token.place]["collections"][collection] = json!({ "read": read });
+    }
+
     /// Writes the file anew, all at once.
     pub fn save(&self) {
         let lines = self.lines.iter().filter(|line| !line.is_null());

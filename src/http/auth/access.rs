@@ -263,7 +263,7 @@ fn revocation_problem(revocation: Revocation) -> Problem {
     match revocation {
         Revocation::Changed => Problem::forbidden(
             "permission-changed",
-            "the rights of this token have changed; start again from the collection's breadcrumbs/current",
+            "the rights of this token have changed; start again from GET …/breadcrumbs/current",
         ),
         Revocation::Removed => Problem::unauthorized("token-removed", "this token has been removed"),
     }

@@ -65,7 +65,7 @@ impl Problem {
     /// The 410 for a client whose state was read with other rights.
     pub(in crate::http) fn rights_changed() -> Self {
         let detail = "the read rights of this token have changed since this link was issued; start again from \
-            GET /v1/breadcrumbs/current";
+            GET …/breadcrumbs/current";
         Self::new(StatusCode::GONE, "rights-changed", detail)
     }
 
