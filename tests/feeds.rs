@@ -151,11 +151,13 @@ async fn what_a_feed_does_is_told_while_its_upstream_is_away_and_once_it_is_ther
     let daemon = Daemon::serve(&["--feed", "away=etcd://127.0.0.1:1/app/", "--feed", &there]);
     let http = daemon.http();
     assert_eq!(http.get("/readyz?collection=there&wait=30s").await.status, 200);
-    let status = status_of(&http, "/v1/c/there").await;
-    assert_eq!(
-        (&status["feed_activity"]["name"], &status["feed_last_error"]),
-        (&"watching".into(), &().into())
-    );
+    // It is in-sync once it has listed everything, and watches then.
+    let status = eventually("the watch", || async {
+        let status = status_of(&http, "/v1/c/there").await;
+        (status["feed_activity"]["name"] == "watching").then_some(status)
+    })
+    .await;
+    assert!(status["feed_last_error"].is_null(), "{status}");
     let error = eventually("the error", || async {
         let status = status_of(&http, "/v1/c/away").await;
         status["feed_last_error"]["message"].as_str().map(str::to_owned)

@@ -138,14 +138,23 @@ const STATES = {
 
 let lastHeard = Date.now();
 
+// What the feed is doing, such as "listing page 3 since 2026-01-02T03:04:05.678Z".
+function activity(doing) {
+  if (!doing) return undefined;
+  return `${doing.name}${doing.page === undefined ? "" : ` page ${doing.page}`} since ${doing.since}`;
+}
+
 function show(status) {
   let [colour, title, text] = STATES[status.status] ?? ["unknown", status.status, ""];
   if (status.unwell) [colour, title, text] = ["bad", `Unhealthy: ${status.unwell.part}`, status.unwell.why];
   else if (status.draining) [colour, title, text] = ["careful", "Shutting down", "Clients continue on other replicas."];
   else if (!status.ready) [colour, text] = ["bad", "Nothing is served yet. " + text];
+  if (status.feed_problem && colour !== "good") text = `${text} ${status.feed_problem}`;
   banner(colour, title, text);
   const facts = [
     ["Feed", status.feed],
+    ["The feed is", activity(status.feed_activity)],
+    ["Last error of the feed", status.feed_last_error && `${status.feed_last_error.message} (${status.feed_last_error.at})`],
     ["Upstream last heard", ago(status.age_seconds)],
     ["Keys", status.count?.toLocaleString("en")],
     ["Keys and values", status.payload_bytes === undefined ? undefined : bytes(status.payload_bytes)],
