@@ -22,17 +22,19 @@ mod stdin;
 mod translate;
 mod upstream;
 mod url;
+mod write;
 
 pub use activity::{Activity, ActivityReport};
 pub use config::{FeedConfig, FeedSettings};
 pub use etcd::{EtcdAccess, EtcdFeed, EtcdFlags, EtcdTarget, PASSWORD_VARIABLE, Password};
 pub use file::{FileFeed, NoFile};
-pub use push::{PushError, PushHandle};
+pub use push::PushHandle;
 pub use registry::{Kind, Storage, kinds};
 pub use sink::Sink;
 pub use spec::{FeedSpec, NamedFeed, SpecError};
 pub use stdin::StdinFeed;
 pub use upstream::Upstream;
+pub use write::{UpstreamLimit, WriteError, WriteRequest, Writer};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,7 +43,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::ingest::IngestBuffer;
-use crate::model::{Entry, FeedEvent, History, Revision};
+use crate::model::{Entry, EntryLimits, FeedEvent, History, Revision};
 
 /// Why a feed ended.
 #[derive(Debug, thiserror::Error)]
@@ -124,8 +126,12 @@ pub trait Feed: Send + 'static {
         false
     }
 
-    /// The write side, if the feed has one.
-    fn writer(&self, _buffer: &Arc<IngestBuffer<FeedEvent>>) -> Option<PushHandle> {
+    /// The write side, if the feed has one. `buffer` is the cache's, and `limits` are those of the cache.
+    fn writer(
+        &self,
+        _buffer: &Arc<IngestBuffer<FeedEvent>>,
+        _limits: EntryLimits,
+    ) -> Option<Arc<dyn Writer>> {
         None
     }
 

@@ -1,4 +1,4 @@
-//! Collections: each has a view, an upstream and, for a `push:` feed, a write handle.
+//! Collections: each has a view, an upstream and, for a feed that takes writes, its write side.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 
-use crate::feed::{PushHandle, Upstream};
+use crate::feed::{Upstream, Writer};
 use crate::http::app::App;
 use crate::http::auth::access::{Access, Admission};
 use crate::http::budget::HeadBytes;
@@ -30,8 +30,8 @@ pub struct Collection {
     pub(super) feed: String,
     pub(super) view: View,
     pub(super) upstream: Arc<Upstream>,
-    /// The write handle of a `push:` feed.
-    pub(super) push: Option<PushHandle>,
+    /// The write side of a feed that takes writes.
+    pub(super) writer: Option<Arc<dyn Writer>>,
     pub(super) liveness: Liveness,
     /// The number of this collection within the process.
     pub(super) id: u64,
@@ -46,11 +46,11 @@ impl Collection {
         feed: String,
         view: View,
         upstream: Arc<Upstream>,
-        push: Option<PushHandle>,
+        writer: Option<Arc<dyn Writer>>,
         feed_silence: Option<Duration>,
     ) -> Self {
         let id = COLLECTIONS.fetch_add(1, Ordering::Relaxed);
-        Self { name: None, feed, view, upstream, push, liveness: Liveness::new(feed_silence), id }
+        Self { name: None, feed, view, upstream, writer, liveness: Liveness::new(feed_silence), id }
     }
 
     /// The same collection with a name: its base path is `/v1/c/NAME/`.

@@ -101,7 +101,7 @@ impl OpenCollection {
         let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
         let sink = if settings.feeds().strict { sink.strict(limits) } else { sink };
         let silence = feed.max_silence();
-        let writer = feed.writer(&buffer);
+        let writer = feed.writer(&buffer, limits);
         let Tasks { ingest, feeding, saving } =
             Tasks::start(ingest, persistence, feed, sink, &cache, config.feed.kind().storage).await?;
         let (view, fanout) = View::new(cache.reader(), Arc::clone(&upstream), settings.view());

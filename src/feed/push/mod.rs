@@ -6,10 +6,13 @@ use futures_util::future::BoxFuture;
 
 use super::registry::{Kind, Storage};
 use super::spec::ParsedFeed;
-use super::{Activity, Feed, FeedConfig, FeedError, FeedSettings, Sink, Upstream, Warm};
-use crate::ingest::{self, Buffer, IngestBuffer, WriteError};
+use super::{
+    Activity, Feed, FeedConfig, FeedError, FeedSettings, Sink, Upstream, Warm, WriteError, WriteRequest,
+    Writer,
+};
+use crate::ingest::{self, Buffer, IngestBuffer};
 use crate::model::{
-    Batch, Committed, Condition, FeedEvent, Grouping, History, Refusal, ReplyTo, SyncStatus, Update,
+    Batch, Committed, Condition, EntryLimits, FeedEvent, Grouping, History, ReplyTo, SyncStatus, Update,
 };
 
 pub(super) const KIND: Kind = Kind {
@@ -58,8 +61,9 @@ impl Feed for PushFeed {
         Upstream::local()
     }
 
-    fn writer(&self, buffer: &Arc<IngestBuffer<FeedEvent>>) -> Option<PushHandle> {
-        Some(PushHandle::new(Arc::clone(buffer)))
+    /// The cache enforces the limits.
+    fn writer(&self, buffer: &Arc<IngestBuffer<FeedEvent>>, _: EntryLimits) -> Option<Arc<dyn Writer>> {
+        Some(Arc::new(PushHandle::new(Arc::clone(buffer))))
     }
 
     /// It is in-sync before the first request.
@@ -69,24 +73,6 @@ impl Feed for PushFeed {
             sink.send(FeedEvent::Status(SyncStatus::InSync)).await
         })
     }
-}
-
-/// Why a write failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PushError {
-    /// The ingest buffer is full.
-    #[error("the ingest buffer is full ({capacity} events wait); try again soon")]
-    Full {
-        /// How many events it holds.
-        capacity: usize,
-    },
-    /// The daemon is stopping.
-    #[error("the daemon is stopping and takes no more writes")]
-    Stopped,
-    /// The cache refused it.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
 }
 
 /// The write side of a push feed. Clones write to the same cache.
@@ -106,22 +92,28 @@ impl PushHandle {
     /// Revisions in the updates are those of another store, and are ignored.
     ///
     /// # Errors
-    /// [`PushError`]; then nothing was applied. Only after [`PushError::Stopped`] the write may have been applied, if it was
-    /// under way when the daemon stopped.
+    /// [`WriteError`]; then nothing was applied. Only after [`WriteError::Stopped`] the write may have been applied, if it
+    /// was under way when the daemon stopped.
     pub async fn write(
         &self,
         mut updates: Vec<Update>,
         grouping: Grouping,
         conditions: Vec<Condition>,
-    ) -> Result<Committed, PushError> {
+    ) -> Result<Committed, WriteError> {
         updates.iter_mut().for_each(|update| update.revision = None);
         let (ack, answer) = ingest::reply_channel();
         let batch = Batch { updates, grouping, conditions, ack: Some(ReplyTo::new(ack)) };
         match self.buffer.try_write(FeedEvent::Updates(batch)) {
             Ok(()) => {}
-            Err(WriteError::Closed(_)) => return Err(PushError::Stopped),
-            Err(_) => return Err(PushError::Full { capacity: self.buffer.capacity() }),
+            Err(ingest::WriteError::Closed(_)) => return Err(WriteError::Stopped),
+            Err(_) => return Err(WriteError::Full { capacity: self.buffer.capacity() }),
         }
-        Ok(answer.await.map_err(|_| PushError::Stopped)??)
+        Ok(answer.await.map_err(|_| WriteError::Stopped)??)
+    }
+}
+
+impl Writer for PushHandle {
+    fn write(&self, write: WriteRequest) -> BoxFuture<'_, Result<Committed, WriteError>> {
+        Box::pin(self.write(write.updates, write.grouping, write.conditions))
     }
 }

@@ -1,4 +1,4 @@
-//! Writes to a `push:` feed.
+//! Writes to the feed of a collection.
 
 use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
@@ -7,7 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 
 use super::posted_records;
-use crate::feed::PushHandle;
+use crate::feed::{WriteRequest, Writer};
 use crate::http::api::kv::key_etag;
 use crate::http::auth::access::{Access, EffectiveScope};
 use crate::http::auth::origin;
@@ -26,14 +26,14 @@ use crate::wire::{self, Mode};
 
 /// A permitted write of one key: all that `PUT` and `DELETE` say before the body.
 struct KeyWrite<'a> {
-    push: &'a PushHandle,
+    writer: &'a dyn Writer,
     key: Key,
     conditions: Vec<Condition>,
 }
 
 impl<'a> KeyWrite<'a> {
     fn parse(cx: &'a Context, request: &Request) -> Result<Self, Problem> {
-        let push = writable(&cx.collection, request)?;
+        let writer = writable(&cx.collection, request)?;
         let key = checked_key(request)?;
         cx.access.require_write(key.as_bytes())?;
         if request.uri().path() == "/kv/" {
@@ -43,12 +43,12 @@ impl<'a> KeyWrite<'a> {
             ));
         }
         let conditions = conditions(request.headers(), &key, &cx.access, history(cx))?;
-        Ok(Self { push, key, conditions })
+        Ok(Self { writer, key, conditions })
     }
 }
 
 pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Response, BodyError> {
-    let KeyWrite { push, key, conditions } = KeyWrite::parse(&cx, &request)?;
+    let KeyWrite { writer, key, conditions } = KeyWrite::parse(&cx, &request)?;
     let kind = content_type(request.headers());
     let received = request_body::read(&cx.app, cx.client(), request).await?;
     let body = &received.bytes;
@@ -63,22 +63,22 @@ pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Respon
         _ => body.to_vec(),
     };
     let update = Entry::new(key.as_bytes(), &value, None).into();
-    let committed = push.write(vec![update], Grouping::Whole, conditions).await.map_err(Problem::from)?;
+    let committed = writer.write(of_one_key(&cx, &key, update, conditions)).await.map_err(Problem::from)?;
     let may_know = cx.access.may_read(key.as_bytes());
     let revision = committed.revision.or_else(|| revision_of(&cx, &key, &value)).filter(|_| may_know);
     Ok(written(&cx, committed, revision, may_know))
 }
 
 pub(in crate::http) async fn delete(cx: Context, request: Request) -> Result<Response, Problem> {
-    let KeyWrite { push, key, conditions } = KeyWrite::parse(&cx, &request)?;
+    let KeyWrite { writer, key, conditions } = KeyWrite::parse(&cx, &request)?;
     let may_know = cx.access.may_read(key.as_bytes());
-    let update = Update { change: Change::Delete(key), revision: None };
-    let committed = push.write(vec![update], Grouping::Whole, conditions).await?;
+    let update = Update { change: Change::Delete(key.clone()), revision: None };
+    let committed = writer.write(of_one_key(&cx, &key, update, conditions)).await?;
     Ok(written(&cx, committed, None, may_know))
 }
 
 pub(in crate::http) async fn post(cx: Context, request: Request) -> Result<Response, BodyError> {
-    let push = writable(&cx.collection, &request)?;
+    let writer = writable(&cx.collection, &request)?;
     Query::parse(request.uri(), &[])?;
     cx.access.require_some_write()?;
     refuse(
@@ -96,7 +96,7 @@ pub(in crate::http) async fn post(cx: Context, request: Request) -> Result<Respo
     }
     updates.iter().try_for_each(|update| cx.access.require_write(update.change.key()))?;
     let may_know = updates.iter().all(|update| cx.access.may_read(update.change.key()));
-    let committed = push.write(updates, grouping, Vec::new()).await.map_err(Problem::from)?;
+    let committed = writer.write(WriteRequest::new(updates, grouping)).await.map_err(Problem::from)?;
     Ok(written(&cx, committed, None, may_know))
 }
 
@@ -112,11 +112,19 @@ async fn posted_on_blocking_thread(body: Bytes) -> Result<(Vec<Update>, Grouping
     parsed.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()))?
 }
 
-fn writable<'a>(collection: &'a Collection, request: &Request) -> Result<&'a PushHandle, Problem> {
+/// A write of one key.
+fn of_one_key(cx: &Context, key: &Key, update: Update, conditions: Vec<Condition>) -> WriteRequest {
+    let newest = || cx.collection.view.cache().current_breadcrumb();
+    let seen = if conditions.is_empty() { None } else { newest().kvs().get(key.as_bytes()).cloned() };
+    WriteRequest { updates: vec![update], grouping: Grouping::Whole, conditions, seen }
+}
+
+fn writable<'a>(collection: &'a Collection, request: &Request) -> Result<&'a dyn Writer, Problem> {
     origin::refuse_cross_origin(request.headers())?;
-    collection.push.as_ref().ok_or_else(|| {
+    collection.writer.as_deref().ok_or_else(|| {
         let detail = format!(
-            "this daemon is read-only: its state comes from the feed {}; only a push: feed accepts writes over HTTP",
+            "this daemon is read-only: its state comes from the feed {}; writes over HTTP are for a push: feed, and for an \
+             etcd:// feed with the option write=true",
             collection.feed
         );
         Problem::new(StatusCode::FORBIDDEN, "read-only", detail)

@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::feed::PushError;
+use crate::feed::WriteError;
 use crate::http::rep::reply::{Reply, into_response};
 use crate::model::{Cursor, Refusal};
 use crate::view::ViewError;
@@ -130,19 +130,25 @@ impl From<ViewError> for Problem {
     }
 }
 
-impl From<PushError> for Problem {
-    fn from(error: PushError) -> Self {
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
         let detail = error.to_string();
         match error {
-            PushError::Full { .. } => {
+            WriteError::Full { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "buffer-full", detail).retry_later()
             }
-            PushError::Refused(Refusal::ConditionFailed { .. }) => {
+            WriteError::Refused(Refusal::ConditionFailed { .. }) => {
                 Self::new(StatusCode::PRECONDITION_FAILED, "condition-failed", detail)
             }
-            PushError::Refused(Refusal::NotPersisted { .. }) => Self::unavailable("not-kept", detail),
-            PushError::Refused(Refusal::Unsettled { .. }) => Self::unavailable("unsettled", detail),
-            PushError::Refused(_) => Self::too_large(detail),
+            WriteError::Refused(Refusal::NotPersisted { .. }) => Self::unavailable("not-kept", detail),
+            WriteError::Refused(Refusal::Unsettled { .. }) | WriteError::Unsettled { .. } => {
+                Self::unavailable("unsettled", detail)
+            }
+            WriteError::Refused(_) | WriteError::TooLarge(_) => Self::too_large(detail),
+            WriteError::NotDone { .. } => Self::unavailable("not-done", detail),
+            WriteError::NotYetRead { .. } => Self::unavailable("not-yet-read", detail),
+            WriteError::Forbidden { .. } => Self::forbidden("upstream-forbids", detail),
+            WriteError::Unsupported { .. } => Self::bad_request(detail),
             _ => Self::unavailable("shutting-down", detail),
         }
     }
