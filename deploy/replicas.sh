@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# etcd, two replicas of crumbd that follow it, and nginx in front of them: as plain processes on loopback ports, in a
+# etcd, two replicas of crumbd that follow it and write to it, and nginx in front of them: as plain processes on loopback ports, in a
 # temporary directory. A replica that ends is started again. Everything ends with this script.
 #
 # Settings are variables:
@@ -95,7 +95,7 @@ start() {
 
 start_replica() {
   run "$1" "$CRUMBD" serve --listen "127.0.0.1:$2" --state-dir "$DIR/$1" \
-    --feed "etcd://127.0.0.1:$ETCD_PORT/$PREFIX"
+    --feed "etcd://127.0.0.1:$ETCD_PORT/$PREFIX?write=true"
 }
 
 # Everything that nginx writes is below its own directory, so that it needs no rights.
@@ -211,6 +211,8 @@ Try, in another terminal:
   curl -i http://127.0.0.1:$LB_PORT/v1/breadcrumbs/current            # the whole state, and a cursor
   curl -i http://127.0.0.1:$LB_PORT/v1/breadcrumbs/CURSOR/next        # waits for the next change
   $CRUMBD follow --url http://127.0.0.1:$LB_PORT                 # does both, for ever
+  $CRUMBD put --url http://127.0.0.1:$LB_PORT ${PREFIX}greeting hello  # a write at either replica …
+  curl "http://127.0.0.1:$REPLICA_2_PORT/v1/kv?key=${PREFIX}greeting"   # … can be read at both
   kill \$(cat $DIR/replica-1.pid)    # the client goes on at replica 2; replica 1 comes back
 Ctrl-C ends it all.
 TEXT

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Daemon, Failure, output};
 use crate::model::Key;
 
-/// Remove one key (only where the daemon's feed is push:)
+/// Remove one key (only where the daemon's feed takes writes)
 ///
 /// Prints the cursor at which the key is absent. Deleting an absent key changes nothing and is no error.
 #[derive(Args)]

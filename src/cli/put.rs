@@ -14,7 +14,7 @@ Examples:
   crumbd put config/web --json '{\"replicas\": 3}'
   crumbd put logo - < logo.png";
 
-/// Set one key (only where the daemon's feed is push:)
+/// Set one key (only where the daemon's feed takes writes)
 ///
 /// Prints the cursor at which the new value can be read. It can be read at once.
 #[derive(Args)]

@@ -1,4 +1,4 @@
-//! A connection to one member of an etcd cluster: the five calls that the feed makes.
+//! A connection to one member of an etcd cluster: the calls that the feed makes.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use tonic_prost::ProstCodec;
 
 use super::proto::{
     AuthenticateRequest, AuthenticateResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, RangeRequest,
-    RangeResponse, WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse,
+    RangeResponse, TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest, WatchRequestUnion,
+    WatchResponse,
 };
 use super::{EtcdError, Password};
 use crate::model::Ttl;
@@ -24,6 +25,9 @@ pub(super) const ANSWER: Duration = Duration::from_secs(3);
 
 /// How long a page of a big range may take.
 const PAGE: Duration = Duration::from_secs(30);
+
+/// How long a transaction may take.
+const TRANSACTION: Duration = Duration::from_secs(10);
 
 /// A silent connection is pinged after the first time, and given up if no answer comes within the second: a cut network
 /// does not close a connection.
@@ -98,8 +102,22 @@ impl Connection {
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
+        self.unary_up_to(path, message, deadline, MAX_PAGE).await
+    }
+
+    async fn unary_up_to<Q, A>(
+        &self,
+        path: &'static str,
+        message: Q,
+        deadline: Duration,
+        max_answer: usize,
+    ) -> Result<A, EtcdError>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
         let call = async {
-            let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_PAGE);
+            let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(max_answer);
             grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
             let codec = ProstCodec::<Q, A>::default();
             grpc.unary(self.request(message), PathAndQuery::from_static(path), codec).await
@@ -116,6 +134,11 @@ impl Connection {
     pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
         let answer = self.unary("/etcdserverpb.KV/Range", request, PAGE).await;
         answer.map_err(EtcdError::of_range)
+    }
+
+    /// A transaction. Its answer holds the values before.
+    pub(super) async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, EtcdError> {
+        self.unary_up_to("/etcdserverpb.KV/Txn", request, TRANSACTION, MAX_MESSAGE).await
     }
 
     /// The time for which a lease was granted; `None` when it has expired, or when the user may not read it.

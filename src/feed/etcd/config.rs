@@ -26,6 +26,7 @@ pub(in crate::feed) const KIND: Kind = Kind {
         ("cert", "file (PEM) of the client certificate, instead of --etcd-cert"),
         ("key", "file (PEM) of its private key, instead of --etcd-key"),
         ("user", "user name, instead of --etcd-user"),
+        ("write", "true: takes writes over HTTP, each of which is one transaction of etcd"),
         ("password_file", "file with the user's password, instead of --etcd-password-file"),
     ],
     storage: Storage::Copy,
@@ -56,6 +57,7 @@ pub struct EtcdFlags {
 struct EtcdConfig {
     target: EtcdTarget,
     tls: bool,
+    takes_writes: bool,
     /// The options in the URL.
     options: EtcdFlags,
 }
@@ -108,6 +110,7 @@ enum PemFileError {
 fn parse(url: &mut FeedUrl<'_>) -> Result<Vec<ParsedFeed>, String> {
     let tls = url.scheme == "etcds";
     let target = target(url.rest)?;
+    let takes_writes = url.take_bool("write")?;
     let mut path = |name| Ok::<_, String>(url.take(name)?.map(PathBuf::from));
     let (ca, cert, key, password_file) = (path("ca")?, path("cert")?, path("key")?, path("password_file")?);
     let options = EtcdFlags { ca, cert, key, user: url.take("user")?, password_file };
@@ -124,7 +127,7 @@ fn parse(url: &mut FeedUrl<'_>) -> Result<Vec<ParsedFeed>, String> {
     if !tls && (options.ca.is_some() || options.cert.is_some()) {
         return Err("the options ca, cert and key are for TLS only, which is etcds://".to_owned());
     }
-    Ok(ParsedFeed::one(Arc::new(EtcdConfig { target, tls, options })))
+    Ok(ParsedFeed::one(Arc::new(EtcdConfig { target, tls, takes_writes, options })))
 }
 
 fn target(rest: &str) -> Result<EtcdTarget, String> {
@@ -194,6 +197,10 @@ impl FeedConfig for EtcdConfig {
         format!("etcd:{}", self.target.prefix.escape_ascii())
     }
 
+    fn takes_writes(&self) -> bool {
+        self.takes_writes
+    }
+
     fn check(&self, settings: &FeedSettings) -> Vec<FeedError> {
         let access = match self.access(&settings.etcd) {
             Ok(access) if self.tls => access,
@@ -222,7 +229,8 @@ impl FeedConfig for EtcdConfig {
     fn open<'a>(&'a self, settings: &'a FeedSettings) -> BoxFuture<'a, Result<Box<dyn Feed>, FeedError>> {
         Box::pin(async {
             let access = self.access(&settings.etcd).map_err(FeedError::setting)?;
-            Ok(Box::new(EtcdFeed::new(self.target.clone(), access)) as Box<dyn Feed>)
+            let feed = EtcdFeed::new(self.target.clone(), access).with_writes(self.takes_writes);
+            Ok(Box::new(feed) as Box<dyn Feed>)
         })
     }
 }

@@ -64,6 +64,27 @@ impl EtcdError {
         matches!(self, Self::Refused(status) if status.source().is_some())
     }
 
+    /// Whether the request was not sent, because there was no connection.
+    pub(super) fn was_not_sent(&self) -> bool {
+        let Self::Refused(status) = self else { return false };
+        let is_unsent = |error: &(dyn Error + 'static)| {
+            let canceled = error.downcast_ref().is_some_and(hyper::Error::is_canceled);
+            canceled || error.is::<tonic::ConnectError>()
+        };
+        status.source().is_some_and(|source| causes(source).any(is_unsent))
+    }
+
+    /// Whether the member has refused the request unread, because it has no leader.
+    pub(super) fn has_no_leader(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.message() == "etcdserver: no leader")
+    }
+
+    /// Whether a new login may help: etcd knows the token no more, or it is older than a change of the rights.
+    pub(super) fn wants_login(&self) -> bool {
+        let says = |text: &str| matches!(self, Self::Refused(status) if status.message().contains(text));
+        says("invalid auth token") || says("revision of auth store is old")
+    }
+
     /// Whether no answer came in time.
     pub(super) fn is_late(&self) -> bool {
         matches!(self, Self::Refused(status) if status.code() == Code::DeadlineExceeded)

@@ -29,12 +29,14 @@ mod load;
 mod pages;
 mod password;
 mod proto;
+mod read_position;
 mod resume_point;
 mod session;
 mod stall;
 mod verify;
 mod watch;
 mod watch_end;
+mod writer;
 
 pub use client::EtcdAccess;
 pub(super) use config::KIND;
@@ -42,17 +44,20 @@ pub use config::{EtcdFlags, PASSWORD_VARIABLE};
 pub use password::Password;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
 use super::backoff::Backoff;
-use super::{Activity, Feed, FeedError, Sink, Warm};
-use crate::model::{FeedEvent, History, SyncStatus};
+use super::{Activity, Feed, FeedError, Sink, Warm, Writer};
+use crate::ingest::IngestBuffer;
+use crate::model::{EntryLimits, FeedEvent, History, SyncStatus};
 use backfill::Backfill;
 use error::EtcdError;
 use resume_point::ResumePoint;
 use session::{Memory, Session, report_if_slow};
+use writer::EtcdWriter;
 
 /// The longest time without a sign of life: the feed asks its upstream every few seconds, and tries again when it gets no
 /// answer.
@@ -71,6 +76,7 @@ pub struct EtcdTarget {
 pub struct EtcdFeed {
     target: EtcdTarget,
     access: EtcdAccess,
+    takes_writes: bool,
     /// The endpoint to try next.
     next: usize,
     backfill: Option<Backfill>,
@@ -83,7 +89,14 @@ impl EtcdFeed {
     /// A feed of this target. [`Feed::run`] connects, and never gives up.
     pub fn new(target: EtcdTarget, access: EtcdAccess) -> Self {
         let next = fastrand::usize(..target.endpoints.len().max(1));
-        Self { target, access, next, backfill: None, memory: Memory::default(), warm: None }
+        let memory = Memory::default();
+        Self { target, access, takes_writes: false, next, backfill: None, memory, warm: None }
+    }
+
+    /// The same feed with a write side, or without one.
+    #[must_use]
+    pub fn with_writes(self, takes_writes: bool) -> Self {
+        Self { takes_writes, ..self }
     }
 
     async fn session(
@@ -117,6 +130,15 @@ impl Feed for EtcdFeed {
         true
     }
 
+    fn writer(&self, buffer: &Arc<IngestBuffer<FeedEvent>>, limits: EntryLimits) -> Option<Arc<dyn Writer>> {
+        if !self.takes_writes {
+            return None;
+        }
+        let (target, access, buffer) = (self.target.clone(), self.access.clone(), Arc::clone(buffer));
+        let position = self.memory.position.clone();
+        Some(Arc::new(EtcdWriter::new(target, access, limits, position, buffer)))
+    }
+
     fn run(self: Box<Self>, sink: Sink, warm: Option<Warm>) -> BoxFuture<'static, Result<(), FeedError>> {
         Box::pin(self.follow(sink, warm))
     }
@@ -135,6 +157,7 @@ impl EtcdFeed {
                 Err(EtcdError::Feed(error)) => return Err(error),
                 Err(error) => error,
             };
+            self.memory.position.is_lost();
             // Another member replaces a broken connection at once; clients are told of what lasts longer.
             if backoff.failed(sink.upstream()) > 1 && resume.is_some() {
                 sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;

@@ -175,3 +175,128 @@ pub(super) struct AuthenticateResponse {
     #[prost(string, tag = "2")]
     pub(super) token: String,
 }
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Compare {
+    #[prost(enumeration = "CompareResult", tag = "1")]
+    pub(super) result: i32,
+    #[prost(enumeration = "CompareTarget", tag = "2")]
+    pub(super) target: i32,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) key: bytes::Bytes,
+    #[prost(oneof = "CompareWith", tags = "6, 7, 8")]
+    pub(super) with: Option<CompareWith>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub(super) enum CompareResult {
+    Equal = 0,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub(super) enum CompareTarget {
+    /// What is left out means this one.
+    Version = 0,
+    /// 0 of an absent key.
+    ModRevision = 2,
+    /// Equal to nothing where the key is absent.
+    Value = 3,
+    Lease = 4,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(super) enum CompareWith {
+    #[prost(int64, tag = "6")]
+    ModRevision(i64),
+    #[prost(bytes = "bytes", tag = "7")]
+    Value(bytes::Bytes),
+    #[prost(int64, tag = "8")]
+    Lease(i64),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PutRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) key: bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) value: bytes::Bytes,
+    #[prost(bool, tag = "4")]
+    pub(super) prev_kv: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PutResponse {
+    #[prost(message, optional, tag = "2")]
+    pub(super) prev_kv: Option<KeyValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct DeleteRangeRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) key: bytes::Bytes,
+    /// Empty: that key alone.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) range_end: bytes::Bytes,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct DeleteRangeResponse {
+    #[prost(int64, tag = "2")]
+    pub(super) deleted: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RequestOp {
+    #[prost(oneof = "RequestOpUnion", tags = "1, 2, 3")]
+    pub(super) request: Option<RequestOpUnion>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(super) enum RequestOpUnion {
+    #[prost(message, tag = "1")]
+    Range(RangeRequest),
+    #[prost(message, tag = "2")]
+    Put(PutRequest),
+    #[prost(message, tag = "3")]
+    DeleteRange(DeleteRangeRequest),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ResponseOp {
+    #[prost(oneof = "ResponseOpUnion", tags = "1, 2, 3")]
+    pub(super) response: Option<ResponseOpUnion>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(super) enum ResponseOpUnion {
+    #[prost(message, tag = "1")]
+    Range(RangeResponse),
+    #[prost(message, tag = "2")]
+    Put(PutResponse),
+    #[prost(message, tag = "3")]
+    DeleteRange(DeleteRangeResponse),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TxnRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) compare: Vec<Compare>,
+    /// Done if all comparisons hold.
+    #[prost(message, repeated, tag = "2")]
+    pub(super) success: Vec<RequestOp>,
+    /// Done otherwise.
+    #[prost(message, repeated, tag = "3")]
+    pub(super) failure: Vec<RequestOp>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TxnResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) header: Option<ResponseHeader>,
+    #[prost(bool, tag = "2")]
+    pub(super) succeeded: bool,
+    #[prost(message, repeated, tag = "3")]
+    pub(super) responses: Vec<ResponseOp>,
+}

@@ -12,6 +12,7 @@ use super::key_count_audit::KeyCountAudit;
 use super::leases::Leases;
 use super::load::{Loaded, RangeReader, revision};
 use super::proto::{KeyValue, RangeRequest, ResponseHeader};
+use super::read_position::ReadPosition;
 use super::resume_point::{Fingerprint, GENERATIONS, ResumePoint};
 use super::verify::Verified;
 use super::watch::Watch;
@@ -51,6 +52,8 @@ pub(super) struct Memory {
     resynced: bool,
     /// Whether the user was warned that no key has the prefix.
     warned_of_empty_prefix: bool,
+    /// How far the cache has been given the store.
+    pub(super) position: ReadPosition,
 }
 
 impl Memory {
@@ -107,7 +110,9 @@ impl<'a> Session<'a> {
         loop {
             self.start_backfill(&mut at);
             *resume = Some(at.clone());
+            self.memory.position.begins(&at);
             let end = Watch::follow(&mut self, &mut at, resume, retry_at).await?;
+            self.memory.position.is_lost();
             at = match end {
                 WatchEnd::RetryDue => {
                     retry_at = None;

@@ -360,6 +360,7 @@ impl<'s, 'a> Watch<'s, 'a> {
 
     fn save_resume_point(&mut self) {
         *self.resume = Some(ResumePoint { audit: Some(self.audit.clone()), ..self.at.clone() });
+        self.session.memory.position.advances(self.at);
     }
 
     /// Whether etcd has compacted this revision.
