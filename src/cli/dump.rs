@@ -12,6 +12,7 @@ const EXAMPLES: &str = "\
 Examples:
   crumbd dump > state.ndjson
   crumbd serve --feed file:state.ndjson
+  crumbd load state.ndjson --url http://other:7811   (writes it to another daemon)
   curl --data-binary @state.ndjson localhost:7811/v1/updates   (replaces the state of a push: daemon)";
 
 /// Print the whole state as NDJSON records

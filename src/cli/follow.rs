@@ -5,18 +5,15 @@ mod any_follower;
 use std::io::{IsTerminal, Write};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::any_follower::AnyFollower;
 use super::escaped::Escaped;
+use super::progress::Bar;
 use super::units::{Span, parse_wait};
 use super::{Daemon, Failure, output};
-use crate::client::{DEFAULT_SILENCE, Follower, Gap, Progress, Step, StreamFollower};
+use crate::client::{DEFAULT_SILENCE, Follower, Gap, Step, StreamFollower};
 use crate::model::{Entry, Key};
 use crate::wire::{self, PutKind, Record};
-
-/// The least number of keys of a first snapshot that gets a progress bar.
-const BIG_SNAPSHOT: u64 = 10_000;
 
 /// The characters of a value that are shown on a terminal.
 const SHOWN_VALUE_CHARS: usize = 100;
@@ -70,7 +67,7 @@ impl Follow {
         let mut first = true;
         loop {
             let bar = Bar::new(first);
-            let step = follower.step(|progress| bar.show(progress)).await;
+            let step = follower.step(|progress| bar.show(progress.entries, progress.total)).await;
             bar.clear();
             match step {
                 Ok(step) => {
@@ -160,36 +157,4 @@ fn shown(entry: &Entry) -> String {
         shown.push('…');
     }
     shown
-}
-
-/// The progress bar of a big first snapshot, on a terminal.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new(first: bool) -> Self {
-        let visible = first && std::io::stderr().is_terminal();
-        let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} keys");
-        let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = style {
-            bar.set_style(style);
-        }
-        Self(bar)
-    }
-
-    fn show(&self, progress: Progress) {
-        match progress.total {
-            Some(total) if total >= BIG_SNAPSHOT => {
-                if self.0.length() != Some(total) {
-                    self.0.set_length(total);
-                }
-                self.0.set_position(progress.entries);
-            }
-            _ => {}
-        }
-    }
-
-    fn clear(&self) {
-        self.0.finish_and_clear();
-    }
 }

@@ -7,9 +7,11 @@ mod escaped;
 mod feeds;
 mod follow;
 mod get;
+mod load;
 mod log;
 mod open_files;
 mod output;
+mod progress;
 mod put;
 mod serve;
 mod signals;
@@ -66,6 +68,7 @@ enum Command {
     Put(put::Put),
     Delete(delete::Delete),
     Dump(dump::Dump),
+    Load(load::Load),
     Follow(follow::Follow),
     Status(status::Status),
     Feeds(feeds::Feeds),
@@ -214,6 +217,7 @@ impl Cli {
             Command::Put(put) => put.run().await,
             Command::Delete(delete) => delete.run().await,
             Command::Dump(dump) => dump.run().await,
+            Command::Load(load) => load.run().await,
             Command::Follow(follow) => follow.run().await,
             Command::Status(status) => status.run().await,
             Command::Feeds(feeds) => feeds.run(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -42,6 +42,20 @@ pub enum Next {
         /// The rights under which the answer was made, if there are any.
         rights: Option<String>,
     },
+}
+
+/// The outcome of records that were applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Posted {
+    /// The cursor at which the records can be read.
+    pub cursor: Cursor,
+    /// The number of keys that changed; `None` where this client may not know it.
+    pub changed: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct PostedBody {
+    changed: Option<u64>,
 }
 
 /// A connection to one daemon. Clones share it.
@@ -159,6 +173,7 @@ impl Client {
             return Ok(response);
         }
         let status = response.status();
+        let retry_after = retry_after(response.headers());
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         let problem = serde_json::from_slice(&body).unwrap_or_else(|_| ProblemBody {
             kind: String::new(),
@@ -167,7 +182,7 @@ impl Client {
         });
         let ProblemBody { kind, title, detail } = problem;
         let kind = kind.strip_prefix("urn:crumbd:problem:").unwrap_or_default().to_owned();
-        Err(ClientError::Refused { status: status.as_u16(), kind, title, detail })
+        Err(ClientError::Refused { status: status.as_u16(), kind, title, detail, retry_after })
     }
 
     pub(super) fn silent(&self, silence: Duration) -> ClientError {
@@ -316,6 +331,21 @@ impl Client {
         cursor_of(self.send_in_time(self.key_request(Method::DELETE, key, &[]), 0).await?.headers())
     }
 
+    /// Applies records (NDJSON), as one revision.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn post(&self, records: Vec<u8>) -> Result<Posted, ClientError> {
+        let uploaded = records.len();
+        let request = self.http.post(self.url(&["updates"], &[]));
+        let request = request.header(CONTENT_TYPE, MediaType::Ndjson.as_str()).body(records);
+        let response = self.send_in_time(request, uploaded).await?;
+        let cursor = cursor_of(response.headers())?;
+        let body: PostedBody = serde_json::from_slice(&self.body(response).await?)
+            .map_err(|error| ClientError::Protocol(error.to_string()))?;
+        Ok(Posted { cursor, changed: body.changed })
+    }
+
     /// The state of the collection and the daemon as the JSON text of `/v1/status`.
     ///
     /// # Errors
@@ -344,6 +374,12 @@ fn prefix_query(prefix: Option<&Key>) -> Vec<(&'static str, &[u8])> {
 
 fn escape(bytes: &[u8]) -> String {
     percent_encoding::percent_encode(bytes, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// The seconds of `Retry-After`.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 fn cursor_of(headers: &HeaderMap) -> Result<Cursor, ClientError> {

@@ -1,6 +1,7 @@
 //! Errors of requests.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Gap, MirrorError};
 use crate::wire::WireError;
@@ -65,6 +66,8 @@ pub enum ClientError {
         title: String,
         /// What the daemon says.
         detail: String,
+        /// When to try again, if the daemon says.
+        retry_after: Option<Duration>,
     },
     /// The answer is not one of this protocol.
     #[error("the daemon's answer makes no sense: {0}")]
@@ -85,6 +88,14 @@ impl ClientError {
                 Some(Gap::RightsChanged)
             }
             Self::Refused { status: 410, .. } => Some(Gap::CursorGone),
+            _ => None,
+        }
+    }
+
+    /// The time after which the daemon wants the request again, if it says.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
             _ => None,
         }
     }

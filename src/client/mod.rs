@@ -32,7 +32,7 @@ mod snapshot;
 mod stream;
 mod tls;
 
-pub use api::{Client, Next};
+pub use api::{Client, Next, Posted};
 pub use error::ClientError;
 pub use follower::Follower;
 pub use follower_state::{Gap, Step};
