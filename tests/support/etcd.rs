@@ -1,8 +1,10 @@
 //! Real etcd processes, their keys over etcd's own JSON gateway, a model of the store, and a network that can be cut.
+//!
+//! The variable `CRUMBD_TEST_ETCD` names a directory with another etcd and etcdctl than those on the `PATH`.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
@@ -119,7 +121,7 @@ impl Etcd {
         let client = format!("{scheme}://127.0.0.1:{}", self.client);
         let peer = format!("http://127.0.0.1:{}", self.peer);
         let data = self.dir.path().join("data");
-        let spawned = Command::new("etcd")
+        let spawned = Command::new(program("etcd"))
             .args(["--name", &self.name, "--data-dir"])
             .arg(data)
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
@@ -173,7 +175,7 @@ impl Etcd {
     /// Runs `etcdctl` with these arguments, and gives what it printed, or what it complained of.
     pub fn try_ctl(&self, arguments: &[&str]) -> Result<String, String> {
         let scheme = if self.speaks_tls() { "https" } else { "http" };
-        let done = Command::new("etcdctl")
+        let done = Command::new(program("etcdctl"))
             .args(["--endpoints", &format!("{scheme}://{}", self.endpoint())])
             .args(arguments)
             .env("ETCDCTL_API", "3")
@@ -281,6 +283,11 @@ impl Etcd {
     }
 }
 
+/// etcd or etcdctl, of the version that is tested.
+fn program(name: &str) -> PathBuf {
+    std::env::var_os("CRUMBD_TEST_ETCD").map_or_else(PathBuf::new, PathBuf::from).join(name)
+}
+
 fn copy_directory(from: &Path, to: &Path) {
     let done = Command::new("cp").arg("-r").args([from, to]).status().unwrap();
     assert!(done.success(), "cp -r {from:?} {to:?}");
@@ -300,7 +307,7 @@ pub struct GrpcProxy {
 impl GrpcProxy {
     pub async fn before(etcd: &Etcd) -> GrpcProxy {
         let port = free_port();
-        let child = Command::new("etcd")
+        let child = Command::new(program("etcd"))
             .args(["grpc-proxy", "start", "--endpoints", &etcd.endpoint()])
             .args(["--listen-addr", &format!("127.0.0.1:{port}")])
             .stdin(Stdio::null())
@@ -360,7 +367,8 @@ impl Keys {
         let answer = request.send().await.map_err(|e| format!("{e:?}"))?;
         let text = answer.text().await.map_err(|e| format!("{e:?}"))?;
         let value: Value = serde_json::from_str(&text).map_err(|e| format!("{e}: {text}"))?;
-        match value.get("error") {
+        // etcd 3.5 says `code` and `message` alone.
+        match value.get("error").or_else(|| value.get("code").and_then(|_| value.get("message"))) {
             None => Ok(value),
             Some(error) => Err(format!("{path}: {error}")),
         }
