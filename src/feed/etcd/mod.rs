@@ -11,6 +11,8 @@
 //!   it missed appears as one ordinary breadcrumb. That includes deletions that etcd itself has lost
 //!   ([`key_count_audit`]) and changes that a silently dead watch did not deliver ([`stall`]).
 //!
+//! Writes go over another connection, and are answered once the feed has brought them back ([`writer`]).
+//!
 //! One connection is a [`session`]; it decides by the [`watch_end`] what to do when a [`watch`] ends.
 //!
 //! Progress notifications are not used: before 3.4.25 and 3.5.8 etcd may send them ahead of events (etcd issue

@@ -294,3 +294,56 @@ fn forbidden(error: &EtcdError) -> Option<WriteError> {
             .to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: Position = Position { cluster_id: 1, generation: 0, revision: 5, begun: 1, follows: true };
+
+    fn write_at(store: i64) -> Applied {
+        Applied {
+            cluster_id: Some(1),
+            store,
+            is_revision: true,
+            visible_from: store,
+            changed: 1,
+            ..Applied::default()
+        }
+    }
+
+    #[test]
+    fn a_write_is_visible_once_the_feed_has_read_its_revision() {
+        let at = |revision| Position { revision, ..BEFORE };
+        assert_eq!(
+            [7, 8, 9].map(|revision| is_visible(at(revision), BEFORE, &write_at(8))),
+            [false, true, true]
+        );
+        let lost = Position { follows: false, ..at(9) };
+        assert!(!is_visible(lost, BEFORE, &write_at(8)), "it may be reading everything");
+        assert!(is_visible(BEFORE, BEFORE, &Applied::default()), "nothing was written");
+    }
+
+    #[test]
+    fn a_store_that_went_back_is_not_the_one_that_was_read() {
+        assert!(!is_visible(BEFORE, BEFORE, &write_at(3)), "the feed has not noticed yet");
+        let next = Position { generation: 1, revision: 3, begun: 2, ..BEFORE };
+        assert!(is_visible(next, BEFORE, &write_at(3)) && !next.is_same_store(&BEFORE));
+        let other = Applied { cluster_id: Some(2), ..write_at(8) };
+        assert!(!is_visible(Position { revision: 8, ..BEFORE }, BEFORE, &other));
+    }
+
+    #[test]
+    fn a_newer_revision_of_the_same_value_is_the_one_that_the_client_saw() {
+        let kv = |value: &'static [u8]| KeyValue {
+            key: "k".into(),
+            value: value.into(),
+            mod_revision: 9,
+            ..KeyValue::default()
+        };
+        let seen = Entry::new(b"k", b"1", None).at(Revision(4));
+        let holds = |kv: KeyValue, at| is_revision_of(Revision(at), &kv, Some(&seen));
+        assert!(holds(kv(b"1"), 4) && holds(kv(b"1"), 9) && holds(kv(b"2"), 9));
+        assert!(!holds(kv(b"2"), 4) && !holds(kv(b"1"), 5));
+    }
+}
