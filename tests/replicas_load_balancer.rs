@@ -59,6 +59,13 @@ async fn follow_through_restarts(deployment: &Deployment) {
     }
     let shared = Arc::new(Shared::default());
     let balancer = deployment.balancer();
+    // A write at whichever replica, and at its cursor a read at both.
+    let written = balancer.put(b"app/written", "text/plain", b"through nginx").await;
+    for one in [1, 2] {
+        let replica = Http::new(&format!("http://{}", deployment.replica_address(one)));
+        let read = replica.get(&format!("/v1/kv?key=app%2Fwritten&at={written}")).await.ok(200);
+        assert_eq!(read.body, b"through nginx");
+    }
     let mut client = Roamer::start(&balancer, 9).await;
     let writer = tokio::spawn(write(keys.clone(), shared.clone()));
     let follower = {
