@@ -2,9 +2,11 @@
 
 mod publication;
 mod refuse;
+mod relayed;
 mod reread;
 
 use std::collections::HashSet;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use self::refuse::RefusalLog;
@@ -91,6 +93,11 @@ impl Store {
                 self.begin_resync(history, whole_at, lossy);
                 1
             }
+            FeedEvent::Breadcrumb(breadcrumb) => {
+                let cost = breadcrumb.updates.len().max(1);
+                self.apply_breadcrumb(breadcrumb);
+                cost
+            }
             FeedEvent::Compare(answer) => {
                 answer.send(self.comparison());
                 1
@@ -166,21 +173,27 @@ impl Store {
 
     fn apply_by_revision(&mut self, updates: Vec<Update>) {
         let mut updates = updates.into_iter().peekable();
-        while let Some(update) = updates.next() {
-            // Updates that claim more are refused one by one.
-            let claimed = update.revision.filter(|claimed| *claimed <= Revision::MAX_CLAIM);
-            let (before, mut assigned) = (self.state.revision, None);
-            self.apply_update(update, claimed, &mut assigned);
-            while let Some(update) = updates.next_if(|u| claimed.is_some() && u.revision == claimed) {
-                self.apply_update(update, claimed, &mut assigned);
-            }
-            self.end_group(before, claimed, assigned);
+        while self.apply_revision(&mut updates) {
             let full = self.pending.len() >= self.config.split_after() && updates.peek().is_some();
             if full && self.publish(self.status).is_err() {
                 // The remaining updates build on changes that were not persisted.
                 return;
             }
         }
+    }
+
+    /// Applies the updates of the next revision. Returns whether there were any.
+    fn apply_revision(&mut self, updates: &mut Peekable<impl Iterator<Item = Update>>) -> bool {
+        let Some(update) = updates.next() else { return false };
+        // Updates that claim more are refused one by one.
+        let claimed = update.revision.filter(|claimed| *claimed <= Revision::MAX_CLAIM);
+        let (before, mut assigned) = (self.state.revision, None);
+        self.apply_update(update, claimed, &mut assigned);
+        while let Some(update) = updates.next_if(|u| claimed.is_some() && u.revision == claimed) {
+            self.apply_update(update, claimed, &mut assigned);
+        }
+        self.end_group(before, claimed, assigned);
+        true
     }
 
     /// Ends one revision, which began at `before`. A revision that undid all its changes does not count.

@@ -267,6 +267,8 @@ pub enum FeedEvent {
         /// False if the feed was truncated: then keys that did not come again stay.
         complete: bool,
     },
+    /// One breadcrumb of another daemon. It is applied whole, as one breadcrumb here too, or not at all.
+    Breadcrumb(UpstreamBreadcrumb),
     /// Compares the state read since `ResyncBegin` with the one before. Changes nothing.
     Compare(ReplyTo<Comparison>),
     /// Discards everything since `ResyncBegin` and restores the old state. Does nothing without a resync in progress.
@@ -278,6 +280,32 @@ pub enum FeedEvent {
         /// The changes; `None` if they cannot be read back.
         past: Option<Past>,
     },
+}
+
+/// A breadcrumb of another daemon, which leads from the state of the cache to another state.
+#[derive(Debug)]
+pub struct UpstreamBreadcrumb {
+    /// The changes, each with its revision.
+    pub updates: Vec<Update>,
+    /// The revision of the state after them.
+    pub revision: Revision,
+    /// The sync status after them; `None` leaves it as it is.
+    pub status: Option<SyncStatus>,
+    /// The count and digest of the state after them, where the other daemon names them.
+    pub claim: ResyncClaim,
+    /// The reply: whether the changes lead to that state. If not, nothing of them was applied.
+    pub reply: ReplyTo<Verdict>,
+}
+
+/// Whether the changes of an [`UpstreamBreadcrumb`] lead to the state that it claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They do, or nothing is claimed.
+    Right,
+    /// They cannot be compared: this cache refuses some keys that the other daemon keeps.
+    Unknown,
+    /// They do not, and were not applied.
+    Wrong,
 }
 
 /// The changes that lead to a state which was read as a whole, without their values.
