@@ -149,6 +149,13 @@ impl Reader {
         WindowUsage { breadcrumbs: window.len(), bytes: window.bytes() }
     }
 
+    /// A kept breadcrumb to begin at: old, but not about to leave the window, and with at most `max_bytes` of changes
+    /// after it.
+    pub fn early_breadcrumb(&self, max_bytes: usize) -> Breadcrumb {
+        let early = self.window.read().early(max_bytes).map(|entry| entry.item.clone());
+        early.unwrap_or_else(|| self.current_breadcrumb())
+    }
+
     /// Finds a cursor among the breadcrumbs in the window.
     pub fn locate(&self, cursor: Cursor) -> Position {
         let window = self.window.read();

@@ -1,7 +1,7 @@
 //! What is known of the upstream right now, beside the updates themselves.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::RwLock;
@@ -12,12 +12,19 @@ use super::Activity;
 use super::activity::ActivityReport;
 use crate::model::{History, Revision, Sighting};
 
+/// The upstream was never heard.
+const NEVER: i64 = i64::MIN;
+
 /// Shared by the feed, which writes it, and by whoever reports on it.
 #[derive(Debug)]
 pub struct Upstream {
     started: Instant,
-    /// Milliseconds after `started`, plus one; 0: never heard.
-    heard_ms: AtomicU64,
+    /// Random, so that a relay recognises this collection of this process in the path of an answer.
+    id: String,
+    /// The ids of the daemons that the data come through, the nearest first, without this one.
+    path: RwLock<Vec<String>>,
+    /// Milliseconds after `started`, negative for an upstream that had not heard its own since; [`NEVER`]: never heard.
+    heard_ms: AtomicI64,
     /// Milliseconds that had passed at `started` since an earlier process heard it.
     earlier_ms: AtomicU64,
     /// How often it was heard.
@@ -61,7 +68,9 @@ impl Upstream {
     fn new(local: bool) -> Self {
         Self {
             started: Instant::now(),
-            heard_ms: AtomicU64::new(0),
+            id: format!("{:016x}", fastrand::u64(..)),
+            path: RwLock::default(),
+            heard_ms: AtomicI64::new(NEVER),
             earlier_ms: AtomicU64::new(0),
             heard_count: Counter::default(),
             candidates: RwLock::default(),
@@ -82,9 +91,31 @@ impl Upstream {
 
     /// The upstream has answered, just now.
     pub fn heard(&self) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.heard_ms.fetch_max(now + 1, Ordering::Relaxed);
+        self.heard_with_age(Duration::ZERO);
+    }
+
+    /// The upstream has answered just now, and had heard its own upstream so long before. Of several upstreams the
+    /// newest word counts.
+    pub fn heard_with_age(&self, age: Duration) {
+        let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let heard = ms(self.started.elapsed()).saturating_sub(ms(age)).max(NEVER + 1);
+        self.heard_ms.fetch_max(heard, Ordering::Relaxed);
         self.heard_count.inc();
+    }
+
+    /// The id of this collection in this process.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The data come through the daemons with these ids, the nearest first.
+    pub fn comes_by(&self, path: Vec<String>) {
+        *self.path.write() = path;
+    }
+
+    /// The ids of the daemons that the data come through: this one first, the root last.
+    pub fn path(&self) -> Vec<String> {
+        [&self.id].into_iter().chain(self.path.read().iter()).cloned().collect()
     }
 
     /// An earlier process heard the upstream so long before this one started.
@@ -187,9 +218,32 @@ impl Upstream {
             return Duration::ZERO;
         }
         let elapsed = now.saturating_duration_since(self.started);
-        match self.heard_ms.load(Ordering::Relaxed).checked_sub(1) {
-            Some(heard) => elapsed.saturating_sub(Duration::from_millis(heard)),
-            None => elapsed + Duration::from_millis(self.earlier_ms.load(Ordering::Relaxed)),
+        match self.heard_ms.load(Ordering::Relaxed) {
+            NEVER => elapsed + Duration::from_millis(self.earlier_ms.load(Ordering::Relaxed)),
+            heard if heard < 0 => elapsed + Duration::from_millis(heard.unsigned_abs()),
+            heard => elapsed.saturating_sub(Duration::from_millis(heard.unsigned_abs())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_is_that_of_the_newest_word_and_may_be_older_than_the_process() {
+        let upstream = Upstream::remote();
+        let hour = Duration::from_secs(3600);
+        let is_about = |age: Duration| (age..age + Duration::from_secs(60)).contains(&upstream.age());
+        assert!(is_about(Duration::ZERO), "since the start");
+        upstream.heard_with_age(hour);
+        assert!(is_about(hour));
+        upstream.heard_with_age(Duration::from_secs(600));
+        upstream.heard_with_age(hour);
+        assert!(is_about(Duration::from_secs(600)), "what an upstream knew is not forgotten");
+        upstream.heard();
+        assert!(is_about(Duration::ZERO));
+        upstream.heard_with_age(Duration::MAX);
+        assert!(is_about(Duration::ZERO));
     }
 }

@@ -13,10 +13,10 @@ use crate::http::auth::{access, cors, host};
 use crate::http::metrics;
 use crate::http::page;
 use crate::http::rep::problem::{self, Problem};
-use crate::http::rep::{conditions, excluded_identity, key_address};
+use crate::http::rep::{conditions, excluded_identity, key_address, relay};
 
 /// The routes of a collection, relative to its base path.
-fn collection() -> Router<App> {
+fn collection(app: &App) -> Router<App> {
     Router::new()
         .route("/breadcrumbs/current", get(breadcrumbs::current))
         .route("/breadcrumbs/{cursor}/next", get(breadcrumbs::next))
@@ -37,6 +37,7 @@ fn collection() -> Router<App> {
         .route("/updates", post(write::post))
         .route("/status", get(status::status))
         .layer(from_fn(conditions::honour))
+        .layer(from_fn_with_state(app.clone(), relay::inform))
 }
 
 /// The routes that need no token: orchestrators and load balancers have none, and the page holds no data.
@@ -54,8 +55,8 @@ fn public() -> Router<App> {
 /// All routes: those of the default collection under `/v1/`, those of a named one under `/v1/c/NAME/`, and the daemon's.
 pub fn router(app: App) -> Router {
     Router::new()
-        .nest("/v1", collection())
-        .nest("/v1/c/{collection}", collection())
+        .nest("/v1", collection(&app))
+        .nest("/v1/c/{collection}", collection(&app))
         .route("/v1/collections", get(collections::collections))
         .route("/v1/clients", get(clients::clients))
         .route("/metrics", get(metrics::metrics))

@@ -170,6 +170,21 @@ impl<T> Window<T> {
         self.entries.front()
     }
 
+    /// An old entry that is not about to leave: a sixteenth of the entries are older, and those after it hold at most
+    /// `max_bytes`.
+    pub(crate) fn early(&self, max_bytes: usize) -> Option<&WindowEntry<T>> {
+        let (oldest, mut bytes) = (self.entries.len() / 16, 0_usize);
+        let mut early = self.entries.len().checked_sub(1)?;
+        while early > oldest {
+            bytes = bytes.saturating_add(self.entries.get(early)?.bytes);
+            if bytes > max_bytes {
+                break;
+            }
+            early -= 1;
+        }
+        self.entries.get(early)
+    }
+
     /// The number of entries.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()

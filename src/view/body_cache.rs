@@ -31,6 +31,8 @@ const EXPECTED_BODIES: usize = 4096;
 pub(super) enum Span {
     /// The updates from a cursor to a breadcrumb.
     Updates { from: Cursor, to: Sequence },
+    /// The same, a body for each breadcrumb.
+    OneByOne { from: Cursor, to: Sequence },
     /// The difference between two kept breadcrumbs.
     Diff { from: Cursor, to: Cursor, to_sequence: Sequence },
     /// A page of a listing.
@@ -42,7 +44,7 @@ pub(super) enum Span {
 impl Span {
     /// Whether it is an answer to what comes next, and no listing or diff.
     fn is_updates(&self) -> bool {
-        matches!(self, Self::Updates { .. })
+        matches!(self, Self::Updates { .. } | Self::OneByOne { .. })
     }
 }
 

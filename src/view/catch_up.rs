@@ -21,10 +21,10 @@ pub(super) enum CatchUp {
 
 /// The changes from a cursor to the newest breadcrumb. They are computed when they are encoded.
 pub(super) struct Changes {
-    at: Cursor,
+    pub(super) at: Cursor,
     pub(super) start: Start,
     /// The breadcrumbs after the start.
-    later: Vec<Breadcrumb>,
+    pub(super) later: Vec<Breadcrumb>,
     newest: Breadcrumb,
 }
 

@@ -4,6 +4,7 @@ use super::answer::Draft;
 use super::body_cache::{Admit, Span};
 use super::catch_up::{CatchUp, Changes, furthest};
 use super::fanout::{Item, NotSubscribed, Subscription, TrailEnded};
+use super::one_by_one::OneByOne;
 use super::upstream::UpstreamWatch;
 use super::wake_rate::WakeRate;
 use super::{Account, Answer, Format, KeySelector, Reason, View, ViewError, changes};
@@ -39,6 +40,8 @@ pub(super) struct Follower<'a> {
     /// Whether an answer leads from right before the change instead of from the client's cursor. Streams do that, so
     /// that their readers share one body.
     pub(super) advances: bool,
+    /// Whether each breadcrumb is a body of its own and none is squashed, for a relay.
+    pub(super) one_by_one: bool,
 }
 
 /// The event that a follower waits for. It keeps no breadcrumb in memory.
@@ -87,7 +90,25 @@ impl View {
         over: impl Future<Output = Reason>,
     ) -> impl Future<Output = Result<Next, ViewError>> {
         // Not an `async fn`, whose future would keep the arguments beside the follower.
-        self.follow(Follower { asked: cursor, keys, format, account, advances: false }, over)
+        let follower = Follower { asked: cursor, keys, format, account, advances: false, one_by_one: false };
+        self.follow(follower, over)
+    }
+
+    /// The same for a relay: instead of a squash, an answer has a body for each breadcrumb, one after the other. If there
+    /// are many, only the first ones.
+    ///
+    /// # Errors
+    /// As for [`next`](Self::next).
+    pub fn next_one_by_one<'a>(
+        &'a self,
+        cursor: Cursor,
+        keys: &'a KeySelector,
+        format: Format,
+        account: &'a Account,
+        over: impl Future<Output = Reason>,
+    ) -> impl Future<Output = Result<Next, ViewError>> {
+        let follower = Follower { asked: cursor, keys, format, account, advances: false, one_by_one: true };
+        self.follow(follower, over)
     }
 
     pub(super) async fn follow(
@@ -107,6 +128,13 @@ impl View {
             let newest = self.cache.current_breadcrumb();
             let sequence = newest.sequence();
             let mut wait = match self.catch_up(follower.asked, at, &newest)? {
+                CatchUp::Changes(changes)
+                    if follower.one_by_one
+                        && let Some(all) = OneByOne::of(&changes, follower.asked, follower.keys) =>
+                {
+                    let answer = Box::pin(self.one_by_one(follower, all)).await?;
+                    return Ok(Next::Answer(Answer { at_once, ..answer }));
+                }
                 CatchUp::Changes(changes) => match self.cached_answer(follower, &changes, &newest) {
                     Some(answer) => return answered(Answer { at_once, ..answer }, follower).await,
                     None => {

@@ -29,6 +29,7 @@ mod fast_path;
 mod key_watch;
 mod lease;
 mod long_poll;
+mod one_by_one;
 mod read;
 mod shared;
 mod snapshot;

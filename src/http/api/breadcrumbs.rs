@@ -18,10 +18,11 @@ use crate::http::rep::conditions::if_none_match_has;
 use crate::http::rep::negotiate::format;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::{Query, Wait, path_cursor};
+use crate::http::rep::relay::RELAY;
 use crate::http::rep::reply::{self, Caching, CrumbdHeaders, Reply, answer, into_response};
 use crate::model::Cursor;
 use crate::view::{Format, Next, Reason, ViewError};
-use crate::wire::Mode;
+use crate::wire::{MediaType, Mode};
 
 /// How long a read at a cursor ahead of this daemon waits for the daemon to catch up.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,6 +70,8 @@ pub(in crate::http) struct NextRequest {
     pub(in crate::http) wait: Wait,
     /// The name that the client gives itself, if there is a table of clients.
     name: Option<ClientName>,
+    /// Whether a relay asks, which gets each breadcrumb and no squash.
+    is_of_relay: bool,
 }
 
 impl NextRequest {
@@ -84,7 +87,14 @@ impl NextRequest {
         let mut query = Query::parse(uri, &["wait", "prefix", "rights"])?;
         let (wait, rights) = (query.wait()?, query.rights()?);
         let scope = access.scope(query.prefixes()?)?.require_rights(rights)?;
-        Ok(Self { collection: Arc::clone(collection), cursor, scope, format, wait, name })
+        let collection = Arc::clone(collection);
+        Ok(Self { collection, cursor, scope, format, wait, name, is_of_relay: false })
+    }
+
+    /// The same request of a relay, if the headers say that it is one. A body of JSON is one object, and so is a squash.
+    fn of_relay(self, headers: &HeaderMap) -> Self {
+        let is_list = !matches!(self.format.media, MediaType::Json | MediaType::JsonStrings);
+        Self { is_of_relay: is_list && headers.contains_key(RELAY), ..self }
     }
 
     /// Notes in the table of clients that the client asks.
@@ -127,12 +137,12 @@ impl NextRequest {
         outcome.inspect(|next| app.metrics.observe_poll(self.cursor, next))
     }
 
-    fn next<'a>(
-        &'a self,
-        client: &'a Client,
-        over: impl Future<Output = Reason>,
-    ) -> impl Future<Output = Result<Next, ViewError>> {
-        self.collection.view.next(self.cursor, self.scope.keys(), self.format, client.account(), over)
+    async fn next(&self, client: &Client, over: impl Future<Output = Reason>) -> Result<Next, ViewError> {
+        let (view, keys, account) = (&self.collection.view, self.scope.keys(), client.account());
+        match self.is_of_relay {
+            false => view.next(self.cursor, keys, self.format, account, over).await,
+            true => Box::pin(view.next_one_by_one(self.cursor, keys, self.format, account, over)).await,
+        }
     }
 
     /// The outcome without a wait, for a request over the budget of waiters. A request that would have to wait is refused.
@@ -191,6 +201,7 @@ impl From<Problem> for NextError {
 pub(in crate::http) async fn next(cx: Context, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let name = cx.app.client_name(&headers)?;
     let request = NextRequest::parse(&cx.collection, &uri, format(&headers)?, &cx.access, name)?;
+    let request = request.of_relay(&headers);
     drop((uri, headers));
     request.note(&cx.app, &cx.peer);
     let deadline = request.wait.deadline();

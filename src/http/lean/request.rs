@@ -231,6 +231,8 @@ fn relevant(headers: &[httparse::Header<'_>], hosts: &Hosts, allows_origins: boo
             "trailer",
             "if-match",
             "if-none-match",
+            // The framework answers relays.
+            "crumbd-relay",
         ];
         if among(&not_plain) || !header.value.iter().all(|byte| (b' '..=b'~').contains(byte)) {
             return None;

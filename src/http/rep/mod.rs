@@ -6,5 +6,6 @@ pub(in crate::http) mod key_address;
 pub(in crate::http) mod negotiate;
 pub(in crate::http) mod problem;
 pub(in crate::http) mod query;
+pub(in crate::http) mod relay;
 pub(in crate::http) mod reply;
 pub(in crate::http) mod request_body;

@@ -1,0 +1,64 @@
+//! What a relay is told beside each answer: where the data come from, how old they are, and where to begin.
+//!
+//! A relay names itself in `Crumbd-Relay`. Ordinary requests do not have that header, and cost nothing here.
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::reply::insert_text;
+use crate::http::app::App;
+use crate::http::collection::{Collection, Context};
+use crate::model::Cursor;
+
+/// The header of a relay's request.
+pub(in crate::http) const RELAY: HeaderName = HeaderName::from_static("crumbd-relay");
+/// The ids of the daemons that the data come through, this one first.
+const PATH: HeaderName = HeaderName::from_static("crumbd-path");
+/// The newest cursor when the request came.
+const NEWEST: HeaderName = HeaderName::from_static("crumbd-newest");
+/// With the status: a kept cursor at which a relay without a state begins.
+const BEGIN: HeaderName = HeaderName::from_static("crumbd-begin");
+/// The age in milliseconds.
+const AGE_MS: HeaderName = HeaderName::from_static("crumbd-age-ms");
+
+/// The most bytes of changes that a relay without a state reads after the state at which it begins.
+const MAX_REPLAYED_BYTES: usize = 32 << 20;
+
+/// Adds to an answer for a relay what the relay must know, also where the answer is an error.
+pub(in crate::http) async fn inform(State(app): State<App>, request: Request, next: Next) -> Response {
+    if !request.headers().contains_key(RELAY) {
+        return next.run(request).await;
+    }
+    let is_status = request.uri().path().ends_with("/status");
+    let (mut parts, body) = request.into_parts();
+    let collection = Context::from_request_parts(&mut parts, &app).await.map(|cx| cx.collection);
+    // Before the answer is made: it leads at least there, unless it says less than was asked for.
+    let newest = collection.as_ref().ok().and_then(|collection| newest(collection));
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    if let Ok(collection) = collection {
+        insert(response.headers_mut(), &collection, newest);
+        if is_status && newest.is_some() {
+            let begin = collection.view.cache().early_breadcrumb(MAX_REPLAYED_BYTES).cursor();
+            insert_text(response.headers_mut(), BEGIN, &begin.to_string());
+        }
+    }
+    response
+}
+
+fn newest(collection: &Collection) -> Option<Cursor> {
+    let newest = collection.view.cache().current_breadcrumb();
+    (!newest.is_provisional()).then(|| newest.cursor())
+}
+
+fn insert(headers: &mut HeaderMap, collection: &Collection, newest: Option<Cursor>) {
+    insert_text(headers, PATH, &collection.upstream.path().join(","));
+    insert_text(headers, AGE_MS, &collection.upstream.age().as_millis().to_string());
+    if let Some(newest) = newest {
+        insert_text(headers, NEWEST, &newest.to_string());
+    }
+    // Other clients would not understand it, and what they get does not serve a relay.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
