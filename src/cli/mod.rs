@@ -155,7 +155,7 @@ impl Daemon {
             (None, None) => None,
             _ => return Err(CredentialError::HalfIdentity),
         };
-        Ok(ClientTls { ca: self.ca_cert.clone(), identity })
+        Ok(ClientTls { ca: self.ca_cert.clone(), identity, ..ClientTls::default() })
     }
 }
 

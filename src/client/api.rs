@@ -164,11 +164,20 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, ClientError> {
+        self.accepted(self.send_any(request).await?).await
+    }
+
+    /// Sends a request. The answer may be a refusal.
+    pub(super) async fn send_any(&self, request: reqwest::RequestBuilder) -> Result<Response, ClientError> {
         let request = match &self.authorization {
             Some(value) => request.header(AUTHORIZATION, value),
             None => request,
         };
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        request.send().await.map_err(|error| self.unreachable(&error))
+    }
+
+    /// The answer, if it is no refusal.
+    pub(super) async fn accepted(&self, response: Response) -> Result<Response, ClientError> {
         if response.status().is_success() {
             return Ok(response);
         }
@@ -183,6 +192,11 @@ impl Client {
         let ProblemBody { kind, title, detail } = problem;
         let kind = kind.strip_prefix("urn:crumbd:problem:").unwrap_or_default().to_owned();
         Err(ClientError::Refused { status: status.as_u16(), kind, title, detail, retry_after })
+    }
+
+    /// A `GET` request.
+    pub(super) fn get_request(&self, segments: &[&str], query: &[(&str, &[u8])]) -> RequestBuilder {
+        self.http.get(self.url(segments, query))
     }
 
     pub(super) fn silent(&self, silence: Duration) -> ClientError {
@@ -368,7 +382,7 @@ impl Client {
     }
 }
 
-fn prefix_query(prefix: Option<&Key>) -> Vec<(&'static str, &[u8])> {
+pub(super) fn prefix_query(prefix: Option<&Key>) -> Vec<(&'static str, &[u8])> {
     prefix.map(|prefix| ("prefix", prefix.as_bytes())).into_iter().collect()
 }
 
@@ -382,7 +396,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-fn cursor_of(headers: &HeaderMap) -> Result<Cursor, ClientError> {
+pub(super) fn cursor_of(headers: &HeaderMap) -> Result<Cursor, ClientError> {
     let text = headers.get("crumbd-cursor").and_then(|value| value.to_str().ok());
     let text = text.ok_or_else(|| ClientError::Protocol("it has no Crumbd-Cursor".to_owned()))?;
     text.parse().map_err(|error: crate::model::CursorError| ClientError::Protocol(error.to_string()))

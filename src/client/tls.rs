@@ -22,6 +22,26 @@ pub struct ClientTls {
     pub ca: Option<PathBuf>,
     /// The client certificate and its private key (PEM), for a daemon that wants one.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// What its settings are called, for errors.
+    pub settings: TlsSettings,
+}
+
+/// The names of the settings of a [`ClientTls`].
+#[derive(Clone, Copy, Debug)]
+pub struct TlsSettings {
+    /// That of the authority.
+    pub ca: &'static str,
+    /// Those of the client certificate and its key.
+    pub identity: &'static str,
+    /// The beginning of an address without TLS.
+    pub without_tls: &'static str,
+}
+
+impl Default for TlsSettings {
+    /// The flags of the commands.
+    fn default() -> Self {
+        Self { ca: "--ca-cert", identity: "--client-cert and --client-key", without_tls: "http://" }
+    }
 }
 
 impl ClientTls {
@@ -85,14 +105,18 @@ impl ClientTls {
         let advice = match error {
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => match &self.ca {
                 Some(ca) => {
-                    format!("its certificate is not signed by the authority in {} (--ca-cert)", ca.display())
+                    let setting = self.settings.ca;
+                    format!("its certificate is not signed by the authority in {} ({setting})", ca.display())
                 }
-                None => "its certificate is not signed by an authority that this system trusts; name its \
-                     authority with --ca-cert"
-                    .to_owned(),
+                None => format!(
+                    "its certificate is not signed by an authority that this system trusts; name its authority \
+                     with {}",
+                    self.settings.ca
+                ),
             },
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-                "it does not speak TLS; without TLS its address begins with http://".to_owned()
+                let without_tls = self.settings.without_tls;
+                format!("it does not speak TLS; without TLS its address begins with {without_tls}")
             }
             rustls::Error::AlertReceived(alert) => match (&self.identity, alert) {
                 (None, AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure)
@@ -112,7 +136,7 @@ impl ClientTls {
     /// The usual reason for a daemon to end a connection right after the handshake.
     pub fn why_hung_up_on(&self) -> String {
         match &self.identity {
-            None => "it wants a client certificate: --client-cert and --client-key".to_owned(),
+            None => format!("it wants a client certificate: {}", self.settings.identity),
             Some((path, _)) => {
                 format!(
                     "it does not know the authority that signed the client certificate {}",
