@@ -123,7 +123,8 @@ impl Summary {
         let later = current.kvs().iter().max_by_key(|entry| entry.revision()).cloned();
         let count = current.kvs().len() as u64;
         let oldest = cache.oldest_breadcrumb().revision().max(self.oldest);
-        Warm { history, revision, oldest, count, newest: later.or(self.newest) }
+        let cursor = current.cursor();
+        Warm { history, revision, cursor, oldest, count, newest: later.or(self.newest) }
     }
 }
 

@@ -16,6 +16,7 @@ mod file;
 mod lines;
 mod push;
 mod registry;
+mod relay;
 mod sink;
 mod spec;
 mod stdin;
@@ -43,7 +44,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::ingest::IngestBuffer;
-use crate::model::{Entry, EntryLimits, FeedEvent, History, Revision};
+use crate::model::{Cursor, Entry, EntryLimits, FeedEvent, History, Revision};
 
 /// Why a feed ended.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +99,8 @@ pub struct Warm {
     pub history: History,
     /// The revision of the restored state.
     pub revision: Revision,
+    /// The cursor of the restored state.
+    pub cursor: Cursor,
     /// The oldest revision whose changes up to it are known.
     pub oldest: Revision,
     /// Keys in the restored state. The upstream has more if some were refused.

@@ -4,10 +4,10 @@ use std::fmt;
 
 use super::spec::ParsedFeed;
 use super::url::FeedUrl;
-use super::{etcd, file, push, stdin};
+use super::{etcd, file, push, relay, stdin};
 
 /// All kinds, in the order in which `crumbd feeds` lists them.
-static KINDS: [&Kind; 4] = [&push::KIND, &file::KIND, &stdin::KIND, &etcd::KIND];
+static KINDS: [&Kind; 5] = [&push::KIND, &file::KIND, &stdin::KIND, &etcd::KIND, &relay::KIND];
 
 /// A kind of feed: what is known of it before one is configured.
 pub struct Kind {

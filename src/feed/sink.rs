@@ -39,8 +39,12 @@ impl Sink {
     }
 
     fn check_event(&self, event: &FeedEvent) -> Result<(), FeedError> {
-        let FeedEvent::Updates(batch) = event else { return Ok(()) };
-        for update in &batch.updates {
+        let updates = match event {
+            FeedEvent::Updates(batch) => &batch.updates,
+            FeedEvent::Breadcrumb(breadcrumb) => &breadcrumb.updates,
+            _ => return Ok(()),
+        };
+        for update in updates {
             self.check(update).map_err(|refusal| {
                 let place = update.revision.map_or_else(String::new, |at| format!(" at revision {at}"));
                 FeedError::Strict { place: format!("the feed{place}"), reason: refusal.to_string() }

@@ -1,0 +1,163 @@
+//! A tree of daemons: a root, two relays and leaves that follow both relays. Clients move at random between all of them,
+//! while relays and leaves are killed, cut off, frozen and started again, and the root is written to.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use fastrand::Rng;
+use support::daemon::Daemon;
+use support::etcd::{Net, Proxy};
+use support::followed::{is, status};
+use support::http::Http;
+use support::mirror::{Coding, Media, Mirror};
+use support::roamer::Roamer;
+use support::state::{assert_same, digest, hex};
+use support::{eventually, in_time};
+
+/// A place in the tree: always the same address, whoever serves there.
+struct Place {
+    proxy: Proxy,
+    daemon: Option<Daemon>,
+    feed: String,
+}
+
+impl Place {
+    async fn start(feed: String) -> Place {
+        let daemon = Daemon::serve(&["--feed", &feed]);
+        let proxy = Proxy::before(daemon.address().to_owned()).await;
+        Place { proxy, daemon: Some(daemon), feed }
+    }
+
+    fn http(&self) -> Http {
+        Http::new(&format!("http://{}", self.proxy.endpoint()))
+    }
+
+    fn kill(&mut self) {
+        self.daemon = None;
+    }
+
+    fn restart(&mut self) {
+        let daemon = Daemon::serve(&["--feed", &self.feed]);
+        self.proxy.lead_to(daemon.address().to_owned());
+        self.daemon = Some(daemon);
+    }
+}
+
+/// How many clients, leaves and faults. By hand: `CRUMBD_ROAMERS=200 CRUMBD_LEAVES=4 CRUMBD_FAULTS=60`.
+fn size(name: &str, usual: usize) -> usize {
+    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_move_through_a_tree_whose_daemons_fail_and_never_take_a_second_snapshot() {
+    let (roamers, leaves, faults) =
+        (size("CRUMBD_ROAMERS", 12), size("CRUMBD_LEAVES", 2), size("CRUMBD_FAULTS", 8));
+    let seed = size("CRUMBD_SEED", 11) as u64;
+    eprintln!("seed {seed}");
+    let root = Daemon::push(&[]);
+    let relay = |_| Place::start(format!("crumbd://{}/", root.address()));
+    let mut places = vec![relay(0).await, relay(1).await];
+    let relays = format!("crumbd://{},{}/", places[0].proxy.endpoint(), places[1].proxy.endpoint());
+    for _ in 0..leaves {
+        places.push(Place::start(relays.clone()).await);
+    }
+    let everywhere: Vec<Http> = [root.http()].into_iter().chain(places.iter().map(Place::http)).collect();
+    for http in &everywhere {
+        is(http, "in-sync").await;
+    }
+
+    let (over, last) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(u64::MAX)));
+    let clients: Vec<_> = (0..roamers)
+        .map(|number| {
+            let (everywhere, last) = (everywhere.clone(), last.clone());
+            tokio::spawn(async move {
+                let mut roamer = Roamer::start(&everywhere[0], seed + number as u64).await;
+                while roamer.revision < last.load(Ordering::SeqCst) {
+                    let choose = |rng: &mut Rng| {
+                        let which = rng.usize(..everywhere.len());
+                        Some((which.to_string(), everywhere[which].clone()))
+                    };
+                    roamer.step("300ms", choose).await;
+                }
+                roamer
+            })
+        })
+        .collect();
+    let writer = {
+        let (http, over) = (root.http(), over.clone());
+        tokio::spawn(async move {
+            let mut rng = Rng::with_seed(seed + 1000);
+            let mut written = 0;
+            while !over.load(Ordering::SeqCst) {
+                // Few keys, so that a squash would forget what was between.
+                let key = format!("key {}", rng.u32(..20));
+                match rng.u32(..5) {
+                    0 => _ = http.delete(key.as_bytes()).await,
+                    _ => _ = http.put(key.as_bytes(), "text/plain", &vec![b'x'; rng.usize(..60)]).await,
+                }
+                written += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            written
+        })
+    };
+
+    let mut rng = Rng::with_seed(seed + 2000);
+    for fault in 0..faults {
+        let which = if fault % 2 == 0 { rng.usize(..2) } else { rng.usize(..places.len()) };
+        let place = &mut places[which];
+        let moved = revision(&everywhere[0]).await;
+        match fault % 4 {
+            0 | 3 => place.kill(),
+            1 => place.proxy.set(Net::Cut),
+            _ => place.daemon.as_ref().unwrap().pause(),
+        }
+        // It lasts for a while of the writer.
+        eventually("the writer to go on", || async {
+            (writer.is_finished() || revision(&everywhere[0]).await > moved + 40).then_some(())
+        })
+        .await;
+        match fault % 4 {
+            0 | 3 => place.restart(),
+            1 => place.proxy.set(Net::Open),
+            _ => place.daemon.as_ref().unwrap().go_on(),
+        }
+        is(&everywhere[1 + which], "in-sync").await;
+    }
+    over.store(true, Ordering::SeqCst);
+    let written = in_time("the writer to end", writer).await.unwrap();
+    let at_root = status(&everywhere[0]).await;
+    // The last change is one that moves everybody.
+    root.http().put(b"last", "text/plain", b"1").await;
+    last.store(revision(&everywhere[0]).await, Ordering::SeqCst);
+    let truth = Mirror::of(everywhere[0].clone(), Media::Ndjson, Coding::Identity).await.state;
+    let (mut moved, mut retries) = (0, 0);
+    for client in clients {
+        let roamer = match tokio::time::timeout(Duration::from_secs(60), client).await {
+            Ok(Ok(roamer)) => roamer,
+            Ok(Err(failed)) => std::panic::resume_unwind(failed.into_panic()),
+            Err(_) => panic!("a client did not get to the end"),
+        };
+        assert_same("a client at the end", &roamer.state, &truth);
+        moved += roamer.moved;
+        retries += roamer.retries.len();
+    }
+    for http in &everywhere {
+        let status = eventually("everybody to have the last change", || async {
+            let status = status(http).await;
+            (status["digest"] == hex(digest(&truth))).then_some(status)
+        })
+        .await;
+        assert_eq!(status["history"], at_root["history"]);
+    }
+    assert!(moved > roamers, "{moved} moves");
+    eprintln!("{written} writes, {moved} moves, {retries} retries");
+}
+
+async fn revision(http: &Http) -> u64 {
+    status(http).await["revision"].as_u64().unwrap()
+}
