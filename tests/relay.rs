@@ -445,6 +445,74 @@ async fn page() -> String {
 }
 
 #[tokio::test]
+async fn a_relay_gets_each_breadcrumb_and_other_clients_a_squash() {
+    let root = Daemon::push(&[]);
+    let http = root.http();
+    let mut cursors = Vec::new();
+    for round in 0..5 {
+        cursors.push(put(&http, "key", &format!("value {round}")).await);
+    }
+    let path = format!("/v1/breadcrumbs/{}/next?wait=0", cursors[0]);
+    let ndjson = ("accept", "application/x-ndjson");
+    let other = http.get_with(&path, &[ndjson]).await.ok(200).standing();
+    assert_eq!((other.need("crumbd-mode"), other.header("crumbd-path")), ("squash", None));
+    let got = http.get_with(&path, &[ndjson, ("crumbd-relay", "x")]).await.ok(200);
+    assert_eq!((got.need("crumbd-mode"), got.need("crumbd-reason")), ("delta", "behind"));
+    assert_eq!((got.cursor(), got.need("crumbd-newest")), (&*cursors[4], &*cursors[4]));
+    assert_eq!((got.need("crumbd-age-ms"), got.need("cache-control")), ("0", "no-store"));
+    let records: Vec<Value> = got
+        .plain()
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    let headers: Vec<&Value> = records.iter().filter(|record| record["type"] == "breadcrumb").collect();
+    let ends: Vec<&Value> = records.iter().filter(|record| record["type"] == "end").collect();
+    assert_eq!((headers.len(), ends.len(), records.len()), (4, 4, 12));
+    for (number, (header, end)) in headers.iter().zip(ends).enumerate() {
+        assert_eq!(
+            (&header["from"], &end["cursor"]),
+            (&(*cursors[number]).into(), &(*cursors[number + 1]).into())
+        );
+    }
+    // JSON is one object, and an error says where it comes from too.
+    let json = http.get_with(&path, &[("crumbd-relay", "x")]).await.ok(200);
+    assert_eq!((json.need("crumbd-mode"), json.need("crumbd-path")), ("squash", got.need("crumbd-path")));
+    let refused = http.get_with("/v1/breadcrumbs/nonsense/next", &[("crumbd-relay", "x")]).await.ok(400);
+    assert_eq!(refused.need("crumbd-path"), got.need("crumbd-path"));
+    let status = http.get_with("/v1/status", &[("crumbd-relay", "x")]).await.ok(200);
+    let begin = http.get(&format!("/v1/breadcrumbs/{}", status.need("crumbd-begin"))).await.ok(200);
+    assert_eq!(begin.need("crumbd-revision"), "0", "all is kept");
+}
+
+#[tokio::test]
+async fn a_relay_of_a_prefix_starts_with_its_last_state() {
+    let root = Daemon::push(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let feed = format!("crumbd://{}/?prefix=app/", root.address());
+    let args = ["--feed", &feed, "--state-dir", dir.path().to_str().unwrap()];
+    put(&root.http(), "app/a", "1").await;
+    let mut relay = Daemon::serve(&args);
+    let history = is(&relay.http(), "in-sync").await["history"].clone();
+    let mut old = Mirror::of(relay.http(), Media::Json, Coding::Identity).await;
+    relay.terminate();
+    relay.wait_exit();
+    for changes in [0, 2] {
+        for change in 0..changes {
+            put(&root.http(), &format!("app/{change}"), "meanwhile").await;
+            put(&root.http(), "other", "meanwhile").await;
+        }
+        let mut relay = Daemon::serve(&args);
+        assert_eq!(is(&relay.http(), "in-sync").await["history"], history);
+        old.move_to(relay.http());
+        old.follow_until("the keys", |old| old.state.len() == 1 + changes).await;
+        assert_eq!(old.seen.snapshots, 1);
+        relay.terminate();
+        relay.wait_exit();
+    }
+}
+
+#[tokio::test]
 async fn a_relay_that_keeps_less_than_its_upstream_says_which_keys_are_absent() {
     let root = Daemon::push(&[]);
     put(&root.http(), "small", "1").await;
