@@ -348,11 +348,9 @@ async fn over_tls_with_a_token_and_a_client_certificate() {
         format!("crumbds://{}/?token_file={token}&ca={ca}&cert={cert}&key={key}{more}", root.address())
     };
     let http = Http::over_tls(root.url(), support::tls::client_config(&[&authority.ca], Some(&client)));
-    let cursor = put(&http.with_token(&all.text), "app/a", "1").await;
+    put(&http.with_token(&all.text), "app/a", "1").await;
     put(&http.with_token(&all.text), "other/a", "1").await;
     // Everything, and what the token may read.
-    let key = file("cursor key", "a secret that is long enough for everybody\n");
-    drop((cursor, key));
     let whole = Daemon::serve(&["--feed", &feed(&all_file, "")]);
     assert_eq!(is(&whole.http(), "in-sync").await["count"], 2);
     let some = Daemon::serve(&["--feed", &feed(&some_file, "")]);
@@ -389,6 +387,41 @@ async fn over_tls_with_a_token_and_a_client_certificate() {
         let status = problem(&daemon.http(), says).await;
         assert_ne!(status["status"], "in-sync", "{feed}: {status}");
     }
+}
+
+#[tokio::test]
+async fn with_tokens_a_client_moves_where_the_cursor_key_is_shared() {
+    let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let key = file("cursor.key", &"0123456789abcdef".repeat(4));
+    let mut tokens = TokenFile::new();
+    let token = tokens.add(&[""], &[""]);
+    let root = tokens.daemon(&["--cursor-key", &key]);
+    let feed = format!("crumbd://{}/?token_file={}", root.address(), file("token", &token.text));
+    let args = ["--feed", &feed, "--tokens", tokens.path(), "--cursor-key", &key];
+    let args = [&args[..], &["--state-dir", state.path().to_str().unwrap()]].concat();
+    let (first, mut relay) = (put(&token.http(&root), "a", "1").await, Daemon::serve(&args));
+    is(&token.http(&relay), "in-sync").await;
+    let mut mirror = Mirror::of(token.http(&root), Media::Ndjson, Coding::Identity).await;
+    assert_eq!(mirror.cursor, first);
+    for round in 0..6 {
+        let cursor = put(&token.http(&root), "a", &format!("value {round}")).await;
+        if round == 3 {
+            relay.terminate();
+            relay.wait_exit();
+            relay = Daemon::serve(&args);
+        }
+        mirror.move_to(if round % 2 == 0 { token.http(&root) } else { token.http(&relay) });
+        at(&token.http(&relay), &cursor).await;
+        mirror.follow_to(&cursor).await;
+    }
+    assert_eq!(mirror.seen.snapshots, 1);
+    assert_eq!(status(&token.http(&relay)).await["ingest"]["resyncs"], 0, "it went on from its last state");
 }
 
 #[tokio::test]

@@ -57,6 +57,8 @@ pub(super) struct Follower {
     pub(super) position: Option<Position>,
     /// The history and revision of the cache, once it has a state.
     pub(super) held: Option<(History, Revision)>,
+    /// The revision of the oldest restored state, until it is known what led to it.
+    past_wanted: Option<Revision>,
     /// The status that clients were told.
     told: SyncStatus,
     /// Until then the status needs no other word of the upstream.
@@ -74,6 +76,7 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn new(feed: RelayFeed, sink: Sink, warm: Option<Warm>) -> Self {
         let host = fastrand::usize(..feed.clients.len().max(1));
+        let past_wanted = warm.as_ref().map(|warm| warm.oldest);
         let held = warm.as_ref().map(|warm| (warm.history, warm.revision));
         // Under a prefix the digest in the cursor is not the upstream's.
         let restored = warm.filter(|_| feed.config.prefix.is_none());
@@ -85,6 +88,7 @@ impl Follower {
             host,
             position,
             held,
+            past_wanted,
             told: SyncStatus::WaitForDatastore,
             sure_until: now + GRACE,
             caught_up: false,
@@ -173,6 +177,12 @@ impl Follower {
                 continue;
             };
             let origin = self.follow(&client, position).await?;
+            if self.caught_up
+                && let Some(end) = self.past_wanted
+            {
+                self.read_past(&client, end).await?;
+                self.past_wanted = None;
+            }
             self.look_for_fresher(&origin).await?;
         }
     }
@@ -399,4 +409,18 @@ fn check_path(path: &[String], own: &str) -> Result<(), RelayError> {
 
 pub(super) fn unexpected(what: &str) -> RelayError {
     ClientError::Protocol(what.to_owned()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_ends_at_the_root_and_does_not_come_by_here() {
+        let path = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+        assert!(check_path(&path(MAX_PATH), "own").is_ok());
+        assert!(matches!(check_path(&path(MAX_PATH + 1), "own"), Err(RelayError::TooFar(17))));
+        assert!(matches!(check_path(&path(3), "0"), Err(RelayError::Loop(1))));
+        assert!(matches!(check_path(&path(3), "2"), Err(RelayError::Loop(3))));
+    }
 }

@@ -19,6 +19,7 @@ mod config;
 mod error;
 mod follower;
 mod load;
+mod past;
 
 pub(super) use config::KIND;
 
@@ -60,6 +61,10 @@ impl Feed for RelayFeed {
 
     fn max_silence(&self) -> Option<Duration> {
         Some(MAX_SILENCE)
+    }
+
+    fn can_read_history(&self) -> bool {
+        true
     }
 
     fn run(self: Box<Self>, sink: Sink, warm: Option<Warm>) -> BoxFuture<'static, Result<(), FeedError>> {
