@@ -282,21 +282,33 @@ async fn a_relay_starts_with_its_last_state_and_goes_on_from_there() {
     let root = Daemon::push(&[]);
     let dir = tempfile::tempdir().unwrap();
     let state = ["--state-dir", dir.path().to_str().unwrap()];
+    let mut mirrors = Vec::new();
     for round in 0..20 {
-        put(&root.http(), "key", &format!("value {round}")).await;
+        // Two keys that are changed again and again, one that comes and goes, and one that stays.
+        match round % 4 {
+            0 => put(&root.http(), "one", &format!("value {round}")).await,
+            1 => put(&root.http(), "two", &format!("value {round}")).await,
+            2 => put(&root.http(), &format!("stays {round}"), "1").await,
+            _ if round % 8 == 3 => root.http().delete(b"two").await,
+            _ => put(&root.http(), "one", "the same").await,
+        };
+        mirrors.push(Mirror::of(root.http(), Media::Ndjson, Coding::Identity).await);
     }
     let mut relay = relay_of(root.address(), &state);
     is(&relay.http(), "in-sync").await;
-    let mut old = Mirror::of(relay.http(), Media::Json, Coding::Identity).await;
+    mirrors.push(Mirror::of(relay.http(), Media::Json, Coding::Identity).await);
+    // It has stored its last state, and no breadcrumb before it.
     relay.terminate();
     relay.wait_exit();
-    let last = put(&root.http(), "key", "meanwhile").await;
+    let last = put(&root.http(), "one", "meanwhile").await;
     let relay = relay_of(root.address(), &state);
     let status = at(&relay.http(), &last).await;
     assert_eq!(status["ingest"]["resyncs"], 0, "nothing was read again: {status}");
-    old.move_to(relay.http());
-    old.follow_to(&last).await;
-    assert_eq!(old.seen.snapshots, 1);
+    for mirror in mirrors.iter_mut().skip(2) {
+        mirror.move_to(relay.http());
+        mirror.follow_to(&last).await;
+        assert_eq!(mirror.seen.snapshots, 1);
+    }
 }
 
 #[tokio::test]

@@ -23,13 +23,17 @@ struct Place {
     proxy: Proxy,
     daemon: Option<Daemon>,
     feed: String,
+    /// The state directory, if it has one.
+    state: Option<tempfile::TempDir>,
 }
 
 impl Place {
-    async fn start(feed: String) -> Place {
-        let daemon = Daemon::serve(&["--feed", &feed]);
-        let proxy = Proxy::before(daemon.address().to_owned()).await;
-        Place { proxy, daemon: Some(daemon), feed }
+    async fn start(feed: String, has_state: bool) -> Place {
+        let state = has_state.then(|| tempfile::tempdir().unwrap());
+        let proxy = Proxy::before(String::new()).await;
+        let mut place = Place { proxy, daemon: None, feed, state };
+        place.restart();
+        place
     }
 
     fn http(&self) -> Http {
@@ -40,8 +44,18 @@ impl Place {
         self.daemon = None;
     }
 
+    fn stop(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.terminate();
+        daemon.wait_exit();
+    }
+
     fn restart(&mut self) {
-        let daemon = Daemon::serve(&["--feed", &self.feed]);
+        let mut args = vec!["--feed", &self.feed];
+        if let Some(state) = &self.state {
+            args.extend(["--state-interval", "1s", "--state-dir", state.path().to_str().unwrap()]);
+        }
+        let daemon = Daemon::serve(&args);
         self.proxy.lead_to(daemon.address().to_owned());
         self.daemon = Some(daemon);
     }
@@ -59,11 +73,11 @@ async fn clients_move_through_a_tree_whose_daemons_fail_and_never_take_a_second_
     let seed = size("CRUMBD_SEED", 11) as u64;
     eprintln!("seed {seed}");
     let root = Daemon::push(&[]);
-    let relay = |_| Place::start(format!("crumbd://{}/", root.address()));
-    let mut places = vec![relay(0).await, relay(1).await];
+    let relay = |has_state| Place::start(format!("crumbd://{}/", root.address()), has_state);
+    let mut places = vec![relay(false).await, relay(true).await];
     let relays = format!("crumbd://{},{}/", places[0].proxy.endpoint(), places[1].proxy.endpoint());
-    for _ in 0..leaves {
-        places.push(Place::start(relays.clone()).await);
+    for leaf in 0..leaves {
+        places.push(Place::start(relays.clone(), leaf % 2 == 1).await);
     }
     let everywhere: Vec<Http> = [root.http()].into_iter().chain(places.iter().map(Place::http)).collect();
     for http in &everywhere {
@@ -112,7 +126,8 @@ async fn clients_move_through_a_tree_whose_daemons_fail_and_never_take_a_second_
         let place = &mut places[which];
         let moved = revision(&everywhere[0]).await;
         match fault % 4 {
-            0 | 3 => place.kill(),
+            0 => place.kill(),
+            3 => place.stop(),
             1 => place.proxy.set(Net::Cut),
             _ => place.daemon.as_ref().unwrap().pause(),
         }
