@@ -202,7 +202,7 @@ fn feeds_that_exclude_each_other_are_told_what_would_be_right() {
         (&["--feed", "a=push:", "--feed", "a=stdin:"], "two feeds are named a"),
         (&["--feed", "A=push:"], "\"A\" is not the name of a collection"),
         (&["--feed", "a=stdin:", "--feed", "b=stdin:"], "only one feed can be stdin:"),
-        (&["--feed", "etcd://h:1/?what=1"], "it has ca, cert, key, user, password_file"),
+        (&["--feed", "etcd://h:1/?what=1"], "is no option of this feed: it has ca, cert, key, user,"),
         (&["--feed", "nats://h"], "`crumbd feeds` explains them"),
     ] {
         let (code, said) = check(args);

@@ -56,7 +56,7 @@ fn masked(text: &str, history: &str) -> String {
     }
     let mut lines: Vec<String> = Vec::new();
     for line in out.split_inclusive([',', '\n', '}']) {
-        let varies = ["timestamp", "_seconds", "retry_after", "delivery_latency", "uptime"];
+        let varies = ["timestamp", "since", "_seconds", "retry_after", "delivery_latency", "uptime"];
         if !varies.iter().any(|word| line.contains(word)) {
             lines.push(line.to_owned());
         }

@@ -153,7 +153,7 @@ impl Client {
 
     /// A request for one key. The key is in the query, where nobody rewrites it as in a path, or in a header if it is too
     /// long for an address.
-    fn key_request(&self, method: Method, key: &Key, query: &[(&str, &[u8])]) -> RequestBuilder {
+    pub(super) fn key_request(&self, method: Method, key: &Key, query: &[(&str, &[u8])]) -> RequestBuilder {
         let escaped = escape(key.as_bytes());
         if escaped.len() <= LONGEST_IN_ADDRESS {
             let query: Vec<_> = [("key", key.as_bytes())].into_iter().chain(query.iter().copied()).collect();
@@ -205,7 +205,7 @@ impl Client {
 
     /// The error of a stream that was cut off.
     pub(super) fn broke_off(&self, reason: &str) -> ClientError {
-        ClientError::Unreachable { url: self.base.to_string(), reason: reason.to_owned() }
+        ClientError::Unreachable { url: self.base.to_string(), reason: reason.to_owned(), was_sent: true }
     }
 
     pub(super) fn unreachable(&self, error: &reqwest::Error) -> ClientError {
@@ -226,11 +226,11 @@ impl Client {
             // the refusal is read, this is all that is known.
             reason = format!("{reason}; perhaps {}", self.tls.why_hung_up_on());
         }
-        ClientError::Unreachable { url: self.base.to_string(), reason }
+        ClientError::Unreachable { url: self.base.to_string(), reason, was_sent: !error.is_connect() }
     }
 
     /// Sends a request that does not wait for a breadcrumb, with `uploaded` bytes of body.
-    async fn send_in_time(
+    pub(super) async fn send_in_time(
         &self,
         request: reqwest::RequestBuilder,
         uploaded: usize,
@@ -355,6 +355,11 @@ impl Client {
         let request = request.header(CONTENT_TYPE, MediaType::Ndjson.as_str()).body(records);
         let response = self.send_in_time(request, uploaded).await?;
         let cursor = cursor_of(response.headers())?;
+        self.posted(cursor, response).await
+    }
+
+    /// What the body of an answer to a write says.
+    pub(super) async fn posted(&self, cursor: Cursor, response: Response) -> Result<Posted, ClientError> {
         let body: PostedBody = serde_json::from_slice(&self.body(response).await?)
             .map_err(|error| ClientError::Protocol(error.to_string()))?;
         Ok(Posted { cursor, changed: body.changed })

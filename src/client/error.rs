@@ -46,6 +46,8 @@ pub enum ClientError {
         url: String,
         /// The whole chain of causes.
         reason: String,
+        /// Whether the request may have reached the daemon.
+        was_sent: bool,
     },
     /// Nothing has arrived, not even a heartbeat.
     #[error("{url} has said nothing for {seconds} s, not even that it is alive")]

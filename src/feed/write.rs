@@ -82,6 +82,16 @@ pub enum WriteError {
         /// The reason, as a sentence.
         why: String,
     },
+    /// The upstream is another daemon, and its refusal is passed on. Nothing was done.
+    #[error("{detail}")]
+    Passed {
+        /// Its HTTP status.
+        status: u16,
+        /// The kind of problem, for programs.
+        kind: String,
+        /// What it says, and which upstream it is.
+        detail: String,
+    },
     /// The upstream has no such write.
     #[error("{why}; nothing was applied")]
     Unsupported {

@@ -21,6 +21,7 @@ pub(in crate::feed) const KIND: Kind = Kind {
     options: &[
         ("prefix", "only the keys that begin with this; they have a history of their own"),
         ("collection", "the collection to follow, instead of the default one"),
+        ("write", "true: takes writes over HTTP, and passes them on to the other crumbd"),
         ("token_file", "file with a token of the other crumbd"),
         ("ca", "file (PEM) of the authority of the other crumbd"),
         ("cert", "file (PEM) of the client certificate"),
@@ -43,6 +44,7 @@ pub(super) struct RelayConfig {
     pub(super) prefix: Option<Key>,
     pub(super) collection: Option<CollectionName>,
     pub(super) token_file: Option<PathBuf>,
+    takes_writes: bool,
     tls: ClientTls,
 }
 
@@ -61,6 +63,7 @@ fn parse(url: &mut FeedUrl<'_>) -> Result<Vec<ParsedFeed>, String> {
     let prefix = url.take("prefix")?.map(|prefix| Key::copy_from(prefix.as_bytes()));
     let collection = url.take("collection")?.map(|name| name.parse()).transpose();
     let collection = collection.map_err(|error: CollectionNameError| error.to_string())?;
+    let takes_writes = url.take_bool("write")?;
     let mut path = |name| Ok::<_, String>(url.take(name)?.map(PathBuf::from));
     let (token_file, ca, cert, key) = (path("token_file")?, path("ca")?, path("cert")?, path("key")?);
     let identity = match (cert, key) {
@@ -75,7 +78,15 @@ fn parse(url: &mut FeedUrl<'_>) -> Result<Vec<ParsedFeed>, String> {
         return Err("the options ca, cert and key are for TLS only, which is crumbds://".to_owned());
     }
     let tls = ClientTls { ca, identity, settings: SETTINGS };
-    Ok(ParsedFeed::one(Arc::new(RelayConfig { hosts, over_tls, prefix, collection, token_file, tls })))
+    Ok(ParsedFeed::one(Arc::new(RelayConfig {
+        hosts,
+        over_tls,
+        prefix,
+        collection,
+        token_file,
+        takes_writes,
+        tls,
+    })))
 }
 
 fn hosts(rest: &str) -> Result<Vec<String>, String> {
@@ -136,6 +147,10 @@ impl FeedConfig for RelayConfig {
         let collection = self.collection.as_ref().map_or("", CollectionName::as_str);
         let prefix = self.prefix.as_ref().map_or(&b""[..], Key::as_bytes);
         format!("crumbd:{collection}:{}", prefix.escape_ascii())
+    }
+
+    fn takes_writes(&self) -> bool {
+        self.takes_writes
     }
 
     fn check(&self, _settings: &FeedSettings) -> Vec<FeedError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{info, warn};
 
-use super::{MAX_PATH, RelayError, RelayFeed};
+use super::{Followed, MAX_PATH, RelayError, RelayFeed};
 use crate::client::{ClientError, Next, Origin, Records, RelayAnswer, RelayClient};
 use crate::feed::backoff::Backoff;
 use crate::feed::{Activity, FeedError, Sink, Warm};
@@ -151,6 +151,12 @@ impl Follower {
         Ok(RelayClient::new(client, self.sink.upstream().id(), config.prefix.clone()))
     }
 
+    /// Tells writes what is followed, and how far the cache is.
+    pub(super) fn publish_position(&self) {
+        let cursor = self.position.as_ref().map(|position| position.cursor);
+        self.feed.followed.send_replace(Followed { host: self.host, cursor });
+    }
+
     pub(super) fn is_narrowed(&self) -> bool {
         self.feed.config.prefix.is_some()
     }
@@ -169,6 +175,7 @@ impl Follower {
     async fn session(&mut self) -> Result<Infallible, RelayError> {
         let client = self.client(self.host)?;
         self.caught_up = false;
+        self.publish_position();
         // What the session before has left unfinished must not be mixed with what follows.
         self.sink.send(FeedEvent::ResyncAborted).await?;
         loop {
@@ -199,6 +206,7 @@ impl Follower {
         match answer.next().await {
             Ok(Next::Nothing { cursor, rights }) if same_rights(rights.as_deref()) => {
                 self.position = Some(Position { cursor, ..position });
+                self.publish_position();
                 self.confirmed(&origin).await?;
             }
             Ok(Next::Updates(records)) if same_rights(records.rights()) => {
@@ -284,6 +292,7 @@ impl Follower {
         self.verified(updates, revision, status, claim).await?;
         self.told = status.unwrap_or(self.told);
         self.held = self.held.map(|(history, _)| (history, revision));
+        self.publish_position();
         Ok(())
     }
 

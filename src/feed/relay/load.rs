@@ -70,7 +70,9 @@ impl Follower {
         self.held = Some((history, revision));
         self.position = Some(Position { cursor, rights });
         let claim = ResyncClaim { count: end.count, digest: end.digest };
-        self.verified(Vec::new(), revision, None, claim).await
+        self.verified(Vec::new(), revision, None, claim).await?;
+        self.publish_position();
+        Ok(())
     }
 
     async fn read_entries(&mut self, records: &mut Records) -> Result<End, RelayError> {

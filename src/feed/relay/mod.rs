@@ -13,26 +13,31 @@
 //! - Whatever happens to the upstream, the last state is served. It is in-sync only while an upstream that is in-sync
 //!   confirms it.
 //!
-//! A [`Follower`] does all this. Writes are refused: they belong to the root.
+//! A [`Follower`] does all this. Writes go to the upstream that is followed ([`RelayWriter`]), and from there to the root.
 
 mod config;
 mod error;
 mod follower;
 mod load;
 mod past;
+mod writer;
 
 pub(super) use config::KIND;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
-use super::{Feed, FeedError, Sink, Warm};
+use super::{Feed, FeedConfig, FeedError, Sink, Warm, Writer};
 use crate::client::Client;
-use crate::model::History;
+use crate::ingest::IngestBuffer;
+use crate::model::{EntryLimits, FeedEvent, History};
 use config::RelayConfig;
 use error::RelayError;
 use follower::Follower;
+use writer::{Followed, RelayWriter};
 
 /// The most daemons that data may come through.
 const MAX_PATH: usize = 16;
@@ -45,11 +50,13 @@ struct RelayFeed {
     config: RelayConfig,
     /// A client of each host, without a token.
     clients: Vec<Client>,
+    /// What is followed now, for writes.
+    followed: watch::Sender<Followed>,
 }
 
 impl RelayFeed {
     fn new(config: RelayConfig, clients: Vec<Client>) -> Self {
-        Self { config, clients }
+        Self { config, clients, followed: watch::Sender::default() }
     }
 }
 
@@ -65,6 +72,15 @@ impl Feed for RelayFeed {
 
     fn can_read_history(&self) -> bool {
         true
+    }
+
+    fn writer(&self, buffer: &Arc<IngestBuffer<FeedEvent>>, _: EntryLimits) -> Option<Arc<dyn Writer>> {
+        if !self.config.takes_writes() {
+            return None;
+        }
+        let (config, clients, followed) =
+            (self.config.clone(), self.clients.clone(), self.followed.subscribe());
+        Some(Arc::new(RelayWriter::new(config, clients, followed, Arc::clone(buffer))))
     }
 
     fn run(self: Box<Self>, sink: Sink, warm: Option<Warm>) -> BoxFuture<'static, Result<(), FeedError>> {

@@ -124,7 +124,7 @@ fn writable<'a>(collection: &'a Collection, request: &Request) -> Result<&'a dyn
     collection.writer.as_deref().ok_or_else(|| {
         let detail = format!(
             "this daemon is read-only: its state comes from the feed {}; writes over HTTP are for a push: feed, and for an \
-             etcd:// feed with the option write=true",
+             etcd:// or crumbd:// feed with the option write=true",
             collection.feed
         );
         Problem::new(StatusCode::FORBIDDEN, "read-only", detail)

@@ -130,6 +130,21 @@ impl From<ViewError> for Problem {
     }
 }
 
+impl Problem {
+    /// The refusal of another daemon. A client tries again later where that daemon says so.
+    fn passed_on(status: u16, kind: &str, detail: String) -> Self {
+        let status = StatusCode::from_u16(status).ok().filter(|status| status.as_u16() >= 400);
+        let (status, kind) = match status {
+            Some(status) if !kind.is_empty() => (status, kind),
+            Some(status) => (status, "upstream-refuses"),
+            None => (StatusCode::SERVICE_UNAVAILABLE, "not-done"),
+        };
+        let problem = Self::new(status, kind, detail);
+        let is_later = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        if is_later { problem.retry_later() } else { problem }
+    }
+}
+
 impl From<WriteError> for Problem {
     fn from(error: WriteError) -> Self {
         let detail = error.to_string();
@@ -148,6 +163,7 @@ impl From<WriteError> for Problem {
             WriteError::NotDone { .. } => Self::unavailable("not-done", detail),
             WriteError::NotYetRead { .. } => Self::unavailable("not-yet-read", detail),
             WriteError::Forbidden { .. } => Self::forbidden("upstream-forbids", detail),
+            WriteError::Passed { status, kind, detail } => Self::passed_on(status, &kind, detail),
             WriteError::Unsupported { .. } => Self::bad_request(detail),
             _ => Self::unavailable("shutting-down", detail),
         }
