@@ -18,6 +18,9 @@ impl Revision {
     /// counting on: after a claim of `u64::MAX` no later revision would exist.
     pub const MAX_CLAIM: Self = Self(i64::MAX as u64);
 
+    /// The revision of a whole state that is named only at its end. No feed claims it.
+    pub(crate) const NAMED_AT_THE_END: Self = Self::MAX_CLAIM;
+
     /// The next revision; saturates, so that the order never wraps around.
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))

@@ -54,7 +54,8 @@ impl Store {
         }
         let mut changes = differences(&resync.before, &self.state).peekable();
         let changed = changes.peek().is_some();
-        let reached = revision.max(resync.whole_at.filter(|_| changed)).unwrap_or_default();
+        let whole_at = resync.whole_at.filter(|at| changed && *at != Revision::NAMED_AT_THE_END);
+        let reached = revision.max(whole_at).unwrap_or_default();
         let mut now = self.state.revision.max(reached);
         if changed && !resync.reload && now == resync.before.revision {
             // Only keys that did not come again have changed, and no revision was given for that.
