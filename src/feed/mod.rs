@@ -13,6 +13,8 @@ mod backoff;
 mod config;
 mod etcd;
 mod file;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod lines;
 mod push;
 mod registry;

@@ -2,12 +2,22 @@
 
 use std::fmt;
 
+#[cfg(feature = "kubernetes")]
+use super::kubernetes;
 use super::spec::ParsedFeed;
 use super::url::FeedUrl;
 use super::{etcd, file, push, relay, stdin};
 
 /// All kinds, in the order in which `crumbd feeds` lists them.
-static KINDS: [&Kind; 5] = [&push::KIND, &file::KIND, &stdin::KIND, &etcd::KIND, &relay::KIND];
+static KINDS: &[&Kind] = &[
+    &push::KIND,
+    &file::KIND,
+    &stdin::KIND,
+    &etcd::KIND,
+    &relay::KIND,
+    #[cfg(feature = "kubernetes")]
+    &kubernetes::KIND,
+];
 
 /// A kind of feed: what is known of it before one is configured.
 pub struct Kind {
@@ -42,13 +52,13 @@ pub enum Storage {
 
 /// All kinds of feeds.
 pub fn kinds() -> &'static [&'static Kind] {
-    &KINDS
+    KINDS
 }
 
 impl Kind {
     /// The kind with this scheme.
     pub(super) fn find(scheme: &str) -> Option<&'static Self> {
-        KINDS.into_iter().find(|kind| kind.schemes.contains(&scheme))
+        KINDS.iter().copied().find(|kind| kind.schemes.contains(&scheme))
     }
 }
 

@@ -10,6 +10,8 @@ pub mod daemon;
 pub mod etcd;
 pub mod followed;
 pub mod http;
+pub mod kube_double;
+pub mod kubernetes;
 pub mod mirror;
 pub mod record;
 pub mod roamer;

@@ -1,5 +1,7 @@
-//! Interpreters for clients that are not written in Rust. One that is missing fails the test.
+//! Interpreters for clients that are not written in Rust, and servers that no package has. One that is missing fails the
+//! test.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Debian's Python, which has the modules that `.ci/setup` installs.
@@ -16,6 +18,13 @@ pub fn node() -> Command {
     let is_new = "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)";
     check(Command::new("node").args(["-e", is_new]), "node, 18 or newer,");
     Command::new("node")
+}
+
+/// The API server of Kubernetes.
+pub fn kube_apiserver() -> PathBuf {
+    let path = std::path::absolute("target/tools/bin/kube-apiserver").unwrap();
+    assert!(path.is_file(), "{} is missing; .ci/setup builds it", path.display());
+    path
 }
 
 fn check(command: &mut Command, what: &str) {

@@ -16,7 +16,8 @@ pub(super) struct Flags {
     /// needed. `file:PATH` reads NDJSON records from a file. `file:PATH?follow=true` also reads what is appended,
     /// and notices when the file is replaced. `stdin:` reads NDJSON records from standard input.
     /// `etcd://HOST:PORT[,HOST:PORT…]/PREFIX` follows the keys of an etcd cluster that begin with PREFIX
-    /// (everything after the first slash); `etcds://` does so over TLS. `crumbd feeds` lists all feeds and their options.
+    /// (everything after the first slash); `etcds://` does so over TLS. `kubernetes:?resource=v1/pods` follows the
+    /// objects of a type of a Kubernetes cluster. `crumbd feeds` lists all feeds and their options.
     ///
     /// Given several times, each feed is a collection with a name, served under /v1/c/NAME/: `--feed agents=push:
     /// --feed 'routes=etcd://127.0.0.1:2379/routes/'`. One feed may be without a name; it is served under /v1/. In the

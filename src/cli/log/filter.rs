@@ -40,8 +40,12 @@ fn suggestion(nearest: &Option<&'static str>) -> String {
 }
 
 impl Filter {
+    /// Without what the client of Kubernetes logs, unless it is asked for: the feed says the same in a sentence.
     pub(super) fn into_env_filter(self) -> EnvFilter {
-        self.0
+        match "kube_client=off".parse() {
+            Ok(quiet) if !self.0.to_string().contains("kube_client") => self.0.add_directive(quiet),
+            _ => self.0,
+        }
     }
 
     /// Warnings and errors only.

@@ -1,0 +1,179 @@
+//! The kubernetes feed before a server that does what a real one cannot be made to do on time.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::followed::{is, mirror, status};
+use support::http::Http;
+use support::kube_double::{Answer, Double, Step, bookmark, event, refusal};
+use support::kubernetes::decoded;
+use support::mirror::Mirror;
+use support::{eventually, in_time};
+
+/// A server with the objects `a` and `b`, and a daemon that will follow it.
+async fn with_two_objects() -> Double {
+    let double = Double::start().await;
+    double.put("a", "first", true);
+    double.put("b", "first", true);
+    double
+}
+
+fn values(mirror: &Mirror) -> BTreeMap<String, Value> {
+    let value = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap();
+    let state = decoded(&mirror.state);
+    state.iter().map(|(key, bytes)| (String::from_utf8(key.clone()).unwrap(), value(bytes))).collect()
+}
+
+/// Waits until the daemon is in-sync and has the server's objects.
+async fn agrees_with(http: &Http, double: &Double) -> Mirror {
+    in_time("the daemon to agree with the server", async {
+        loop {
+            let mirror = mirror(http).await;
+            if mirror.status == "in-sync" && values(&mirror) == double.values() {
+                return mirror;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+fn gone() -> Value {
+    refusal(410, "Expired", "").body
+}
+
+#[tokio::test]
+async fn a_revision_that_is_gone_is_a_list_whose_difference_is_published() {
+    // As a status, and as an event in an answer that began well, of which `code` or `reason` may be missing.
+    let mut without_code = gone();
+    without_code["code"] = 0.into();
+    for steps in [
+        vec![Step::Refuse(refusal(410, "Gone", ""))],
+        vec![Step::Send(event("ERROR", &gone()))],
+        vec![Step::Send(event("ERROR", &without_code)), Step::End],
+    ] {
+        let double = with_two_objects().await;
+        let daemon = double.follow();
+        let http = daemon.http();
+        is(&http, "in-sync").await;
+        let mut follower = mirror(&http).await;
+        assert_eq!(values(&follower), double.values());
+        // The daemon's watch is cut, and meanwhile things change that no watch will deliver.
+        double.next_watch(steps);
+        double.lose("a");
+        double.put("b", "second", false);
+        double.put("c", "new", false);
+        double.cut();
+        let seen = agrees_with(&http, &double).await;
+        assert_eq!(seen.history, follower.history);
+        follower.follow_to(&seen.cursor).await;
+        assert_eq!(values(&follower), double.values());
+        assert_eq!(follower.seen.snapshots, 1, "the difference, not the whole");
+    }
+}
+
+#[tokio::test]
+async fn a_continue_token_that_is_gone_begins_the_list_anew() {
+    let double = with_two_objects().await;
+    let first = serde_json::json!({
+        "kind": "ConfigMapList",
+        "metadata": {"resourceVersion": "50", "continue": "token/1"},
+        "items": [{"metadata": {"name": "old", "namespace": "n", "resourceVersion": "49"}}],
+    });
+    double.next_list(Answer { status: 200, headers: "", body: first });
+    double.next_list(refusal(410, "Expired", ""));
+    let daemon = double.follow();
+    agrees_with(&daemon.http(), &double).await;
+    assert_eq!(double.asked("continue=token%2F1").len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_pause_gets_it() {
+    let double = with_two_objects().await;
+    double.next_list(refusal(429, "TooManyRequests", "retry-after: 1\r\n"));
+    let begun = Instant::now();
+    let daemon = double.follow();
+    agrees_with(&daemon.http(), &double).await;
+    assert!(begun.elapsed() >= Duration::from_secs(1), "the server has asked for it");
+}
+
+#[tokio::test]
+async fn an_event_after_its_bookmark_is_not_lost() {
+    let double = with_two_objects().await;
+    let daemon = double.follow();
+    let http = daemon.http();
+    agrees_with(&http, &double).await;
+    // The next watch has a bookmark at the revision of an event that it does not deliver.
+    let (revision, _) = double.put_for_the_next_watch("b", "after its bookmark", true);
+    double.cut_with(vec![Step::Send(bookmark(revision)), Step::Break]);
+    agrees_with(&http, &double).await;
+    let watches = double.watches(3).await;
+    assert!(!watches[2].contains(&format!("resourceVersion={revision}&")), "{watches:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_within_a_line_is_read_again() {
+    let double = with_two_objects().await;
+    let daemon = double.follow();
+    let http = daemon.http();
+    agrees_with(&http, &double).await;
+    let (_, line) = double.put_for_the_next_watch("b", "half a line", true);
+    let (half, _) = line.split_at(line.len() / 2);
+    double.cut_with(vec![Step::Send(half.to_owned()), Step::End]);
+    agrees_with(&http, &double).await;
+    let (_, line) = double.put_for_the_next_watch("b", "half a line and no end", true);
+    let (half, _) = line.split_at(line.len() / 2);
+    double.cut_with(vec![Step::Send(half.to_owned()), Step::Break]);
+    agrees_with(&http, &double).await;
+}
+
+#[tokio::test]
+async fn what_is_no_event_is_no_data() {
+    let double = with_two_objects().await;
+    let unlike = serde_json::json!({"metadata": {"name": "x", "namespace": "n", "resourceVersion": "999"}});
+    for line in [
+        event("ERROR", &refusal(500, "InternalError", "").body),
+        event("ERROR", &unlike),
+        event("REPLACED", &unlike),
+        "no JSON\n".to_owned(),
+        "{}\n".to_owned(),
+        event("ADDED", &serde_json::json!({"metadata": {"name": "x", "resourceVersion": "new"}})),
+    ] {
+        double.next_watch(vec![Step::Send(line.clone())]);
+        let daemon = double.follow();
+        let http = daemon.http();
+        eventually(&format!("an error after {line}"), || async {
+            status(&http).await["feed_last_error"]["message"].is_string().then_some(())
+        })
+        .await;
+        agrees_with(&http, &double).await;
+    }
+}
+
+#[tokio::test]
+async fn a_streaming_list_is_the_same_state_as_pages() {
+    let double = with_two_objects().await;
+    let paged = double.follow();
+    let paged = agrees_with(&paged.http(), &double).await;
+    double.streams();
+    let daemon = double.follow();
+    let http = daemon.http();
+    let streamed = agrees_with(&http, &double).await;
+    assert_eq!(streamed.cursor, paged.cursor, "with the same revision");
+    let revisions = |mirror: &Mirror| mirror.state.clone();
+    assert_eq!(revisions(&streamed), revisions(&paged));
+    assert_eq!(double.asked("limit=500").len(), 1, "the second daemon has read no pages");
+    double.put("c", "later", true);
+    agrees_with(&http, &double).await;
+    // Again, as a resync.
+    double.next_watch(vec![Step::Refuse(refusal(410, "Gone", ""))]);
+    double.lose("a");
+    double.cut();
+    let after = agrees_with(&http, &double).await;
+    assert_eq!(after.history, paged.history);
+}
