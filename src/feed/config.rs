@@ -1,10 +1,11 @@
 //! A feed as it is configured.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
 
-use super::{EtcdFlags, Feed, FeedError};
+use super::{Feed, FeedError};
 
 /// The settings of the daemon that feeds use beside their URL.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +14,24 @@ pub struct FeedSettings {
     pub strict: bool,
     /// The `--etcd-…` flags. Options in the URL win over them.
     pub etcd: EtcdFlags,
+}
+
+/// The environment variable that may hold the etcd password.
+pub const PASSWORD_VARIABLE: &str = "CRUMBD_ETCD_PASSWORD";
+
+/// The credentials for etcd as they are configured: by the `--etcd-…` flags, or by options of one feed.
+#[derive(Clone, Debug, Default)]
+pub struct EtcdFlags {
+    /// The authority that signed the servers' certificates.
+    pub ca: Option<PathBuf>,
+    /// The client certificate.
+    pub cert: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+    /// The user.
+    pub user: Option<String>,
+    /// The file with the password. Without it the password comes from [`PASSWORD_VARIABLE`].
+    pub password_file: Option<PathBuf>,
 }
 
 /// A configured feed: a parsed URL. Nothing is opened yet.

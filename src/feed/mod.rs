@@ -11,6 +11,7 @@
 mod activity;
 mod backoff;
 mod config;
+#[cfg(feature = "etcd")]
 mod etcd;
 mod file;
 #[cfg(feature = "kubernetes")]
@@ -28,8 +29,9 @@ mod url;
 mod write;
 
 pub use activity::{Activity, ActivityReport};
-pub use config::{FeedConfig, FeedSettings};
-pub use etcd::{EtcdAccess, EtcdFeed, EtcdFlags, EtcdTarget, PASSWORD_VARIABLE, Password};
+pub use config::{EtcdFlags, FeedConfig, FeedSettings, PASSWORD_VARIABLE};
+#[cfg(feature = "etcd")]
+pub use etcd::{EtcdAccess, EtcdFeed, EtcdTarget, Password};
 pub use file::{FileFeed, NoFile};
 pub use push::PushHandle;
 pub use registry::{Kind, Storage, kinds};

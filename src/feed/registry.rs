@@ -6,13 +6,16 @@ use std::fmt;
 use super::kubernetes;
 use super::spec::ParsedFeed;
 use super::url::FeedUrl;
-use super::{etcd, file, push, relay, stdin};
+#[cfg(feature = "etcd")]
+use super::etcd;
+use super::{file, push, relay, stdin};
 
 /// All kinds, in the order in which `crumbd feeds` lists them.
 static KINDS: &[&Kind] = &[
     &push::KIND,
     &file::KIND,
     &stdin::KIND,
+    #[cfg(feature = "etcd")]
     &etcd::KIND,
     &relay::KIND,
     #[cfg(feature = "kubernetes")]

@@ -13,7 +13,7 @@ use super::{EtcdAccess, EtcdFeed, EtcdTarget, Password};
 use crate::feed::registry::{Kind, Storage};
 use crate::feed::spec::ParsedFeed;
 use crate::feed::url::FeedUrl;
-use crate::feed::{Feed, FeedConfig, FeedError, FeedSettings};
+use crate::feed::{EtcdFlags, Feed, FeedConfig, FeedError, FeedSettings, PASSWORD_VARIABLE};
 use crate::wire::{self, PemError};
 
 pub(in crate::feed) const KIND: Kind = Kind {
@@ -33,24 +33,6 @@ pub(in crate::feed) const KIND: Kind = Kind {
     strict_has_no_effect: Some("every value of etcd can be read"),
     parse,
 };
-
-/// The environment variable that may hold the etcd password.
-pub const PASSWORD_VARIABLE: &str = "CRUMBD_ETCD_PASSWORD";
-
-/// The credentials for etcd as they are configured: by the `--etcd-…` flags, or by options of one feed.
-#[derive(Clone, Debug, Default)]
-pub struct EtcdFlags {
-    /// The authority that signed the servers' certificates.
-    pub ca: Option<PathBuf>,
-    /// The client certificate.
-    pub cert: Option<PathBuf>,
-    /// Its private key.
-    pub key: Option<PathBuf>,
-    /// The user.
-    pub user: Option<String>,
-    /// The file with the password. Without it the password comes from [`PASSWORD_VARIABLE`].
-    pub password_file: Option<PathBuf>,
-}
 
 /// An etcd prefix as it is configured.
 #[derive(Debug)]

@@ -42,7 +42,6 @@ mod writer;
 
 pub use client::EtcdAccess;
 pub(super) use config::KIND;
-pub use config::{EtcdFlags, PASSWORD_VARIABLE};
 pub use password::Password;
 
 use std::convert::Infallible;
