@@ -137,6 +137,36 @@ async fn a_feed_that_fails_leaves_the_others_alone_and_the_last_one_ends_the_dae
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_fails_beside_one_that_has_ended_leaves_the_daemon_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bad.ndjson");
+    fs::write(&file, "{\"type\":\"put\",\"key\":\"k\",\"value\":1}\nnonsense\n").unwrap();
+    let daemon =
+        Daemon::serve(&["--strict", "--feed", "push:", "--feed", &format!("bad=file:{}", file.display())]);
+    let http = daemon.http();
+    eventually("the feed's end", || async {
+        (status_of(&http, "/v1/c/bad").await["feed_activity"]["name"] == "failed").then_some(())
+    })
+    .await;
+    put(&http, "/v1/kv/k", "written after that").await;
+    assert_eq!(http.get("/livez").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_stores_in_one_daemon_are_ready_and_take_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let feeds: Vec<String> = (0..40).map(|n| format!("c{n}=push:")).collect();
+    let mut args: Vec<&str> = feeds.iter().flat_map(|feed| ["--feed", feed.as_str()]).collect();
+    args.extend(["--state-dir", dir.path().to_str().unwrap()]);
+    let daemon = Daemon::serve(&args);
+    let http = daemon.http();
+    assert_eq!(http.get("/readyz?wait=30s").await.status, 200);
+    for n in 0..40 {
+        put(&http, &format!("/v1/c/c{n}/kv/k"), "v").await;
+    }
+}
+
 fn append(path: &Path, line: &str) {
     use std::io::Write as _;
     fs::OpenOptions::new().append(true).open(path).unwrap().write_all(line.as_bytes()).unwrap();

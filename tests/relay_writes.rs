@@ -79,6 +79,55 @@ async fn conditions_are_the_roots() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_write_in_a_circle_of_relays_is_refused_and_not_passed_on_for_ever() {
+    let root = Daemon::push(&[]);
+    // The second one's port is known to the first one before it listens.
+    let port = support::etcd::free_port();
+    let feed = format!("crumbd://{},127.0.0.1:{port}/?write=true", root.address());
+    let one = Daemon::serve(&["--feed", &feed]);
+    ready(&one).await;
+    let (listen, feed) = (format!("127.0.0.1:{port}"), format!("crumbd://{}/?write=true", one.address()));
+    let other = Daemon::serve(&["--listen", &listen, "--feed", &feed]);
+    let http = ready(&other).await;
+    drop(root);
+    let daemons = [http, one.http()];
+    for n in 0..20 {
+        let refused = write(&daemons[n % 2], "PUT", "k", Some("1"), &[]).await.problem(503);
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.len() < 2000, "{} bytes: {}", detail.len(), &detail[..200]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_begins_anew_is_followed_at_its_own_revisions() {
+    let port = support::etcd::free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let root = Daemon::push(&["--listen", &listen]);
+    for n in 0..3 {
+        write(&root.http(), "PUT", &format!("k{n}"), Some("v"), &[]).await.ok(200);
+    }
+    let relay = relay_of(&root, "");
+    ready(&relay).await;
+    let leaf = relay_of(&relay, "");
+    ready(&leaf).await;
+    drop(root);
+    let root = Daemon::push(&["--listen", &listen]);
+    for written in [0, 1] {
+        let expected = root.http().get("/v1/status").await.ok(200).json()["cursor"].clone();
+        for daemon in [&relay, &leaf] {
+            support::eventually("the root's cursor", || async {
+                let status = daemon.http().get("/v1/status").await.ok(200).json();
+                (status["cursor"] == expected && status["status"] == "in-sync").then_some(())
+            })
+            .await;
+        }
+        if written == 0 {
+            write(&root.http(), "PUT", "new", Some("v"), &[]).await.ok(200);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_written_is_said_and_not_done() {
     let mut tokens = TokenFile::new();
     let reader = tokens.add(&[""], &[]);

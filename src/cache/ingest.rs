@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
+use super::own_thread::run_on_own_thread;
 use super::store::Store;
 use super::{Journal, RefusedKeys};
 use crate::ingest::{Buffer, IngestBuffer};
@@ -52,8 +52,7 @@ impl IngestTask {
         if !self.store.is_journaled() {
             return tokio::spawn(self.run().in_current_span());
         }
-        let (runtime, running) = (Handle::current(), self.run().in_current_span());
-        tokio::task::spawn_blocking(move || runtime.block_on(running))
+        run_on_own_thread("ingest", self.run().in_current_span())
     }
 
     /// Sets the refused keys of the restored state.

@@ -68,6 +68,8 @@ pub struct Client {
     tls: ClientTls,
     /// `Bearer …`, for a daemon that wants a token.
     authorization: Option<HeaderValue>,
+    /// The ids of the relays that requests are passed on by.
+    relays: Option<HeaderValue>,
 }
 
 #[derive(Deserialize)]
@@ -107,7 +109,7 @@ impl Client {
         let http = reqwest::Client::builder().no_gzip().connect_timeout(DEADLINE);
         let http = http.tls_backend_preconfigured(tls.config(over_tls)?).build();
         let http = http.map_err(|e| error(e.to_string()))?;
-        Ok(Self { base, collection: None, http, tls, authorization: None })
+        Ok(Self { base, collection: None, http, tls, authorization: None, relays: None })
     }
 
     /// The same client with a token.
@@ -127,6 +129,13 @@ impl Client {
     }
 
     /// The address of an endpoint of the daemon's version 1.
+    /// The same client for requests that relays with these ids, separated by commas, pass on.
+    #[must_use]
+    pub(crate) fn for_relays(self, ids: &str) -> Self {
+        // Ids are plain text.
+        Self { relays: HeaderValue::from_str(ids).ok(), ..self }
+    }
+
     fn daemon_url(&self, name: &str) -> String {
         format!("{}/v1/{name}", self.base.as_str().trim_end_matches('/'))
     }
@@ -171,6 +180,10 @@ impl Client {
     pub(super) async fn send_any(&self, request: reqwest::RequestBuilder) -> Result<Response, ClientError> {
         let request = match &self.authorization {
             Some(value) => request.header(AUTHORIZATION, value),
+            None => request,
+        };
+        let request = match &self.relays {
+            Some(ids) => request.header("crumbd-relay", ids),
             None => request,
         };
         request.send().await.map_err(|error| self.unreachable(&error))

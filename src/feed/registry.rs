@@ -2,12 +2,12 @@
 
 use std::fmt;
 
+#[cfg(feature = "etcd")]
+use super::etcd;
 #[cfg(feature = "kubernetes")]
 use super::kubernetes;
 use super::spec::ParsedFeed;
 use super::url::FeedUrl;
-#[cfg(feature = "etcd")]
-use super::etcd;
 use super::{file, push, relay, stdin};
 
 /// All kinds, in the order in which `crumbd feeds` lists them.

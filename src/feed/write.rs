@@ -27,12 +27,14 @@ pub struct WriteRequest {
     /// The key of the conditions as the client can read it here. The upstream may have set the same value again since,
     /// which is no change for the client.
     pub seen: Option<Entry>,
+    /// The ids of the relays that have passed it on.
+    pub path: Vec<String>,
 }
 
 impl WriteRequest {
     /// A write without conditions.
     pub fn new(updates: Vec<Update>, grouping: Grouping) -> Self {
-        Self { updates, grouping, conditions: Vec::new(), seen: None }
+        Self { updates, grouping, conditions: Vec::new(), seen: None, path: Vec::new() }
     }
 }
 

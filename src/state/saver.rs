@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, debug, info, warn};
@@ -13,6 +12,7 @@ use super::directory::{Kept, Lock, StateDir};
 use super::load;
 use super::row::{Base, StoreRow};
 use super::writer::{Row, Writer};
+use crate::cache::run_on_own_thread;
 use crate::cache::{Breadcrumb, Cache, Position, RestoreError};
 use crate::model::{Cursor, Digest};
 
@@ -135,8 +135,7 @@ impl Saver {
 
     /// Follows the trail until the cache stops, on a thread of its own.
     pub fn spawn(self, cache: Cache) -> JoinHandle<()> {
-        let (runtime, running) = (Handle::current(), async move { self.run(&cache).await }.in_current_span());
-        tokio::task::spawn_blocking(move || runtime.block_on(running))
+        run_on_own_thread("state", async move { self.run(&cache).await }.in_current_span())
     }
 
     async fn run(mut self, cache: &Cache) {

@@ -31,7 +31,8 @@ pub(super) struct RunningCollection {
     cache: Cache,
     upstream: Arc<Upstream>,
     ingest: JoinHandle<()>,
-    feeding: JoinHandle<Result<(), FeedError>>,
+    /// `None` once it has ended.
+    feeding: Option<JoinHandle<Result<(), FeedError>>>,
     saving: Option<JoinHandle<()>>,
 }
 
@@ -112,7 +113,10 @@ impl OpenCollection {
             Some(name) => served.named(name.clone()),
             None => served,
         };
-        Ok((served, RunningCollection { config, span, cache, upstream, ingest, feeding, saving }))
+        Ok((
+            served,
+            RunningCollection { config, span, cache, upstream, ingest, feeding: Some(feeding), saving },
+        ))
     }
 }
 
@@ -149,9 +153,12 @@ impl Tasks {
 
 impl RunningCollection {
     /// Resolves when the feed has failed for good. A feed that has only ended (a file, standard input) leaves its state
-    /// to be served. Cancel-safe; must not be called again once it has resolved.
+    /// to be served. Cancel-safe; resolves once.
     pub(super) async fn failed(&mut self) -> FeedEnd {
-        match (&mut self.feeding).await {
+        let Some(feeding) = &mut self.feeding else { return std::future::pending().await };
+        let ended = feeding.await;
+        self.feeding = None;
+        match ended {
             Ok(Ok(())) => std::future::pending().await,
             Ok(Err(error)) => error.into(),
             Err(error) => FeedEnd::Crashed(error),
@@ -177,7 +184,7 @@ impl RunningCollection {
 
     /// Takes no more updates. What the cache has taken is still applied and saved.
     pub(super) fn stop(&self) {
-        self.feeding.abort();
+        self.feeding.iter().for_each(JoinHandle::abort);
         self.cache.stop();
     }
 

@@ -60,7 +60,10 @@ impl RelayError {
                         "{host}: the token in {path} may read no {keys} there; give it the right, or another prefix="
                     )
                 }
-                (404, _) => format!("{host}: {detail}; collection= names the one to follow"),
+                (404, _) if !kind.is_empty() => {
+                    format!("{host}: {detail}; collection= names the one to follow")
+                }
+                (404, _) => format!("{host}: {}", Self::NoRelays),
                 _ => format!("{host}: {self}"),
             },
             Self::Client(ClientError::Unreachable { reason, .. }) => {

@@ -154,7 +154,8 @@ impl Follower {
     /// Tells writes what is followed, and how far the cache is.
     pub(super) fn publish_position(&self) {
         let cursor = self.position.as_ref().map(|position| position.cursor);
-        self.feed.followed.send_replace(Followed { host: self.host, cursor });
+        let id = self.sink.upstream().id().to_owned();
+        self.feed.followed.send_replace(Followed { id, host: self.host, cursor });
     }
 
     pub(super) fn is_narrowed(&self) -> bool {

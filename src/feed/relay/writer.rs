@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::MAX_PATH;
 use super::config::RelayConfig;
 use crate::client::{Client, ClientError, KeyWrite, KeyWritten, Posted};
 use crate::feed::{WriteError, WriteRequest, Writer};
@@ -25,8 +26,10 @@ const READ_BACK: Duration = Duration::from_secs(10);
 const FIRST_READ: Duration = Duration::from_secs(1);
 
 /// What a relay follows, and how far it is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Followed {
+    /// The id of this daemon.
+    pub(super) id: String,
     /// The index of the upstream that is followed.
     pub(super) host: usize,
     /// The upstream's cursor of the state that the cache has; `None` while everything is read.
@@ -42,6 +45,18 @@ pub(super) struct RelayWriter {
 }
 
 impl RelayWriter {
+    /// The path of a write that goes on from here. A circle of relays would pass it on for ever.
+    fn path(&self, write: &WriteRequest) -> Result<String, WriteError> {
+        let Followed { id, .. } = &*self.followed.borrow();
+        if write.path.contains(id) {
+            return Err(not_done("the relays pass it on in a circle; let one of them follow the root"));
+        }
+        if write.path.len() >= MAX_PATH {
+            return Err(not_done("it has come through too many relays"));
+        }
+        Ok(write.path.iter().chain([id]).cloned().collect::<Vec<_>>().join(","))
+    }
+
     pub(super) fn new(
         config: RelayConfig,
         clients: Vec<Client>,
@@ -55,8 +70,10 @@ impl RelayWriter {
     async fn upstream(&self) -> Result<(&str, Client, History), WriteError> {
         let mut followed = self.followed.clone();
         let reads = followed.wait_for(|followed| followed.cursor.is_some());
-        let Ok(Ok(Followed { host, cursor: Some(cursor) })) =
-            timeout_at(Instant::now() + FIRST_READ, reads).await.map(|reads| reads.map(|followed| *followed))
+        let Ok(Ok(Followed { host, cursor: Some(cursor), .. })) =
+            timeout_at(Instant::now() + FIRST_READ, reads)
+                .await
+                .map(|reads| reads.map(|followed| followed.clone()))
         else {
             return Err(not_done("this relay has no upstream that it follows at the moment"));
         };
@@ -131,6 +148,7 @@ impl Writer for RelayWriter {
         Box::pin(async move {
             self.check_prefix(&write)?;
             let (host, client, history) = self.upstream().await?;
+            let client = client.for_relays(&self.path(&write)?);
             let written = self.send(&client, history, &write).await;
             let KeyWritten { posted: Posted { cursor, changed }, revision } =
                 written.map_err(|error| self.refused(host, error))?;

@@ -16,6 +16,7 @@ use crate::http::rep::conditions::{self, etags, refuse};
 use crate::http::rep::key_address::key_and_query;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
+use crate::http::rep::relay;
 use crate::http::rep::reply::{self, Caching, CrumbdHeaders, into_response};
 use crate::http::rep::request_body::{self, BodyError};
 use crate::model::{
@@ -29,6 +30,7 @@ struct KeyWrite<'a> {
     writer: &'a dyn Writer,
     key: Key,
     conditions: Vec<Condition>,
+    path: Vec<String>,
 }
 
 impl<'a> KeyWrite<'a> {
@@ -43,12 +45,12 @@ impl<'a> KeyWrite<'a> {
             ));
         }
         let conditions = conditions(request.headers(), &key, &cx.access, history(cx))?;
-        Ok(Self { writer, key, conditions })
+        Ok(Self { writer, key, conditions, path: relay::path_of_write(request.headers())? })
     }
 }
 
 pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Response, BodyError> {
-    let KeyWrite { writer, key, conditions } = KeyWrite::parse(&cx, &request)?;
+    let KeyWrite { writer, key, conditions, path } = KeyWrite::parse(&cx, &request)?;
     let kind = content_type(request.headers());
     let received = request_body::read(&cx.app, cx.client(), request).await?;
     let body = &received.bytes;
@@ -63,17 +65,18 @@ pub(in crate::http) async fn put(cx: Context, request: Request) -> Result<Respon
         _ => body.to_vec(),
     };
     let update = Entry::new(key.as_bytes(), &value, None).into();
-    let committed = writer.write(of_one_key(&cx, &key, update, conditions)).await.map_err(Problem::from)?;
+    let committed = writer.write(of_one_key(&cx, &key, update, conditions, path)).await;
+    let committed = committed.map_err(Problem::from)?;
     let may_know = cx.access.may_read(key.as_bytes());
     let revision = committed.revision.or_else(|| revision_of(&cx, &key, &value)).filter(|_| may_know);
     Ok(written(&cx, committed, revision, may_know))
 }
 
 pub(in crate::http) async fn delete(cx: Context, request: Request) -> Result<Response, Problem> {
-    let KeyWrite { writer, key, conditions } = KeyWrite::parse(&cx, &request)?;
+    let KeyWrite { writer, key, conditions, path } = KeyWrite::parse(&cx, &request)?;
     let may_know = cx.access.may_read(key.as_bytes());
     let update = Update { change: Change::Delete(key.clone()), revision: None };
-    let committed = writer.write(of_one_key(&cx, &key, update, conditions)).await?;
+    let committed = writer.write(of_one_key(&cx, &key, update, conditions, path)).await?;
     Ok(written(&cx, committed, None, may_know))
 }
 
@@ -86,6 +89,7 @@ pub(in crate::http) async fn post(cx: Context, request: Request) -> Result<Respo
         &conditions::ALL,
         "a POST takes no condition; write one key with PUT or DELETE",
     )?;
+    let path = relay::path_of_write(request.headers())?;
     let received = request_body::read(&cx.app, cx.client(), request).await?;
     let is_large = received.bytes.len() >= LARGE_BODY;
     let _permit = if is_large { cx.app.budgets.large_write().await } else { None };
@@ -96,7 +100,8 @@ pub(in crate::http) async fn post(cx: Context, request: Request) -> Result<Respo
     }
     updates.iter().try_for_each(|update| cx.access.require_write(update.change.key()))?;
     let may_know = updates.iter().all(|update| cx.access.may_read(update.change.key()));
-    let committed = writer.write(WriteRequest::new(updates, grouping)).await.map_err(Problem::from)?;
+    let write = WriteRequest { path, ..WriteRequest::new(updates, grouping) };
+    let committed = writer.write(write).await.map_err(Problem::from)?;
     Ok(written(&cx, committed, None, may_know))
 }
 
@@ -113,10 +118,16 @@ async fn posted_on_blocking_thread(body: Bytes) -> Result<(Vec<Update>, Grouping
 }
 
 /// A write of one key.
-fn of_one_key(cx: &Context, key: &Key, update: Update, conditions: Vec<Condition>) -> WriteRequest {
+fn of_one_key(
+    cx: &Context,
+    key: &Key,
+    update: Update,
+    conditions: Vec<Condition>,
+    path: Vec<String>,
+) -> WriteRequest {
     let newest = || cx.collection.view.cache().current_breadcrumb();
     let seen = if conditions.is_empty() { None } else { newest().kvs().get(key.as_bytes()).cloned() };
-    WriteRequest { updates: vec![update], grouping: Grouping::Whole, conditions, seen }
+    WriteRequest { conditions, seen, path, ..WriteRequest::new(vec![update], Grouping::Whole) }
 }
 
 fn writable<'a>(collection: &'a Collection, request: &Request) -> Result<&'a dyn Writer, Problem> {

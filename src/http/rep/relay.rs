@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::problem::Problem;
 use super::reply::insert_text;
 use crate::http::app::App;
 use crate::http::collection::{Collection, Context};
@@ -26,6 +27,24 @@ const AGE_MS: HeaderName = HeaderName::from_static("crumbd-age-ms");
 
 /// The most bytes of changes that a relay without a state reads after the state at which it begins.
 const MAX_REPLAYED_BYTES: usize = 32 << 20;
+
+/// The most relays that pass a write on.
+const MAX_RELAYS: usize = 16;
+
+/// The longest id of a daemon.
+const MAX_ID_BYTES: usize = 64;
+
+/// The ids of the relays that have passed a write on, each of which has added its own to `Crumbd-Relay`.
+pub(in crate::http) fn path_of_write(headers: &HeaderMap) -> Result<Vec<String>, Problem> {
+    let Some(value) = headers.get(RELAY) else { return Ok(Vec::new()) };
+    let ids = value.to_str().unwrap_or_default().split(',').map(|id| id.trim().to_owned());
+    let ids: Vec<String> = ids.take(MAX_RELAYS + 1).collect();
+    if ids.len() > MAX_RELAYS || ids.iter().any(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
+        let detail = format!("Crumbd-Relay of a write is a list of at most {MAX_RELAYS} ids of relays");
+        return Err(Problem::bad_request(detail));
+    }
+    Ok(ids)
+}
 
 /// Adds to an answer for a relay what the relay must know, also where the answer is an error.
 pub(in crate::http) async fn inform(State(app): State<App>, request: Request, next: Next) -> Response {

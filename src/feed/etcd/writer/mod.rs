@@ -64,7 +64,7 @@ impl EtcdWriter {
 impl Writer for EtcdWriter {
     fn write(&self, write: WriteRequest) -> BoxFuture<'_, Result<Committed, WriteError>> {
         Box::pin(async move {
-            let WriteRequest { updates, grouping, conditions, seen } = write;
+            let WriteRequest { updates, grouping, conditions, seen, .. } = write;
             let transaction = Transaction::new(updates, grouping, &self.prefix, self.limits)?;
             let mut position = self.position.subscribe();
             let begun = position.wait_for(|position| position.begun > 0);

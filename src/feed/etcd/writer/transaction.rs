@@ -13,6 +13,9 @@ use crate::feed::etcd::proto::{
 use crate::feed::etcd::{range_end, range_start};
 use crate::model::{Change, Entry, EntryLimits, Grouping, Key, Update};
 
+/// The longest value that is compared with the one that is there, in bytes.
+const MAX_COMPARED_VALUE: usize = 256 << 10;
+
 /// The operations of a write. No key is in two of them, because etcd refuses that.
 #[derive(Debug)]
 pub(super) struct Transaction(Vec<Operation>);
@@ -97,7 +100,9 @@ impl Transaction {
     /// The request without conditions. A single put of the value that is there does nothing: etcd would count a
     /// revision.
     pub(super) fn request(&self) -> TxnRequest {
-        let Some(entry) = self.only_put() else { return self.request_if(Vec::new()) };
+        // A large value is not sent twice: etcd limits the bytes of a request.
+        let small = |entry: &&Entry| entry.value().len() <= MAX_COMPARED_VALUE;
+        let Some(entry) = self.only_put().filter(small) else { return self.request_if(Vec::new()) };
         let of_key = |target: CompareTarget, with| Compare {
             result: CompareResult::Equal.into(),
             target: target.into(),
