@@ -52,9 +52,7 @@ impl Resync {
             fresh.revision = before.revision;
         }
         let current = fresh.revision;
-        // Another history has its own revisions, also the first one, 0.
-        let is_ahead = |claimed| claimed > current || history.is_some();
-        let whole_at = claimed.map(|claimed| if is_ahead(claimed) { claimed } else { current.next() });
+        let whole_at = claimed.map(|claimed| if claimed > current { claimed } else { current.next() });
         let resync = Self {
             before,
             whole_at,

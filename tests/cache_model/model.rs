@@ -340,7 +340,10 @@ impl Model {
         let changed = !same_contents(old, &self.state);
         self.revision = self.revision.max(revision.unwrap_or_default().0);
         if changed {
-            self.revision = self.revision.max(resync.whole_at.unwrap_or_default());
+            // The empty state of another history may be its first one.
+            let is_named = resync.reload && self.state.is_empty() && revision.is_some();
+            let whole_at = resync.whole_at.filter(|_| !is_named);
+            self.revision = self.revision.max(whole_at.unwrap_or_default());
             if !resync.reload {
                 self.revision = self.revision.max(resync.before.revision + 1);
             }
