@@ -12,7 +12,7 @@ use support::followed::{is, mirror, status};
 use support::http::Http;
 use support::kube_double::{Answer, Double, Step, bookmark, event, refusal};
 use support::kubernetes::decoded;
-use support::mirror::Mirror;
+use support::mirror::{Coding, Media, Mirror};
 use support::{eventually, in_time};
 
 /// A server with the objects `a` and `b`, and a daemon that will follow it.
@@ -176,4 +176,36 @@ async fn a_streaming_list_is_the_same_state_as_pages() {
     double.cut();
     let after = agrees_with(&http, &double).await;
     assert_eq!(after.history, paged.history);
+}
+
+#[tokio::test]
+async fn watches_that_end_at_once_do_not_hide_what_has_changed() {
+    let double = with_two_objects().await;
+    let daemon = double.follow();
+    let http = daemon.http();
+    agrees_with(&http, &double).await;
+    let lists = double.asked("resourceVersionMatch=Exact").len();
+    // Each of them ends well, and delivers nothing.
+    for _ in 0..200 {
+        double.next_watch(vec![Step::End]);
+    }
+    double.put_for_the_next_watch("b", "unseen", false);
+    double.cut();
+    let newest = double.values();
+    eventually("the change, though no watch delivers it", || async {
+        let mirror = Mirror::of(http.clone(), Media::Ndjson, Coding::Identity).await;
+        (values(&mirror) == newest).then_some(())
+    })
+    .await;
+    let status = eventually("the problem to be named", || async {
+        let status = status(&http).await;
+        (status["status"] != "in-sync" && status["feed_problem"].is_string()).then_some(status)
+    })
+    .await;
+    assert!(status["feed_problem"].as_str().unwrap().contains("closed the watch"), "{status}");
+    assert_eq!(double.asked("resourceVersionMatch=Exact").len(), lists, "nothing was in doubt");
+    // The pauses grow: there is no loop of lists.
+    assert!(double.asked("limit=500").len() < 20);
+    double.watches_work_again();
+    agrees_with(&http, &double).await;
 }

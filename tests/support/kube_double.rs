@@ -145,6 +145,11 @@ impl Double {
         self.shared.state.lock().unwrap().watches.push_back(steps);
     }
 
+    /// Watches deliver what is to come from now on.
+    pub fn watches_work_again(&self) {
+        self.shared.state.lock().unwrap().watches.clear();
+    }
+
     /// Closes the connections of all watches.
     pub fn cut(&self) {
         self.shared.cut.notify_waiters();

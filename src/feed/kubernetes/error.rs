@@ -139,6 +139,12 @@ impl KubeError {
         )
     }
 
+    /// Whether it is an error of one connection, over which the cluster does not become another one: a server that is
+    /// restored from a backup cannot be reached for a while.
+    pub(super) fn leaves_the_cluster_as_it_was(&self) -> bool {
+        matches!(self, Self::Closed | Self::Broken(_) | Self::Json(_) | Self::Nonsense(_))
+    }
+
     /// The pause that the server has asked for.
     pub(super) fn pause(&self) -> Option<Duration> {
         match self {

@@ -29,6 +29,10 @@ pub(super) const BATCH: usize = 16;
 /// How long it may take to find out whether we are in sync before clients are told that they may not be.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// Watches in a row that ended early without an event, or sessions that ended before they were in sync, after which no
+/// watch is trusted to deliver what there is: the current state is read.
+pub(super) const DISTRUST: u32 = 2;
+
 /// The pause before everything is read again because a watch cannot begin where the list ended, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -47,10 +51,29 @@ pub(super) struct Session<'a> {
 pub(super) struct Memory {
     /// Watches in a row that delivered nothing and made us read everything again.
     pub(super) failed_watches: u32,
+    /// Watches in a row that ended early and delivered nothing.
+    pub(super) silent_watches: u32,
+    /// Sessions in a row that ended before they were in sync.
+    pub(super) unproved_sessions: u32,
+    /// Sessions in a row that connected, and ended before a watch delivered something or lasted.
+    pub(super) failed_sessions: u32,
+    /// Whether this session has connected.
+    pub(super) has_connected: bool,
+    /// Whether nothing has happened since the last session that may have made the cluster another one.
+    pub(super) is_verified: bool,
     /// Whether the server has refused a streaming list.
     has_no_streaming_list: bool,
     /// Goes on when the session ends.
     backfill: Option<Backfill>,
+}
+
+impl Memory {
+    /// The pause before the next session, after some that connected in vain.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        let doublings = self.failed_sessions.checked_sub(2)?;
+        // The pause that is made is up to twice as long.
+        Some(FIRST_PAUSE.saturating_mul(1 << doublings.min(10)).min(LONGEST_PAUSE / 2))
+    }
 }
 
 /// The outcome of reading everything.
@@ -79,27 +102,35 @@ impl<'a> Session<'a> {
     ) -> Result<Infallible, KubeError> {
         // A resync that the previous session left unfinished must not be mixed with what follows.
         self.sink.send(FeedEvent::ResyncAborted).await?;
-        let now = self.newest_revision().await?;
+        let asking = self.newest_revision();
+        let now = if resume.is_some() { report_if_slow(&self.sink, asking).await? } else { asking.await? };
+        self.memory.has_connected = true;
         info!(server = self.client.server(), revision = now.0, "connected to Kubernetes");
         let histories = ResumePoint::candidate_histories(&self.cluster, self.target);
         self.sink.upstream().set_candidate_histories(histories);
         if let Some(warm) = warm.take().filter(|_| resume.is_none()) {
             *resume = self.recognise(&warm);
         }
-        let mut at = match resume.clone() {
-            None => self.load(0).await?,
+        // Everything up to the target must have arrived before we are in sync.
+        let (mut at, mut target) = match resume.clone() {
+            None => (self.load(0).await?, now),
             Some(known) => self.resume(known, now).await?,
         };
-        // Everything up to here must have arrived before we are in sync.
-        let mut target = now;
+        self.memory.is_verified = true;
         loop {
             self.start_backfill(&mut at);
             *resume = Some(at.clone());
             let opened = Instant::now();
             at = match Watch::follow(&mut self, &mut at, resume, target).await? {
-                // The next one goes on from there.
-                WatchEnd::TimedOut if self.newest_revision().await? >= at.revision => at,
-                WatchEnd::TimedOut | WatchEnd::WentBack => self.start_new_history(&at).await?,
+                WatchEnd::TimedOut => {
+                    target = self.newest_revision().await?;
+                    if target >= at.revision {
+                        // The next one goes on from there.
+                        continue;
+                    }
+                    self.start_new_history(&at).await?
+                }
+                WatchEnd::WentBack => self.start_new_history(&at).await?,
                 end @ (WatchEnd::Expired | WatchEnd::OutOfOrder | WatchEnd::ChangesMissed) => {
                     info!(revision = at.revision.0, "{end}: reading everything again");
                     self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
@@ -171,11 +202,37 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Resumes at a point once the cluster's state there is verified; else reads everything.
-    async fn resume(&mut self, known: ResumePoint, now: Revision) -> Result<ResumePoint, KubeError> {
-        if known.cluster != self.cluster || now < known.watch_from {
-            return self.start_new_history(&known).await;
+    /// Resumes at a point if the cluster's state there is ours; else, or if watches do not deliver what there is, reads
+    /// everything. Returns where we are, and the revision up to which everything must have arrived before we are in
+    /// sync.
+    async fn resume(
+        &mut self,
+        known: ResumePoint,
+        now: Revision,
+    ) -> Result<(ResumePoint, Revision), KubeError> {
+        let memory = &self.memory;
+        let is_distrusted = memory.silent_watches.max(memory.unproved_sessions) >= DISTRUST;
+        let is_other = known.cluster != self.cluster || now < known.watch_from;
+        let (at, is_read) = if is_other {
+            (self.start_new_history(&known).await?, true)
+        } else if memory.is_verified {
+            (known, false)
+        } else {
+            (self.verify_or_read(known).await?, true)
+        };
+        if is_distrusted && !is_other {
+            info!(revision = at.revision.0, "watches end without an event: reading everything again");
+            let at = self.resync(&at).await?;
+            // What was read is the state now, at a revision that may be that of an object of another type.
+            let target = if at.watch_from >= now { at.revision } else { now };
+            return Ok((at, target));
         }
+        let is_proved = is_read && at.watch_from >= now;
+        let target = if is_proved { at.revision } else { now };
+        Ok((at, target))
+    }
+
+    async fn verify_or_read(&mut self, known: ResumePoint) -> Result<ResumePoint, KubeError> {
         match report_if_slow(&self.sink, self.verify(&known)).await {
             Ok(Some(at)) => Ok(at),
             Ok(None) => self.start_new_history(&known).await,
@@ -267,6 +324,11 @@ impl<'a> Session<'a> {
                 match self.read_streaming_list(history).await {
                     Ok(Some(loaded)) => return Ok(loaded),
                     Ok(None) => self.memory.has_no_streaming_list = true,
+                    // What ends watches may leave pages alone.
+                    Err(error @ (KubeError::Closed | KubeError::Broken(_))) => {
+                        debug!(%error, "the streaming list broke off: reading pages");
+                        self.sink.send(FeedEvent::ResyncAborted).await?;
+                    }
                     Err(error) => return Err(error),
                 }
             }

@@ -17,7 +17,7 @@ use super::audit::Audit;
 use super::error::KubeError;
 use super::events::{Event, Lines, delete, put, split};
 use super::resume_point::ResumePoint;
-use super::session::Session;
+use super::session::{DISTRUST, Session};
 use crate::feed::{Activity, Sink};
 use crate::model::{Batch, FeedEvent, Grouping, Revision, SyncStatus, Update};
 
@@ -46,6 +46,9 @@ const LATE: Duration = Duration::from_secs(10);
 
 /// A watch that has been open for so long works.
 const LASTING: Duration = Duration::from_secs(5);
+
+/// A watch that was in sync and open for so long has not ended early, whatever it delivered.
+const NOT_EARLY: Duration = Duration::from_secs(10);
 
 /// Why a watch ended. What follows from it is decided in [`Session::run`].
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +83,8 @@ pub(super) struct Watch<'s, 'a> {
     /// Once we are that far, we are in sync.
     target: Revision,
     in_sync: bool,
+    /// Whether it delivered something, or lasted.
+    has_served: bool,
     opened: Instant,
     /// When something last arrived, or an audit found that nothing was missing.
     alive: Instant,
@@ -153,7 +158,10 @@ impl<'s, 'a> Watch<'s, 'a> {
         let lines = match session.client.open(&path, "a watch").await {
             Ok(answer) => Lines::new(answer),
             Err(KubeError::Expired) => return Ok(WatchEnd::Expired),
-            Err(error) => return Err(session.explain(error)),
+            Err(error) => {
+                session.memory.silent_watches += 1;
+                return Err(session.explain(error));
+            }
         };
         let now = Instant::now();
         let mut watch = Self {
@@ -162,6 +170,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             resume,
             target,
             in_sync: false,
+            has_served: false,
             opened: now,
             alive: now,
             bookmark: None,
@@ -173,7 +182,12 @@ impl<'s, 'a> Watch<'s, 'a> {
         match watch.run(lines, Duration::from_secs(seconds)).await {
             Ok(never) => match never {},
             Err(Stop::Watch(end)) => Ok(end),
-            Err(Stop::Session(error)) => Err(error),
+            Err(Stop::Session(error)) => {
+                if !watch.has_served {
+                    watch.session.memory.silent_watches += 1;
+                }
+                Err(error)
+            }
         }
     }
 
@@ -216,7 +230,7 @@ impl<'s, 'a> Watch<'s, 'a> {
     async fn confirmed(&mut self) -> Result<(), Stop> {
         self.session.sink.upstream().does(Activity::Watching);
         // After watches that ended at once, this one has to prove that it works.
-        if self.session.memory.failed_watches == 0 {
+        if self.session.memory.failed_watches == 0 && self.session.memory.silent_watches < DISTRUST {
             self.session.sink.upstream().heard();
             self.report_in_sync().await?;
         }
@@ -234,6 +248,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             *self.resume = Some(self.at.clone());
         }
         taken?;
+        self.served();
         self.alive = Instant::now();
         self.session.sink.upstream().heard();
         self.works().await?;
@@ -279,6 +294,13 @@ impl<'s, 'a> Watch<'s, 'a> {
         }
     }
 
+    /// It has delivered something, or lasted.
+    fn served(&mut self) {
+        self.has_served = true;
+        self.session.memory.silent_watches = 0;
+        self.session.memory.failed_sessions = 0;
+    }
+
     async fn works(&mut self) -> Result<(), Stop> {
         self.session.memory.failed_watches = 0;
         self.report_in_sync().await
@@ -287,6 +309,7 @@ impl<'s, 'a> Watch<'s, 'a> {
     async fn report_in_sync(&mut self) -> Result<(), Stop> {
         if !self.in_sync && self.at.revision >= self.target {
             self.in_sync = true;
+            self.session.memory.unproved_sessions = 0;
             if matches!(self.audit, AuditState::Due(_)) {
                 self.audit = AuditState::Unneeded;
             }
@@ -301,6 +324,9 @@ impl<'s, 'a> Watch<'s, 'a> {
     async fn check(&mut self) -> Result<(), Stop> {
         if self.opened.elapsed() >= LASTING {
             self.works().await?;
+        }
+        if self.in_sync && self.opened.elapsed() >= NOT_EARLY {
+            self.served();
         }
         if !self.in_sync {
             let status = FeedEvent::Status(SyncStatus::ResyncInProgress);
@@ -388,7 +414,9 @@ impl<'s, 'a> Watch<'s, 'a> {
             self.alive = Instant::now();
             self.session.sink.upstream().heard();
             self.target = self.target.min(self.at.revision);
-            self.report_in_sync().await?;
+            if self.session.memory.silent_watches < DISTRUST {
+                self.report_in_sync().await?;
+            }
         }
         Ok(())
     }
