@@ -209,3 +209,81 @@ async fn watches_that_end_at_once_do_not_hide_what_has_changed() {
     double.watches_work_again();
     agrees_with(&http, &double).await;
 }
+
+#[tokio::test]
+async fn a_list_that_goes_round_in_a_circle_is_an_error() {
+    let double = with_two_objects().await;
+    let page = serde_json::json!({
+        "kind": "ConfigMapList",
+        "metadata": {"resourceVersion": "50", "continue": "round"},
+        "items": [],
+    });
+    for _ in 0..100 {
+        double.next_list(Answer { status: 200, headers: "", body: page.clone() });
+    }
+    let daemon = double.follow();
+    let problem = problem(&daemon.http()).await;
+    assert!(problem.contains("same continue token"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_list_whose_pages_are_lost_again_and_again_is_read_in_one_page() {
+    let double = with_two_objects().await;
+    for _ in 0..4 {
+        double.next_list(refusal(410, "Expired", ""));
+    }
+    let daemon = double.follow();
+    agrees_with(&daemon.http(), &double).await;
+    assert_eq!(double.asked("limit=0").len(), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_is_named_as_it_is_and_in_one_line() {
+    let double = with_two_objects().await;
+    for _ in 0..100 {
+        double.next_list(refusal(302, "Found", "location: https://elsewhere/\r\n"));
+    }
+    let daemon = double.follow();
+    let moved = problem(&daemon.http()).await;
+    assert!(moved.contains("https://elsewhere/ (302)"), "{moved}");
+    let fails = "exec: {apiVersion: client.authentication.k8s.io/v1, command: sh, interactiveMode: Never, \
+                 args: ['-c', 'echo one >&2; echo two >&2; exit 3']}";
+    let daemon = double.follow_as("resource=v1/configmaps", fails);
+    let failed = problem(&daemon.http()).await;
+    assert!(failed.contains("exit status: 3") && failed.ends_with("one two"), "{failed}");
+}
+
+#[tokio::test]
+async fn a_credential_plugin_that_hangs_holds_up_nothing() {
+    let double = with_two_objects().await;
+    let hangs = "exec: {apiVersion: client.authentication.k8s.io/v1, command: sleep, interactiveMode: Never, \
+                 args: ['25']}";
+    let resources = ["configmaps", "pods", "secrets", "services", "nodes", "events", "endpoints", "leases"];
+    let resources: Vec<String> = resources.iter().map(|plural| format!("resource=v1/{plural}")).collect();
+    let mut daemon = double.follow_as(&resources.join("&"), hangs);
+    for _ in 0..20 {
+        in_time("an answer", daemon.http().get("/livez")).await.ok(200);
+    }
+    daemon.terminate();
+    assert!(daemon.wait_exit().success());
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_say_how_far_it_is_makes_the_feed_not_in_sync() {
+    let double = with_two_objects().await;
+    let daemon = double.follow();
+    let http = daemon.http();
+    agrees_with(&http, &double).await;
+    double.hangs(true);
+    is(&http, "resync-in-progress").await;
+    let problem = problem(&http).await;
+    assert!(problem.contains("no answer within 10 s"), "{problem}");
+    double.hangs(false);
+    agrees_with(&http, &double).await;
+}
+
+/// What the feed says of its problem, once it does.
+async fn problem(http: &Http) -> String {
+    eventually("a problem", || async { status(http).await["feed_problem"].as_str().map(ToOwned::to_owned) })
+        .await
+}

@@ -46,6 +46,8 @@ struct State {
     events: Vec<(u64, String)>,
     /// The paths and queries that were asked for.
     asked: Vec<String>,
+    /// Whether a list of one object is never answered.
+    hangs: bool,
     /// Whether there is a streaming list.
     streams: bool,
 }
@@ -95,9 +97,14 @@ impl Double {
 
     /// A daemon that follows it.
     pub fn follow(&self) -> Daemon {
+        self.follow_as("resource=v1/configmaps", "token: x")
+    }
+
+    /// A daemon that follows it with these options of the feed, as this user in YAML.
+    pub fn follow_as(&self, options: &str, user: &str) -> Daemon {
         let server = format!("server: 'http://127.0.0.1:{}'", self.port);
-        let config = kubeconfig(self.dir.path(), &server, "token: x");
-        Daemon::serve(&["--feed", &feed("resource=v1/configmaps", &config)])
+        let config = kubeconfig(self.dir.path(), &server, user);
+        Daemon::serve(&["--feed", &feed(options, &config)])
     }
 
     /// Sets an object. Gives its revision and the event of it, which watches deliver if `deliver`.
@@ -143,6 +150,11 @@ impl Double {
     /// The next watch does this.
     pub fn next_watch(&self, steps: Vec<Step>) {
         self.shared.state.lock().unwrap().watches.push_back(steps);
+    }
+
+    /// It does not say how far it is, or does again.
+    pub fn hangs(&self, hangs: bool) {
+        self.shared.state.lock().unwrap().hangs = hangs;
     }
 
     /// Watches deliver what is to come from now on.
@@ -225,6 +237,9 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     let head = String::from_utf8(head).unwrap();
     let path = head.split(' ').nth(1).unwrap().to_owned();
     shared.state.lock().unwrap().asked.push(path.clone());
+    if shared.state.lock().unwrap().hangs && is_probe(&path) {
+        return std::future::pending().await;
+    }
     let ok = |body| Answer { status: 200, headers: "", body };
     let answer = match path.split('?').next().unwrap() {
         "/api/v1" => ok(json!({"resources": [{
@@ -240,8 +255,9 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
 
 fn list(path: &str, shared: &Shared) -> Answer {
     let mut state = shared.state.lock().unwrap();
-    let is_probe = path.contains("limit=1&") || path.ends_with("limit=1");
-    if !is_probe && let Some(answer) = state.lists.pop_front() {
+    if !is_probe(path)
+        && let Some(answer) = state.lists.pop_front()
+    {
         return answer;
     }
     let revision = parameter(path, "resourceVersion").unwrap_or(state.revision);
@@ -252,6 +268,11 @@ fn list(path: &str, shared: &Shared) -> Answer {
         headers: "",
         body: json!({"kind": "ConfigMapList", "metadata": metadata, "items": items}),
     }
+}
+
+/// Whether it is a list of one object.
+fn is_probe(path: &str) -> bool {
+    parameter(path, "limit") == Some(1)
 }
 
 fn parameter(path: &str, name: &str) -> Option<u64> {

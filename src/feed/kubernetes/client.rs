@@ -7,6 +7,9 @@ use http_body_util::BodyExt as _;
 use hyper::{Request, Response, StatusCode};
 use kube::client::{Body, ClientBuilder};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use tokio::runtime::Handle;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::Instant;
 
 use super::config::KubeTarget;
 use super::error::{KubeError, chain};
@@ -14,7 +17,18 @@ use super::error::{KubeError, chain};
 /// How long a server may take to accept a connection, to begin an answer, and to go on with one.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(30);
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// How slow an answer may be: so many bytes in such a time.
+const PACE_BYTES: usize = 60 << 10;
+const PACE: Duration = Duration::from_secs(60);
+
+/// How long a plugin may take to give credentials.
+const CREDENTIALS: Duration = Duration::from_secs(20);
+
+/// The most bytes of an answer that is no page of a list, and of one that is.
+const ANSWER_BYTES: usize = 16 << 20;
+const PAGE_BYTES: usize = 256 << 20;
 
 /// The longest pause that a server may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -29,9 +43,28 @@ pub(super) struct Client {
     server: String,
 }
 
+/// A client that is being made, by a thread of its own because a plugin that gives credentials blocks it. One that hangs
+/// is not started again beside itself.
+pub(super) type Making = Option<JoinHandle<Result<Client, KubeError>>>;
+
 impl Client {
-    /// A client with the credentials as they are now. Nothing is sent yet, but a plugin may run.
-    pub(super) async fn new(target: &KubeTarget) -> Result<Self, KubeError> {
+    /// A client with the credentials as they are now, or as they were when `making` began. Nothing is sent yet, but a
+    /// plugin may run.
+    pub(super) async fn new(target: &KubeTarget, making: &mut Making) -> Result<Self, KubeError> {
+        let client = making.get_or_insert_with(|| {
+            let target = target.clone();
+            spawn_blocking(move || Handle::current().block_on(Self::make(&target)))
+        });
+        match tokio::time::timeout(CREDENTIALS, client).await {
+            Ok(made) => {
+                *making = None;
+                made.map_err(|_| KubeError::Crashed)?
+            }
+            Err(_) => Err(KubeError::NoCredentials(CREDENTIALS)),
+        }
+    }
+
+    async fn make(target: &KubeTarget) -> Result<Self, KubeError> {
         let mut config = config(target).await?;
         let server = config.cluster_url.to_string();
         config.connect_timeout = Some(CONNECT);
@@ -47,15 +80,30 @@ impl Client {
 
     /// The whole answer to a GET. `what` names it in errors.
     pub(super) async fn get(&self, path: &str, what: &str) -> Result<Bytes, KubeError> {
-        self.get_as(path, "application/json", what).await
+        self.whole(path, "application/json", what, ANSWER_BYTES).await
     }
 
-    /// The same in another representation.
-    pub(super) async fn get_as(&self, path: &str, accept: &str, what: &str) -> Result<Bytes, KubeError> {
+    /// The same for a page of a list, in some representation.
+    pub(super) async fn get_page(&self, path: &str, accept: &str) -> Result<Bytes, KubeError> {
+        self.whole(path, accept, "a list", PAGE_BYTES).await
+    }
+
+    async fn whole(&self, path: &str, accept: &str, what: &str, most: usize) -> Result<Bytes, KubeError> {
         let mut answer = self.open_as(path, accept, what).await?;
         let mut whole = BytesMut::new();
+        let (mut since, mut bytes) = (Instant::now(), 0);
         while let Some(chunk) = answer.next(what).await? {
+            if whole.len() + chunk.len() > most {
+                return Err(KubeError::TooLarge { what: what.to_owned(), most });
+            }
             whole.extend_from_slice(&chunk);
+            bytes += chunk.len();
+            if since.elapsed() >= PACE {
+                if bytes < PACE_BYTES {
+                    return Err(KubeError::TooSlow { what: what.to_owned(), bytes, within: PACE });
+                }
+                (since, bytes) = (Instant::now(), 0);
+            }
         }
         Ok(whole.freeze())
     }
@@ -73,6 +121,11 @@ impl Client {
         let response = sent.map_err(|error| KubeError::of_request(&self.server, &error))?;
         let status = response.status();
         let pause = retry_after(&response);
+        if status.is_redirection() {
+            let to = response.headers().get("location").and_then(|to| to.to_str().ok());
+            let to = to.unwrap_or("nowhere").to_owned();
+            return Err(KubeError::Redirected { what: what.to_owned(), code: status.as_u16(), to });
+        }
         let mut answer = Answer { body: response.into_body() };
         if status == StatusCode::OK {
             return Ok(answer);

@@ -4,9 +4,13 @@ use std::error::Error;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use kube::client::AuthError;
 
 use super::config::ResourceName;
 use crate::feed::FeedError;
+
+/// The longest text of an error, in characters.
+const LONGEST_TEXT: usize = 600;
 
 /// An error of the feed. After each of them the feed connects again, except after [`KubeError::Feed`].
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +48,18 @@ pub(super) enum KubeError {
     BadSelector(String),
     #[error("the namespace kube-system, whose UID names the cluster, does not exist yet")]
     NoIdentity,
-    #[error("the server asks for a pause of {} s (429)", .0.as_secs())]
-    Throttled(Duration),
+    #[error("the credential plugin of the kubeconfig has given nothing within {} s", .0.as_secs())]
+    NoCredentials(Duration),
+    #[error("the server asks for a pause of {} s ({code})", pause.as_secs())]
+    Throttled { pause: Duration, code: u16 },
+    #[error(
+        "the server redirects {what} to {to} ({code}): the kubeconfig's server is to be the one that answers"
+    )]
+    Redirected { what: String, code: u16, to: String },
+    #[error("the answer to {what} is larger than {} MiB", most >> 20)]
+    TooLarge { what: String, most: usize },
+    #[error("the answer to {what} is too slow: {bytes} bytes within {} s", within.as_secs())]
+    TooSlow { what: String, bytes: usize, within: Duration },
     #[error("the server no longer has that revision (410)")]
     Expired,
     #[error("the server refused {what}: {message} ({code})")]
@@ -87,9 +101,12 @@ impl KubeError {
                 Self::Forbidden { what: what.to_owned(), message, advice: String::new() }
             }
             StatusCode::GONE => Self::Expired,
-            StatusCode::TOO_MANY_REQUESTS => Self::Throttled(retry_after.unwrap_or(Duration::from_secs(1))),
+            StatusCode::TOO_MANY_REQUESTS => {
+                let pause = retry_after.unwrap_or(Duration::from_secs(1));
+                Self::Throttled { pause, code: status.as_u16() }
+            }
             status => match retry_after {
-                Some(pause) if status.is_server_error() => Self::Throttled(pause),
+                Some(pause) if status.is_server_error() => Self::Throttled { pause, code: status.as_u16() },
                 _ => Self::Refused { what: what.to_owned(), code: status.as_u16(), message },
             },
         }
@@ -105,6 +122,9 @@ impl KubeError {
 
     /// A request that was not answered.
     pub(super) fn of_request(server: &str, error: &kube::Error) -> Self {
+        if let Some(failure) = causes(error).find_map(plugin_failure) {
+            return Self::BadConfig(failure);
+        }
         let cause =
             error.source().filter(|_| matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_)));
         let (server, reason) = (server.to_owned(), chain(cause.unwrap_or(error)));
@@ -136,6 +156,10 @@ impl KubeError {
                 | Self::NoNamespaces(_)
                 | Self::BadSelector(_)
                 | Self::OpaqueRevision(_)
+                | Self::NoCredentials(_)
+                | Self::Redirected { .. }
+                | Self::TooLarge { .. }
+                | Self::TooSlow { .. }
         )
     }
 
@@ -148,7 +172,7 @@ impl KubeError {
     /// The pause that the server has asked for.
     pub(super) fn pause(&self) -> Option<Duration> {
         match self {
-            Self::Throttled(pause) => Some(*pause),
+            Self::Throttled { pause, .. } => Some(*pause),
             _ => None,
         }
     }
@@ -181,6 +205,23 @@ impl Status {
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// What a credential plugin says of its failure. Its environment is left out, which may be long and secret.
+fn plugin_failure(error: &(dyn Error + 'static)) -> Option<String> {
+    let AuthError::AuthExecRun { out, .. } = error.downcast_ref()? else { return None };
+    let said = one_line(&String::from_utf8_lossy(&out.stderr));
+    Some(format!("its credential plugin failed ({}): {said}", out.status))
+}
+
+/// The text in one line that is not too long.
+pub(super) fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split(['\r', '\n']).map(str::trim).filter(|line| !line.is_empty()).collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(LONGEST_TEXT) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }
 
 fn tls_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {

@@ -24,6 +24,9 @@ const PAGE_OBJECTS: usize = 10_000;
 /// The most objects on a page, as a multiple of the page before.
 const GROWTH: usize = 4;
 
+/// How long the server may take to say how far it is.
+const POSITION: Duration = Duration::from_secs(10);
+
 /// How often a server may ask for a pause before a page.
 const PAUSES: u32 = 10;
 
@@ -40,6 +43,8 @@ pub(super) struct Listing {
     /// The state at this revision; `None`: the newest.
     pub(super) at: Option<Revision>,
     pub(super) metadata_only: bool,
+    /// Whether it has no pages, for a server that loses the revision between them.
+    pub(super) in_one_page: bool,
 }
 
 /// A page of a list.
@@ -92,6 +97,8 @@ pub(super) struct Pages {
     listing: Listing,
     limit: usize,
     revision: Option<Revision>,
+    /// The last continue token.
+    token: String,
     coming: JoinSet<Result<Page, KubeError>>,
 }
 
@@ -103,6 +110,7 @@ impl Pages {
             listing,
             limit: FIRST_PAGE,
             revision: None,
+            token: String::new(),
             coming: JoinSet::new(),
         };
         pages.ask_for("");
@@ -128,8 +136,12 @@ impl Pages {
             return Err(KubeError::Expired);
         }
         if !token.is_empty() {
+            if token == self.token {
+                return Err(KubeError::Nonsense("a list has the same continue token twice in a row"));
+            }
             self.limit = limit(page.body.len(), objects, self.limit);
             self.ask_for(&token);
+            self.token = token;
         }
         Ok(Some(page))
     }
@@ -145,6 +157,8 @@ impl Listing {
     /// The path of a page.
     fn request(&self, limit: usize, token: &str) -> String {
         let Self { path, selectors, at, .. } = self;
+        // No limit is 0.
+        let limit = if self.in_one_page { 0 } else { limit };
         let place = match at {
             // A token names the revision itself.
             _ if !token.is_empty() => {
@@ -159,7 +173,10 @@ impl Listing {
 
     /// The server's newest revision, by a consistent read of one object.
     pub(super) async fn newest_revision(&self, client: &Client) -> Result<Revision, KubeError> {
-        let page = Page { body: client.get(&self.request(1, ""), "a list of one object").await? };
+        let (path, what) = (self.request(1, ""), "a list of one object");
+        let answer = tokio::time::timeout(POSITION, client.get(&path, what)).await;
+        let no_answer = |_| KubeError::NoAnswer { what: what.to_owned(), after: POSITION };
+        let page = Page { body: answer.map_err(no_answer)?? };
         page.contents()?.revision()
     }
 }
@@ -169,8 +186,8 @@ async fn ask(client: &Client, path: &str, metadata_only: bool) -> Result<Page, K
     let accept = if metadata_only { METADATA_ONLY } else { "application/json" };
     let mut pauses = 0;
     loop {
-        match client.get_as(path, accept, "a list").await {
-            Err(KubeError::Throttled(pause)) if pauses < PAUSES => {
+        match client.get_page(path, accept).await {
+            Err(KubeError::Throttled { pause, .. }) if pauses < PAUSES => {
                 pauses += 1;
                 debug!("the server asks for a pause of {pause:?} before a page");
                 tokio::time::sleep(pause.max(Duration::from_millis(100))).await;
@@ -206,9 +223,12 @@ mod tests {
             selectors: "&labelSelector=a".to_owned(),
             at: Some(Revision(7)),
             metadata_only: false,
+            in_one_page: false,
         };
         let first = "/api/v1/pods?limit=5&labelSelector=a&resourceVersion=7&resourceVersionMatch=Exact";
         assert_eq!(listing.request(5, ""), first);
         assert_eq!(listing.request(5, "x="), "/api/v1/pods?limit=5&labelSelector=a&continue=x%3D");
+        let whole = Listing { in_one_page: true, at: None, ..listing };
+        assert_eq!(whole.request(5, ""), "/api/v1/pods?limit=0&labelSelector=a");
     }
 }

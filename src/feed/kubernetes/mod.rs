@@ -41,7 +41,7 @@ use super::backoff::Backoff;
 use super::{Activity, Feed, FeedError, Sink, Warm};
 use crate::model::{FeedEvent, History, SyncStatus};
 use config::KubeTarget;
-use error::KubeError;
+use error::{KubeError, one_line};
 use resume_point::ResumePoint;
 use session::{Memory, Session, report_if_slow};
 
@@ -86,20 +86,20 @@ impl KubeFeed {
                 Err(KubeError::Feed(error)) => return Err(error),
                 Err(error) => error,
             };
+            let said = one_line(&error.to_string());
             let memory = &mut self.memory;
-            memory.unproved_sessions += 1;
             memory.failed_sessions += u32::from(std::mem::take(&mut memory.has_connected));
             memory.is_verified &= error.leaves_the_cluster_as_it_was();
             let failures = backoff.failed(sink.upstream()).max(memory.failed_sessions);
             // A broken connection is replaced at once; clients are told of what lasts longer.
             if failures.max(memory.unproved_sessions) > 1 || error.is_refusal() {
-                sink.upstream().has_problem(Some(error.to_string()));
+                sink.upstream().has_problem(Some(said.clone()));
                 if resume.is_some() {
                     sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
                 }
             }
             let at_least = error.pause().max(memory.pause());
-            backoff.pause(sink.upstream(), "kubernetes", &error.to_string(), at_least).await;
+            backoff.pause(sink.upstream(), "kubernetes", &said, at_least).await;
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::backfill::{Backfill, Source};
-use super::client::Client;
+use super::client::{Client, Making};
 use super::config::KubeTarget;
 use super::discovery::{Resource, cluster_identity, discover, rights};
 use super::error::KubeError;
@@ -33,6 +33,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// watch is trusted to deliver what there is: the current state is read.
 pub(super) const DISTRUST: u32 = 2;
 
+/// Lists in a row of which the server lost the revision before their end, after which one without pages is asked for.
+const LOST_LISTS: u32 = 3;
+
 /// The pause before everything is read again because a watch cannot begin where the list ended, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -47,13 +50,13 @@ pub(super) struct Session<'a> {
 }
 
 /// What is remembered from one session to the next, beside the resume point.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Memory {
     /// Watches in a row that delivered nothing and made us read everything again.
     pub(super) failed_watches: u32,
     /// Watches in a row that ended early and delivered nothing.
     pub(super) silent_watches: u32,
-    /// Sessions in a row that ended before they were in sync.
+    /// Sessions in a row that connected and were not in sync, up to this one.
     pub(super) unproved_sessions: u32,
     /// Sessions in a row that connected, and ended before a watch delivered something or lasted.
     pub(super) failed_sessions: u32,
@@ -63,6 +66,8 @@ pub(super) struct Memory {
     pub(super) is_verified: bool,
     /// Whether the server has refused a streaming list.
     has_no_streaming_list: bool,
+    /// The next session's client.
+    making: Making,
     /// Goes on when the session ends.
     backfill: Option<Backfill>,
 }
@@ -88,7 +93,7 @@ impl<'a> Session<'a> {
         sink: Sink,
         memory: &'a mut Memory,
     ) -> Result<Self, KubeError> {
-        let client = Client::new(target).await?;
+        let client = Client::new(target, &mut memory.making).await?;
         let resource = discover(&client, target).await?;
         let cluster = cluster_identity(&client, target).await?;
         Ok(Self { client, target, resource, sink, memory, cluster })
@@ -105,6 +110,7 @@ impl<'a> Session<'a> {
         let asking = self.newest_revision();
         let now = if resume.is_some() { report_if_slow(&self.sink, asking).await? } else { asking.await? };
         self.memory.has_connected = true;
+        self.memory.unproved_sessions += 1;
         info!(server = self.client.server(), revision = now.0, "connected to Kubernetes");
         let histories = ResumePoint::candidate_histories(&self.cluster, self.target);
         self.sink.upstream().set_candidate_histories(histories);
@@ -158,7 +164,7 @@ impl<'a> Session<'a> {
     /// The list of what is followed.
     pub(super) fn listing(&self, at: Option<Revision>) -> Listing {
         let path = self.resource.path.clone();
-        Listing { path, selectors: self.target.selectors(), at, metadata_only: false }
+        Listing { path, selectors: self.target.selectors(), at, metadata_only: false, in_one_page: false }
     }
 
     /// The list of one object of the type, which shows how far the server is. Selectors are left out, because the server
@@ -211,7 +217,7 @@ impl<'a> Session<'a> {
         now: Revision,
     ) -> Result<(ResumePoint, Revision), KubeError> {
         let memory = &self.memory;
-        let is_distrusted = memory.silent_watches.max(memory.unproved_sessions) >= DISTRUST;
+        let is_distrusted = memory.silent_watches >= DISTRUST || memory.unproved_sessions > DISTRUST;
         let is_other = known.cluster != self.cluster || now < known.watch_from;
         let (at, is_read) = if is_other {
             (self.start_new_history(&known).await?, true)
@@ -266,7 +272,7 @@ impl<'a> Session<'a> {
         revision: Revision,
         known: &ResumePoint,
     ) -> Result<Option<ResumePoint>, KubeError> {
-        let loaded = self.read(Some(revision), None).await?;
+        let loaded = self.read(self.listing(Some(revision)), None).await?;
         let likeness = self.likeness().await?;
         self.sink.send(FeedEvent::ResyncAborted).await?;
         if likeness != Comparison::Same {
@@ -319,6 +325,7 @@ impl<'a> Session<'a> {
     async fn read_current(&mut self, history: Option<History>) -> Result<Loaded, KubeError> {
         self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
         let mut pause = FIRST_PAUSE;
+        let mut lost = 0;
         loop {
             if !self.memory.has_no_streaming_list {
                 match self.read_streaming_list(history).await {
@@ -332,10 +339,15 @@ impl<'a> Session<'a> {
                     Err(error) => return Err(error),
                 }
             }
-            match self.read(None, history).await {
+            let listing = Listing { in_one_page: lost > LOST_LISTS, ..self.listing(None) };
+            match self.read(listing, history).await {
                 // Reading took longer than the server keeps a revision.
                 Err(KubeError::Expired) => {
                     warn!("the server lost the revision that was being read: beginning anew");
+                    lost += 1;
+                    let problem =
+                        format!("the server has lost the revision of a list before its end, {lost} times");
+                    self.sink.upstream().has_problem(Some(problem));
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -345,8 +357,9 @@ impl<'a> Session<'a> {
     }
 
     /// Reads all objects, as a resync that the caller ends or aborts.
-    async fn read(&self, at: Option<Revision>, history: Option<History>) -> Result<Loaded, KubeError> {
-        let mut pages = Pages::begin(&self.client, self.listing(at));
+    async fn read(&self, listing: Listing, history: Option<History>) -> Result<Loaded, KubeError> {
+        let at = listing.at;
+        let mut pages = Pages::begin(&self.client, listing);
         let mut loaded: Option<Loaded> = None;
         let mut page_number = 0;
         while let Some(page) = pages.next().await.map_err(|error| self.explain(error))? {

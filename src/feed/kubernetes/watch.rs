@@ -94,6 +94,8 @@ pub(super) struct Watch<'s, 'a> {
     questions: JoinSet<Answered>,
     is_asking_position: bool,
     failed_checks: u32,
+    /// Whether the last question had no answer in time.
+    is_unanswered: bool,
     audit: AuditState,
 }
 
@@ -177,6 +179,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             questions: JoinSet::new(),
             is_asking_position: false,
             failed_checks: 0,
+            is_unanswered: false,
             audit: AuditState::Due(now + CATCH_UP),
         };
         match watch.run(lines, Duration::from_secs(seconds)).await {
@@ -358,12 +361,18 @@ impl<'s, 'a> Watch<'s, 'a> {
     ) -> Result<(), Stop> {
         let newest = match newest.map_err(|error| self.session.explain(error)) {
             Ok(newest) => newest,
-            Err(KubeError::Throttled(_)) => return Ok(()),
+            Err(KubeError::Throttled { .. }) => return Ok(()),
             Err(error) if error.is_refusal() => return Err(error.into()),
             Err(error) => {
                 self.failed_checks += 1;
                 debug!(%error, "the server was not asked how far it is");
-                return if self.failed_checks < FAILED_CHECKS { Ok(()) } else { Err(error.into()) };
+                if self.failed_checks >= FAILED_CHECKS {
+                    return Err(error.into());
+                }
+                if let KubeError::NoAnswer { .. } = error {
+                    return self.doubt(&error).await;
+                }
+                return Ok(());
             }
         };
         self.failed_checks = 0;
@@ -372,10 +381,29 @@ impl<'s, 'a> Watch<'s, 'a> {
         if newest < known {
             return Err(WatchEnd::WentBack.into());
         }
+        if std::mem::take(&mut self.is_unanswered) && !self.in_sync {
+            self.target = newest;
+            self.audit = AuditState::Due(Instant::now());
+            self.report_in_sync().await?;
+            return Ok(());
+        }
         // An answer says nothing of a watch that may be dead.
         if self.alive.elapsed() <= SILENCE {
             upstream.heard();
         }
+        Ok(())
+    }
+
+    /// The server does not answer: we are not in sync until it does, and nothing was missed.
+    async fn doubt(&mut self, error: &KubeError) -> Result<(), Stop> {
+        let upstream = self.session.sink.upstream();
+        upstream.has_problem(Some(error.to_string()));
+        upstream.has_failed(error);
+        self.is_unanswered = true;
+        self.in_sync = false;
+        self.target = Revision(u64::MAX);
+        let status = FeedEvent::Status(SyncStatus::ResyncInProgress);
+        self.session.sink.send(status).await.map_err(KubeError::from)?;
         Ok(())
     }
 
@@ -396,7 +424,7 @@ impl<'s, 'a> Watch<'s, 'a> {
                 self.audit = AuditState::Awaited(audit, Instant::now() + LATE);
                 self.settle_audit().await
             }
-            Err(error @ (KubeError::Expired | KubeError::Throttled(_))) => {
+            Err(error @ (KubeError::Expired | KubeError::Throttled { .. })) => {
                 debug!(%error, "asking again whether the watch has delivered everything");
                 self.audit = AuditState::Due(Instant::now() + error.pause().unwrap_or(CHECK_EVERY));
                 Ok(())
