@@ -6,11 +6,13 @@
 //!   for byte, without `managedFields` and the last-applied annotation ([`object`]). Nothing is decoded as a tree.
 //! - A revision is a resourceVersion. The history is derived from the cluster's identity (the UID of the namespace
 //!   `kube-system`), the type and the selectors, so replicas agree on both, and each continues the other's cursors.
-//! - A cluster that was restored from a backup keeps its identity. So after every interruption the whole state at our
-//!   revision is compared with the server's ([`session`]). If it is another one, the feed counts up a generation, and that
+//! - A cluster that was restored from a backup keeps its identity. So at the start, and after a server that could not be
+//!   reached, the whole state at our revision is compared with the server's ([`session`]). If it is another one, the feed counts up a generation, and that
 //!   is another history.
 //! - A revision that the server has lost (410: as a status, as an `ERROR` event, for a continue token) is a list whose
 //!   difference appears as one ordinary breadcrumb.
+//! - It is in sync only once everything up to the revision that the server has named in this session has arrived. Watches
+//!   that end early without an event are not trusted: the current state is listed instead.
 //! - Whatever the server refuses, the daemon serves what it has, is not in sync, and says why.
 //!
 //! One client is a [`session`]; a new one reads the credentials again. A [`watch`] says by its end what is to be done.
