@@ -118,6 +118,8 @@ pub mod docs {
     pub mod guide {}
     #[doc = include_str!("docs/operations.md")]
     pub mod operations {}
+    #[doc = include_str!("docs/tree.md")]
+    pub mod tree {}
 }
 pub mod feed;
 pub mod http;
