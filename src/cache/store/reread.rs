@@ -55,7 +55,7 @@ impl Store {
         let mut changes = differences(&resync.before, &self.state).peekable();
         let changed = changes.peek().is_some();
         // The empty state of another history may be its first one, at revision 0.
-        let is_named = resync.reload && self.state.len() == 0 && revision.is_some();
+        let is_named = resync.reload && self.state.is_empty() && revision.is_some();
         let counts = |at: &Revision| changed && !is_named && *at != Revision::NAMED_AT_THE_END;
         let whole_at = resync.whole_at.filter(counts);
         let reached = revision.max(whole_at).unwrap_or_default();
