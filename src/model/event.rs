@@ -251,7 +251,7 @@ pub enum FeedEvent {
         /// The new history, if the revisions that follow are those of another upstream. Old cursors become invalid.
         history: Option<History>,
         /// The revision of the new state, if all of it is one revision (a `snapshot` record). Otherwise each
-        /// update has its own, as outside of a resync. [`Revision::NAMED_AT_THE_END`] if only `ResyncEnd` names it; then
+        /// update has its own, as outside of a resync. `Revision::NAMED_AT_THE_END` if only `ResyncEnd` names it; then
         /// each update says when its key was set.
         whole_at: Option<Revision>,
         /// Whether the changes between the old state and the new one are unknown. Cursors in between can be
