@@ -11,6 +11,8 @@
 mod activity;
 mod backoff;
 mod config;
+#[cfg(any(feature = "etcd", feature = "kubernetes"))]
+mod error_chain;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod file;

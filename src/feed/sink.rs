@@ -8,10 +8,14 @@ use tracing::warn;
 
 use super::{FeedError, Upstream};
 use crate::ingest::{self, Buffer, IngestBuffer, WriteError};
-use crate::model::{Batch, EntryLimits, FeedEvent, Grouping, Refusal, ReplyTo, Revision, Update};
+use crate::model::{Batch, EntryLimits, FeedEvent, Grouping, Refusal, ReplyTo, Revision, SyncStatus, Update};
 
 /// How long a feed waits for a full ingest buffer before it warns.
 const WARN_AFTER: Duration = Duration::from_secs(5);
+
+/// How long it may take to find out whether the state is in-sync before clients are told that it may not be. A broken
+/// connection that is replaced at once is not worth a message to thousands of them.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// The feed's end of the ingest buffer.
 #[derive(Clone)]
@@ -91,6 +95,27 @@ impl Sink {
         let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(Vec::new(), Grouping::Whole) };
         self.send(FeedEvent::Updates(batch)).await?;
         Ok(answer.await.ok().and_then(Result::ok).map(|committed| committed.cursor.revision))
+    }
+
+    /// Awaits what decides whether the state is in-sync. If it takes long, clients are told that it may not be.
+    pub(super) async fn report_if_slow<T, E: From<FeedError>>(
+        &self,
+        deciding: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let mut deciding = std::pin::pin!(deciding);
+        match tokio::time::timeout(GRACE, &mut deciding).await {
+            Ok(decided) => decided,
+            Err(_) => {
+                self.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
+                deciding.await
+            }
+        }
+    }
+
+    /// Resolves when a client wants to know how far the upstream is, and not before `not_before`. Cancel-safe.
+    pub(super) async fn position_wanted(&self, not_before: Instant) {
+        tokio::time::sleep_until(not_before).await;
+        self.upstream.asked().await;
     }
 
     pub(super) fn upstream(&self) -> &Upstream {

@@ -74,3 +74,17 @@ fn decoded(text: &str) -> Result<String, String> {
     let decoded = percent_decode_str(text).decode_utf8();
     decoded.map(String::from).map_err(|_| format!("the option {text:?} is not UTF-8"))
 }
+
+/// A `HOST:PORT`. `form` is what the whole URL looks like.
+pub(super) fn host_and_port(text: &str, form: &str) -> Result<String, String> {
+    let is_of_a_host = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    match text.rsplit_once(':') {
+        Some((host, _)) if let Some(odd) = host.chars().find(|&c| !is_of_a_host(c)) => {
+            Err(format!("{odd:?} cannot be part of a host's name, as in {text:?}; {form}"))
+        }
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!("{text:?} is no HOST:PORT; {form}")),
+    }
+}

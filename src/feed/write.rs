@@ -4,7 +4,10 @@ use std::fmt;
 
 use futures_util::future::BoxFuture;
 
-use crate::model::{Committed, Condition, Entry, Grouping, Refusal, Revision, Update};
+use crate::ingest::{self, Buffer, IngestBuffer};
+use crate::model::{
+    Batch, Committed, Condition, Entry, FeedEvent, Grouping, Refusal, ReplyTo, Revision, Update,
+};
 
 /// The write side of a feed that takes writes.
 pub trait Writer: Send + Sync {
@@ -13,6 +16,18 @@ pub trait Writer: Send + Sync {
     /// # Errors
     /// [`WriteError`], which says whether the write was done.
     fn write(&self, write: WriteRequest) -> BoxFuture<'_, Result<Committed, WriteError>>;
+}
+
+/// Waits until the cache has applied everything that is in the ingest buffer now, if these conditions hold then. `None` if
+/// the cache has stopped.
+pub(super) async fn barrier(
+    buffer: &IngestBuffer<FeedEvent>,
+    conditions: Vec<Condition>,
+) -> Option<Result<Committed, Refusal>> {
+    let (ack, answer) = ingest::reply_channel();
+    let batch = Batch { conditions, ack: Some(ReplyTo::new(ack)), ..Batch::new(Vec::new(), Grouping::Whole) };
+    buffer.write(FeedEvent::Updates(batch), None).await.ok()?;
+    answer.await.ok()
 }
 
 /// A write.

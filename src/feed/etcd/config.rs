@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use super::{EtcdAccess, EtcdFeed, EtcdTarget, Password};
 use crate::feed::registry::{Kind, Storage};
 use crate::feed::spec::ParsedFeed;
-use crate::feed::url::FeedUrl;
+use crate::feed::url::{FeedUrl, host_and_port};
 use crate::feed::{EtcdFlags, Feed, FeedConfig, FeedError, FeedSettings, PASSWORD_VARIABLE};
 use crate::wire::{self, PemError};
 
@@ -121,23 +121,8 @@ fn target(rest: &str) -> Result<EtcdTarget, String> {
                     --etcd-user and --etcd-password-file"
             .to_owned());
     }
-    let endpoints = hosts.split(',').map(|host| endpoint(host, form)).collect::<Result<_, _>>()?;
+    let endpoints = hosts.split(',').map(|host| host_and_port(host, form)).collect::<Result<_, _>>()?;
     Ok(EtcdTarget { endpoints, prefix: percent_decode_str(prefix).collect() })
-}
-
-fn endpoint(host: &str, form: &str) -> Result<String, String> {
-    match host.rsplit_once(':') {
-        Some((name, _)) if let Some(odd) = name.chars().find(|&c| !is_of_a_host(c)) => {
-            Err(format!("{odd:?} cannot be part of a host's name, as in {host:?}; {form}"))
-        }
-        Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok() => Ok(host.to_owned()),
-        _ => Err(format!("{host:?} is no HOST:PORT; {form}")),
-    }
-}
-
-/// Whether the name or address of a host may have this character.
-fn is_of_a_host(character: char) -> bool {
-    character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_' | ':' | '[' | ']')
 }
 
 impl EtcdConfig {

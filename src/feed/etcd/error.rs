@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use super::EtcdAccess;
 use super::watch_end::WatchEnd;
 use crate::feed::FeedError;
+use crate::feed::error_chain::{causes, chain};
 
 /// An error of the feed. After each of them the feed connects again, except after [`EtcdError::Feed`].
 #[derive(Debug, thiserror::Error)]
@@ -187,29 +188,12 @@ impl Cause {
     }
 }
 
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
-}
-
 /// etcd's refusal, or how the connection failed.
 fn answer(status: &Status) -> String {
     match status.source() {
         Some(source) => format!("the connection failed: {}", chain(source)),
         None => format!("etcd refused: {} ({:?})", status.message(), status.code()),
     }
-}
-
-/// An error and its causes in one line. The outermost usually says least ("transport error"), the innermost what
-/// happened. An error that only repeats its cause is left out.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut said: Vec<String> = Vec::new();
-    for cause in causes(error).map(ToString::to_string) {
-        said.retain(|before| !cause.contains(before.as_str()));
-        if !said.iter().any(|before| before.contains(&cause)) {
-            said.push(cause);
-        }
-    }
-    said.join(": ")
 }
 
 #[cfg(test)]
@@ -220,15 +204,6 @@ mod tests {
     #[error("{0}")]
     struct Outer(&'static str, #[source] io::Error);
 
-    #[test]
-    fn an_error_is_told_with_its_causes_and_without_repetitions() {
-        assert_eq!(
-            chain(&Outer("transport error", io::Error::other("it hung up"))),
-            "transport error: it hung up"
-        );
-        assert_eq!(chain(&Outer("tls: it hung up", io::Error::other("it hung up"))), "tls: it hung up");
-        assert_eq!(chain(&Outer("hung", io::Error::other("it hung up"))), "it hung up");
-    }
     #[test]
     fn advice_is_given_only_where_a_setting_may_be_wrong() {
         let plain = EtcdAccess::default();

@@ -57,7 +57,7 @@ use crate::model::{EntryLimits, FeedEvent, History, SyncStatus};
 use backfill::Backfill;
 use error::EtcdError;
 use resume_point::ResumePoint;
-use session::{Memory, Session, report_if_slow};
+use session::{Memory, Session};
 use writer::EtcdWriter;
 
 /// The longest time without a sign of life: the feed asks its upstream every few seconds, and tries again when it gets no
@@ -112,7 +112,7 @@ impl EtcdFeed {
         let Self { target, access, backfill, memory, warm, .. } = self;
         let opening = Session::open(&endpoint, access, &target.prefix, sink.clone(), memory, backfill);
         // Before anything is served there is no status to report.
-        let session = if resume.is_some() { report_if_slow(sink, opening).await? } else { opening.await? };
+        let session = if resume.is_some() { sink.report_if_slow(opening).await? } else { opening.await? };
         session.run(resume, warm).await
     }
 }

@@ -21,10 +21,6 @@ use super::{EtcdError, range_end, range_start};
 use crate::feed::{Sink, Warm};
 use crate::model::{Comparison, FeedEvent, History, SyncStatus};
 
-/// How long it may take to find out whether we are in sync before clients are told that they may not be. A broken
-/// connection that is replaced at once is not worth a message to thousands of them.
-const GRACE: Duration = Duration::from_secs(1);
-
 /// After watches that delivered nothing, the store is checked without one: for this long at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -189,7 +185,7 @@ impl<'a> Session<'a> {
 
     /// Resumes at a point once the store is verified to be its store; else reads everything.
     async fn resume(&mut self, known: ResumePoint, now: ResponseHeader) -> Result<ResumePoint, EtcdError> {
-        match report_if_slow(&self.sink, self.verify(&known, now)).await? {
+        match self.sink.report_if_slow(self.verify(&known, now)).await? {
             Verified::Same(at) => Ok(at),
             Verified::Another => self.start_new_history(&known).await,
             Verified::Compacted => {
@@ -299,21 +295,6 @@ impl<'a> Session<'a> {
                 "no key begins with \"{prefix}\", but {} begin with \"{meant}\": the prefix is everything after the first slash behind HOST:PORT; for those keys the feed ends in HOST:PORT/{meant}",
                 found.count
             );
-        }
-    }
-}
-
-/// Awaits what decides whether we are in sync. If it takes long, clients are told that they may not be.
-pub(super) async fn report_if_slow<T>(
-    sink: &Sink,
-    deciding: impl Future<Output = Result<T, EtcdError>>,
-) -> Result<T, EtcdError> {
-    let mut deciding = std::pin::pin!(deciding);
-    match tokio::time::timeout(GRACE, &mut deciding).await {
-        Ok(decided) => decided,
-        Err(_) => {
-            sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
-            deciding.await
         }
     }
 }

@@ -26,7 +26,7 @@ use super::stall::{Check, Comparison, StallDetector, Verdict};
 use super::verify::{ALWAYS_READ, PendingChange};
 use super::watch_end::WatchEnd;
 use super::{EtcdError, range_end, range_start};
-use crate::feed::{Activity, Sink};
+use crate::feed::Activity;
 use crate::model::{Batch, FeedEvent, Grouping, SyncStatus, Update};
 
 /// How often the store is checked.
@@ -118,12 +118,6 @@ impl State {
     }
 }
 
-/// Resolves when a client wants to know how far the store is, and not before `not_before`.
-async fn position_wanted(sink: &Sink, not_before: Instant) {
-    sleep_until(not_before).await;
-    sink.upstream().asked().await;
-}
-
 impl<'s, 'a> Watch<'s, 'a> {
     /// Follows the store until the watch ends. With `retry_at`, watches have delivered nothing lately and none is
     /// opened before that time.
@@ -187,7 +181,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             let input = tokio::select! {
                 input = state.next() => input?,
                 _ = self.ticks.tick() => Input::CheckDue,
-                () = position_wanted(&self.session.sink, position_not_before) => Input::PositionWanted,
+                () = self.session.sink.position_wanted(position_not_before) => Input::PositionWanted,
             };
             match input {
                 Input::Response(response) => state = self.take(state, response).await?,

@@ -12,7 +12,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
 use super::config::KubeTarget;
-use super::error::{KubeError, chain};
+use super::error::KubeError;
+use crate::feed::error_chain::chain;
 
 /// How long a server may take to accept a connection, to begin an answer, and to go on with one.
 const CONNECT: Duration = Duration::from_secs(5);

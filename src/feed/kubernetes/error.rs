@@ -8,6 +8,7 @@ use kube::client::AuthError;
 
 use super::config::ResourceName;
 use crate::feed::FeedError;
+use crate::feed::error_chain::{causes, chain};
 
 /// The longest text of an error, in characters.
 const LONGEST_TEXT: usize = 600;
@@ -203,10 +204,6 @@ impl Status {
     }
 }
 
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
-}
-
 /// What a credential plugin says of its failure. Its environment is left out, which may be long and secret.
 fn plugin_failure(error: &(dyn Error + 'static)) -> Option<String> {
     let AuthError::AuthExecRun { out, .. } = error.downcast_ref()? else { return None };
@@ -233,16 +230,4 @@ fn tls_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
         };
         std::iter::successors(Some(error), unwrap).find_map(|error| error.downcast_ref())
     })
-}
-
-/// An error and its causes in one line, without repetitions.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut said: Vec<String> = Vec::new();
-    for cause in causes(error).map(ToString::to_string) {
-        said.retain(|before| !cause.contains(before.as_str()));
-        if !said.iter().any(|before| before.contains(&cause)) {
-            said.push(cause);
-        }
-    }
-    said.join(": ")
 }

@@ -45,7 +45,7 @@ use crate::model::{FeedEvent, History, SyncStatus};
 use config::KubeTarget;
 use error::{KubeError, one_line};
 use resume_point::ResumePoint;
-use session::{Memory, Session, report_if_slow};
+use session::{Memory, Session};
 
 /// The longest time without a sign of life: the feed asks its server every few seconds, and a list may take a while.
 const MAX_SILENCE: Duration = Duration::from_secs(300);
@@ -72,7 +72,7 @@ impl KubeFeed {
         let Self { target, memory, warm } = self;
         let opening = Session::open(target, sink.clone(), memory);
         // Before anything is served there is no status to report.
-        let session = if resume.is_some() { report_if_slow(sink, opening).await? } else { opening.await? };
+        let session = if resume.is_some() { sink.report_if_slow(opening).await? } else { opening.await? };
         session.run(resume, warm).await
     }
 

@@ -26,9 +26,6 @@ use crate::model::{
 /// Updates in one event to the cache. Few, because the buffer to the cache is bounded by the number of events.
 pub(super) const BATCH: usize = 16;
 
-/// How long it may take to find out whether we are in sync before clients are told that they may not be.
-const GRACE: Duration = Duration::from_secs(1);
-
 /// Watches in a row that ended early without an event, or sessions that ended before they were in sync, after which no
 /// watch is trusted to deliver what there is: the current state is read.
 pub(super) const DISTRUST: u32 = 2;
@@ -108,7 +105,7 @@ impl<'a> Session<'a> {
         // A resync that the previous session left unfinished must not be mixed with what follows.
         self.sink.send(FeedEvent::ResyncAborted).await?;
         let asking = self.newest_revision();
-        let now = if resume.is_some() { report_if_slow(&self.sink, asking).await? } else { asking.await? };
+        let now = if resume.is_some() { self.sink.report_if_slow(asking).await? } else { asking.await? };
         self.memory.has_connected = true;
         self.memory.unproved_sessions += 1;
         info!(server = self.client.server(), revision = now.0, "connected to Kubernetes");
@@ -239,7 +236,7 @@ impl<'a> Session<'a> {
     }
 
     async fn verify_or_read(&mut self, known: ResumePoint) -> Result<ResumePoint, KubeError> {
-        match report_if_slow(&self.sink, self.verify(&known)).await {
+        match self.sink.report_if_slow(self.verify(&known)).await {
             Ok(Some(at)) => Ok(at),
             Ok(None) => self.start_new_history(&known).await,
             Err(KubeError::Expired) => {
@@ -430,21 +427,6 @@ impl<'a> Session<'a> {
                 keep: self.target.keep,
             };
             self.memory.backfill = Some(source.start(end, self.sink.clone()));
-        }
-    }
-}
-
-/// Awaits what decides whether we are in sync. If it takes long, clients are told that they may not be.
-pub(super) async fn report_if_slow<T>(
-    sink: &Sink,
-    deciding: impl Future<Output = Result<T, KubeError>>,
-) -> Result<T, KubeError> {
-    let mut deciding = std::pin::pin!(deciding);
-    match tokio::time::timeout(GRACE, &mut deciding).await {
-        Ok(decided) => decided,
-        Err(_) => {
-            sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
-            deciding.await
         }
     }
 }

@@ -18,7 +18,7 @@ use super::error::KubeError;
 use super::events::{Event, Lines, delete, put, split};
 use super::resume_point::ResumePoint;
 use super::session::{DISTRUST, Session};
-use crate::feed::{Activity, Sink};
+use crate::feed::Activity;
 use crate::model::{Batch, FeedEvent, Grouping, Revision, SyncStatus, Update};
 
 /// How long the server is asked to keep a watch open: between these, so that not all clients begin anew together.
@@ -133,12 +133,6 @@ impl AuditState {
     }
 }
 
-/// Resolves when a client wants to know how far the server is, and not before `not_before`.
-async fn position_wanted(sink: &Sink, not_before: Instant) {
-    sleep_until(not_before).await;
-    sink.upstream().asked().await;
-}
-
 impl<'s, 'a> Watch<'s, 'a> {
     /// Follows the cluster until the watch ends.
     ///
@@ -206,7 +200,7 @@ impl<'s, 'a> Watch<'s, 'a> {
                 }
                 _ = ticks.tick() => Input::CheckDue,
                 () = self.audit.due() => Input::AuditDue,
-                () = position_wanted(&self.session.sink, position_not_before) => Input::PositionWanted,
+                () = self.session.sink.position_wanted(position_not_before) => Input::PositionWanted,
             };
             match input {
                 Input::Lines(Some(lines)) => self.take(&lines).await?,

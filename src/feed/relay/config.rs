@@ -9,7 +9,7 @@ use super::RelayFeed;
 use crate::client::{Client, ClientError, ClientTls, TlsSettings};
 use crate::feed::registry::{Kind, Storage};
 use crate::feed::spec::ParsedFeed;
-use crate::feed::url::FeedUrl;
+use crate::feed::url::{FeedUrl, host_and_port};
 use crate::feed::{Feed, FeedConfig, FeedError, FeedSettings};
 use crate::model::{CollectionName, CollectionNameError, Key};
 
@@ -104,16 +104,7 @@ fn hosts(rest: &str) -> Result<Vec<String>, String> {
              collection="
         ));
     }
-    let host = |host: &str| match host.rsplit_once(':') {
-        Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
-            match name.chars().find(|c| !c.is_ascii_alphanumeric() && !"-._:[]".contains(*c)) {
-                Some(odd) => Err(format!("{odd:?} cannot be part of a host's name, as in {host:?}; {form}")),
-                None => Ok(host.to_owned()),
-            }
-        }
-        _ => Err(format!("{host:?} is no HOST:PORT; {form}")),
-    };
-    hosts.split(',').map(host).collect()
+    hosts.split(',').map(|host| host_and_port(host, form)).collect()
 }
 
 impl RelayConfig {

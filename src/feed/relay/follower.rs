@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::{Followed, MAX_PATH, RelayError, RelayFeed};
 use crate::client::{ClientError, Next, Origin, Records, RelayAnswer, RelayClient};
 use crate::feed::backoff::Backoff;
+use crate::feed::sink::GRACE;
 use crate::feed::{Activity, FeedError, Sink, Warm};
 use crate::ingest;
 use crate::model::{
@@ -20,10 +21,6 @@ use crate::wire::{End, Header, Record};
 
 /// How long the upstream is asked to hold a long poll. Its answer, with or without changes, renews the age of the data.
 const WAIT: Duration = Duration::from_secs(1);
-
-/// How long it may take to find out whether the state is still in-sync before clients are told that it may not be. A broken
-/// connection that is replaced at once is not worth a message to thousands of them.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// Data that are older make the relay look for a fresher upstream.
 const OLD: Duration = Duration::from_secs(10);

@@ -12,10 +12,11 @@ use tokio::time::{Instant, timeout_at};
 use super::MAX_PATH;
 use super::config::RelayConfig;
 use crate::client::{Client, ClientError, KeyWrite, KeyWritten, Posted};
+use crate::feed::write::barrier;
 use crate::feed::{WriteError, WriteRequest, Writer};
-use crate::ingest::{self, Buffer, IngestBuffer};
+use crate::ingest::IngestBuffer;
 use crate::model::{
-    Batch, Change, Committed, Condition, Cursor, FeedEvent, Grouping, History, Key, ReplyTo, Revision, Update,
+    Change, Committed, Condition, Cursor, FeedEvent, Grouping, History, Key, Revision, Update,
 };
 use crate::wire::{End, Header, PutKind, Record, write_record};
 
@@ -128,18 +129,10 @@ impl RelayWriter {
             let why = "the upstream has begun a new history meanwhile".to_owned();
             return Err(WriteError::Unsettled { why });
         }
-        match timeout_at(deadline, self.barrier()).await {
-            Ok(Some(committed)) => Ok(committed.cursor),
-            Ok(None) | Err(_) => Err(late()),
+        match timeout_at(deadline, barrier(&self.buffer, Vec::new())).await {
+            Ok(Some(Ok(committed))) => Ok(committed.cursor),
+            Ok(Some(Err(_)) | None) | Err(_) => Err(late()),
         }
-    }
-
-    /// Waits until the cache has applied everything that is in the ingest buffer now. `None` if the cache has stopped.
-    async fn barrier(&self) -> Option<Committed> {
-        let (ack, answer) = ingest::reply_channel();
-        let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(Vec::new(), Grouping::Whole) };
-        self.buffer.write(FeedEvent::Updates(batch), None).await.ok()?;
-        answer.await.ok()?.ok()
     }
 }
 

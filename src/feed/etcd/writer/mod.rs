@@ -23,12 +23,10 @@ use super::load::revision;
 use super::proto::{KeyValue, RangeRequest};
 use super::read_position::{Position, ReadPosition};
 use super::{EtcdAccess, EtcdError, EtcdTarget};
+use crate::feed::write::barrier;
 use crate::feed::{UpstreamLimit, WriteError, WriteRequest, Writer};
-use crate::ingest::{self, Buffer, IngestBuffer};
-use crate::model::{
-    Batch, Committed, Condition, Cursor, Entry, EntryLimits, FeedEvent, Grouping, Key, Refusal, ReplyTo,
-    Revision,
-};
+use crate::ingest::IngestBuffer;
+use crate::model::{Committed, Condition, Cursor, Entry, EntryLimits, FeedEvent, Key, Refusal, Revision};
 
 /// How long a write waits until the feed has read it.
 const READ_BACK: Duration = Duration::from_secs(10);
@@ -163,7 +161,12 @@ impl EtcdWriter {
                 let why = "etcd was recreated or restored meanwhile".to_owned();
                 return Err(WriteError::Unsettled { why });
             }
-            match timeout_at(deadline, self.barrier(&absent)).await {
+            match timeout_at(
+                deadline,
+                barrier(&self.buffer, absent.iter().cloned().map(Condition::Absent).collect()),
+            )
+            .await
+            {
                 // A barrier within a resync says nothing.
                 Ok(Some(Ok(committed))) if position.borrow().begun == at.begun => return Ok(committed.cursor),
                 Ok(Some(Ok(_))) => {}
@@ -182,21 +185,6 @@ impl EtcdWriter {
                 Ok(Some(Err(_)) | None) | Err(_) => return Err(late()),
             }
         }
-    }
-
-    /// Waits until the cache has applied everything that is in the ingest buffer now, where these keys are absent then.
-    /// `None` if the cache has stopped.
-    async fn barrier(&self, absent: &[Key]) -> Option<Result<Committed, Refusal>> {
-        let (ack, answer) = ingest::reply_channel();
-        let conditions = absent.iter().cloned().map(Condition::Absent).collect();
-        let batch = Batch {
-            updates: Vec::new(),
-            grouping: Grouping::Whole,
-            conditions,
-            ack: Some(ReplyTo::new(ack)),
-        };
-        self.buffer.write(FeedEvent::Updates(batch), None).await.ok()?;
-        answer.await.ok()
     }
 }
 
