@@ -184,6 +184,14 @@ async fn what_etcd_does_not_take_is_refused_in_words_and_changes_nothing() {
     assert!(problem.contains("lease"), "{problem}");
     assert_eq!(replicas.etcd.keys().revision().await, before);
 
+    // Below the limit, also where the value would not fit into a request twice. The same value again does nothing.
+    let large = "x".repeat(1_500_000);
+    assert_eq!(changed(&put_if(&http, "app/large", &large, &[]).await.ok(200)), 1);
+    let written = replicas.etcd.keys().revision().await;
+    assert_eq!(written, before + 1);
+    assert_eq!(changed(&put_if(&http, "app/large", &large, &[]).await.ok(200)), 0);
+    assert_eq!(replicas.etcd.keys().revision().await, written);
+
     let reader = writer(&replicas.etcd.feed("app/")).await;
     let problem = put_if(&reader.http(), "app/a", "1", &[]).await.problem(403);
     assert_eq!(problem["type"], "urn:crumbd:problem:read-only");

@@ -95,6 +95,12 @@ impl EtcdWriter {
         let too_large = |error| refused(error, transaction.len());
         let nonsense = |error: EtcdError| WriteError::Unsettled { why: error.to_string() };
         if conditions.is_empty() {
+            if let Some(entry) = transaction.large_put()
+                && let Some(kv) = self.read(entry.key()).await?
+                && has(&kv, entry)
+            {
+                return Ok(Applied::nothing_at(&kv));
+            }
             let request = transaction.request();
             let answer = self.member.txn(&request).await.map_err(too_large)?;
             return transaction.applied(answer).map_err(nonsense);
@@ -106,8 +112,7 @@ impl EtcdWriter {
                 && let Some(kv) = found.get(entry.key()).and_then(Option::as_ref)
                 && has(kv, entry)
             {
-                let store = kv.mod_revision;
-                return Ok(Applied { store, visible_from: store, ..Applied::default() });
+                return Ok(Applied::nothing_at(kv));
             }
             let compares = found.iter().map(|(key, kv)| unchanged(&Key::copy_from(key), kv.as_ref()));
             let request = transaction.request_if(compares.collect());
@@ -131,14 +136,20 @@ impl EtcdWriter {
             if found.contains_key(&key) {
                 continue;
             }
-            let request = RangeRequest { key: key.clone(), ..RangeRequest::default() };
-            let answer = self.member.range(&request).await.map_err(|error| {
-                let (CallError::NotSent(error) | CallError::Answered(error)) = error;
-                forbidden(&error).unwrap_or_else(|| WriteError::NotDone { why: error.to_string() })
-            })?;
-            found.insert(key, answer.kvs.into_iter().next());
+            let kv = self.read(&key).await?;
+            found.insert(key, kv);
         }
         Ok(found)
+    }
+
+    /// A key, as it is in etcd.
+    async fn read(&self, key: &[u8]) -> Result<Option<KeyValue>, WriteError> {
+        let request = RangeRequest { key: key.to_vec(), ..RangeRequest::default() };
+        let answer = self.member.range(&request).await.map_err(|error| {
+            let (CallError::NotSent(error) | CallError::Answered(error)) = error;
+            forbidden(&error).unwrap_or_else(|| WriteError::NotDone { why: error.to_string() })
+        })?;
+        Ok(answer.kvs.into_iter().next())
     }
 
     /// Waits until the cache has what was written. Returns the cursor of a breadcrumb that has it.

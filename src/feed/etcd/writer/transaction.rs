@@ -45,6 +45,13 @@ pub(super) struct Applied {
     pub(super) changed: usize,
 }
 
+impl Applied {
+    /// Nothing was done, because the key has the value already.
+    pub(super) fn nothing_at(kv: &KeyValue) -> Self {
+        Self { store: kv.mod_revision, visible_from: kv.mod_revision, ..Self::default() }
+    }
+}
+
 impl Transaction {
     /// The transaction for these updates of keys with the prefix. The last update of a key wins.
     pub(super) fn new(
@@ -92,17 +99,23 @@ impl Transaction {
         }
     }
 
+    /// The only operation, if it sets a key to a value that is too long to be sent twice, for a comparison too: etcd
+    /// limits the bytes of a request.
+    pub(super) fn large_put(&self) -> Option<&Entry> {
+        self.only_put().filter(|entry| entry.value().len() > MAX_COMPARED_VALUE)
+    }
+
     /// The request that is done if all of this holds.
     pub(super) fn request_if(&self, compare: Vec<Compare>) -> TxnRequest {
         TxnRequest { compare, success: self.requests(), failure: Vec::new() }
     }
 
-    /// The request without conditions. A single put of the value that is there does nothing: etcd would count a
-    /// revision.
+    /// The request without conditions. A single put of the value that is there does nothing, because etcd would count a
+    /// revision; whether a [`large_put`](Self::large_put) is one has to be read before.
     pub(super) fn request(&self) -> TxnRequest {
-        // A large value is not sent twice: etcd limits the bytes of a request.
-        let small = |entry: &&Entry| entry.value().len() <= MAX_COMPARED_VALUE;
-        let Some(entry) = self.only_put().filter(small) else { return self.request_if(Vec::new()) };
+        let Some(entry) = self.only_put().filter(|_| self.large_put().is_none()) else {
+            return self.request_if(Vec::new());
+        };
         let of_key = |target: CompareTarget, with| Compare {
             result: CompareResult::Equal.into(),
             target: target.into(),
