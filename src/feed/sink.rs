@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{FeedError, Upstream};
 use crate::ingest::{self, Buffer, IngestBuffer, WriteError};
-use crate::model::{Batch, EntryLimits, FeedEvent, Grouping, Refusal, ReplyTo, Revision, SyncStatus, Update};
+use crate::model::{Batch, EntryLimits, FeedEvent, Grouping, Refusal, ReplyTo, Revision, Update};
 
 /// How long a feed waits for a full ingest buffer before it warns.
 const WARN_AFTER: Duration = Duration::from_secs(5);
@@ -97,6 +97,14 @@ impl Sink {
         Ok(answer.await.ok().and_then(Result::ok).map(|committed| committed.cursor.revision))
     }
 
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+}
+
+/// For feeds that watch a store.
+#[cfg(any(feature = "etcd", feature = "kubernetes"))]
+impl Sink {
     /// Awaits what decides whether the state is in-sync. If it takes long, clients are told that it may not be.
     pub(super) async fn report_if_slow<T, E: From<FeedError>>(
         &self,
@@ -106,7 +114,7 @@ impl Sink {
         match tokio::time::timeout(GRACE, &mut deciding).await {
             Ok(decided) => decided,
             Err(_) => {
-                self.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
+                self.send(FeedEvent::Status(crate::model::SyncStatus::ResyncInProgress)).await?;
                 deciding.await
             }
         }
@@ -116,10 +124,6 @@ impl Sink {
     pub(super) async fn position_wanted(&self, not_before: Instant) {
         tokio::time::sleep_until(not_before).await;
         self.upstream.asked().await;
-    }
-
-    pub(super) fn upstream(&self) -> &Upstream {
-        &self.upstream
     }
 }
 

@@ -174,8 +174,10 @@ impl RunningCollection {
     pub(super) async fn serve_without_feed(&self, why: &impl fmt::Display) {
         self.upstream.has_failed(why);
         self.upstream.does(Activity::Failed);
-        let problem = format!("the feed has failed, and is not tried again before a restart: {why}");
-        self.upstream.has_problem(Some(problem));
+        // Not the reason itself, which may quote a record: not every client may read it.
+        let problem =
+            "the feed has failed for good, and is not tried again before a restart; feed_last_error says why";
+        self.upstream.has_problem(Some(problem.to_owned()));
         // A resync that the feed has left unfinished would hold everything back. An error means that the daemon stops.
         for event in [FeedEvent::ResyncAborted, FeedEvent::Status(SyncStatus::ResyncInProgress)] {
             _ = self.cache.send(event).await;
