@@ -28,7 +28,7 @@ pub(super) const BATCH: usize = 16;
 
 /// Watches in a row that ended early without an event, or sessions that ended before they were in sync, after which no
 /// watch is trusted to deliver what there is: the current state is read.
-pub(super) const DISTRUST: u32 = 2;
+pub(super) const MAX_EMPTY_WATCHES: u32 = 2;
 
 /// Lists in a row of which the server lost the revision before their end, after which one without pages is asked for.
 const LOST_LISTS: u32 = 3;
@@ -214,7 +214,8 @@ impl<'a> Session<'a> {
         now: Revision,
     ) -> Result<(ResumePoint, Revision), KubeError> {
         let memory = &self.memory;
-        let is_distrusted = memory.silent_watches >= DISTRUST || memory.unproved_sessions > DISTRUST;
+        let is_distrusted =
+            memory.silent_watches >= MAX_EMPTY_WATCHES || memory.unproved_sessions > MAX_EMPTY_WATCHES;
         let is_other = known.cluster != self.cluster || now < known.watch_from;
         let (at, is_read) = if is_other {
             (self.start_new_history(&known).await?, true)

@@ -17,7 +17,7 @@ use super::audit::Audit;
 use super::error::KubeError;
 use super::events::{Event, Lines, delete, put, split};
 use super::resume_point::ResumePoint;
-use super::session::{DISTRUST, Session};
+use super::session::{MAX_EMPTY_WATCHES, Session};
 use crate::feed::Activity;
 use crate::model::{Batch, FeedEvent, Grouping, Revision, SyncStatus, Update};
 
@@ -227,7 +227,7 @@ impl<'s, 'a> Watch<'s, 'a> {
     async fn confirmed(&mut self) -> Result<(), Stop> {
         self.session.sink.upstream().does(Activity::Watching);
         // After watches that ended at once, this one has to prove that it works.
-        if self.session.memory.failed_watches == 0 && self.session.memory.silent_watches < DISTRUST {
+        if self.session.memory.failed_watches == 0 && self.session.memory.silent_watches < MAX_EMPTY_WATCHES {
             self.session.sink.upstream().heard();
             self.report_in_sync().await?;
         }
@@ -436,7 +436,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             self.alive = Instant::now();
             self.session.sink.upstream().heard();
             self.target = self.target.min(self.at.revision);
-            if self.session.memory.silent_watches < DISTRUST {
+            if self.session.memory.silent_watches < MAX_EMPTY_WATCHES {
                 self.report_in_sync().await?;
             }
         }

@@ -23,24 +23,24 @@ use crate::wire::{End, Header, Record};
 const WAIT: Duration = Duration::from_secs(1);
 
 /// Data that are older make the relay look for a fresher upstream.
-const OLD: Duration = Duration::from_secs(10);
+const STALE_AGE: Duration = Duration::from_secs(10);
 
 /// So does an upstream that is not in-sync for so long.
 const NOT_IN_SYNC: Duration = Duration::from_secs(3);
 
 /// How often the relay looks, and how long an upstream may take to answer then.
-const LOOK: Duration = Duration::from_secs(2);
-const LOOK_ANSWER: Duration = Duration::from_secs(1);
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+const PROBE_ANSWER: Duration = Duration::from_secs(1);
 
 /// By how much the data of another upstream must be fresher.
-const FRESHER: Duration = Duration::from_secs(5);
+const MIN_FRESHER: Duration = Duration::from_secs(5);
 
 /// The place in the upstream's history that the cache is at.
 #[derive(Clone, Debug)]
 pub(super) struct Position {
     /// The upstream's cursor.
     pub(super) cursor: Cursor,
-    /// The rights under which the upstream has told the state, if there are any.
+    /// The rights under which the state was read, if there are any.
     pub(super) rights: Option<String>,
 }
 
@@ -53,28 +53,28 @@ pub(super) struct Follower {
     /// Where to go on; `None` if everything must be read.
     pub(super) position: Option<Position>,
     /// The history and revision of the cache, once it has a state.
-    pub(super) held: Option<(History, Revision)>,
+    pub(super) applied: Option<(History, Revision)>,
     /// The revision of the oldest restored state, until it is known what led to it.
-    past_wanted: Option<Revision>,
-    /// The status that clients were told.
-    told: SyncStatus,
+    needs_past: Option<Revision>,
+    /// The status that was reported to clients.
+    reported: SyncStatus,
     /// Until then the status needs no other word of the upstream.
-    sure_until: Instant,
+    confirmed_until: Instant,
     /// Whether the state has been the upstream's newest one since the connection began.
     caught_up: bool,
     path: Vec<String>,
     /// Since when the upstream is no good one.
-    unfit_since: Option<Instant>,
-    look_at: Instant,
+    stale_since: Option<Instant>,
+    next_probe: Instant,
     /// How often in a row the upstream's changes did not lead to its state.
-    wrong: u32,
+    mismatches: u32,
 }
 
 impl Follower {
     pub(super) fn new(feed: RelayFeed, sink: Sink, warm: Option<Warm>) -> Self {
         let host = fastrand::usize(..feed.clients.len().max(1));
-        let past_wanted = warm.as_ref().map(|warm| warm.oldest);
-        let held = warm.as_ref().map(|warm| (warm.history, warm.revision));
+        let needs_past = warm.as_ref().map(|warm| warm.oldest);
+        let applied = warm.as_ref().map(|warm| (warm.history, warm.revision));
         // Under a prefix the digest in the cursor is not the upstream's.
         let restored = warm.filter(|_| feed.config.prefix.is_none());
         let position = restored.map(|warm| Position { cursor: warm.cursor, rights: None });
@@ -84,15 +84,15 @@ impl Follower {
             sink,
             host,
             position,
-            held,
-            past_wanted,
-            told: SyncStatus::WaitForDatastore,
-            sure_until: now + GRACE,
+            applied,
+            needs_past,
+            reported: SyncStatus::WaitForDatastore,
+            confirmed_until: now + GRACE,
             caught_up: false,
             path: Vec::new(),
-            unfit_since: None,
-            look_at: now,
-            wrong: 0,
+            stale_since: None,
+            next_probe: now,
+            mismatches: 0,
         }
     }
 
@@ -118,16 +118,16 @@ impl Follower {
             let failures = backoff.failed(self.sink.upstream());
             self.host = (self.host + 1) % self.feed.clients.len().max(1);
             let is_wrong = matches!(error, RelayError::Wrong);
-            self.wrong = if is_wrong { self.wrong.saturating_add(1) } else { 0 };
+            self.mismatches = if is_wrong { self.mismatches.saturating_add(1) } else { 0 };
             if (failures as usize) < self.feed.clients.len() && !is_wrong {
                 warn!(failures, "crumbd: {sentence}; trying another upstream");
                 self.sink.upstream().has_failed(&sentence);
                 continue;
             }
-            if self.held.is_some() && error.is_refusal_of_data() {
-                self.tell(SyncStatus::ResyncInProgress).await?;
+            if self.applied.is_some() && error.is_refusal_of_data() {
+                self.report_status(SyncStatus::ResyncInProgress).await?;
             }
-            let at_least = is_wrong.then(|| Duration::from_secs(1 << self.wrong.min(6)));
+            let at_least = is_wrong.then(|| Duration::from_secs(1 << self.mismatches.min(6)));
             let sink = self.sink.clone();
             self.timely(backoff.pause(sink.upstream(), "crumbd", &sentence, at_least)).await?;
         }
@@ -159,7 +159,7 @@ impl Follower {
         self.feed.config.prefix.is_some()
     }
 
-    /// Our name of the upstream's history. What is told under a prefix or narrow rights has a history of its own.
+    /// Our name of the upstream's history. What is read under a prefix or narrow rights has a history of its own.
     pub(super) fn history_of(&self, upstream: History, rights: Option<&str>) -> History {
         let prefix = self.feed.config.prefix.as_ref().map_or(&b""[..], |prefix| prefix.as_bytes());
         let rights = rights.filter(|rights| *rights != "0").unwrap_or_default();
@@ -183,12 +183,12 @@ impl Follower {
             };
             let origin = self.follow(&client, position).await?;
             if self.caught_up
-                && let Some(end) = self.past_wanted
+                && let Some(end) = self.needs_past
             {
                 self.read_past(&client, end).await?;
-                self.past_wanted = None;
+                self.needs_past = None;
             }
-            self.look_for_fresher(&origin).await?;
+            self.probe_for_fresher(&origin).await?;
         }
     }
 
@@ -288,8 +288,8 @@ impl Follower {
         position.cursor = cursor;
         let claim = ResyncClaim { count: end.count, digest: end.digest };
         self.verified(updates, revision, status, claim).await?;
-        self.told = status.unwrap_or(self.told);
-        self.held = self.held.map(|(history, _)| (history, revision));
+        self.reported = status.unwrap_or(self.reported);
+        self.applied = self.applied.map(|(history, _)| (history, revision));
         self.publish_position();
         Ok(())
     }
@@ -308,7 +308,7 @@ impl Follower {
         self.sink.send(FeedEvent::Breadcrumb(breadcrumb)).await?;
         match verdict.await.map_err(|_| FeedError::Stopped)? {
             Verdict::Right | Verdict::Unknown => {
-                self.wrong = 0;
+                self.mismatches = 0;
                 Ok(())
             }
             Verdict::Wrong => {
@@ -329,22 +329,22 @@ impl Follower {
         if !is_newest && !self.caught_up {
             return Ok(());
         }
-        // An answer with changes has told the status after them.
+        // An answer with changes has reported the status after them.
         if position.cursor.revision <= newest.revision && is_newest {
-            self.tell(position.cursor.status).await?;
+            self.report_status(position.cursor.status).await?;
         } else if position.cursor.revision > newest.revision {
             // The upstream lags behind this daemon.
-            self.tell(newest.status).await?;
+            self.report_status(newest.status).await?;
         }
-        self.sure_until = Instant::now() + WAIT + GRACE;
-        let problem = (self.told != SyncStatus::InSync)
-            .then(|| format!("{}: it is itself {}", self.host_name(self.host), self.told));
+        self.confirmed_until = Instant::now() + WAIT + GRACE;
+        let problem = (self.reported != SyncStatus::InSync)
+            .then(|| format!("{}: it is itself {}", self.host_name(self.host), self.reported));
         self.sink.upstream().has_problem(problem);
         Ok(())
     }
 
-    pub(super) async fn tell(&mut self, status: SyncStatus) -> Result<(), FeedError> {
-        if std::mem::replace(&mut self.told, status) != status {
+    pub(super) async fn report_status(&mut self, status: SyncStatus) -> Result<(), FeedError> {
+        if std::mem::replace(&mut self.reported, status) != status {
             self.sink.send(FeedEvent::Status(status)).await?;
         }
         Ok(())
@@ -353,14 +353,14 @@ impl Follower {
     /// Awaits what decides whether we are in-sync. If it takes long, clients are told that they may not be.
     pub(super) async fn timely<T>(&mut self, deciding: impl Future<Output = T>) -> Result<T, FeedError> {
         // Before anything is served there is no status to report.
-        if self.held.is_none() || self.told == SyncStatus::ResyncInProgress {
+        if self.applied.is_none() || self.reported == SyncStatus::ResyncInProgress {
             return Ok(deciding.await);
         }
         let mut deciding = pin!(deciding);
-        if let Ok(decided) = timeout_at(self.sure_until, &mut deciding).await {
+        if let Ok(decided) = timeout_at(self.confirmed_until, &mut deciding).await {
             return Ok(decided);
         }
-        self.tell(SyncStatus::ResyncInProgress).await?;
+        self.report_status(SyncStatus::ResyncInProgress).await?;
         let upstream = self.sink.upstream();
         if upstream.problem().is_none() {
             let host = self.host_name(self.host);
@@ -370,31 +370,31 @@ impl Follower {
     }
 
     /// Ends the session if the upstream's data are old, or it is not in-sync, and another one is better.
-    async fn look_for_fresher(&mut self, origin: &Origin) -> Result<(), RelayError> {
+    async fn probe_for_fresher(&mut self, origin: &Origin) -> Result<(), RelayError> {
         let status = origin.newest.map_or(SyncStatus::WaitForDatastore, |newest| newest.status);
         let in_sync = status == SyncStatus::InSync;
-        if in_sync && origin.age < OLD {
-            self.unfit_since = None;
+        if in_sync && origin.age < STALE_AGE {
+            self.stale_since = None;
             return Ok(());
         }
         let now = Instant::now();
-        let unfit_since = *self.unfit_since.get_or_insert(now);
-        let is_due = origin.age >= OLD || now - unfit_since >= NOT_IN_SYNC;
-        if !is_due || now < self.look_at {
+        let stale_since = *self.stale_since.get_or_insert(now);
+        let is_due = origin.age >= STALE_AGE || now - stale_since >= NOT_IN_SYNC;
+        if !is_due || now < self.next_probe {
             return Ok(());
         }
-        self.look_at = now + LOOK;
+        self.next_probe = now + PROBE_EVERY;
         let followed = self.host;
         for index in (0..self.feed.clients.len()).filter(|index| *index != followed) {
             let client = self.client(index)?;
-            let Ok(Ok(answer)) = self.timely(timeout(LOOK_ANSWER, client.origin())).await? else { continue };
+            let Ok(Ok(answer)) = self.timely(timeout(PROBE_ANSWER, client.origin())).await? else { continue };
             let Some(other) = answer.origin() else { continue };
             let other_in_sync = other.newest.is_some_and(|newest| newest.status == SyncStatus::InSync);
-            let is_fresher = other.age + FRESHER < origin.age || !in_sync;
+            let is_fresher = other.age + MIN_FRESHER < origin.age || !in_sync;
             let may_be_followed = check_path(&other.path, self.sink.upstream().id()).is_ok();
             if other_in_sync && is_fresher && may_be_followed {
                 let (age, other) = (origin.age.as_secs(), self.host_name(index).to_owned());
-                self.unfit_since = None;
+                self.stale_since = None;
                 return Err(RelayError::Fresher { status, age, other });
             }
         }

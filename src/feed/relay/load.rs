@@ -18,8 +18,8 @@ impl Follower {
     /// Reads a whole state of the upstream as a resync: an old one where that is possible, so that the breadcrumbs after it
     /// follow, and cursors from before are kept.
     pub(super) async fn load(&mut self, client: &RelayClient) -> Result<(), RelayError> {
-        if self.held.is_some() {
-            self.tell(SyncStatus::ResyncInProgress).await?;
+        if self.applied.is_some() {
+            self.report_status(SyncStatus::ResyncInProgress).await?;
         }
         self.sink.upstream().does(Activity::Listing { page: 1 });
         let (origin, answer) = self.known_origin(client.origin().await?).await?;
@@ -28,10 +28,10 @@ impl Follower {
             return Err(RelayError::Starting);
         }
         // Time does not go back: an older state than ours is of no use.
-        let is_ahead = |revision: Revision| self.held.is_none_or(|(_, held)| revision > held);
-        let is_of_another = |history| self.held.is_none_or(|(held, _)| held != history);
+        let is_ahead = |revision: Revision| self.applied.is_none_or(|(_, applied)| revision > applied);
+        let is_of_another = |history| self.applied.is_none_or(|(applied, _)| applied != history);
         let begin = origin.begin.filter(|begin| match self.is_narrowed() {
-            true => self.held.is_none(),
+            true => self.applied.is_none(),
             false => is_ahead(begin.revision) || is_of_another(begin.history),
         });
         let (_, answer) = self.known_origin(client.state(begin).await?).await?;
@@ -59,7 +59,7 @@ impl Follower {
         if history == cursor.history && header.digest.is_none() {
             return Err(unexpected("a whole state has no digest"));
         }
-        let goes_on = self.held.is_some_and(|(held, at)| held == history && revision > at);
+        let goes_on = self.applied.is_some_and(|(applied, at)| applied == history && revision > at);
         let history_begins = (!goes_on).then_some(history);
         let begin =
             FeedEvent::ResyncBegin { history: history_begins, whole_at: Some(revision), lossy: false };
@@ -67,7 +67,7 @@ impl Follower {
         let end = self.read_entries(&mut records).await?;
         let claim = ResyncClaim::default();
         self.sink.send(FeedEvent::ResyncEnd { revision: Some(revision), claim, complete: true }).await?;
-        self.held = Some((history, revision));
+        self.applied = Some((history, revision));
         self.position = Some(Position { cursor, rights });
         let claim = ResyncClaim { count: end.count, digest: end.digest };
         self.verified(Vec::new(), revision, None, claim).await?;
