@@ -184,7 +184,13 @@ impl<'s, 'a> Watch<'s, 'a> {
                 () = self.session.sink.position_wanted(position_not_before) => Input::PositionWanted,
             };
             match input {
-                Input::Response(response) => state = self.take(state, response).await?,
+                Input::Response(response) => {
+                    // What arrived while the daemon stood still may come from a store that took the place of ours.
+                    if self.checked.elapsed() > LATE {
+                        self.check(&state).await?;
+                    }
+                    state = self.take(state, response).await?;
+                }
                 Input::RetryDue => return Err(WatchEnd::RetryDue.into()),
                 Input::CheckDue => self.check(&state).await?,
                 Input::PositionWanted => {
