@@ -271,3 +271,34 @@ async fn unread_bodies_of_ten_times_the_budget_are_not_made() {
     drop(readers);
     eventually("room", || async { (http.get("/v1/kv?limit=8000").await.status == 200).then_some(()) }).await;
 }
+
+#[tokio::test]
+async fn snapshots_that_nobody_reads_stay_within_their_limit() {
+    const BODY: usize = 32 * MIB;
+    let daemon = Daemon::push(&["--snapshot-cache-bytes", "2MiB"]);
+    let http = daemon.http();
+    // Values as large as those of a Kubernetes cluster.
+    let value = "v".repeat(4 << 10);
+    let put_key = |n| format!("{{\"type\":\"put\",\"key\":\"key/{n:06}\",\"value\":\"{value}\"}}");
+    for first in (0..BODY >> 12).step_by(1024) {
+        http.post(&(first..first + 1024).map(put_key).collect::<Vec<_>>()).await;
+    }
+    let read = |media: &'static str| {
+        let http = http.clone();
+        async move {
+            let got = http.get_with("/v1/breadcrumbs/current", &[("accept", media)]).await.ok(200);
+            assert!(got.body.len() > BODY, "{media}: {} bytes", got.body.len());
+        }
+    };
+    // What the newest body takes while it is sent, and what the allocator keeps of it.
+    read("application/json").await;
+    let base = settled(&daemon, &http, 0).await;
+    for _ in 0..2 {
+        for media in ["application/json", "application/x-ndjson", "application/vnd.crumbd.v1+bincode"] {
+            read(media).await;
+        }
+    }
+    let most = base + BODY / 2;
+    let now = settled(&daemon, &http, most).await;
+    assert!(now <= most, "{} MiB, {} before", now / MIB, base / MIB);
+}

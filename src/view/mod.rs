@@ -68,15 +68,17 @@ use wake_rate::WakeRate;
 /// Limits of the view.
 #[derive(Clone, Debug)]
 pub struct ViewConfig {
-    /// The memory for cached bodies, in bytes.
+    /// The memory for cached bodies of updates and pages, in bytes.
     pub body_cache_bytes: u64,
+    /// The memory for encoded snapshots that no request is sending, in bytes.
+    pub snapshot_cache_bytes: u64,
     /// About how many waiters are woken per second; without a limit all are woken at once.
     pub wake_rate: Option<NonZeroU32>,
 }
 
 impl Default for ViewConfig {
     fn default() -> Self {
-        Self { body_cache_bytes: 128 << 20, wake_rate: None }
+        Self { body_cache_bytes: 128 << 20, snapshot_cache_bytes: 512 << 20, wake_rate: None }
     }
 }
 
@@ -106,7 +108,7 @@ impl View {
             cursors_ahead: Arc::default(),
             bodies: BodyCache::new(config.body_cache_bytes),
             wake_rate: config.wake_rate.map(|rate| Arc::new(WakeRate::new(rate))),
-            snapshots: SnapshotCache::new(cache.clone(), config.body_cache_bytes),
+            snapshots: SnapshotCache::new(cache.clone(), config.snapshot_cache_bytes),
             readers: Arc::default(),
             cache,
         }));
@@ -133,6 +135,11 @@ impl View {
     /// How many update bodies were encoded since the start. One body serves any number of readers.
     pub fn bodies_encoded(&self) -> u64 {
         self.fanout.encoded() + self.bodies.encoded()
+    }
+
+    /// The bytes of encoded snapshots that no request is sending.
+    pub fn snapshot_cache_bytes(&self) -> u64 {
+        self.snapshots.idle_bytes()
     }
 
     fn gone(&self, cursor: Cursor) -> ViewError {

@@ -22,7 +22,7 @@ pub(super) struct Flags {
     /// Given several times, each feed is a collection with a name, served under /v1/c/NAME/: `--feed agents=push:
     /// --feed 'routes=etcd://127.0.0.1:2379/routes/'`. One feed may be without a name; it is served under /v1/. In the
     /// variable each line is a feed; in the file several are a list: `feed = ["…", "…"]`. What is kept and cached
-    /// (--keep-…, --body-cache-bytes, --ingest-capacity) is so for each collection; budgets of clients (--max-…) are shared.
+    /// (--keep-…, --body-cache-bytes, --snapshot-cache-bytes, --ingest-capacity) is so for each collection; budgets of clients (--max-…) are shared.
     #[arg(long, env = "CRUMBD_FEED", value_name = "[NAME=]FEED", action = ArgAction::Append)]
     feed: Vec<OsString>,
 
@@ -238,7 +238,7 @@ pub(super) struct Flags {
     )]
     max_client_upload_bytes: Option<OsString>,
 
-    /// Memory for encoded bodies that several clients share [default: 128MiB]
+    /// Memory for encoded updates and pages that several clients share [default: 128MiB]
     #[arg(
         long,
         env = "CRUMBD_BODY_CACHE_BYTES",
@@ -247,6 +247,18 @@ pub(super) struct Flags {
         help_heading = "Serving"
     )]
     body_cache_bytes: Option<OsString>,
+
+    /// Memory for encoded snapshots, beside those that are being sent (--max-snapshot-bytes). A snapshot that is kept
+    /// costs the next client of its format only what has changed. Where the formats in use take more, the largest is
+    /// encoded anew for the next client. Formats that nobody asks for are dropped after two minutes [default: 512MiB]
+    #[arg(
+        long,
+        env = "CRUMBD_SNAPSHOT_CACHE_BYTES",
+        value_name = "SIZE",
+        allow_hyphen_values = true,
+        help_heading = "Serving"
+    )]
+    snapshot_cache_bytes: Option<OsString>,
 
     /// File of tokens. With it every request needs a token (`Authorization: Bearer TOKEN`), except /livez and /readyz.
     /// The token's line in the file says which keys it may read and write. `crumbd token` makes a token and its line.

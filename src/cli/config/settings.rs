@@ -265,10 +265,12 @@ fn upload_share(max: usize) -> usize {
 
 fn view(reader: &mut Reader<'_>) -> ViewConfig {
     let default = ViewConfig::default();
-    let bytes = reader.bytes("body-cache-bytes", limits::CACHE).map(|bytes| bytes as u64);
+    let mut bytes = |name| reader.bytes(name, limits::CACHE).map(|bytes| bytes as u64);
+    let (bodies, snapshots) = (bytes("body-cache-bytes"), bytes("snapshot-cache-bytes"));
     let rate = reader.count("wake-rate", limits::COUNT).and_then(|rate| u32::try_from(rate).ok());
     ViewConfig {
-        body_cache_bytes: bytes.unwrap_or(default.body_cache_bytes),
+        body_cache_bytes: bodies.unwrap_or(default.body_cache_bytes),
+        snapshot_cache_bytes: snapshots.unwrap_or(default.snapshot_cache_bytes),
         wake_rate: rate.and_then(NonZeroU32::new),
     }
 }

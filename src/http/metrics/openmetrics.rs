@@ -163,7 +163,7 @@ const NUMBERS: [Number; 17] = [
 ];
 
 /// The metrics of a collection for clients that may read every key: they say something of every key.
-const SIZES: [Number; 9] = [
+const SIZES: [Number; 10] = [
     counted("updates", "Updates taken from the feed", |c| stats(c).updates.get()),
     counted("updates_suppressed", "Updates that changed nothing and were skipped", |c| {
         stats(c).suppressed.get()
@@ -182,6 +182,9 @@ const SIZES: [Number; 9] = [
     counted("swept_keys", "Keys deleted because a resync did not contain them", |c| stats(c).swept.get()),
     measured("kept_bytes", "Estimated bytes that only kept breadcrumbs hold", |c| {
         c.view.cache().window_usage().bytes as f64
+    }),
+    measured("snapshot_cache_bytes", "Bytes of encoded snapshots beside those that are being sent", |c| {
+        c.view.snapshot_cache_bytes() as f64
     }),
     measured("keys", "Keys in the state", |c| c.view.cache().current_breadcrumb().kvs().len() as f64),
     measured("payload_bytes", "Bytes of the keys and values of the state", |c| {

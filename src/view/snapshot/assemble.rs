@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::idle_bytes::IdleBytes;
 use super::page::{Encoder, Page, size_of_entries};
 use super::page_tree::{PageTree, PieceRun, TreePosition};
 use crate::model::{Entry, KeySelector};
@@ -145,9 +146,9 @@ impl<'a> Parts<'a> {
         self.last.iter().for_each(|entry| closing.put(PutKind::New, entry));
         let (opening, closing) = (opening.take(), closing.finish(end));
         if format.is_one_frame() {
-            return one_frame(&opening, whole_pages, &closing, format);
+            return one_frame(&opening, whole_pages, &closing, format, pages.idle());
         }
-        let mut encoder = Encoder::new(format)?;
+        let mut encoder = Encoder::new(format, pages.idle())?;
         let mut runs: Vec<Run> = Vec::with_capacity(inner.len() + 2);
         let (opening, mut checksum) = encoder.coder.opening(&opening)?;
         let mut unshared_bytes = opening.len() as u64;
@@ -190,11 +191,12 @@ fn one_frame<'a, P>(
     whole_pages: impl Fn() -> P,
     closing: &[u8],
     format: Format,
+    idle: &IdleBytes,
 ) -> Result<Assembled, WireError>
 where
     P: Iterator<Item = &'a Arc<Page>>,
 {
-    let mut encoder = Encoder::new(Format { coding: Coding::Identity, ..format })?;
+    let mut encoder = Encoder::new(Format { coding: Coding::Identity, ..format }, idle)?;
     let of_pages: usize = whole_pages().map(|page| page.read_uncompressed(&mut encoder, <[u8]>::len)).sum();
     let mut frame = FrameCoder::new((opening.len() + of_pages + closing.len()) as u64)?;
     frame.write(opening)?;

@@ -39,11 +39,16 @@ impl<T> Encoded<T> {
         Ok(made)
     }
 
-    /// Drops the other formats.
-    pub(super) fn retain(&self, retain: impl Fn(Format) -> bool) {
+    /// Drops the other forms.
+    pub(super) fn retain(&self, retain: impl Fn(Format, &T) -> bool) {
         let mut all = self.0.lock();
-        all.retain(|(format, _)| retain(*format));
+        all.retain(|(format, form)| retain(*format, form));
         all.shrink_to_fit();
+    }
+
+    /// Passes on each form.
+    pub(super) fn for_each(&self, mut pass: impl FnMut(Format, &T)) {
+        self.0.lock().iter().for_each(|(format, form)| pass(*format, form));
     }
 }
 

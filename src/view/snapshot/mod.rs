@@ -7,11 +7,12 @@
 //! too: it is the newest one with the changes since reverted. A snapshot of a prefix is a range of pages.
 //!
 //! Invariants: pages are in key order and none is empty; encoded bytes of a page never change; no breadcrumb is held
-//! between two requests; everything is dropped when no snapshot was requested for some time ([`snapshot_cache`]). All
-//! work runs on blocking threads, once for all concurrent requests ([`single_flight`]), and none on the ingest task.
+//! between two requests; everything is dropped when no snapshot was requested for some time ([`snapshot_cache`]), and the
+//! encoded bytes that no request is sending stay within a limit ([`idle_bytes`]). All work runs on blocking threads, once for all concurrent requests ([`single_flight`]), and none on the ingest task.
 
 mod assemble;
 mod encoded;
+mod idle_bytes;
 mod page;
 mod page_tree;
 mod rebalance;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use super::encoded::Encoded;
+use super::idle_bytes::IdleBytes;
 use crate::model::Entry;
 use crate::view::Format;
 use crate::wire::{BodyWriter, Checksum, Coding, PieceCoder, PutKind, WireError};
@@ -59,6 +60,16 @@ pub(super) struct Piece {
     pub(super) checksum: Checksum,
     /// The runs in flight that contain it.
     pub(super) holders: Holders,
+    /// Counts the bytes while no run in flight contains them.
+    pub(super) idle: IdleBytes,
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        if !self.holders.any() {
+            self.idle.remove(self.bytes.len() as u64);
+        }
+    }
 }
 
 /// How many holders some bytes have.
@@ -147,22 +158,34 @@ impl Page {
         self.pieces.get(format).is_some()
     }
 
-    /// Drops the encoded bytes of the other formats.
+    /// Drops the encoded bytes of the other formats, except those that are being sent.
     pub(super) fn retain_formats(&self, retain: impl Fn(Format) -> bool) {
-        self.pieces.retain(retain);
+        self.pieces.retain(|format, piece| retain(format) || piece.holders.any());
+    }
+
+    /// Passes on how many bytes no request is sending, by format.
+    pub(super) fn idle_by_format(&self, mut count: impl FnMut(Format, u64)) {
+        self.pieces.for_each(|format, piece| {
+            if !piece.holders.any() {
+                count(format, piece.bytes.len() as u64);
+            }
+        });
     }
 }
 
 /// An encoder of pages in one format. It reuses its buffers.
 pub(super) struct Encoder {
     pub(super) format: Format,
+    idle: IdleBytes,
     pub(super) coder: PieceCoder,
     uncompressed: Vec<u8>,
 }
 
 impl Encoder {
-    pub(super) fn new(format: Format) -> Result<Self, WireError> {
-        Ok(Self { format, coder: PieceCoder::new(format.coding)?, uncompressed: Vec::new() })
+    /// The bytes that it makes are counted here.
+    pub(super) fn new(format: Format, idle: &IdleBytes) -> Result<Self, WireError> {
+        let (coder, idle) = (PieceCoder::new(format.coding)?, idle.clone());
+        Ok(Self { format, idle, coder, uncompressed: Vec::new() })
     }
 
     fn write(&mut self, entries: &[Entry]) -> &[u8] {
@@ -183,6 +206,8 @@ impl Encoder {
     fn compress(&mut self, uncompressed: &[u8]) -> Result<Piece, WireError> {
         let (compressed, checksum) = self.coder.inner(uncompressed)?;
         // Copied, because the compressor's buffer has spare capacity.
-        Ok(Piece { bytes: Bytes::copy_from_slice(&compressed), checksum, holders: Holders::default() })
+        let (bytes, idle) = (Bytes::copy_from_slice(&compressed), self.idle.clone());
+        idle.add(bytes.len() as u64);
+        Ok(Piece { bytes, checksum, holders: Holders::default(), idle })
     }
 }

@@ -11,10 +11,12 @@
 //! together with their encoded bytes. Two levels are enough: a million keys are thirty thousand pages in a thousand
 //! groups, and replacing a page copies the list of groups and the list of one group's pages.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::encoded::Encoded;
+use super::idle_bytes::IdleBytes;
 use super::page::{Encoder, Holders, Page, Piece, weight_of};
 use super::rebalance::Rebalance;
 use crate::cache::Snapshot;
@@ -38,6 +40,8 @@ pub(in crate::view) struct PageTree {
     groups: Arc<Vec<Arc<Group>>>,
     /// The number of entries.
     len: usize,
+    /// Counts the encoded bytes of all versions.
+    idle: IdleBytes,
 }
 
 /// Consecutive pages; at least one.
@@ -66,19 +70,19 @@ pub(super) struct TreePosition {
 }
 
 impl PageTree {
-    /// Sorts a whole state.
-    pub(super) fn of(state: &Snapshot) -> Self {
+    /// Sorts a whole state. The encoded bytes are counted in `idle`.
+    pub(super) fn of(state: &Snapshot, idle: IdleBytes) -> Self {
         let mut entries: Vec<Entry> = state.iter().cloned().collect();
         entries.sort_unstable_by(|a, b| a.key().cmp(b.key()));
-        Self::of_sorted(entries)
+        Self::of_sorted(entries, idle)
     }
 
-    pub(super) fn of_sorted(entries: Vec<Entry>) -> Self {
+    pub(super) fn of_sorted(entries: Vec<Entry>, idle: IdleBytes) -> Self {
         let len = entries.len();
         let mut rebalance = Rebalance::default();
         let weight = entries.iter().map(weight_of).sum();
         rebalance.entries(entries, weight);
-        Self { groups: Arc::new(rebalance.finish()), len }
+        Self { groups: Arc::new(rebalance.finish()), len, idle }
     }
 
     /// The number of entries.
@@ -199,10 +203,23 @@ impl PageTree {
         pages.skip(start.page).flat_map(|page| page.entries()).skip(start.entry)
     }
 
-    /// Drops the encoded bytes of the other formats.
+    pub(super) fn idle(&self) -> &IdleBytes {
+        &self.idle
+    }
+
+    /// How many encoded bytes of this version no request is sending, by format.
+    pub(super) fn idle_by_format(&self) -> HashMap<Format, u64> {
+        let mut by_format = HashMap::new();
+        for page in self.groups.iter().flat_map(|group| &group.pages) {
+            page.idle_by_format(|format, bytes| *by_format.entry(format).or_default() += bytes);
+        }
+        by_format
+    }
+
+    /// Drops the encoded bytes of the other formats, except those that are being sent.
     pub(super) fn retain_formats(&self, retain: impl Fn(Format) -> bool) {
         for group in self.groups.iter() {
-            group.runs.retain(&retain);
+            group.runs.retain(|format, run| retain(format) || run.holders.any());
             group.pages.iter().for_each(|page| page.retain_formats(&retain));
         }
     }
@@ -254,16 +271,26 @@ impl PieceRun {
         let bytes = length(&pieces, |_| true);
         Ok(Self { parts, pieces: pieces.into(), holders: Holders::default(), bytes, checksum })
     }
+
+    /// The count of its pieces' bytes.
+    fn idle(&self) -> Option<&IdleBytes> {
+        self.pieces.first().map(|piece| &piece.idle)
+    }
 }
 
 /// A run counts its pieces while a body in flight contains it. A piece may be in several runs, and is counted once.
 impl SharedBytes for PieceRun {
     fn hold(&self) -> u64 {
-        if self.holders.add() { length(&self.pieces, |piece| piece.holders.add()) } else { 0 }
+        let bytes = if self.holders.add() { length(&self.pieces, |piece| piece.holders.add()) } else { 0 };
+        self.idle().into_iter().for_each(|idle| idle.remove(bytes));
+        bytes
     }
 
     fn release(&self) -> u64 {
-        if self.holders.remove() { length(&self.pieces, |piece| piece.holders.remove()) } else { 0 }
+        let bytes =
+            if self.holders.remove() { length(&self.pieces, |piece| piece.holders.remove()) } else { 0 };
+        self.idle().into_iter().for_each(|idle| idle.add(bytes));
+        bytes
     }
 
     fn unheld(&self) -> u64 {

@@ -34,9 +34,8 @@ pub(super) struct SnapshotKey {
 
 pub(super) struct SingleFlight {
     flights: Cache<SnapshotKey, Arc<Shared>>,
-    /// The bytes that only cached bodies hold, and their limit.
+    /// The bytes that only cached bodies hold.
     unshared_bytes: Arc<AtomicU64>,
-    max_unshared_bytes: u64,
 }
 
 struct Shared {
@@ -61,9 +60,8 @@ impl Drop for Charge {
 }
 
 impl SingleFlight {
-    /// Flights whose cached bodies together hold at most this many bytes that no page shares.
-    pub(super) fn new(max_unshared_bytes: u64) -> Self {
-        Self { flights: Cache::new(MAX_FLIGHTS), unshared_bytes: Arc::default(), max_unshared_bytes }
+    pub(super) fn new() -> Self {
+        Self { flights: Cache::new(MAX_FLIGHTS), unshared_bytes: Arc::default() }
     }
 
     /// Locks the flight of this key. The guard moves to the thread that encodes the body, so that a cancelled request
@@ -80,13 +78,18 @@ impl SingleFlight {
         Arc::clone(&shared.flight).lock_owned().await
     }
 
-    /// Caches a body for later requests, unless the limit is reached.
-    pub(super) fn store(&self, flight: &mut Flight, answer: Answer, unshared_bytes: u64) {
+    /// The bytes that only cached bodies hold, and no page.
+    pub(super) fn unshared_bytes(&self) -> u64 {
+        self.unshared_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Caches a body for later requests, unless these bytes of cached bodies would be more than the limit.
+    pub(super) fn store(&self, flight: &mut Flight, answer: Answer, unshared_bytes: u64, max: u64) {
         flight.0 = None;
         let total = Arc::clone(&self.unshared_bytes);
         total.fetch_add(unshared_bytes, Ordering::Relaxed);
         let charge = Charge { bytes: unshared_bytes, total };
-        if self.unshared_bytes.load(Ordering::Relaxed) <= self.max_unshared_bytes {
+        if self.unshared_bytes() <= max {
             flight.0 = Some((answer, charge));
         }
     }
@@ -100,6 +103,15 @@ impl SingleFlight {
             }
             shared.used.lock().elapsed() < FLIGHT_IDLE
         });
+    }
+
+    /// Drops the bodies of this format.
+    pub(super) fn evict_format(&self, format: Format) {
+        for (_, shared) in self.flights.iter().filter(|(key, _)| key.format == format) {
+            if let Ok(mut flight) = shared.flight.try_lock() {
+                flight.0 = None;
+            }
+        }
     }
 
     /// How many bodies are cached.

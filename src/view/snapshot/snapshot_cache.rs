@@ -4,6 +4,7 @@
 //! breadcrumbs: at each request, and every second, so that few changes accumulate. After some time without a request
 //! everything is dropped, and an idle daemon does no work.
 
+use std::cmp::Reverse;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
 use super::assemble::{assemble, assemble_selected, selected_bytes, unheld_bytes};
+use super::idle_bytes::IdleBytes;
 use super::page_tree::PageTree;
 use super::single_flight::{Flight, SingleFlight, SnapshotKey};
 use super::version::Version;
@@ -45,6 +47,9 @@ pub(in crate::view) struct SnapshotCache {
     older: Mutex<Vec<OlderPages>>,
     flights: SingleFlight,
     usage: Mutex<Usage>,
+    /// The encoded bytes that no request is sending, and the most of them that are kept.
+    idle: IdleBytes,
+    max_idle: u64,
 }
 
 /// The pages of an older state.
@@ -64,13 +69,16 @@ struct Usage {
 }
 
 impl SnapshotCache {
-    pub(in crate::view) fn new(cache: cache::Reader, max_unshared_bytes: u64) -> Arc<Self> {
+    /// Of the encoded bytes that no request is sending, at most `max_idle` are kept.
+    pub(in crate::view) fn new(cache: cache::Reader, max_idle: u64) -> Arc<Self> {
         Arc::new(Self {
             cache,
             newest: Arc::default(),
             older: Mutex::default(),
-            flights: SingleFlight::new(max_unshared_bytes),
+            flights: SingleFlight::new(),
             usage: Mutex::new(Usage { last: Instant::now(), formats: Vec::new(), is_maintained: false }),
+            idle: IdleBytes::default(),
+            max_idle,
         })
     }
 
@@ -147,7 +155,9 @@ impl SnapshotCache {
                 }
                 let (answer, unshared_bytes) = source.encode(&key)?;
                 let made = answer.made_in(&mut taken);
-                snapshot_cache.flights.store(&mut flight, answer, unshared_bytes);
+                snapshot_cache.flights.store(&mut flight, answer, unshared_bytes, snapshot_cache.max_idle);
+                drop(flight);
+                snapshot_cache.evict_idle(&source.pages);
                 Ok::<_, ViewError>(Ok(made))
             });
             let (lack, locked);
@@ -170,10 +180,10 @@ impl SnapshotCache {
         if let Some(version) = newest.as_ref().filter(|version| version.info.sequence >= at_least) {
             return Ok(version.clone());
         }
-        let cache = self.cache.clone();
+        let (cache, idle) = (self.cache.clone(), self.idle.clone());
         run_blocking(move || {
             let older = newest.take();
-            newest.insert(Version::newest(&cache, older)).clone()
+            newest.insert(Version::newest(&cache, older, idle)).clone()
         })
         .await
     }
@@ -224,6 +234,33 @@ impl SnapshotCache {
         }
     }
 
+    /// Drops encoded bytes that no request is sending until they are within the limit. The formats with the most bytes go
+    /// first: uncompressed ones are the largest, and are made again in the least time.
+    fn evict_idle(&self, pages: &PageTree) {
+        if self.idle_bytes() <= self.max_idle {
+            return;
+        }
+        let mut by_format: Vec<(Format, u64)> = pages.idle_by_format().into_iter().collect();
+        by_format.sort_by_key(|(_, bytes)| Reverse(*bytes));
+        // Those of older states are dropped soon; they share most pages with the newest.
+        let older: Vec<_> = self.older.lock().iter().map(|older| Arc::clone(&older.pages)).collect();
+        for (format, _) in by_format {
+            if self.idle_bytes() <= self.max_idle {
+                return;
+            }
+            self.flights.evict_format(format);
+            pages.retain_formats(|other| other != format);
+            for older in older.iter().filter_map(|pages| pages.try_lock().ok()) {
+                older.iter().for_each(|pages| pages.retain_formats(|other| other != format));
+            }
+        }
+    }
+
+    /// The encoded bytes that no request is sending. Those of bodies that share no pages count even while they are sent.
+    pub(in crate::view) fn idle_bytes(&self) -> u64 {
+        self.idle.get() + self.flights.unshared_bytes()
+    }
+
     /// How many cached bodies a new reader could share.
     pub(in crate::view) fn cached_bodies(&self) -> usize {
         self.flights.cached_bodies()
@@ -250,6 +287,7 @@ impl SnapshotCache {
             if !unused_formats.is_empty() {
                 version.pages.retain_formats(|format| !unused_formats.contains(&format));
             }
+            self.evict_idle(&version.pages);
         })
         .await;
         true

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::assemble::assemble;
+use super::idle_bytes::IdleBytes;
 use super::page::{MAX_WEIGHT, MIN_WEIGHT, weight_of};
 use super::page_tree::{Change, PageTree};
 use super::rebalance::{MAX_PAGES, MIN_PAGES};
@@ -224,7 +225,7 @@ proptest! {
             }
         }
         held.iter().for_each(|(pages, model)| check(pages, model));
-        check(&PageTree::of_sorted(model.values().cloned().collect()), &model);
+        check(&PageTree::of_sorted(model.values().cloned().collect(), IdleBytes::default()), &model);
     }
 
     #[test]
@@ -282,7 +283,7 @@ fn many(count: u32) -> Model {
 #[test]
 fn a_changed_key_encodes_one_page_again_and_shares_all_others() {
     let mut model = many(20_000);
-    let mut pages = PageTree::of_sorted(model.values().cloned().collect());
+    let mut pages = PageTree::of_sorted(model.values().cloned().collect(), IdleBytes::default());
     let header = header(&model);
     for coding in Coding::ALL {
         let format = Format { media: MediaType::Bincode, coding };
@@ -305,7 +306,7 @@ fn a_changed_key_encodes_one_page_again_and_shares_all_others() {
 #[test]
 fn a_body_of_one_frame_caches_no_uncompressed_pages() {
     let model = many(3000);
-    let pages = PageTree::of_sorted(model.values().cloned().collect());
+    let pages = PageTree::of_sorted(model.values().cloned().collect(), IdleBytes::default());
     check_bodies(&pages, &model, b"", &[Coding::Zstd]);
     let second = Arc::clone(&pages.groups()[0].pages()[1]);
     let has = |media| Coding::ALL.map(|coding| second.has(Format { media, coding }));
@@ -317,7 +318,7 @@ fn a_body_of_one_frame_caches_no_uncompressed_pages() {
 #[test]
 fn unused_formats_are_dropped_and_encoded_again() {
     let model = many(3000);
-    let pages = PageTree::of_sorted(model.values().cloned().collect());
+    let pages = PageTree::of_sorted(model.values().cloned().collect(), IdleBytes::default());
     check_bodies(&pages, &model, b"", &Coding::ALL);
     let page = Arc::clone(&pages.groups()[0].pages()[0]);
     let of = |coding| page.has(Format { media: MediaType::Bincode, coding });
@@ -336,7 +337,30 @@ fn a_short_body_is_uncompressed_even_if_it_has_several_pages() {
     let tiny = |number: u16| Entry::new(&number.to_be_bytes(), b"", None);
     for count in [1, 60, 100, 150, 200, 400, 1000] {
         let model: Model = (0..count).map(tiny).map(|entry| (entry.key().to_vec(), entry)).collect();
-        let pages = PageTree::of_sorted(model.values().cloned().collect());
+        let pages = PageTree::of_sorted(model.values().cloned().collect(), IdleBytes::default());
         check_bodies(&pages, &model, b"", &Coding::ALL);
     }
+}
+
+#[test]
+fn bytes_are_idle_while_a_page_has_them_and_no_body_in_flight_does() {
+    let model = many(3000);
+    let idle = IdleBytes::default();
+    let pages = PageTree::of_sorted(model.values().cloned().collect(), idle.clone());
+    let header = header(&model);
+    let mut counted = 0;
+    for coding in [Coding::Identity, Coding::Gzip] {
+        let format = Format { media: MediaType::Ndjson, coding };
+        let body = assemble(&pages, pages.prefix_range(b""), &header, &end(&header), format).unwrap().body;
+        counted = idle.get();
+        let by_format = pages.idle_by_format();
+        assert_eq!(by_format.values().sum::<u64>(), counted, "{by_format:?}");
+        assert!(by_format[&format] > body.len() / 2 && by_format[&format] < body.len());
+        drop(body);
+        assert_eq!(idle.get(), counted, "pages keep what they have encoded");
+    }
+    pages.retain_formats(|format| format.coding == Coding::Gzip);
+    assert!(idle.get() < counted / 2 && idle.get() > 0, "{} of {counted}", idle.get());
+    drop(pages);
+    assert_eq!(idle.get(), 0);
 }

@@ -3,6 +3,7 @@
 use crate::cache::{self, Breadcrumb, Position, Snapshot};
 use crate::model::Entry;
 
+use super::idle_bytes::IdleBytes;
 use super::page_tree::{Change, PageTree};
 use crate::view::answer::BreadcrumbInfo;
 
@@ -18,13 +19,14 @@ pub(in crate::view) struct Version {
 
 impl Version {
     /// The newest version: the older one advanced if its breadcrumb is still kept, else a new one.
-    pub(super) fn newest(cache: &cache::Reader, older: Option<Self>) -> Self {
+    /// The encoded bytes of a new one are counted in `idle`.
+    pub(super) fn newest(cache: &cache::Reader, older: Option<Self>, idle: IdleBytes) -> Self {
         let advanced = older.and_then(|older| older.advance(cache));
-        advanced.unwrap_or_else(|| Self::new(&cache.current_breadcrumb()))
+        advanced.unwrap_or_else(|| Self::new(&cache.current_breadcrumb(), idle))
     }
 
-    fn new(crumb: &Breadcrumb) -> Self {
-        Self { info: BreadcrumbInfo::of(crumb), pages: PageTree::of(crumb.kvs()) }
+    fn new(crumb: &Breadcrumb, idle: IdleBytes) -> Self {
+        Self { info: BreadcrumbInfo::of(crumb), pages: PageTree::of(crumb.kvs(), idle) }
     }
 
     fn advance(mut self, cache: &cache::Reader) -> Option<Self> {
@@ -45,7 +47,7 @@ impl Version {
 
     /// The pages of an older breadcrumb, with the changes since then reverted.
     pub(super) fn reverted_to(&self, crumb: &Breadcrumb) -> PageTree {
-        self.try_revert_to(crumb).unwrap_or_else(|| PageTree::of(crumb.kvs()))
+        self.try_revert_to(crumb).unwrap_or_else(|| PageTree::of(crumb.kvs(), self.pages.idle().clone()))
     }
 
     fn try_revert_to(&self, crumb: &Breadcrumb) -> Option<PageTree> {
