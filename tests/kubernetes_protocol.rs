@@ -282,6 +282,27 @@ async fn a_server_that_does_not_say_how_far_it_is_makes_the_feed_not_in_sync() {
     agrees_with(&http, &double).await;
 }
 
+#[tokio::test]
+async fn a_replica_that_starts_has_the_history_that_a_restarted_server_has() {
+    // The server has less than is asked for at first, and may not say how much.
+    for (oldest, is_named, cursor_at) in [(150, true, 160), (350, false, 400)] {
+        let double = with_two_objects().await;
+        let put_until = |end| while double.put("b", "again", true).0 < end {};
+        let running = double.follow();
+        agrees_with(&running.http(), &double).await;
+        put_until(cursor_at);
+        agrees_with(&running.http(), &double).await;
+        let mut follower = Mirror::of(running.http(), Media::Ndjson, Coding::Identity).await;
+        put_until(500);
+        double.has_the_past_after(oldest, is_named);
+        let started = double.follow();
+        let newest = agrees_with(&started.http(), &double).await;
+        follower.move_to(started.http());
+        follower.follow_until("the changes", |mirror| mirror.state == newest.state).await;
+        assert_eq!(follower.seen.snapshots, 1);
+    }
+}
+
 /// What the feed says of its problem, once it does.
 async fn problem(http: &Http) -> String {
     eventually("a problem", || async { status(http).await["feed_problem"].as_str().map(ToOwned::to_owned) })

@@ -50,6 +50,15 @@ struct State {
     hangs: bool,
     /// Whether there is a streaming list.
     streams: bool,
+    /// The oldest revision from which a short watch has the past; `None`: it has none.
+    oldest: Option<Oldest>,
+}
+
+/// How far back a server has the past.
+#[derive(Clone, Copy)]
+struct Oldest {
+    revision: u64,
+    is_named: bool,
 }
 
 /// An answer that is no list.
@@ -93,6 +102,11 @@ impl Double {
     /// It has streaming lists from now on.
     pub fn streams(&self) {
         self.shared.state.lock().unwrap().streams = true;
+    }
+
+    /// It has the changes after this revision, and names it to who asks for older ones if `is_named`.
+    pub fn has_the_past_after(&self, revision: u64, is_named: bool) {
+        self.shared.state.lock().unwrap().oldest = Some(Oldest { revision, is_named });
     }
 
     /// A daemon that follows it.
@@ -299,10 +313,10 @@ async fn watch(stream: TcpStream, path: &str, shared: &Shared) {
 }
 
 async fn do_watch(mut stream: TcpStream, path: &str, shared: &Shared) {
-    if is_backfill(path) {
-        return whole(&mut stream, &refusal(410, "Expired", "")).await;
-    }
-    let streams = shared.state.lock().unwrap().streams;
+    let (streams, oldest) = {
+        let state = shared.state.lock().unwrap();
+        (state.streams, state.oldest)
+    };
     if path.contains("sendInitialEvents=true") {
         return match streams {
             true => stream_list(stream, shared).await,
@@ -310,6 +324,20 @@ async fn do_watch(mut stream: TcpStream, path: &str, shared: &Shared) {
         };
     }
     let from = parameter(path, "resourceVersion").unwrap();
+    if is_backfill(path) {
+        let mut gone = refusal(410, "Expired", "");
+        match oldest {
+            Some(Oldest { revision, .. }) if from >= revision => {
+                let _ = stream.write_all(CHUNKED).await;
+                return deliver(&mut stream, shared, from).await;
+            }
+            Some(Oldest { revision, is_named: true }) => {
+                gone.body["message"] = format!("too old resource version: {from} ({revision})").into();
+            }
+            _ => {}
+        }
+        return whole(&mut stream, &gone).await;
+    }
     let steps = shared.state.lock().unwrap().watches.pop_front();
     let steps = steps.unwrap_or_else(|| vec![Step::Deliver(from)]);
     if let Some(Step::Refuse(answer)) = steps.first() {
@@ -325,22 +353,27 @@ async fn do_watch(mut stream: TcpStream, path: &str, shared: &Shared) {
             }
             Step::Break => return,
             Step::Refuse(_) => panic!("a watch that has begun is not refused"),
-            Step::Deliver(mut after) => loop {
-                let changed = shared.changed.notified();
-                let due: Vec<(u64, String)> = {
-                    let state = shared.state.lock().unwrap();
-                    state.events.iter().filter(|(revision, _)| *revision > after).cloned().collect()
-                };
-                for (revision, event) in due {
-                    chunk(&mut stream, &event).await;
-                    after = revision;
-                }
-                changed.await;
-            },
+            Step::Deliver(after) => deliver(&mut stream, shared, after).await,
         }
     }
     // It stays open and says nothing.
     std::future::pending::<()>().await;
+}
+
+/// Delivers the events after this revision, and those to come.
+async fn deliver(stream: &mut TcpStream, shared: &Shared, mut after: u64) {
+    loop {
+        let changed = shared.changed.notified();
+        let due: Vec<(u64, String)> = {
+            let state = shared.state.lock().unwrap();
+            state.events.iter().filter(|(revision, _)| *revision > after).cloned().collect()
+        };
+        for (revision, event) in due {
+            chunk(stream, &event).await;
+            after = revision;
+        }
+        changed.await;
+    }
 }
 
 /// The whole state as events, with one that changes while it is sent, and the bookmark at its end.

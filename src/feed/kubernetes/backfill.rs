@@ -21,8 +21,12 @@ use super::object::{Keep, Object, TypeMeta};
 use crate::feed::Sink;
 use crate::model::{FeedEvent, Key, Past, PastStep, PastValue, Revision};
 
-/// How far back it is tried, in revisions of the server: what it has is not known before it refuses.
-const REVISIONS: [u64; 6] = [20_000, 5_000, 1_000, 300, 100, 30];
+/// How far back it is asked for at first, in revisions of the server. What the server has is not known before it refuses.
+const FURTHEST: u64 = 20_000;
+
+/// How many revisions to begin from are tried. A refusal names the next one, or it is nearer by this factor.
+const BASES: u32 = 8;
+const NEARER: u64 = 4;
 
 /// The most that is read, in updates and in bytes of keys.
 const UPDATES: usize = 200_000;
@@ -82,12 +86,17 @@ impl Source {
 
     /// The changes that the server still has, up to `end`; `None` if it cannot tell that they are all.
     async fn read(&self, end: Revision) -> Result<Option<Past>, KubeError> {
-        for back in REVISIONS {
-            // From revision 0, a server would send what it has instead of changes.
-            let base = Revision(end.0.saturating_sub(back).max(1));
+        // From revision 0, a server would send what it has instead of changes.
+        let mut base = Revision(end.0.saturating_sub(FURTHEST).max(1));
+        for _ in 0..BASES {
+            if base >= end {
+                break;
+            }
             match self.read_from(base, end).await {
-                Err(KubeError::Expired) if base.0 > 1 => {}
-                Err(KubeError::Expired) => break,
+                Err(KubeError::Expired { oldest }) => {
+                    let nearer = Revision(end.0 - (end.0 - base.0) / NEARER);
+                    base = oldest.filter(|oldest| *oldest > base).unwrap_or(nearer);
+                }
                 read => return read,
             }
         }

@@ -9,6 +9,7 @@ use kube::client::AuthError;
 use super::config::ResourceName;
 use crate::feed::FeedError;
 use crate::feed::error_chain::{causes, chain};
+use crate::model::Revision;
 
 /// The longest text of an error, in characters.
 const LONGEST_TEXT: usize = 600;
@@ -62,7 +63,10 @@ pub(super) enum KubeError {
     #[error("the answer to {what} is too slow: {bytes} bytes within {} s", within.as_secs())]
     TooSlow { what: String, bytes: usize, within: Duration },
     #[error("the server no longer has that revision (410)")]
-    Expired,
+    Expired {
+        /// The oldest revision after which it still has every change, if it names one.
+        oldest: Option<Revision>,
+    },
     #[error("the server refused {what}: {message} ({code})")]
     Refused { what: String, code: u16, message: String },
     #[error("no answer within {} s to {what}", after.as_secs())]
@@ -101,7 +105,7 @@ impl KubeError {
             StatusCode::FORBIDDEN => {
                 Self::Forbidden { what: what.to_owned(), message, advice: String::new() }
             }
-            StatusCode::GONE => Self::Expired,
+            StatusCode::GONE => Self::Expired { oldest: oldest(&message) },
             StatusCode::TOO_MANY_REQUESTS => {
                 let pause = retry_after.unwrap_or(Duration::from_secs(1));
                 Self::Throttled { pause, code: status.as_u16() }
@@ -202,6 +206,13 @@ impl Status {
         let body = format!("{{\"message\":{}}}", serde_json::json!(self.message.unwrap_or_default()));
         KubeError::of_answer("the watch", status, None, body.as_bytes())
     }
+}
+
+/// The oldest revision after which the server has every change, from its text `too old resource version: 1 (1848)`.
+fn oldest(message: &str) -> Option<Revision> {
+    let (_, versions) = message.split_once("too old resource version: ")?;
+    let (_, oldest) = versions.split_once('(')?;
+    oldest.split_once(')')?.0.parse().ok().map(Revision)
 }
 
 /// What a credential plugin says of its failure. Its environment is left out, which may be long and secret.

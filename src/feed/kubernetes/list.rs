@@ -133,7 +133,7 @@ impl Pages {
         };
         if *self.revision.get_or_insert(read) != read {
             // A server may go on at a newer revision: that is no state.
-            return Err(KubeError::Expired);
+            return Err(KubeError::Expired { oldest: None });
         }
         if !token.is_empty() {
             if token == self.token {

@@ -240,7 +240,7 @@ impl<'a> Session<'a> {
         match self.sink.report_if_slow(self.verify(&known)).await {
             Ok(Some(at)) => Ok(at),
             Ok(None) => self.start_new_history(&known).await,
-            Err(KubeError::Expired) => {
+            Err(KubeError::Expired { .. }) => {
                 info!(
                     revision = known.revision.0,
                     "the server no longer has what we know: reading everything again"
@@ -340,7 +340,7 @@ impl<'a> Session<'a> {
             let listing = Listing { in_one_page: lost > LOST_LISTS, ..self.listing(None) };
             match self.read(listing, history).await {
                 // Reading took longer than the server keeps a revision.
-                Err(KubeError::Expired) => {
+                Err(KubeError::Expired { .. }) => {
                     warn!("the server lost the revision that was being read: beginning anew");
                     lost += 1;
                     let problem =

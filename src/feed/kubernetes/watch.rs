@@ -153,7 +153,7 @@ impl<'s, 'a> Watch<'s, 'a> {
         );
         let lines = match session.client.open(&path, "a watch").await {
             Ok(answer) => Lines::new(answer),
-            Err(KubeError::Expired) => return Ok(WatchEnd::Expired),
+            Err(KubeError::Expired { .. }) => return Ok(WatchEnd::Expired),
             Err(error) => {
                 session.memory.silent_watches += 1;
                 return Err(session.explain(error));
@@ -257,7 +257,7 @@ impl<'s, 'a> Watch<'s, 'a> {
         for line in split(lines) {
             let Session { resource, target, .. } = &*self.session;
             let event = Event::read(line, &resource.type_meta, target.keep).map_err(|error| match error {
-                KubeError::Expired => Stop::from(WatchEnd::Expired),
+                KubeError::Expired { .. } => Stop::from(WatchEnd::Expired),
                 error => self.session.explain(error).into(),
             })?;
             let (update, revision, change) = match event {
@@ -418,7 +418,7 @@ impl<'s, 'a> Watch<'s, 'a> {
                 self.audit = AuditState::Awaited(audit, Instant::now() + LATE);
                 self.settle_audit().await
             }
-            Err(error @ (KubeError::Expired | KubeError::Throttled { .. })) => {
+            Err(error @ (KubeError::Expired { .. } | KubeError::Throttled { .. })) => {
                 debug!(%error, "asking again whether the watch has delivered everything");
                 self.audit = AuditState::Due(Instant::now() + error.pause().unwrap_or(CHECK_EVERY));
                 Ok(())
