@@ -5,14 +5,18 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use support::daemon;
 use support::followed::{is, mirror, status};
 use support::http::Http;
 use support::kube_double::{Answer, Double, Step, bookmark, event, refusal};
-use support::kubernetes::decoded;
+use support::kubernetes::{decoded, feed, kubeconfig};
 use support::mirror::{Coding, Media, Mirror};
+use support::tls::{Authority, Identity};
 use support::{eventually, in_time};
 
 /// A server with the objects `a` and `b`, and a daemon that will follow it.
@@ -307,4 +311,120 @@ async fn a_replica_that_starts_has_the_history_that_a_restarted_server_has() {
 async fn problem(http: &Http) -> String {
     eventually("a problem", || async { status(http).await["feed_problem"].as_str().map(ToOwned::to_owned) })
         .await
+}
+
+/// What `serve --check` says of a feed, with these variables and no others of Kubernetes.
+fn checked(feed: &str, variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = daemon::command();
+    command.args(["serve", "--check", "--listen", "127.0.0.1:0", "--feed", feed]);
+    for inherited in ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"] {
+        command.env_remove(inherited);
+    }
+    let output = command.envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn what_a_kubeconfig_names_is_checked_before_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let authority = Authority::new("an authority");
+    let Identity { cert, key } = authority.server();
+    let (garbage, no_context, touched) = (path("garbage"), path("no-context"), path("touched"));
+    fs::write(&garbage, "clusters: [{name: ").unwrap();
+    fs::write(&no_context, "{}").unwrap();
+    let server = "server: 'https://127.0.0.1:1'";
+    let of = |cluster: &str, user: &str| kubeconfig(dir.path(), cluster, user);
+    let exec = |more: &str| {
+        of(
+            server,
+            &format!("exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never{more}}}"),
+        )
+    };
+    let users = of(server, "token: x");
+    let unknown = |from: &str, to: &str| {
+        let file = path(to);
+        let text = fs::read_to_string(&users).unwrap();
+        fs::write(&file, text.replace(from, to)).unwrap();
+        file
+    };
+    for (file, words) in [
+        (path("absent"), "No such file"),
+        (garbage.clone(), "it is no kubeconfig: "),
+        (no_context, "it has no current-context: set one, or name one with context="),
+        (unknown("current-context: x", "current-context: other"), "it has no context \"other\"; there is x"),
+        (
+            unknown("cluster: c,", "cluster: other,"),
+            "names the cluster \"other\", which it does not have; there is c",
+        ),
+        (unknown("user: u}", "user: other}"), "names the user \"other\", which it does not have; there is u"),
+        (of("server: '127.0.0.1:6443'", "token: x"), "which is no URL; one looks like https://HOST:6443"),
+        (
+            of(&format!("{server}, certificate-authority: /no/such/ca"), "token: x"),
+            "certificate-authority /no/such/ca: No such file",
+        ),
+        (
+            of(&format!("{server}, certificate-authority: {garbage}"), "token: x"),
+            "there is no certificate in it",
+        ),
+        (
+            of(&format!("{server}, certificate-authority-data: '%'"), "token: x"),
+            "certificate-authority-data is not a PEM file in base64",
+        ),
+        (
+            of(server, &format!("client-certificate: /no/such/cert, client-key: {key}")),
+            "client-certificate /no/such/cert: No such file",
+        ),
+        (
+            of(server, &format!("client-certificate: {cert}, client-key: {cert}")),
+            "there is no private key in it",
+        ),
+        (of(server, &format!("client-certificate: {cert}")), "and no client-key; TLS needs both"),
+        (of(server, "tokenFile: /no/such/token"), "tokenFile /no/such/token: No such file"),
+        (
+            exec(", command: no-such-plugin"),
+            "\"no-such-plugin\" is no program that can be run: it is not in PATH",
+        ),
+        (exec(", command: ./no-such-plugin, installHint: 'get it'"), "its installHint: get it"),
+        (exec(""), "has no command"),
+    ] {
+        let (code, said) = checked(&feed("resource=v1/pods", &file), &[]);
+        assert!(code == Some(2) && said.contains(words), "{words}: {said}");
+        assert!(said.contains(&format!("kubeconfig {file}: ")), "{said}");
+        assert_eq!(said.trim_end().lines().count(), 2, "one sentence, and how many there are: {said}");
+    }
+    let (_, said) = checked(&feed("resource=v1/pods&context=y", &users), &[]);
+    assert!(said.contains("it has no context \"y\""), "{said}");
+
+    // What is right: the plugin is not run, and the server, which is not there, is not asked.
+    let plugin = format!(", command: touch, args: ['{touched}']");
+    for good in [
+        users.clone(),
+        exec(&plugin),
+        of(server, &format!("client-certificate: {cert}, client-key: {key}")),
+        of(&format!("{server}, certificate-authority: {}", authority.ca), "token: x"),
+    ] {
+        let (code, said) = checked(&feed("resource=v1/pods", &good), &[]);
+        assert!(code == Some(0) && said.contains("all is well"), "{said}");
+    }
+    assert!(!fs::exists(&touched).unwrap());
+
+    // The environment's.
+    let pods = "kubernetes:?resource=v1/pods";
+    let home = ("HOME", dir.path().to_str().unwrap());
+    let (code, said) = checked(pods, &[home, ("KUBECONFIG", &garbage)]);
+    assert!(
+        code == Some(2) && said.contains(&format!("kubeconfig {garbage}: it is no kubeconfig")),
+        "{said}"
+    );
+    let (code, said) = checked(pods, &[home, ("KUBECONFIG", &users)]);
+    assert!(code == Some(0), "{said}");
+    let (code, said) = checked(pods, &[home]);
+    assert!(code == Some(2) && said.contains("no cluster is configured: set KUBECONFIG"), "{said}");
+    let pod = [home, ("KUBERNETES_SERVICE_HOST", "127.0.0.1"), ("KUBERNETES_SERVICE_PORT", "1")];
+    let (code, said) = checked(pods, &pod);
+    let words =
+        "the pod's service account: token /var/run/secrets/kubernetes.io/serviceaccount/token: No such file";
+    assert!(code == Some(2) && said.contains(words), "{said}");
 }

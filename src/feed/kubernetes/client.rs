@@ -6,14 +6,13 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::{Request, Response, StatusCode};
 use kube::client::{Body, ClientBuilder};
-use kube::config::{Config, KubeConfigOptions, Kubeconfig};
-use tokio::runtime::Handle;
+use kube::config::Config;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
 use super::config::KubeTarget;
 use super::error::KubeError;
-use crate::feed::error_chain::chain;
+use super::kubeconfig;
 
 /// How long a server may take to accept a connection, to begin an answer, and to go on with one.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -54,7 +53,7 @@ impl Client {
     pub(super) async fn new(target: &KubeTarget, making: &mut Making) -> Result<Self, KubeError> {
         let client = making.get_or_insert_with(|| {
             let target = target.clone();
-            spawn_blocking(move || Handle::current().block_on(Self::make(&target)))
+            spawn_blocking(move || Self::make(kubeconfig::load(&target)?))
         });
         match tokio::time::timeout(CREDENTIALS, client).await {
             Ok(made) => {
@@ -65,14 +64,21 @@ impl Client {
         }
     }
 
-    async fn make(target: &KubeTarget) -> Result<Self, KubeError> {
-        let mut config = config(target).await?;
+    fn make(mut config: Config) -> Result<Self, KubeError> {
         let server = config.cluster_url.to_string();
         config.connect_timeout = Some(CONNECT);
         // The feed decides itself when to try again.
         config.default_retry = false;
         let kube = ClientBuilder::try_from(config).map_err(|error| KubeError::of_request(&server, &error))?;
         Ok(Self { kube: kube.build(), server: server.trim_end_matches('/').to_owned() })
+    }
+
+    /// Checks the configuration, and the files that it names. Nothing is sent, and no plugin runs.
+    pub(super) fn check(target: &KubeTarget) -> Result<(), KubeError> {
+        let mut config = kubeconfig::load(target)?;
+        config.auth_info.exec = None;
+        config.auth_info.auth_provider = None;
+        Self::make(config).map(drop)
     }
 
     pub(super) fn server(&self) -> &str {
@@ -174,19 +180,4 @@ impl Answer {
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
     let seconds = response.headers().get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
-}
-
-/// The configuration that every client of Kubernetes takes: the file that the feed names, KUBECONFIG, `~/.kube/config`,
-/// or that of a pod.
-async fn config(target: &KubeTarget) -> Result<Config, KubeError> {
-    let options = KubeConfigOptions { context: target.context.clone(), ..KubeConfigOptions::default() };
-    let bad = |error: kube::config::KubeconfigError| KubeError::BadConfig(chain(&error));
-    match &target.kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(path).map_err(bad)?;
-            Config::from_custom_kubeconfig(file, &options).await.map_err(bad)
-        }
-        None if target.context.is_some() => Config::from_kubeconfig(&options).await.map_err(bad),
-        None => Config::infer().await.map_err(|error| KubeError::NoConfig(error.to_string())),
-    }
 }

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::KubeFeed;
+use super::client::Client;
 use super::object::Keep;
 use crate::feed::registry::{Kind, Storage};
 use crate::feed::spec::ParsedFeed;
@@ -135,25 +136,13 @@ impl FeedConfig for KubeTarget {
     }
 
     fn check(&self, _settings: &FeedSettings) -> Vec<FeedError> {
-        let unreadable = self.kubeconfig.as_ref().and_then(|path| {
-            let source = std::fs::File::open(path).err()?;
-            Some(FeedError::setting(KubeconfigError { path: path.clone(), source }))
-        });
-        unreadable.into_iter().collect()
+        Client::check(self).err().map(FeedError::setting).into_iter().collect()
     }
 
     fn open<'a>(&'a self, _settings: &'a FeedSettings) -> BoxFuture<'a, Result<Box<dyn Feed>, FeedError>> {
         let feed: Box<dyn Feed> = Box::new(KubeFeed::new(self.clone()));
         Box::pin(std::future::ready(Ok(feed)))
     }
-}
-
-/// A kubeconfig that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("kubeconfig {}: {source}", path.display())]
-struct KubeconfigError {
-    path: PathBuf,
-    source: std::io::Error,
 }
 
 impl KubeTarget {

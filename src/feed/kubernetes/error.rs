@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use kube::client::AuthError;
 
 use super::config::ResourceName;
+use super::kubeconfig::ConfigError;
 use crate::feed::FeedError;
 use crate::feed::error_chain::{causes, chain};
 use crate::model::Revision;
@@ -18,10 +19,8 @@ const LONGEST_TEXT: usize = 600;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(super) enum KubeError {
-    #[error(
-        "no cluster is configured ({0}): set KUBECONFIG, name a file with kubeconfig=PATH in the feed's URL, or run as a pod with a service account"
-    )]
-    NoConfig(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error("the configuration of the cluster cannot be used: {0}")]
     BadConfig(String),
     #[error("{server} is not reached: {reason}")]

@@ -25,6 +25,7 @@ mod config;
 mod discovery;
 mod error;
 mod events;
+mod kubeconfig;
 mod list;
 mod object;
 mod resume_point;
