@@ -273,6 +273,44 @@ async fn a_credential_plugin_that_hangs_holds_up_nothing() {
 }
 
 #[tokio::test]
+async fn a_credential_plugin_that_hangs_at_a_renewal_is_ended_and_run_again() {
+    let double = with_two_objects().await;
+    let dir = tempfile::tempdir().unwrap();
+    // Its tokens have expired already, so each is renewed soon. The second run hangs, and so does what it has started.
+    let script = "echo run >> runs; n=$(wc -l < runs); \
+                  if [ $n = 2 ]; then sleep 1000 & echo $$ $! > hung; wait; fi; \
+                  echo 'status: {token: t'$n', expirationTimestamp: \"2020-01-01T00:00:00Z\"}'";
+    fs::write(dir.path().join("plugin"), format!("cd {}\n{script}\n", dir.path().display())).unwrap();
+    let exec = format!(
+        "exec: {{apiVersion: client.authentication.k8s.io/v1, command: sh, interactiveMode: Never, args: [{}]}}",
+        dir.path().join("plugin").display()
+    );
+    let daemon = double.follow_as("resource=v1/configmaps", &exec);
+    let http = daemon.http();
+    agrees_with(&http, &double).await;
+    let hung = eventually("the plugin to hang", || async {
+        let hung = fs::read_to_string(dir.path().join("hung")).ok()?;
+        hung.ends_with('\n').then_some(hung)
+    })
+    .await;
+    assert!(double.knows("Bearer t1"));
+    double.put("c", "while it hangs", true);
+    agrees_with(&http, &double).await;
+    assert_eq!(fs::read_to_string(dir.path().join("runs")).unwrap().lines().count(), 2);
+    // The plugin has 20 s.
+    let end = Instant::now() + 3 * support::DEADLINE;
+    while !double.knows("Bearer t3") {
+        assert!(Instant::now() < end, "no third token");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let state = |id: &str| fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    for id in hung.split_whitespace() {
+        assert!(!state(id).contains("(sh)") && !state(id).contains("(sleep) S"), "{id} runs: {}", state(id));
+    }
+    agrees_with(&http, &double).await;
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_say_how_far_it_is_makes_the_feed_not_in_sync() {
     let double = with_two_objects().await;
     let daemon = double.follow();

@@ -1,6 +1,6 @@
 //! A server that speaks as a kube-apiserver does, at the moments that a test chooses. It has one type, config maps.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -46,6 +46,8 @@ struct State {
     events: Vec<(u64, String)>,
     /// The paths and queries that were asked for.
     asked: Vec<String>,
+    /// The headers `authorization` that came with them.
+    authorizations: BTreeSet<String>,
     /// Whether a list of one object is never answered.
     hangs: bool,
     /// Whether there is a streaming list.
@@ -193,6 +195,11 @@ impl Double {
         state.asked.iter().filter(|asked| asked.contains(part)).cloned().collect()
     }
 
+    /// Whether somebody has asked with this header `authorization`.
+    pub fn knows(&self, authorization: &str) -> bool {
+        self.shared.state.lock().unwrap().authorizations.contains(authorization)
+    }
+
     /// Waits until so many watches were asked for.
     pub async fn watches(&self, count: usize) -> Vec<String> {
         eventually(&format!("{count} watches"), || async {
@@ -250,7 +257,12 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     }
     let head = String::from_utf8(head).unwrap();
     let path = head.split(' ').nth(1).unwrap().to_owned();
-    shared.state.lock().unwrap().asked.push(path.clone());
+    let authorization = head.lines().find_map(|line| line.strip_prefix("authorization: "));
+    {
+        let mut state = shared.state.lock().unwrap();
+        state.asked.push(path.clone());
+        state.authorizations.extend(authorization.map(ToOwned::to_owned));
+    }
     if shared.state.lock().unwrap().hangs && is_probe(&path) {
         return std::future::pending().await;
     }

@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use kube::client::{Body, ClientBuilder};
 use kube::config::Config;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::config::KubeTarget;
 use super::error::KubeError;
 use super::kubeconfig;
+use super::plugin::{Credentials, Plugin};
 
 /// How long a server may take to accept a connection, to begin an answer, and to go on with one.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -22,9 +26,6 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// How slow an answer may be: so many bytes in such a time.
 const PACE_BYTES: usize = 60 << 10;
 const PACE: Duration = Duration::from_secs(60);
-
-/// How long a plugin may take to give credentials.
-const CREDENTIALS: Duration = Duration::from_secs(20);
 
 /// The most bytes of an answer that is no page of a list, and of one that is.
 const ANSWER_BYTES: usize = 16 << 20;
@@ -41,27 +42,22 @@ const ERROR_BYTES: usize = 64 << 10;
 pub(super) struct Client {
     kube: kube::Client,
     server: String,
+    /// The newest token of a credential plugin.
+    token: Option<watch::Receiver<HeaderValue>>,
 }
 
-/// A client that is being made, by a thread of its own because a plugin that gives credentials blocks it. One that hangs
-/// is not started again beside itself.
-pub(super) type Making = Option<JoinHandle<Result<Client, KubeError>>>;
-
 impl Client {
-    /// A client with the credentials as they are now, or as they were when `making` began. Nothing is sent yet, but a
-    /// plugin may run.
-    pub(super) async fn new(target: &KubeTarget, making: &mut Making) -> Result<Self, KubeError> {
-        let client = making.get_or_insert_with(|| {
-            let target = target.clone();
-            spawn_blocking(move || Self::make(kubeconfig::load(&target)?))
-        });
-        match tokio::time::timeout(CREDENTIALS, client).await {
-            Ok(made) => {
-                *making = None;
-                made.map_err(|_| KubeError::Crashed)?
-            }
-            Err(_) => Err(KubeError::NoCredentials(CREDENTIALS)),
+    /// A client with the credentials as they are now. Nothing is sent yet, but a plugin may run.
+    pub(super) async fn new(target: &KubeTarget) -> Result<Self, KubeError> {
+        let mut config = kubeconfig::load(target)?;
+        let Some(plugin) = Plugin::take_from(&mut config.auth_info) else { return Self::make(config) };
+        let Credentials { token, identity, expires } = plugin.run().await?;
+        if let Some((certificate, key)) = identity {
+            config.auth_info.client_certificate_data = Some(BASE64.encode(certificate));
+            config.auth_info.client_key_data = Some(BASE64.encode(key).into());
         }
+        let client = Self::make(config)?;
+        Ok(Self { token: token.map(|token| plugin.renew(token, expires)), ..client })
     }
 
     fn make(mut config: Config) -> Result<Self, KubeError> {
@@ -70,14 +66,13 @@ impl Client {
         // The feed decides itself when to try again.
         config.default_retry = false;
         let kube = ClientBuilder::try_from(config).map_err(|error| KubeError::of_request(&server, &error))?;
-        Ok(Self { kube: kube.build(), server: server.trim_end_matches('/').to_owned() })
+        Ok(Self { kube: kube.build(), server: server.trim_end_matches('/').to_owned(), token: None })
     }
 
     /// Checks the configuration, and the files that it names. Nothing is sent, and no plugin runs.
     pub(super) fn check(target: &KubeTarget) -> Result<(), KubeError> {
         let mut config = kubeconfig::load(target)?;
         config.auth_info.exec = None;
-        config.auth_info.auth_provider = None;
         Self::make(config).map(drop)
     }
 
@@ -121,7 +116,11 @@ impl Client {
     }
 
     async fn open_as(&self, path: &str, accept: &str, what: &str) -> Result<Answer, KubeError> {
-        let request = Request::get(path).header("accept", accept).body(Body::empty());
+        let mut request = Request::get(path).header("accept", accept);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.borrow().clone());
+        }
+        let request = request.body(Body::empty());
         let request = request.map_err(|error| KubeError::BadConfig(error.to_string()))?;
         let sent = tokio::time::timeout(ANSWER, self.kube.send(request)).await;
         let sent = sent.map_err(|_| KubeError::NoAnswer { what: what.to_owned(), after: ANSWER })?;

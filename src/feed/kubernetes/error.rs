@@ -4,10 +4,10 @@ use std::error::Error;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use kube::client::AuthError;
 
 use super::config::ResourceName;
 use super::kubeconfig::ConfigError;
+use super::plugin::PluginError;
 use crate::feed::FeedError;
 use crate::feed::error_chain::{causes, chain};
 use crate::model::Revision;
@@ -49,8 +49,8 @@ pub(super) enum KubeError {
     BadSelector(String),
     #[error("the namespace kube-system, whose UID names the cluster, does not exist yet")]
     NoIdentity,
-    #[error("the credential plugin of the kubeconfig has given nothing within {} s", .0.as_secs())]
-    NoCredentials(Duration),
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
     #[error("the server asks for a pause of {} s ({code})", pause.as_secs())]
     Throttled { pause: Duration, code: u16 },
     #[error(
@@ -126,9 +126,6 @@ impl KubeError {
 
     /// A request that was not answered.
     pub(super) fn of_request(server: &str, error: &kube::Error) -> Self {
-        if let Some(failure) = causes(error).find_map(plugin_failure) {
-            return Self::BadConfig(failure);
-        }
         let cause =
             error.source().filter(|_| matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_)));
         let (server, reason) = (server.to_owned(), chain(cause.unwrap_or(error)));
@@ -160,7 +157,7 @@ impl KubeError {
                 | Self::NoNamespaces(_)
                 | Self::BadSelector(_)
                 | Self::OpaqueRevision(_)
-                | Self::NoCredentials(_)
+                | Self::Plugin(_)
                 | Self::Redirected { .. }
                 | Self::TooLarge { .. }
                 | Self::TooSlow { .. }
@@ -212,13 +209,6 @@ fn oldest(message: &str) -> Option<Revision> {
     let (_, versions) = message.split_once("too old resource version: ")?;
     let (_, oldest) = versions.split_once('(')?;
     oldest.split_once(')')?.0.parse().ok().map(Revision)
-}
-
-/// What a credential plugin says of its failure. Its environment is left out, which may be long and secret.
-fn plugin_failure(error: &(dyn Error + 'static)) -> Option<String> {
-    let AuthError::AuthExecRun { out, .. } = error.downcast_ref()? else { return None };
-    let said = one_line(&String::from_utf8_lossy(&out.stderr));
-    Some(format!("its credential plugin failed ({}): {said}", out.status))
 }
 
 /// The text in one line that is not too long.

@@ -64,6 +64,10 @@ pub(super) enum Reason {
     NoPlugin { command: String, place: String, hint: Option<String> },
     #[error("the credential plugin {0:?} has interactiveMode: Always, and a daemon has no terminal")]
     Interactive(String),
+    #[error(
+        "the auth-provider {0:?} runs a command, which Kubernetes has given up; use a credential plugin (`exec`)"
+    )]
+    Provider(String),
     #[error("{0}")]
     Other(String),
 }
@@ -194,6 +198,10 @@ fn check_user(user: &AuthInfo) -> Result<(), Reason> {
         && let Some(path) = &user.token_file
     {
         check_file("tokenFile", Path::new(path), |_| Ok(()))?;
+    }
+    // It would run in the library, without a limit of time.
+    if let Some(provider) = user.auth_provider.as_ref().filter(|one| one.config.contains_key("cmd-path")) {
+        return Err(Reason::Provider(provider.name.clone()));
     }
     user.exec.as_ref().map_or(Ok(()), check_plugin)
 }

@@ -28,6 +28,7 @@ mod events;
 mod kubeconfig;
 mod list;
 mod object;
+mod plugin;
 mod resume_point;
 mod session;
 mod streaming_list;

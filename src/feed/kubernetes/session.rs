@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::backfill::{Backfill, Source};
-use super::client::{Client, Making};
+use super::client::Client;
 use super::config::KubeTarget;
 use super::discovery::{Resource, cluster_identity, discover, rights};
 use super::error::KubeError;
@@ -63,8 +63,6 @@ pub(super) struct Memory {
     pub(super) is_verified: bool,
     /// Whether the server has refused a streaming list.
     has_no_streaming_list: bool,
-    /// The next session's client.
-    making: Making,
     /// Goes on when the session ends.
     backfill: Option<Backfill>,
 }
@@ -90,7 +88,7 @@ impl<'a> Session<'a> {
         sink: Sink,
         memory: &'a mut Memory,
     ) -> Result<Self, KubeError> {
-        let client = Client::new(target, &mut memory.making).await?;
+        let client = Client::new(target).await?;
         let resource = discover(&client, target).await?;
         let cluster = cluster_identity(&client, target).await?;
         Ok(Self { client, target, resource, sink, memory, cluster })
