@@ -50,8 +50,9 @@ struct State {
     authorizations: BTreeSet<String>,
     /// Whether a list of one object is never answered.
     hangs: bool,
-    /// Whether there is a streaming list.
+    /// Whether there is a streaming list, and whether it ends.
     streams: bool,
+    streams_without_end: bool,
     /// The oldest revision from which a short watch has the past; `None`: it has none.
     oldest: Option<Oldest>,
 }
@@ -104,6 +105,12 @@ impl Double {
     /// It has streaming lists from now on.
     pub fn streams(&self) {
         self.shared.state.lock().unwrap().streams = true;
+    }
+
+    /// It takes a streaming list for an ordinary watch from now on.
+    pub fn streams_without_end(&self) {
+        let mut state = self.shared.state.lock().unwrap();
+        (state.streams, state.streams_without_end) = (true, true);
     }
 
     /// It has the changes after this revision, and names it to who asks for older ones if `is_named`.
@@ -260,7 +267,8 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     let authorization = head.lines().find_map(|line| line.strip_prefix("authorization: "));
     {
         let mut state = shared.state.lock().unwrap();
-        state.asked.push(path.clone());
+        let of = if head.contains("PartialObjectMetadata") { " (metadata)" } else { "" };
+        state.asked.push(format!("{path}{of}"));
         state.authorizations.extend(authorization.map(ToOwned::to_owned));
     }
     if shared.state.lock().unwrap().hangs && is_probe(&path) {
@@ -390,14 +398,17 @@ async fn deliver(stream: &mut TcpStream, shared: &Shared, mut after: u64) {
 
 /// The whole state as events, with one that changes while it is sent, and the bookmark at its end.
 async fn stream_list(mut stream: TcpStream, shared: &Shared) {
-    let (objects, revision) = {
+    let (objects, revision, is_endless) = {
         let state = shared.state.lock().unwrap();
-        (state.at(state.revision), state.revision)
+        (state.at(state.revision), state.revision, state.streams_without_end)
     };
     let _ = stream.write_all(CHUNKED).await;
     chunk(&mut stream, &bookmark(1)).await;
     for object in &objects {
         chunk(&mut stream, &event("ADDED", object)).await;
+    }
+    if is_endless {
+        return deliver(&mut stream, shared, revision).await;
     }
     if let Some(object) = objects.first() {
         chunk(&mut stream, &event("DELETED", object)).await;

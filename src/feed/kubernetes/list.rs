@@ -67,6 +67,17 @@ struct ListMetadata {
     resource_version: String,
     #[serde(default, rename = "continue")]
     token: String,
+    /// The objects after this page, if the server counts them.
+    remaining_item_count: Option<u64>,
+}
+
+/// Where a server is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Position {
+    /// Its newest revision, which other types move, too.
+    pub(super) revision: Revision,
+    /// How many objects there are, if it says so.
+    pub(super) objects: Option<u64>,
 }
 
 impl Page {
@@ -171,13 +182,17 @@ impl Listing {
         format!("{path}?limit={limit}{selectors}{place}")
     }
 
-    /// The server's newest revision, by a consistent read of one object.
-    pub(super) async fn newest_revision(&self, client: &Client) -> Result<Revision, KubeError> {
+    /// Where the server is, by a consistent read of one object.
+    pub(super) async fn position(&self, client: &Client) -> Result<Position, KubeError> {
         let (path, what) = (self.request(1, ""), "a list of one object");
         let answer = tokio::time::timeout(POSITION, client.get(&path, what)).await;
         let no_answer = |_| KubeError::NoAnswer { what: what.to_owned(), after: POSITION };
         let page = Page { body: answer.map_err(no_answer)?? };
-        page.contents()?.revision()
+        let contents = page.contents()?;
+        let ListMetadata { token, remaining_item_count: rest, .. } = &contents.metadata;
+        let rest = if token.is_empty() { Some(0) } else { *rest };
+        let objects = rest.map(|rest| rest + contents.len() as u64);
+        Ok(Position { revision: contents.revision()?, objects })
     }
 }
 

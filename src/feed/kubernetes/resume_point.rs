@@ -17,6 +17,8 @@ pub(super) struct ResumePoint {
     pub(super) watch_from: Revision,
     /// Objects at `revision`; `None`: not counted yet.
     pub(super) objects: Option<u64>,
+    /// Bytes of the objects when all were read last, which shows what it costs the server to list them.
+    pub(super) bytes: u64,
     /// The cache does not know the changes before this revision, and no backfill has been started.
     pub(super) needs_backfill: Option<Revision>,
 }

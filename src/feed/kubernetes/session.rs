@@ -80,6 +80,8 @@ impl Memory {
 pub(super) struct Loaded {
     pub(super) revision: Revision,
     pub(super) objects: u64,
+    /// Bytes of the objects as they were sent.
+    pub(super) bytes: u64,
 }
 
 impl<'a> Session<'a> {
@@ -181,10 +183,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn newest_revision(&self) -> Result<Revision, KubeError> {
+    pub(super) async fn newest_revision(&self) -> Result<Revision, KubeError> {
         let asked = Instant::now();
-        let now = self.probe().newest_revision(&self.client).await;
-        let now = now.map_err(|error| self.explain(error))?;
+        let now = self.probe().position(&self.client).await;
+        let now = now.map_err(|error| self.explain(error))?.revision;
         self.sink.upstream().is_at(now, asked.into_std());
         Ok(now)
     }
@@ -199,6 +201,7 @@ impl<'a> Session<'a> {
             revision: warm.revision,
             watch_from: warm.revision,
             objects: None,
+            bytes: u64::MAX,
             needs_backfill: Some(warm.oldest),
         })
     }
@@ -275,7 +278,8 @@ impl<'a> Session<'a> {
             return Ok(None);
         }
         info!(objects = loaded.objects, revision = revision.0, "the cluster is at the state it was");
-        Ok(Some(ResumePoint { objects: Some(loaded.objects), watch_from: revision, ..known.clone() }))
+        let Loaded { objects, bytes, .. } = loaded;
+        Ok(Some(ResumePoint { objects: Some(objects), bytes, watch_from: revision, ..known.clone() }))
     }
 
     async fn start_new_history(&mut self, known: &ResumePoint) -> Result<ResumePoint, KubeError> {
@@ -312,6 +316,7 @@ impl<'a> Session<'a> {
                 Ok(ResumePoint {
                     watch_from: loaded.revision,
                     objects: Some(loaded.objects),
+                    bytes: loaded.bytes,
                     ..known.clone()
                 })
             }
@@ -373,13 +378,14 @@ impl<'a> Session<'a> {
                     let begin =
                         FeedEvent::ResyncBegin { history, whole_at: Some(revision), lossy: at.is_none() };
                     self.sink.send(begin).await?;
-                    none.insert(Loaded { revision, objects: 0 })
+                    none.insert(Loaded { revision, objects: 0, bytes: 0 })
                 }
             };
             let mut updates = Vec::with_capacity(BATCH);
             for object in contents.objects() {
                 updates.push(put(Object::read(object, &self.resource.type_meta, self.target.keep)?));
                 so_far.objects += 1;
+                so_far.bytes += object.len() as u64;
                 if updates.len() == BATCH {
                     self.send(std::mem::replace(&mut updates, Vec::with_capacity(BATCH))).await?;
                 }
@@ -402,7 +408,7 @@ impl<'a> Session<'a> {
 
     /// What was read becomes the state.
     async fn end_resync(&mut self, loaded: Loaded, generation: u64) -> Result<ResumePoint, KubeError> {
-        let Loaded { revision, objects } = loaded;
+        let Loaded { revision, objects, bytes } = loaded;
         debug!(objects, "read from Kubernetes");
         let claim = ResyncClaim { count: Some(objects), digest: None };
         self.sink.send(FeedEvent::ResyncEnd { revision: Some(revision), claim, complete: true }).await?;
@@ -412,6 +418,7 @@ impl<'a> Session<'a> {
             revision,
             watch_from: revision,
             objects: Some(objects),
+            bytes,
             needs_backfill: Some(revision),
         })
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
 use super::error::KubeError;
@@ -13,8 +13,9 @@ use super::session::{BATCH, Loaded, Session};
 use crate::feed::Activity;
 use crate::model::{FeedEvent, History, Revision};
 
-/// A server that pauses for so long within its state has taken the request for an ordinary watch.
-const SILENCE: Duration = Duration::from_secs(10);
+/// A server that sends for so long nothing of its state, or only what was set after the list began, has taken the request
+/// for an ordinary watch.
+const NO_PROGRESS: Duration = Duration::from_secs(10);
 
 impl Session<'_> {
     /// Reads all objects, as a resync that the caller ends or aborts; `None` if the server has no streaming list.
@@ -22,6 +23,7 @@ impl Session<'_> {
         &self,
         history: Option<History>,
     ) -> Result<Option<Loaded>, KubeError> {
+        let begun_at = self.newest_revision().await?;
         let path = format!(
             "{}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=3600{}",
             self.resource.path,
@@ -40,23 +42,27 @@ impl Session<'_> {
         // Its revision comes at its end.
         let whole_at = Some(Revision::NAMED_AT_THE_END);
         self.sink.send(FeedEvent::ResyncBegin { history, whole_at, lossy: true }).await?;
-        let mut objects: u64 = 0;
+        let (mut objects, mut bytes): (u64, u64) = (0, 0);
+        let mut progress = Instant::now();
         loop {
-            let some = match timeout(SILENCE, lines.next()).await {
+            let some = match timeout_at(progress + NO_PROGRESS, lines.next()).await {
                 Ok(lines) => lines?.ok_or(KubeError::Closed)?,
                 Err(_) => {
-                    debug!("the server has no streaming list: its state does not end");
+                    info!("the server has no streaming list: its state does not end");
                     self.sink.send(FeedEvent::ResyncAborted).await?;
                     return Ok(None);
                 }
             };
             self.sink.upstream().heard();
+            let mut has_progressed = false;
             let mut updates = Vec::with_capacity(BATCH);
             for line in split(&some) {
                 let event = Event::read(line, &self.resource.type_meta, self.target.keep);
                 match event.map_err(|error| self.explain(error))? {
                     Event::Set { object, is_new } => {
                         objects += u64::from(is_new);
+                        bytes += line.len() as u64;
+                        has_progressed |= object.revision <= begun_at;
                         updates.push(put(object));
                     }
                     Event::Deleted(object) => {
@@ -65,7 +71,7 @@ impl Session<'_> {
                     }
                     Event::Bookmark { revision, ends_the_list: true } => {
                         self.send(updates).await?;
-                        return Ok(Some(Loaded { revision, objects }));
+                        return Ok(Some(Loaded { revision, objects, bytes }));
                     }
                     Event::Bookmark { .. } => {}
                 }
@@ -74,6 +80,10 @@ impl Session<'_> {
                 }
             }
             self.send(updates).await?;
+            // After it was sent: the time for which the cache was full is not the server's.
+            if has_progressed {
+                progress = Instant::now();
+            }
         }
     }
 }

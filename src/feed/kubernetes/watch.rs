@@ -16,6 +16,7 @@ use tracing::debug;
 use super::audit::Audit;
 use super::error::KubeError;
 use super::events::{Event, Lines, delete, put, split};
+use super::list::Position;
 use super::resume_point::ResumePoint;
 use super::session::{MAX_EMPTY_WATCHES, Session};
 use crate::feed::Activity;
@@ -32,11 +33,16 @@ const EARLY: Duration = Duration::from_secs(5);
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 const POSITION_EVERY: Duration = Duration::from_millis(50);
 
-/// How many questions in a row may fail while the watch goes on.
+/// How many questions of a kind may fail in a row while the watch goes on.
 const FAILED_CHECKS: u32 = 3;
 
 /// A watch that was silent for so long may be dead: bookmarks come once a minute.
 const SILENCE: Duration = Duration::from_secs(75);
+
+/// Where the objects are few or small, an audit costs less than to wait for a bookmark. This is the shortest silence before
+/// one, and how many bytes of objects the server may have to read a second.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(5);
+const AUDITED_BYTES_A_SECOND: u64 = 256 << 10;
 
 /// How long the events before a resumed watch are awaited before the server is asked whether there are any.
 const CATCH_UP: Duration = Duration::from_millis(300);
@@ -94,6 +100,9 @@ pub(super) struct Watch<'s, 'a> {
     questions: JoinSet<Answered>,
     is_asking_position: bool,
     failed_checks: u32,
+    failed_audits: u32,
+    /// The number of objects that the server named last, if it is not ours. An audit was made of it.
+    miscounted: Option<u64>,
     /// Whether the last question had no answer in time.
     is_unanswered: bool,
     audit: AuditState,
@@ -101,7 +110,7 @@ pub(super) struct Watch<'s, 'a> {
 
 /// A question to the server, answered.
 enum Answered {
-    Position { asked: Instant, known: Revision, newest: Result<Revision, KubeError> },
+    Position { asked: Instant, known: Revision, position: Result<Position, KubeError> },
     Audit(Result<Audit, KubeError>),
 }
 
@@ -173,6 +182,8 @@ impl<'s, 'a> Watch<'s, 'a> {
             questions: JoinSet::new(),
             is_asking_position: false,
             failed_checks: 0,
+            failed_audits: 0,
+            miscounted: None,
             is_unanswered: false,
             audit: AuditState::Due(now + CATCH_UP),
         };
@@ -208,9 +219,9 @@ impl<'s, 'a> Watch<'s, 'a> {
                     return Err(WatchEnd::TimedOut.into());
                 }
                 Input::Lines(None) => return Err(KubeError::Closed.into()),
-                Input::Answered(Answered::Position { asked, known, newest }) => {
+                Input::Answered(Answered::Position { asked, known, position }) => {
                     self.is_asking_position = false;
-                    self.take_position(asked, known, newest).await?;
+                    self.take_position(asked, known, position).await?;
                 }
                 Input::Answered(Answered::Audit(audit)) => self.take_audit(audit).await?,
                 Input::CheckDue => self.check().await?,
@@ -329,7 +340,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             let status = FeedEvent::Status(SyncStatus::ResyncInProgress);
             self.session.sink.send(status).await.map_err(KubeError::from)?;
         }
-        if self.alive.elapsed() > SILENCE && matches!(self.audit, AuditState::Unneeded) {
+        if self.alive.elapsed() > self.longest_silence() && matches!(self.audit, AuditState::Unneeded) {
             self.audit = AuditState::Due(Instant::now());
         }
         self.ask_position();
@@ -343,7 +354,7 @@ impl<'s, 'a> Watch<'s, 'a> {
         let (client, probe, known) = (self.session.client.clone(), self.session.probe(), self.at.revision);
         self.questions.spawn(async move {
             let asked = Instant::now();
-            Answered::Position { asked, known, newest: probe.newest_revision(&client).await }
+            Answered::Position { asked, known, position: probe.position(&client).await }
         });
     }
 
@@ -351,24 +362,25 @@ impl<'s, 'a> Watch<'s, 'a> {
         &mut self,
         asked: Instant,
         known: Revision,
-        newest: Result<Revision, KubeError>,
+        position: Result<Position, KubeError>,
     ) -> Result<(), Stop> {
-        let newest = match newest.map_err(|error| self.session.explain(error)) {
-            Ok(newest) => newest,
-            Err(KubeError::Throttled { .. }) => return Ok(()),
-            Err(error) if error.is_refusal() => return Err(error.into()),
-            Err(error) => {
-                self.failed_checks += 1;
-                debug!(%error, "the server was not asked how far it is");
-                if self.failed_checks >= FAILED_CHECKS {
-                    return Err(error.into());
+        let Position { revision: newest, objects } =
+            match position.map_err(|error| self.session.explain(error)) {
+                Ok(position) => position,
+                Err(KubeError::Throttled { .. }) => return Ok(()),
+                Err(error) if error.is_refusal() => return Err(error.into()),
+                Err(error) => {
+                    self.failed_checks += 1;
+                    debug!(%error, "the server was not asked how far it is");
+                    if self.failed_checks >= FAILED_CHECKS {
+                        return Err(error.into());
+                    }
+                    if let KubeError::NoAnswer { .. } = error {
+                        return self.doubt(&error).await;
+                    }
+                    return Ok(());
                 }
-                if let KubeError::NoAnswer { .. } = error {
-                    return self.doubt(&error).await;
-                }
-                return Ok(());
-            }
-        };
+            };
         self.failed_checks = 0;
         let upstream = self.session.sink.upstream();
         upstream.is_at(newest, asked.into_std());
@@ -382,10 +394,33 @@ impl<'s, 'a> Watch<'s, 'a> {
             return Ok(());
         }
         // An answer says nothing of a watch that may be dead.
-        if self.alive.elapsed() <= SILENCE {
+        if self.alive.elapsed() <= self.longest_silence() {
             upstream.heard();
         }
+        self.compare_count(objects);
         Ok(())
+    }
+
+    /// How long the watch may be silent before an audit.
+    fn longest_silence(&self) -> Duration {
+        if !self.session.target.selectors().is_empty() {
+            // The server reads more than it sends.
+            return SILENCE;
+        }
+        Duration::from_secs(self.at.bytes / AUDITED_BYTES_A_SECOND).clamp(SHORTEST_SILENCE, SILENCE)
+    }
+
+    /// Wants an audit when the watch is silent and the server has another number of objects than we. It is no proof: the
+    /// server may estimate, and events may be on their way.
+    fn compare_count(&mut self, there: Option<u64>) {
+        let is_quiet = self.alive.elapsed() > SHORTEST_SILENCE && matches!(self.audit, AuditState::Unneeded);
+        let is_comparable = self.session.target.selectors().is_empty();
+        let differing =
+            there.filter(|there| is_comparable && self.at.objects.is_some_and(|here| here != *there));
+        if is_quiet && std::mem::replace(&mut self.miscounted, differing) != differing && differing.is_some()
+        {
+            self.audit = AuditState::Due(Instant::now());
+        }
     }
 
     /// The server does not answer: we are not in sync until it does, and nothing was missed.
@@ -415,6 +450,7 @@ impl<'s, 'a> Watch<'s, 'a> {
     async fn take_audit(&mut self, audit: Result<Audit, KubeError>) -> Result<(), Stop> {
         match audit.map_err(|error| self.session.explain(error)) {
             Ok(audit) => {
+                self.failed_audits = 0;
                 self.audit = AuditState::Awaited(audit, Instant::now() + LATE);
                 self.settle_audit().await
             }
@@ -423,7 +459,16 @@ impl<'s, 'a> Watch<'s, 'a> {
                 self.audit = AuditState::Due(Instant::now() + error.pause().unwrap_or(CHECK_EVERY));
                 Ok(())
             }
-            Err(error) => Err(error.into()),
+            Err(error) if error.is_refusal() => Err(error.into()),
+            Err(error) => {
+                self.failed_audits += 1;
+                if self.failed_audits >= FAILED_CHECKS {
+                    return Err(error.into());
+                }
+                debug!(%error, "asking again whether the watch has delivered everything");
+                self.audit = AuditState::Due(Instant::now() + CHECK_EVERY);
+                Ok(())
+            }
         }
     }
 
