@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::daemon;
+use support::daemon::{self, Daemon};
 use support::followed::{is, mirror, status};
 use support::http::Http;
 use support::kube_double::{Answer, Double, Step, bookmark, event, refusal};
@@ -156,6 +156,30 @@ async fn what_is_no_event_is_no_data() {
         })
         .await;
         agrees_with(&http, &double).await;
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_is_refused_or_listed_twice_is_named_in_the_log() {
+    let double = with_two_objects().await;
+    double.put("large", &"x".repeat(1000), true);
+    let a = double.values()["n/a"].clone();
+    let page = |token: &str| {
+        let metadata = serde_json::json!({"resourceVersion": "103", "continue": token});
+        let body = serde_json::json!({"kind": "ConfigMapList", "metadata": metadata, "items": [a]});
+        Answer { status: 200, headers: "", body }
+    };
+    double.next_list(page("more"));
+    double.next_list(page(""));
+    let feed = double.feed("resource=v1/configmaps", "token: x");
+    let daemon = Daemon::serve(&["--feed", &feed, "--max-value-bytes", "500"]);
+    is(&daemon.http(), "in-sync").await;
+    daemon.logged("the key", |line| line.contains("the key \\\"n/a\\\" twice in one list").then_some(()));
+    let other = Daemon::serve(&["--feed", &feed, "--max-value-bytes", "500"]);
+    is(&other.http(), "in-sync").await;
+    other.logged("the key", |line| line.contains("key \\\"n/large\\\"").then_some(()));
+    for daemon in [&daemon, &other] {
+        assert!(!daemon.log().contains("edited or truncated"), "{}", daemon.log());
     }
 }
 

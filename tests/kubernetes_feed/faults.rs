@@ -58,10 +58,11 @@ async fn a_type_that_is_added_and_removed() {
     // A daemon that lists both has the same bytes.
     let other = cluster.follow("resource=example.com/v1/widgets");
     assert_eq!(agrees_with(&other.http(), &api, WIDGETS, "").await.state, both.state);
-    // Without its type, an object is deleted, or is as good as gone: but nothing says so any more.
+    // The server deletes the objects before their type.
     api.delete(&format!("{CRDS}/widgets.example.com")).await;
     has_problem(&http, "the server has no resource example.com/v1/widgets").await;
-    assert_ne!(status(&http).await["status"], "in-sync");
+    let said = status(&http).await;
+    assert!(said["status"] != "in-sync" && said["count"] == 0, "{said}");
     add_widgets(&api).await;
     add_widget(&api, "again").await;
     let again = agrees_with(&http, &api, WIDGETS, "").await;

@@ -125,9 +125,13 @@ impl Double {
 
     /// A daemon that follows it with these options of the feed, as this user in YAML.
     pub fn follow_as(&self, options: &str, user: &str) -> Daemon {
+        Daemon::serve(&["--feed", &self.feed(options, user)])
+    }
+
+    /// The feed of it with these options, as this user in YAML.
+    pub fn feed(&self, options: &str, user: &str) -> String {
         let server = format!("server: 'http://127.0.0.1:{}'", self.port);
-        let config = kubeconfig(self.dir.path(), &server, user);
-        Daemon::serve(&["--feed", &feed(options, &config)])
+        feed(options, &kubeconfig(self.dir.path(), &server, user))
     }
 
     /// Sets an object. Gives its revision and the event of it, which watches deliver if `deliver`.

@@ -107,7 +107,7 @@ impl Cluster {
         let end = Instant::now() + START;
         loop {
             let ready = api.try_call("GET", "/readyz", None).await.is_ok_and(|(status, _)| status == 200);
-            if ready && api.get("/api/v1/namespaces/kube-system").await.0 == 200 {
+            if ready && api.has_namespace("kube-system").await && api.has_namespace("default").await {
                 return;
             }
             let ended = self.child.as_mut().unwrap().try_wait().unwrap().is_some();
@@ -245,6 +245,10 @@ impl Api {
         let (status, answer) = self.try_call(method, path, Some(body)).await.unwrap();
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
+    }
+
+    async fn has_namespace(&self, name: &str) -> bool {
+        self.get(&format!("/api/v1/namespaces/{name}")).await.0 == 200
     }
 
     pub async fn create_namespace(&self, name: &str) {

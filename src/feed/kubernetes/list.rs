@@ -1,12 +1,13 @@
 //! Lists in pages, all at one revision.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::client::Client;
 use super::error::KubeError;
@@ -99,6 +100,32 @@ impl<'a> Contents<'a> {
 
     fn len(&self) -> usize {
         self.items.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// The keys of a page and of the one before it, to find what a server lists twice.
+#[derive(Default)]
+pub(super) struct Repeats {
+    before: HashSet<Vec<u8>>,
+    page: HashSet<Vec<u8>>,
+    is_logged: bool,
+}
+
+impl Repeats {
+    pub(super) fn begin_page(&mut self) {
+        self.before = std::mem::take(&mut self.page);
+    }
+
+    /// Whether the key is listed for the first time. The first that is not is logged.
+    pub(super) fn is_first(&mut self, key: &[u8]) -> bool {
+        let is_first = self.page.insert(key.to_vec()) && !self.before.contains(key);
+        if !is_first && !std::mem::replace(&mut self.is_logged, true) {
+            let key = String::from_utf8_lossy(key);
+            warn!(
+                "the server has listed the key {key:?} twice in one list, and perhaps others; each is counted once"
+            );
+        }
+        is_first
     }
 }
 

@@ -13,7 +13,7 @@ use super::config::KubeTarget;
 use super::discovery::{Resource, cluster_identity, discover, rights};
 use super::error::KubeError;
 use super::events::put;
-use super::list::{Listing, Pages};
+use super::list::{Listing, Pages, Repeats};
 use super::object::Object;
 use super::resume_point::{GENERATIONS, ResumePoint};
 use super::watch::{Watch, WatchEnd};
@@ -363,6 +363,7 @@ impl<'a> Session<'a> {
         let mut pages = Pages::begin(&self.client, listing);
         let mut loaded: Option<Loaded> = None;
         let mut page_number = 0;
+        let mut repeats = Repeats::default();
         while let Some(page) = pages.next().await.map_err(|error| self.explain(error))? {
             if at.is_none() {
                 self.sink.upstream().heard();
@@ -382,10 +383,12 @@ impl<'a> Session<'a> {
                 }
             };
             let mut updates = Vec::with_capacity(BATCH);
-            for object in contents.objects() {
-                updates.push(put(Object::read(object, &self.resource.type_meta, self.target.keep)?));
-                so_far.objects += 1;
-                so_far.bytes += object.len() as u64;
+            repeats.begin_page();
+            for text in contents.objects() {
+                let object = Object::read(text, &self.resource.type_meta, self.target.keep)?;
+                so_far.objects += u64::from(repeats.is_first(&object.key));
+                so_far.bytes += text.len() as u64;
+                updates.push(put(object));
                 if updates.len() == BATCH {
                     self.send(std::mem::replace(&mut updates, Vec::with_capacity(BATCH))).await?;
                 }
@@ -410,7 +413,8 @@ impl<'a> Session<'a> {
     async fn end_resync(&mut self, loaded: Loaded, generation: u64) -> Result<ResumePoint, KubeError> {
         let Loaded { revision, objects, bytes } = loaded;
         debug!(objects, "read from Kubernetes");
-        let claim = ResyncClaim { count: Some(objects), digest: None };
+        // A server names no count. Keys that are refused here are logged one by one.
+        let claim = ResyncClaim::default();
         self.sink.send(FeedEvent::ResyncEnd { revision: Some(revision), claim, complete: true }).await?;
         Ok(ResumePoint {
             cluster: self.cluster.clone(),
