@@ -38,6 +38,9 @@ const SECONDS: u64 = 30;
 /// What the server still has arrives at once. When nothing has for so long, it may be all.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// How long one attempt may take, with the states that may have to be read.
+const DEADLINE: Duration = Duration::from_secs(60);
+
 /// How many times it is tried, and the pause after a failure.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -92,7 +95,8 @@ impl Source {
             if base >= end {
                 break;
             }
-            match self.read_from(base, end).await {
+            let Ok(read) = timeout(DEADLINE, self.read_from(base, end)).await else { return Ok(None) };
+            match read {
                 Err(KubeError::Expired { oldest }) => {
                     let nearer = Revision(end.0 - (end.0 - base.0) / NEARER);
                     base = oldest.filter(|oldest| *oldest > base).unwrap_or(nearer);

@@ -11,6 +11,7 @@ use hyper::{Request, Response, StatusCode};
 use kube::client::{Body, ClientBuilder};
 use kube::config::Config;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::config::KubeTarget;
@@ -49,7 +50,10 @@ pub(super) struct Client {
 impl Client {
     /// A client with the credentials as they are now. Nothing is sent yet, but a plugin may run.
     pub(super) async fn new(target: &KubeTarget) -> Result<Self, KubeError> {
-        let mut config = kubeconfig::load(target)?;
+        let target = target.clone();
+        // Its files may be on a file system that hangs.
+        let loaded = spawn_blocking(move || kubeconfig::load(&target)).await;
+        let mut config = loaded.map_err(|_| KubeError::Crashed)??;
         let Some(plugin) = Plugin::take_from(&mut config.auth_info) else { return Self::make(config) };
         let Credentials { token, identity, expires } = plugin.run().await?;
         if let Some((certificate, key)) = identity {

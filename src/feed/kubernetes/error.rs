@@ -80,7 +80,7 @@ pub(super) enum KubeError {
     OpaqueRevision(String),
     #[error("the server closed the watch")]
     Closed,
-    #[error("reading a page has crashed")]
+    #[error("reading has crashed")]
     Crashed,
     #[error(transparent)]
     Feed(#[from] FeedError),

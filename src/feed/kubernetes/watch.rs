@@ -480,6 +480,10 @@ impl<'s, 'a> Watch<'s, 'a> {
             self.audit = AuditState::Unneeded;
             self.alive = Instant::now();
             self.session.sink.upstream().heard();
+            if self.is_unanswered {
+                // A server that does not say how far it is may be behind what it listed before.
+                return Ok(());
+            }
             self.target = self.target.min(self.at.revision);
             if self.session.memory.silent_watches < MAX_EMPTY_WATCHES {
                 self.report_in_sync().await?;
