@@ -112,7 +112,8 @@ impl RangeReader<'_> {
     /// Makes what was read the state: the cache removes the keys that were not in it.
     pub(super) async fn end(&self, loaded: &Loaded) -> Result<(), EtcdError> {
         debug!(keys = loaded.keys, "read from etcd");
-        let claim = ResyncClaim { count: u64::try_from(loaded.keys).ok(), digest: None };
+        // Keys that are refused here are counted in etcd, so its number of keys proves nothing.
+        let claim = ResyncClaim::default();
         let at = Some(revision(loaded.revision));
         Ok(self.sink.send(FeedEvent::ResyncEnd { revision: at, claim, complete: true }).await?)
     }
