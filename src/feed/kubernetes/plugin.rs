@@ -112,17 +112,17 @@ impl Plugin {
     }
 
     fn start(&self, command: &str) -> std::io::Result<Child> {
-        let Self(ExecConfig { args, env, api_version, cluster, .. }) = self;
+        let Self(ExecConfig { args, env, drop_env, api_version, cluster, .. }) = self;
         let spec = match cluster {
             Some(cluster) => json!({"interactive": false, "cluster": cluster}),
             None => json!({"interactive": false}),
         };
         let info = json!({"apiVersion": api_version, "kind": "ExecCredential", "spec": spec});
         let env = env.iter().flatten().filter_map(|one| Some((one.get("name")?, one.get("value")?)));
-        Command::new(command)
-            .args(args.iter().flatten())
-            .envs(env)
-            .env("KUBERNETES_EXEC_INFO", info.to_string())
+        let mut plugin = Command::new(command);
+        plugin.args(args.iter().flatten()).envs(env).env("KUBERNETES_EXEC_INFO", info.to_string());
+        drop_env.iter().flatten().for_each(|name| _ = plugin.env_remove(name));
+        plugin
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
