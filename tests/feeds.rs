@@ -228,6 +228,8 @@ fn feeds_that_exclude_each_other_are_told_what_would_be_right() {
     };
     let (code, said) = check(&["--config", config.to_str().unwrap()]);
     assert!(code == Some(0) && said.contains("feeds push: agents=push:"), "{said}");
+    let (code, said) = check(&["--feed", "crumbd://[::1]:7811,127.0.0.1:7811/"]);
+    assert_eq!(code, Some(0), "{said}");
     for (args, expected) in [
         (&["--feed", "push:", "--feed", "stdin:"][..], "two feeds have no name"),
         (&["--feed", "a=push:", "--feed", "a=stdin:"], "two feeds are named a"),
@@ -235,6 +237,11 @@ fn feeds_that_exclude_each_other_are_told_what_would_be_right() {
         (&["--feed", "a=stdin:", "--feed", "b=stdin:"], "only one feed can be stdin:"),
         (&["--feed", "etcd://h:1/?what=1"], "is no option of this feed: it has ca, cert, key, user,"),
         (&["--feed", "nats://h"], "`crumbd feeds` explains them"),
+        (&["--feed", "crumbd://[::1/"], "the bracket of \"[::1\" is not closed"),
+        (&["--feed", "crumbd://[::1:7811/"], "the bracket of \"[::1:7811\" is not closed"),
+        (&["--feed", "crumbd://::1]:7811/"], "brackets are for an IPv6 address"),
+        (&["--feed", "crumbd://[localhost]:7811/"], "brackets are for an IPv6 address"),
+        (&["--feed", "etcd://::1:2379/"], "an IPv6 address is written as [::1]:PORT"),
     ] {
         let (code, said) = check(args);
         assert!(code == Some(2) && said.contains(expected), "{args:?}: {said}");

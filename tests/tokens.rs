@@ -577,6 +577,45 @@ fn a_daemon_does_not_start_with_a_file_of_tokens_that_makes_no_sense() {
     assert!(!ended.status.success() && ended.stderr.contains("line 1"), "{}", ended.stderr);
     let ended = Daemon::serve_and_end(&["--tokens", "/nowhere/tokens.jsonl"]);
     assert!(!ended.status.success() && ended.stderr.contains("/nowhere/tokens.jsonl"), "{}", ended.stderr);
+
+    // What is no JSON at all, and prefixes that are no list, are told what a line looks like.
+    let hash = "0".repeat(64);
+    for (text, place) in [
+        ("root:x:0:0:root:/root:/bin/bash\n", "line 1: "),
+        (&*format!("# a comment\n{{\"sha256\":\"{hash}\",\"read\":\"\"}}\n"), "line 2: "),
+    ] {
+        file.save_as(text);
+        for check in [&["--check"][..], &[]] {
+            let ended = Daemon::serve_and_end(&[&["--tokens", file.path()], check].concat());
+            let form = "a line is {\"name\":\"edge\",\"sha256\":\"64 HEX DIGITS\",\"read\":[\"edge/\"],\"write\":[]}";
+            for said in [file.path(), place, "a JSON object", form, "[\"\"] is every key"] {
+                assert!(ended.stderr.contains(said), "{said} in {}", ended.stderr);
+            }
+            assert!(!ended.status.success() && !ended.stderr.contains("line 1 column"), "{}", ended.stderr);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_collection_that_tokens_name_and_no_feed_has_is_warned_of() {
+    let file = TokenFile::new();
+    let hash = "0".repeat(64);
+    let rights = |name| format!("\"{name}\":{{\"read\":[\"\"]}}");
+    let (pods, nodes, others) = (rights("pods"), rights("nodes"), rights("*"));
+    file.save_as(&format!("{{\"sha256\":\"{hash}\",\"collections\":{{{pods},{nodes},{others}}}}}\n"));
+    let warning = "no feed has the collection \"nodes\";";
+    let args = ["--tokens", file.path(), "--feed", "pods=push:"];
+    let checked =
+        support::daemon::run(&[&["serve", "--check", "--listen", "127.0.0.1:0"], &args[..]].concat());
+    let said = String::from_utf8([checked.stdout, checked.stderr].concat()).unwrap();
+    assert!(checked.status.success() && said.contains(warning), "{said}");
+    let daemon = Daemon::serve(&args);
+    daemon.logged("the warning", |log| log.contains("no feed has the collection").then_some(()));
+    let known = ["--tokens", file.path(), "--feed", "pods=push:", "--feed", "nodes=push:"];
+    let checked =
+        support::daemon::run(&[&["serve", "--check", "--listen", "127.0.0.1:0"], &known[..]].concat());
+    let said = String::from_utf8([checked.stdout, checked.stderr].concat()).unwrap();
+    assert!(checked.status.success() && !said.contains("no feed has"), "{said}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::feed::{Kind, kinds};
 /// List the feeds that --feed can name
 ///
 /// Each is listed with the form of its URL, an example and its options. Options follow a question mark in the URL, with
-/// an & between them; special characters in their values are percent-encoded.
+/// an & between them; special characters in their values are percent-encoded: a space is %20, and + is a plus.
 #[derive(Args)]
 pub(super) struct Feeds {}
 

@@ -91,6 +91,9 @@ struct Running {
 impl Running {
     async fn start(settings: Settings, mut reload: Reload) -> Result<Self, Failure> {
         let (tokens, given_key) = (settings.tokens()?, cursor_key::given(&settings)?);
+        if let Some(warning) = tokens.as_deref().and_then(|tokens| settings.tokens_without_feed(tokens)) {
+            warn!("{warning}");
+        }
         let tls = settings.tls().map(Tls::open).transpose()?;
         let mut server = Server::bind(settings.server())?;
         // All are open before any is started: what keeps one from starting is known before another one writes.

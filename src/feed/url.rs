@@ -1,5 +1,7 @@
 //! The URL of a feed: `SCHEME:REST?OPTION=VALUE&…`.
 
+use std::net::Ipv6Addr;
+
 use percent_encoding::percent_decode_str;
 
 /// A feed's URL, taken apart. A feed takes the options that it knows; what is left is an error.
@@ -13,7 +15,8 @@ pub struct FeedUrl<'a> {
 }
 
 impl<'a> FeedUrl<'a> {
-    /// Takes the URL apart. `None` if it has no scheme. Names and values of options are percent-decoded.
+    /// Takes the URL apart. `None` if it has no scheme. Names and values of options are percent-decoded;
+    /// `+` is no space.
     pub(super) fn parse(text: &'a str) -> Option<Result<Self, String>> {
         let (scheme, rest) = text.split_once(':')?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -77,6 +80,21 @@ fn decoded(text: &str) -> Result<String, String> {
 
 /// A `HOST:PORT`. `form` is what the whole URL looks like.
 pub(super) fn host_and_port(text: &str, form: &str) -> Result<String, String> {
+    let without_port = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    if text.starts_with('[') && !text.contains(']') {
+        return Err(format!(
+            "the bracket of {text:?} is not closed: an IPv6 address is written as [::1]:PORT; {form}"
+        ));
+    }
+    if text.contains(['[', ']']) && !is_ipv6_in_brackets(without_port) {
+        return Err(format!(
+            "{text:?} is no HOST:PORT: brackets are for an IPv6 address, with the port after them, as in \
+             [::1]:7811; {form}"
+        ));
+    }
+    if !text.starts_with('[') && without_port.contains(':') {
+        return Err(format!("{text:?} has several colons: an IPv6 address is written as [::1]:PORT; {form}"));
+    }
     let is_of_a_host = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
     match text.rsplit_once(':') {
         Some((host, _)) if let Some(odd) = host.chars().find(|&c| !is_of_a_host(c)) => {
@@ -87,4 +105,9 @@ pub(super) fn host_and_port(text: &str, form: &str) -> Result<String, String> {
         }
         _ => Err(format!("{text:?} is no HOST:PORT; {form}")),
     }
+}
+
+fn is_ipv6_in_brackets(host: &str) -> bool {
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }

@@ -159,6 +159,23 @@ impl Settings {
         self.tokens.clone().map(Tokens::open).transpose()
     }
 
+    /// The warning about collections that tokens name and no feed has.
+    pub(in crate::cli) fn tokens_without_feed(&self, tokens: &Tokens) -> Option<String> {
+        let path = self.tokens.as_ref()?.display();
+        let is_served =
+            |name: &CollectionName| self.collections().iter().any(|one| one.name.as_ref() == Some(name));
+        let unknown: Vec<String> = tokens
+            .named_collections()
+            .iter()
+            .filter(|name| !is_served(name))
+            .map(|name| format!("\"{name}\""))
+            .collect();
+        let names = unknown.join(", ");
+        (!unknown.is_empty()).then(|| {
+            format!("tokens file {path}: no feed has the collection {names}; a feed gets a name by --feed NAME=URL")
+        })
+    }
+
     /// The file of the cursor key.
     pub(in crate::cli) fn cursor_key(&self) -> Option<&Path> {
         self.cursor_key.as_deref()

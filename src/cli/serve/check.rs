@@ -113,7 +113,13 @@ fn check_files(settings: &Settings, problems: &mut Vec<Problem>) {
     for collection in settings.collections() {
         problems.extend(collection.feed.check(settings.feeds()).into_iter().map(Problem::from));
     }
-    problems.extend(settings.tokens().err().map(Problem::from));
+    match settings.tokens() {
+        Ok(tokens) => {
+            let warning = tokens.and_then(|tokens| settings.tokens_without_feed(&tokens));
+            warning.iter().for_each(|warning| output::say(format_args!("note: {warning}")));
+        }
+        Err(error) => problems.push(error.into()),
+    }
     problems.extend(cursor_key::given(settings).err().map(Problem::from));
     problems.extend(settings.tls().map(Tls::open).transpose().err().map(Problem::from));
 }

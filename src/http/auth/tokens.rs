@@ -21,7 +21,7 @@
 //! one look at it: a file that takes rights away counts when a second look, a second later, finds the same file. A file
 //! without any token is an error where there were tokens, unless a line `# no tokens` says that it is meant.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ use tracing::{error, info};
 use crate::http::auth::token::{Hash, Line, LineRights, hash, hex, unhex};
 use crate::http::auth::{Authorizer, Grant, KeyRights, Revocation, Rights};
 use crate::http::serve::reload::{Reloadable, Stamp, read_regular};
-use crate::model::{Key, KeySelector};
+use crate::model::{CollectionName, Key, KeySelector};
 
 /// The largest file, in bytes: about half a million tokens.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -46,6 +46,9 @@ const SECRET_NAME: &[u8] = b"crumbd cursor key";
 
 /// The comment that a file needs to take away all tokens.
 const NO_TOKENS: &str = "# no tokens";
+
+/// What a line looks like.
+const LINE_FORM: &str = r#"{"name":"edge","sha256":"64 HEX DIGITS","read":["edge/"],"write":[]}"#;
 
 /// The least time between the two looks at a file that takes rights away. Less than the time between two checks of it.
 const SETTLING_TIME: Duration = Duration::from_millis(900);
@@ -85,7 +88,11 @@ pub enum TokensError {
 #[non_exhaustive]
 pub enum LineError {
     /// It is not the expected JSON object.
-    #[error("{0}")]
+    #[error(
+        "it is not a token as a JSON object: {}; a line is {LINE_FORM}, and `crumbd token` prints one; of \"read\" and \
+         \"write\", [] is no key and [\"\"] is every key",
+        in_one_line(.0)
+    )]
     Json(serde_json::Error),
     /// Its hash is malformed.
     #[error("sha256 is not 64 hex digits; `crumbd token` prints a token and its line")]
@@ -96,6 +103,16 @@ pub enum LineError {
     /// An earlier line has the same token.
     #[error("an earlier line has the same token")]
     Duplicate,
+}
+
+/// The text of an error in a line, which has columns only.
+fn in_one_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    match text.strip_suffix(&place) {
+        Some(what) => format!("{what} at column {}", error.column()),
+        None => text,
+    }
 }
 
 /// The tokens of a file and their current rights.
@@ -155,6 +172,12 @@ impl Tokens {
         }
         hashes.sort_unstable();
         Some(hex(&hash(&[SECRET_NAME, &hashes.concat()].concat())))
+    }
+
+    /// The collections in which some token has rights of its own, in order.
+    pub fn named_collections(&self) -> BTreeSet<CollectionName> {
+        let grants = self.grants.load();
+        grants.values().flat_map(|grant| grant.rights().named.keys().cloned()).collect()
     }
 
     /// Reads the file. Its tokens count at once, or at a later look if they take rights away.
