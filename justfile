@@ -35,3 +35,11 @@ bench-state *args:
 # The same for etcd: first load, warm start, resync. It starts an etcd of its own.
 bench-etcd *args:
     cargo bench --bench etcd -- {{args}}
+
+# The same for Kubernetes: first load and latency of a change. It starts a kube-apiserver of its own, which .ci/setup builds.
+bench-kubernetes *args:
+    cargo bench --bench kubernetes -- {{args}}
+
+# What a hop of a tree of relays costs.
+bench-relay *args:
+    cargo bench --bench relay -- {{args}}
