@@ -594,3 +594,48 @@ async fn a_named_collection_is_followed_by_its_name() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
+
+/// An upstream that never answers when it is asked for the steps before a state, and otherwise is this one.
+async fn without_steps(upstream: &Daemon) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, upstream) = (listener.local_addr().unwrap().to_string(), upstream.address().to_owned());
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (mut from_client, mut to_client) = client.into_split();
+            let server = tokio::net::TcpStream::connect(&upstream).await.unwrap();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+            tokio::spawn(async move {
+                let mut head = vec![0; 16 << 10];
+                while let Ok(read @ 1..) = from_client.read(&mut head).await {
+                    let asks_for_past = b"crumbd-relay-steps: past";
+                    if !head[..read].windows(asks_for_past.len()).any(|part| part == asks_for_past) {
+                        to_server.write_all(&head[..read]).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_relay_that_waits_for_what_was_before_is_not_in_sync_for_long_and_gives_it_up() {
+    let root = Daemon::push(&[]);
+    put(&root.http(), "a", "1").await;
+    let relay = relay_of(&without_steps(&root).await, &[]);
+    let http = relay.http();
+    is(&http, "in-sync").await;
+    let status = eventually("the status to change", || async {
+        let status = status(&http).await;
+        (status["status"] != "in-sync").then_some(status)
+    })
+    .await;
+    // The request has not failed yet.
+    assert!(status["feed_last_error"].is_null(), "{status}");
+    // In the end it follows its upstream, and nothing else.
+    let mut mirror = Mirror::of(http, Media::Json, Coding::Identity).await;
+    let cursor = put(&root.http(), "a", "2").await;
+    mirror.follow_to(&cursor).await;
+}

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use super::weight::step_bytes;
 use super::{BreadcrumbRecord, Snapshot};
 use crate::model::{
-    Check, Cursor, CursorKey, Digest, Entry, EntryLimits, Past, PastStep, PastValue, Revision, Sequence,
-    SyncStatus,
+    Check, Cursor, CursorKey, Digest, Entry, EntryLimits, KeyStep, Past, PastStep, PastValue, Revision,
+    Sequence, SyncStatus,
 };
 use crate::trail::{BufferItem, TerminalError};
 
@@ -50,6 +50,18 @@ pub struct Step {
     pub existed: bool,
     /// The check of the state after it, when it is known. A cursor at this revision must be of the same state.
     pub check: Option<Check>,
+}
+
+impl From<KeyStep> for Step {
+    fn from(KeyStep { revision, key, existed, check }: KeyStep) -> Self {
+        Self { revision, entry: Entry::new(key.as_bytes(), b"", None), existed, check }
+    }
+}
+
+impl From<&Step> for KeyStep {
+    fn from(Step { revision, entry, existed, check }: &Step) -> Self {
+        Self { revision: *revision, key: entry.to_key(), existed: *existed, check: *check }
+    }
 }
 
 /// The contents of a breadcrumb.
@@ -130,6 +142,23 @@ impl KnownPast {
         steps.reverse();
         let base_check = digest.map(Check::from);
         Self { base, through: past.through, steps: steps.into(), base_check }
+    }
+
+    /// The changes that another daemon knows. `None` if they are too many, or do not lead to the state with the check `end`
+    /// at this revision.
+    pub(super) fn relayed(
+        steps: Vec<KeyStep>,
+        through: Revision,
+        end: Check,
+        max_bytes: usize,
+    ) -> Option<Self> {
+        let is_whole = steps.is_sorted_by_key(|step| step.revision)
+            && steps.last().is_some_and(|last| last.revision <= through && last.check == Some(end));
+        let bytes: usize = steps.iter().map(|step| step_bytes(step.key.as_bytes())).sum();
+        let mut steps = steps.into_iter().map(Step::from);
+        let Step { revision: base, check: base_check, .. } =
+            steps.next().filter(|_| is_whole && bytes <= max_bytes)?;
+        Some(Self { base, through, steps: steps.collect(), base_check })
     }
 
     /// Whether the cursor's check is that of the state at its revision; true when that is not known.

@@ -44,7 +44,7 @@ pub use handle::{Cache, Stopped};
 pub use ingest::IngestTask;
 pub use journal::{BreadcrumbRecord, Journal, JournalError};
 pub(crate) use own_thread::run_on_own_thread;
-pub use reader::{PastAwaited, Position, Reader, WindowUsage};
+pub use reader::{PastAwaited, Position, Reader, StepsTo, WindowUsage};
 pub use refused::{RefusedKey, RefusedKeys};
 pub(crate) use restore::SnapshotBuilder;
 pub use restore::{RestoreError, RestoredBreadcrumb, RestoredChange};

@@ -13,7 +13,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use super::breadcrumb::{Delta, DeltaKind, Step};
 use super::weight::{Weight, key_only};
-use crate::model::{Check, Entry, Revision};
+use crate::model::{Check, Entry, KeyStep, Revision};
 
 /// The capacity retained for the next breadcrumb. A first load may touch millions of keys at once.
 const RETAINED_CAPACITY: usize = 4096;
@@ -121,6 +121,24 @@ impl Pending {
             self.several_revisions |= first != revision;
         }
         changed
+    }
+
+    /// Replaces the steps by these, which are in order of revision and say more: they have the changes that later ones undid.
+    pub(super) fn replace_steps(&mut self, steps: Vec<KeyStep>) {
+        let touched = self.touched.iter().enumerate().filter_map(|(position, touched)| {
+            let entry = touched.now.as_ref().or(touched.before.as_ref())?;
+            Some((entry.key(), position))
+        });
+        let positions: HashMap<&[u8], usize> = touched.collect();
+        let step = |step: KeyStep| {
+            // A key that came and went has no position.
+            let position = positions.get(step.key.as_bytes()).copied().unwrap_or(usize::MAX);
+            (position, Step::from(step))
+        };
+        self.steps = steps.into_iter().map(step).collect();
+        let first = self.steps.first().map(|(_, step)| step.revision);
+        self.first_revision = first.or(self.first_revision);
+        self.several_revisions = true;
     }
 
     /// Discards the few touched keys.

@@ -22,7 +22,7 @@ use super::handle::Stopped;
 use super::restore::{RestoreError, RestoredBreadcrumb};
 use super::weight::Weight;
 use super::{CacheConfig, Journal, JournalError, Snapshot};
-use crate::model::{Cursor, CursorKey, EntryLimits, Past, Revision, Sequence, SyncStatus};
+use crate::model::{Cursor, CursorKey, Digest, EntryLimits, KeyStep, Past, Revision, Sequence, SyncStatus};
 use crate::trail::{AppendError, EventBuffer, Head, SharedError, Window, WindowEntry};
 
 /// Drop batches that may wait for the drop thread.
@@ -243,11 +243,24 @@ impl Publisher {
     /// Adds the past that the feed has read back, or its absence, to the last breadcrumb after a lossy resync. Its bytes
     /// count in the window.
     pub(super) fn set_past(&mut self, end: Revision, past: Option<Past>) {
+        let limits = self.limits;
+        let trace = |end: Digest, max_bytes| Some(KnownPast::trace(past?, end, limits, max_bytes));
+        self.set_known_past(end, trace);
+    }
+
+    /// The same with the past that another daemon knows.
+    pub(super) fn set_relayed_past(&mut self, end: Revision, steps: Vec<KeyStep>) {
+        self.set_known_past(end, |digest, max_bytes| {
+            KnownPast::relayed(steps, end, digest.into(), max_bytes)
+        });
+    }
+
+    /// Adds the past that `known` makes of the digest of the state at its end, in at most so many bytes.
+    fn set_known_past(&mut self, end: Revision, known: impl FnOnce(Digest, usize) -> Option<KnownPast>) {
         let Some(crumb) = self.last_after_gap.as_ref().and_then(Weak::upgrade) else { return };
         let Some(gap) = crumb.gap.as_ref().filter(|_| crumb.state.revision == end) else { return };
-        let Some(past) = past else { return gap.mark_unknown() };
         let max_bytes = self.window.read().limits().max_bytes;
-        let known = KnownPast::trace(past, crumb.state.digest(), self.limits, max_bytes);
+        let Some(known) = known(crumb.state.digest(), max_bytes) else { return gap.mark_unknown() };
         let bytes = known.bytes();
         let before = match gap.past.send_replace(PastState::Known(Arc::new(known))) {
             PastState::Known(before) => before.bytes(),

@@ -7,9 +7,10 @@ use tokio::sync::watch;
 
 use super::breadcrumb::{BreadcrumbData, KnownPast, PastState};
 use super::publish::SharedWindow;
-use super::{Breadcrumb, CacheStats, RefusedKeys};
+use super::weight::step_bytes;
+use super::{Breadcrumb, CacheStats, Delta, DeltaKind, RefusedKeys};
 use crate::ingest::{Buffer, IngestBuffer};
-use crate::model::{Cursor, CursorKey, FeedEvent, Sequence};
+use crate::model::{Check, Cursor, CursorKey, FeedEvent, Key, KeyStep, Revision, Sequence};
 use crate::trail::{Head, Lookup, WindowEntry};
 
 /// The place of a cursor's revision among the breadcrumbs in the window.
@@ -60,6 +61,16 @@ impl Position {
             }
         }
     }
+}
+
+/// The changes that lead to a kept breadcrumb, as far as they are known.
+pub enum StepsTo {
+    /// All that are kept, in order of revision. The first one names no change, but the state that the others begin at.
+    Known(Vec<KeyStep>),
+    /// The feed is still reading them back.
+    Awaited,
+    /// The breadcrumb is not kept.
+    Gone,
 }
 
 /// A handle to wait on while the feed reads back the changes in a gap. It does not keep the breadcrumb after the gap in
@@ -183,6 +194,41 @@ impl Reader {
         }
     }
 
+    /// The changes that lead to a kept breadcrumb: those of the breadcrumbs before it, and before them those that the feed
+    /// has read back. Only the newest ones, if all have more than about `max_bytes`.
+    pub fn steps_to(&self, cursor: Cursor, max_bytes: usize) -> StepsTo {
+        let Position::At(end) = self.locate(cursor) else { return StepsTo::Gone };
+        let oldest = self.oldest_breadcrumb();
+        let through_end = oldest.later().take_while(|crumb| crumb.sequence() <= end.sequence());
+        let crumbs: Vec<Breadcrumb> = std::iter::once(oldest.clone()).chain(through_end).collect();
+        let is_whole = oldest.sequence() <= end.sequence()
+            && crumbs.iter().all(|crumb| crumb.kvs().history() == cursor.history);
+        if !is_whole {
+            return StepsTo::Gone;
+        }
+        let (mut newest_first, mut bytes) = (Vec::new(), 0);
+        for (number, crumb) in crumbs.iter().enumerate().rev() {
+            let at_its_end = base_step(crumb.revision(), Some(crumb.kvs().digest().into()));
+            let known = match crumb.past().map(|past| past.borrow().clone()) {
+                None if number > 0 => steps_of(crumb),
+                None | Some(PastState::Unknown) => return StepsTo::Known(in_order(at_its_end, newest_first)),
+                Some(PastState::Known(past)) if past.through == crumb.revision() => {
+                    past.steps().iter().map(KeyStep::from).collect()
+                }
+                Some(PastState::Known(_) | PastState::Awaited) => return StepsTo::Awaited,
+            };
+            bytes += known.iter().map(|step| step_bytes(step.key.as_bytes())).sum::<usize>();
+            if bytes > max_bytes {
+                return StepsTo::Known(in_order(at_its_end, newest_first));
+            }
+            newest_first.push(known);
+            if let Some(PastState::Known(past)) = crumb.past().map(|past| past.borrow().clone()) {
+                return StepsTo::Known(in_order(base_step(past.base, past.base_check), newest_first));
+            }
+        }
+        StepsTo::Gone
+    }
+
     /// Whether the cache, or the earlier process whose state it restored, was ever in sync.
     pub fn was_in_sync(&self) -> bool {
         self.was_in_sync.load(Ordering::Acquire)
@@ -202,6 +248,31 @@ impl Reader {
     pub fn backlog(&self) -> (usize, usize) {
         (self.buffer.len(), self.buffer.capacity())
     }
+}
+
+/// The step that names the state at which others begin.
+fn base_step(revision: Revision, check: Option<Check>) -> KeyStep {
+    KeyStep { revision, key: Key::copy_from(b""), existed: false, check }
+}
+
+fn in_order(base: KeyStep, newest_first: Vec<Vec<KeyStep>>) -> Vec<KeyStep> {
+    std::iter::once(base).chain(newest_first.into_iter().rev().flatten()).collect()
+}
+
+/// The steps of a breadcrumb, also where its changes are of one revision.
+fn steps_of(crumb: &Breadcrumb) -> Vec<KeyStep> {
+    if !crumb.steps().is_empty() {
+        return crumb.steps().iter().map(KeyStep::from).collect();
+    }
+    let (deltas, check) = (crumb.deltas(), Some(crumb.kvs().digest().into()));
+    // In a resync each key has its own revision, and the states in between are not known.
+    let is_one =
+        deltas.windows(2).all(|pair| pair.first().map(|d| d.revision) == pair.last().map(|d| d.revision));
+    let revision = deltas.first().filter(|_| is_one).map_or(crumb.revision(), |delta| delta.revision);
+    let existed = |delta: &Delta| delta.kind != DeltaKind::New;
+    let step =
+        |delta: &Delta| KeyStep { revision, key: delta.entry.to_key(), existed: existed(delta), check };
+    deltas.iter().map(step).collect()
 }
 
 /// Whether the breadcrumb's state is the one at the cursor.

@@ -110,6 +110,10 @@ impl Store {
                 self.publisher.set_past(end, past);
                 1
             }
+            FeedEvent::RelayedPast { end, steps } => {
+                self.publisher.set_relayed_past(end, steps);
+                1
+            }
             FeedEvent::ResyncEnd { revision, claim, complete } => {
                 let revision = self.clamp_claim(revision);
                 self.end_resync(revision, claim, complete);

@@ -100,7 +100,7 @@ impl Mirror {
                 Ok(())
             }
             // After a reset comes a snapshot, which replaces everything.
-            Record::Status(_) | Record::Breadcrumb(_) | Record::Reset { .. } => Ok(()),
+            Record::Status(_) | Record::Breadcrumb(_) | Record::Reset { .. } | Record::Step(_) => Ok(()),
             Record::End(end) => self.end(end),
         }
     }

@@ -21,6 +21,9 @@ const STATE_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a daemon may send nothing in the middle of an answer.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// The header that asks for steps.
+const STEPS: &str = "crumbd-relay-steps";
+
 /// A client that asks as a relay.
 #[derive(Clone, Debug)]
 pub struct RelayClient {
@@ -75,6 +78,15 @@ impl RelayClient {
         self.ask(request, STATE_DEADLINE).await
     }
 
+    /// The steps that lead to a kept state of all keys; an empty answer while the daemon still reads them back.
+    ///
+    /// # Errors
+    /// As for [`origin`](Self::origin).
+    pub async fn past(&self, at: Cursor) -> Result<RelayAnswer, ClientError> {
+        let request = self.request(&["breadcrumbs", &at.to_string()], &[]);
+        self.ask(request.header(STEPS, "past"), DEADLINE).await
+    }
+
     /// The breadcrumbs after a cursor, of a state that was read under these rights. The daemon waits for one so long.
     ///
     /// # Errors
@@ -90,7 +102,7 @@ impl RelayClient {
         query.extend(prefix_query(self.prefix.as_ref()));
         query.extend(rights.map(|rights| ("rights", rights.as_bytes())));
         let request = self.request(&["breadcrumbs", &cursor.to_string(), "next"], &query);
-        self.ask(request, wait + DEADLINE).await
+        self.ask(request.header(STEPS, "next"), wait + DEADLINE).await
     }
 
     fn request(&self, segments: &[&str], query: &[(&str, &[u8])]) -> RequestBuilder {
@@ -135,6 +147,17 @@ impl RelayAnswer {
             return Ok(Next::Nothing { cursor: cursor_of(headers)?, rights: linked_rights(headers) });
         }
         Ok(Next::Updates(Box::new(self.records().await?)))
+    }
+
+    /// The answer to [`RelayClient::past`]; `None` while the daemon reads back itself.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`].
+    pub async fn past(self) -> Result<Option<Records>, ClientError> {
+        if self.response.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        Ok(Some(self.records().await?))
     }
 
     /// Whether the daemon refused.

@@ -183,7 +183,7 @@ impl Translator {
             }
             Record::End(end) => self.end(end).await,
             // The snapshot that follows it is enough.
-            Record::Reset { .. } => Ok(()),
+            Record::Reset { .. } | Record::Step(_) => Ok(()),
         }
     }
 
@@ -333,7 +333,7 @@ fn claim(record: &Record) -> Option<Revision> {
         Record::Put { entry, .. } => entry.revision(),
         Record::Deleted { revision, .. } => *revision,
         Record::Snapshot(header) | Record::Breadcrumb(header) => header.revision,
-        Record::Status(_) | Record::End(_) | Record::Reset { .. } => None,
+        Record::Status(_) | Record::End(_) | Record::Reset { .. } | Record::Step(_) => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Cursor, Digest, Entry, History, Key, Revision, SyncStatus};
+use super::{Check, Cursor, Digest, Entry, History, Key, Revision, SyncStatus};
 
 /// One change of one key.
 #[derive(Clone, Debug)]
@@ -281,6 +281,13 @@ pub enum FeedEvent {
         /// The changes; `None` if they cannot be read back.
         past: Option<Past>,
     },
+    /// The same as another daemon knows it. The first step names no change, but the state that the others begin at.
+    RelayedPast {
+        /// The revision of the resync.
+        end: Revision,
+        /// In order of revision.
+        steps: Vec<KeyStep>,
+    },
 }
 
 /// A breadcrumb of another daemon, which leads from the state of the cache to another state.
@@ -288,6 +295,8 @@ pub enum FeedEvent {
 pub struct UpstreamBreadcrumb {
     /// The changes, each with its revision.
     pub updates: Vec<Update>,
+    /// The same one revision at a time, where the other daemon says more than the changes do.
+    pub steps: Vec<KeyStep>,
     /// The revision of the state after them.
     pub revision: Revision,
     /// The sync status after them; `None` leaves it as it is.
@@ -296,6 +305,19 @@ pub struct UpstreamBreadcrumb {
     pub claim: ResyncClaim,
     /// The reply: whether the changes lead to that state. If not, nothing of them was applied.
     pub reply: ReplyTo<Verdict>,
+}
+
+/// One change of one key at one revision inside a breadcrumb that covers several, without the value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyStep {
+    /// The revision of the change.
+    pub revision: Revision,
+    /// The key.
+    pub key: Key,
+    /// Whether the key was there before.
+    pub existed: bool,
+    /// The check of the state after that revision, when it is known.
+    pub check: Option<Check>,
 }
 
 /// Whether the changes of an [`UpstreamBreadcrumb`] lead to the state that it claims.

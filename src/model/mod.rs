@@ -23,8 +23,8 @@ pub use digest::{Digest, DigestError};
 pub use encoding::Encoding;
 pub use entry::{Entry, MAX_KEY_BYTES, Ttl};
 pub use event::{
-    Ack, Batch, Change, Committed, Comparison, Condition, FeedEvent, Grouping, Past, PastStep, PastValue,
-    Refusal, ReplyTo, ResyncClaim, Update, UpstreamBreadcrumb, Verdict,
+    Ack, Batch, Change, Committed, Comparison, Condition, FeedEvent, Grouping, KeyStep, Past, PastStep,
+    PastValue, Refusal, ReplyTo, ResyncClaim, Update, UpstreamBreadcrumb, Verdict,
 };
 pub use key::Key;
 pub use key_selector::KeySelector;

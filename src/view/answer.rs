@@ -10,7 +10,7 @@ use super::budget::OverBudget;
 use super::lease::Claim;
 use super::{Body, changes};
 use crate::cache::{Breadcrumb, Delta, Snapshot};
-use crate::model::{Cursor, Digest, Sequence};
+use crate::model::{Cursor, Digest, KeyStep, Sequence};
 use crate::wire::{BodyWriter, Coding, End, Header, MediaType, Mode, WireError};
 
 /// The media type and content coding of a body.
@@ -273,8 +273,13 @@ impl Draft {
     }
 
     pub(super) fn encode(&self, media: MediaType, deltas: &[Delta]) -> Vec<u8> {
+        self.encode_with_steps(media, deltas, &[])
+    }
+
+    pub(super) fn encode_with_steps(&self, media: MediaType, deltas: &[Delta], steps: &[KeyStep]) -> Vec<u8> {
         let mut writer = BodyWriter::breadcrumb(media, &self.header, changes::size_hint(deltas));
         changes::write(&mut writer, deltas);
+        steps.iter().for_each(|step| writer.step(step));
         writer.finish(&end(&self.header))
     }
 

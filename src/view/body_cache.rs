@@ -10,7 +10,7 @@ use quick_cache::sync::Cache;
 
 use super::lease::{Account, Claim, Lack};
 use super::workers::WORKERS;
-use super::{Body, Format, KeySelector, Run, ViewError};
+use super::{Body, Format, KeySelector, OneByOneWith, Run, ViewError};
 use crate::model::{Cursor, History, Key, Revision, Sequence};
 use crate::wire::{Coding, MediaType};
 
@@ -32,7 +32,9 @@ pub(super) enum Span {
     /// The updates from a cursor to a breadcrumb.
     Updates { from: Cursor, to: Sequence },
     /// The same, a body for each breadcrumb.
-    OneByOne { from: Cursor, to: Sequence },
+    OneByOne { from: Cursor, to: Sequence, with: OneByOneWith },
+    /// The steps from a revision to a kept breadcrumb.
+    Past { to: Sequence, base: Option<Revision> },
     /// The difference between two kept breadcrumbs.
     Diff { from: Cursor, to: Cursor, to_sequence: Sequence },
     /// A page of a listing.

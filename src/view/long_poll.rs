@@ -41,7 +41,16 @@ pub(super) struct Follower<'a> {
     /// that their readers share one body.
     pub(super) advances: bool,
     /// Whether each breadcrumb is a body of its own and none is squashed, for a relay.
-    pub(super) one_by_one: bool,
+    pub(super) one_by_one: Option<OneByOneWith>,
+}
+
+/// What an answer for a relay holds beside a body for each breadcrumb.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OneByOneWith {
+    /// Nothing.
+    Deltas,
+    /// The steps of breadcrumbs that cover several revisions.
+    Steps,
 }
 
 /// The event that a follower waits for. It keeps no breadcrumb in memory.
@@ -90,7 +99,7 @@ impl View {
         over: impl Future<Output = Reason>,
     ) -> impl Future<Output = Result<Next, ViewError>> {
         // Not an `async fn`, whose future would keep the arguments beside the follower.
-        let follower = Follower { asked: cursor, keys, format, account, advances: false, one_by_one: false };
+        let follower = Follower { asked: cursor, keys, format, account, advances: false, one_by_one: None };
         self.follow(follower, over)
     }
 
@@ -104,10 +113,12 @@ impl View {
         cursor: Cursor,
         keys: &'a KeySelector,
         format: Format,
+        with: OneByOneWith,
         account: &'a Account,
         over: impl Future<Output = Reason>,
     ) -> impl Future<Output = Result<Next, ViewError>> {
-        let follower = Follower { asked: cursor, keys, format, account, advances: false, one_by_one: true };
+        let one_by_one = Some(with);
+        let follower = Follower { asked: cursor, keys, format, account, advances: false, one_by_one };
         self.follow(follower, over)
     }
 
@@ -129,8 +140,8 @@ impl View {
             let sequence = newest.sequence();
             let mut wait = match self.catch_up(follower.asked, at, &newest)? {
                 CatchUp::Changes(changes)
-                    if follower.one_by_one
-                        && let Some(all) = OneByOne::of(&changes, follower.asked, follower.keys) =>
+                    if let Some(with) = follower.one_by_one
+                        && let Some(all) = OneByOne::of(&changes, follower.asked, follower.keys, with) =>
                 {
                     let answer = Box::pin(self.one_by_one(follower, all)).await?;
                     return Ok(Next::Answer(Answer { at_once, ..answer }));

@@ -48,7 +48,7 @@ pub use fanout::FanoutTask;
 pub use fast_path::{NextBreadcrumb, TryNext};
 pub use key_watch::{KeyWatch, WatchEvent};
 pub use lease::{Account, Held};
-pub use long_poll::Next;
+pub use long_poll::{Next, OneByOneWith};
 pub use read::{KeyRead, Page};
 pub use stream::{Stream, StreamCounts, StreamError, StreamEvent};
 

@@ -205,7 +205,7 @@ impl Stream {
         }
         self.position = None;
         let (keys, format, account) = (&self.reader.keys, self.format, &self.account);
-        let follower = Follower { asked: cursor, keys, format, account, advances: true, one_by_one: false };
+        let follower = Follower { asked: cursor, keys, format, account, advances: true, one_by_one: None };
         let over = async {
             over.await;
             Reason::Timeout

@@ -14,7 +14,7 @@ use ::bincode::{BorrowDecode, Encode};
 
 use super::json::{parse_optional, parse_ttl};
 use super::{End, Header, MAX_RECORD_BYTES, PutKind, Record, WireError};
-use crate::model::{Entry, Key, MAX_KEY_BYTES, Revision, Sequence};
+use crate::model::{Check, Entry, Key, KeyStep, MAX_KEY_BYTES, Revision, Sequence};
 
 /// The limit bounds the memory that a claimed length can allocate.
 const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_RECORD_BYTES>> =
@@ -54,6 +54,7 @@ enum Stored<'a> {
     Breadcrumb(StoredHeader<'a>),
     End { cursor: Option<Text<'a>>, count: Option<u64>, digest: Option<Text<'a>> },
     Reset { reason: Option<Text<'a>> },
+    Step { key: &'a [u8], revision: u64, existed: bool, check: Option<u32> },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -91,6 +92,7 @@ pub(super) fn write_record(out: &mut Vec<u8>, record: &Record) {
     match record {
         Record::Put { kind, entry } => write_put(out, *kind, entry),
         Record::Deleted { key, revision } => write_deleted(out, key.as_bytes(), *revision),
+        Record::Step(step) => write_step(out, step),
         Record::Status(status) => write(out, &Stored::Status { status: status.as_str() }),
         Record::Snapshot(header) => write(out, &Stored::Snapshot(stored_header(header))),
         Record::Breadcrumb(header) => write(out, &Stored::Breadcrumb(stored_header(header))),
@@ -120,6 +122,12 @@ pub(super) fn write_put(out: &mut Vec<u8>, kind: PutKind, entry: &Entry) {
 
 pub(super) fn write_deleted(out: &mut Vec<u8>, key: &[u8], revision: Option<Revision>) {
     write(out, &Stored::Deleted { key, revision: revision.map(|r| r.0) });
+}
+
+pub(super) fn write_step(out: &mut Vec<u8>, step: &KeyStep) {
+    let check = step.check.map(Check::bits);
+    let (key, revision) = (step.key.as_bytes(), step.revision.0);
+    write(out, &Stored::Step { key, revision, existed: step.existed, check });
 }
 
 fn write(out: &mut Vec<u8>, record: &Stored<'_>) {
@@ -161,6 +169,11 @@ fn record(stored: Stored<'_>) -> Result<Record, WireError> {
         Stored::Deleted { key, revision } => {
             check_key(key)?;
             Record::Deleted { key: Key::copy_from(key), revision: revision.map(Revision) }
+        }
+        Stored::Step { key, revision, existed, check } => {
+            check_key(key)?;
+            let (key, check) = (Key::copy_from(key), check.map(Check::from_bits));
+            Record::Step(KeyStep { revision: Revision(revision), key, existed, check })
         }
         Stored::Status { status } => {
             Record::Status(status.parse().map_err(|error| WireError::invalid("status", status, error))?)

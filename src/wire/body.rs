@@ -1,7 +1,7 @@
 //! Whole bodies: a header, records, an end, in one of the media types.
 
 use super::{End, Header, MAX_RECORD_BYTES, PutKind, Record, WireError, bincode, json};
-use crate::model::{Entry, Revision};
+use crate::model::{Entry, KeyStep, Revision};
 
 /// The media type of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -132,6 +132,13 @@ impl BodyWriter {
             _ => json::write_deleted(&mut self.out, key, revision),
         }
         self.terminate();
+    }
+
+    /// Writes a step, which only bincode has; in another media type nothing.
+    pub(crate) fn step(&mut self, step: &KeyStep) {
+        if self.media == MediaType::Bincode {
+            bincode::write_step(&mut self.out, step);
+        }
     }
 
     /// The number of bytes written and not yet taken.

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use serde_json::value::RawValue;
 
-use crate::model::{Cursor, Digest, Entry, History, Key, MAX_KEY_BYTES, Revision, Sequence, SyncStatus};
+use crate::model::{
+    Cursor, Digest, Entry, History, Key, KeyStep, MAX_KEY_BYTES, Revision, Sequence, SyncStatus,
+};
 
 /// The largest record of a body, in bytes: a line of NDJSON without its end, or the length that a bincode record claims.
 /// The daemon's `--max-value-bytes` (8 MiB by default) bounds values; this bounds what a reader accepts.
@@ -50,6 +52,8 @@ pub enum Record {
         /// The revision of the deletion.
         revision: Option<Revision>,
     },
+    /// A change inside a breadcrumb that covers several revisions (only in bincode, for relays).
+    Step(KeyStep),
     /// The feed's status changed.
     Status(SyncStatus),
     /// The whole state follows.

@@ -1,6 +1,8 @@
 //! Single cases: the binary layout, error messages, limits.
 
-use crumbd::model::{Check, Cursor, Digest, Encoding, Entry, History, Revision, SyncStatus, Ttl};
+use crumbd::model::{
+    Check, Cursor, Digest, Encoding, Entry, History, Key, KeyStep, Revision, SyncStatus, Ttl,
+};
 use crumbd::wire::{
     BodyWriter, End, Header, MediaType, Mode, PutKind, Record, RecordReader, WireError, compact_json,
     parse_record, parse_records,
@@ -69,10 +71,19 @@ fn the_bincode_layout_is_this_byte_for_byte() {
     bytes.extend_from_slice(status);
     bytes.extend_from_slice(b"\x05\0\0\0\0\0\0\0\0\0\0\0\0");
     bytes.extend_from_slice(b"\x08\x01\x03why");
+    // A step: key, revision 7, existed, check 0.
+    bytes.extend_from_slice(b"\x09\x01k\x07\x01\x01\x00");
     let records = read(MediaType::Bincode, &bytes, &[]).expect("records");
     let reset = parse_record(r#"{"type":"reset","reason":"why"}"#).expect("a record");
     assert_same(&records[9], &reset);
-    assert_eq!(records.len(), 10);
+    let step = KeyStep {
+        revision: Revision(7),
+        key: Key::copy_from(b"k"),
+        existed: true,
+        check: Some(Check::default()),
+    };
+    assert!(matches!(&records[10], Record::Step(read) if *read == step), "{:?}", records[10]);
+    assert_eq!(records.len(), 11);
     assert_same(&records[7], &Record::Status(SyncStatus::InSync));
     assert_same(&records[8], &Record::Snapshot(Header::default()));
 }
@@ -146,7 +157,7 @@ fn an_error_in_many_records_says_in_which_line_or_record() {
     assert!(error.contains("record 2: ") && error.contains("`value`"), "{error}");
     let error = read(MediaType::Ndjson, format!("{good}\n{bad}\n").as_bytes(), &[]).expect_err("a bad line");
     assert!(matches!(error, WireError::At { position: 2, .. }), "{error}");
-    let error = read(MediaType::Bincode, b"\x03\x01k\x00\x03\x01k\x00\x09", &[]).expect_err("a bad record");
+    let error = read(MediaType::Bincode, b"\x03\x01k\x00\x03\x01k\x00\x0a", &[]).expect_err("a bad record");
     assert!(matches!(error, WireError::At { position: 3, .. }), "{error}");
 }
 

@@ -1,17 +1,18 @@
 //! Breadcrumbs of another daemon in the store of a relay.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tracing::warn;
 
 use super::Store;
-use crate::model::{ResyncClaim, Revision, UpstreamBreadcrumb, Verdict};
+use crate::model::{KeyStep, ResyncClaim, Revision, UpstreamBreadcrumb, Verdict};
 
 impl Store {
     /// Applies a breadcrumb of another daemon and publishes it. It is never joined with its neighbours, because clients
     /// come with cursors from between them; and if it does not lead to the claimed state, nothing of it is applied.
     pub(super) fn apply_breadcrumb(&mut self, breadcrumb: UpstreamBreadcrumb) {
-        let UpstreamBreadcrumb { mut updates, revision, status, claim, reply } = breadcrumb;
+        let UpstreamBreadcrumb { mut updates, steps, revision, status, claim, reply } = breadcrumb;
         self.stats.updates.inc_by(updates.len() as u64);
         self.publish_refused_keys();
         // What came before is not part of it.
@@ -40,9 +41,29 @@ impl Store {
         } else {
             self.next_status = status.unwrap_or(self.next_status);
             self.publish_refused_keys();
-            _ = self.publish(self.next_status);
+            if verdict == Verdict::Right && self.are_steps_to_here(before.revision, &steps) {
+                self.pending.replace_steps(steps);
+                let deltas = self.pending.deltas();
+                _ = self.publish_pending(self.next_status, deltas);
+            } else {
+                _ = self.publish(self.next_status);
+            }
         }
         reply.send(verdict);
+    }
+
+    /// Whether these are all the steps from the state at `before` to the state of now, as far as that can be seen. Without
+    /// them the changes themselves are the steps.
+    fn are_steps_to_here(&self, before: Revision, steps: &[KeyStep]) -> bool {
+        let (Some(first), Some(last)) = (steps.first(), steps.last()) else { return false };
+        let are_in_order = steps.is_sorted_by_key(|step| step.revision);
+        let are_inside = first.revision > before && last.revision <= self.state.revision;
+        let lead_here = last.check == Some(self.state.digest().into());
+        let revisions: HashMap<&[u8], Revision> =
+            steps.iter().map(|step| (step.key.as_bytes(), step.revision)).collect();
+        let deltas = self.pending.deltas();
+        let name_all = deltas.iter().all(|delta| revisions.get(delta.entry.key()) == Some(&delta.revision));
+        are_in_order && are_inside && lead_here && name_all
     }
 
     /// Whether the state is the claimed one.
@@ -79,7 +100,8 @@ mod tests {
         let (reply, verdict) = ingest::reply_channel();
         let claim = ResyncClaim { count: Some(end.len() as u64), digest: Some(digest(end)) };
         let (reply, status) = (ReplyTo::new(reply), Some(SyncStatus::InSync));
-        let breadcrumb = UpstreamBreadcrumb { updates, revision: Revision(revision), status, claim, reply };
+        let (steps, revision) = (Vec::new(), Revision(revision));
+        let breadcrumb = UpstreamBreadcrumb { updates, steps, revision, status, claim, reply };
         cache.send(FeedEvent::Breadcrumb(breadcrumb)).await.unwrap();
         verdict.await.unwrap()
     }

@@ -14,7 +14,7 @@ use crate::feed::sink::GRACE;
 use crate::feed::{Activity, FeedError, Sink, Warm};
 use crate::ingest;
 use crate::model::{
-    Change, Cursor, FeedEvent, History, ReplyTo, ResyncClaim, Revision, SyncStatus, Update,
+    Change, Cursor, FeedEvent, History, KeyStep, ReplyTo, ResyncClaim, Revision, SyncStatus, Update,
     UpstreamBreadcrumb, Verdict,
 };
 use crate::wire::{End, Header, Record};
@@ -56,6 +56,10 @@ pub(super) struct Follower {
     pub(super) applied: Option<(History, Revision)>,
     /// The revision of the oldest restored state, until it is known what led to it.
     needs_past: Option<Revision>,
+    /// The upstream's state at which the cache begins, until it is known what led to it.
+    pub(super) begins_at: Option<Cursor>,
+    /// How often that was asked for.
+    pub(super) past_asked: u32,
     /// The status that was reported to clients.
     reported: SyncStatus,
     /// Until then the status needs no other word of the upstream.
@@ -86,6 +90,8 @@ impl Follower {
             position,
             applied,
             needs_past,
+            begins_at: None,
+            past_asked: 0,
             reported: SyncStatus::WaitForDatastore,
             confirmed_until: now + GRACE,
             caught_up: false,
@@ -188,6 +194,11 @@ impl Follower {
                 self.read_past(&client, end).await?;
                 self.needs_past = None;
             }
+            if self.caught_up
+                && let Some(begin) = self.begins_at
+            {
+                self.read_steps_to(&client, begin).await?;
+            }
             self.probe_for_fresher(&origin).await?;
         }
     }
@@ -244,20 +255,21 @@ impl Follower {
 
     /// Applies the bodies of an answer, one after the other.
     async fn take(&mut self, mut records: Records, origin: &Origin) -> Result<(), RelayError> {
-        let mut open: Option<(Header, Vec<Update>)> = None;
+        let mut open: Option<(Header, Vec<Update>, Vec<KeyStep>)> = None;
         while let Some(record) = self.timely(records.next()).await?? {
             match (record, &mut open) {
-                (Record::Breadcrumb(header), None) => open = Some((header, Vec::new())),
-                (Record::Put { entry, .. }, Some((_, updates))) => {
+                (Record::Breadcrumb(header), None) => open = Some((header, Vec::new(), Vec::new())),
+                (Record::Put { entry, .. }, Some((_, updates, _))) => {
                     let revision = entry.revision();
                     updates.push(Update { change: Change::Put(entry), revision });
                 }
-                (Record::Deleted { key, revision }, Some((_, updates))) => {
+                (Record::Deleted { key, revision }, Some((_, updates, _))) => {
                     updates.push(Update { change: Change::Delete(key), revision });
                 }
+                (Record::Step(step), Some((_, _, steps))) => steps.push(step),
                 (Record::End(end), Some(_)) => {
-                    if let Some((header, updates)) = open.take() {
-                        self.apply(&header, updates, &end, origin).await?;
+                    if let Some((header, updates, steps)) = open.take() {
+                        self.apply(&header, (updates, steps), &end, origin).await?;
                     }
                 }
                 _ => return Err(unexpected("a record is out of place")),
@@ -270,7 +282,7 @@ impl Follower {
     async fn apply(
         &mut self,
         header: &Header,
-        updates: Vec<Update>,
+        changes: (Vec<Update>, Vec<KeyStep>),
         end: &End,
         origin: &Origin,
     ) -> Result<(), RelayError> {
@@ -287,7 +299,7 @@ impl Follower {
         let status = (self.caught_up || is_newest).then_some(cursor.status);
         position.cursor = cursor;
         let claim = ResyncClaim { count: end.count, digest: end.digest };
-        self.verified(updates, revision, status, claim).await?;
+        self.verified(changes, revision, status, claim).await?;
         self.reported = status.unwrap_or(self.reported);
         self.applied = self.applied.map(|(history, _)| (history, revision));
         self.publish_position();
@@ -297,14 +309,14 @@ impl Follower {
     /// Sends a breadcrumb to the cache, which checks that it leads to the claimed state.
     pub(super) async fn verified(
         &mut self,
-        updates: Vec<Update>,
+        (updates, steps): (Vec<Update>, Vec<KeyStep>),
         revision: Revision,
         status: Option<SyncStatus>,
         claim: ResyncClaim,
     ) -> Result<(), RelayError> {
         let (reply, verdict) = ingest::reply_channel();
         let reply = ReplyTo::new(reply);
-        let breadcrumb = UpstreamBreadcrumb { updates, revision, status, claim, reply };
+        let breadcrumb = UpstreamBreadcrumb { updates, steps, revision, status, claim, reply };
         self.sink.send(FeedEvent::Breadcrumb(breadcrumb)).await?;
         match verdict.await.map_err(|_| FeedError::Stopped)? {
             Verdict::Right | Verdict::Unknown => {

@@ -61,16 +61,22 @@ impl Follower {
         }
         let goes_on = self.applied.is_some_and(|(applied, at)| applied == history && revision > at);
         let history_begins = (!goes_on).then_some(history);
-        let begin =
-            FeedEvent::ResyncBegin { history: history_begins, whole_at: Some(revision), lossy: false };
+        // Under a prefix or narrow rights the upstream does not know what led to the state.
+        let asks_for_past = !goes_on && history == cursor.history;
+        let begin = FeedEvent::ResyncBegin {
+            history: history_begins,
+            whole_at: Some(revision),
+            lossy: asks_for_past,
+        };
         self.sink.send(begin).await?;
         let end = self.read_entries(&mut records).await?;
         let claim = ResyncClaim::default();
         self.sink.send(FeedEvent::ResyncEnd { revision: Some(revision), claim, complete: true }).await?;
         self.applied = Some((history, revision));
         self.position = Some(Position { cursor, rights });
+        (self.begins_at, self.past_asked) = (asks_for_past.then_some(cursor), 0);
         let claim = ResyncClaim { count: end.count, digest: end.digest };
-        self.verified(Vec::new(), revision, None, claim).await?;
+        self.verified(Default::default(), revision, None, claim).await?;
         self.publish_position();
         Ok(())
     }

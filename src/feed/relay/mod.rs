@@ -5,6 +5,8 @@
 //! - History, revisions, status and digest are the upstream's, so a client moves freely between them with its cursor.
 //! - Each breadcrumb of the upstream is one here. The upstream does not squash what it tells a relay, and a relay without
 //!   a state begins at an old breadcrumb. So a cursor that the upstream keeps is kept here too.
+//! - The upstream tells a relay the steps inside its breadcrumbs, and those before them. So a cursor that another replica of
+//!   the upstream has given is continued here where the upstream continues it.
 //! - After each breadcrumb the digest of the state is the one that the upstream names. If not, the breadcrumb is not
 //!   applied, and everything is read again.
 //! - The age of the data is the upstream's plus the time since it answered. It answers at least once a second.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::IF_MATCH;
-use axum::http::{HeaderMap, Uri};
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
 use crate::http::app::App;
@@ -18,10 +18,10 @@ use crate::http::rep::conditions::if_none_match_has;
 use crate::http::rep::negotiate::format;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::{Query, Wait, path_cursor};
-use crate::http::rep::relay::RELAY;
+use crate::http::rep::relay::{self, RELAY, STEPS};
 use crate::http::rep::reply::{self, Caching, CrumbdHeaders, Reply, answer, into_response};
 use crate::model::Cursor;
-use crate::view::{Format, Next, Reason, ViewError};
+use crate::view::{Format, Next, OneByOneWith, Reason, ViewError};
 use crate::wire::{MediaType, Mode};
 
 /// How long a read at a cursor ahead of this daemon waits for the daemon to catch up.
@@ -70,8 +70,8 @@ pub(in crate::http) struct NextRequest {
     pub(in crate::http) wait: Wait,
     /// The name that the client gives itself, if there is a table of clients.
     name: Option<ClientName>,
-    /// Whether a relay asks, which gets each breadcrumb and no squash.
-    is_of_relay: bool,
+    /// For a relay, which gets each breadcrumb and no squash: what else it reads.
+    one_by_one: Option<OneByOneWith>,
 }
 
 impl NextRequest {
@@ -88,13 +88,17 @@ impl NextRequest {
         let (wait, rights) = (query.wait()?, query.rights()?);
         let scope = access.scope(query.prefixes()?)?.require_rights(rights)?;
         let collection = Arc::clone(collection);
-        Ok(Self { collection, cursor, scope, format, wait, name, is_of_relay: false })
+        Ok(Self { collection, cursor, scope, format, wait, name, one_by_one: None })
     }
 
     /// The same request of a relay, if the headers say that it is one. A body of JSON is one object, and so is a squash.
     fn of_relay(self, headers: &HeaderMap) -> Self {
         let is_list = !matches!(self.format.media, MediaType::Json | MediaType::JsonStrings);
-        Self { is_of_relay: is_list && headers.contains_key(RELAY), ..self }
+        let with = match headers.contains_key(STEPS) {
+            true => OneByOneWith::Steps,
+            false => OneByOneWith::Deltas,
+        };
+        Self { one_by_one: (is_list && headers.contains_key(RELAY)).then_some(with), ..self }
     }
 
     /// Notes in the table of clients that the client asks.
@@ -139,9 +143,11 @@ impl NextRequest {
 
     async fn next(&self, client: &Client, over: impl Future<Output = Reason>) -> Result<Next, ViewError> {
         let (view, keys, account) = (&self.collection.view, self.scope.keys(), client.account());
-        match self.is_of_relay {
-            false => view.next(self.cursor, keys, self.format, account, over).await,
-            true => Box::pin(view.next_one_by_one(self.cursor, keys, self.format, account, over)).await,
+        match self.one_by_one {
+            None => view.next(self.cursor, keys, self.format, account, over).await,
+            Some(with) => {
+                Box::pin(view.next_one_by_one(self.cursor, keys, self.format, with, account, over)).await
+            }
         }
     }
 
@@ -214,6 +220,11 @@ pub(in crate::http) async fn kept(cx: Context, uri: Uri, headers: HeaderMap) -> 
     let scope = cx.access.scope(Query::parse(&uri, &["prefix"])?.prefixes()?)?;
     let format = format(&headers)?;
     let (account, deadline) = (cx.client().account(), catch_up_deadline());
+    if relay::asks_for_past(&headers) && scope.is_everything() && format.media == MediaType::Bincode {
+        let past = cx.collection.view.past(cursor, format, account).await?;
+        let reply = past.map(|past| into_response(answer(cx.source(), past, &scope, Caching::Immutable)));
+        return Ok(reply.unwrap_or_else(|| StatusCode::NO_CONTENT.into_response()));
+    }
     let kept = async { Ok(cx.collection.view.kept(cursor, scope.keys(), format, account, deadline).await?) };
     let snapshot = cx.access.while_granted::<_, Problem>(kept).await?;
     Ok(into_response(answer(cx.source(), snapshot, &scope, Caching::Immutable)))

@@ -42,7 +42,7 @@ pub(super) fn parse(text: &str) -> Result<(Vec<Update>, Grouping), Problem> {
                      to apply its updates to any state, leave out its `breadcrumb` and `end` records",
                 );
             }
-            Record::Snapshot(_) | Record::Status(_) | Record::Reset { .. } => {
+            Record::Snapshot(_) | Record::Status(_) | Record::Reset { .. } | Record::Step(_) => {
                 return refused(
                     "a POST accepts new, updated, put and deleted records, or one whole snapshot",
                 );

@@ -16,6 +16,8 @@ use crate::model::Cursor;
 
 /// The header of a relay's request.
 pub(in crate::http) const RELAY: HeaderName = HeaderName::from_static("crumbd-relay");
+/// With `Crumbd-Relay`: that the relay reads the steps of breadcrumbs. `past` asks for those that lead to a kept one.
+pub(in crate::http) const STEPS: HeaderName = HeaderName::from_static("crumbd-relay-steps");
 /// The ids of the daemons that the data come through, this one first.
 const PATH: HeaderName = HeaderName::from_static("crumbd-path");
 /// The newest cursor when the request came.
@@ -33,6 +35,11 @@ const MAX_RELAYS: usize = 16;
 
 /// The longest id of a daemon.
 const MAX_ID_BYTES: usize = 64;
+
+/// Whether a relay asks for the steps that lead to a kept breadcrumb.
+pub(in crate::http) fn asks_for_past(headers: &HeaderMap) -> bool {
+    headers.contains_key(RELAY) && headers.get(STEPS).is_some_and(|value| value == "past")
+}
 
 /// The ids of the relays that have passed a write on, each of which has added its own to `Crumbd-Relay`.
 pub(in crate::http) fn path_of_write(headers: &HeaderMap) -> Result<Vec<String>, Problem> {

@@ -13,6 +13,14 @@ pub fn write_record(out: &mut Vec<u8>, record: &Record) {
     match record {
         Record::Put { kind, entry } => write_put(out, *kind, entry, Values::Json),
         Record::Deleted { key, revision } => write_deleted(out, key.as_bytes(), *revision),
+        // Only relays are told of steps, in bincode; in JSON they can be read by people.
+        Record::Step(step) => {
+            let mut object = Object::open(out, Some("step"));
+            object.key(step.key.as_bytes());
+            object.number("revision", Some(step.revision.0));
+            object.raw("existed", step.existed.to_string().as_bytes());
+            object.close();
+        }
         Record::Status(status) => {
             let mut object = Object::open(out, Some("status"));
             object.string("status", status.as_str());
