@@ -185,3 +185,50 @@ async fn clients_roam_between_two_replicas_and_a_relay_of_one_and_take_no_second
     }
     assert!(moved > 20, "{moved} moves");
 }
+
+#[tokio::test]
+async fn what_the_datastore_has_lost_is_gone_at_every_relay() {
+    let mut etcd = Etcd::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let backup = dir.path().join("backup");
+    let keys = etcd.keys();
+    for number in 0..20 {
+        keys.put(format!("app/{number}").as_bytes(), b"kept").await;
+    }
+    etcd.save(&backup);
+    let port = support::etcd::free_port().to_string();
+    let listen = format!("127.0.0.1:{port}");
+    let at_a_port = |etcd: &Etcd| Daemon::serve(&["--feed", &etcd.feed("app/"), "--listen", &listen]);
+    let mut root = at_a_port(&etcd);
+    let relay = relay_of(&root);
+    let relays =
+        [relay_of(&relay), Daemon::serve(&["--feed", &format!("crumbd://{}/?prefix=app/", relay.address())])];
+    let lost = keys.put(b"app/1", b"lost").await;
+    for number in 0..30 {
+        keys.put(format!("app/{number}").as_bytes(), b"lost").await;
+    }
+    let newest = lost as u64 + 30;
+    let mut cursors = Vec::new();
+    for daemon in [&relay, &relays[0], &relays[1]] {
+        at_revision(&daemon.http(), newest).await;
+        cursors.push(support::followed::mirror(&daemon.http()).await.cursor);
+    }
+    // The daemon that followed etcd starts anew, and does not know that it went back.
+    root.terminate();
+    root.wait_exit();
+    etcd.restore(&backup).await;
+    keys.put(b"app/1", b"after").await;
+    let _root = at_a_port(&etcd);
+    for (daemon, cursor) in [&relay, &relays[0], &relays[1]].into_iter().zip(&cursors) {
+        let http = daemon.http();
+        eventually("the state of the datastore", || async {
+            let got = http.get("/v1/kv/app/1").await;
+            (got.need("crumbd-status") == "in-sync" && got.plain() == b"after").then_some(())
+        })
+        .await;
+        eventually("the lost cursor to be refused", || async {
+            (http.get(&format!("/v1/breadcrumbs/{cursor}/next?wait=1s")).await.status == 410).then_some(())
+        })
+        .await;
+    }
+}

@@ -1,6 +1,6 @@
 //! The requests of a relay, which serves the state of another daemon with that daemon's history and revisions.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
 use reqwest::{RequestBuilder, Response, StatusCode};
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::api::{cursor_of, prefix_query};
 use super::records::linked_rights;
 use super::{Client, ClientError, Next, Records};
-use crate::model::{Cursor, Key};
+use crate::model::{Cursor, Key, Revision, Sighting};
 use crate::wire::MediaType;
 
 /// How long a daemon may take to begin an answer, beyond the time that it was asked to wait.
@@ -45,6 +45,8 @@ pub struct Origin {
     pub begin: Option<Cursor>,
     /// The time since the daemon heard its own upstream.
     pub age: Duration,
+    /// How far the datastore itself is, as the daemon knows it.
+    pub datastore: Option<Sighting>,
 }
 
 /// The head of an answer, whose body was not read yet.
@@ -52,6 +54,8 @@ pub struct Origin {
 pub struct RelayAnswer {
     client: Client,
     response: Response,
+    /// When the request was sent.
+    asked: Instant,
 }
 
 impl RelayClient {
@@ -112,9 +116,10 @@ impl RelayClient {
     }
 
     async fn ask(&self, request: RequestBuilder, deadline: Duration) -> Result<RelayAnswer, ClientError> {
+        let asked = Instant::now();
         let response = timeout(deadline, self.client.send_any(request)).await;
         let response = response.map_err(|_| self.client.silent(deadline))??;
-        Ok(RelayAnswer { client: self.client.clone(), response })
+        Ok(RelayAnswer { client: self.client.clone(), response, asked })
     }
 }
 
@@ -125,7 +130,16 @@ impl RelayAnswer {
         let path: Vec<String> = text(headers, "crumbd-path")?.split(',').map(str::to_owned).collect();
         let age = Duration::from_millis(text(headers, "crumbd-age-ms")?.parse().ok()?);
         let cursor = |name| text(headers, name)?.parse().ok();
-        Some(Origin { path, newest: cursor("crumbd-newest"), begin: cursor("crumbd-begin"), age })
+        let datastore = text(headers, "crumbd-upstream").and_then(|text| self.sighting(text));
+        Some(Origin { path, newest: cursor("crumbd-newest"), begin: cursor("crumbd-begin"), age, datastore })
+    }
+
+    /// A revision of the datastore, and the milliseconds since it was asked. Those are counted from before the request: the
+    /// time of the answer is not known.
+    fn sighting(&self, text: &str) -> Option<Sighting> {
+        let (revision, before) = text.split_once(' ')?;
+        let asked = self.asked.checked_sub(Duration::from_millis(before.parse().ok()?))?;
+        Some(Sighting { revision: Revision(revision.parse().ok()?), asked })
     }
 
     /// The records of a state.

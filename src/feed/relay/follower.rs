@@ -250,6 +250,9 @@ impl Follower {
             self.sink.upstream().comes_by(origin.path.clone());
         }
         self.sink.upstream().heard_with_age(origin.age);
+        if let Some(datastore) = origin.datastore {
+            self.sink.upstream().is_at(datastore.revision, datastore.asked);
+        }
         Ok((origin, answer))
     }
 
@@ -341,12 +344,16 @@ impl Follower {
         if !is_newest && !self.caught_up {
             return Ok(());
         }
+        if position.cursor.revision > newest.revision {
+            // It lags behind, or its datastore was set back. Only when it has come here it confirms the state.
+            let (ours, theirs) = (position.cursor.revision, newest.revision);
+            let problem = format!("{}: it is at revision {theirs}, behind {ours}", self.host_name(self.host));
+            self.sink.upstream().has_problem(Some(problem));
+            return Ok(());
+        }
         // An answer with changes has reported the status after them.
-        if position.cursor.revision <= newest.revision && is_newest {
+        if is_newest {
             self.report_status(position.cursor.status).await?;
-        } else if position.cursor.revision > newest.revision {
-            // The upstream lags behind this daemon.
-            self.report_status(newest.status).await?;
         }
         self.confirmed_until = Instant::now() + WAIT + GRACE;
         let problem = (self.reported != SyncStatus::InSync)

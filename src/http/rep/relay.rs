@@ -2,6 +2,8 @@
 //!
 //! A relay names itself in `Crumbd-Relay`. Ordinary requests do not have that header, and cost nothing here.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -12,7 +14,7 @@ use super::problem::Problem;
 use super::reply::insert_text;
 use crate::http::app::App;
 use crate::http::collection::{Collection, Context};
-use crate::model::Cursor;
+use crate::model::{Cursor, Revision, Sighting};
 
 /// The header of a relay's request.
 pub(in crate::http) const RELAY: HeaderName = HeaderName::from_static("crumbd-relay");
@@ -24,6 +26,8 @@ const PATH: HeaderName = HeaderName::from_static("crumbd-path");
 const NEWEST: HeaderName = HeaderName::from_static("crumbd-newest");
 /// With the status: a kept cursor at which a relay without a state begins.
 const BEGIN: HeaderName = HeaderName::from_static("crumbd-begin");
+/// The revision that the datastore itself last said it is at, and how many milliseconds ago it was asked.
+const UPSTREAM: HeaderName = HeaderName::from_static("crumbd-upstream");
 /// The age in milliseconds.
 const AGE_MS: HeaderName = HeaderName::from_static("crumbd-age-ms");
 
@@ -79,11 +83,23 @@ fn newest(collection: &Collection) -> Option<Cursor> {
     (!newest.is_provisional()).then(|| newest.cursor())
 }
 
+/// How far the datastore is, and how long ago it was asked. Cursors beyond belong to a state that it has lost.
+fn datastore(collection: &Collection) -> Option<(Revision, Duration)> {
+    if collection.upstream.nothing_is_ahead() {
+        return newest(collection).map(|newest| (newest.revision, Duration::ZERO));
+    }
+    let Sighting { revision, asked } = (*collection.upstream.sightings().borrow())?;
+    Some((revision, asked.elapsed()))
+}
+
 fn insert(headers: &mut HeaderMap, collection: &Collection, newest: Option<Cursor>) {
     insert_text(headers, PATH, &collection.upstream.path().join(","));
     insert_text(headers, AGE_MS, &collection.upstream.age().as_millis().to_string());
     if let Some(newest) = newest {
         insert_text(headers, NEWEST, &newest.to_string());
+    }
+    if let Some((revision, asked_before)) = datastore(collection) {
+        insert_text(headers, UPSTREAM, &format!("{revision} {}", asked_before.as_millis() + 1));
     }
     // Other clients would not understand it, and what they get does not serve a relay.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
