@@ -9,7 +9,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::daemon::{self, Daemon};
 use support::followed::{is, mirror, status};
 use support::http::Http;
@@ -440,6 +440,10 @@ fn what_a_kubeconfig_names_is_checked_before_a_start() {
     let (garbage, no_context, touched) = (path("garbage"), path("no-context"), path("touched"));
     fs::write(&garbage, "clusters: [{name: ").unwrap();
     fs::write(&no_context, "{}").unwrap();
+    let (secret, no_token, pipe) = (path("secret"), path("no-token"), path("pipe"));
+    fs::write(&secret, "users: [{name: u, user: {token: [A-SECRET").unwrap();
+    fs::write(&no_token, "\n").unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let server = "server: 'https://127.0.0.1:1'";
     let of = |cluster: &str, user: &str| kubeconfig(dir.path(), cluster, user);
     let exec = |more: &str| {
@@ -494,12 +498,19 @@ fn what_a_kubeconfig_names_is_checked_before_a_start() {
         ),
         (exec(", command: ./no-such-plugin, installHint: 'get it'"), "its installHint: get it"),
         (exec(""), "has no command"),
+        (of(server, "token: \"a\\nb\""), "the token of its user has characters that no header may have"),
+        (of(server, &format!("tokenFile: {no_token}")), "it has no token"),
     ] {
         let (code, said) = checked(&feed("resource=v1/pods", &file), &[]);
         assert!(code == Some(2) && said.contains(words), "{words}: {said}");
         assert!(said.contains(&format!("kubeconfig {file}: ")), "{said}");
         assert_eq!(said.trim_end().lines().count(), 2, "one sentence, and how many there are: {said}");
     }
+    let (code, said) = checked(&feed("resource=v1/pods", &secret), &[]);
+    assert!(code == Some(2) && said.contains("it is no kubeconfig: line 1"), "{said}");
+    assert!(!said.contains("SECRET"), "{said}");
+    let (code, said) = checked(&feed("resource=v1/pods", &pipe), &[]);
+    assert!(code == Some(2) && said.contains("it is no regular file"), "{said}");
     let (_, said) = checked(&feed("resource=v1/pods&context=y", &users), &[]);
     assert!(said.contains("it has no context \"y\""), "{said}");
 
@@ -526,6 +537,10 @@ fn what_a_kubeconfig_names_is_checked_before_a_start() {
     );
     let (code, said) = checked(pods, &[home, ("KUBECONFIG", &users)]);
     assert!(code == Some(0), "{said}");
+    let (code, said) = checked(pods, &[home, ("KUBECONFIG", &format!("/no/such/file:{users}"))]);
+    assert!(code == Some(0), "{said}");
+    let (code, said) = checked(pods, &[home, ("KUBECONFIG", &format!("{users}:{garbage}"))]);
+    assert!(code == Some(2) && said.contains(&format!("{garbage}: it is no kubeconfig")), "{said}");
     let (code, said) = checked(pods, &[home]);
     assert!(code == Some(2) && said.contains("no cluster is configured: set KUBECONFIG"), "{said}");
     let pod = [home, ("KUBERNETES_SERVICE_HOST", "127.0.0.1"), ("KUBERNETES_SERVICE_PORT", "1")];
@@ -533,4 +548,62 @@ fn what_a_kubeconfig_names_is_checked_before_a_start() {
     let words =
         "the pod's service account: token /var/run/secrets/kubernetes.io/serviceaccount/token: No such file";
     assert!(code == Some(2) && said.contains(words), "{said}");
+}
+
+#[tokio::test]
+async fn a_token_file_may_end_with_a_line_break_and_is_read_again() {
+    let double = with_two_objects().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    fs::write(&file, "first\n").unwrap();
+    let daemon = double.follow_as("resource=v1/configmaps", &format!("tokenFile: {}", file.display()));
+    agrees_with(&daemon.http(), &double).await;
+    assert!(double.knows("Bearer first"));
+    fs::write(&file, "second\n").unwrap();
+    let end = Instant::now() + 2 * support::DEADLINE;
+    while !double.knows("Bearer second") {
+        assert!(Instant::now() < end, "the second token is not used");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_credential_plugin_leaves_behind_holds_up_nothing_and_is_ended() {
+    let double = with_two_objects().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (script, left) = (dir.path().join("plugin"), dir.path().join("left"));
+    let text = format!("sleep 1000 & echo $! > {}\necho 'status: {{token: t}}'\n", left.display());
+    fs::write(&script, text).unwrap();
+    let exec = format!(
+        "exec: {{apiVersion: client.authentication.k8s.io/v1, command: sh, interactiveMode: Never, args: [{}]}}",
+        script.display()
+    );
+    let daemon = double.follow_as("resource=v1/configmaps", &exec);
+    agrees_with(&daemon.http(), &double).await;
+    let id = fs::read_to_string(&left).unwrap();
+    eventually("the process to be ended", || async {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", id.trim())).unwrap_or_default();
+        (!stat.contains("(sleep) S")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_list_is_no_empty_state() {
+    let double = with_two_objects().await;
+    let metadata = json!({"resourceVersion": "102"});
+    for body in [
+        json!({"kind": "Status", "metadata": metadata, "items": []}),
+        json!({"kind": "ConfigMapList", "metadata": metadata}),
+    ] {
+        double.next_list(Answer { status: 200, headers: "", body });
+    }
+    let daemon = double.follow();
+    let http = daemon.http();
+    let first = eventually("a state", || async {
+        let got = http.get("/v1/breadcrumbs/current").await;
+        (got.status == 200 && got.need("crumbd-status") == "in-sync").then_some(got)
+    })
+    .await;
+    assert_eq!(first.json()["count"], 2);
 }

@@ -583,6 +583,7 @@ fn a_daemon_does_not_start_with_a_file_of_tokens_that_makes_no_sense() {
     for (text, place) in [
         ("root:x:0:0:root:/root:/bin/bash\n", "line 1: "),
         (&*format!("# a comment\n{{\"sha256\":\"{hash}\",\"read\":\"\"}}\n"), "line 2: "),
+        (&*format!("[\"x\",\"{hash}\",[\"\"],[\"\"],{{}},true]\n"), "line 1: "),
     ] {
         file.save_as(text);
         for check in [&["--check"][..], &[]] {

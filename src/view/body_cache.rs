@@ -142,6 +142,12 @@ impl BodyCache {
         if format.coding == Coding::Identity {
             return Ok(plain);
         }
+        // Where another request made the plain body, there is no room for this one yet.
+        while plain.body.is_counted()
+            && let Err(lack) = claim.try_take(plain.body.len())
+        {
+            claim.wait(lack).await?;
+        }
         let (key, mut made) = (key(format.coding), None);
         let compressed = self.cache.get_or_insert_async(&key, async {
             let compressed = self.compress(plain, format.coding).await?;

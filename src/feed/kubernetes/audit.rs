@@ -55,6 +55,7 @@ impl Audit {
     /// Whether everything up to the audit's revision has arrived.
     pub(super) fn is_passed_by(&self, at: &ResumePoint) -> bool {
         // A watch delivers in order: an event at or after a revision means that all before it have arrived.
-        at.revision >= self.at || (at.revision >= self.last_set && at.objects == Some(self.objects))
+        let is_whole = at.objects.is_none_or(|objects| objects == self.objects);
+        at.revision > self.at || (at.revision >= self.last_set && is_whole)
     }
 }

@@ -18,6 +18,7 @@ use super::config::KubeTarget;
 use super::error::KubeError;
 use super::kubeconfig;
 use super::plugin::{Credentials, Plugin};
+use super::token;
 
 /// How long a server may take to accept a connection, to begin an answer, and to go on with one.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -43,7 +44,7 @@ const ERROR_BYTES: usize = 64 << 10;
 pub(super) struct Client {
     kube: kube::Client,
     server: String,
-    /// The newest token of a credential plugin.
+    /// The newest token, if there is any.
     token: Option<watch::Receiver<HeaderValue>>,
 }
 
@@ -54,7 +55,9 @@ impl Client {
         // Its files may be on a file system that hangs.
         let loaded = spawn_blocking(move || kubeconfig::load(&target)).await;
         let mut config = loaded.map_err(|_| KubeError::Crashed)??;
-        let Some(plugin) = Plugin::take_from(&mut config.auth_info) else { return Self::make(config) };
+        let plugin = Plugin::take_from(&mut config.auth_info);
+        let token = token::take_from(&mut config.auth_info).await.map_err(KubeError::Token)?;
+        let Some(plugin) = plugin else { return Ok(Self { token, ..Self::make(config)? }) };
         let Credentials { token, identity, expires } = plugin.run().await?;
         if let Some((certificate, key)) = identity {
             config.auth_info.client_certificate_data = Some(BASE64.encode(certificate));
@@ -76,7 +79,9 @@ impl Client {
     /// Checks the configuration, and the files that it names. Nothing is sent, and no plugin runs.
     pub(super) fn check(target: &KubeTarget) -> Result<(), KubeError> {
         let mut config = kubeconfig::load(target)?;
-        config.auth_info.exec = None;
+        // Their content has been checked.
+        let user = &mut config.auth_info;
+        (user.exec, user.token, user.token_file) = (None, None, None);
         Self::make(config).map(drop)
     }
 

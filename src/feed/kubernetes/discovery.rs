@@ -99,6 +99,9 @@ pub(super) async fn cluster_identity(client: &Client, target: &KubeTarget) -> Re
         }),
     })?;
     let namespace: Namespace = serde_json::from_slice(&answer).map_err(KubeError::Json)?;
+    if namespace.metadata.uid.is_empty() {
+        return Err(KubeError::Nonsense("the namespace kube-system without a UID"));
+    }
     Ok(format!("uid:{}", namespace.metadata.uid))
 }
 

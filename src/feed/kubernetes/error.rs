@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use super::config::ResourceName;
-use super::kubeconfig::ConfigError;
+use super::kubeconfig::{ConfigError, FileReason};
 use super::plugin::PluginError;
 use crate::feed::FeedError;
 use crate::feed::error_chain::{causes, chain};
@@ -23,6 +23,8 @@ pub(super) enum KubeError {
     Config(#[from] ConfigError),
     #[error("the configuration of the cluster cannot be used: {0}")]
     BadConfig(String),
+    #[error("the token of the user: {0}")]
+    Token(FileReason),
     #[error("{server} is not reached: {reason}")]
     Unreachable { server: String, reason: String },
     #[error(

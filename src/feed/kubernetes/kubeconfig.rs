@@ -13,6 +13,7 @@ use rustix::fs::{Access, access};
 
 use super::config::KubeTarget;
 use super::error::one_line;
+use super::token::{self, bearer};
 use crate::feed::error_chain::chain;
 use crate::wire::{self, PemError};
 
@@ -39,6 +40,10 @@ pub(super) enum Reason {
     Unreadable(io::Error),
     #[error("it is no kubeconfig: {0}")]
     Malformed(String),
+    #[error("it is no regular file, and would be another one when it is read again")]
+    NotRegular,
+    #[error("{}: {reason}", path.display())]
+    OneOfSeveral { path: PathBuf, reason: Box<Reason> },
     #[error("it has no current-context: set one, or name one with context= in the feed's URL")]
     NoContext,
     #[error("it has no context {name:?}; there is {}", listed(there))]
@@ -56,6 +61,8 @@ pub(super) enum Reason {
     File { member: &'static str, path: PathBuf, reason: FileReason },
     #[error("{member} is not a PEM file in base64: {reason}")]
     Data { member: &'static str, reason: FileReason },
+    #[error("the token of its user has characters that no header may have")]
+    BadToken,
     #[error("its user has a {there} and no {missing}; TLS needs both")]
     HalfAnIdentity { there: &'static str, missing: &'static str },
     #[error("the `exec` of its user has no command")]
@@ -81,6 +88,10 @@ pub(super) enum FileReason {
     Base64(#[from] base64::DecodeError),
     #[error(transparent)]
     Pem(#[from] PemError),
+    #[error("it has no token, or one with characters that no header may have")]
+    NoToken,
+    #[error("it is no regular file")]
+    NotRegular,
 }
 
 fn listed(names: &[String]) -> String {
@@ -119,20 +130,59 @@ pub(super) fn load(target: &KubeTarget) -> Result<Config, ConfigError> {
 }
 
 fn from_kubeconfig(target: &KubeTarget) -> Result<Config, Reason> {
-    let read = match &target.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
+    let paths = match (&target.kubeconfig, env::var_os("KUBECONFIG").filter(|value| !value.is_empty())) {
+        (Some(path), _) => vec![path.clone()],
+        (None, Some(value)) => {
+            // As for other clients, some of several files may be missing.
+            let paths: Vec<PathBuf> = env::split_paths(&value).collect();
+            let there = paths.iter().filter(|path| path.exists()).cloned().collect::<Vec<_>>();
+            if there.is_empty() { paths } else { there }
+        }
+        (None, None) => env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect(),
     };
-    let mut file = read.map_err(|error| match error {
-        KubeconfigError::ReadConfig(error, _) => Reason::Unreadable(error),
-        KubeconfigError::FindPath => Reason::Unreadable(io::ErrorKind::NotFound.into()),
-        error => Reason::Malformed(one_line(&chain(&error))),
-    })?;
+    let mut file: Option<Kubeconfig> = None;
+    for path in &paths {
+        let read = read_file(path).map_err(|reason| match reason {
+            reason if paths.len() < 2 => reason,
+            reason => Reason::OneOfSeveral { path: path.clone(), reason: Box::new(reason) },
+        })?;
+        let merged = file.take().unwrap_or_default().merge(read);
+        file = Some(merged.map_err(|error| Reason::Malformed(malformed(&error)))?);
+    }
+    let mut file = file.ok_or_else(|| Reason::Unreadable(io::ErrorKind::NotFound.into()))?;
     if target.context.is_some() {
         file.current_context.clone_from(&target.context);
     }
     check(&file)?;
     Config::try_from(file).map_err(|error| Reason::Other(chain(&error)))
+}
+
+fn read_file(path: &Path) -> Result<Kubeconfig, Reason> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => return Err(Reason::NotRegular),
+        Ok(_) => {}
+        Err(error) => return Err(Reason::Unreadable(error)),
+    }
+    Kubeconfig::read_from(path).map_err(|error| match error {
+        KubeconfigError::ReadConfig(error, _) => Reason::Unreadable(error),
+        error => Reason::Malformed(malformed(&error)),
+    })
+}
+
+/// Where a file is no kubeconfig. What is there is left out: it may be a secret.
+fn malformed(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::Parse(error) => yaml_error(error),
+        error => one_line(&chain(error)),
+    }
+}
+
+/// The place of an error in YAML.
+pub(super) fn yaml_error(error: &serde_saphyr::Error) -> String {
+    match error.location() {
+        Some(at) => format!("line {}, column {} is not as it should be", at.line(), at.column()),
+        None => "it is empty, or no YAML".to_owned(),
+    }
 }
 
 /// Checks what the current context names.
@@ -170,21 +220,21 @@ fn check_cluster(name: &str, cluster: &Cluster) -> Result<(), Reason> {
         return Err(Reason::BadServer { cluster: name.to_owned(), server });
     }
     let Cluster { certificate_authority: path, certificate_authority_data: data, .. } = cluster;
-    let certificates = |text: &[u8]| wire::certificates(text).map(drop);
+    let certificates = |text: &[u8]| Ok(wire::certificates(text).map(drop)?);
     check_pem(["certificate-authority", "certificate-authority-data"], path, data.as_deref(), certificates)?;
     Ok(())
 }
 
 fn check_user(user: &AuthInfo) -> Result<(), Reason> {
     let AuthInfo { client_certificate: path, client_certificate_data: data, .. } = user;
-    let certificates = |text: &[u8]| wire::certificates(text).map(drop);
+    let certificates = |text: &[u8]| Ok(wire::certificates(text).map(drop)?);
     let members = ["client-certificate", "client-certificate-data"];
     let has_certificate = check_pem(members, path, data.as_deref(), certificates)?;
     // A key that is in the kubeconfig itself is parsed by the client alone.
     let has_key = match (&user.client_key_data, &user.client_key) {
         (Some(_), _) => Some("client-key-data"),
         (None, Some(path)) => {
-            check_file("client-key", Path::new(path), |text| wire::private_key(text).map(drop))?;
+            check_file("client-key", Path::new(path), |text| Ok(wire::private_key(text).map(drop)?))?;
             Some("client-key")
         }
         (None, None) => None,
@@ -194,10 +244,9 @@ fn check_user(user: &AuthInfo) -> Result<(), Reason> {
         (None, Some(there)) => return Err(Reason::HalfAnIdentity { there, missing: "client-certificate" }),
         _ => {}
     }
-    if user.token.is_none()
-        && let Some(path) = &user.token_file
-    {
-        check_file("tokenFile", Path::new(path), |_| Ok(()))?;
+    let inline = token::inline(user).map_err(|_| Reason::BadToken)?;
+    if let (None, Some(path)) = (inline, &user.token_file) {
+        check_file("tokenFile", Path::new(path), check_token)?;
     }
     // It would run in the library, without a limit of time.
     if let Some(provider) = user.auth_provider.as_ref().filter(|one| one.config.contains_key("cmd-path")) {
@@ -211,11 +260,11 @@ fn check_pem(
     [file, inline]: [&'static str; 2],
     path: &Option<String>,
     data: Option<&str>,
-    parse: impl Fn(&[u8]) -> Result<(), PemError>,
+    parse: impl Fn(&[u8]) -> Result<(), FileReason>,
 ) -> Result<Option<&'static str>, Reason> {
     if let Some(data) = data {
         let decoded = BASE64.decode(data).map_err(FileReason::from);
-        let parsed = decoded.and_then(|text| Ok(parse(&text)?));
+        let parsed = decoded.and_then(|text| parse(&text));
         return match parsed {
             Ok(()) => Ok(Some(inline)),
             Err(reason) => Err(Reason::Data { member: inline, reason }),
@@ -226,12 +275,24 @@ fn check_pem(
     Ok(Some(file))
 }
 
+/// Reads a file. A pipe may never end, and is empty when it is read again.
+fn read(path: &Path) -> Result<Vec<u8>, FileReason> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(FileReason::NotRegular);
+    }
+    Ok(std::fs::read(path)?)
+}
+
+fn check_token(text: &[u8]) -> Result<(), FileReason> {
+    str::from_utf8(text).ok().and_then(bearer).map(drop).ok_or(FileReason::NoToken)
+}
+
 fn check_file(
     member: &'static str,
     path: &Path,
-    parse: impl Fn(&[u8]) -> Result<(), PemError>,
+    parse: impl Fn(&[u8]) -> Result<(), FileReason>,
 ) -> Result<(), Reason> {
-    let parsed = std::fs::read(path).map_err(FileReason::from).and_then(|text| Ok(parse(&text)?));
+    let parsed = read(path).and_then(|text| parse(&text));
     parsed.map_err(|reason| Reason::File { member, path: path.to_owned(), reason })
 }
 
@@ -260,7 +321,7 @@ fn check_plugin(plugin: &ExecConfig) -> Result<(), Reason> {
 
 fn from_service_account() -> Result<Config, Reason> {
     let file = |name| Path::new(SERVICE_ACCOUNT).join(name);
-    check_file("token", &file("token"), |_| Ok(()))?;
-    check_file("certificate authority", &file("ca.crt"), |text| wire::certificates(text).map(drop))?;
+    check_file("token", &file("token"), check_token)?;
+    check_file("certificate authority", &file("ca.crt"), |text| Ok(wire::certificates(text).map(drop)?))?;
     Config::incluster().map_err(|error| Reason::Other(chain(&error)))
 }

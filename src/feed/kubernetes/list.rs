@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -27,6 +27,9 @@ const GROWTH: usize = 4;
 
 /// How long the server may take to say how far it is.
 const POSITION: Duration = Duration::from_secs(10);
+
+/// How many pages in a row may be without an object.
+const EMPTY_PAGES: u32 = 16;
 
 /// How often a server may ask for a pause before a page.
 const PAUSES: u32 = 10;
@@ -56,8 +59,10 @@ pub(super) struct Page {
 /// The contents of a page.
 #[derive(Deserialize)]
 pub(super) struct Contents<'a> {
+    #[serde(default)]
+    kind: String,
     metadata: ListMetadata,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "null_or_list")]
     items: Option<Vec<&'a RawValue>>,
 }
 
@@ -83,8 +88,20 @@ pub(super) struct Position {
 
 impl Page {
     pub(super) fn contents(&self) -> Result<Contents<'_>, KubeError> {
-        serde_json::from_slice(&self.body).map_err(KubeError::Json)
+        let contents: Contents<'_> = serde_json::from_slice(&self.body).map_err(KubeError::Json)?;
+        match contents.kind.as_str() {
+            "Status" => Err(KubeError::Nonsense("a Status in place of a list")),
+            _ => Ok(contents),
+        }
     }
+}
+
+/// The items of a list, which must be there: what has none is no empty list. `null` is what Go writes for nothing.
+fn null_or_list<'de: 'a, 'a, D>(from: D) -> Result<Option<Vec<&'a RawValue>>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    Option::deserialize(from)
 }
 
 impl<'a> Contents<'a> {
@@ -137,6 +154,8 @@ pub(super) struct Pages {
     revision: Option<Revision>,
     /// The last continue token.
     token: String,
+    /// Pages in a row without an object.
+    empty_pages: u32,
     coming: JoinSet<Result<Page, KubeError>>,
 }
 
@@ -149,6 +168,7 @@ impl Pages {
             limit: FIRST_PAGE,
             revision: None,
             token: String::new(),
+            empty_pages: 0,
             coming: JoinSet::new(),
         };
         pages.ask_for("");
@@ -174,6 +194,10 @@ impl Pages {
             return Err(KubeError::Expired { oldest: None });
         }
         if !token.is_empty() {
+            self.empty_pages = if objects == 0 { self.empty_pages + 1 } else { 0 };
+            if self.empty_pages > EMPTY_PAGES {
+                return Err(KubeError::Nonsense("a list goes on and on without an object"));
+            }
             if token == self.token {
                 return Err(KubeError::Nonsense("a list has the same continue token twice in a row"));
             }

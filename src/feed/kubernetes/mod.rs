@@ -32,6 +32,7 @@ mod plugin;
 mod resume_point;
 mod session;
 mod streaming_list;
+mod token;
 mod watch;
 
 pub(super) use config::KIND;

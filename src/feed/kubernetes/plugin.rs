@@ -7,7 +7,7 @@
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use hyper::header::{HeaderValue, InvalidHeaderValue};
+use hyper::header::HeaderValue;
 use jiff::Timestamp;
 use kube::config::{AuthInfo, ExecConfig};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -20,6 +20,8 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::error::one_line;
+use super::kubeconfig::yaml_error;
+use super::token::bearer;
 
 /// How long it may take, and the most that it may print.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -68,14 +70,24 @@ struct Status {
     client_key_data: Option<String>,
 }
 
-/// A plugin's process, and those that it starts. Dropping it kills them, unless the plugin has ended.
-struct Process(Child);
+/// A plugin's process, and those of its group that it starts. Dropping it kills them.
+struct Process {
+    child: Child,
+    /// The process group. It is not used again while a process of it lives.
+    group: Option<Pid>,
+}
+
+impl From<Child> for Process {
+    fn from(child: Child) -> Self {
+        let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        Self { child, group }
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let id = self.0.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        if let Some(id) = id {
-            _ = kill_process_group(id, Signal::KILL);
+        if let Some(group) = self.group {
+            _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
@@ -95,9 +107,17 @@ impl Plugin {
     pub(super) async fn run(&self) -> Result<Credentials, PluginError> {
         let command = self.0.command.clone().unwrap_or_default();
         let started = self.start(&command);
-        let mut process = Process(started.map_err(|error| PluginError::NotStarted(command.clone(), error))?);
-        let (printed, said) = (process.0.stdout.take(), process.0.stderr.take());
-        let run = async { tokio::try_join!(read(printed), read(said), process.0.wait()) };
+        let mut process =
+            Process::from(started.map_err(|error| PluginError::NotStarted(command.clone(), error))?);
+        let (printed, said) = (process.child.stdout.take(), process.child.stderr.take());
+        let group = process.group;
+        let ended = async {
+            let status = process.child.wait().await;
+            // What it has started may hold its output open.
+            group.into_iter().for_each(|group| _ = kill_process_group(group, Signal::KILL));
+            status
+        };
+        let run = async { tokio::try_join!(read(printed), read(said), ended) };
         let ended =
             timeout(DEADLINE, run).await.map_err(|_| PluginError::Hung { command: command.clone() })?;
         let (printed, said, status) =
@@ -107,7 +127,7 @@ impl Plugin {
             return Err(PluginError::Failed { command, status, said });
         }
         let ExecCredential { status } = serde_saphyr::from_slice(&printed)
-            .map_err(|error| PluginError::Malformed(command.clone(), one_line(&error.to_string())))?;
+            .map_err(|error| PluginError::Malformed(command.clone(), yaml_error(&error)))?;
         status.into_credentials().map_err(|why| PluginError::Malformed(command, why.to_owned()))
     }
 
@@ -170,12 +190,8 @@ impl Plugin {
 
 impl Status {
     fn into_credentials(self) -> Result<Credentials, &'static str> {
-        let token = self.token.filter(|token| !token.is_empty()).map(|token| {
-            let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
-            value.set_sensitive(true);
-            Ok::<_, InvalidHeaderValue>(value)
-        });
-        let token = token.transpose().map_err(|_| "its token cannot be a header")?;
+        let token = self.token.filter(|token| !token.is_empty());
+        let token = token.map(|token| bearer(&token).ok_or("its token cannot be a header")).transpose()?;
         let identity = self.client_certificate_data.zip(self.client_key_data);
         if token.is_none() && identity.is_none() {
             return Err("it has no token, and no certificate with its key");

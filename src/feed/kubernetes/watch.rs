@@ -160,7 +160,9 @@ impl<'s, 'a> Watch<'s, 'a> {
             at.watch_from,
             session.target.selectors()
         );
-        let lines = match session.client.open(&path, "a watch").await {
+        // While there is no watch, nothing says that nothing is missing.
+        let sink = session.sink.clone();
+        let lines = match sink.report_if_slow(session.client.open(&path, "a watch")).await {
             Ok(answer) => Lines::new(answer),
             Err(KubeError::Expired { .. }) => return Ok(WatchEnd::Expired),
             Err(error) => {

@@ -21,7 +21,7 @@
 //! one look at it: a file that takes rights away counts when a second look, a second later, finds the same file. A file
 //! without any token is an error where there were tokens, unless a line `# no tokens` says that it is meant.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,6 +94,9 @@ pub enum LineError {
         in_one_line(.0)
     )]
     Json(serde_json::Error),
+    /// The rights to a collection are no object.
+    #[error("the rights to the collection {0:?} are not an object with \"read\" and \"write\"")]
+    Rights(String),
     /// Its hash is malformed.
     #[error("sha256 is not 64 hex digits; `crumbd token` prints a token and its line")]
     Hash,
@@ -306,6 +309,13 @@ fn parse(text: &str) -> Result<Parsed, (usize, LineError)> {
 }
 
 fn parse_line(line: &str) -> Result<(Hash, Rights), LineError> {
+    // A list in the order of the members would be taken for them.
+    let members: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).map_err(LineError::Json)?;
+    if let Some(serde_json::Value::Object(collections)) = members.get("collections")
+        && let Some((name, _)) = collections.iter().find(|(_, rights)| !rights.is_object())
+    {
+        return Err(LineError::Rights(name.clone()));
+    }
     let Line { name: _, sha256, read, write, collections, admin } =
         serde_json::from_str(line).map_err(LineError::Json)?;
     let hash = unhex(&sha256).ok_or(LineError::Hash)?;
