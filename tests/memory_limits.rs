@@ -298,7 +298,15 @@ async fn snapshots_that_nobody_reads_stay_within_their_limit() {
             read(media).await;
         }
     }
-    let most = base + BODY / 2;
-    let now = settled(&daemon, &http, most).await;
+    // Three formats would be three bodies more. Bytes that nobody sends are dropped within about a second, and the allocator
+    // gives them back later.
+    let most = base + BODY;
+    let mut now = 0;
+    for _ in 0..5 {
+        now = settled(&daemon, &http, most).await;
+        if now <= most {
+            break;
+        }
+    }
     assert!(now <= most, "{} MiB, {} before", now / MIB, base / MIB);
 }
