@@ -244,6 +244,22 @@ async fn what_an_open_watch_does_not_deliver_is_read() {
 }
 
 #[tokio::test]
+async fn a_deletion_that_a_watch_leaves_out_is_found_when_it_is_silent_though_a_later_event_came() {
+    let double = with_two_objects().await;
+    let daemon = double.follow();
+    let http = daemon.http();
+    agrees_with(&http, &double).await;
+    double.lose("b");
+    // The daemon is as far as the server.
+    double.put("a", "later", true);
+    let end = Instant::now() + 3 * support::DEADLINE;
+    while values(&mirror(&http).await) != double.values() {
+        assert!(Instant::now() < end, "the object is still there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
 async fn watches_that_end_at_once_do_not_hide_what_has_changed() {
     let double = with_two_objects().await;
     let daemon = double.follow();

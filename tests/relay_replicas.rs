@@ -6,7 +6,6 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fastrand::Rng;
 use support::daemon::Daemon;
 use support::etcd::{Etcd, Keys};
 use support::followed::{is, status};
@@ -148,17 +147,7 @@ async fn clients_roam_between_two_replicas_and_a_relay_of_one_and_take_no_second
     let roamers: Vec<_> = (0..6)
         .map(|seed| {
             let (everywhere, last) = (everywhere.clone(), last.clone());
-            tokio::spawn(async move {
-                let mut roamer = Roamer::start(&everywhere[1], seed).await;
-                while roamer.revision < last.load(Ordering::SeqCst) {
-                    let choose = |rng: &mut Rng| {
-                        let which = rng.usize(..everywhere.len());
-                        Some((which.to_string(), everywhere[which].clone()))
-                    };
-                    roamer.step("300ms", choose).await;
-                }
-                roamer
-            })
+            tokio::spawn(async move { Roamer::roam(&everywhere[1], &everywhere, seed, &last).await })
         })
         .collect();
     // A replica that stands still for a moment makes one breadcrumb of many revisions.

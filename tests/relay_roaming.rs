@@ -89,15 +89,7 @@ async fn clients_move_through_a_tree_whose_daemons_fail_and_never_take_a_second_
         .map(|number| {
             let (everywhere, last) = (everywhere.clone(), last.clone());
             tokio::spawn(async move {
-                let mut roamer = Roamer::start(&everywhere[0], seed + number as u64).await;
-                while roamer.revision < last.load(Ordering::SeqCst) {
-                    let choose = |rng: &mut Rng| {
-                        let which = rng.usize(..everywhere.len());
-                        Some((which.to_string(), everywhere[which].clone()))
-                    };
-                    roamer.step("300ms", choose).await;
-                }
-                roamer
+                Roamer::roam(&everywhere[0], &everywhere, seed + number as u64, &last).await
             })
         })
         .collect();

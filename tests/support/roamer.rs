@@ -7,6 +7,7 @@
 //! Not [`super::mirror::Mirror`], because that one holds whoever answers to one daemon's sequence, and fails without an
 //! answer.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -41,6 +42,19 @@ pub struct Roamer {
 }
 
 impl Roamer {
+    /// A client that begins at `start` and moves at random between all of them, until the revision `last`.
+    pub async fn roam(start: &Http, everywhere: &[Http], seed: u64, last: &AtomicU64) -> Roamer {
+        let mut roamer = Roamer::start(start, seed).await;
+        while roamer.revision < last.load(Ordering::SeqCst) {
+            let choose = |rng: &mut Rng| {
+                let which = rng.usize(..everywhere.len());
+                Some((which.to_string(), everywhere[which].clone()))
+            };
+            roamer.step("300ms", choose).await;
+        }
+        roamer
+    }
+
     /// Takes the first snapshot, and the last one.
     pub async fn start(http: &Http, seed: u64) -> Roamer {
         let got = http.get("/v1/breadcrumbs/current").await.ok(200).standing();

@@ -59,11 +59,13 @@ impl Store {
         let are_in_order = steps.is_sorted_by_key(|step| step.revision);
         let are_inside = first.revision > before && last.revision <= self.state.revision;
         let lead_here = last.check == Some(self.state.digest().into());
+        if !(are_in_order && are_inside && lead_here) {
+            return false;
+        }
         let revisions: HashMap<&[u8], Revision> =
             steps.iter().map(|step| (step.key.as_bytes(), step.revision)).collect();
         let deltas = self.pending.deltas();
-        let name_all = deltas.iter().all(|delta| revisions.get(delta.entry.key()) == Some(&delta.revision));
-        are_in_order && are_inside && lead_here && name_all
+        deltas.iter().all(|delta| revisions.get(delta.entry.key()) == Some(&delta.revision))
     }
 
     /// Whether the state is the claimed one.

@@ -22,7 +22,8 @@ pub(super) struct Flags {
     /// Given several times, each feed is a collection with a name, served under /v1/c/NAME/: `--feed agents=push:
     /// --feed 'routes=etcd://127.0.0.1:2379/routes/'`. One feed may be without a name; it is served under /v1/. In the
     /// variable each line is a feed; in the file several are a list: `feed = ["…", "…"]`. What is kept and cached
-    /// (--keep-…, --body-cache-bytes, --snapshot-cache-bytes, --ingest-capacity) is so for each collection; budgets of clients (--max-…) are shared.
+    /// (--keep-…, --body-cache-bytes, --snapshot-cache-bytes, --ingest-capacity) is so for each collection; budgets of
+    /// clients (--max-…) are shared.
     #[arg(long, env = "CRUMBD_FEED", value_name = "[NAME=]FEED", action = ArgAction::Append)]
     feed: Vec<OsString>,
 

@@ -54,8 +54,12 @@ impl Audit {
 
     /// Whether everything up to the audit's revision has arrived.
     pub(super) fn is_passed_by(&self, at: &ResumePoint) -> bool {
-        // A watch delivers in order: an event at or after a revision means that all before it have arrived.
-        let is_whole = at.objects.is_none_or(|objects| objects == self.objects);
-        at.revision > self.at || (at.revision >= self.last_set && is_whole)
+        match at.objects {
+            // A later event may have changed the number.
+            _ if at.revision > self.at => true,
+            Some(objects) => at.revision >= self.last_set && objects == self.objects,
+            // A watch delivers in order: an event at a revision means that all before it have arrived.
+            None => at.revision >= self.at,
+        }
     }
 }

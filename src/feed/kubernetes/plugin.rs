@@ -86,7 +86,8 @@ impl From<Child> for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(group) = self.group {
+        // Once the plugin is waited for, its group has been killed, and the number may be another's.
+        if let Some(group) = self.group.filter(|_| self.child.id().is_some()) {
             _ = kill_process_group(group, Signal::KILL);
         }
     }

@@ -41,8 +41,9 @@ pub(super) async fn take_from(
 ) -> Result<Option<watch::Receiver<HeaderValue>>, FileReason> {
     let has_others = user.auth_provider.is_some() || user.username.is_some() && user.password.is_some();
     let inline = inline(user)?;
-    let (_, file) = (user.token.take(), user.token_file.take().map(PathBuf::from));
-    match (inline, file) {
+    user.token = None;
+    let file = user.token_file.take();
+    match (inline, file.map(PathBuf::from)) {
         _ if has_others => Ok(None),
         (Some(token), _) => Ok(Some(watch::channel(token).1)),
         (None, Some(file)) => Ok(Some(keep_reading(read(&file).await?, file))),
