@@ -5,7 +5,8 @@
 //! says what is allowed.
 //!
 //! Start at [`router()`], which has one line per endpoint. `serve/listener.rs` accepts a connection; `serve/connection.rs`
-//! passes it to `lean/` for long polls and streams, and to hyper and axum for everything else.
+//! passes it to `lean/` for long polls and streams, and to hyper and axum for everything else. A connection of HTTP/2 is
+//! served in `http2/`.
 
 mod api;
 mod app;
@@ -14,6 +15,7 @@ mod budget;
 mod client;
 mod client_table;
 mod collection;
+mod http2;
 mod lean;
 mod metrics;
 mod page;

@@ -86,15 +86,17 @@ async fn a_stream_is_told_over_tls() {
 }
 
 #[tokio::test]
-async fn tls_1_2_and_1_3_are_spoken_with_http_1_1_inside() {
+async fn tls_1_2_and_1_3_are_spoken_with_http_1_1_or_2_inside() {
     let authority = Authority::new("authority");
     let daemon = daemon(&authority, &[]);
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         for (offered, chosen) in [
             (vec![], Some(None)),
-            (vec!["h2", "http/1.1"], Some(Some("http/1.1"))),
+            (vec!["http/1.1", "h2"], Some(Some("h2"))),
+            (vec!["h2"], Some(Some("h2"))),
+            (vec!["http/1.1"], Some(Some("http/1.1"))),
             // A client that speaks nothing else is told so, and not left to wonder about an answer.
-            (vec!["h2"], None),
+            (vec!["spdy/3"], None),
         ] {
             let provider = rustls::crypto::ring::default_provider().into();
             let builder = rustls::ClientConfig::builder_with_provider(provider);

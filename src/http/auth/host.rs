@@ -63,8 +63,12 @@ pub(in crate::http) async fn require_one(request: Request) -> Result<Request, Pr
     let mut all = request.headers().get_all(HOST).into_iter();
     match (all.next(), all.next()) {
         (None, _) if request.version() < Version::HTTP_11 => Ok(request),
-        (None, _) => Err(Problem::bad_request("the request has no Host header, which HTTP/1.1 requires")),
-        (Some(_), Some(_)) => Err(Problem::bad_request("the Host header is given twice")),
+        (None, _) => Err(Problem::bad_request(
+            "the request has no Host header, which HTTP/1.1 requires, and no :authority",
+        )),
+        (Some(_), Some(_)) => {
+            Err(Problem::bad_request("the Host header is given twice, or is another than :authority"))
+        }
         (Some(one), None) => match one.to_str().ok().and_then(authority) {
             Some(_) => Ok(request),
             None => {

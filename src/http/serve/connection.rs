@@ -3,6 +3,7 @@
 //! A connection begins in the [lean front](lean). At the first request that is no plain long poll or stream, the
 //! connection and its unread bytes are handed to hyper and axum. Once they have answered and hold no bytes of it, it
 //! comes back. So a client that fetches the state and then polls for ever costs the framework's buffers only meanwhile.
+//! A connection of HTTP/2 is served by [`http2`] from its first byte.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -27,6 +28,7 @@ use tracing::debug;
 
 use crate::http::app::App;
 use crate::http::client::Peer;
+use crate::http::http2;
 use crate::http::lean::{self, LeanOutcome};
 use crate::http::rep::problem::Problem;
 use crate::http::router::router;
@@ -34,6 +36,7 @@ use crate::http::serve::connection_age::ConnectionAge;
 use crate::http::serve::header_timeout::HeaderTimer;
 use crate::http::serve::linger;
 use crate::http::serve::listener::ServerConfig;
+use crate::http::serve::protocol::{Protocol, begins_http2};
 use crate::http::serve::read_ahead::Socket;
 use crate::http::serve::transport::{FrameworkSession, Transport};
 use crate::view::Held;
@@ -45,7 +48,7 @@ const HEADER_TIMEOUT_REPLY: &[u8] =
 
 /// The longest head of a request; a longer one is answered 431. Twice the longest request target, which is 64 KiB. A
 /// connection buffers no more than this of what it reads.
-const MAX_HEAD_BYTES: usize = 128 << 10;
+pub(in crate::http) const MAX_HEAD_BYTES: usize = 128 << 10;
 
 /// The longest unread body after which the connection may be used again: the framework skips what it has buffered of it.
 const MAX_SKIPPED_BODY: u64 = 4 << 10;
@@ -59,7 +62,7 @@ pub(in crate::http) struct Shared {
     pub(in crate::http) config: ServerConfig,
     /// The stall timeout, if the system does not enforce it.
     pub(in crate::http) stall: Option<Duration>,
-    router: Router,
+    pub(in crate::http) router: Router,
 }
 
 impl Shared {
@@ -75,12 +78,21 @@ where
 {
     let (mut unread, mut is_new) = (Vec::new(), true);
     let age = ConnectionAge::new(shared.config.max_connection_age);
+    if stream.protocol() == Protocol::Http2 {
+        return Box::pin(http2::serve_routes(stream, unread, peer, shared, age)).await;
+    }
     loop {
         if shared.config.lean_front {
             match lean::serve(&mut stream, &mut unread, peer, shared, is_new, &age).await {
                 LeanOutcome::OtherRequest => {}
                 LeanOutcome::Closed => return,
                 LeanOutcome::HeaderTimeout => return reply_header_timeout(stream).await,
+            }
+        }
+        if is_new && stream.protocol() == Protocol::ByFirstBytes {
+            let (within, shutdown) = (shared.config.header_timeout, &shared.app.shutdown);
+            if Box::pin(begins_http2(&mut stream, &mut unread, within, shutdown)).await {
+                return Box::pin(http2::serve_routes(stream, unread, peer, shared, age)).await;
             }
         }
         is_new = false;
@@ -103,9 +115,18 @@ async fn reply_header_timeout(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 
 /// Answers a client that is not served, and closes the connection. First it waits for the request: an answer that is sent before the request arrives
 /// may be lost.
-pub(in crate::http) async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, problem: Problem) {
-    let mut unread = [0; 1024];
-    _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.read(&mut unread)).await;
+pub(in crate::http) async fn refuse(mut stream: impl Socket, problem: Problem) {
+    let mut unread = Vec::with_capacity(1024);
+    if stream.protocol() != Protocol::Http2 {
+        _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.read_buf(&mut unread)).await;
+    }
+    let is_http2 = match stream.protocol() {
+        Protocol::ByFirstBytes => unread.starts_with(http2::PREFACE),
+        negotiated => negotiated == Protocol::Http2,
+    };
+    if is_http2 {
+        return Box::pin(http2::refuse(stream, unread, problem, REFUSAL_TIMEOUT)).await;
+    }
     let mut reply = problem.into_reply();
     lean::close(&mut reply);
     _ = lean::write_reply(&mut stream, &reply, Some(REFUSAL_TIMEOUT)).await;

@@ -7,6 +7,7 @@ pub(in crate::http) mod header_timeout;
 pub(in crate::http) mod linger;
 pub(in crate::http) mod listener;
 pub(in crate::http) mod liveness;
+pub(in crate::http) mod protocol;
 pub(in crate::http) mod read_ahead;
 pub(in crate::http) mod reload;
 pub(in crate::http) mod transport;

@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::http::serve::protocol::Protocol;
+
 /// The most bytes that are read ahead.
 const READ_AHEAD: usize = 8 * 1024;
 
@@ -27,11 +29,18 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub(in crate::http) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// The TCP stream below it.
     fn tcp(&self) -> &TcpStream;
+
+    /// What is known of the protocol before the first byte.
+    fn protocol(&self) -> Protocol;
 }
 
 impl Socket for TcpStream {
     fn tcp(&self) -> &TcpStream {
         self
+    }
+
+    fn protocol(&self) -> Protocol {
+        Protocol::ByFirstBytes
     }
 }
 

@@ -8,7 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::http::serve::protocol::Protocol;
 use crate::http::serve::read_ahead::Socket;
+use crate::http::tls::files::HTTP_2;
 
 /// A byte stream over TLS.
 ///
@@ -48,6 +50,13 @@ impl Write for AtOnce<'_> {
 impl Socket for TlsConnection {
     fn tcp(&self) -> &TcpStream {
         self.0.get_ref().0
+    }
+
+    fn protocol(&self) -> Protocol {
+        match self.0.get_ref().1.alpn_protocol() {
+            Some(HTTP_2) => Protocol::Http2,
+            _ => Protocol::Http1,
+        }
     }
 }
 

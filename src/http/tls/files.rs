@@ -14,8 +14,9 @@ use crate::http::tls::certificate::CertificateInfo;
 use crate::http::tls::identity::AllowedClients;
 use crate::wire::{self, PemError};
 
-/// The only ALPN protocol. The handshake fails for clients that insist on HTTP/2.
+/// The ALPN protocols. The handshake fails for clients that offer others only.
 const HTTP_1_1: &[u8] = b"http/1.1";
+pub(super) const HTTP_2: &[u8] = b"h2";
 
 /// The certificate files, and the required names of clients.
 #[derive(Clone, Debug)]
@@ -142,7 +143,7 @@ impl TlsFiles {
             }
             error => unusable(error),
         })?;
-        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+        config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1_1.to_vec()];
         // No session resumption: each connection is checked with the current files, no connection holds a ticket, and
         // no ticket would survive a restart.
         config.session_storage = Arc::new(NoServerSessionStorage {});
