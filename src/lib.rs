@@ -33,7 +33,7 @@
 //! | room | what it is for | its invariant | may import |
 //! |---|---|---|---|
 //! | [`model`] | the vocabulary: key, entry, update, revision, history, cursor, status, digest | no I/O, no channels, no counters | – |
-//! | [`wire`] | records ⇄ bytes: JSON, NDJSON, bincode, compression; [`wire::protocol`] is the contract | lossless both ways; knows no HTTP | model |
+//! | [`wire`] | records ⇄ bytes: JSON, NDJSON, bincode, compression; [`wire::protocol`] is the contract; the messages of etcd's API | lossless both ways; knows no HTTP | model |
 //! | [`feed`] | where updates come from, one folder a feed | never reads the cache, drops nothing | model, wire, ingest; the relay also client |
 //! | [`ingest`] | the bounded buffer between feed and cache | knows no keys; hands back what it refuses | – |
 //! | [`trail`] | the linked list, and the window of its items that are kept | knows no keys; only the window keeps old items in memory | – |

@@ -3,10 +3,14 @@
 //! The contract is `PROTOCOL.md` beside this file. Every byte string survives the way to bytes and back, and every
 //! record that is written can be read. This module knows no HTTP and no cache. It never guesses: input that it cannot
 //! read is an error that names what was expected.
+//!
+//! The messages of etcd's API are here too (`etcd`): the feed of a cluster sends them.
 
 mod bincode;
 mod body;
 mod coding;
+#[cfg(feature = "etcd")]
+pub(crate) mod etcd;
 mod json;
 mod pem;
 mod record;

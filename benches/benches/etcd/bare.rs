@@ -1,6 +1,7 @@
 //! The barest client of etcd: the messages of the feed over a plain channel, and nothing else.
 
-use prost::{Message, Oneof};
+use bytes::Bytes;
+use prost::Message;
 use tokio::sync::mpsc;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -9,9 +10,12 @@ use tonic::{Request, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::data::{self, PREFIX};
-use crate::proto::{
-    RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse,
+use crate::messages::HeaderResponse;
+use crate::messages::kv::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse,
+    RequestOp, RequestOpUnion, TxnRequest,
 };
+use crate::messages::watch::{WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse};
 
 /// Keys on the first page, and pages after it: as the feed asks for them (`load.rs`).
 const FIRST_PAGE: i64 = 1000;
@@ -22,65 +26,15 @@ const SMALL_PAGE: i64 = (1 << 20) / (data::KEY_BYTES + data::VALUE_BYTES) as i64
 /// Operations in a transaction of [`Bare::fill`].
 const TXN: usize = 1000;
 
-#[derive(Clone, PartialEq, Message)]
-struct Put {
-    #[prost(bytes = "vec", tag = "1")]
-    key: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
+pub fn put(index: usize, version: u64) -> RequestOp {
+    let (key, value) = (data::key(index).into(), data::value(index, version).into());
+    let put = PutRequest { key, value, ..PutRequest::default() };
+    RequestOp { request: Some(RequestOpUnion::Put(put)) }
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct DeleteRange {
-    #[prost(bytes = "vec", tag = "1")]
-    key: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-enum OpKind {
-    #[prost(message, tag = "2")]
-    Put(Put),
-    #[prost(message, tag = "3")]
-    Delete(DeleteRange),
-}
-
-/// One change in a transaction.
-#[derive(Clone, PartialEq, Message)]
-pub struct Op {
-    #[prost(oneof = "OpKind", tags = "2, 3")]
-    kind: Option<OpKind>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Txn {
-    #[prost(message, repeated, tag = "2")]
-    success: Vec<Op>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Compaction {
-    #[prost(int64, tag = "1")]
-    revision: i64,
-    #[prost(bool, tag = "2")]
-    physical: bool,
-}
-
-/// An answer of which only the header counts.
-#[derive(Clone, PartialEq, Message)]
-struct Done {
-    #[prost(message, optional, tag = "1")]
-    header: Option<crate::proto::ResponseHeader>,
-}
-
-impl Op {
-    pub fn put(index: usize, version: u64) -> Op {
-        let (key, value) = (data::key(index).into_bytes(), data::value(index, version).into_bytes());
-        Op { kind: Some(OpKind::Put(Put { key, value })) }
-    }
-
-    pub fn delete(index: usize) -> Op {
-        Op { kind: Some(OpKind::Delete(DeleteRange { key: data::key(index).into_bytes() })) }
-    }
+pub fn delete(index: usize) -> RequestOp {
+    let delete = DeleteRangeRequest { key: data::key(index).into(), ..DeleteRangeRequest::default() };
+    RequestOp { request: Some(RequestOpUnion::DeleteRange(delete)) }
 }
 
 #[derive(Clone)]
@@ -111,8 +65,9 @@ impl Bare {
     pub async fn range_and_watch(&self) -> usize {
         let mut end = PREFIX.as_bytes().to_vec();
         *end.last_mut().unwrap() += 1;
+        let end = Bytes::from(end);
         let mut request = RangeRequest {
-            key: PREFIX.as_bytes().to_vec(),
+            key: PREFIX.into(),
             range_end: end.clone(),
             limit: FIRST_PAGE,
             ..RangeRequest::default()
@@ -126,8 +81,7 @@ impl Bare {
                 request.limit = (page.count / PAGES + 1).max(SMALL_PAGE);
             }
             let (true, Some(last)) = (page.more, page.kvs.last()) else { break };
-            request.key = last.key.to_vec();
-            request.key.push(0);
+            request.key = [&last.key, &b"\0"[..]].concat().into();
         }
         let (mut responses, _open) = self.watch(end, request.revision + 1).await;
         assert!(responses.message().await.unwrap().unwrap().created);
@@ -136,11 +90,16 @@ impl Bare {
 
     async fn watch(
         &self,
-        range_end: Vec<u8>,
+        range_end: Bytes,
         start_revision: i64,
     ) -> (Streaming<WatchResponse>, mpsc::Sender<WatchRequest>) {
-        let key = PREFIX.as_bytes().to_vec();
-        let create = WatchCreateRequest { key, range_end, start_revision, fragment: true, prev_kv: false };
+        let create = WatchCreateRequest {
+            key: PREFIX.into(),
+            range_end,
+            start_revision,
+            fragment: true,
+            ..WatchCreateRequest::default()
+        };
         let (send, mut receive) = mpsc::channel(1);
         send.try_send(WatchRequest { request: Some(WatchRequestUnion::Create(create)) }).unwrap();
         let requests = futures_util::stream::poll_fn(move |context| receive.poll_recv(context));
@@ -152,24 +111,26 @@ impl Bare {
     }
 
     /// Applies these changes as one transaction; returns its revision.
-    pub async fn txn(&self, success: Vec<Op>) -> i64 {
-        let done: Done = self.call("/etcdserverpb.KV/Txn", Txn { success }).await;
+    pub async fn txn(&self, success: Vec<RequestOp>) -> i64 {
+        let request = TxnRequest { success, ..TxnRequest::default() };
+        // Of the answer, only the header counts.
+        let done: HeaderResponse = self.call("/etcdserverpb.KV/Txn", request).await;
         done.header.unwrap().revision
     }
 
     /// Sets so many keys, and forgets how they came: nobody's history is read back while it is measured.
     pub async fn fill(&self, keys: usize) {
         for first in (0..keys).step_by(TXN) {
-            self.txn((first..keys.min(first + TXN)).map(|index| Op::put(index, 0)).collect()).await;
+            self.txn((first..keys.min(first + TXN)).map(|index| put(index, 0)).collect()).await;
         }
         self.forget_the_past().await;
     }
 
     /// Compacts every revision of the prefix away, the last one too: a key outside is set after it.
     pub async fn forget_the_past(&self) {
-        let outside = Put { key: b"outside".to_vec(), value: Vec::new() };
-        let revision = self.txn(vec![Op { kind: Some(OpKind::Put(outside)) }]).await;
-        let compaction = Compaction { revision, physical: true };
-        let _: Done = self.call("/etcdserverpb.KV/Compact", compaction).await;
+        let outside = PutRequest { key: "outside".into(), ..PutRequest::default() };
+        let revision = self.txn(vec![RequestOp { request: Some(RequestOpUnion::Put(outside)) }]).await;
+        let compaction = CompactionRequest { revision, physical: true };
+        let _: CompactionResponse = self.call("/etcdserverpb.KV/Compact", compaction).await;
     }
 }

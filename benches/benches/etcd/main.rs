@@ -20,9 +20,8 @@ mod bare;
 mod daemon;
 mod data;
 mod load;
-#[allow(dead_code)] // messages of the feed that the floor does not send
-#[path = "../../../src/feed/etcd/proto.rs"]
-mod proto;
+#[path = "../../../src/wire/etcd/mod.rs"]
+mod messages;
 mod resync;
 #[path = "../../../tests/support/mod.rs"]
 mod support;

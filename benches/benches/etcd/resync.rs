@@ -7,7 +7,7 @@ use crumbd::model::Digest;
 use crumbd::wire::{MediaType, Record, RecordReader};
 use tokio::task::JoinHandle;
 
-use crate::bare::{Bare, Op};
+use crate::bare::{self, Bare};
 use crate::daemon::{PATIENCE, Watched};
 use crate::data::{PREFIX, entry};
 use crate::support::etcd::{Net, Proxy};
@@ -64,14 +64,14 @@ async fn change(endpoint: &str, keys: usize, digest: &mut Digest) {
         digest.remove(&entry(index, 0));
         if n < UPDATED {
             digest.add(&entry(index, 1));
-            ops.push(Op::put(index, 1));
+            ops.push(bare::put(index, 1));
         } else {
-            ops.push(Op::delete(index));
+            ops.push(bare::delete(index));
         }
     }
     for index in keys..keys + NEW {
         digest.add(&entry(index, 0));
-        ops.push(Op::put(index, 0));
+        ops.push(bare::put(index, 0));
     }
     etcd.txn(ops).await;
     etcd.forget_the_past().await;

@@ -14,11 +14,12 @@ use tracing::{debug, info};
 use super::caught_up::CaughtUp;
 use super::client::Connection;
 use super::load::revision;
-use super::proto::{Event, EventType, KeyValue, WatchCreateRequest};
 use super::watch_end::WatchEnd;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::Sink;
 use crate::model::{FeedEvent, Key, Past, PastStep, PastValue};
+use crate::wire::etcd::kv::{Event, EventType, KeyValue};
+use crate::wire::etcd::watch::WatchCreateRequest;
 
 /// The most that is read, in revisions of the store and in updates of the prefix.
 const REVISIONS: i64 = 20_000;
@@ -68,6 +69,7 @@ async fn read(connection: &Connection, prefix: &[u8], end: i64, sink: &Sink) -> 
         start_revision: base + 1,
         fragment: true,
         prev_kv: true,
+        ..WatchCreateRequest::default()
     };
     let mut stream = connection.watch(create(base)).await?;
     let mut caught_up = CaughtUp::new(base, end);

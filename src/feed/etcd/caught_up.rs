@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::client::Connection;
-use super::proto::{Event, EventType, KeyValue, RangeRequest};
 use super::{EtcdError, range_end, range_start};
+use crate::wire::etcd::kv::{Event, EventType, KeyValue, RangeRequest};
 
 /// Whether a watch has delivered everything from one revision of the store up to another.
 ///

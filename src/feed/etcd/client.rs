@@ -11,13 +11,12 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::proto::{
-    AuthenticateRequest, AuthenticateResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, RangeRequest,
-    RangeResponse, TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest, WatchRequestUnion,
-    WatchResponse,
-};
 use super::{EtcdError, Password};
 use crate::model::Ttl;
+use crate::wire::etcd::auth::{AuthenticateRequest, AuthenticateResponse};
+use crate::wire::etcd::kv::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+use crate::wire::etcd::lease::{LeaseTimeToLiveRequest, LeaseTimeToLiveResponse};
+use crate::wire::etcd::watch::{WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse};
 
 /// How long a member may take to accept a connection, and to answer a small request.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -143,7 +142,7 @@ impl Connection {
 
     /// The time for which a lease was granted; `None` when it has expired, or when the user may not read it.
     pub(super) async fn lease_ttl(&self, id: i64) -> Result<Option<Ttl>, EtcdError> {
-        let request = LeaseTimeToLiveRequest { id };
+        let request = LeaseTimeToLiveRequest { id, keys: false };
         let answer: Result<LeaseTimeToLiveResponse, _> =
             self.unary("/etcdserverpb.Lease/LeaseTimeToLive", request, ANSWER).await;
         match answer {

@@ -13,7 +13,7 @@
 //! key too many, a second one with two; setting the key again counts as creating it, as etcd does. So errors never
 //! cancel out.
 
-use super::proto::{Event, EventType};
+use crate::wire::etcd::kv::{Event, EventType};
 
 /// After so many checks without events, none is on its way.
 const QUIET_CHECKS: u32 = 3;
@@ -103,8 +103,8 @@ impl KeyCountAudit {
 
 #[cfg(test)]
 mod tests {
-    use super::super::proto::KeyValue;
     use super::*;
+    use crate::wire::etcd::kv::KeyValue;
 
     fn event(kind: EventType, create_revision: i64, mod_revision: i64) -> Event {
         let kv = KeyValue { create_revision, mod_revision, ..KeyValue::default() };

@@ -16,8 +16,8 @@ use tracing::warn;
 
 use super::EtcdError;
 use super::client::Connection;
-use super::proto::KeyValue;
 use crate::model::Ttl;
+use crate::wire::etcd::kv::KeyValue;
 
 /// Calls at a time.
 const AT_A_TIME: usize = 64;

@@ -5,13 +5,14 @@ use tracing::{debug, info};
 use super::client::Connection;
 use super::leases::{Leases, Ttls};
 use super::pages::Pages;
-use super::proto::{KeyValue, RangeRequest, ResponseHeader};
 use super::resume_point::Fingerprint;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::{Activity, FeedError, Sink};
 use crate::model::{
     Batch, Comparison, Entry, FeedEvent, Grouping, History, ReplyTo, ResyncClaim, Revision, Update,
 };
+use crate::wire::etcd::ResponseHeader;
+use crate::wire::etcd::kv::{KeyValue, RangeRequest};
 
 /// Updates in one event to the cache. Few, because the buffer to the cache is bounded by the number of events.
 const BATCH: usize = 16;

@@ -30,7 +30,6 @@ mod leases;
 mod load;
 mod pages;
 mod password;
-mod proto;
 mod read_position;
 mod resume_point;
 mod session;
@@ -48,6 +47,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::backoff::Backoff;
@@ -173,21 +173,21 @@ impl EtcdFeed {
 }
 
 /// The end of the range of keys with this prefix, as etcd wants it: the first key after them.
-fn range_end(prefix: &[u8]) -> Vec<u8> {
+fn range_end(prefix: &[u8]) -> Bytes {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
         if last < u8::MAX {
             end.push(last + 1);
-            return end;
+            return end.into();
         }
     }
     // Every key from the start on.
-    vec![0]
+    Bytes::from_static(&[0])
 }
 
 /// The start of that range: etcd has no empty key.
-fn range_start(prefix: &[u8]) -> Vec<u8> {
-    if prefix.is_empty() { vec![0] } else { prefix.to_vec() }
+fn range_start(prefix: &[u8]) -> Bytes {
+    if prefix.is_empty() { Bytes::from_static(&[0]) } else { Bytes::copy_from_slice(prefix) }
 }
 
 #[cfg(test)]
@@ -196,9 +196,9 @@ mod tests {
 
     #[test]
     fn a_prefix_is_a_range() {
-        assert_eq!((range_start(b"a/"), range_end(b"a/")), (b"a/".to_vec(), b"a0".to_vec()));
-        assert_eq!((range_start(b""), range_end(b"")), (vec![0], vec![0]));
-        assert_eq!(range_end(b"a\xff\xff"), b"b".to_vec());
-        assert_eq!(range_end(b"\xff"), vec![0]);
+        assert_eq!((range_start(b"a/"), range_end(b"a/")), ("a/".into(), "a0".into()));
+        assert_eq!((range_start(b""), range_end(b"")), ("\0".into(), "\0".into()));
+        assert_eq!(range_end(b"a\xff\xff"), "b");
+        assert_eq!(range_end(b"\xff"), "\0");
     }
 }

@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::EtcdError;
 use super::client::Connection;
-use super::proto::{RangeRequest, RangeResponse};
+use crate::wire::etcd::kv::{RangeRequest, RangeResponse};
 
 /// Keys on the first page, which shows how many there are and how large.
 const FIRST_PAGE: i64 = 1000;
@@ -61,8 +61,7 @@ impl Pages {
         }
         if let Some(last) = answer.kvs.last().filter(|_| answer.more) {
             // The next key after this one, in etcd's order.
-            request.key = last.key.to_vec();
-            request.key.push(0);
+            request.key = [&last.key, &b"\0"[..]].concat().into();
             request.limit = limit(&answer, request.limit);
             self.ask_for(request);
         }
@@ -99,8 +98,8 @@ fn limit(page: &RangeResponse, limit: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::proto::KeyValue;
     use super::*;
+    use crate::wire::etcd::kv::KeyValue;
 
     fn page(keys: usize, bytes: usize, count: i64) -> RangeResponse {
         let kv = KeyValue { value: vec![0; bytes].into(), ..KeyValue::default() };

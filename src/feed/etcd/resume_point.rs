@@ -1,8 +1,8 @@
 //! The resume point: how far the cache is, and in which store.
 
 use super::key_count_audit::KeyCountAudit;
-use super::proto::{Event, EventType, KeyValue};
 use crate::model::History;
+use crate::wire::etcd::kv::{Event, EventType, KeyValue};
 
 /// How far the cache is in a store, and what identifies that store.
 #[derive(Clone, Debug)]

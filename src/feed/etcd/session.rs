@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -11,7 +12,6 @@ use super::client::{ANSWER, Connection, EtcdAccess};
 use super::key_count_audit::KeyCountAudit;
 use super::leases::Leases;
 use super::load::{Loaded, RangeReader, revision};
-use super::proto::{KeyValue, RangeRequest, ResponseHeader};
 use super::read_position::ReadPosition;
 use super::resume_point::{Fingerprint, GENERATIONS, ResumePoint};
 use super::verify::Verified;
@@ -20,6 +20,8 @@ use super::watch_end::WatchEnd;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::{Sink, Warm};
 use crate::model::{Comparison, FeedEvent, History, SyncStatus};
+use crate::wire::etcd::ResponseHeader;
+use crate::wire::etcd::kv::{KeyValue, RangeRequest};
 
 /// After watches that delivered nothing, the store is checked without one: for this long at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -154,7 +156,8 @@ impl<'a> Session<'a> {
         fingerprint: Option<&Fingerprint>,
     ) -> Result<(ResponseHeader, Option<KeyValue>), EtcdError> {
         let asked = Instant::now();
-        let key = fingerprint.map_or_else(|| range_start(self.prefix), |known| known.key.clone());
+        let key =
+            fingerprint.map_or_else(|| range_start(self.prefix), |known| Bytes::copy_from_slice(&known.key));
         let request = RangeRequest { key, keys_only: true, limit: 1, ..RangeRequest::default() };
         let answer = tokio::time::timeout(ANSWER, self.connection.range(request)).await;
         let answer = answer.map_err(|_| EtcdError::NoAnswer)??;

@@ -26,12 +26,13 @@ use tracing::{info, warn};
 
 use super::caught_up::count_at;
 use super::key_count_audit::KeyCountAudit;
-use super::proto::{KeyValue, RangeRequest, ResponseHeader, SortOrder, SortTarget};
 use super::resume_point::{Fingerprint, ResumePoint};
 use super::session::Session;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::Activity;
 use crate::model::Comparison;
+use crate::wire::etcd::ResponseHeader;
+use crate::wire::etcd::kv::{KeyValue, RangeRequest, SortOrder, SortTarget};
 
 /// Up to this many keys are all read to verify a store, which takes half a second.
 pub(super) const ALWAYS_READ: i64 = 100_000;
@@ -106,8 +107,8 @@ impl Session<'_> {
         let request = RangeRequest {
             revision: known.revision,
             limit: 1,
-            sort_order: SortOrder::Descending.into(),
-            sort_target: SortTarget::ModRevision.into(),
+            sort_order: SortOrder::Descend.into(),
+            sort_target: SortTarget::Mod.into(),
             ..range
         };
         let fingerprint = self.connection.range(request).await?.kvs.first().map(Fingerprint::of);

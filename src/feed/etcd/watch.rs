@@ -19,7 +19,6 @@ use super::caught_up::count_at;
 use super::client::{ANSWER, WatchStream};
 use super::key_count_audit::KeyCountAudit;
 use super::load::{put, revision};
-use super::proto::{Event, EventType, RangeRequest, ResponseHeader, WatchCreateRequest, WatchResponse};
 use super::resume_point::ResumePoint;
 use super::session::Session;
 use super::stall::{Check, Comparison, StallDetector, Verdict};
@@ -28,6 +27,9 @@ use super::watch_end::WatchEnd;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::Activity;
 use crate::model::{Batch, FeedEvent, Grouping, SyncStatus, Update};
+use crate::wire::etcd::ResponseHeader;
+use crate::wire::etcd::kv::{Event, EventType, RangeRequest};
+use crate::wire::etcd::watch::{WatchCreateRequest, WatchResponse};
 
 /// How often the store is checked.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -208,7 +210,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             range_end: range_end(self.session.prefix),
             start_revision: self.at.revision + 1,
             fragment: true,
-            prev_kv: false,
+            ..WatchCreateRequest::default()
         };
         let stream = self.session.connection.watch(create).await?;
         Ok(OpenWatch { stream, opened, history_to: self.target, fragments: Vec::new() })

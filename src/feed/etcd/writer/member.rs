@@ -3,8 +3,8 @@
 use tokio::sync::Mutex;
 
 use crate::feed::etcd::client::Connection;
-use crate::feed::etcd::proto::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::feed::etcd::{EtcdAccess, EtcdError, EtcdTarget};
+use crate::wire::etcd::kv::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 
 /// A connection that is opened when it is needed, and again after it failed.
 pub(super) struct Member {

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -20,13 +21,13 @@ use tonic::Code;
 use self::member::{CallError, Member};
 use self::transaction::{Applied, Transaction, has, unchanged};
 use super::load::revision;
-use super::proto::{KeyValue, RangeRequest};
 use super::read_position::{Position, ReadPosition};
 use super::{EtcdAccess, EtcdError, EtcdTarget};
 use crate::feed::write::barrier;
 use crate::feed::{UpstreamLimit, WriteError, WriteRequest, Writer};
 use crate::ingest::IngestBuffer;
 use crate::model::{Committed, Condition, Cursor, Entry, EntryLimits, FeedEvent, Key, Refusal, Revision};
+use crate::wire::etcd::kv::{KeyValue, RangeRequest};
 
 /// How long a write waits until the feed has read it.
 const READ_BACK: Duration = Duration::from_secs(10);
@@ -144,7 +145,7 @@ impl EtcdWriter {
 
     /// A key, as it is in etcd.
     async fn read(&self, key: &[u8]) -> Result<Option<KeyValue>, WriteError> {
-        let request = RangeRequest { key: key.to_vec(), ..RangeRequest::default() };
+        let request = RangeRequest { key: Bytes::copy_from_slice(key), ..RangeRequest::default() };
         let answer = self.member.range(&request).await.map_err(|error| {
             let (CallError::NotSent(error) | CallError::Answered(error)) = error;
             forbidden(&error).unwrap_or_else(|| WriteError::NotDone { why: error.to_string() })

@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 use crate::feed::WriteError;
 use crate::feed::etcd::EtcdError;
-use crate::feed::etcd::proto::{
+use crate::feed::etcd::{range_end, range_start};
+use crate::model::{Change, Entry, EntryLimits, Grouping, Key, Update};
+use crate::wire::etcd::kv::{
     Compare, CompareResult, CompareTarget, CompareWith, DeleteRangeRequest, KeyValue, PutRequest,
     RangeRequest, RequestOp, RequestOpUnion, ResponseOpUnion, TxnRequest, TxnResponse,
 };
-use crate::feed::etcd::{range_end, range_start};
-use crate::model::{Change, Entry, EntryLimits, Grouping, Key, Update};
 
 /// The longest value that is compared with the one that is there, in bytes.
 const MAX_COMPARED_VALUE: usize = 256 << 10;
@@ -121,21 +121,29 @@ impl Transaction {
             target: target.into(),
             key: Bytes::copy_from_slice(entry.key()),
             with: Some(with),
+            range_end: Bytes::new(),
         };
         let same_value = of_key(CompareTarget::Value, CompareWith::Value(entry.value_bytes()));
         let no_lease = of_key(CompareTarget::Lease, CompareWith::Lease(0));
-        let look = RangeRequest { key: entry.key().to_vec(), keys_only: true, ..RangeRequest::default() };
+        let look = RangeRequest {
+            key: Bytes::copy_from_slice(entry.key()),
+            keys_only: true,
+            ..RangeRequest::default()
+        };
         let look = RequestOp { request: Some(RequestOpUnion::Range(look)) };
         TxnRequest { compare: vec![same_value, no_lease], success: vec![look], failure: self.requests() }
     }
 
     fn requests(&self) -> Vec<RequestOp> {
-        let delete = |key, range_end| RequestOpUnion::DeleteRange(DeleteRangeRequest { key, range_end });
+        let delete = |key, range_end| {
+            RequestOpUnion::DeleteRange(DeleteRangeRequest { key, range_end, prev_kv: false })
+        };
         let request = |operation: &Operation| match operation {
             Operation::Put(entry) => RequestOpUnion::Put(PutRequest {
                 key: Bytes::copy_from_slice(entry.key()),
                 value: entry.value_bytes(),
                 prev_kv: true,
+                ..PutRequest::default()
             }),
             Operation::Delete(key) => delete(Bytes::copy_from_slice(key.as_bytes()), Bytes::new()),
             Operation::DeleteRange(from, to) => delete(from.clone(), to.clone()),
@@ -187,9 +195,10 @@ pub(super) fn has(kv: &KeyValue, entry: &Entry) -> bool {
 pub(super) fn unchanged(key: &Key, found: Option<&KeyValue>) -> Compare {
     Compare {
         result: CompareResult::Equal.into(),
-        target: CompareTarget::ModRevision.into(),
+        target: CompareTarget::Mod.into(),
         key: Bytes::copy_from_slice(key.as_bytes()),
         with: Some(CompareWith::ModRevision(found.map_or(0, |kv| kv.mod_revision))),
+        range_end: Bytes::new(),
     }
 }
 
@@ -217,7 +226,7 @@ fn check(update: &Update, prefix: &[u8], limits: EntryLimits) -> Result<(), Writ
 
 /// Deletions of all keys with the prefix but these, which are in order.
 fn gaps<'a>(kept: impl Iterator<Item = &'a Bytes>, prefix: &[u8]) -> Vec<Operation> {
-    let mut from = Bytes::from(range_start(prefix));
+    let mut from = range_start(prefix);
     let mut gaps = Vec::new();
     for key in kept {
         if from < *key {
@@ -226,7 +235,7 @@ fn gaps<'a>(kept: impl Iterator<Item = &'a Bytes>, prefix: &[u8]) -> Vec<Operati
         // The first key after it.
         from = [key, &b"\0"[..]].concat().into();
     }
-    gaps.push(Operation::DeleteRange(from, range_end(prefix).into()));
+    gaps.push(Operation::DeleteRange(from, range_end(prefix)));
     gaps
 }
 
