@@ -44,22 +44,36 @@ pub struct Delta {
 pub struct Step {
     /// The revision of the change.
     pub revision: Revision,
-    /// An entry with the key.
+    /// An entry with the key. It is the key's entry after the step only if `write` says so.
     pub entry: Entry,
     /// Whether the key was there before this step.
     pub existed: bool,
     /// The check of the state after it, when it is known. A cursor at this revision must be of the same state.
     pub check: Option<Check>,
+    /// What the step did to the key.
+    pub write: StepWrite,
+}
+
+/// What a [`Step`] did to its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StepWrite {
+    /// It set the key to the step's entry.
+    Put,
+    /// It deleted the key.
+    Deleted,
+    /// Not kept: see [`CacheConfig::keep_every_write`](super::CacheConfig::keep_every_write).
+    NotKept,
 }
 
 impl From<KeyStep> for Step {
     fn from(KeyStep { revision, key, existed, check }: KeyStep) -> Self {
-        Self { revision, entry: Entry::new(key.as_bytes(), b"", None), existed, check }
+        let (entry, write) = (Entry::new(key.as_bytes(), b"", None), StepWrite::NotKept);
+        Self { revision, entry, existed, check, write }
     }
 }
 
 impl From<&Step> for KeyStep {
-    fn from(Step { revision, entry, existed, check }: &Step) -> Self {
+    fn from(Step { revision, entry, existed, check, .. }: &Step) -> Self {
         Self { revision: *revision, key: entry.to_key(), existed: *existed, check: *check }
     }
 }
@@ -136,7 +150,13 @@ impl KnownPast {
             digest = digest
                 .and_then(|digest| Some(digest.minus(digest_share(after)?).plus(digest_share(before)?)));
             let existed = before != PastValue::Absent;
-            Step { revision: step.revision, entry: Entry::new(key, b"", None), existed, check }
+            let (entry, write) = match (step.entry, after) {
+                (_, PastValue::Absent) if step.after == PastValue::Absent => (None, StepWrite::Deleted),
+                (Some(entry), PastValue::Known { .. }) => (Some(entry), StepWrite::Put),
+                _ => (None, StepWrite::NotKept),
+            };
+            let entry = entry.unwrap_or_else(|| Entry::new(key, b"", None));
+            Step { revision: step.revision, entry, existed, check, write }
         };
         let mut steps: Vec<Step> = steps.into_iter().rev().map(step).collect();
         steps.reverse();
@@ -171,6 +191,11 @@ impl KnownPast {
         check.is_none_or(|check| key.accepts(cursor.revision, check, cursor.check))
     }
 
+    /// The revision after which they begin.
+    pub fn base(&self) -> Revision {
+        self.base
+    }
+
     /// The changes, one revision at a time.
     pub fn steps(&self) -> &[Step] {
         &self.steps
@@ -181,7 +206,7 @@ impl KnownPast {
 fn newest_steps(base: Revision, mut steps: Vec<PastStep>, max_bytes: usize) -> (Revision, Vec<PastStep>) {
     let mut bytes = 0;
     let too_much = steps.iter().rposition(|step| {
-        bytes += step_bytes(step.key.as_bytes());
+        bytes += step_bytes(step.key.as_bytes()) + step.entry.as_ref().map_or(0, |entry| entry.value().len());
         bytes > max_bytes
     });
     let Some(cut) = too_much.and_then(|at| steps.get(at)).map(|step| step.revision) else {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use super::RefusedKeys;
 use super::ingest::MAX_GATHERED_BATCHES;
-use crate::model::{CursorKey, EntryLimits, MAX_KEY_BYTES};
+use crate::model::{CursorKey, EntryLimits, History, MAX_KEY_BYTES, Revision};
 use crate::trail::Limits;
 
 /// Limits of the cache. Every queue and every loop in it is bounded by one of these.
@@ -25,6 +26,10 @@ pub struct CacheConfig {
     pub max_key_bytes: usize,
     /// The limits of the window: older breadcrumbs within them stay readable.
     pub window: Limits,
+    /// Whether to keep every single write inside a breadcrumb with its value, and to count the writes of each key
+    /// ([`WriteInfo`](crate::model::WriteInfo)). What the upstream sets again to the same value is a change then: etcd's
+    /// clients are told of it. The kept values weigh in the window.
+    pub keep_every_write: bool,
 }
 
 impl CacheConfig {
@@ -48,6 +53,7 @@ impl Default for CacheConfig {
             max_value_bytes: 8 << 20,
             max_key_bytes: MAX_KEY_BYTES,
             window: Limits { max_count: 16_384, max_bytes: 64 << 20, max_age: Duration::from_secs(15 * 60) },
+            keep_every_write: false,
         }
     }
 }
@@ -68,6 +74,15 @@ impl From<CacheConfig> for CacheOptions {
     }
 }
 
+/// The revision up to which the state has every change of the upstream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Completeness {
+    /// The history of the revision.
+    pub history: Option<History>,
+    /// The revision. It may be newer than that of the state, where later revisions changed nothing in it.
+    pub revision: Revision,
+}
+
 /// The cache's counters since it started.
 #[derive(Debug, Default)]
 pub struct CacheStats {
@@ -80,6 +95,8 @@ pub struct CacheStats {
     pub refused: Counter,
     /// The keys that are absent because the upstream's value was refused.
     pub(super) refused_keys: RwLock<Arc<RefusedKeys>>,
+    /// How far the state is complete.
+    pub(super) complete: watch::Sender<Completeness>,
     /// Breadcrumbs published.
     pub breadcrumbs: Counter,
     /// Resyncs completed.

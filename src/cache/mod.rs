@@ -37,9 +37,10 @@ mod snapshot;
 mod store;
 mod table;
 mod weight;
+mod writes;
 
-pub use breadcrumb::{Breadcrumb, Delta, DeltaKind, KnownPast, Step};
-pub use config::{CacheConfig, CacheOptions, CacheStats};
+pub use breadcrumb::{Breadcrumb, Delta, DeltaKind, KnownPast, Step, StepWrite};
+pub use config::{CacheConfig, CacheOptions, CacheStats, Completeness};
 pub use handle::{Cache, Stopped};
 pub use ingest::IngestTask;
 pub use journal::{BreadcrumbRecord, Journal, JournalError};
@@ -49,5 +50,6 @@ pub use refused::{RefusedKey, RefusedKeys};
 pub(crate) use restore::SnapshotBuilder;
 pub use restore::{RestoreError, RestoredBreadcrumb, RestoredChange};
 pub use snapshot::Snapshot;
+pub use writes::{Write, Writes, WritesAwaited};
 
 pub use crate::trail::Limits as WindowLimits;

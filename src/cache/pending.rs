@@ -11,7 +11,7 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use super::breadcrumb::{Delta, DeltaKind, Step};
+use super::breadcrumb::{Delta, DeltaKind, Step, StepWrite};
 use super::weight::{Weight, key_only};
 use crate::model::{Check, Entry, KeyStep, Revision};
 
@@ -33,6 +33,8 @@ pub(super) struct Pending {
     first_revision: Option<Revision>,
     several_revisions: bool,
     updates: usize,
+    /// See [`CacheConfig::keep_every_write`](super::CacheConfig::keep_every_write).
+    keeps_every_write: bool,
 }
 
 struct Touched {
@@ -58,6 +60,10 @@ impl Touched {
 }
 
 impl Pending {
+    pub(super) fn new(keeps_every_write: bool) -> Self {
+        Self { keeps_every_write, ..Self::default() }
+    }
+
     /// Notes that the map's entry of a key changed from `old` to `new`. At least one of them is `Some`.
     pub(super) fn touch(&mut self, old: Option<Entry>, new: Option<Entry>) {
         let Some(key) = new.as_ref().or(old.as_ref()) else { return };
@@ -114,7 +120,12 @@ impl Pending {
             changed += 1;
             touched.revision = revision;
             let (entry, check) = (entry.clone(), Some(check));
-            self.steps.push((position, Step { revision, entry, existed: old.is_some(), check }));
+            let write = match &touched.now {
+                _ if !self.keeps_every_write => StepWrite::NotKept,
+                Some(_) => StepWrite::Put,
+                None => StepWrite::Deleted,
+            };
+            self.steps.push((position, Step { revision, entry, existed: old.is_some(), check, write }));
         }
         if changed > 0 {
             let first = *self.first_revision.get_or_insert(revision);
@@ -133,7 +144,13 @@ impl Pending {
         let step = |step: KeyStep| {
             // A key that came and went has no position.
             let position = positions.get(step.key.as_bytes()).copied().unwrap_or(usize::MAX);
-            (position, Step::from(step))
+            let last_write = self.touched.get(position).filter(|touched| touched.revision == step.revision);
+            let step = Step::from(step);
+            match last_write.map(|touched| &touched.now).filter(|_| self.keeps_every_write) {
+                Some(Some(now)) => (position, Step { entry: now.clone(), write: StepWrite::Put, ..step }),
+                Some(None) => (position, Step { write: StepWrite::Deleted, ..step }),
+                None => (position, step),
+            }
         };
         self.steps = steps.into_iter().map(step).collect();
         let first = self.steps.first().map(|(_, step)| step.revision);
@@ -197,11 +214,20 @@ impl Pending {
 }
 
 impl Pending {
-    /// The steps, without values that neither the state nor a delta keeps in memory.
+    /// The steps. Unless every write is kept, they are without values that neither the state nor a delta keeps in memory.
     fn published_steps(&mut self, weight: &mut Weight) -> Box<[Step]> {
         let published = |(position, step): (usize, Step)| {
             let touched = self.touched.get(position);
             let entry = match touched.and_then(|touched| touched.now.as_ref()) {
+                _ if step.write == StepWrite::Put => {
+                    let is_current = touched
+                        .and_then(|touched| touched.now.as_ref())
+                        .is_some_and(|now| now.same_allocation(&step.entry));
+                    if !is_current {
+                        weight.hold(&step.entry);
+                    }
+                    step.entry
+                }
                 Some(now) => now.clone(),
                 None => {
                     let entry = key_only(&step.entry);

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::breadcrumb::{BreadcrumbData, KnownPast, PastState};
 use super::publish::SharedWindow;
 use super::weight::step_bytes;
-use super::{Breadcrumb, CacheStats, Delta, DeltaKind, RefusedKeys};
+use super::{Breadcrumb, CacheStats, Completeness, Delta, DeltaKind, RefusedKeys};
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::{Check, Cursor, CursorKey, FeedEvent, Key, KeyStep, Revision, Sequence};
 use crate::trail::{Head, Lookup, WindowEntry};
@@ -232,6 +232,11 @@ impl Reader {
     /// Whether the cache, or the earlier process whose state it restored, was ever in sync.
     pub fn was_in_sync(&self) -> bool {
         self.was_in_sync.load(Ordering::Acquire)
+    }
+
+    /// How far the state is complete, and what it is next. The newest breadcrumb is at least that far.
+    pub fn completeness(&self) -> watch::Receiver<Completeness> {
+        self.stats.complete.subscribe()
     }
 
     /// The cache's counters.

@@ -86,15 +86,24 @@ impl Resync {
     }
 
     /// The old entry with the same content, so that both states share it. Entries of another history are not shared,
-    /// because their revisions mean nothing in this one. `set_at` is the revision at which the upstream set the key.
-    pub(super) fn shared(&mut self, entry: &Entry, set_at: Option<Revision>) -> Option<Entry> {
+    /// because their revisions mean nothing in this one. `set_at` is the revision at which the upstream set the key. `same_write`
+    /// wants an entry of the same write.
+    pub(super) fn shared(
+        &mut self,
+        entry: &Entry,
+        set_at: Option<Revision>,
+        same_write: bool,
+    ) -> Option<Entry> {
         if self.reload {
             return None;
         }
         let old = self.before.get(entry.key());
         let by_then = set_at.is_some_and(|set_at| set_at <= self.before.revision);
         self.is_other_state |= by_then && old.is_none_or(|old| old.value() != entry.value());
-        old.filter(|old| old.same_content(entry)).cloned()
+        let is_same_write = |old: &Entry| {
+            entry.write_info().is_none_or(|info| old.write_info() == Some(info) && old.revision() == set_at)
+        };
+        old.filter(|old| old.same_content(entry) && (!same_write || is_same_write(old))).cloned()
     }
 
     /// The comparison of the state read so far with the state before.

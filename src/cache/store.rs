@@ -14,7 +14,7 @@ use super::pending::Pending;
 use super::publish::Publisher;
 use super::resync::Resync;
 use super::{CacheConfig, CacheStats, Journal, RefusedKeys, Snapshot};
-use crate::model::{Ack, Batch, Change, Entry, FeedEvent, Grouping, Revision, SyncStatus, Update};
+use crate::model::{Ack, Batch, Change, Entry, FeedEvent, Grouping, Revision, SyncStatus, Update, WriteInfo};
 
 /// The state of the ingest task, which alone owns it.
 pub(super) struct Store {
@@ -30,6 +30,8 @@ pub(super) struct Store {
     /// Writes that are applied but not yet readable.
     unacknowledged: Vec<(Ack, AppliedBatch)>,
     provisional: bool,
+    /// The revision up to which the feed has sent everything, in the history of `state`.
+    complete: Revision,
     publisher: Publisher,
     /// The keys that are refused in `state`.
     refused: Arc<RefusedKeys>,
@@ -56,10 +58,11 @@ impl Store {
             state: publisher.head_state(),
             status: SyncStatus::WaitForDatastore,
             next_status: SyncStatus::WaitForDatastore,
-            pending: Pending::default(),
+            pending: Pending::new(config.keep_every_write),
             resyncs: Vec::new(),
             unacknowledged: Vec::new(),
             provisional,
+            complete: Revision::ZERO,
             publisher,
             refused,
             refusal_log: RefusalLog::default(),
@@ -100,6 +103,10 @@ impl Store {
             }
             FeedEvent::Compare(answer) => {
                 answer.send(self.comparison());
+                1
+            }
+            FeedEvent::Complete(revision) => {
+                self.complete = self.complete.max(revision);
                 1
             }
             FeedEvent::ResyncAborted => {
@@ -240,7 +247,9 @@ impl Store {
         let Some(Update { change, revision }) = self.accept_or_delete(update, claimed) else { return };
         let old = self.state.get(change.key()).cloned();
         let unchanged = match (&change, &old) {
-            (Change::Put(entry), Some(old)) => old.same_content(entry),
+            (Change::Put(entry), Some(old)) => {
+                old.same_content(entry) && !self.is_another_write(old, entry, revision)
+            }
             (Change::Delete(_), None) => true,
             _ => false,
         };
@@ -249,7 +258,10 @@ impl Store {
             return;
         }
         if let Change::Put(entry) = &change
-            && let Some(shared) = self.resyncs.last_mut().and_then(|resync| resync.shared(entry, revision))
+            && let Some(shared) = self
+                .resyncs
+                .last_mut()
+                .and_then(|resync| resync.shared(entry, revision, self.config.keep_every_write))
         {
             self.stats.suppressed.inc();
             self.state.put(shared.clone(), old.as_ref());
@@ -261,7 +273,9 @@ impl Store {
             (Change::Put(entry), old) => {
                 // A value that is set back within its revision is unchanged: it keeps the old entry.
                 let unchanged = self.pending.entry_set_back_to(&entry, old.as_ref()).cloned();
-                let entry = unchanged.unwrap_or_else(|| entry.at(self.entry_revision(revision, now)));
+                let entry = unchanged.unwrap_or_else(|| {
+                    self.counted(entry.at(self.entry_revision(revision, now)), old.as_ref())
+                });
                 self.state.put(entry.clone(), old.as_ref());
                 self.touch(old, Some(entry));
             }
@@ -270,6 +284,25 @@ impl Store {
                 self.touch(Some(old), None);
             }
             (Change::Delete(_) | Change::Unreadable(..), None) => {}
+        }
+    }
+
+    /// Whether the upstream has set the key again, to the value that it has.
+    fn is_another_write(&self, old: &Entry, entry: &Entry, revision: Option<Revision>) -> bool {
+        self.config.keep_every_write && entry.write_info().is_some() && old.revision() != revision
+    }
+
+    /// The entry with the count of its key's writes, if they are counted here: because every write is kept and the
+    /// upstream does not say it.
+    fn counted(&self, entry: Entry, old: Option<&Entry>) -> Entry {
+        if !self.config.keep_every_write || entry.write_info().is_some() {
+            return entry;
+        }
+        let before = || self.resyncs.last().filter(|resync| !resync.reload)?.before.get(entry.key());
+        match old.or_else(before).map(Entry::write_info_or_default) {
+            Some(old) => entry.with_write_info(WriteInfo { version: old.version.saturating_add(1), ..old }),
+            // It is the first write.
+            None => entry,
         }
     }
 

@@ -94,7 +94,7 @@ pub(super) fn step_bytes(key: &[u8]) -> usize {
 impl KnownPast {
     /// The bytes of its steps.
     pub(super) fn bytes(&self) -> usize {
-        self.steps.iter().map(|step| step_bytes(step.entry.key())).sum()
+        self.steps.iter().map(|step| step_bytes(step.entry.key()) + step.entry.value().len()).sum()
     }
 }
 

@@ -16,6 +16,8 @@ use self::collection::{OpenCollection, RunningCollection};
 use super::config::{ConfigFile, LoadedSettings, RawSettings, SettingErrors, Settings};
 use super::signals::Stop;
 use super::{Failure, log};
+#[cfg(feature = "etcd")]
+use crate::http::etcd::{EtcdConfig, EtcdFront, EtcdServer};
 use crate::http::tls::Tls;
 use crate::http::{App, Reload, Server, Shutdown};
 
@@ -132,6 +134,18 @@ impl Running {
         let feeds: Vec<String> = collections.iter().map(RunningCollection::to_string).collect();
         info!(url = %format!("{scheme}://{}", server.address()), feed = %feeds.join(" "), "listening");
         let serving = tokio::spawn(server.run(app.clone()));
+        #[cfg(feature = "etcd")]
+        for listen in settings.etcd_listen() {
+            let config = EtcdConfig {
+                collection: listen.collection.as_ref().map(ToString::to_string),
+                serializable: settings.etcd_serializable(),
+                member: listen.address.to_string(),
+            };
+            let Some(front) = EtcdFront::new(app.clone(), config) else { continue };
+            let server = EtcdServer::bind(listen.address, front).await?;
+            info!(url = %format!("{scheme}://{}", server.address()?), "listening for etcd's clients");
+            tokio::spawn(server.run());
+        }
         Ok(Self { app, collections, shutdown, serving })
     }
 

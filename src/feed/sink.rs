@@ -24,12 +24,19 @@ pub struct Sink {
     upstream: Arc<Upstream>,
     /// Under `--strict`: an update over these limits ends the feed.
     strict: Option<EntryLimits>,
+    keeps_every_write: bool,
 }
 
 impl Sink {
     /// A sink into this buffer.
     pub fn new(buffer: Arc<IngestBuffer<FeedEvent>>, upstream: Arc<Upstream>) -> Self {
-        Self { buffer, upstream, strict: None }
+        Self { buffer, upstream, strict: None, keeps_every_write: false }
+    }
+
+    /// The same sink of a cache that keeps every write, or only the state after each breadcrumb.
+    #[must_use]
+    pub fn keeping_every_write(self, keeps_every_write: bool) -> Self {
+        Self { keeps_every_write, ..self }
     }
 
     /// A sink for which an update that the cache would refuse ends the feed.
@@ -118,6 +125,11 @@ impl Sink {
                 deciding.await
             }
         }
+    }
+
+    /// Whether the cache keeps every write, and wants to know what the upstream counts of each key.
+    pub(super) fn keeps_every_write(&self) -> bool {
+        self.keeps_every_write
     }
 
     /// Resolves when a client wants to know how far the upstream is, and not before `not_before`. Cancel-safe.

@@ -15,6 +15,8 @@ mod budget;
 mod client;
 mod client_table;
 mod collection;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 mod http2;
 mod lean;
 mod metrics;

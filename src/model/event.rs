@@ -272,6 +272,9 @@ pub enum FeedEvent {
     Breadcrumb(UpstreamBreadcrumb),
     /// Compares the state read since `ResyncBegin` with the one before. Changes nothing.
     Compare(ReplyTo<Comparison>),
+    /// Everything up to this revision of the upstream was sent before. For readers that ask how far the state is, also where
+    /// later revisions changed nothing in it.
+    Complete(Revision),
     /// Discards everything since `ResyncBegin` and restores the old state. Does nothing without a resync in progress.
     ResyncAborted,
     /// The changes that were missing before a lossy resync that ended at revision `end`. May be sent again with more.
@@ -355,6 +358,8 @@ pub struct PastStep {
     pub before: PastValue,
     /// The upstream's value after the change.
     pub after: PastValue,
+    /// The entry after the change, for a cache that keeps every write.
+    pub entry: Option<Entry>,
 }
 
 /// A past value of a key, without its bytes.

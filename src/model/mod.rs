@@ -21,7 +21,7 @@ pub use cursor::{Check, Cursor, CursorError};
 pub use cursor_key::{CursorKey, CursorKeyError};
 pub use digest::{Digest, DigestError};
 pub use encoding::Encoding;
-pub use entry::{Entry, MAX_KEY_BYTES, Ttl};
+pub use entry::{Entry, MAX_KEY_BYTES, Ttl, WriteInfo};
 pub use event::{
     Ack, Batch, Change, Committed, Comparison, Condition, FeedEvent, Grouping, KeyStep, Past, PastStep,
     PastValue, Refusal, ReplyTo, ResyncClaim, Update, UpstreamBreadcrumb, Verdict,

@@ -9,7 +9,7 @@ use bincode::{BorrowDecode, Encode};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::Damage;
-use crate::cache::{BreadcrumbRecord, Delta, DeltaKind, RestoredBreadcrumb, RestoredChange, Step};
+use crate::cache::{BreadcrumbRecord, Delta, DeltaKind, RestoredBreadcrumb, RestoredChange, Step, StepWrite};
 use crate::model::{Check, Digest, Entry, History, Key, Revision, Ttl};
 use crate::wire::{decode_row, encode_row};
 
@@ -234,6 +234,7 @@ impl StepRow<'_> {
             entry: Entry::new(self.key, b"", None),
             existed: self.existed,
             check: self.check.map(Check::from_bits),
+            write: StepWrite::NotKept,
         }
     }
 }

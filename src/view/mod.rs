@@ -24,6 +24,8 @@ mod body_cache;
 mod budget;
 mod catch_up;
 mod changes;
+#[cfg(feature = "etcd")]
+pub(crate) mod etcd;
 mod fanout;
 mod fast_path;
 mod key_watch;
@@ -74,11 +76,18 @@ pub struct ViewConfig {
     pub snapshot_cache_bytes: u64,
     /// About how many waiters are woken per second; without a limit all are woken at once.
     pub wake_rate: Option<NonZeroU32>,
+    /// Whether there are ranges and watches for etcd's clients. The cache has to keep every write.
+    pub serves_etcd: bool,
 }
 
 impl Default for ViewConfig {
     fn default() -> Self {
-        Self { body_cache_bytes: 128 << 20, snapshot_cache_bytes: 512 << 20, wake_rate: None }
+        Self {
+            body_cache_bytes: 128 << 20,
+            snapshot_cache_bytes: 512 << 20,
+            wake_rate: None,
+            serves_etcd: false,
+        }
     }
 }
 
@@ -102,6 +111,10 @@ impl View {
         config: &ViewConfig,
     ) -> (Self, FanoutTask) {
         let (task, fanout) = FanoutTask::new(&cache);
+        #[cfg(feature = "etcd")]
+        let etcd_log = config.serves_etcd.then(|| etcd::Log::new(&cache));
+        #[cfg(feature = "etcd")]
+        let task = task.with_log(etcd_log.clone());
         let view = Self(Arc::new(Shared {
             fanout,
             upstream,
@@ -110,6 +123,8 @@ impl View {
             wake_rate: config.wake_rate.map(|rate| Arc::new(WakeRate::new(rate))),
             snapshots: SnapshotCache::new(cache.clone(), config.snapshot_cache_bytes),
             readers: Arc::default(),
+            #[cfg(feature = "etcd")]
+            etcd_log,
             cache,
         }));
         (view, task)

@@ -21,4 +21,7 @@ pub struct Shared {
     pub(super) wake_rate: Option<Arc<WakeRate>>,
     pub(super) snapshots: Arc<SnapshotCache>,
     pub(super) readers: Arc<Readers>,
+    /// Every single write, for etcd's clients.
+    #[cfg(feature = "etcd")]
+    pub(super) etcd_log: Option<Arc<super::etcd::Log>>,
 }

@@ -106,9 +106,9 @@ async fn where_nothing_changed_there_is_no_breadcrumb() {
 
 #[tokio::test]
 async fn the_defaults_bound_everything() {
-    let CacheConfig { max_batch, min_interval, max_value_bytes, max_key_bytes, window } =
+    let CacheConfig { max_batch, min_interval, max_value_bytes, max_key_bytes, window, keep_every_write } =
         CacheConfig::default();
-    assert!((1..=10_000).contains(&max_batch) && min_interval.is_zero());
+    assert!((1..=10_000).contains(&max_batch) && min_interval.is_zero() && !keep_every_write);
     assert!(max_value_bytes <= 64 << 20 && max_key_bytes <= 64 << 10);
     assert!(window.max_count <= 1 << 20 && window.max_bytes <= 1 << 30);
     assert!(window.max_age <= Duration::from_secs(24 * 3600));

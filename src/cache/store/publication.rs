@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tracing::{error, info};
 
 use super::{AppliedBatch, Store};
-use crate::cache::JournalError;
 use crate::cache::breadcrumb::{Delta, Step};
 use crate::cache::publish::Draft;
 use crate::cache::weight::Weight;
+use crate::cache::{Completeness, JournalError};
 use crate::model::{Committed, Refusal, Revision, SyncStatus};
 
 /// The most keys for which a debug build recomputes the digest after every batch.
@@ -24,8 +24,26 @@ impl Store {
         _ = self.publish(self.next_status);
         if self.resyncs.is_empty() {
             self.acknowledge();
+            self.publish_completeness();
         }
         self.stats.breadcrumbs.get() > before
+    }
+
+    /// Says how far the state is complete, after it was published.
+    fn publish_completeness(&mut self) {
+        let published = self.publisher.head_cursor();
+        let (history, revision) = (Some(published.history), published.revision.max(self.complete));
+        self.stats.complete.send_if_modified(|complete| {
+            let now = match complete {
+                Completeness { history: before, .. } if *before != history => {
+                    // Nothing is known of another history but its state.
+                    self.complete = published.revision;
+                    Completeness { history, revision: published.revision }
+                }
+                _ => Completeness { history, revision },
+            };
+            std::mem::replace(complete, now) != now
+        });
     }
 
     /// Acknowledges the writes, which are readable now.
@@ -74,10 +92,11 @@ impl Store {
             return self.publish_pending(status, deltas);
         }
         // Changes that undid each other across revisions wait for the next breadcrumb, because a cursor
-        // from another process may lie between them. The batch limit bounds their number.
+        // from another process may lie between them. The batch limit bounds their number. Who wants every write is told
+        // of them at once.
         if !self.pending.spans_revisions() {
             self.pending.finish();
-        } else if self.pending.len() >= self.config.max_batch {
+        } else if self.config.keep_every_write || self.pending.len() >= self.config.max_batch {
             return self.publish_pending(status, deltas);
         }
         Ok(())

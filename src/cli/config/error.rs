@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::super::log::FilterError;
 use super::collections::FeedSettingError;
+use super::etcd_listen::EtcdListenError;
 use super::raw::Origin;
 use crate::cli::units::{OutOfBounds, UnitError};
 use crate::http::auth::OriginError;
@@ -20,6 +21,8 @@ pub(in crate::cli) enum SettingError {
     Empty(Origin),
     #[error("{origin}: {why}")]
     Feed { origin: Origin, why: FeedSettingError },
+    #[error("{origin}: {why}")]
+    EtcdListen { origin: Origin, why: EtcdListenError },
     #[error("{origin}: {why}")]
     Log { origin: Origin, why: FilterError },
     /// The file is not valid TOML, or has a value of the wrong type.

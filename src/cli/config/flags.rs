@@ -69,6 +69,32 @@ pub(super) struct Flags {
     #[arg(long, env = "CRUMBD_ETCD_PASSWORD_FILE", value_name = "FILE", help_heading = "etcd")]
     etcd_password_file: Option<OsString>,
 
+    /// Address and port on which etcd's clients are served, such as 127.0.0.1:12379: `etcdctl`, `clientv3` and everything
+    /// else that speaks etcd's API v3. With named feeds, NAME=ADDRESS:PORT says whose keys they see. The daemon then keeps
+    /// every single write within --keep-bytes, --keep-count and --keep-age, and what etcd sets again to the same value is an
+    /// update for all clients.
+    #[arg(
+        long,
+        env = "CRUMBD_ETCD_LISTEN",
+        value_name = "[NAME=]ADDRESS:PORT",
+        action = ArgAction::Append,
+        help_heading = "etcd"
+    )]
+    etcd_listen: Vec<OsString>,
+
+    /// Answer all reads of etcd's clients from memory, as if they were serializable. Without this, reads that are
+    /// linearizable (etcd's default) wait until the daemon has everything that its datastore has, and are refused while the
+    /// datastore cannot be asked [default: false]
+    #[arg(
+        long,
+        env = "CRUMBD_ETCD_SERIALIZABLE",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL",
+        help_heading = "etcd"
+    )]
+    etcd_serializable: Option<OsString>,
+
     /// After SIGTERM, the time in which waiting clients are answered and connections end. Keep it below the
     /// time after which your orchestrator kills the process [default: 5s]
     #[arg(

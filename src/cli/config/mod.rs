@@ -13,6 +13,7 @@ mod base_path;
 mod collections;
 mod consistency;
 mod error;
+mod etcd_listen;
 mod file;
 mod flags;
 mod limits;

@@ -50,7 +50,7 @@ pub(super) struct Value {
 }
 
 /// The settings that may be repeated. In a variable each line is a value, in the file they are a list.
-pub(super) const REPEATABLE: [&str; 1] = ["feed"];
+pub(super) const REPEATABLE: [&str; 2] = ["feed", "etcd-listen"];
 
 /// The text of all settings that were set, by name.
 #[derive(Clone, Debug, Default)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::base_path::BasePath;
 use super::collections::{self, CollectionFeed};
 use super::error::SettingError;
+use super::etcd_listen::{self, EtcdListen};
 use super::raw::RawSettings;
 use super::reader::Reader;
 use super::{limits, tls};
@@ -42,6 +43,8 @@ pub(in crate::cli) struct Settings {
     /// Without those whose text is invalid.
     pub(super) collections: Vec<CollectionFeed>,
     feed_settings: FeedSettings,
+    etcd_listen: Vec<EtcdListen>,
+    etcd_serializable: bool,
     pub(super) state_dir: Option<PathBuf>,
     state_interval: Duration,
     drain: Duration,
@@ -71,8 +74,11 @@ impl Settings {
     }
 
     fn from(reader: &mut Reader<'_>) -> Self {
+        let collections = collections::read(reader);
         Self {
-            collections: collections::read(reader),
+            etcd_listen: etcd_listen::read(reader, &collections),
+            etcd_serializable: reader.choice("etcd-serializable", &YES_OR_NO).unwrap_or(false),
+            collections,
             feed_settings: FeedSettings {
                 strict: reader.choice("strict", &YES_OR_NO).unwrap_or(false),
                 etcd: etcd(reader),
@@ -146,12 +152,29 @@ impl Settings {
         }
     }
 
-    pub(in crate::cli) fn cache(&self) -> CacheConfig {
-        self.cache.clone()
+    /// The limits of a collection's cache.
+    pub(in crate::cli) fn cache(&self, collection: Option<&CollectionName>) -> CacheConfig {
+        let keep_every_write = self.serves_etcd(collection);
+        CacheConfig { keep_every_write, ..self.cache.clone() }
     }
 
-    pub(in crate::cli) fn view(&self) -> &ViewConfig {
-        &self.view
+    /// The limits of a collection's view.
+    pub(in crate::cli) fn view(&self, collection: Option<&CollectionName>) -> ViewConfig {
+        ViewConfig { serves_etcd: self.serves_etcd(collection), ..self.view.clone() }
+    }
+
+    /// The addresses for etcd's clients.
+    pub(in crate::cli) fn etcd_listen(&self) -> &[EtcdListen] {
+        &self.etcd_listen
+    }
+
+    /// Whether every read of etcd's clients is answered from memory.
+    pub(in crate::cli) fn etcd_serializable(&self) -> bool {
+        self.etcd_serializable
+    }
+
+    fn serves_etcd(&self, collection: Option<&CollectionName>) -> bool {
+        self.etcd_listen.iter().any(|listen| listen.collection.as_ref() == collection)
     }
 
     /// The tokens, if access is limited.
@@ -289,6 +312,7 @@ fn view(reader: &mut Reader<'_>) -> ViewConfig {
         body_cache_bytes: bodies.unwrap_or(default.body_cache_bytes),
         snapshot_cache_bytes: snapshots.unwrap_or(default.snapshot_cache_bytes),
         wake_rate: rate.and_then(NonZeroU32::new),
+        ..default
     }
 }
 

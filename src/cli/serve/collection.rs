@@ -71,7 +71,7 @@ impl OpenCollection {
     async fn open_in(settings: &Settings, config: CollectionFeed, span: Span) -> Result<Self, Failure> {
         let feed = config.feed.open(settings.feeds()).await?;
         let state = settings.state_of(config.name.as_ref());
-        let stored = StoredState::open(state, &*feed, &config.feed, &settings.cache())?;
+        let stored = StoredState::open(state, &*feed, &config.feed, &settings.cache(config.name.as_ref()))?;
         Ok(Self { feed, stored, config, span })
     }
 
@@ -94,18 +94,20 @@ impl OpenCollection {
         let name = config.name.as_ref();
         let buffer = Arc::new(settings.buffer()?);
         let upstream = Arc::new(feed.upstream());
-        let cache_config = settings.cache();
+        let cache_config = settings.cache(name);
         let limits = cache_config.entry_limits();
+        let keeps_every_write = cache_config.keep_every_write;
         let cursor_key = cursor_key.for_collection(name.map_or("", |name| name.as_str()));
         let options = CacheOptions { config: cache_config, cursor_key };
         let (cache, ingest, persistence) = stored.cache(options, &*feed, Arc::clone(&buffer), &upstream)?;
         let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
+        let sink = sink.keeping_every_write(keeps_every_write);
         let sink = if settings.feeds().strict { sink.strict(limits) } else { sink };
         let silence = feed.max_silence();
         let writer = feed.writer(&buffer, limits);
         let Tasks { ingest, feeding, saving } =
             Tasks::start(ingest, persistence, feed, sink, &cache, config.feed.kind().storage).await?;
-        let (view, fanout) = View::new(cache.reader(), Arc::clone(&upstream), settings.view());
+        let (view, fanout) = View::new(cache.reader(), Arc::clone(&upstream), &settings.view(name));
         tokio::spawn(fanout.run());
         let text = config.feed.to_string();
         let served = Collection::new(text, view, Arc::clone(&upstream), writer, silence);

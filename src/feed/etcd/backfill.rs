@@ -5,6 +5,7 @@
 //! etcd still has the changes since its last compaction. They are read in the background and given to the cache,
 //! which can then continue those cursors.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -13,7 +14,7 @@ use tracing::{debug, info};
 
 use super::caught_up::CaughtUp;
 use super::client::Connection;
-use super::load::revision;
+use super::load::{entry, revision};
 use super::watch_end::WatchEnd;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::Sink;
@@ -21,12 +22,12 @@ use crate::model::{FeedEvent, Key, Past, PastStep, PastValue};
 use crate::wire::etcd::kv::{Event, EventType, KeyValue};
 use crate::wire::etcd::watch::WatchCreateRequest;
 
-/// The most that is read, in revisions of the store and in updates of the prefix.
+/// The most that is read, in revisions of the store.
 const REVISIONS: i64 = 20_000;
-const UPDATES: usize = 200_000;
 
-/// The most bytes of keys.
-const KEY_BYTES: usize = 32 << 20;
+/// The most that is kept, in updates and in bytes of keys and values. The oldest ones make room.
+const UPDATES: usize = 200_000;
+const BYTES: usize = 32 << 20;
 
 /// How many times it is tried, and the pause after a failure.
 const TRIES: u32 = 60;
@@ -62,7 +63,8 @@ pub(super) fn start(connection: Connection, prefix: Vec<u8>, end: i64, sink: Sin
 
 async fn read(connection: &Connection, prefix: &[u8], end: i64, sink: &Sink) -> Result<(), EtcdError> {
     let mut base = (end - REVISIONS).max(0);
-    let mut steps = Steps { base, end, steps: Vec::new(), key_bytes: 0, last: base };
+    let with_info = sink.keeps_every_write();
+    let mut steps = Steps::after(base, end, with_info);
     let create = |base: i64| WatchCreateRequest {
         key: range_start(prefix),
         range_end: range_end(prefix),
@@ -102,19 +104,14 @@ async fn read(connection: &Connection, prefix: &[u8], end: i64, sink: &Sink) -> 
             }
             stream = connection.watch(create(base)).await?;
             caught_up = CaughtUp::new(base, end);
-            steps = Steps { base, end, steps: Vec::new(), key_bytes: 0, last: base };
+            steps = Steps::after(base, end, with_info);
             continue;
         }
         if response.canceled {
             return Err(WatchEnd::Cancelled(response.cancel_reason).into());
         }
         steps.take(&response.events);
-        if steps.steps.len() > UPDATES || steps.key_bytes > KEY_BYTES {
-            info!(
-                "more than {UPDATES} updates, or {KEY_BYTES} bytes of keys, since revision {base}: cursors from before {end} are not continued"
-            );
-            return Ok(sink.send(FeedEvent::Past { end: revision(end), past: None }).await?);
-        }
+        steps.make_room();
         let beyond = response.events.iter().filter_map(|event| event.kv.as_ref());
         // A watch delivers revisions in order: one beyond the end means that all before it have arrived.
         if beyond.into_iter().any(|kv| kv.mod_revision > end) || (!response.fragment && steps.last == end) {
@@ -139,26 +136,55 @@ fn around(kind: EventType, kv: &KeyValue, before: Option<&KeyValue>) -> [PastVal
     [before, after]
 }
 
+fn bytes(step: &PastStep) -> usize {
+    step.key.as_bytes().len() + step.entry.as_ref().map_or(0, |entry| entry.value().len())
+}
+
 /// The changes that were read.
 struct Steps {
     /// The revision after which they begin.
     base: i64,
     end: i64,
-    steps: Vec<PastStep>,
-    key_bytes: usize,
+    steps: VecDeque<PastStep>,
+    bytes: usize,
     last: i64,
+    /// Whether the cache keeps every write.
+    with_info: bool,
 }
 
 impl Steps {
+    fn after(base: i64, end: i64, with_info: bool) -> Self {
+        Self { base, end, steps: VecDeque::new(), bytes: 0, last: base, with_info }
+    }
+
     fn take(&mut self, events: &[Event]) {
         for event in events {
             let Some(kv) = event.kv.as_ref().filter(|kv| kv.mod_revision <= self.end) else { continue };
+            if kv.mod_revision <= self.base {
+                // The rest of a revision that has made room.
+                continue;
+            }
             let [before, after] = around(event.kind(), kv, event.prev_kv.as_ref());
             self.last = kv.mod_revision;
             // A copy, so that the key does not keep the whole message and its values in memory.
             let key = Key::copy_from(&kv.key);
-            self.key_bytes += kv.key.len();
-            self.steps.push(PastStep { revision: revision(kv.mod_revision), key, before, after });
+            let at = revision(kv.mod_revision);
+            let put =
+                (event.kind() == EventType::Put && self.with_info).then(|| entry(kv, None, true).at(at));
+            let step = PastStep { revision: at, key, before, after, entry: put };
+            self.bytes += bytes(&step);
+            self.steps.push_back(step);
+        }
+    }
+
+    /// Drops the oldest revisions until the rest is within the limits.
+    fn make_room(&mut self) {
+        while self.steps.len() > UPDATES || self.bytes > BYTES {
+            let Some(oldest) = self.steps.front().map(|step| step.revision) else { return };
+            while let Some(step) = self.steps.pop_front_if(|step| step.revision == oldest) {
+                self.bytes -= bytes(&step);
+            }
+            self.base = i64::try_from(oldest.0).unwrap_or(i64::MAX);
         }
     }
 
@@ -171,7 +197,8 @@ impl Steps {
             through = through.0,
             "history read: older cursors can be continued"
         );
-        let past = Past { base, through, leads_to_the_end: true, steps: self.steps.clone() };
+        let past =
+            Past { base, through, leads_to_the_end: true, steps: self.steps.iter().cloned().collect() };
         Ok(sink.send(FeedEvent::Past { end: revision(self.end), past: Some(past) }).await?)
     }
 }

@@ -9,7 +9,8 @@ use super::resume_point::Fingerprint;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::{Activity, FeedError, Sink};
 use crate::model::{
-    Batch, Comparison, Entry, FeedEvent, Grouping, History, ReplyTo, ResyncClaim, Revision, Update,
+    Batch, Comparison, Entry, FeedEvent, Grouping, History, ReplyTo, ResyncClaim, Revision, Ttl, Update,
+    WriteInfo,
 };
 use crate::wire::etcd::ResponseHeader;
 use crate::wire::etcd::kv::{KeyValue, RangeRequest};
@@ -90,8 +91,9 @@ impl RangeReader<'_> {
                 Some(leases) => leases.of(self.connection, page.kvs.iter()).await?,
                 None => Ttls::default(),
             };
+            let with_info = self.sink.keeps_every_write();
             for some in page.kvs.chunks(BATCH) {
-                let updates = some.iter().map(|kv| put(kv, &ttls)).collect();
+                let updates = some.iter().map(|kv| put(kv, &ttls, with_info)).collect();
                 self.sink.send(FeedEvent::Updates(Batch::new(updates, Grouping::Whole))).await?;
             }
         }
@@ -136,8 +138,18 @@ pub(super) fn revision(number: i64) -> Revision {
     Revision(u64::try_from(number).unwrap_or_default())
 }
 
-/// An update that sets a key as etcd has it.
-pub(super) fn put(kv: &KeyValue, ttls: &Ttls) -> Update {
-    let entry = Entry::new(&kv.key, &kv.value, ttls.of(kv));
+/// An update that sets a key as etcd has it, with what etcd counts of it if that is wanted.
+pub(super) fn put(kv: &KeyValue, ttls: &Ttls, with_info: bool) -> Update {
+    let entry = entry(kv, ttls.of(kv), with_info);
     Update { revision: Some(revision(kv.mod_revision)), ..Update::from(entry) }
+}
+
+/// A key as etcd has it, without its revision.
+pub(super) fn entry(kv: &KeyValue, ttl: Option<Ttl>, with_info: bool) -> Entry {
+    if !with_info {
+        return Entry::new(&kv.key, &kv.value, ttl);
+    }
+    let version = u64::try_from(kv.version).unwrap_or_default();
+    let info = WriteInfo { created: revision(kv.create_revision), version, lease: kv.lease };
+    Entry::of_write(&kv.key, &kv.value, ttl, info)
 }

@@ -40,6 +40,11 @@ const LASTING: Duration = Duration::from_secs(5);
 /// The shortest time between two questions to the store on behalf of clients.
 const POSITION_EVERY: Duration = Duration::from_millis(50);
 
+/// How soon it is found out whether the watch has delivered everything, and how long at least from one time to the next.
+/// To find out, etcd goes through all keys of the prefix: it is kept busy with that for one part in so many of its time.
+const COMPLETENESS_EVERY: Duration = Duration::from_millis(5);
+const COMPLETENESS_SHARE: u32 = 4;
+
 /// A check that takes longer than this may have been answered by another server than the one before.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -61,6 +66,8 @@ pub(super) struct Watch<'s, 'a> {
     /// When the store was last checked.
     checked: Instant,
     pending: Option<PendingChange>,
+    /// When to find out next whether the watch has delivered everything, for readers that wait for it.
+    completeness_due: Option<Instant>,
 }
 
 /// What the watch is doing.
@@ -92,6 +99,7 @@ enum Input {
     RetryDue,
     CheckDue,
     PositionWanted,
+    CompletenessDue,
 }
 
 impl State {
@@ -117,6 +125,14 @@ impl State {
             }
             Self::ChecksOnly { .. } => self,
         }
+    }
+}
+
+/// Resolves at this time, if there is one.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -163,6 +179,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             ticks,
             checked: Instant::now(),
             pending: None,
+            completeness_due: None,
         };
         let end = match watch.run(retry_at).await {
             Ok(never) => match never {},
@@ -184,6 +201,7 @@ impl<'s, 'a> Watch<'s, 'a> {
                 input = state.next() => input?,
                 _ = self.ticks.tick() => Input::CheckDue,
                 () = self.session.sink.position_wanted(position_not_before) => Input::PositionWanted,
+                () = due(self.completeness_due) => Input::CompletenessDue,
             };
             match input {
                 Input::Response(response) => {
@@ -196,9 +214,13 @@ impl<'s, 'a> Watch<'s, 'a> {
                 Input::RetryDue => return Err(WatchEnd::RetryDue.into()),
                 Input::CheckDue => self.check(&state).await?,
                 Input::PositionWanted => {
-                    self.session.probe(None).await?;
+                    let (now, _) = self.session.probe(None).await?;
                     position_not_before = Instant::now() + POSITION_EVERY;
+                    if self.session.sink.keeps_every_write() && now.revision > self.at.revision {
+                        self.completeness_due = Some(Instant::now() + COMPLETENESS_EVERY);
+                    }
                 }
+                Input::CompletenessDue => self.report_completeness(&state).await?,
             }
         }
     }
@@ -349,6 +371,22 @@ impl<'s, 'a> Watch<'s, 'a> {
         })
     }
 
+    /// Tells the cache how far it is complete, although the store's newest revisions may be those of other keys.
+    async fn report_completeness(&mut self, state: &State) -> Result<(), EtcdError> {
+        self.completeness_due = None;
+        // Of the whole store every revision is delivered.
+        if self.session.prefix.is_empty() || !matches!(state, State::Watching(_)) {
+            return Ok(());
+        }
+        let comparison = self.compare().await?;
+        if comparison.newer || comparison.difference != 0 {
+            let pause = COMPLETENESS_EVERY.max(comparison.took * COMPLETENESS_SHARE);
+            self.completeness_due = Some(Instant::now() + pause);
+            return Ok(());
+        }
+        Ok(self.session.sink.send(FeedEvent::Complete(revision(comparison.revision))).await?)
+    }
+
     /// Tells the cache, once, when it has what the store had when this began. A watch that etcd has not confirmed
     /// proves nothing.
     async fn report_in_sync(&mut self, state: &State) -> Result<(), EtcdError> {
@@ -394,7 +432,7 @@ impl<'s, 'a> Watch<'s, 'a> {
         for event in events {
             let kv = event.kv.as_ref().ok_or(EtcdError::Nonsense("an event without a key"))?;
             updates.push(match event.kind() {
-                EventType::Put => put(kv, &ttls),
+                EventType::Put => put(kv, &ttls, sink.keeps_every_write()),
                 EventType::Delete => {
                     let delete = Update::delete(&kv.key);
                     Update { revision: Some(revision(kv.mod_revision)), ..delete }

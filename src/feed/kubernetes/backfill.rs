@@ -177,7 +177,7 @@ impl Steps {
         self.key_bytes += key.len();
         let shared = Key::copy_from(&key);
         let before = self.last.insert(key, after).unwrap_or(unseen);
-        self.steps.push(PastStep { revision, key: shared, before, after });
+        self.steps.push(PastStep { revision, key: shared, before, after, entry: None });
     }
 
     /// Whether these are all changes from one state to the other: all that was set is there, and as many deletions as there

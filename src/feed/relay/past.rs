@@ -182,7 +182,13 @@ impl Steps {
                 None => PastValue::Unknown,
             };
             unknown = unknown.plus(share(after)).minus(share(before));
-            self.steps.push(PastStep { revision: revision.unwrap_or_default(), key, before, after });
+            self.steps.push(PastStep {
+                revision: revision.unwrap_or_default(),
+                key,
+                before,
+                after,
+                entry: None,
+            });
         }
         unknown = unknown.minus(digest);
         let steps = self.steps.iter_mut().skip(first);

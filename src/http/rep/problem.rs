@@ -102,6 +102,12 @@ impl Problem {
         self.0.retry_after
     }
 
+    /// The status of the answer.
+    #[cfg(feature = "etcd")]
+    pub(in crate::http) fn status(&self) -> u16 {
+        self.0.status
+    }
+
     /// What is wrong, as a sentence.
     pub(in crate::http) fn detail(&self) -> &str {
         &self.0.detail

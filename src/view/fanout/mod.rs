@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::cache::{self, Breadcrumb};
 use crate::model::{Cursor, Sequence};
 use crate::trail::{BufferItem, EventBuffer, Head, SharedError};
+#[cfg(feature = "etcd")]
+use crate::view::etcd::Log;
 use crate::view::{Answer, Format, ViewError};
 use item::Demand;
 
@@ -32,6 +34,8 @@ pub struct FanoutTask {
     at: Breadcrumb,
     trail: EventBuffer<Item>,
     fanout: Fanout,
+    #[cfg(feature = "etcd")]
+    log: Option<Arc<Log>>,
 }
 
 /// The readers' handle of the fan-out. Clones share it.
@@ -59,7 +63,20 @@ impl FanoutTask {
             subscriptions: Arc::default(),
             encoded: Arc::default(),
         };
-        (Self { at, trail, fanout: fanout.clone() }, fanout)
+        let task = Self {
+            at,
+            trail,
+            fanout: fanout.clone(),
+            #[cfg(feature = "etcd")]
+            log: None,
+        };
+        (task, fanout)
+    }
+
+    /// The same task, which also delivers to this log.
+    #[cfg(feature = "etcd")]
+    pub(super) fn with_log(self, log: Option<Arc<Log>>) -> Self {
+        Self { log, ..self }
     }
 
     /// Delivers every breadcrumb until the cache stops, then ends all waits.
@@ -76,6 +93,8 @@ impl FanoutTask {
         let appended = self.trail.append_err(ended);
         debug_assert!(appended.is_ok(), "only this task ends the trail");
         self.fanout.subscriptions.end();
+        #[cfg(feature = "etcd")]
+        self.log.iter().for_each(|log| log.end());
     }
 
     fn deliver(&mut self, breadcrumb: Breadcrumb) {
@@ -91,6 +110,8 @@ impl FanoutTask {
         debug_assert!(appended.is_ok(), "only this task ends the trail");
         let count = self.fanout.subscriptions.deliver(&breadcrumb, is_newest);
         self.fanout.encoded.fetch_add(count, Ordering::Relaxed);
+        #[cfg(feature = "etcd")]
+        self.log.iter().for_each(|log| log.deliver(&breadcrumb));
         self.at = breadcrumb;
     }
 }

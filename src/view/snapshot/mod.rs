@@ -22,4 +22,6 @@ mod snapshot_cache;
 mod tests;
 mod version;
 
+#[cfg(feature = "etcd")]
+pub(super) use page_tree::PageTree;
 pub(super) use snapshot_cache::SnapshotCache;

@@ -198,6 +198,12 @@ impl PageTree {
         self.iter_from(start).take_while(move |entry| entry.key().starts_with(prefix))
     }
 
+    /// The entries from this key on, in key order.
+    #[cfg(feature = "etcd")]
+    pub(in crate::view) fn from(&self, start: &[u8]) -> impl Iterator<Item = &Entry> {
+        self.iter_from(self.position(|key| key < start))
+    }
+
     fn iter_from(&self, start: TreePosition) -> impl Iterator<Item = &Entry> {
         let pages = self.groups.get(start.group..).unwrap_or_default().iter().flat_map(|group| &group.pages);
         pages.skip(start.page).flat_map(|page| page.entries()).skip(start.entry)

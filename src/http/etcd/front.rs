@@ -1,0 +1,137 @@
+//! What the calls of etcd's clients share: the collection, who asks, and the header of every answer.
+
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use tonic::Status;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::status;
+use crate::http::app::App;
+use crate::http::auth::access::{Access, bearer_token};
+use crate::http::client::{Client, Peer};
+use crate::http::collection::Collection;
+use crate::model::{History, KeySelector, Revision};
+use crate::view::View;
+use crate::wire::etcd::ResponseHeader;
+
+/// How etcd's clients are served.
+#[derive(Clone, Debug)]
+pub struct EtcdConfig {
+    /// The name of the collection; `None` for the default one.
+    pub collection: Option<String>,
+    /// Whether every read is answered from memory, as if it were serializable.
+    pub serializable: bool,
+    /// The name of this daemon among its replicas, of which its member id is made.
+    pub member: String,
+}
+
+/// The front of a collection for etcd's clients. Clones share it.
+#[derive(Clone)]
+pub struct EtcdFront(Arc<Shared>);
+
+struct Shared {
+    app: App,
+    collection: Arc<Collection>,
+    config: EtcdConfig,
+}
+
+/// A call: who asks, and what it may see.
+pub(super) struct Call {
+    pub(super) front: EtcdFront,
+    pub(super) peer: Peer,
+    pub(super) access: Access,
+}
+
+impl EtcdFront {
+    /// The front of one of the app's collections; `None` if there is no such collection.
+    pub fn new(app: App, config: EtcdConfig) -> Option<Self> {
+        let collection = Arc::clone(app.collections.find(config.collection.as_deref())?);
+        Some(Self(Arc::new(Shared { app, collection, config })))
+    }
+
+    pub(super) fn app(&self) -> &App {
+        &self.0.app
+    }
+
+    pub(super) fn view(&self) -> &View {
+        &self.0.collection.view
+    }
+
+    /// Whether every read is answered from memory.
+    pub(super) fn is_serializable(&self) -> bool {
+        self.0.config.serializable
+    }
+
+    /// The id of the cluster: replicas of one store have the same.
+    fn cluster_id(history: History) -> u64 {
+        xxh3_64(history.to_string().as_bytes())
+    }
+
+    /// The id of this member: replicas have different ones.
+    fn member_id(&self, history: History) -> u64 {
+        xxh3_64(format!("{history} {}", self.0.config.member).as_bytes())
+    }
+
+    /// The header of an answer that is as new as this revision.
+    pub(super) fn header(&self, revision: Revision) -> ResponseHeader {
+        let history = self.view().cache().current_breadcrumb().kvs().history();
+        ResponseHeader {
+            cluster_id: Self::cluster_id(history),
+            member_id: self.member_id(history),
+            revision: number(revision),
+            // This daemon holds no elections.
+            raft_term: 1,
+        }
+    }
+
+    /// Admits a call.
+    pub(super) fn admit(&self, peer: Peer, headers: &HeaderMap) -> Result<Call, Status> {
+        let token = token(headers);
+        if token.is_none() && self.app().is_guarded() {
+            return Err(status::no_user());
+        }
+        let admission = self.app().admit(token).map_err(|_| status::invalid_token())?;
+        let access = admission.access_to(&self.0.collection);
+        let access = access.map_err(|problem| status::of_problem(&problem))?;
+        Ok(Call { front: self.clone(), peer, access })
+    }
+}
+
+impl Call {
+    pub(super) fn app(&self) -> &App {
+        self.front.app()
+    }
+
+    pub(super) fn view(&self) -> &View {
+        self.front.view()
+    }
+
+    /// The client of the call in the budgets.
+    pub(super) fn client(&self) -> &Arc<Client> {
+        self.app().client(self.access.grant(), &self.peer)
+    }
+
+    /// The keys that it may read.
+    pub(super) fn readable(&self) -> Result<KeySelector, Status> {
+        let scope = self.access.scope(KeySelector::ALL).map_err(|_| status::permission_denied())?;
+        Ok(scope.keys().clone())
+    }
+}
+
+/// The token of a call: as etcd's clients send what Authenticate gave them, or as HTTP does.
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let authorization = header("authorization").map(|value| bearer_token(value).unwrap_or(value));
+    header("token").or(authorization).filter(|token| !token.is_empty())
+}
+
+/// A revision as etcd writes it.
+pub(super) fn number(revision: Revision) -> i64 {
+    i64::try_from(revision.0).unwrap_or(i64::MAX)
+}
+
+/// One of etcd's revisions; `None` for 0 and below, which mean that none is given.
+pub(super) fn revision(number: i64) -> Option<Revision> {
+    u64::try_from(number).ok().filter(|number| *number > 0).map(Revision)
+}

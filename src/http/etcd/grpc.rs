@@ -1,0 +1,182 @@
+//! gRPC's messages over HTTP/2: each is a flag, its length, and its bytes. The status of a call comes after the last one.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response};
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::Stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Body as HttpBody, Frame, Incoming};
+use prost::Message;
+use tonic::Status;
+
+use crate::view::etcd::Charge;
+
+/// The body of a response.
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// The flag of a message that is not compressed, and the length of its message.
+const PREFIX_BYTES: usize = 5;
+
+/// The longest request message. etcd's own limit is 1.5 MiB and half a MiB for what is around it.
+const MAX_REQUEST_BYTES: usize = 2 << 20;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// The messages of a request, as they arrive.
+pub(super) struct Messages {
+    body: Incoming,
+    received: BytesMut,
+}
+
+impl Messages {
+    pub(super) fn new(body: Incoming) -> Self {
+        Self { body, received: BytesMut::new() }
+    }
+
+    /// The next message; `None` after the last. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        loop {
+            if let Some(message) = self.received_message()? {
+                return Ok(Some(message));
+            }
+            match self.body.frame().await {
+                None if self.received.is_empty() => return Ok(None),
+                None => return Err(Status::invalid_argument("crumbd: the request ends within a message")),
+                Some(Err(error)) => return Err(Status::cancelled(format!("crumbd: {error}"))),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.received.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+
+    fn received_message(&mut self) -> Result<Option<Bytes>, Status> {
+        let Some((prefix, rest)) = self.received.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+        let [flag, length @ ..] = *prefix;
+        if flag != 0 {
+            return Err(Status::unimplemented("crumbd: compressed messages are not supported"));
+        }
+        let length = u32::from_be_bytes(length) as usize;
+        if length > MAX_REQUEST_BYTES {
+            return Err(Status::resource_exhausted(format!(
+                "crumbd: the message has {length} bytes, the limit is {MAX_REQUEST_BYTES}"
+            )));
+        }
+        if rest.len() < length {
+            return Ok(None);
+        }
+        self.received.advance(PREFIX_BYTES);
+        Ok(Some(self.received.split_to(length).freeze()))
+    }
+
+    /// The only message of a unary call.
+    pub(super) async fn only(&mut self) -> Result<Bytes, Status> {
+        let message = self.next().await?;
+        message.ok_or_else(|| Status::internal("crumbd: the request has no message"))
+    }
+}
+
+/// A message of its bytes.
+pub(super) fn decode<M: Message + Default>(bytes: Bytes) -> Result<M, Status> {
+    M::decode(bytes).map_err(|error| Status::internal(format!("crumbd: the message cannot be read: {error}")))
+}
+
+/// The answer of a unary call: one message, in pieces, with what is held until it is sent.
+pub(super) struct Unary {
+    pieces: VecDeque<Bytes>,
+    charge: Option<Charge>,
+}
+
+impl Unary {
+    pub(super) fn new(message: &impl Message) -> Self {
+        Self { pieces: [Bytes::from(message.encode_to_vec())].into(), charge: None }
+    }
+
+    /// A message of these pieces.
+    pub(super) fn of_pieces(pieces: impl IntoIterator<Item = Bytes>, charge: Option<Charge>) -> Self {
+        Self { pieces: pieces.into_iter().collect(), charge }
+    }
+
+    /// The message in one piece.
+    pub(super) fn into_bytes(self) -> Bytes {
+        match <[Bytes; 1]>::try_from(Vec::from(self.pieces)) {
+            Ok([piece]) => piece,
+            Err(pieces) => pieces.concat().into(),
+        }
+    }
+
+    pub(super) fn into_response(mut self) -> Response<Body> {
+        let length = self.pieces.iter().map(Bytes::len).sum();
+        self.pieces.push_front(prefix(length).to_vec().into());
+        with_grpc(
+            UnaryBody { pieces: self.pieces, status: Some(ok_trailers()), _charge: self.charge }
+                .boxed_unsync(),
+        )
+    }
+}
+
+struct UnaryBody {
+    pieces: VecDeque<Bytes>,
+    status: Option<HeaderMap>,
+    _charge: Option<Charge>,
+}
+
+impl HttpBody for UnaryBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.pieces.pop_front().map(Frame::data);
+        let frame = piece.or_else(|| self.status.take().map(Frame::trailers));
+        Poll::Ready(frame.map(Ok))
+    }
+}
+
+/// The bytes before a message of this length.
+pub(super) fn prefix(length: usize) -> [u8; PREFIX_BYTES] {
+    // Longer messages than gRPC can say are refused before they are made.
+    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    [0, a, b, c, d]
+}
+
+/// The answer of a streaming call.
+pub(super) fn stream(
+    frames: impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static,
+) -> Response<Body> {
+    with_grpc(StreamBody::new(frames).boxed_unsync())
+}
+
+/// The end of a stream.
+pub(super) fn trailers(status: &Status) -> Frame<Bytes> {
+    let mut trailers = HeaderMap::new();
+    // It fails only for metadata that is no header, and there is none.
+    _ = status.add_header(&mut trailers);
+    Frame::trailers(trailers)
+}
+
+fn ok_trailers() -> HeaderMap {
+    HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))])
+}
+
+/// The answer of a call that failed.
+pub(super) fn failed(status: Status) -> Response<Body> {
+    status.into_http()
+}
+
+fn with_grpc(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
+}

@@ -1,0 +1,74 @@
+//! The service `etcdserverpb.KV`.
+
+use bytes::Bytes;
+use prost::Message;
+use tonic::Status;
+
+use super::front::{Call, revision};
+use super::grpc::Unary;
+use super::status;
+use crate::view::etcd::{Charge, KeyRange, RangeQuery, SortOrder, SortTarget};
+use crate::wire::etcd::kv::{self, RangeRequest};
+use crate::wire::etcd::{HeaderResponse, ResponseHeader};
+
+impl Call {
+    /// `Range`.
+    pub(super) async fn range(&self, request: RangeRequest) -> Result<Unary, Status> {
+        let query = query(&request)?;
+        if !query.range.is_within(&self.readable()?) {
+            return Err(status::permission_denied());
+        }
+        let view = self.view();
+        if !request.serializable && !self.front.is_serializable() {
+            view.linearize().await?;
+        }
+        // Before the state is read, which can then only be newer.
+        let complete = view.complete_to();
+        if query.revision.is_some_and(|revision| revision > complete) {
+            return Err(status::future_revision());
+        }
+        let state = view.etcd_state(query.revision)?;
+        let newest = if query.revision.is_none() { complete.max(state.revision()) } else { complete };
+        let read = view.etcd_range(&state, &query).await?;
+        let encoded = read.encode_within(self.client().account()).await;
+        let (body, charge) = encoded.map_err(|error| status::of_view(&error))?;
+        Ok(with_header(self.front.header(newest), body.into(), charge))
+    }
+}
+
+/// A message that is a header and other fields.
+fn with_header(header: ResponseHeader, rest: Bytes, charge: Charge) -> Unary {
+    let header = HeaderResponse { header: Some(header) }.encode_to_vec();
+    Unary::of_pieces([header.into(), rest], Some(charge))
+}
+
+/// The read that a request asks for.
+fn query(request: &RangeRequest) -> Result<RangeQuery, Status> {
+    if request.key.is_empty() {
+        return Err(status::empty_key());
+    }
+    let order = kv::SortOrder::try_from(request.sort_order).map_err(|_| status::invalid_sort_option())?;
+    let target = kv::SortTarget::try_from(request.sort_target).map_err(|_| status::invalid_sort_option())?;
+    let target = match target {
+        kv::SortTarget::Key => SortTarget::Key,
+        kv::SortTarget::Version => SortTarget::Version,
+        kv::SortTarget::Create => SortTarget::Created,
+        kv::SortTarget::Mod => SortTarget::Modified,
+        kv::SortTarget::Value => SortTarget::Value,
+    };
+    let order = match order {
+        kv::SortOrder::None if target == SortTarget::Key => None,
+        kv::SortOrder::None | kv::SortOrder::Ascend => Some((target, SortOrder::Ascending)),
+        kv::SortOrder::Descend => Some((target, SortOrder::Descending)),
+    };
+    Ok(RangeQuery {
+        range: KeyRange::new(request.key.clone(), request.range_end.clone()),
+        revision: revision(request.revision),
+        limit: usize::try_from(request.limit).unwrap_or(0),
+        order,
+        modified: (revision(request.min_mod_revision), revision(request.max_mod_revision)),
+        created: (revision(request.min_create_revision), revision(request.max_create_revision)),
+        count_only: request.count_only,
+        keys_only: request.keys_only,
+    })
+}

@@ -1,0 +1,19 @@
+//! The front that speaks etcd's API v3: gRPC over HTTP/2, and etcd's JSON over HTTP.
+//!
+//! Clients of etcd use it as they use etcd. What they may ask, and how the answers differ from etcd's, is in
+//! [`docs::etcd`](crate::docs::etcd).
+//!
+//! Each file is one of etcd's services. They parse a request, ask the view ([`crate::view::etcd`]) or the feed's write side, and
+//! answer. A unary answer is one message ([`grpc`]); a stream of watches is a body that makes its messages when the client
+//! has room for them ([`watch`]), so a slow client keeps none in memory.
+
+mod front;
+mod grpc;
+mod kv;
+mod server;
+mod service;
+mod status;
+mod watch;
+
+pub use front::{EtcdConfig, EtcdFront};
+pub use server::EtcdServer;

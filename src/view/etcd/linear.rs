@@ -1,0 +1,72 @@
+//! Linearizable reads: everything that the upstream had when they were asked for.
+//!
+//! The feed asks its upstream for its revision, once for all reads that wait, and the cache says how far it is complete.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::model::Revision;
+use crate::view::View;
+
+/// How long the upstream may take to say its revision, and the cache to get there.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Why it is not known whether a state has everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotLinear {
+    /// The upstream has not answered.
+    #[error("the datastore has not said its revision within {} s", ANSWER.as_secs())]
+    NoAnswer,
+    /// The upstream is at a revision that has not arrived here.
+    #[error("the datastore is at revision {asked}, and this daemon has not reached it within {} s", ANSWER.as_secs())]
+    Behind {
+        /// The revision of the upstream.
+        asked: Revision,
+    },
+    /// The state is not in-sync, and the upstream has no revision to wait for.
+    #[error("the state is not in-sync with its source")]
+    NotInSync,
+}
+
+impl View {
+    /// The revision up to which the newest breadcrumb has every change of the upstream. It may be newer than the
+    /// breadcrumb's own.
+    pub(crate) fn complete_to(&self) -> Revision {
+        // Read before the breadcrumb, which can then only be newer.
+        let complete = *self.cache.completeness().borrow();
+        let newest = self.cache.current_breadcrumb();
+        let known = complete.revision;
+        let is_known = complete.history == Some(newest.kvs().history());
+        if is_known { known.max(newest.revision()) } else { newest.revision() }
+    }
+
+    /// Waits until the newest breadcrumb has everything that the upstream had when this was called.
+    ///
+    /// # Errors
+    /// [`NotLinear`].
+    pub(crate) async fn linearize(&self) -> Result<(), NotLinear> {
+        if self.upstream.nothing_is_ahead() {
+            return Ok(());
+        }
+        let asked = std::time::Instant::now();
+        let mut sightings = self.upstream.sightings();
+        self.upstream.request_sighting();
+        let sighting =
+            sightings.wait_for(|sighting| sighting.is_some_and(|sighting| sighting.asked >= asked));
+        let sighting = match timeout(ANSWER, sighting).await {
+            Ok(Ok(sighting)) => *sighting,
+            Ok(Err(_)) | Err(_) => return Err(NotLinear::NoAnswer),
+        };
+        let Some(sighting) = sighting else { return Err(NotLinear::NoAnswer) };
+        let history = self.cache.current_breadcrumb().kvs().history();
+        let mut completeness = self.cache.completeness();
+        let complete = completeness
+            .wait_for(|complete| complete.history == Some(history) && complete.revision >= sighting.revision);
+        match timeout(ANSWER, complete).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(NotLinear::Behind { asked: sighting.revision }),
+        }
+    }
+}
