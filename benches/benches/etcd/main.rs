@@ -20,6 +20,7 @@ mod bare;
 mod daemon;
 mod data;
 mod load;
+#[allow(unused_imports)] // those of its unit tests, which a benchmark does not run
 #[path = "../../../src/wire/etcd/mod.rs"]
 mod messages;
 mod resync;
