@@ -37,8 +37,10 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// A watch that has been open for this long without being refused works: a proxy takes a while to refuse one.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// The shortest time between two questions to the store on behalf of clients.
+/// The shortest time between two questions to the store on behalf of clients: of those that come with a cursor, and of
+/// etcd's, whose reads wait for the answer.
 const POSITION_EVERY: Duration = Duration::from_millis(50);
+const LINEARIZABLE_EVERY: Duration = Duration::from_millis(1);
 
 /// How soon it is found out whether the watch has delivered everything, and how long at least from one time to the next.
 /// To find out, etcd goes through all keys of the prefix: it is kept busy with that for one part in so many of its time.
@@ -215,8 +217,10 @@ impl<'s, 'a> Watch<'s, 'a> {
                 Input::CheckDue => self.check(&state).await?,
                 Input::PositionWanted => {
                     let (now, _) = self.session.probe(None).await?;
-                    position_not_before = Instant::now() + POSITION_EVERY;
-                    if self.session.sink.keeps_every_write() && now.revision > self.at.revision {
+                    let for_etcd = self.session.sink.keeps_every_write();
+                    let pause = if for_etcd { LINEARIZABLE_EVERY } else { POSITION_EVERY };
+                    position_not_before = Instant::now() + pause;
+                    if for_etcd && now.revision > self.at.revision {
                         self.completeness_due = Some(Instant::now() + COMPLETENESS_EVERY);
                     }
                 }

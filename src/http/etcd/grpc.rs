@@ -26,6 +26,9 @@ const PREFIX_BYTES: usize = 5;
 /// The longest request message. etcd's own limit is 1.5 MiB and half a MiB for what is around it.
 const MAX_REQUEST_BYTES: usize = 2 << 20;
 
+/// Larger pieces of messages are sent as they are; smaller ones are copied into a frame with others.
+pub(super) const COPIED_BYTES: usize = 8 << 10;
+
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
@@ -81,7 +84,12 @@ impl Messages {
     /// The only message of a unary call.
     pub(super) async fn only(&mut self) -> Result<Bytes, Status> {
         let message = self.next().await?;
-        message.ok_or_else(|| Status::internal("crumbd: the request has no message"))
+        let message = message.ok_or_else(|| Status::internal("crumbd: the request has no message"))?;
+        // Up to its end: a stream that is answered before counts as one that failed.
+        match self.next().await? {
+            None => Ok(message),
+            Some(_) => Err(Status::internal("crumbd: the request has more than one message")),
+        }
     }
 }
 
@@ -114,13 +122,19 @@ impl Unary {
         }
     }
 
-    pub(super) fn into_response(mut self) -> Response<Body> {
+    pub(super) fn into_response(self) -> Response<Body> {
         let length = self.pieces.iter().map(Bytes::len).sum();
-        self.pieces.push_front(prefix(length).to_vec().into());
-        with_grpc(
-            UnaryBody { pieces: self.pieces, status: Some(ok_trailers()), _charge: self.charge }
-                .boxed_unsync(),
-        )
+        let mut first = BytesMut::from(&prefix(length)[..]);
+        let mut pieces = VecDeque::new();
+        // Small pieces are one frame, and there is no empty frame: clients end a connection with many of them.
+        for piece in self.pieces {
+            match pieces.is_empty() && piece.len() <= COPIED_BYTES {
+                true => first.extend_from_slice(&piece),
+                false => pieces.push_back(piece),
+            }
+        }
+        pieces.push_front(first.freeze());
+        with_grpc(UnaryBody { pieces, status: Some(ok_trailers()), _charge: self.charge }.boxed_unsync())
     }
 }
 

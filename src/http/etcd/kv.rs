@@ -56,6 +56,7 @@ fn query(request: &RangeRequest) -> Result<RangeQuery, Status> {
         kv::SortTarget::Mod => SortTarget::Modified,
         kv::SortTarget::Value => SortTarget::Value,
     };
+    let sorts_first_only = order == kv::SortOrder::None;
     let order = match order {
         kv::SortOrder::None if target == SortTarget::Key => None,
         kv::SortOrder::None | kv::SortOrder::Ascend => Some((target, SortOrder::Ascending)),
@@ -66,6 +67,7 @@ fn query(request: &RangeRequest) -> Result<RangeQuery, Status> {
         revision: revision(request.revision),
         limit: usize::try_from(request.limit).unwrap_or(0),
         order,
+        sorts_first_only,
         modified: (revision(request.min_mod_revision), revision(request.max_mod_revision)),
         created: (revision(request.min_create_revision), revision(request.max_create_revision)),
         count_only: request.count_only,

@@ -49,7 +49,7 @@ impl EtcdServer {
                             .serve_connection(TokioIo::new(stream), service)
                             .await;
                         if let Err(error) = served {
-                            debug!(%error, "a connection of an etcd client ended");
+                            debug!(?error, "a connection of an etcd client ended");
                         }
                     });
                 }

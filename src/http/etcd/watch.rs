@@ -32,9 +32,6 @@ use crate::wire::etcd::watch::{
 /// About how many bytes are made at a time.
 const FRAME_BYTES: usize = 32 << 10;
 
-/// Larger events are sent as they are; smaller ones are copied into a frame with others.
-const COPIED_BYTES: usize = 8 << 10;
-
 /// How often a watch that asks for it is told how far it is, while it has no events.
 const PROGRESS_EVERY: Duration = Duration::from_secs(600);
 
@@ -357,7 +354,7 @@ impl Outgoing {
         self.open.extend_from_slice(&grpc::prefix(head.encoded_len() + events.len()));
         // It fails only where there is no room, and the buffer grows.
         _ = head.encode(&mut self.open);
-        if events.len() <= COPIED_BYTES {
+        if events.len() <= grpc::COPIED_BYTES {
             self.open.extend_from_slice(&events);
         } else {
             self.ready.push_back(self.open.split().freeze());

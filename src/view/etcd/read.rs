@@ -29,6 +29,9 @@ pub struct RangeQuery {
     pub limit: usize,
     /// The order of the keys; `None` for the order of their bytes.
     pub order: Option<(SortTarget, SortOrder)>,
+    /// Whether only the first keys within the limit, and one more, are put into that order. So does etcd where a target is
+    /// named and no direction.
+    pub sorts_first_only: bool,
     /// Only keys whose last write, and whose creation, is in these ranges of revisions (both ends included).
     pub modified: RevisionRange,
     /// See `modified`.
@@ -153,26 +156,12 @@ impl View {
 }
 
 impl RangeQuery {
-    /// All keys of a range, as they are now.
-    pub fn all(range: KeyRange) -> Self {
-        Self {
-            range,
-            revision: None,
-            limit: 0,
-            order: None,
-            modified: (None, None),
-            created: (None, None),
-            count_only: false,
-            keys_only: false,
-        }
-    }
-
     /// Reads the range in these pages of a state; `None` if it has more than `max_keys` keys.
     fn read(&self, pages: &PageTree, state: &ReadState, max_keys: usize) -> Option<RangeRead> {
         let overrides = state.overrides(&self.range);
         let mut overrides = overrides.iter().peekable();
-        // With filters or an order, any entry may be among the first.
-        let enough = if self.takes_first() { self.limit } else { usize::MAX };
+        // With filters or an order, any entry may be among the first. One more shows that there are more.
+        let enough = if self.takes_first() { self.limit.saturating_add(1) } else { usize::MAX };
         let (mut entries, mut count, mut seen) = (Vec::new(), 0, 0);
         let mut add = |entry: &Entry| {
             count += 1;
@@ -194,8 +183,7 @@ impl RangeQuery {
             }
         }
         overrides.for_each(|(_, now)| now.iter().for_each(&mut add));
-        let more = enough != usize::MAX && !self.count_only && count > entries.len();
-        Some(self.finish(RangeRead { entries, more, count, keys_only: self.keys_only }))
+        Some(self.finish(RangeRead { entries, more: false, count, keys_only: self.keys_only }))
     }
 
     fn has_filters(&self) -> bool {
@@ -204,7 +192,7 @@ impl RangeQuery {
 
     /// Whether the first entries of the range are the answer.
     fn takes_first(&self) -> bool {
-        self.limit > 0 && self.order.is_none() && !self.has_filters()
+        self.limit > 0 && (self.order.is_none() || self.sorts_first_only) && !self.has_filters()
     }
 
     /// Filters, sorts and cuts.

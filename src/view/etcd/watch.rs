@@ -89,16 +89,6 @@ impl WatchStream {
         Self { log, waker, slots, by_id, due }
     }
 
-    /// How many watches there are.
-    pub fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
-    /// Whether there is no watch.
-    pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
-    }
-
     /// Whether a watch has this number.
     pub fn contains(&self, id: i64) -> bool {
         self.by_id.contains_key(&id)

@@ -1,0 +1,99 @@
+//! A client of etcd's API, of etcd or of the daemon alike. It speaks the messages of the daemon's own source.
+
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{IntoRequest, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use crate::etcd::kv::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+};
+use crate::etcd::watch::{WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse};
+
+/// Watches may answer with a whole revision at once.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// A connection to one server.
+#[derive(Clone)]
+pub struct Client(Channel);
+
+/// A stream of watches.
+pub struct Watches {
+    requests: tokio::sync::mpsc::UnboundedSender<WatchRequest>,
+    responses: Streaming<WatchResponse>,
+}
+
+impl Client {
+    /// A client of the server at this address, which it connects to when it is used.
+    pub fn new(address: &str) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        Self(endpoint.connect_lazy())
+    }
+
+    pub async fn call<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Status>
+    where
+        Q: prost::Message + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let mut grpc = Grpc::new(self.0.clone()).max_decoding_message_size(MAX_MESSAGE);
+        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let codec = ProstCodec::<Q, A>::default();
+        let answer = grpc.unary(request.into_request(), PathAndQuery::from_static(path), codec).await?;
+        Ok(answer.into_inner())
+    }
+
+    pub async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Status> {
+        self.call("/etcdserverpb.KV/Range", request).await
+    }
+
+    pub async fn put(&self, request: PutRequest) -> Result<PutResponse, Status> {
+        self.call("/etcdserverpb.KV/Put", request).await
+    }
+
+    pub async fn delete_range(&self, request: DeleteRangeRequest) -> Result<DeleteRangeResponse, Status> {
+        self.call("/etcdserverpb.KV/DeleteRange", request).await
+    }
+
+    pub async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Status> {
+        self.call("/etcdserverpb.KV/Txn", request).await
+    }
+
+    pub async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse, Status> {
+        self.call("/etcdserverpb.KV/Compact", request).await
+    }
+
+    /// A stream with one watch. etcd sends the head of its answer only with the first message, so there must be one.
+    pub async fn watch(&self, create: WatchCreateRequest) -> Result<Watches, Status> {
+        let (requests, mut receive) = tokio::sync::mpsc::unbounded_channel();
+        let requested = futures_util::stream::poll_fn(move |context| receive.poll_recv(context));
+        let mut grpc = Grpc::new(self.0.clone()).max_decoding_message_size(MAX_MESSAGE);
+        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let codec = ProstCodec::<WatchRequest, WatchResponse>::default();
+        let path = PathAndQuery::from_static("/etcdserverpb.Watch/Watch");
+        _ = requests.send(WatchRequest { request: Some(WatchRequestUnion::Create(create)) });
+        let answering = grpc.streaming(Request::new(requested), path, codec);
+        let answer = tokio::time::timeout(crate::support::DEADLINE, answering).await;
+        let answer = answer.map_err(|_| Status::deadline_exceeded("no head of an answer in time"))??;
+        let responses = answer.into_inner();
+        Ok(Watches { requests, responses })
+    }
+}
+
+impl Watches {
+    pub fn send(&self, request: WatchRequestUnion) {
+        self.requests.send(WatchRequest { request: Some(request) }).unwrap();
+    }
+
+    pub fn create(&self, create: WatchCreateRequest) {
+        self.send(WatchRequestUnion::Create(create));
+    }
+
+    /// The next response.
+    pub async fn next(&mut self) -> Result<WatchResponse, Status> {
+        let next = tokio::time::timeout(crate::support::DEADLINE, self.responses.message()).await;
+        next.map_err(|_| Status::deadline_exceeded("no response in time"))??
+            .ok_or_else(|| Status::cancelled("the stream has ended"))
+    }
+}
