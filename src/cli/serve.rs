@@ -140,6 +140,11 @@ impl Running {
                 collection: listen.collection.as_ref().map(ToString::to_string),
                 serializable: settings.etcd_serializable(),
                 member: listen.address.to_string(),
+                // Clients replace their endpoints by these, so an address that is not theirs is none.
+                client_urls: match listen.address.ip().is_unspecified() {
+                    true => Vec::new(),
+                    false => vec![format!("{scheme}://{}", listen.address)],
+                },
             };
             let Some(front) = EtcdFront::new(app.clone(), config) else { continue };
             let server = EtcdServer::bind(listen.address, front).await?;

@@ -41,6 +41,8 @@ pub use sink::Sink;
 pub use spec::{FeedSpec, NamedFeed, SpecError};
 pub use stdin::StdinFeed;
 pub use upstream::Upstream;
+#[cfg(feature = "etcd")]
+pub use write::EtcdCalls;
 pub use write::{UpstreamLimit, WriteError, WriteRequest, Writer};
 
 use std::path::PathBuf;

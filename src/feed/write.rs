@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+#[cfg(feature = "etcd")]
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::ingest::{self, Buffer, IngestBuffer};
@@ -16,6 +18,31 @@ pub trait Writer: Send + Sync {
     /// # Errors
     /// [`WriteError`], which says whether the write was done.
     fn write(&self, write: WriteRequest) -> BoxFuture<'_, Result<Committed, WriteError>>;
+
+    /// The calls of etcd's own clients, if the upstream takes them.
+    #[cfg(feature = "etcd")]
+    fn etcd(&self) -> Option<&dyn EtcdCalls> {
+        None
+    }
+}
+
+/// The calls of etcd's own clients, which an upstream etcd answers. Messages are passed on as they are.
+#[cfg(feature = "etcd")]
+pub trait EtcdCalls: Send + Sync {
+    /// Keys that do not begin with this are not the feed's.
+    fn prefix(&self) -> &[u8];
+
+    /// Calls a method of etcd's, by its path.
+    ///
+    /// # Errors
+    /// etcd's status, or that it cannot be reached.
+    fn call(&self, path: &'static str, message: Bytes) -> BoxFuture<'_, Result<Bytes, tonic::Status>>;
+
+    /// Calls a method that is a stream: one message, and its answer.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    fn call_stream(&self, path: &'static str, message: Bytes) -> BoxFuture<'_, Result<Bytes, tonic::Status>>;
 }
 
 /// Waits until the cache has applied everything that is in the ingest buffer now, if these conditions hold then. `None` if

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -11,6 +13,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::writer::RawCodec;
 use super::{EtcdError, Password};
 use crate::model::Ttl;
 use crate::wire::etcd::auth::{AuthenticateRequest, AuthenticateResponse};
@@ -140,6 +143,37 @@ impl Connection {
         self.unary_up_to("/etcdserverpb.KV/Txn", request, TRANSACTION, MAX_MESSAGE).await
     }
 
+    /// A call of a client, with its message as it is.
+    pub(super) async fn pass_on(&self, path: &'static str, message: Bytes) -> Result<Bytes, EtcdError> {
+        let call = async {
+            let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+            grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+            grpc.unary(self.request(message), PathAndQuery::from_static(path), RawCodec).await
+        };
+        answered(call).await
+    }
+
+    /// The same for a call that is a stream: one message and its answer.
+    pub(super) async fn pass_on_to_stream(
+        &self,
+        path: &'static str,
+        message: Bytes,
+    ) -> Result<Bytes, EtcdError> {
+        // The stream stays open until the answer has come.
+        let requests = futures_util::stream::iter([message]).chain(futures_util::stream::pending());
+        let call = async {
+            let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+            grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+            let path = PathAndQuery::from_static(path);
+            let answer = grpc.streaming(self.request(requests), path, RawCodec).await?;
+            let first = answer.into_inner().message().await?;
+            first
+                .map(tonic::Response::new)
+                .ok_or_else(|| Status::unknown("etcd ended the stream without an answer"))
+        };
+        answered(call).await
+    }
+
     /// The time for which a lease was granted; `None` when it has expired, or when the user may not read it.
     pub(super) async fn lease_ttl(&self, id: i64) -> Result<Option<Ttl>, EtcdError> {
         let request = LeaseTimeToLiveRequest { id, keys: false };
@@ -175,6 +209,19 @@ impl Connection {
                 Ok(WatchStream { responses: stream?.into_inner(), _requests_sender: requests_sender })
             }
             Err(_) => Err(Status::deadline_exceeded("the watch was not opened in time").into()),
+        }
+    }
+}
+
+/// The answer to a call of a client, in the time of a transaction.
+async fn answered(
+    call: impl Future<Output = Result<tonic::Response<Bytes>, Status>>,
+) -> Result<Bytes, EtcdError> {
+    match tokio::time::timeout(TRANSACTION, call).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => {
+            let late = format!("no answer within {} s", TRANSACTION.as_secs());
+            Err(Status::deadline_exceeded(late).into())
         }
     }
 }

@@ -174,6 +174,12 @@ impl Access {
         self.permits(|keys| keys.read.matches(key))
     }
 
+    /// The keys that may be written.
+    #[cfg(feature = "etcd")]
+    pub(in crate::http) fn writable(&self) -> KeySelector {
+        self.0.as_ref().map_or(KeySelector::ALL, |access| access.keys().write.clone())
+    }
+
     /// Whether every key may be read.
     fn may_read_everything(&self) -> bool {
         self.permits(|keys| keys.read.is_all())

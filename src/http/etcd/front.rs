@@ -7,6 +7,7 @@ use tonic::Status;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::status;
+use crate::feed::EtcdCalls;
 use crate::http::app::App;
 use crate::http::auth::access::{Access, bearer_token};
 use crate::http::client::{Client, Peer};
@@ -24,6 +25,8 @@ pub struct EtcdConfig {
     pub serializable: bool,
     /// The name of this daemon among its replicas, of which its member id is made.
     pub member: String,
+    /// The URLs at which clients find this daemon, for those that ask for the members of the cluster.
+    pub client_urls: Vec<String>,
 }
 
 /// The front of a collection for etcd's clients. Clones share it.
@@ -56,6 +59,21 @@ impl EtcdFront {
 
     pub(super) fn view(&self) -> &View {
         &self.0.collection.view
+    }
+
+    /// The upstream etcd, if writes are passed on to it.
+    pub(super) fn upstream(&self) -> Option<&dyn EtcdCalls> {
+        self.0.collection.writer.as_ref()?.etcd()
+    }
+
+    /// The URLs at which clients find this member.
+    pub(super) fn client_urls(&self) -> &[String] {
+        &self.0.config.client_urls
+    }
+
+    /// The header of an answer that is as new as the newest state.
+    pub(super) fn newest_header(&self) -> ResponseHeader {
+        self.header(self.view().complete_to())
     }
 
     /// Whether every read is answered from memory.

@@ -5,13 +5,59 @@ use prost::Message;
 use tonic::Status;
 
 use super::front::{Call, revision};
-use super::grpc::Unary;
+use super::grpc::{self, Unary};
 use super::status;
+use super::write::Touched;
 use crate::view::etcd::{Charge, KeyRange, RangeQuery, SortOrder, SortTarget};
-use crate::wire::etcd::kv::{self, RangeRequest};
+use crate::wire::etcd::kv::{self, RangeRequest, TxnRequest};
 use crate::wire::etcd::{HeaderResponse, ResponseHeader};
 
+/// A read of all keys of a range.
+pub(super) fn all_of(range: KeyRange) -> RangeQuery {
+    RangeQuery {
+        range,
+        revision: None,
+        limit: 0,
+        order: None,
+        sorts_first_only: false,
+        modified: (None, None),
+        created: (None, None),
+        count_only: false,
+        keys_only: false,
+    }
+}
+
 impl Call {
+    /// `Put`.
+    pub(super) async fn put(&self, message: Bytes) -> Result<Unary, Status> {
+        let mut touched = Touched::default();
+        touched.put(&grpc::decode(message.clone())?)?;
+        self.write("/etcdserverpb.KV/Put", message, &touched, "a put").await
+    }
+
+    /// `DeleteRange`.
+    pub(super) async fn delete_range(&self, message: Bytes) -> Result<Unary, Status> {
+        let mut touched = Touched::default();
+        touched.delete(&grpc::decode(message.clone())?)?;
+        self.write("/etcdserverpb.KV/DeleteRange", message, &touched, "a deletion").await
+    }
+
+    /// `Txn`. One that only reads is answered from memory.
+    pub(super) async fn txn(&self, message: Bytes) -> Result<Unary, Status> {
+        let (mut touched, txn) = (Touched::default(), grpc::decode::<TxnRequest>(message.clone())?);
+        touched.txn(&txn)?;
+        if !touched.writes() {
+            touched.require(self)?;
+            return self.read_txn(&txn).await;
+        }
+        self.write("/etcdserverpb.KV/Txn", message, &touched, "a transaction that writes").await
+    }
+
+    /// `Compact`.
+    pub(super) fn no_compaction() -> Status {
+        status::not_served("a compaction", "this daemon forgets by --keep-count, --keep-bytes and --keep-age")
+    }
+
     /// `Range`.
     pub(super) async fn range(&self, request: RangeRequest) -> Result<Unary, Status> {
         let query = query(&request)?;
@@ -43,7 +89,7 @@ fn with_header(header: ResponseHeader, rest: Bytes, charge: Charge) -> Unary {
 }
 
 /// The read that a request asks for.
-fn query(request: &RangeRequest) -> Result<RangeQuery, Status> {
+pub(super) fn query(request: &RangeRequest) -> Result<RangeQuery, Status> {
     if request.key.is_empty() {
         return Err(status::empty_key());
     }

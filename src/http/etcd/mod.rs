@@ -7,13 +7,19 @@
 //! answer. A unary answer is one message ([`grpc`]); a stream of watches is a body that makes its messages when the client
 //! has room for them ([`watch`]), so a slow client keeps none in memory.
 
+mod auth;
+mod cluster;
 mod front;
 mod grpc;
 mod kv;
+mod lease;
+mod maintenance;
 mod server;
 mod service;
 mod status;
+mod txn;
 mod watch;
+mod write;
 
 pub use front::{EtcdConfig, EtcdFront};
 pub use server::EtcdServer;

@@ -1,10 +1,14 @@
 //! The calls by their paths.
 
+use std::convert::Infallible;
+
 use axum::http::{Request, Response};
-use hyper::body::Incoming;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream};
+use hyper::body::{Frame, Incoming};
 use tonic::Status;
 
-use super::front::EtcdFront;
+use super::front::{Call, EtcdFront};
 use super::grpc::{self, Body, Messages, Unary};
 use crate::http::client::Peer;
 
@@ -19,16 +23,77 @@ impl EtcdFront {
 
     async fn call(self, peer: Peer, request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let (head, body) = request.into_parts();
-        let call = self.admit(peer, &head.headers)?;
         let mut messages = Messages::new(body);
         let path = head.uri.path();
-        if path == "/etcdserverpb.Watch/Watch" {
-            return call.watch(messages);
+        if path == "/etcdserverpb.Auth/Authenticate" {
+            let request = grpc::decode(messages.only().await?)?;
+            return self.authenticate(request).map(Unary::into_response);
         }
-        let answer = match path {
-            "/etcdserverpb.KV/Range" => call.range(grpc::decode(messages.only().await?)?).await,
-            _ => Err(Status::unimplemented(format!("crumbd: there is no method {path}"))),
-        };
-        answer.map(Unary::into_response)
+        let call = self.admit(peer, &head.headers)?;
+        match path {
+            "/etcdserverpb.Watch/Watch" => call.watch(messages),
+            "/etcdserverpb.Lease/LeaseKeepAlive" => Ok(call.keep_alives(messages)),
+            _ => {
+                let message = messages.only().await?;
+                call.unary(path, message).await.map(Unary::into_response)
+            }
+        }
+    }
+}
+
+impl Call {
+    /// Answers a call with one request and one answer.
+    pub(super) async fn unary(&self, path: &str, message: Bytes) -> Result<Unary, Status> {
+        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+        match (service, method) {
+            ("etcdserverpb.KV", "Range") => self.range(grpc::decode(message)?).await,
+            ("etcdserverpb.KV", "Put") => self.put(message).await,
+            ("etcdserverpb.KV", "DeleteRange") => self.delete_range(message).await,
+            ("etcdserverpb.KV", "Txn") => self.txn(message).await,
+            ("etcdserverpb.KV", "Compact") => Err(Self::no_compaction()),
+            ("etcdserverpb.Lease", "LeaseGrant") => {
+                self.lease("/etcdserverpb.Lease/LeaseGrant", message).await
+            }
+            ("etcdserverpb.Lease", "LeaseRevoke") => {
+                self.lease("/etcdserverpb.Lease/LeaseRevoke", message).await
+            }
+            ("etcdserverpb.Lease", "LeaseTimeToLive") => {
+                self.lease("/etcdserverpb.Lease/LeaseTimeToLive", message).await
+            }
+            ("etcdserverpb.Lease", "LeaseLeases") => {
+                self.lease("/etcdserverpb.Lease/LeaseLeases", message).await
+            }
+            ("etcdserverpb.Auth", "AuthStatus") => self.auth_status(),
+            ("etcdserverpb.Auth", _) => Err(Self::no_auth()),
+            ("etcdserverpb.Cluster", "MemberList") => Ok(self.members()),
+            ("etcdserverpb.Cluster", _) => Err(Self::no_membership()),
+            ("etcdserverpb.Maintenance", "Status") => Ok(self.status()),
+            ("etcdserverpb.Maintenance", "Alarm") => self.alarms(&grpc::decode(message)?),
+            ("etcdserverpb.Maintenance", "Hash") => self.hash(),
+            ("etcdserverpb.Maintenance", "HashKV") => self.hash_kv(message),
+            ("etcdserverpb.Maintenance", method) => Err(Self::no_maintenance(method)),
+            _ => Err(Status::unimplemented(format!("crumbd: etcd's API has no method {path}"))),
+        }
+    }
+
+    /// `LeaseKeepAlive`: an answer for each request.
+    fn keep_alives(self, messages: Messages) -> Response<Body> {
+        let answers = stream::unfold(Some((self, messages)), |state| async {
+            let (call, mut messages) = state?;
+            let answer = match messages.next().await {
+                Ok(None) => return Some((grpc::trailers(&Status::ok("")), None)),
+                Ok(Some(message)) => call.keep_alive(message).await,
+                Err(status) => Err(status),
+            };
+            match answer {
+                Ok(answer) => {
+                    let mut frame = BytesMut::from(&grpc::prefix(answer.len())[..]);
+                    frame.put(answer);
+                    Some((Frame::data(frame.freeze()), Some((call, messages))))
+                }
+                Err(status) => Some((grpc::trailers(&status), None)),
+            }
+        });
+        grpc::stream(answers.map(Ok::<_, Infallible>))
     }
 }

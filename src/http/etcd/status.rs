@@ -34,6 +34,19 @@ pub(super) fn invalid_token() -> Status {
     Status::unauthenticated("etcdserver: invalid auth token")
 }
 
+/// A call that changes something, where nothing can be changed.
+pub(super) fn read_only(what: &str) -> Status {
+    Status::permission_denied(format!(
+        "crumbd: {what} is not possible here: this daemon only reads its datastore. Writes are passed on to etcd where the \
+         feed ends in ?write=true"
+    ))
+}
+
+/// A call that this daemon has nothing for.
+pub(super) fn not_served(what: &str, instead: &str) -> Status {
+    Status::permission_denied(format!("crumbd: {what} is not served here: {instead}"))
+}
+
 /// The daemon is stopping, or has nothing to serve yet. Clients try again, with another endpoint if they have one.
 pub(super) fn unavailable(why: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("crumbd: {why}"))

@@ -60,13 +60,26 @@ impl View {
             Ok(Err(_)) | Err(_) => return Err(NotLinear::NoAnswer),
         };
         let Some(sighting) = sighting else { return Err(NotLinear::NoAnswer) };
+        self.wait_complete_to(sighting.revision).await
+    }
+
+    /// Asks the upstream how far it is, and so the feed whether everything has arrived.
+    pub(crate) fn ask_upstream(&self) {
+        self.upstream.request_sighting();
+    }
+
+    /// Waits until the newest breadcrumb has everything up to this revision of the upstream.
+    ///
+    /// # Errors
+    /// [`NotLinear::Behind`].
+    pub(crate) async fn wait_complete_to(&self, revision: Revision) -> Result<(), NotLinear> {
         let history = self.cache.current_breadcrumb().kvs().history();
         let mut completeness = self.cache.completeness();
         let complete = completeness
-            .wait_for(|complete| complete.history == Some(history) && complete.revision >= sighting.revision);
+            .wait_for(|complete| complete.history == Some(history) && complete.revision >= revision);
         match timeout(ANSWER, complete).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(NotLinear::Behind { asked: sighting.revision }),
+            Ok(Err(_)) | Err(_) => Err(NotLinear::Behind { asked: revision }),
         }
     }
 }

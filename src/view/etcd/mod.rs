@@ -17,7 +17,7 @@ mod watchers;
 pub(crate) use key_range::KeyRange;
 pub(crate) use linear::NotLinear;
 pub(in crate::view) use log::Log;
-pub(crate) use read::{Charge, RangeError, RangeQuery, SortOrder, SortTarget};
+pub(crate) use read::{Charge, RangeError, RangeQuery, ReadState, SortOrder, SortTarget};
 pub(crate) use watch::{NewWatch, WatchMessage, WatchStream};
 pub(crate) use watchers::WatchOptions;
 

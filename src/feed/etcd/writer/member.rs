@@ -1,5 +1,6 @@
 //! The connection for writes: to one member of the cluster at a time, apart from that of the feed.
 
+use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use crate::feed::etcd::client::Connection;
@@ -49,6 +50,28 @@ impl Member {
         let send = |etcd: Connection| {
             let request = request.clone();
             async move { etcd.range(request).await }
+        };
+        self.call(Repeat::Always, send).await
+    }
+
+    /// A call of a client, as it is. It is sent again only where it was certainly not done.
+    pub(super) async fn pass_on(&self, path: &'static str, message: Bytes) -> Result<Bytes, CallError> {
+        let send = |etcd: Connection| {
+            let message = message.clone();
+            async move { etcd.pass_on(path, message).await }
+        };
+        self.call(Repeat::IfNotDone, send).await
+    }
+
+    /// The same for a call that is a stream: one message and its answer.
+    pub(super) async fn pass_on_to_stream(
+        &self,
+        path: &'static str,
+        message: Bytes,
+    ) -> Result<Bytes, CallError> {
+        let send = |etcd: Connection| {
+            let message = message.clone();
+            async move { etcd.pass_on_to_stream(path, message).await }
         };
         self.call(Repeat::Always, send).await
     }

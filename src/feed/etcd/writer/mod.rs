@@ -5,6 +5,7 @@
 //!
 //! A request that may have reached etcd is never sent twice.
 
+mod calls;
 mod member;
 mod transaction;
 
@@ -18,13 +19,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
+pub(super) use self::calls::RawCodec;
 use self::member::{CallError, Member};
 use self::transaction::{Applied, Transaction, has, unchanged};
 use super::load::revision;
 use super::read_position::{Position, ReadPosition};
 use super::{EtcdAccess, EtcdError, EtcdTarget};
 use crate::feed::write::barrier;
-use crate::feed::{UpstreamLimit, WriteError, WriteRequest, Writer};
+use crate::feed::{EtcdCalls, UpstreamLimit, WriteError, WriteRequest, Writer};
 use crate::ingest::IngestBuffer;
 use crate::model::{Committed, Condition, Cursor, Entry, EntryLimits, FeedEvent, Key, Refusal, Revision};
 use crate::wire::etcd::kv::{KeyValue, RangeRequest};
@@ -61,6 +63,10 @@ impl EtcdWriter {
 }
 
 impl Writer for EtcdWriter {
+    fn etcd(&self) -> Option<&dyn EtcdCalls> {
+        Some(self)
+    }
+
     fn write(&self, write: WriteRequest) -> BoxFuture<'_, Result<Committed, WriteError>> {
         Box::pin(async move {
             let WriteRequest { updates, grouping, conditions, seen, .. } = write;

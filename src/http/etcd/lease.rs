@@ -1,0 +1,35 @@
+//! The service `etcdserverpb.Lease`. Leases are the upstream etcd's.
+
+use bytes::Bytes;
+use tonic::Status;
+
+use super::front::Call;
+use super::grpc::Unary;
+use super::status;
+
+impl Call {
+    /// Any call of the service but the stream.
+    pub(super) async fn lease(&self, path: &'static str, message: Bytes) -> Result<Unary, Status> {
+        // A lease has the keys of whoever attached some.
+        let revokes = path.ends_with("Revoke");
+        let writable = self.access.writable();
+        if writable.is_empty() || revokes && !writable.is_all() {
+            return Err(status::permission_denied());
+        }
+        let Some(upstream) = self.front.upstream() else { return Err(status::read_only("a lease")) };
+        let answer = upstream.call(path, message).await?;
+        if revokes {
+            self.wait_for(&answer).await?;
+        }
+        Ok(Unary::of_pieces([answer], None))
+    }
+
+    /// One request of `LeaseKeepAlive`.
+    pub(super) async fn keep_alive(&self, message: Bytes) -> Result<Bytes, Status> {
+        if self.access.writable().is_empty() {
+            return Err(status::permission_denied());
+        }
+        let Some(upstream) = self.front.upstream() else { return Err(status::read_only("a lease")) };
+        upstream.call_stream("/etcdserverpb.Lease/LeaseKeepAlive", message).await
+    }
+}

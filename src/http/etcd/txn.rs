@@ -1,0 +1,158 @@
+//! Transactions that only read: comparisons and ranges, all of one state.
+
+use tonic::Status;
+
+use super::front::Call;
+use super::grpc::{self, Unary};
+use super::kv;
+use super::status;
+use crate::model::{Entry, Revision};
+use crate::view::etcd::{KeyRange, ReadState};
+use crate::wire::etcd::ResponseHeader;
+use crate::wire::etcd::kv::{
+    Compare, CompareResult, CompareTarget, CompareWith, RangeResponse, RequestOp, RequestOpUnion, ResponseOp,
+    ResponseOpUnion, TxnRequest, TxnResponse,
+};
+
+/// The operations of a transaction, and how deep one may lie in another. etcd's own limit is 128 operations.
+const MAX_OPERATIONS: usize = 128;
+const MAX_DEPTH: usize = 8;
+
+impl Call {
+    /// A transaction without writes, in the newest state.
+    pub(super) async fn read_txn(&self, txn: &TxnRequest) -> Result<Unary, Status> {
+        let view = self.view();
+        if !self.front.is_serializable() {
+            view.linearize().await?;
+        }
+        let complete = view.complete_to();
+        let state = view.etcd_state(None)?;
+        let revision = complete.max(state.revision());
+        let header = self.front.header(revision);
+        let answer = self.read_txn_in(txn, &state, revision, header, 0).await?;
+        Ok(Unary::new(&answer))
+    }
+
+    async fn read_txn_in(
+        &self,
+        txn: &TxnRequest,
+        state: &ReadState,
+        revision: Revision,
+        header: ResponseHeader,
+        depth: usize,
+    ) -> Result<TxnResponse, Status> {
+        let operations = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
+        if operations > MAX_OPERATIONS || depth > MAX_DEPTH {
+            return Err(Status::invalid_argument("etcdserver: too many operations in txn request"));
+        }
+        let mut succeeded = true;
+        for compare in &txn.compare {
+            succeeded &= self.holds(compare, state).await?;
+        }
+        let mut responses = Vec::new();
+        for operation in if succeeded { &txn.success } else { &txn.failure } {
+            let response = self.operation(operation, state, revision, header, depth).await?;
+            responses.push(ResponseOp { response: Some(response) });
+        }
+        Ok(TxnResponse { header: Some(header), succeeded, responses })
+    }
+
+    async fn operation(
+        &self,
+        operation: &RequestOp,
+        state: &ReadState,
+        revision: Revision,
+        header: ResponseHeader,
+        depth: usize,
+    ) -> Result<ResponseOpUnion, Status> {
+        match &operation.request {
+            Some(RequestOpUnion::Range(request)) => {
+                let query = kv::query(request)?;
+                let older = match query.revision {
+                    Some(asked) if asked > revision => return Err(status::future_revision()),
+                    Some(asked) => Some(self.view().etcd_state(Some(asked))?),
+                    None => None,
+                };
+                let read = self.view().etcd_range(older.as_ref().unwrap_or(state), &query).await?;
+                let (encoded, _charge) = read
+                    .encode_within(self.client().account())
+                    .await
+                    .map_err(|error| status::of_view(&error))?;
+                let mut response: RangeResponse = grpc::decode(encoded.into())?;
+                // Only the transaction's own header has its members.
+                response.header =
+                    Some(ResponseHeader { revision: header.revision, ..ResponseHeader::default() });
+                Ok(ResponseOpUnion::Range(response))
+            }
+            Some(RequestOpUnion::Txn(txn)) => {
+                let header = ResponseHeader { revision: header.revision, ..ResponseHeader::default() };
+                let nested = Box::pin(self.read_txn_in(txn, state, revision, header, depth + 1));
+                Ok(ResponseOpUnion::Txn(nested.await?))
+            }
+            Some(RequestOpUnion::Put(_) | RequestOpUnion::DeleteRange(_)) => {
+                Err(status::read_only("a transaction that writes"))
+            }
+            None => Err(Status::invalid_argument("etcdserver: key not found")),
+        }
+    }
+
+    /// Whether every key of the range compares so. A range without keys does for everything but its value.
+    async fn holds(&self, compare: &Compare, state: &ReadState) -> Result<bool, Status> {
+        if compare.range_end.is_empty() {
+            return Ok(is_met(compare, state.get(&compare.key).as_ref()));
+        }
+        let range = KeyRange::new(compare.key.clone(), compare.range_end.clone());
+        let read = self.view().etcd_range(state, &kv::all_of(range)).await?;
+        if read.entries.is_empty() {
+            return Ok(is_met(compare, None));
+        }
+        Ok(read.entries.iter().all(|entry| is_met(compare, Some(entry))))
+    }
+}
+
+/// Whether a key compares so; `None` for an absent one.
+pub(super) fn is_met(compare: &Compare, entry: Option<&Entry>) -> bool {
+    let target = CompareTarget::try_from(compare.target).unwrap_or(CompareTarget::Version);
+    let order = match target {
+        CompareTarget::Value => {
+            // An absent key has no value that anything could be compared with.
+            let Some(entry) = entry else { return false };
+            let with: &[u8] = match &compare.with {
+                Some(CompareWith::Value(value)) => value,
+                _ => b"",
+            };
+            entry.value().cmp(with)
+        }
+        _ => {
+            let info = entry.map(Entry::write_info_or_default);
+            let modified = entry.and_then(Entry::revision).unwrap_or_default();
+            let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            let (number, with) = match (target, &compare.with) {
+                (CompareTarget::Version, with) => (
+                    info.map_or(0, |info| signed(info.version)),
+                    if let Some(CompareWith::Version(with)) = with { *with } else { 0 },
+                ),
+                (CompareTarget::Create, with) => (
+                    info.map_or(0, |info| signed(info.created.0)),
+                    if let Some(CompareWith::CreateRevision(with)) = with { *with } else { 0 },
+                ),
+                (CompareTarget::Mod, with) => (
+                    signed(modified.0),
+                    if let Some(CompareWith::ModRevision(with)) = with { *with } else { 0 },
+                ),
+                (_, with) => (
+                    info.map_or(0, |info| info.lease),
+                    if let Some(CompareWith::Lease(with)) = with { *with } else { 0 },
+                ),
+            };
+            number.cmp(&with)
+        }
+    };
+    match CompareResult::try_from(compare.result) {
+        Ok(CompareResult::Equal) => order.is_eq(),
+        Ok(CompareResult::NotEqual) => order.is_ne(),
+        Ok(CompareResult::Greater) => order.is_gt(),
+        Ok(CompareResult::Less) => order.is_lt(),
+        Err(_) => true,
+    }
+}

@@ -1,0 +1,126 @@
+//! Writes. They are passed on to the upstream etcd as they are, and answered once this daemon has read them.
+
+use bytes::Bytes;
+use tonic::Status;
+
+use super::front::{Call, revision};
+use super::grpc::{self, Unary};
+use super::status;
+use crate::model::KeySelector;
+use crate::view::etcd::KeyRange;
+use crate::wire::etcd::HeaderResponse;
+use crate::wire::etcd::kv::{DeleteRangeRequest, PutRequest, RequestOp, RequestOpUnion, TxnRequest};
+
+/// The keys that a call reads and writes.
+#[derive(Default)]
+pub(super) struct Touched {
+    read: Vec<KeyRange>,
+    written: Vec<KeyRange>,
+}
+
+impl Touched {
+    pub(super) fn put(&mut self, put: &PutRequest) -> Result<(), Status> {
+        let range = range(&put.key, &Bytes::new())?;
+        // What is kept of the key decides what is written, so it is read too.
+        if put.prev_kv || put.ignore_value || put.ignore_lease {
+            self.read.push(range.clone());
+        }
+        self.written.push(range);
+        Ok(())
+    }
+
+    pub(super) fn delete(&mut self, delete: &DeleteRangeRequest) -> Result<(), Status> {
+        let range = range(&delete.key, &delete.range_end)?;
+        if delete.prev_kv {
+            self.read.push(range.clone());
+        }
+        self.written.push(range);
+        Ok(())
+    }
+
+    pub(super) fn txn(&mut self, txn: &TxnRequest) -> Result<(), Status> {
+        for compare in &txn.compare {
+            self.read.push(range(&compare.key, &compare.range_end)?);
+        }
+        txn.success.iter().chain(&txn.failure).try_for_each(|operation| self.operation(operation))
+    }
+
+    fn operation(&mut self, operation: &RequestOp) -> Result<(), Status> {
+        match &operation.request {
+            Some(RequestOpUnion::Range(read)) => self.read.push(range(&read.key, &read.range_end)?),
+            Some(RequestOpUnion::Put(put)) => self.put(put)?,
+            Some(RequestOpUnion::DeleteRange(delete)) => self.delete(delete)?,
+            Some(RequestOpUnion::Txn(txn)) => self.txn(txn)?,
+            None => return Err(Status::invalid_argument("etcdserver: key not found")),
+        }
+        Ok(())
+    }
+
+    /// Whether something may be written.
+    pub(super) fn writes(&self) -> bool {
+        !self.written.is_empty()
+    }
+
+    /// Refuses keys that the client may not read or write.
+    pub(super) fn require(&self, call: &Call) -> Result<(), Status> {
+        let readable = if self.read.is_empty() { KeySelector::ALL } else { call.readable()? };
+        let writable = call.access.writable();
+        let is_allowed = self.read.iter().all(|range| range.is_within(&readable))
+            && self.written.iter().all(|range| range.is_within(&writable));
+        if is_allowed { Ok(()) } else { Err(status::permission_denied()) }
+    }
+
+    fn require_prefix(&self, prefix: &[u8]) -> Result<(), Status> {
+        let followed = KeySelector::prefix(crate::model::Key::copy_from(prefix));
+        let outside = self.read.iter().chain(&self.written).find(|range| !range.is_within(&followed));
+        match outside {
+            Some(range) => Err(Status::permission_denied(format!(
+                "crumbd: the feed has only the keys that begin with \"{}\", and not those from \"{}\" on",
+                prefix.escape_ascii(),
+                range.start().escape_ascii()
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn range(key: &Bytes, range_end: &Bytes) -> Result<KeyRange, Status> {
+    if key.is_empty() {
+        return Err(status::empty_key());
+    }
+    Ok(KeyRange::new(key.clone(), range_end.clone()))
+}
+
+impl Call {
+    /// Passes a write on to the upstream etcd.
+    pub(super) async fn write(
+        &self,
+        path: &'static str,
+        message: Bytes,
+        touched: &Touched,
+        what: &str,
+    ) -> Result<Unary, Status> {
+        touched.require(self)?;
+        let Some(upstream) = self.front.upstream() else { return Err(status::read_only(what)) };
+        touched.require_prefix(upstream.prefix())?;
+        let answer = upstream.call(path, message).await?;
+        self.wait_for(&answer).await?;
+        Ok(Unary::of_pieces([answer], None))
+    }
+
+    /// Waits until this daemon has everything up to the revision of etcd's answer.
+    pub(super) async fn wait_for(&self, answer: &Bytes) -> Result<(), Status> {
+        let header = grpc::decode::<HeaderResponse>(answer.clone())?.header;
+        let Some(written) = header.and_then(|header| revision(header.revision)) else { return Ok(()) };
+        if self.view().complete_to() >= written {
+            return Ok(());
+        }
+        // Revisions of other keys are asked for.
+        self.view().ask_upstream();
+        self.view().wait_complete_to(written).await.map_err(|_| {
+            Status::deadline_exceeded(format!(
+                "crumbd: it was done, at revision {written} of etcd, but this daemon has not read that revision yet"
+            ))
+        })
+    }
+}
