@@ -16,7 +16,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::time::timeout;
 
-use crate::support::DEADLINE;
+use super::support::DEADLINE;
 
 /// Some begin with others, and one is empty.
 const KEYS: [&str; 7] = ["", "a", "a/1", "a/2", "a/22", "b", "b/1"];

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::support::in_time;
-use crate::*;
+use super::support::in_time;
+use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_stream_beats() {

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 use reader::{Copy, Item, Reader, Speech};
 use support::daemon::Daemon;
-use support::http::Http;
+use support::http::{Http, OVER_HTTP2};
 use support::state::{State, assert_same, below};
 use support::workload::{Workload, put};
 use support::{A_WHILE, eventually, in_time};
@@ -79,7 +79,9 @@ async fn every_stream_has_the_models_state_at_every_cursor_it_is_given() {
         assert_eq!((copy.snapshots, copy.resets), (1, 0), "{prefix:?}");
         deltas += copy.deltas;
     }
-    assert!(deltas > 500, "breadcrumb by breadcrumb: {deltas}");
+    // What a reader at rest has room for is its window, and not what the system buffers.
+    let enough = if OVER_HTTP2 { 100 } else { 500 };
+    assert!(deltas > enough, "breadcrumb by breadcrumb: {deltas}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::*;
+use super::*;
 
 async fn samples(http: &Http) -> BTreeMap<String, f64> {
     let text = String::from_utf8(http.get("/metrics").await.ok(200).body).unwrap();

@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::etcd::free_port;
-use crate::*;
+use super::support::etcd::free_port;
+use super::*;
 
 /// As far as it must be configured to do anything at all.
 const PLAIN: &str =

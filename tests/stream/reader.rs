@@ -1,15 +1,20 @@
-//! A stream read from a bare socket, without reading ahead.
+//! A stream read from a bare socket, or as a bare stream of HTTP/2, without reading ahead.
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::client::SendRequest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
 
-use crate::support::daemon::Daemon;
-use crate::support::in_time;
-use crate::support::mirror::{apply, entries};
-use crate::support::record::{Body, kind_of};
-use crate::support::state::{State, digest, hex};
+use super::support::daemon::Daemon;
+use super::support::http::OVER_HTTP2;
+use super::support::in_time;
+use super::support::mirror::{apply, entries};
+use super::support::record::{Body, kind_of};
+use super::support::state::{State, digest, hex};
 
 /// How a stream is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +38,7 @@ pub enum Item {
 
 /// One stream. Dropping it cuts the connection.
 pub struct Reader {
-    socket: TcpStream,
+    source: Source,
     speech: Speech,
     pub status: u16,
     pub head: String,
@@ -51,18 +56,67 @@ pub struct Reader {
     pub text: String,
 }
 
-impl Reader {
-    pub async fn open(daemon: &Daemon, speech: Speech, query: &str, headers: &[(&str, &str)]) -> Reader {
-        Reader::open_at(daemon.url(), speech, query, headers).await
+enum Source {
+    Socket(TcpStream),
+    Http2 { body: RecvStream, connection: JoinHandle<()> },
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Source::Http2 { connection, .. } = self {
+            connection.abort();
+        }
+    }
+}
+
+impl Source {
+    /// The next bytes; nothing at the end, or when the stream is cut.
+    async fn read(&mut self) -> Vec<u8> {
+        match self {
+            Source::Socket(socket) => {
+                let mut read = vec![0; 64 * 1024];
+                let length = socket.read(&mut read).await.unwrap_or(0);
+                read.truncate(length);
+                read
+            }
+            Source::Http2 { body, .. } => match body.data().await {
+                Some(Ok(bytes)) => {
+                    body.flow_control().release_capacity(bytes.len()).unwrap();
+                    bytes.into()
+                }
+                Some(Err(_)) | None => Vec::new(),
+            },
+        }
     }
 
-    /// The same of whoever serves there.
+    /// Whether this is the end of a stream of HTTP/2 that was not cut.
+    fn has_ended(&self) -> bool {
+        matches!(self, Source::Http2 { body, .. } if body.is_end_stream())
+    }
+}
+
+impl Reader {
+    pub async fn open(daemon: &Daemon, speech: Speech, query: &str, headers: &[(&str, &str)]) -> Reader {
+        Reader::open_over(OVER_HTTP2, daemon.url(), speech, query, headers).await
+    }
+
+    /// The same of whoever serves there, over HTTP/1.1.
     pub async fn open_at(url: &str, speech: Speech, query: &str, headers: &[(&str, &str)]) -> Reader {
+        Reader::open_over(false, url, speech, query, headers).await
+    }
+
+    async fn open_over(
+        http2: bool,
+        url: &str,
+        speech: Speech,
+        query: &str,
+        headers: &[(&str, &str)],
+    ) -> Reader {
         let accept = match speech {
             Speech::Ndjson => "application/x-ndjson",
             Speech::Events => "text/event-stream",
         };
-        let reader = Reader::ask_at(url, query, &[&[("accept", accept)], headers].concat()).await;
+        let reader = Reader::ask_at(http2, url, query, &[&[("accept", accept)], headers].concat()).await;
         assert_eq!(reader.status, 200, "{}", reader.head);
         assert!(reader.head.contains(&format!("content-type: {accept}\r\n")), "{}", reader.head);
         assert!(reader.head.contains("cache-control: no-store\r\n"), "{}", reader.head);
@@ -71,15 +125,18 @@ impl Reader {
 
     /// Whatever comes of it.
     pub async fn ask(daemon: &Daemon, query: &str, headers: &[(&str, &str)]) -> Reader {
-        Reader::ask_at(daemon.url(), query, headers).await
+        Reader::ask_at(OVER_HTTP2, daemon.url(), query, headers).await
     }
 
-    async fn ask_at(url: &str, query: &str, headers: &[(&str, &str)]) -> Reader {
+    async fn ask_at(http2: bool, url: &str, query: &str, headers: &[(&str, &str)]) -> Reader {
         let address = url.strip_prefix("http://").unwrap().parse().unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         // Little fits between the daemon and a reader at rest.
         socket.set_recv_buffer_size(16 * 1024).unwrap();
         let mut socket = socket.connect(address).await.unwrap();
+        if http2 {
+            return Reader::over_http2(socket, &format!("{url}/v1/stream{query}"), headers).await;
+        }
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let request = format!("GET /v1/stream{query} HTTP/1.1\r\nhost: {address}\r\n{headers}\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
@@ -93,16 +150,41 @@ impl Reader {
         let bytes = raw.len();
         // However a proxy spells the names.
         let head = String::from_utf8(raw.drain(..end).collect()).unwrap().to_ascii_lowercase();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Reader { raw, bytes, ..Reader::of(Source::Socket(socket), status, head) }
+    }
+
+    async fn over_http2(socket: TcpStream, url: &str, headers: &[(&str, &str)]) -> Reader {
+        // Little fits here too.
+        let mut builder = h2::client::Builder::new();
+        let handshake = builder.initial_window_size(64 * 1024).handshake(socket);
+        let (requests, connection): (SendRequest<Bytes>, _) =
+            in_time("a handshake", handshake).await.unwrap();
+        let connection = tokio::spawn(async move { _ = connection.await });
+        let mut request = axum::http::Request::get(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).unwrap();
+        let (answer, _) = requests.ready().await.unwrap().send_request(request, true).unwrap();
+        let (head, body) = in_time("the head", answer).await.unwrap().into_parts();
+        let lines = head.headers.iter();
+        let lines = lines.map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap()));
+        let lines: String = lines.collect();
+        Reader::of(Source::Http2 { body, connection }, head.status.as_u16(), lines.to_ascii_lowercase())
+    }
+
+    fn of(source: Source, status: u16, head: String) -> Reader {
         Reader {
-            socket,
+            source,
             speech: Speech::Ndjson,
-            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            status,
             head,
-            raw,
+            raw: Vec::new(),
             lines: VecDeque::new(),
             partial: Vec::new(),
             ended: false,
-            bytes,
+            bytes: 0,
             cursor: None,
             text: String::new(),
         }
@@ -114,9 +196,14 @@ impl Reader {
             if let Some(line) = self.lines.pop_front() {
                 return Some(line);
             }
-            while let Some(chunk) = next_chunk(&mut self.raw) {
-                self.ended |= chunk.is_empty();
-                self.partial.extend(chunk);
+            match self.source {
+                Source::Socket(_) => {
+                    while let Some(chunk) = next_chunk(&mut self.raw) {
+                        self.ended |= chunk.is_empty();
+                        self.partial.extend(chunk);
+                    }
+                }
+                Source::Http2 { .. } => self.partial.append(&mut self.raw),
             }
             while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.partial.drain(..=end).collect();
@@ -129,14 +216,16 @@ impl Reader {
                 assert!(self.partial.is_empty(), "ended within a line");
                 return None;
             }
-            let mut read = vec![0; 64 * 1024];
-            match self.socket.read(&mut read).await {
-                Ok(0) | Err(_) => return None,
-                Ok(length) => {
-                    self.bytes += length;
-                    self.raw.extend_from_slice(&read[..length]);
+            let read = self.source.read().await;
+            if read.is_empty() {
+                self.ended |= self.source.has_ended();
+                match self.ended {
+                    true => continue,
+                    false => return None,
                 }
             }
+            self.bytes += read.len();
+            self.raw.extend(read);
         }
     }
 

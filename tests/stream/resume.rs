@@ -3,9 +3,9 @@
 use std::fs;
 use std::io::Write as _;
 
-use crate::support::http::lines;
-use crate::support::workload::deleted;
-use crate::*;
+use super::support::http::lines;
+use super::support::workload::deleted;
+use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_was_cut_off_gets_exactly_what_it_missed() {

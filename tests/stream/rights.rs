@@ -1,8 +1,8 @@
 //! A stream shows the keys that its token may read, at every breadcrumb.
 
-use crate::support::in_time;
-use crate::support::tokens::{Token, TokenFile};
-use crate::*;
+use super::support::in_time;
+use super::support::tokens::{Token, TokenFile};
+use super::*;
 
 async fn open(daemon: &Daemon, token: &Token, speech: Speech, query: &str, id: &str) -> Reader {
     let token = format!("Bearer {}", token.text);

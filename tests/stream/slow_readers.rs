@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::support::in_time;
-use crate::*;
+use super::support::in_time;
+use super::*;
 
 /// Who writes at the same time.
 const WRITERS: usize = 8;

@@ -1,6 +1,7 @@
 //! A plain HTTP client: it follows nothing, decodes nothing and keeps every header, so that a test sees what was sent.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -20,10 +21,17 @@ pub const STANDING: [&str; 7] = [
     "crumbd-age",
 ];
 
+/// Whether the tests' clients speak HTTP/2. `over_http2.rs` runs the tests of other files once more, so.
+pub const OVER_HTTP2: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"over_http2");
+
+/// The requests at a time of a client of HTTP/2 on one connection, which has room for a few more. Further ones are on another.
+const REQUESTS_A_CONNECTION: usize = 200;
+const HTTP2_CONNECTIONS: usize = 4;
+
 /// A daemon's address and a client for it.
 #[derive(Clone)]
 pub struct Http {
-    client: Client,
+    clients: Arc<[Arc<Client>]>,
     base: String,
     /// Sent with every request.
     token: Option<String>,
@@ -56,17 +64,26 @@ impl Http {
     }
 
     fn build(base: &str, config: rustls::ClientConfig, from: Option<std::net::IpAddr>) -> Http {
-        let client = Client::builder()
-            .local_address(from)
-            .tls_backend_preconfigured(config)
-            .no_gzip()
-            .no_zstd()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(40))
-            .build()
-            .unwrap();
-        Http { client, base: base.trim_end_matches('/').to_owned(), token: None }
+        let client = |mut config: rustls::ClientConfig| {
+            let mut builder = Client::builder();
+            if OVER_HTTP2 {
+                config.alpn_protocols = vec![b"h2".to_vec()];
+                builder = builder.http2_prior_knowledge();
+            }
+            builder
+                .local_address(from)
+                .tls_backend_preconfigured(config)
+                .no_gzip()
+                .no_zstd()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .timeout(Duration::from_secs(40))
+                .build()
+                .unwrap()
+        };
+        let connections = if OVER_HTTP2 { HTTP2_CONNECTIONS } else { 1 };
+        let clients = (0..connections).map(|_| Arc::new(client(config.clone()))).collect();
+        Http { clients, base: base.trim_end_matches('/').to_owned(), token: None }
     }
 
     /// The same client with a token.
@@ -82,9 +99,11 @@ impl Http {
         headers: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> reqwest::Result<Got> {
-        let mut request = self
-            .client
-            .request(Method::from_bytes(method.as_bytes()).unwrap(), format!("{}{path}", self.base));
+        let has_room = |client: &&Arc<Client>| Arc::strong_count(client) <= REQUESTS_A_CONNECTION;
+        // Held until the answer is there.
+        let client = Arc::clone(self.clients.iter().find(has_room).unwrap_or(&self.clients[0]));
+        let mut request =
+            client.request(Method::from_bytes(method.as_bytes()).unwrap(), format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(
                 HeaderName::from_bytes(name.as_bytes()).unwrap(),
@@ -150,7 +169,9 @@ impl Got {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let body = response.bytes().await?.to_vec();
-        Ok(Got { asked, status, headers, body })
+        let got = Got { asked, status, headers, body };
+        assert!(!OVER_HTTP2 || got.header("connection").is_none(), "{} speaks of a connection", got.asked);
+        Ok(got)
     }
 
     /// The header's text, or nothing.

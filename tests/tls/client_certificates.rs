@@ -5,10 +5,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::serving::daemon;
-use crate::support::daemon::Daemon;
-use crate::support::http::Http;
-use crate::support::in_time;
-use crate::support::tls::{Authority, Identity, client_config, connect};
+use super::support::daemon::Daemon;
+use super::support::http::Http;
+use super::support::in_time;
+use super::support::tls::{Authority, Identity, client_config, connect};
 
 const SECRET: &str = "nobody else may know this";
 const GOOD_CN: &str = "edge";
@@ -172,7 +172,7 @@ async fn a_daemon_that_wants_no_certificates_lets_everybody_in() {
 #[tokio::test]
 async fn a_token_counts_beside_a_certificate_and_not_instead() {
     let authority = Authority::new("authority");
-    let mut tokens = crate::support::tokens::TokenFile::new();
+    let mut tokens = super::support::tokens::TokenFile::new();
     let token = tokens.add(&[""], &[]).text;
     let server = authority.server();
     let flags = [&server.served()[..], &["--tls-client-ca", &authority.ca], &CN].concat();

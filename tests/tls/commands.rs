@@ -1,7 +1,7 @@
 //! The client commands over TLS, and their error messages.
 
-use crate::support::daemon::{Daemon, run};
-use crate::support::tls::Authority;
+use super::support::daemon::{Daemon, run};
+use super::support::tls::Authority;
 
 /// What the command wrote, or its complaint.
 fn said(args: &[&str]) -> Result<String, String> {
@@ -28,7 +28,7 @@ async fn every_command_speaks_tls_and_shows_its_certificate() {
     assert!(dump.contains("\"two\"") && !dump.contains("\"one\""), "{dump}");
     assert!(with(&["status"]).contains("in-sync"));
     // It never ends by itself.
-    let mut follow = crate::support::daemon::command()
+    let mut follow = super::support::daemon::command()
         .args(["follow", "--all", "--json"])
         .args(&tls)
         .stdout(std::process::Stdio::piped())

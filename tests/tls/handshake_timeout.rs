@@ -4,8 +4,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::serving::{daemon, sample};
-use crate::support::tls::Authority;
-use crate::support::{eventually, in_time};
+use super::support::tls::Authority;
+use super::support::{eventually, in_time};
 
 #[tokio::test]
 async fn a_half_open_handshake_is_cut_while_others_are_served() {

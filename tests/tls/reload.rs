@@ -3,10 +3,10 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::serving::waiters;
-use crate::support::daemon::Daemon;
-use crate::support::http::{Got, Http};
-use crate::support::tls::{Authority, client_config};
-use crate::support::{eventually, in_time};
+use super::support::daemon::Daemon;
+use super::support::http::{Got, Http};
+use super::support::tls::{Authority, client_config};
+use super::support::{eventually, in_time};
 
 /// A client without a connection so far.
 fn fresh(daemon: &Daemon, authority: &Authority) -> Http {

@@ -2,12 +2,12 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::daemon::Daemon;
-use crate::support::http::Http;
-use crate::support::mirror::{Coding, Media, Mirror};
-use crate::support::tls::{Authority, connect};
-use crate::support::workload::put;
-use crate::support::{eventually, in_time};
+use super::support::daemon::Daemon;
+use super::support::http::Http;
+use super::support::mirror::{Coding, Media, Mirror};
+use super::support::tls::{Authority, connect};
+use super::support::workload::put;
+use super::support::{eventually, in_time};
 
 pub const FRONTS: [[&str; 2]; 2] = [["--lean-front", "on"], ["--lean-front", "off"]];
 
@@ -152,7 +152,7 @@ async fn every_connection_that_ends_is_ended_with_a_farewell() {
         let (waiting, silent, slow) = (ask(&next).await, ask("").await, ask("GET /live").await);
         waiters(&daemon.http(), 1).await;
         // rustls calls an end without a farewell an error.
-        let heard = async |mut stream: Box<dyn crate::support::daemon::Stream>| {
+        let heard = async |mut stream: Box<dyn super::support::daemon::Stream>| {
             let mut heard = String::new();
             in_time("the end", stream.read_to_string(&mut heard)).await.unwrap();
             heard

@@ -1,7 +1,7 @@
 //! A daemon with invalid TLS settings does not start, and names the mistake.
 
-use crate::support::daemon::Daemon;
-use crate::support::tls::Authority;
+use super::support::daemon::Daemon;
+use super::support::tls::Authority;
 
 #[tokio::test]
 async fn settings_that_make_no_sense_are_refused_in_words() {

@@ -34,16 +34,18 @@ pub enum Contestant {
     Tokio,
     Axum,
     Nchan,
+    CrumbdHttp2,
     CrumbdStream,
     TokioStream,
     DurableStreams,
 }
 
-pub const ALL: [Contestant; 7] = [
+pub const ALL: [Contestant; 8] = [
     Contestant::Crumbd,
     Contestant::Tokio,
     Contestant::Axum,
     Contestant::Nchan,
+    Contestant::CrumbdHttp2,
     Contestant::CrumbdStream,
     Contestant::TokioStream,
     Contestant::DurableStreams,
@@ -56,6 +58,7 @@ impl Contestant {
             Self::Axum => "bare axum",
             Self::Tokio => "bare tokio loop",
             Self::Nchan => "nginx + nchan",
+            Self::CrumbdHttp2 => "crumbd HTTP/2",
             Self::CrumbdStream => "crumbd stream",
             Self::TokioStream => "bare tokio stream",
             Self::DurableStreams => "durable-streams",
@@ -84,7 +87,7 @@ impl Contestant {
 
     pub fn start(self) -> Server {
         match self {
-            Self::Crumbd | Self::CrumbdStream => Server::crumbd(&[]),
+            Self::Crumbd | Self::CrumbdHttp2 | Self::CrumbdStream => Server::crumbd(&[]),
             Self::Axum => Server::floor("axum", BODY_BYTES),
             Self::Tokio => Server::floor("tokio", BODY_BYTES),
             Self::Nchan => Server::nchan(),
@@ -226,6 +229,10 @@ impl Server {
                 let cursor = Status::get(target).await.unwrap().cursor.unwrap();
                 Crowd::start(target, CrumbdPoll::new(target, &cursor, "application/json"), waiters, board)
             }
+            Contestant::CrumbdHttp2 => {
+                let cursor = Status::get(target).await.unwrap().cursor.unwrap();
+                Crowd::over_http2(target, &cursor, waiters, board)
+            }
             Contestant::Nchan => Crowd::start(target, NchanPoll { host }, waiters, board),
             Contestant::Axum | Contestant::Tokio => Crowd::start(target, FixedPoll { host }, waiters, board),
             Contestant::CrumbdStream => {
@@ -241,7 +248,7 @@ impl Server {
     pub async fn publisher(&self, contestant: Contestant) -> AnyPublisher {
         let target = &self.target;
         match contestant {
-            Contestant::Crumbd | Contestant::CrumbdStream => {
+            Contestant::Crumbd | Contestant::CrumbdHttp2 | Contestant::CrumbdStream => {
                 AnyPublisher::Crumbd(Publisher::connect(target, BODY_BYTES, None).await.unwrap())
             }
             Contestant::Nchan => {

@@ -22,6 +22,7 @@
 //! | bare tokio loop | [`floors`]: reads a request, frees its buffer, waits for a shared `Notify`, writes fixed bytes |
 //! | bare axum | [`floors`]: `axum::serve`, one handler that waits for a shared `Notify` |
 //! | nginx + nchan | Debian's module; long-poll, one channel in memory, two workers; messages of 256 bytes; `CRUMBD_BENCH_NCHAN` names the module elsewhere |
+//! | crumbd HTTP/2 | the same daemon over HTTP/2 without TLS, 100 long polls on each connection |
 //! | crumbd stream | the same daemon, read as `/v1/stream`, server-sent events |
 //! | bare tokio stream | [`floors`]: a head, then waits for a shared `Notify` and writes a fixed event, for ever |
 //! | durable-streams | `cargo install durable-streams`; server-sent events of one stream, `--durability memory`; on the path, or at `CRUMBD_BENCH_DURABLE_STREAMS`. It ends a stream after 60 s, so a turn must not be longer |

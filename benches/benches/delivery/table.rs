@@ -35,10 +35,11 @@ const MEMORY: (&str, fn(Figures) -> f64) = ("KiB a client", |figures| figures.me
 const CPU: (&str, fn(Figures) -> f64) = ("CPU", |figures| figures.cpu_us);
 const P99: (&str, fn(Figures) -> f64) = ("p99", |figures| figures.p99_ms);
 
-const GOALS: [Goal; 5] = [
+const GOALS: [Goal; 6] = [
     goal(Contestant::Crumbd, MEMORY, 2.0, None),
     goal(Contestant::Crumbd, CPU, 1.10, Some(Contestant::Tokio)),
     goal(Contestant::Crumbd, P99, 1.15, Some(Contestant::Tokio)),
+    goal(Contestant::CrumbdHttp2, MEMORY, 3.0, None),
     goal(Contestant::CrumbdStream, MEMORY, 2.0, None),
     goal(Contestant::CrumbdStream, CPU, 0.9, Some(Contestant::DurableStreams)),
 ];
@@ -82,7 +83,7 @@ pub fn print(clients: usize, all: &[(Contestant, Found)]) {
         .filter(|(contestant, _)| contestant.missing().is_none())
         .map(|(contestant, found)| (*contestant, Figures::of(found)))
         .collect();
-    for ours in [Contestant::Crumbd, Contestant::CrumbdStream] {
+    for ours in [Contestant::Crumbd, Contestant::CrumbdHttp2, Contestant::CrumbdStream] {
         ratios(ours, &measured);
     }
     if clients >= GOALS_FROM {

@@ -30,6 +30,7 @@ mod connection;
 mod crowd;
 mod error;
 mod events;
+mod http2_waiters;
 mod joiner;
 mod kept;
 mod latency;

@@ -23,7 +23,8 @@ pub(super) struct PacedBody<B> {
     inner: B,
     /// The rest of the inner body's last frame.
     rest: Bytes,
-    trailers: Option<HeaderMap>,
+    /// Boxed, because few answers have any.
+    trailers: Option<Box<HeaderMap>>,
     inner_has_ended: bool,
     is_sized: bool,
     /// How many pieces the library got.
@@ -36,9 +37,6 @@ impl<B: HttpBody<Data = Bytes> + Unpin> PacedBody<B> {
     /// The response with a body for this stream.
     pub(super) fn wrap(mut response: Response<B>, state: Arc<StreamState>) -> Response<Self> {
         let held = response.extensions_mut().remove();
-        if !response.body().is_end_stream() {
-            state.answer_begins();
-        }
         response.map(|inner| Self {
             is_sized: inner.size_hint().exact().is_some(),
             inner,
@@ -75,7 +73,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for PacedBody<B> {
                 ready!(this.state.poll_written(cx));
             }
             if this.inner_has_ended {
-                return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+                return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))));
             }
             match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
                 None => this.inner_has_ended = true,
@@ -83,7 +81,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for PacedBody<B> {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(bytes) => this.rest = bytes,
                     Err(frame) => {
-                        this.trailers = frame.into_trailers().ok();
+                        this.trailers = frame.into_trailers().ok().map(Box::new);
                         this.inner_has_ended = true;
                     }
                 },

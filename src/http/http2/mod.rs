@@ -9,6 +9,7 @@
 //! CONTINUATION frames of a head are counted.
 
 mod body;
+mod long_poll;
 mod routes;
 mod socket;
 mod streams;
@@ -126,6 +127,7 @@ pub(super) async fn serve<S, V, B>(
             draining = true;
             session.drain();
             clock.close();
+            streams.wake_all();
             connection.as_mut().graceful_shutdown();
         }
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {

@@ -1,5 +1,8 @@
 //! The routes of the daemon over HTTP/2.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, HOST};
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, Request, StatusCode, Uri};
@@ -9,10 +12,12 @@ use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
 
 use crate::http::client::Peer;
-use crate::http::http2::serve;
+use crate::http::http2::{long_poll, serve};
 use crate::http::serve::connection::Shared;
 use crate::http::serve::connection_age::ConnectionAge;
 use crate::http::serve::read_ahead::Socket;
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
 /// Serves a connection with the daemon's routes. `unread` are bytes that were read already.
 pub(in crate::http) async fn serve_routes<S: Socket>(
@@ -23,14 +28,18 @@ pub(in crate::http) async fn serve_routes<S: Socket>(
     age: ConnectionAge,
 ) {
     let routes = TowerToHyperService::new(shared.router.clone());
-    let from = peer.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let (app, from) = (shared.app.clone(), peer.clone());
+    // Boxed, so that a stream that waits has no space for the routes.
+    let service = service_fn(move |request: Request<Incoming>| -> Answering {
         let mut request = as_origin_form(request);
+        if let Some(plain) = long_poll::plain(&request, &app) {
+            return Box::pin(long_poll::answer(app.clone(), from.clone(), plain));
+        }
         // A stream may outlive the age.
         request.extensions_mut().insert(age);
         request.extensions_mut().insert(from.clone());
         let answered = routes.call(request);
-        async move { answered.await.map(without_connection_headers) }
+        Box::pin(async move { answered.await.map(without_connection_headers) })
     });
     serve(stream, unread, peer, shared, age, service).await;
 }
@@ -53,7 +62,7 @@ fn as_origin_form(mut request: Request<Incoming>) -> Request<Incoming> {
 }
 
 /// The response without the headers that speak of a connection, and without a length of what has no body.
-fn without_connection_headers(mut response: Response) -> Response {
+pub(super) fn without_connection_headers(mut response: Response) -> Response {
     let has_no_body = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&response.status());
     let headers = response.headers_mut();
     headers.remove(CONNECTION);

@@ -40,15 +40,15 @@ pub(super) struct Streams {
     /// Whether the socket takes no more, and when it took something last after that.
     is_blocked: AtomicBool,
     unblocked_at: AtomicU64,
-    answers: Mutex<Answers>,
+    live: Mutex<Live>,
     /// The stream whose task the library starts next.
     starting: Mutex<Option<Arc<StreamState>>>,
     /// Woken when a task ends, while too many run.
     reader: AtomicWaker,
 }
 
-/// The streams that may have bytes that are not written.
-struct Answers {
+/// The streams that have not ended, or have bytes that are not written.
+struct Live {
     list: Vec<Arc<StreamState>>,
     sweep_at: usize,
 }
@@ -61,7 +61,6 @@ pub(super) struct StreamState {
     /// When the client last let something pass, and how much was written on the connection by then.
     moved_at: AtomicU64,
     written_then: AtomicU64,
-    is_answering: AtomicBool,
     is_stalled: AtomicBool,
     has_ended: AtomicBool,
     task: AtomicWaker,
@@ -78,7 +77,7 @@ impl Streams {
             written_at: AtomicU64::new(0),
             is_blocked: AtomicBool::new(false),
             unblocked_at: AtomicU64::new(0),
-            answers: Mutex::new(Answers { list: Vec::new(), sweep_at: MIN_SWEEP }),
+            live: Mutex::new(Live { list: Vec::new(), sweep_at: MIN_SWEEP }),
             starting: Mutex::new(None),
             reader: AtomicWaker::new(),
         }
@@ -101,13 +100,22 @@ impl Streams {
             in_flight: AtomicU32::new(0),
             moved_at: AtomicU64::new(0),
             written_then: AtomicU64::new(0),
-            is_answering: AtomicBool::new(false),
             is_stalled: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             task: AtomicWaker::new(),
         });
         *self.starting.lock() = Some(Arc::clone(&state));
+        let Live { list, sweep_at } = &mut *self.live.lock();
+        if list.len() >= *sweep_at {
+            sweep(list, sweep_at);
+        }
+        list.push(Arc::clone(&state));
         state
+    }
+
+    /// Wakes the tasks of all streams. They ask whether the daemon shuts down, and do not listen for it themselves.
+    pub(super) fn wake_all(&self) {
+        self.live.lock().list.iter().for_each(|stream| stream.task.wake());
     }
 
     /// Whether any stream was begun.
@@ -149,14 +157,15 @@ impl Streams {
         if self.is_blocked.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let Answers { list, sweep_at } = &mut *self.answers.lock();
+        let Live { list, sweep_at } = &mut *self.live.lock();
         sweep(list, sweep_at);
         let unblocked_at = self.unblocked_at.load(Ordering::Relaxed);
         let is_over = |since: u64| now >= self.time(since) + stall;
         let nothing_moves = is_over(self.written_at.load(Ordering::Relaxed).max(unblocked_at));
-        let a_turn = 2 * (list.len() * MAX_QUEUED_BYTES) as u64;
+        let answers = || list.iter().filter(|stream| stream.in_flight.load(Ordering::Acquire) > 0);
+        let a_turn = 2 * (answers().count() * MAX_QUEUED_BYTES) as u64;
         let mut next = None;
-        for stream in list.iter().filter(|stream| stream.in_flight.load(Ordering::Acquire) > 0) {
+        for stream in answers() {
             let since = stream.moved_at.load(Ordering::Relaxed).max(unblocked_at);
             let meanwhile =
                 self.written.load(Ordering::Relaxed) - stream.written_then.load(Ordering::Relaxed);
@@ -188,16 +197,6 @@ fn sweep(list: &mut Vec<Arc<StreamState>>, sweep_at: &mut usize) {
 }
 
 impl StreamState {
-    /// Called when the answer with a body begins.
-    pub(super) fn answer_begins(self: &Arc<Self>) {
-        self.is_answering.store(true, Ordering::Release);
-        let Answers { list, sweep_at } = &mut *self.streams.answers.lock();
-        if list.len() >= *sweep_at {
-            sweep(list, sweep_at);
-        }
-        list.push(Arc::clone(self));
-    }
-
     /// Called when the library gets a piece.
     pub(super) fn piece_begins(&self) {
         if self.in_flight.fetch_add(1, Ordering::AcqRel) == 0 {
@@ -267,15 +266,12 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        let polled = this.future.poll(cx);
         let state = &this.state.0;
-        if polled.is_pending() && state.is_answering.load(Ordering::Relaxed) {
-            state.task.register(cx.waker());
-            if state.is_stalled.load(Ordering::Acquire) {
-                return Poll::Ready(());
-            }
+        state.task.register(cx.waker());
+        if state.is_stalled.load(Ordering::Acquire) {
+            return Poll::Ready(());
         }
-        polled
+        this.future.poll(cx)
     }
 }
 

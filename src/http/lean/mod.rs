@@ -41,6 +41,7 @@ use crate::http::serve::read_ahead::Socket;
 use crate::view::TryNext;
 use front::{Front, WaitEnd};
 use request::PlainRequest;
+pub(super) use request::plain_next;
 use respond::Written;
 pub(super) use respond::{close, write_reply};
 

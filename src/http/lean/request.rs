@@ -171,7 +171,11 @@ where
 
 /// The collection in a request line and the path below its base, if every parser reads the line in the same way.
 fn plain_target(line: &[u8]) -> Option<(Option<&str>, Uri)> {
-    let target = line.strip_prefix(b"GET ")?.strip_suffix(b" HTTP/1.1\r\n")?;
+    collection_target(line.strip_prefix(b"GET ")?.strip_suffix(b" HTTP/1.1\r\n")?)
+}
+
+/// The collection in a target and the path below its base, if every parser reads the target in the same way.
+fn collection_target(target: &[u8]) -> Option<(Option<&str>, Uri)> {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._~-?=&%+".contains(byte);
     let below = std::str::from_utf8(target).ok()?.strip_prefix("/v1")?;
     let (name, below) = match below.strip_prefix("/c/") {
@@ -198,13 +202,36 @@ fn plain_headers(head: &[u8], hosts: &Hosts, allows_origins: bool) -> Option<(He
     if !whole || request.method != Some("GET") || request.version != Some(1) {
         return None;
     }
-    let headers = relevant(request.headers, hosts, allows_origins)?;
-    let token = match headers.get(AUTHORIZATION) {
-        // The framework answers other credentials.
-        Some(value) => Some(bearer_token(value.to_str().ok()?)?.into()),
-        None => None,
-    };
+    let lines = request.headers.iter().map(|header| (header.name, header.value));
+    let headers = relevant(lines, hosts, allows_origins)?;
+    let token = token(&headers)?;
     Some((headers, token))
+}
+
+/// The token, if there is one; `None` if the framework has to answer the credentials.
+fn token(headers: &HeaderMap) -> Option<Option<Box<str>>> {
+    match headers.get(AUTHORIZATION) {
+        Some(value) => Some(Some(bearer_token(value.to_str().ok()?)?.into())),
+        None => Some(None),
+    }
+}
+
+/// The plain long poll that a GET of HTTP/2 is, whose target and headers these are.
+pub(in super::super) fn plain_next(target: &str, headers: &HeaderMap, app: &App) -> Option<NextRequest> {
+    let (name, uri) = collection_target(target.as_bytes())?;
+    let lines = || headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let length = target.len() + lines().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    if !is_next(uri.path()) || length > MAX_HEAD {
+        return None;
+    }
+    let collection = app.collections.find(name)?;
+    let headers = relevant(lines(), &app.hosts, !app.origins.is_empty())?;
+    if excludes_identity(&headers) {
+        return None;
+    }
+    let access = app.admit(token(&headers)?.as_deref()).ok()?.access_to(collection).ok()?;
+    let name = app.client_name(&headers).ok()?;
+    NextRequest::parse(collection, &uri, format(&headers).ok()?, &access, name).ok()
 }
 
 /// Whether it is `/breadcrumbs/{cursor}/next` without escapes.
@@ -215,12 +242,16 @@ fn is_next(path: &str) -> bool {
 }
 
 /// The headers that determine the answer; `None` if another header makes the request not plain.
-fn relevant(headers: &[httparse::Header<'_>], hosts: &Hosts, allows_origins: bool) -> Option<HeaderMap> {
+fn relevant<'h>(
+    headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    hosts: &Hosts,
+    allows_origins: bool,
+) -> Option<HeaderMap> {
     let mut relevant = HeaderMap::new();
     let mut host_lines = 0;
-    for header in headers {
-        let is = |name: &HeaderName| header.name.eq_ignore_ascii_case(name.as_str());
-        let among = |names: &[&str]| names.iter().any(|name| header.name.eq_ignore_ascii_case(name));
+    for (header, value) in headers {
+        let is = |name: &HeaderName| header.eq_ignore_ascii_case(name.as_str());
+        let among = |names: &[&str]| names.iter().any(|name| header.eq_ignore_ascii_case(name));
         let not_plain = [
             "content-length",
             "transfer-encoding",
@@ -234,15 +265,15 @@ fn relevant(headers: &[httparse::Header<'_>], hosts: &Hosts, allows_origins: boo
             // The framework answers relays.
             "crumbd-relay",
         ];
-        if among(&not_plain) || !header.value.iter().all(|byte| (b' '..=b'~').contains(byte)) {
+        if among(&not_plain) || !value.iter().all(|byte| (b' '..=b'~').contains(byte)) {
             return None;
         }
-        if among(&["connection"]) && !header.value.eq_ignore_ascii_case(b"keep-alive") {
+        if among(&["connection"]) && !value.eq_ignore_ascii_case(b"keep-alive") {
             return None;
         }
         if among(&["host"]) {
             host_lines += 1;
-            if !hosts.admit(std::str::from_utf8(header.value).ok()?) {
+            if !hosts.admit(std::str::from_utf8(value).ok()?) {
                 return None;
             }
         }
@@ -253,7 +284,7 @@ fn relevant(headers: &[httparse::Header<'_>], hosts: &Hosts, allows_origins: boo
             return None;
         }
         for name in [ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LAST_EVENT_ID, CLIENT].into_iter().filter(is) {
-            relevant.append(name, HeaderValue::from_bytes(header.value).ok()?);
+            relevant.append(name, HeaderValue::from_bytes(value).ok()?);
         }
     }
     (host_lines == 1).then_some(relevant)
