@@ -4,10 +4,11 @@ mod check;
 mod collection;
 mod cursor_key;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use futures_util::future::select_all;
+use futures_util::future::{select_all, try_join_all};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::{error, info, warn};
 
@@ -17,7 +18,9 @@ use super::config::{ConfigFile, LoadedSettings, RawSettings, SettingErrors, Sett
 use super::signals::Stop;
 use super::{Failure, log};
 #[cfg(feature = "etcd")]
-use crate::http::etcd::{EtcdConfig, EtcdFront, EtcdServer};
+use crate::http::ServerConfig;
+#[cfg(feature = "etcd")]
+use crate::http::etcd::{EtcdConfig, EtcdFront};
 use crate::http::tls::Tls;
 use crate::http::{App, Reload, Server, Shutdown};
 
@@ -87,7 +90,7 @@ struct Running {
     app: App,
     collections: Vec<RunningCollection>,
     shutdown: Shutdown,
-    serving: JoinHandle<()>,
+    serving: Vec<JoinHandle<()>>,
 }
 
 impl Running {
@@ -98,6 +101,13 @@ impl Running {
         }
         let tls = settings.tls().map(Tls::open).transpose()?;
         let mut server = Server::bind(settings.server())?;
+        #[cfg(feature = "etcd")]
+        let mut etcd_servers = Vec::new();
+        #[cfg(feature = "etcd")]
+        for listen in settings.etcd_listen() {
+            let config = ServerConfig { listen: listen.address, ..settings.server() };
+            etcd_servers.push((listen, Server::bind(config)?));
+        }
         // All are open before any is started: what keeps one from starting is known before another one writes.
         let mut opened = Vec::new();
         for collection in settings.collections() {
@@ -125,31 +135,37 @@ impl Running {
             app = app.with_authorizer(tokens);
         }
         let mut scheme = "http";
-        if let Some(tls) = tls {
+        if let Some(tls) = &tls {
             reload.add(tls.clone());
-            server = server.with_tls(tls);
+            server = server.with_tls(Arc::clone(tls));
             scheme = "https";
         }
         tokio::spawn(reload.run());
         let feeds: Vec<String> = collections.iter().map(RunningCollection::to_string).collect();
         info!(url = %format!("{scheme}://{}", server.address()), feed = %feeds.join(" "), "listening");
-        let serving = tokio::spawn(server.run(app.clone()));
+        let mut serving = vec![tokio::spawn(server.run(app.clone()))];
         #[cfg(feature = "etcd")]
-        for listen in settings.etcd_listen() {
+        for (listen, server) in etcd_servers {
+            let url = format!("{scheme}://{}", server.address());
             let config = EtcdConfig {
                 collection: listen.collection.as_ref().map(ToString::to_string),
                 serializable: settings.etcd_serializable(),
-                member: listen.address.to_string(),
+                member: url.clone(),
                 // Clients replace their endpoints by these, so an address that is not theirs is none.
-                client_urls: match listen.address.ip().is_unspecified() {
-                    true => Vec::new(),
-                    false => vec![format!("{scheme}://{}", listen.address)],
+                client_urls: if listen.address.ip().is_unspecified() {
+                    Vec::new()
+                } else {
+                    vec![url.clone()]
                 },
             };
+            // There is one of every collection that an address names.
             let Some(front) = EtcdFront::new(app.clone(), config) else { continue };
-            let server = EtcdServer::bind(listen.address, front).await?;
-            info!(url = %format!("{scheme}://{}", server.address()?), "listening for etcd's clients");
-            tokio::spawn(server.run());
+            let server = match &tls {
+                Some(tls) => server.with_tls(Arc::clone(tls)),
+                None => server,
+            };
+            info!(%url, "listening for etcd's clients");
+            serving.push(tokio::spawn(server.for_etcd(front).run(app.clone())));
         }
         Ok(Self { app, collections, shutdown, serving })
     }
@@ -163,7 +179,7 @@ impl Running {
         info!(waiters = self.app.waiters(), drain = %humantime::format_duration(drain), "draining");
         self.shutdown.begin(drain);
         let drained = tokio::select! {
-            drained = self.serving => drained.map_err(Failure::from),
+            drained = try_join_all(self.serving) => drained.map(drop).map_err(Failure::from),
             () = stop.requested() => {
                 warn!("second signal: not waiting for the remaining clients");
                 Ok(())

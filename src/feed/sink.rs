@@ -24,6 +24,7 @@ pub struct Sink {
     upstream: Arc<Upstream>,
     /// Under `--strict`: an update over these limits ends the feed.
     strict: Option<EntryLimits>,
+    #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "only the feed of etcd asks"))]
     keeps_every_write: bool,
 }
 
@@ -127,6 +128,7 @@ impl Sink {
         }
     }
 
+    #[cfg(feature = "etcd")]
     /// Whether the cache keeps every write, and wants to know what the upstream counts of each key.
     pub(super) fn keeps_every_write(&self) -> bool {
         self.keeps_every_write

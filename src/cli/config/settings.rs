@@ -44,6 +44,7 @@ pub(in crate::cli) struct Settings {
     pub(super) collections: Vec<CollectionFeed>,
     feed_settings: FeedSettings,
     etcd_listen: Vec<EtcdListen>,
+    #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "the setting is read, and has no effect"))]
     etcd_serializable: bool,
     pub(super) state_dir: Option<PathBuf>,
     state_interval: Duration,
@@ -164,11 +165,13 @@ impl Settings {
     }
 
     /// The addresses for etcd's clients.
+    #[cfg(feature = "etcd")]
     pub(in crate::cli) fn etcd_listen(&self) -> &[EtcdListen] {
         &self.etcd_listen
     }
 
     /// Whether every read of etcd's clients is answered from memory.
+    #[cfg(feature = "etcd")]
     pub(in crate::cli) fn etcd_serializable(&self) -> bool {
         self.etcd_serializable
     }

@@ -34,22 +34,33 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// The messages of a request, as they arrive.
 pub(super) struct Messages {
-    body: Incoming,
+    /// `None` for messages that have all arrived.
+    body: Option<Incoming>,
     received: BytesMut,
+    ready: VecDeque<Bytes>,
 }
 
 impl Messages {
     pub(super) fn new(body: Incoming) -> Self {
-        Self { body, received: BytesMut::new() }
+        Self { body: Some(body), received: BytesMut::new(), ready: VecDeque::new() }
+    }
+
+    /// Messages that have all arrived.
+    pub(super) fn of(messages: Vec<Bytes>) -> Self {
+        Self { body: None, received: BytesMut::new(), ready: messages.into() }
     }
 
     /// The next message; `None` after the last. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Ok(Some(message));
+            }
             if let Some(message) = self.received_message()? {
                 return Ok(Some(message));
             }
-            match self.body.frame().await {
+            let Some(body) = &mut self.body else { return Ok(None) };
+            match body.frame().await {
                 None if self.received.is_empty() => return Ok(None),
                 None => return Err(Status::invalid_argument("crumbd: the request ends within a message")),
                 Some(Err(error)) => return Err(Status::cancelled(format!("crumbd: {error}"))),
@@ -91,6 +102,17 @@ impl Messages {
             Some(_) => Err(Status::internal("crumbd: the request has more than one message")),
         }
     }
+}
+
+/// Takes the first message out of the bytes of a stream of ours, if it is whole.
+pub(super) fn split_message(bytes: &mut BytesMut) -> Option<Bytes> {
+    let [_, length @ ..] = *bytes.first_chunk::<PREFIX_BYTES>()?;
+    let length = u32::from_be_bytes(length) as usize;
+    if bytes.len() < PREFIX_BYTES + length {
+        return None;
+    }
+    bytes.advance(PREFIX_BYTES);
+    Some(bytes.split_to(length).freeze())
 }
 
 /// A message of its bytes.

@@ -9,17 +9,19 @@
 
 mod auth;
 mod cluster;
+mod connection;
 mod front;
+mod gateway;
 mod grpc;
 mod kv;
 mod lease;
 mod maintenance;
-mod server;
 mod service;
 mod status;
 mod txn;
 mod watch;
 mod write;
 
+pub(super) use connection::serve;
 pub use front::{EtcdConfig, EtcdFront};
-pub use server::EtcdServer;
+pub(super) use gateway::router;

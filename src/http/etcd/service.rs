@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use axum::http::{Request, Response};
+use axum::http::{HeaderMap, Request, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use hyper::body::{Frame, Incoming};
@@ -38,6 +38,23 @@ impl EtcdFront {
                 call.unary(path, message).await.map(Unary::into_response)
             }
         }
+    }
+}
+
+impl EtcdFront {
+    /// Answers a call whose request is one message, with one message.
+    pub(super) async fn answer_message(
+        &self,
+        peer: Peer,
+        headers: &HeaderMap,
+        path: &str,
+        message: Bytes,
+    ) -> Result<Bytes, Status> {
+        if path == "etcdserverpb.Auth/Authenticate" {
+            return self.authenticate(grpc::decode(message)?).map(Unary::into_bytes);
+        }
+        let call = self.admit(peer, headers)?;
+        call.unary(path, message).await.map(Unary::into_bytes)
     }
 }
 

@@ -28,6 +28,8 @@ use tracing::debug;
 
 use crate::http::app::App;
 use crate::http::client::Peer;
+#[cfg(feature = "etcd")]
+use crate::http::etcd::{self, EtcdFront};
 use crate::http::http2;
 use crate::http::lean::{self, LeanOutcome};
 use crate::http::rep::problem::Problem;
@@ -63,11 +65,27 @@ pub(in crate::http) struct Shared {
     /// The stall timeout, if the system does not enforce it.
     pub(in crate::http) stall: Option<Duration>,
     pub(in crate::http) router: Router,
+    /// The front of a listener for etcd's clients.
+    #[cfg(feature = "etcd")]
+    etcd: Option<EtcdFront>,
 }
 
 impl Shared {
     pub(in crate::http) fn new(app: App, config: ServerConfig, stall: Option<Duration>) -> Self {
-        Self { router: router(app.clone()), app, config, stall }
+        Self {
+            router: router(app.clone()),
+            app,
+            config,
+            stall,
+            #[cfg(feature = "etcd")]
+            etcd: None,
+        }
+    }
+
+    /// The same for connections of etcd's clients.
+    #[cfg(feature = "etcd")]
+    pub(in crate::http) fn for_etcd(self, front: EtcdFront) -> Self {
+        Self { router: etcd::router(front.clone()), etcd: Some(front), ..self }
     }
 }
 
@@ -76,6 +94,10 @@ pub(in crate::http) async fn serve<S>(mut stream: S, peer: &Peer, shared: &Share
 where
     S: Socket,
 {
+    #[cfg(feature = "etcd")]
+    if let Some(front) = &shared.etcd {
+        return Box::pin(etcd::serve(stream, peer, shared, front)).await;
+    }
     let (mut unread, mut is_new) = (Vec::new(), true);
     let age = ConnectionAge::new(shared.config.max_connection_age);
     if stream.protocol() == Protocol::Http2 {
@@ -135,7 +157,7 @@ pub(in crate::http) async fn refuse(mut stream: impl Socket, problem: Problem) {
 
 /// Serves the connection with hyper and axum. Returns the stream and its unread bytes when the lean front can continue;
 /// `None` when the connection is closed.
-async fn serve_with_framework<S>(
+pub(in crate::http) async fn serve_with_framework<S>(
     stream: S,
     unread: Vec<u8>,
     peer: &Peer,
@@ -145,7 +167,7 @@ async fn serve_with_framework<S>(
 where
     S: Socket,
 {
-    let Shared { app, config, stall, router } = shared;
+    let Shared { app, config, stall, router, .. } = shared;
     let transport = Transport::new(stream, unread, *stall);
     let session = Arc::clone(&transport.session);
     let tracked = Arc::clone(&session);

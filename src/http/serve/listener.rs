@@ -10,6 +10,8 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::http::app::App;
+#[cfg(feature = "etcd")]
+use crate::http::etcd::EtcdFront;
 use crate::http::serve::connection::{self, Shared};
 use crate::http::serve::liveness;
 use crate::http::tls::{self, Tls};
@@ -65,6 +67,8 @@ pub struct Server {
     /// The stall timeout, if the system does not enforce it; see [`set_user_timeout`].
     stall: Option<Duration>,
     tls: Option<Arc<Tls>>,
+    #[cfg(feature = "etcd")]
+    etcd: Option<EtcdFront>,
 }
 
 impl Server {
@@ -83,12 +87,34 @@ impl Server {
                 Some(config.stall_timeout)
             }
         };
-        Ok(Self { listener, address, config, stall, tls: None })
+        Ok(Self {
+            listener,
+            address,
+            config,
+            stall,
+            tls: None,
+            #[cfg(feature = "etcd")]
+            etcd: None,
+        })
+    }
+
+    /// The same server for etcd's clients.
+    #[cfg(feature = "etcd")]
+    pub fn for_etcd(self, front: EtcdFront) -> Self {
+        Self { etcd: Some(front), ..self }
     }
 
     /// The same server over TLS only.
     pub fn with_tls(self, tls: Arc<Tls>) -> Self {
         Self { tls: Some(tls), ..self }
+    }
+
+    /// Whether it serves the HTTP interface.
+    fn is_main(&self) -> bool {
+        #[cfg(feature = "etcd")]
+        return self.etcd.is_none();
+        #[cfg(not(feature = "etcd"))]
+        return true;
     }
 
     /// The bound address.
@@ -99,14 +125,23 @@ impl Server {
     /// Serves until the shutdown begins. Then connections finish their requests within the drain window. Returns when the
     /// last connection is closed or the window is over.
     pub async fn run(self, app: App) {
+        let is_main = self.is_main();
+        #[cfg(feature = "etcd")]
+        let etcd = self.etcd.clone();
         let Self { listener, config, stall, tls, .. } = self;
         let begun = app.shutdown.clone();
         let mut begun = std::pin::pin!(begun.begun());
         let mut liveness_checks = JoinSet::new();
-        for collection in app.collections.iter() {
+        for collection in app.collections.iter().filter(|_| is_main) {
             liveness_checks.spawn(liveness::watch(Arc::clone(collection), app.shutdown.clone()));
         }
-        let shared = Arc::new(Shared::new(app, config, stall));
+        let shared = Shared::new(app, config, stall);
+        #[cfg(feature = "etcd")]
+        let shared = match etcd {
+            Some(front) => shared.for_etcd(front),
+            None => shared,
+        };
+        let shared = Arc::new(shared);
         let refusals = Arc::new(Semaphore::new(if tls.is_some() { MAX_TLS_REFUSALS } else { MAX_REFUSALS }));
         let mut connections = JoinSet::new();
         let window = loop {

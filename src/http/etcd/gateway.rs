@@ -1,0 +1,290 @@
+//! etcd's API as JSON over HTTP: `POST /v3/kv/range` and its like. Each request is the call of the same name.
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::{CONTENT_TYPE, HeaderMap};
+use axum::http::{HeaderValue, Response, StatusCode};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream};
+use http_body_util::{BodyExt as _, BodyStream};
+use prost::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tonic::{Code, Status};
+
+use super::front::{Call, EtcdFront};
+use super::grpc::{self, Messages};
+use super::maintenance::API_VERSION;
+use crate::http::client::Peer;
+use crate::wire::etcd::json;
+use crate::wire::etcd::lease::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
+    LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse,
+};
+use crate::wire::etcd::watch::{WatchRequest, WatchResponse};
+use crate::wire::etcd::{auth, cluster, kv, maintenance};
+
+/// The longest body: that of a message of the longest length, in base64.
+const MAX_BODY_BYTES: usize = 3 << 20;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The routes of a front.
+pub(in crate::http) fn router(front: EtcdFront) -> Router {
+    let v3 = || {
+        Router::new()
+            .route("/kv/range", unary::<kv::RangeRequest, kv::RangeResponse>("etcdserverpb.KV/Range"))
+            .route("/kv/put", unary::<kv::PutRequest, kv::PutResponse>("etcdserverpb.KV/Put"))
+            .route(
+                "/kv/deleterange",
+                unary::<kv::DeleteRangeRequest, kv::DeleteRangeResponse>("etcdserverpb.KV/DeleteRange"),
+            )
+            .route("/kv/txn", unary::<kv::TxnRequest, kv::TxnResponse>("etcdserverpb.KV/Txn"))
+            .route(
+                "/kv/compaction",
+                unary::<kv::CompactionRequest, kv::CompactionResponse>("etcdserverpb.KV/Compact"),
+            )
+            .route("/watch", post(watch))
+            .merge(leases("/lease"))
+            .merge(leases("/kv/lease"))
+            .route(
+                "/auth/authenticate",
+                unary::<auth::AuthenticateRequest, auth::AuthenticateResponse>(
+                    "etcdserverpb.Auth/Authenticate",
+                ),
+            )
+            .route(
+                "/auth/status",
+                unary::<auth::AuthStatusRequest, auth::AuthStatusResponse>("etcdserverpb.Auth/AuthStatus"),
+            )
+            .route(
+                "/cluster/member/list",
+                unary::<cluster::MemberListRequest, cluster::MemberListResponse>(
+                    "etcdserverpb.Cluster/MemberList",
+                ),
+            )
+            .route(
+                "/maintenance/status",
+                unary::<maintenance::StatusRequest, maintenance::StatusResponse>(
+                    "etcdserverpb.Maintenance/Status",
+                ),
+            )
+            .route(
+                "/maintenance/alarm",
+                unary::<maintenance::AlarmRequest, maintenance::AlarmResponse>(
+                    "etcdserverpb.Maintenance/Alarm",
+                ),
+            )
+            .route(
+                "/maintenance/hash",
+                unary::<maintenance::HashRequest, maintenance::HashResponse>("etcdserverpb.Maintenance/Hash"),
+            )
+            .route(
+                "/maintenance/hashkv",
+                unary::<maintenance::HashKvRequest, maintenance::HashKvResponse>(
+                    "etcdserverpb.Maintenance/HashKV",
+                ),
+            )
+    };
+    Router::new()
+        .nest("/v3", v3())
+        .nest("/v3beta", v3())
+        .route("/version", get(version))
+        .route("/health", get(health))
+        .fallback(async || {
+            failed(&Status::not_found("crumbd: there is no such path here; etcd's API is under /v3/"))
+        })
+        .method_not_allowed_fallback(async || {
+            let mut response = failed(&Status::unimplemented("crumbd: etcd's API takes POST"));
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            response
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(front)
+}
+
+fn leases(base: &str) -> Router<EtcdFront> {
+    Router::new()
+        .route(
+            &format!("{base}/grant"),
+            unary::<LeaseGrantRequest, LeaseGrantResponse>("etcdserverpb.Lease/LeaseGrant"),
+        )
+        .route(
+            &format!("{base}/revoke"),
+            unary::<LeaseRevokeRequest, LeaseRevokeResponse>("etcdserverpb.Lease/LeaseRevoke"),
+        )
+        .route(
+            &format!("{base}/timetolive"),
+            unary::<LeaseTimeToLiveRequest, LeaseTimeToLiveResponse>("etcdserverpb.Lease/LeaseTimeToLive"),
+        )
+        .route(
+            &format!("{base}/leases"),
+            unary::<LeaseLeasesRequest, LeaseLeasesResponse>("etcdserverpb.Lease/LeaseLeases"),
+        )
+        .route(&format!("{base}/keepalive"), post(keep_alive))
+}
+
+/// A call with one request and one answer.
+fn unary<Q, A>(method: &'static str) -> MethodRouter<EtcdFront>
+where
+    Q: Message + Default + DeserializeOwned + 'static,
+    A: Message + Default + Serialize + 'static,
+{
+    let answer = async move |State(front): State<EtcdFront>,
+                             Extension(peer): Extension<Peer>,
+                             headers: HeaderMap,
+                             body: Bytes| {
+        let answered = async {
+            let request: Q = json::read(&body).map_err(|error| malformed(&error))?;
+            let answer = front.answer_message(peer, &headers, method, request.encode_to_vec().into()).await?;
+            let answer: A = grpc::decode(answer)?;
+            json::write(&answer).map_err(|error| Status::internal(format!("crumbd: {error}")))
+        };
+        match answered.await {
+            Ok(json) => with_json(StatusCode::OK, Body::from(json)),
+            Err(status) => failed(&status),
+        }
+    };
+    post(answer)
+}
+
+/// `POST /v3/watch`: the body has requests, and the answer a line for each message.
+async fn watch(
+    State(front): State<EtcdFront>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let started = || {
+        let call = front.admit(peer, &headers)?;
+        let requests = json::read_all::<WatchRequest>(&body);
+        let requests: Result<Vec<Bytes>, _> =
+            requests.map(|request| request.map(|request| request.encode_to_vec().into())).collect();
+        call.watch(Messages::of(requests.map_err(|error| malformed(&error))?))
+    };
+    match started() {
+        Ok(response) => with_json(StatusCode::OK, lines::<WatchResponse>(response.into_body())),
+        Err(status) => failed(&status),
+    }
+}
+
+/// `POST /v3/lease/keepalive`: a line for each request in the body.
+async fn keep_alive(
+    State(front): State<EtcdFront>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let admitted = || {
+        let requests = json::read_all::<LeaseKeepAliveRequest>(&body);
+        let requests: Result<Vec<LeaseKeepAliveRequest>, _> = requests.collect();
+        Ok((front.admit(peer, &headers)?, requests.map_err(|error| malformed(&error))?))
+    };
+    match admitted() {
+        Ok((call, requests)) => match kept_alive(&call, requests).await {
+            Ok(lines) => with_json(StatusCode::OK, Body::from(lines)),
+            Err(status) => failed(&status),
+        },
+        Err(status) => failed(&status),
+    }
+}
+
+async fn kept_alive(call: &Call, requests: Vec<LeaseKeepAliveRequest>) -> Result<Vec<u8>, Status> {
+    let mut lines = Vec::new();
+    for request in requests {
+        let answer = call.keep_alive(request.encode_to_vec().into()).await?;
+        let answer: LeaseKeepAliveResponse = grpc::decode(answer)?;
+        lines.extend(line(&answer));
+    }
+    Ok(lines)
+}
+
+/// The messages of a stream of gRPC as lines.
+fn lines<A: Message + Default + Serialize + 'static>(body: grpc::Body) -> Body {
+    let frames = BodyStream::new(body.map_err(|never| match never {}));
+    let lines = stream::unfold((frames, BytesMut::new()), |(mut frames, mut received)| async move {
+        loop {
+            let frame: hyper::body::Frame<Bytes> = match frames.next().await? {
+                Ok(frame) => frame,
+                Err(never) => {
+                    return Some((Err::<Bytes, std::convert::Infallible>(never), (frames, received)));
+                }
+            };
+            let mut out = Vec::new();
+            match frame.into_data() {
+                Ok(data) => received.extend_from_slice(&data),
+                Err(frame) => {
+                    let status = frame.trailers_ref().and_then(Status::from_header_map);
+                    let status = status.filter(|status| status.code() != Code::Ok)?;
+                    out =
+                        json::write_stream_error(status.code() as i32, status.message()).unwrap_or_default();
+                }
+            }
+            while let Some(message) = grpc::split_message(&mut received) {
+                if let Ok(message) = A::decode(message) {
+                    out.extend(line(&message));
+                }
+            }
+            if !out.is_empty() {
+                return Some((Ok(out.into()), (frames, received)));
+            }
+        }
+    });
+    Body::from_stream(lines)
+}
+
+fn line(message: &impl Serialize) -> Vec<u8> {
+    // A message has nothing that JSON has not.
+    json::write_result(message).unwrap_or_default()
+}
+
+async fn version() -> Response<Body> {
+    let json = format!(r#"{{"etcdserver":"{API_VERSION}","etcdcluster":"{API_VERSION}"}}"#);
+    with_json(StatusCode::OK, Body::from(json))
+}
+
+/// Whether reads are answered.
+async fn health(State(front): State<EtcdFront>) -> Response<Body> {
+    let is_ready = front.view().cache().was_in_sync() && !front.app().shutdown.has_begun();
+    let (status, health) =
+        if is_ready { (StatusCode::OK, "true") } else { (StatusCode::SERVICE_UNAVAILABLE, "false") };
+    with_json(status, Body::from(format!(r#"{{"health":"{health}"}}"#)))
+}
+
+fn malformed(error: &json::JsonError) -> Status {
+    Status::invalid_argument(format!("crumbd: the body is not what is expected: {error}"))
+}
+
+fn failed(status: &Status) -> Response<Body> {
+    let body = json::write_error(status.code() as i32, status.message()).unwrap_or_default();
+    with_json(http_status(status.code()), Body::from(body))
+}
+
+/// As etcd's gateway answers.
+fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::Cancelled | Code::Unknown | Code::Internal | Code::DataLoss => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
+fn with_json(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
