@@ -8,6 +8,9 @@ use tokio::time::timeout;
 use crate::http::http2::PREFACE;
 use crate::http::serve::drain::Shutdown;
 
+/// Bytes of a first read, as many as the framework reads. It answers a faulty head in one piece sooner than one in several.
+const FIRST_READ: usize = 8 << 10;
+
 /// What is known of a connection's protocol before its first byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::http) enum Protocol {
@@ -41,6 +44,7 @@ pub(in crate::http) async fn begins_http2(
             if let Some(known) = is_preface(unread) {
                 return known;
             }
+            unread.reserve(FIRST_READ);
             if !matches!(stream.read_buf(unread).await, Ok(1..)) {
                 return false;
             }
