@@ -161,6 +161,7 @@ impl Run {
                         key: Key::from("a"),
                         before: PastValue::Unknown,
                         after: PastValue::Unknown,
+                        entry: None,
                     };
                     Past {
                         base: Revision(base),

@@ -260,6 +260,7 @@ async fn who_waits_for_the_past_of_a_lossy_resync_is_told_also_what_came_meanwhi
         key: Key::from("a"),
         before: PastValue::Unknown,
         after: PastValue::Unknown,
+        entry: None,
     };
     let (base, through) = (Revision(10), Revision(20));
     let known = Past { base, through, leads_to_the_end: true, steps: vec![step] };

@@ -3,7 +3,7 @@
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{IntoRequest, Request, Status, Streaming};
+use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::etcd::kv::{
@@ -17,7 +17,10 @@ const MAX_MESSAGE: usize = 64 << 20;
 
 /// A connection to one server.
 #[derive(Clone)]
-pub struct Client(Channel);
+pub struct Client {
+    channel: Channel,
+    token: Option<String>,
+}
 
 /// A stream of watches.
 pub struct Watches {
@@ -29,7 +32,20 @@ impl Client {
     /// A client of the server at this address, which it connects to when it is used.
     pub fn new(address: &str) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-        Self(endpoint.connect_lazy())
+        Self { channel: endpoint.connect_lazy(), token: None }
+    }
+
+    /// The same client with this token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("token", token.parse().unwrap());
+        }
+        request
     }
 
     pub async fn call<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Status>
@@ -37,10 +53,10 @@ impl Client {
         Q: prost::Message + 'static,
         A: prost::Message + Default + 'static,
     {
-        let mut grpc = Grpc::new(self.0.clone()).max_decoding_message_size(MAX_MESSAGE);
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let codec = ProstCodec::<Q, A>::default();
-        let answer = grpc.unary(request.into_request(), PathAndQuery::from_static(path), codec).await?;
+        let answer = grpc.unary(self.request(request), PathAndQuery::from_static(path), codec).await?;
         Ok(answer.into_inner())
     }
 
@@ -68,12 +84,12 @@ impl Client {
     pub async fn watch(&self, create: WatchCreateRequest) -> Result<Watches, Status> {
         let (requests, mut receive) = tokio::sync::mpsc::unbounded_channel();
         let requested = futures_util::stream::poll_fn(move |context| receive.poll_recv(context));
-        let mut grpc = Grpc::new(self.0.clone()).max_decoding_message_size(MAX_MESSAGE);
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let codec = ProstCodec::<WatchRequest, WatchResponse>::default();
         let path = PathAndQuery::from_static("/etcdserverpb.Watch/Watch");
         _ = requests.send(WatchRequest { request: Some(WatchRequestUnion::Create(create)) });
-        let answering = grpc.streaming(Request::new(requested), path, codec);
+        let answering = grpc.streaming(self.request(requested), path, codec);
         let answer = tokio::time::timeout(crate::support::DEADLINE, answering).await;
         let answer = answer.map_err(|_| Status::deadline_exceeded("no head of an answer in time"))??;
         let responses = answer.into_inner();

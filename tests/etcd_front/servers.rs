@@ -8,8 +8,7 @@ use crate::support::eventually;
 
 /// A daemon and the address on which it serves etcd's clients.
 pub struct Front {
-    #[expect(dead_code, reason = "it runs until it is dropped")]
-    daemon: Daemon,
+    pub daemon: Daemon,
     pub address: String,
 }
 

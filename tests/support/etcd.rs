@@ -160,7 +160,7 @@ impl Etcd {
 
     /// Waits until it answers a linearizable read: it has a leader and everything that was acknowledged before. Who
     /// speaks TLS or wants a password is for the test to wait for.
-    async fn answers(&self) {
+    pub async fn answers(&self) {
         if self.speaks_tls() {
             return;
         }

@@ -42,6 +42,7 @@ impl Call {
     /// `Watch`.
     pub(super) fn watch(self, messages: Messages) -> Result<Response<Body>, Status> {
         let readable = self.readable()?;
+        self.view().newest().map_err(|error| status::of_view(&error))?;
         let watches = self.view().etcd_watches();
         let watches =
             watches.ok_or_else(|| status::unavailable("this daemon keeps no history for watches"))?;
@@ -191,6 +192,7 @@ impl Session {
     }
 
     async fn create(&mut self, create: WatchCreateRequest) {
+        self.watches.caught_up().await;
         let newest = self.watches.newest();
         let refuse = |why: String| WatchResponse {
             watch_id: NO_WATCH,

@@ -32,6 +32,9 @@ pub struct Log {
     pub(super) watchers: Watchers,
     /// The revision up to which every stream was woken.
     delivered: AtomicU64,
+    /// The number of the newest breadcrumb that was taken or is held, and a notification of the next.
+    seen: AtomicU64,
+    advanced: Notify,
     /// Notified when the writes before the first breadcrumb are known, or never will be.
     past_settled: Notify,
 }
@@ -123,6 +126,8 @@ impl Log {
             cache: cache.clone(),
             state: RwLock::new(state),
             delivered: AtomicU64::new(oldest.revision().0),
+            seen: AtomicU64::new(oldest.sequence().0),
+            advanced: Notify::new(),
             watchers: Watchers::default(),
             past_settled: Notify::new(),
         });
@@ -149,6 +154,7 @@ impl Log {
         for crumb in oldest.later() {
             let appended = self.append(&crumb);
             self.wake(&appended);
+            self.seen.store(crumb.sequence().0, Ordering::Release);
         }
     }
 
@@ -157,12 +163,15 @@ impl Log {
         let appended = self.append(crumb);
         self.forget_older_than(self.cache.oldest_breadcrumb().sequence());
         self.wake(&appended);
+        self.seen.store(crumb.sequence().0, Ordering::Release);
+        self.advanced.notify_waiters();
     }
 
     /// Ends every watch: the cache has stopped.
     pub(in crate::view) fn end(&self) {
         self.state.write().ended = true;
         self.watchers.wake_all(Revision::ZERO);
+        self.advanced.notify_waiters();
     }
 
     fn wake(&self, appended: &Appended) {
@@ -182,6 +191,14 @@ impl Log {
             return Appended::Nothing;
         }
         match crumb.writes() {
+            // Nobody watches this history yet, so nobody has to wait.
+            Writes::Awaited(past) if crumb.kvs().history() != state.history => {
+                let appended = state.begin_anew(crumb);
+                state.first = Some(crumb.clone());
+                drop(state);
+                self.await_past(Awaited::First, past, Instant::now() + PATIENCE);
+                appended
+            }
             Writes::Awaited(past) => {
                 let until = Instant::now() + PATIENCE;
                 state.held = Some((vec![crumb.clone()], until));
@@ -266,6 +283,19 @@ impl Log {
             state.first = None;
         }
         drop(state);
+    }
+
+    /// Waits until the log has the newest breadcrumb of now. A client that has read a state watches from there on.
+    pub(super) async fn caught_up(&self) {
+        let newest = self.cache.newest_sequence();
+        loop {
+            let mut advanced = std::pin::pin!(self.advanced.notified());
+            advanced.as_mut().enable();
+            if self.seen.load(Ordering::Acquire) >= newest.0 || self.has_ended() {
+                return;
+            }
+            advanced.await;
+        }
     }
 
     /// Waits until it is known whether the log begins before this revision, if the feed may still read it back.

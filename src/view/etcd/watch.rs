@@ -89,6 +89,11 @@ impl WatchStream {
         Self { log, waker, slots, by_id, due }
     }
 
+    /// Waits until the watches can be told of everything that can be read now.
+    pub async fn caught_up(&self) {
+        self.log.caught_up().await;
+    }
+
     /// Whether a watch has this number.
     pub fn contains(&self, id: i64) -> bool {
         self.by_id.contains_key(&id)

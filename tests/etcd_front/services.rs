@@ -1,0 +1,106 @@
+//! The services beside keys and watches, tokens, and what a daemon without writes says.
+
+use tonic::Code;
+
+use crate::etcd::auth::{AuthenticateRequest, AuthenticateResponse};
+use crate::etcd::cluster::{MemberListRequest, MemberListResponse};
+use crate::etcd::kv::{
+    Compare, CompareTarget, CompareWith, PutRequest, RangeRequest, RequestOp, RequestOpUnion,
+    ResponseOpUnion, TxnRequest,
+};
+use crate::etcd::maintenance::{HashRequest, HashResponse, StatusRequest, StatusResponse};
+use crate::etcd::watch::WatchCreateRequest;
+use crate::servers::{Front, all_keys};
+use crate::support::tokens::TokenFile;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_learn_what_they_need_to_connect() {
+    let front = Front::start("push:", &[]);
+    let ours = front.ready().await;
+    let members: MemberListResponse =
+        ours.call("/etcdserverpb.Cluster/MemberList", MemberListRequest::default()).await.unwrap();
+    let member = &members.members[0];
+    assert_eq!(members.header.unwrap().member_id, member.id);
+    assert_eq!(member.client_urls, [format!("http://{}", front.address)]);
+    let status: StatusResponse =
+        ours.call("/etcdserverpb.Maintenance/Status", StatusRequest::default()).await.unwrap();
+    assert_eq!((status.leader, status.errors.len()), (member.id, 0));
+    let hash = async || -> HashResponse {
+        ours.call("/etcdserverpb.Maintenance/Hash", HashRequest::default()).await.unwrap()
+    };
+    let empty = hash().await;
+    front.daemon.http().put(b"a", "application/octet-stream", b"1").await;
+    assert_ne!(hash().await.hash, empty.hash);
+    let unknown: Result<StatusResponse, _> =
+        ours.call("/etcdserverpb.KV/Nothing", StatusRequest::default()).await;
+    assert_eq!(unknown.unwrap_err().code(), Code::Unimplemented);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_only_read_are_answered_and_others_are_refused_whole() {
+    let front = Front::start("stdin:", &[]);
+    let ours = front.client();
+    let read = |key: &str| RequestOp {
+        request: Some(RequestOpUnion::Range(RangeRequest {
+            key: key.to_owned().into(),
+            serializable: true,
+            ..RangeRequest::default()
+        })),
+    };
+    let absent = Compare {
+        target: CompareTarget::Version as i32,
+        key: "a".into(),
+        with: Some(CompareWith::Version(0)),
+        ..Compare::default()
+    };
+    let put = PutRequest { key: "a".into(), value: "1".into(), ..PutRequest::default() };
+    let refused = ours.put(put.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refused.message().contains("only reads"), "{refused:?}");
+    let write = RequestOp { request: Some(RequestOpUnion::Put(put)) };
+    let txn = TxnRequest { compare: vec![absent.clone()], success: vec![read("b")], failure: vec![write] };
+    assert_eq!(ours.txn(txn).await.unwrap_err().code(), Code::PermissionDenied, "also of what is not done");
+
+    let push = Front::start("push:", &[]);
+    push.daemon.http().put(b"a", "application/octet-stream", b"1").await;
+    let ours = push.ready().await;
+    let txn =
+        TxnRequest { compare: vec![absent], success: vec![read("b")], failure: vec![read("a"), read("b")] };
+    let answer = ours.txn(txn).await.unwrap();
+    assert!(!answer.succeeded);
+    let counts = answer.responses.iter().map(|response| match &response.response {
+        Some(ResponseOpUnion::Range(range)) => range.count,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [1, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_a_token_and_sees_its_prefixes_only() {
+    let mut tokens = TokenFile::new();
+    let app = tokens.add(&["app/"], &[]).text;
+    tokens.save();
+    let front = Front::start("push:", &["--tokens", tokens.path()]);
+    let client = front.client();
+    let without = client.range(all_keys()).await.unwrap_err();
+    assert_eq!(
+        (without.code(), without.message()),
+        (Code::InvalidArgument, "etcdserver: user name is empty")
+    );
+    let login =
+        |password: &str| AuthenticateRequest { name: "app".to_owned(), password: password.to_owned() };
+    let path = "/etcdserverpb.Auth/Authenticate";
+    let wrong: Result<AuthenticateResponse, _> = client.call(path, login("wrong")).await;
+    assert_eq!(wrong.unwrap_err().code(), Code::InvalidArgument);
+    let right: AuthenticateResponse = client.call(path, login(&app)).await.unwrap();
+    let client = client.with_token(&right.token);
+    let denied = client.range(all_keys()).await.unwrap_err();
+    assert_eq!(denied.message(), "etcdserver: permission denied");
+    let prefix = || RangeRequest { key: "app/".into(), range_end: "app0".into(), ..RangeRequest::default() };
+    assert_eq!(client.range(prefix()).await.unwrap().count, 0);
+    let everything =
+        WatchCreateRequest { key: "\0".into(), range_end: "\0".into(), ..WatchCreateRequest::default() };
+    let mut watches = client.watch(everything).await.unwrap();
+    let refused = watches.next().await.unwrap();
+    assert!(refused.canceled && refused.cancel_reason.contains("permission denied"), "{refused:?}");
+}
