@@ -70,7 +70,7 @@
 //! [`feed`], [`ingest`], [`view`], [`http`], [`client`] and [`wire`] are meant for other programs; [`trail`] and [`value`] are
 //! building blocks that stand for themselves. [`cli`] and [`state`] belong to the daemon.
 //!
-//! Pages to read on: [`docs::guide`], [`docs::operations`], [`docs::figures`], [`docs::comparison`], [`docs::design`]. Where the
+//! Pages to read on: [`docs::guide`], [`docs::etcd`], [`docs::operations`], [`docs::figures`], [`docs::comparison`], [`docs::design`]. Where the
 //! ideas come from, and which test holds which case of the originals' tests: [`cases`].
 //!
 //! # A cache in a program of one's own
@@ -112,6 +112,8 @@ pub mod docs {
     pub mod comparison {}
     #[doc = include_str!("docs/design.md")]
     pub mod design {}
+    #[doc = include_str!("docs/etcd.md")]
+    pub mod etcd {}
     #[doc = include_str!("docs/figures.md")]
     pub mod figures {}
     #[doc = include_str!("docs/guide.md")]
