@@ -1,8 +1,8 @@
 //! etcd's API as JSON over HTTP: `POST /v3/kv/range` and its like. Each request is the call of the same name.
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header::{CONTENT_TYPE, HeaderMap};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
@@ -17,7 +17,9 @@ use tonic::{Code, Status};
 use super::front::{Call, EtcdFront};
 use super::grpc::{self, Messages};
 use super::maintenance::API_VERSION;
+use super::status;
 use crate::http::client::Peer;
+use crate::http::rep::request_body::{self, BodyError, RequestBody};
 use crate::wire::etcd::json;
 use crate::wire::etcd::lease::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
@@ -26,9 +28,6 @@ use crate::wire::etcd::lease::{
 };
 use crate::wire::etcd::watch::{WatchRequest, WatchResponse};
 use crate::wire::etcd::{auth, cluster, kv, maintenance};
-
-/// The longest body: that of a message of the longest length, in base64.
-const MAX_BODY_BYTES: usize = 3 << 20;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -102,7 +101,8 @@ pub(in crate::http) fn router(front: EtcdFront) -> Router {
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
             response
         })
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        // The handlers limit bodies themselves.
+        .layer(DefaultBodyLimit::disable())
         .with_state(front)
 }
 
@@ -127,6 +127,16 @@ fn leases(base: &str) -> Router<EtcdFront> {
         .route(&format!("{base}/keepalive"), post(keep_alive))
 }
 
+impl EtcdFront {
+    /// The body of a request, whose bytes count for its address.
+    async fn body(&self, peer: &Peer, request: Request) -> Result<RequestBody, Status> {
+        let read = request_body::read(self.app(), peer.client(), request).await;
+        read.map_err(|(BodyError::Incomplete(problem) | BodyError::Refused(problem))| {
+            status::of_problem(&problem)
+        })
+    }
+}
+
 /// A call with one request and one answer.
 fn unary<Q, A>(method: &'static str) -> MethodRouter<EtcdFront>
 where
@@ -135,16 +145,19 @@ where
 {
     let answer = async move |State(front): State<EtcdFront>,
                              Extension(peer): Extension<Peer>,
-                             headers: HeaderMap,
-                             body: Bytes| {
+                             request: Request| {
         let answered = async {
-            let request: Q = json::read(&body).map_err(|error| malformed(&error))?;
-            let answer = front.answer_message(peer, &headers, method, request.encode_to_vec().into()).await?;
+            let headers = request.headers().clone();
+            let body = front.body(&peer, request).await?;
+            let request: Q = json::read(&body.bytes).map_err(|error| malformed(&error))?;
+            let message = request.encode_to_vec().into();
+            let (answer, charge) = front.answer_message(peer, &headers, method, message).await?;
             let answer: A = grpc::decode(answer)?;
-            json::write(&answer).map_err(|error| Status::internal(format!("crumbd: {error}")))
+            let json = json::write(&answer).map_err(|error| Status::internal(format!("crumbd: {error}")))?;
+            Ok(Body::new(grpc::charged(json, charge)))
         };
         match answered.await {
-            Ok(json) => with_json(StatusCode::OK, Body::from(json)),
+            Ok(json) => with_json(StatusCode::OK, json),
             Err(status) => failed(&status),
         }
     };
@@ -155,17 +168,17 @@ where
 async fn watch(
     State(front): State<EtcdFront>,
     Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Response<Body> {
-    let started = || {
-        let call = front.admit(peer, &headers)?;
-        let requests = json::read_all::<WatchRequest>(&body);
+    let started = async {
+        let call = front.admit(peer.clone(), request.headers())?;
+        let body = front.body(&peer, request).await?;
+        let requests = json::read_all::<WatchRequest>(&body.bytes);
         let requests: Result<Vec<Bytes>, _> =
             requests.map(|request| request.map(|request| request.encode_to_vec().into())).collect();
         call.watch(Messages::of(requests.map_err(|error| malformed(&error))?))
     };
-    match started() {
+    match started.await {
         Ok(response) => with_json(StatusCode::OK, lines::<WatchResponse>(response.into_body())),
         Err(status) => failed(&status),
     }
@@ -175,15 +188,16 @@ async fn watch(
 async fn keep_alive(
     State(front): State<EtcdFront>,
     Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Response<Body> {
-    let admitted = || {
-        let requests = json::read_all::<LeaseKeepAliveRequest>(&body);
+    let admitted = async {
+        let call = front.admit(peer.clone(), request.headers())?;
+        let body = front.body(&peer, request).await?;
+        let requests = json::read_all::<LeaseKeepAliveRequest>(&body.bytes);
         let requests: Result<Vec<LeaseKeepAliveRequest>, _> = requests.collect();
-        Ok((front.admit(peer, &headers)?, requests.map_err(|error| malformed(&error))?))
+        Ok((call, requests.map_err(|error| malformed(&error))?))
     };
-    match admitted() {
+    match admitted.await {
         Ok((call, requests)) => match kept_alive(&call, requests).await {
             Ok(lines) => with_json(StatusCode::OK, Body::from(lines)),
             Err(status) => failed(&status),

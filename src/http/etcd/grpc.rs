@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::http::header::CONTENT_TYPE;
@@ -14,6 +15,11 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body as HttpBody, Frame, Incoming};
 use prost::Message;
 use tonic::Status;
+
+use super::status;
+use crate::http::app::App;
+use crate::http::budget::UploadBytes;
+use crate::http::client::Client;
 
 use crate::view::etcd::Charge;
 
@@ -29,6 +35,9 @@ const MAX_REQUEST_BYTES: usize = 2 << 20;
 /// Larger pieces of messages are sent as they are; smaller ones are copied into a frame with others.
 pub(super) const COPIED_BYTES: usize = 8 << 10;
 
+/// Request messages up to this size are not counted.
+const UNCOUNTED_BYTES: u64 = 64 << 10;
+
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
@@ -38,16 +47,26 @@ pub(super) struct Messages {
     body: Option<Incoming>,
     received: BytesMut,
     ready: VecDeque<Bytes>,
+    /// The budget of request bodies, and what is reserved of it. Without one only small messages are taken.
+    budget: Option<(App, Arc<Client>)>,
+    reserved: Option<UploadBytes>,
 }
 
 impl Messages {
     pub(super) fn new(body: Incoming) -> Self {
-        Self { body: Some(body), received: BytesMut::new(), ready: VecDeque::new() }
+        let (received, ready) = (BytesMut::new(), VecDeque::new());
+        Self { body: Some(body), received, ready, budget: None, reserved: None }
+    }
+
+    /// The same messages of a client, whose large ones count against its budget.
+    pub(super) fn of_client(self, app: App, client: Arc<Client>) -> Self {
+        Self { budget: Some((app, client)), ..self }
     }
 
     /// Messages that have all arrived.
     pub(super) fn of(messages: Vec<Bytes>) -> Self {
-        Self { body: None, received: BytesMut::new(), ready: messages.into() }
+        let (received, ready) = (BytesMut::new(), messages.into());
+        Self { body: None, received, ready, budget: None, reserved: None }
     }
 
     /// The next message; `None` after the last. Cancel-safe.
@@ -59,6 +78,7 @@ impl Messages {
             if let Some(message) = self.received_message()? {
                 return Ok(Some(message));
             }
+            self.reserve().await?;
             let Some(body) = &mut self.body else { return Ok(None) };
             match body.frame().await {
                 None if self.received.is_empty() => return Ok(None),
@@ -71,6 +91,24 @@ impl Messages {
                 }
             }
         }
+    }
+
+    /// Reserves the bytes of a large message before it is received.
+    async fn reserve(&mut self) -> Result<(), Status> {
+        let Some((prefix, _)) = self.received.split_first_chunk::<PREFIX_BYTES>() else { return Ok(()) };
+        let [_, length @ ..] = *prefix;
+        let length = u64::from(u32::from_be_bytes(length));
+        if length <= UNCOUNTED_BYTES || self.reserved.is_some() {
+            return Ok(());
+        }
+        let Some((app, client)) = &self.budget else {
+            return Err(Status::resource_exhausted(format!(
+                "crumbd: the message has {length} bytes, the limit is {UNCOUNTED_BYTES} here"
+            )));
+        };
+        let reserved = app.budgets.upload(client, length).await;
+        self.reserved = Some(reserved.map_err(|problem| status::of_problem(&problem))?);
+        Ok(())
     }
 
     fn received_message(&mut self) -> Result<Option<Bytes>, Status> {
@@ -136,12 +174,13 @@ impl Unary {
         Self { pieces: pieces.into_iter().collect(), charge }
     }
 
-    /// The message in one piece.
-    pub(super) fn into_bytes(self) -> Bytes {
-        match <[Bytes; 1]>::try_from(Vec::from(self.pieces)) {
+    /// The message in one piece, and what is held until it is sent.
+    pub(super) fn into_bytes(self) -> (Bytes, Option<Charge>) {
+        let bytes = match <[Bytes; 1]>::try_from(Vec::from(self.pieces)) {
             Ok([piece]) => piece,
             Err(pieces) => pieces.concat().into(),
-        }
+        };
+        (bytes, self.charge)
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
@@ -158,6 +197,11 @@ impl Unary {
         pieces.push_front(first.freeze());
         with_grpc(UnaryBody { pieces, status: Some(ok_trailers()), _charge: self.charge }.boxed_unsync())
     }
+}
+
+/// A body of these bytes, with what is held until it is sent.
+pub(super) fn charged(bytes: Vec<u8>, charge: Option<Charge>) -> Body {
+    UnaryBody { pieces: [bytes.into()].into(), status: None, _charge: charge }.boxed_unsync()
 }
 
 struct UnaryBody {

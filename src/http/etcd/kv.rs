@@ -73,7 +73,7 @@ impl Call {
         if query.revision.is_some_and(|revision| revision > complete) {
             return Err(status::future_revision());
         }
-        let state = view.etcd_state(query.revision)?;
+        let state = view.etcd_state(query.revision).await?;
         let newest = if query.revision.is_none() { complete.max(state.revision()) } else { complete };
         let read = view.etcd_range(&state, &query).await?;
         let encoded = read.encode_within(self.client().account()).await;

@@ -1,24 +1,27 @@
 //! The calls by their paths.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, Request, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use hyper::body::{Frame, Incoming};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::front::{Call, EtcdFront};
 use super::grpc::{self, Body, Messages, Unary};
 use crate::http::client::Peer;
+use crate::view::etcd::Charge;
 
 impl EtcdFront {
     /// Answers a call of a client.
     pub(super) async fn answer(self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-        match self.call(peer, request).await {
-            Ok(response) => response,
-            Err(status) => grpc::failed(status),
-        }
+        let (app, path) = (self.app().clone(), request.uri().clone());
+        let answered = self.call(peer, request).await;
+        let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        app.metrics.etcd.count_call(path.path(), code as i32);
+        answered.unwrap_or_else(grpc::failed)
     }
 
     async fn call(self, peer: Peer, request: Request<Incoming>) -> Result<Response<Body>, Status> {
@@ -30,6 +33,7 @@ impl EtcdFront {
             return self.authenticate(request).map(Unary::into_response);
         }
         let call = self.admit(peer, &head.headers)?;
+        let mut messages = messages.of_client(self.app().clone(), Arc::clone(call.client()));
         match path {
             "/etcdserverpb.Watch/Watch" => call.watch(messages),
             "/etcdserverpb.Lease/LeaseKeepAlive" => Ok(call.keep_alives(messages)),
@@ -49,12 +53,17 @@ impl EtcdFront {
         headers: &HeaderMap,
         path: &str,
         message: Bytes,
-    ) -> Result<Bytes, Status> {
-        if path == "etcdserverpb.Auth/Authenticate" {
-            return self.authenticate(grpc::decode(message)?).map(Unary::into_bytes);
-        }
-        let call = self.admit(peer, headers)?;
-        call.unary(path, message).await.map(Unary::into_bytes)
+    ) -> Result<(Bytes, Option<Charge>), Status> {
+        let answered = async {
+            if path == "etcdserverpb.Auth/Authenticate" {
+                return self.authenticate(grpc::decode(message)?);
+            }
+            self.admit(peer, headers)?.unary(path, message).await
+        };
+        let answered = answered.await;
+        let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        self.app().metrics.etcd.count_call(path, code as i32);
+        answered.map(Unary::into_bytes)
     }
 }
 

@@ -64,7 +64,7 @@ impl From<RangeError> for Status {
     fn from(error: RangeError) -> Self {
         match error {
             RangeError::Compacted => compacted(),
-            RangeError::Future => future_revision(),
+            RangeError::Awaited => unavailable(error),
             RangeError::View(error) => of_view(&error),
         }
     }

@@ -26,7 +26,7 @@ impl Call {
             view.linearize().await?;
         }
         let complete = view.complete_to();
-        let state = view.etcd_state(None)?;
+        let state = view.etcd_state(None).await?;
         let revision = complete.max(state.revision());
         let header = self.front.header(revision);
         let answer = self.read_txn_in(txn, &state, revision, header, 0).await?;
@@ -70,7 +70,7 @@ impl Call {
                 let query = kv::query(request)?;
                 let older = match query.revision {
                     Some(asked) if asked > revision => return Err(status::future_revision()),
-                    Some(asked) => Some(self.view().etcd_state(Some(asked))?),
+                    Some(asked) => Some(self.view().etcd_state(Some(asked)).await?),
                     None => None,
                 };
                 let read = self.view().etcd_range(older.as_ref().unwrap_or(state), &query).await?;

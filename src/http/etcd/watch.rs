@@ -22,6 +22,7 @@ use super::grpc::{self, Body, Messages};
 use super::status;
 use crate::http::budget::HeadBytes;
 use crate::http::client::{Client, WaiterGuard};
+use crate::http::metrics::etcd::Counted;
 use crate::model::{Key, KeySelector, Revision};
 use crate::view::etcd::{KeyRange, NewWatch, WatchMessage, WatchOptions, WatchStream};
 use crate::wire::etcd::ResponseHeader;
@@ -47,6 +48,9 @@ impl Call {
         let watches =
             watches.ok_or_else(|| status::unavailable("this daemon keeps no history for watches"))?;
         let app = self.app().clone();
+        let client = Arc::clone(self.client());
+        let place = app.budgets.waiter(Arc::clone(&client), &KeySelector::ALL, HeadBytes::default());
+        let place = place.map_err(|full| status::of_problem(&app.budgets.no_place(full, &client)))?;
         let session = Session {
             header: self.front.header(Revision::ZERO),
             watches,
@@ -59,6 +63,7 @@ impl Call {
             out: Outgoing::default(),
             drain: Box::pin(async move { app.drain_delay().await }),
             end: End::Open,
+            _place: (place, self.app().metrics.etcd.streams.count()),
             call: self,
         };
         Ok(grpc::stream(stream::unfold(session, |mut session| async move {
@@ -75,8 +80,10 @@ struct Session {
     header: ResponseHeader,
     watches: WatchStream,
     readable: KeySelector,
-    /// The places of the watches in the budgets.
-    guards: HashMap<i64, WaiterGuard<Arc<Client>>>,
+    /// The place of the stream itself in the budgets.
+    _place: (WaiterGuard<Arc<Client>>, Counted),
+    /// The places of the watches.
+    guards: HashMap<i64, (WaiterGuard<Arc<Client>>, Counted)>,
     /// The watches that want to be told how far they are, and when they were last told something.
     progress: HashMap<i64, Instant>,
     progress_at: Option<Instant>,
@@ -223,7 +230,7 @@ impl Session {
         let client = Arc::clone(self.call.client());
         let keys = KeySelector::key(Key::copy_from(range.start()));
         match app.budgets.waiter(Arc::clone(&client), &keys, HeadBytes::default()) {
-            Ok(guard) => _ = self.guards.insert(id, guard),
+            Ok(guard) => _ = self.guards.insert(id, (guard, app.metrics.etcd.watches.count())),
             Err(full) => {
                 let problem = app.budgets.no_place(full, &client);
                 let header = self.header_at(newest);

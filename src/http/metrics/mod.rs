@@ -5,6 +5,8 @@
 //! scraped. Counting a request takes no lock and allocates nothing: a few additions in memory that no other core touches
 //! ([`sharded`]).
 
+#[cfg(feature = "etcd")]
+pub(in crate::http) mod etcd;
 mod openmetrics;
 mod sharded;
 mod streams;
@@ -59,6 +61,9 @@ pub(super) struct Metrics {
     pub(super) handshakes_failed: Counter,
     /// The counters of streams.
     pub(super) streams: Streams,
+    /// The counters of etcd's clients.
+    #[cfg(feature = "etcd")]
+    pub(super) etcd: etcd::EtcdMetrics,
 }
 
 impl Default for Metrics {
@@ -71,6 +76,8 @@ impl Default for Metrics {
             refused: Counter::default(),
             handshakes_failed: Counter::default(),
             streams: Streams::default(),
+            #[cfg(feature = "etcd")]
+            etcd: etcd::EtcdMetrics::default(),
         }
     }
 }

@@ -282,6 +282,19 @@ impl Scrape {
             let labels = [("status", status.as_str()), ("mode", mode), ("reason", reason)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
+        #[cfg(feature = "etcd")]
+        {
+            let help = "Calls of etcd's clients, by method and gRPC code; a stream counts when it begins";
+            let mut family = to.encode_descriptor("etcd_requests", help, None, MetricType::Counter)?;
+            for (method, code, count) in metrics.etcd.calls() {
+                let code = code.to_string();
+                let labels = [("method", method), ("code", code.as_str())];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+            let streams = metrics.etcd.streams.get() as f64;
+            gauge(to, "etcd_watch_streams", "Streams of watches of etcd's clients", streams)?;
+            gauge(to, "etcd_watches", "Watches of etcd's clients", metrics.etcd.watches.get() as f64)?;
+        }
         let help = "Seconds from a breadcrumb until its answer is written to a client that waited for it";
         histogram(to, "delivery_latency_seconds", help, &metrics.latency_us, 1e-6)?;
         let help = "Revisions that a client is behind when it asks for the next breadcrumb";

@@ -88,9 +88,9 @@ pub enum RangeError {
     /// The revision is not kept any more.
     #[error("the revision is not kept any more")]
     Compacted,
-    /// The revision is not known yet.
-    #[error("the revision is not known yet")]
-    Future,
+    /// The revision lies in a part of the history that is still being read.
+    #[error("the history at this revision is still being read")]
+    Awaited,
     /// The view cannot be read.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -109,19 +109,25 @@ impl View {
     ///
     /// # Errors
     /// [`RangeError`].
-    pub(crate) fn etcd_state(&self, revision: Option<Revision>) -> Result<ReadState, RangeError> {
+    pub(crate) async fn etcd_state(&self, revision: Option<Revision>) -> Result<ReadState, RangeError> {
         let newest = self.newest()?;
         let Some(revision) = revision.filter(|revision| *revision < newest.revision()) else {
             return Ok(ReadState { crumb: newest, inside: None });
         };
         let Some(log) = &self.etcd_log else { return Err(RangeError::Compacted) };
-        match log.state_at(revision) {
+        let mut found = log.state_at(revision);
+        if let StateAt::Later = found {
+            // The log follows the cache.
+            log.caught_up().await;
+            found = log.state_at(revision);
+        }
+        match found {
             StateAt::Breadcrumb(crumb) => Ok(ReadState { crumb, inside: None }),
             StateAt::Inside { within, revision } => {
                 Ok(ReadState { crumb: within.crumb.clone(), inside: Some((within, revision)) })
             }
             StateAt::Compacted => Err(RangeError::Compacted),
-            StateAt::Later => Err(RangeError::Future),
+            StateAt::Later => Err(RangeError::Awaited),
         }
     }
 
