@@ -10,8 +10,8 @@ use std::time::SystemTime;
 use super::publish::Draft;
 use super::table::{self, Table};
 use super::weight::{Weight, key_only};
-use super::{Delta, DeltaKind, Snapshot, Step};
-use crate::model::{Digest, Entry, History, Key, Revision, SyncStatus};
+use super::{Delta, DeltaKind, Snapshot, Step, StepWrite};
+use crate::model::{Digest, Entry, History, Key, KeyStep, Revision, SyncStatus};
 
 /// A builder for a snapshot whose entries are added by several threads.
 pub(crate) struct SnapshotBuilder {
@@ -98,6 +98,32 @@ pub struct RestoredBreadcrumb {
     pub steps: Vec<Step>,
 }
 
+impl RestoredBreadcrumb {
+    /// Forgets what only a cache that keeps every write knows of them.
+    pub(crate) fn forget_writes(&mut self) {
+        for change in &mut self.changes {
+            if let RestoredChange::Put(entry, _) = change
+                && entry.write_info().is_some()
+            {
+                *entry = entry.without_write_info();
+            }
+        }
+        for step in &mut self.steps {
+            if step.write != StepWrite::NotKept {
+                *step = Step::from(KeyStep::from(&*step));
+            }
+        }
+    }
+
+    /// The entries that it sets keys to.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.changes.iter().filter_map(|change| match change {
+            RestoredChange::Put(entry, _) => Some(entry),
+            RestoredChange::Deleted(..) => None,
+        })
+    }
+}
+
 /// A stored change of one key, with its revision.
 #[derive(Clone, Debug)]
 pub enum RestoredChange {
@@ -152,6 +178,10 @@ impl RestoredBreadcrumb {
         let changes = self.changes.into_iter();
         let deltas: Box<[Delta]> =
             changes.filter_map(|change| change.apply(&mut state, &mut weight)).collect();
+        let is_current = |entry: &Entry| state.get(entry.key()).is_some_and(|now| now.same_allocation(entry));
+        let replaced =
+            self.steps.iter().filter(|step| step.write == StepWrite::Put && !is_current(&step.entry));
+        replaced.for_each(|step| weight.hold(&step.entry));
         let (count, digest) = (state.len() as u64, state.digest());
         if (count, digest) != (self.count, self.digest) {
             return Err(RestoreError::OtherState {

@@ -142,3 +142,33 @@ pub(super) fn delta(before: Option<&Entry>, now: Option<&Entry>, revision: Revis
     };
     Some(Delta { kind, entry, revision })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test may unwrap
+mod tests {
+    use super::*;
+    use crate::cache::SnapshotBuilder;
+    use crate::model::{Digest, WriteInfo};
+
+    fn entry(version: u64) -> Entry {
+        let info = WriteInfo { created: Revision(3), version, lease: 4 };
+        Entry::of_write(b"k", b"value", None, info)
+    }
+
+    #[test]
+    fn the_same_write_is_one_entry_in_both_states() {
+        let builder = SnapshotBuilder::new(History::random(), Revision(9));
+        let mut part = builder.part();
+        part.add(entry(2).at(Revision(7)));
+        let (before, _) = builder.finish(vec![part]);
+        let stored = before.get(b"k").unwrap().clone();
+        let (mut resync, mut read) = Resync::begin(before, None, Some(Revision(9)), false);
+        let mut shared = |entry: &Entry, set_at: u64| resync.shared(entry, Some(Revision(set_at)), true);
+        assert!(shared(&entry(3), 7).is_none() && shared(&entry(2), 8).is_none(), "other writes");
+        let again = shared(&entry(2), 7).unwrap();
+        assert!(again.same_allocation(&stored) && again.write_info() == stored.write_info());
+        read.put(again, None);
+        assert_eq!(read.digest(), [&stored].into_iter().collect::<Digest>());
+        assert_eq!(resync.comparison(&read), Comparison::Same);
+    }
+}

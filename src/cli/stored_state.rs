@@ -36,7 +36,7 @@ impl StoredState {
             return Ok(Self::Absent);
         };
         let identity = FeedIdentity { name: spec.identity(), history: feed.history() };
-        let dir = StateDir::new(path, identity, config.window);
+        let dir = StateDir::new(path, identity, config.window).keeping_every_write(config.keep_every_write);
         if storage == Storage::Datastore {
             return Ok(Self::Store(dir.open_store()?));
         }

@@ -82,6 +82,12 @@ impl Entry {
         Self::of_parts(meta, self.key(), self.value(), info.bytes())
     }
 
+    /// The same entry without what is known of the key's writes.
+    #[must_use]
+    pub(crate) fn without_write_info(&self) -> Self {
+        Self::of_parts(Meta { info_bytes: 0, ..*self.meta() }, self.key(), self.value(), &[])
+    }
+
     /// As [`Entry::new`], with what is known of the key's writes.
     #[cfg(any(feature = "etcd", test))]
     pub(crate) fn of_write(key: &[u8], value: &[u8], ttl: Option<Ttl>, info: WriteInfo) -> Self {
@@ -313,6 +319,8 @@ mod tests {
                 assert_eq!(entry.digest_input(), plain.digest_input());
                 assert!(entry.same_content(&plain));
                 assert_eq!(entry.clone().at(Revision(10)).write_info(), Some(info));
+                assert_eq!(entry.without_write_info().write_info(), None);
+                assert_eq!(entry.without_write_info().value(), plain.value());
             }
         }
         assert_eq!(

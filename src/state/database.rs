@@ -10,6 +10,10 @@
 //!
 //! Breadcrumbs are numbered without gaps. The state is the base with all breadcrumbs applied. A commit writes one row,
 //! whatever it changes. The entries follow later, many at a time, when breadcrumbs have left the kept window.
+//!
+//! If the cache keeps every write, entries have their write info, and breadcrumbs the values of all their writes. A
+//! copy is wholly of a cache that does, or wholly of one that does not: where that changes, it is written anew. The store
+//! of a push feed may hold both.
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions, TryLockError};

@@ -36,6 +36,8 @@ pub struct StateDir {
     feed: FeedIdentity,
     /// The limits of the breadcrumbs that are kept, in the cache and here.
     window: Limits,
+    /// Whether the cache keeps every write.
+    keeps_every_write: bool,
 }
 
 /// The lock of the directory, held while it is used.
@@ -52,19 +54,36 @@ pub struct Kept {
     pub newest: Option<Entry>,
     /// The breadcrumbs after it.
     pub breadcrumbs: Vec<RestoredBreadcrumb>,
+    /// Whether entries were stored without their [`WriteInfo`](crate::model::WriteInfo).
+    pub lacks_write_info: bool,
 }
 
 impl Kept {
     pub(super) fn of(contents: Contents) -> Self {
-        let Contents { base, state, newest, breadcrumbs, row_bytes: _ } = contents;
-        Self { state, timestamp: base.timestamp, newest, breadcrumbs }
+        let Contents { base, state, newest, breadcrumbs, row_bytes: _, write_infos } = contents;
+        let lacks_write_info = write_infos.missing;
+        Self { state, timestamp: base.timestamp, newest, breadcrumbs, lacks_write_info }
     }
 }
 
 impl StateDir {
     /// The directory at this path, which is not accessed yet.
     pub fn new(path: PathBuf, feed: FeedIdentity, window: Limits) -> Self {
-        Self { path, feed, window }
+        Self { path, feed, window, keeps_every_write: false }
+    }
+
+    /// Whether the cache keeps every write. One that does not is given no write infos, and no values of steps.
+    pub fn keeping_every_write(self, keeps_every_write: bool) -> Self {
+        Self { keeps_every_write, ..self }
+    }
+
+    /// Reads everything that the cache may have.
+    pub(super) fn contents(&self, open: &Open) -> Result<Contents, StateError> {
+        load::contents(open, self.keeps_every_write)
+    }
+
+    pub(super) fn keeps_every_write(&self) -> bool {
+        self.keeps_every_write
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -30,6 +30,26 @@ pub(super) struct Contents {
     pub(super) breadcrumbs: Vec<RestoredBreadcrumb>,
     /// The size of their rows, in bytes.
     pub(super) row_bytes: Vec<usize>,
+    /// Which entries were stored with their write info.
+    pub(super) write_infos: WriteInfos,
+}
+
+/// Whether entries were stored with their write info, which a cache knows that keeps every write.
+#[derive(Clone, Copy, Default)]
+pub(super) struct WriteInfos {
+    /// Some were stored with it.
+    pub(super) present: bool,
+    /// Some were stored without it.
+    pub(super) missing: bool,
+}
+
+impl WriteInfos {
+    fn note(&mut self, entry: &Entry) {
+        match entry.write_info() {
+            Some(_) => self.present = true,
+            None => self.missing = true,
+        }
+    }
 }
 
 impl Contents {
@@ -49,15 +69,25 @@ pub(super) fn owner(open: &Open) -> Result<Owner, StateError> {
     })
 }
 
-/// Reads everything. Count and digest of the entries are checked here, those of the breadcrumbs when they are applied.
-pub(super) fn contents(open: &Open) -> Result<Contents, StateError> {
+/// Reads everything; without `writes` not what only a cache wants that keeps every write. Count and digest of the
+/// entries are checked here, those of the breadcrumbs when they are applied.
+pub(super) fn contents(open: &Open, writes: bool) -> Result<Contents, StateError> {
     let started = Instant::now();
     let contents = guarded(&open.path, || {
         let transaction = open.begin_read()?;
         let base = base(&transaction)?;
-        let (state, newest) = entries(&transaction, &base)?;
-        let (breadcrumbs, row_bytes) = breadcrumbs(&transaction, &base)?;
-        Ok(Contents { base, state, newest, breadcrumbs, row_bytes })
+        let mut write_infos = WriteInfos::default();
+        let with_info = |entry: Entry| {
+            write_infos.note(&entry);
+            if writes || entry.write_info().is_none() { entry } else { entry.without_write_info() }
+        };
+        let (state, newest) = entries(&transaction, &base, with_info)?;
+        let (mut breadcrumbs, row_bytes) = breadcrumbs(&transaction, &base)?;
+        breadcrumbs.iter().flat_map(RestoredBreadcrumb::entries).for_each(|entry| write_infos.note(entry));
+        if !writes {
+            breadcrumbs.iter_mut().for_each(RestoredBreadcrumb::forget_writes);
+        }
+        Ok(Contents { base, state, newest, breadcrumbs, row_bytes, write_infos })
     })?;
     let (keys, took_ms) = (contents.state.len(), started.elapsed().as_millis());
     info!(keys, breadcrumbs = contents.breadcrumbs.len(), took_ms, "state of the last run read");
@@ -70,13 +100,17 @@ fn base(transaction: &ReadTransaction) -> Result<Base, WorkError> {
     Ok(row::open_base(BASE_KEY, bytes.value())?)
 }
 
-fn entries(transaction: &ReadTransaction, base: &Base) -> Result<(Snapshot, Option<Entry>), WorkError> {
+fn entries(
+    transaction: &ReadTransaction,
+    base: &Base,
+    mut prepared: impl FnMut(Entry) -> Entry,
+) -> Result<(Snapshot, Option<Entry>), WorkError> {
     let builder = SnapshotBuilder::new(base.history, base.revision);
     let mut part = builder.part();
     let table = transaction.open_table(ENTRIES)?;
     for item in table.iter()? {
         let (key, bytes) = item?;
-        part.add(row::open_entry(entry_key(key.value()), bytes.value())?);
+        part.add(prepared(row::open_entry(entry_key(key.value()), bytes.value())?));
     }
     let (state, newest) = builder.finish(vec![part]);
     if (state.len() as u64, state.digest()) != (base.count, base.digest) {

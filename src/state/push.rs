@@ -6,7 +6,7 @@ use super::acknowledged::AcknowledgedFile;
 use super::database::{self, Access, Open};
 use super::directory::{Kept, Lock, StateDir};
 use super::journal::PushJournal;
-use super::load::{self, Contents, Owner};
+use super::load::{Contents, Owner};
 use super::row::{Base, StoreRow};
 use super::writer::Writer;
 use super::{Damage, StateError};
@@ -59,8 +59,8 @@ impl StateDir {
         }
         let known = AcknowledgedFile::open(&self.acknowledged(), false)?;
         match (self.open(Access::Read)?, known) {
-            (Some((open, owner)), Some(file)) => load::contents(&open)?.prove(&file, &owner, self),
-            (Some((open, _)), None) => load::contents(&open).map(drop),
+            (Some((open, owner)), Some(file)) => self.contents(&open)?.prove(&file, &owner, self),
+            (Some((open, _)), None) => self.contents(&open).map(drop),
             (None, Some(file)) => self.check_unused(&file),
             (None, None) => Ok(()),
         }
@@ -82,7 +82,7 @@ impl StateDir {
         let base = Base::empty();
         let open = database::create(&self.database(), &StoreRow { id, feed: FEED }, &base)?;
         info!("a new store was begun in {}", self.path().display());
-        let contents = load::contents(&open)?;
+        let contents = self.contents(&open)?;
         let writer = Writer::open(open, id, &contents, self.window());
         Ok((contents, PushJournal::new(writer, Some(acknowledged), path, lock)))
     }
@@ -91,7 +91,7 @@ impl StateDir {
     /// not changed.
     fn resume(&self, open: Open, owner: &Owner, lock: Lock) -> Result<(Contents, PushJournal), StateError> {
         let path = self.acknowledged();
-        let mut contents = load::contents(&open)?;
+        let mut contents = self.contents(&open)?;
         drop(open);
         let known = AcknowledgedFile::open(&path, false)?;
         if let Some(file) = &known {

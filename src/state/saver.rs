@@ -9,12 +9,12 @@ use tracing::{Instrument, debug, info, warn};
 use super::StateError;
 use super::database::{self, Access, Open};
 use super::directory::{Kept, Lock, StateDir};
-use super::load;
+use super::load::Contents;
 use super::row::{Base, StoreRow};
 use super::writer::{Row, Writer};
 use crate::cache::run_on_own_thread;
-use crate::cache::{Breadcrumb, Cache, Position, RestoreError};
-use crate::model::{Cursor, Digest};
+use crate::cache::{Breadcrumb, Cache, Position, RestoreError, StepWrite};
+use crate::model::{Cursor, Digest, Entry};
 
 /// The most bytes of encoded breadcrumbs that wait for the interval; with more they are written at once.
 const WRITTEN_AT_ONCE: usize = 4 << 20;
@@ -41,6 +41,8 @@ pub struct Saver {
     encoded: Option<Cursor>,
     unwritten: Vec<Row>,
     unwritten_bytes: usize,
+    /// Whether the database has write infos that the cache was not given.
+    holds_more: bool,
     /// Why the last try failed. Each reason is logged once, and not at every try.
     failing: Option<String>,
 }
@@ -80,6 +82,7 @@ impl Saver {
             encoded: None,
             unwritten,
             unwritten_bytes,
+            holds_more: false,
             failing: None,
         }
     }
@@ -107,16 +110,21 @@ impl Saver {
         let (open, owner) = match self.dir.open(Access::Write) {
             Err(StateError::ReadOnly(_)) => {
                 let Some((open, _)) = self.dir.open(Access::Read)? else { return Ok(None) };
-                return Ok(Some(Kept::of(load::contents(&open)?)));
+                return Ok(Some(self.kept(self.dir.contents(&open)?)));
             }
             opened => match opened? {
                 Some(opened) => opened,
                 None => return Ok(None),
             },
         };
-        let contents = load::contents(&open)?;
+        let contents = self.dir.contents(&open)?;
         self.writer = Some(Writer::open(open, owner.id, &contents, self.dir.window()));
-        Ok(Some(Kept::of(contents)))
+        Ok(Some(self.kept(contents)))
+    }
+
+    fn kept(&mut self, contents: Contents) -> Kept {
+        self.holds_more = contents.write_infos.present && !self.dir.keeps_every_write();
+        Kept::of(contents)
     }
 
     /// Moves the database aside because its state could not be restored: the start is a cold one.
@@ -126,10 +134,11 @@ impl Saver {
     }
 
     /// Begins with the state of the cache, restored from one with this digest. If the digests differ, because a limit
-    /// has changed and refuses some keys, the whole state is written first.
+    /// has changed and refuses some keys, the whole state is written first. So it is if the cache no longer keeps every
+    /// write: it does not notice all writes, and the stored write infos would no longer be those of the entries.
     pub fn begin_at(&mut self, cache: &Cache, digest: Digest) {
         let current = cache.current_breadcrumb();
-        self.saved = Some(current.cursor()).filter(|_| current.kvs().digest() == digest);
+        self.saved = Some(current.cursor()).filter(|_| current.kvs().digest() == digest && !self.holds_more);
         self.encoded = self.saved;
     }
 
@@ -285,7 +294,7 @@ impl Saver {
             Some((open, owner)) => (open, owner.id),
             None => self.create()?,
         };
-        let contents = load::contents(&open)?;
+        let contents = self.dir.contents(&open)?;
         Ok(Writer::open(open, id, &contents, self.dir.window()))
     }
 
@@ -319,7 +328,11 @@ impl Saver {
 
 /// Whether a breadcrumb continues the encoded state, and is small enough for a row.
 fn can_be_appended(breadcrumb: &Breadcrumb, encoded: Cursor) -> bool {
-    let payload = || breadcrumb.deltas().iter().map(|delta| delta.entry.payload_bytes()).sum::<usize>();
+    let changed = || breadcrumb.deltas().iter().map(|delta| &delta.entry);
+    // Those that a later step replaced are in the row too. The others are counted twice.
+    let written = || breadcrumb.steps().iter().filter(|step| step.write == StepWrite::Put);
+    let entries = || changed().chain(written().map(|step| &step.entry));
+    let payload = || entries().map(Entry::payload_bytes).sum::<usize>();
     let continues =
         breadcrumb.from().history == encoded.history && breadcrumb.kvs().history() == encoded.history;
     continues && !breadcrumb.follows_gap() && payload() <= LARGE_BREADCRUMB

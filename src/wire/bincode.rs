@@ -34,12 +34,19 @@ pub(crate) fn encode_row(row: &impl Encode) -> Vec<u8> {
 
 /// Decodes a row of [`encode_row`]. Bytes after it are an error.
 pub(crate) fn decode_row<'b, T: BorrowDecode<'b, ()>>(bytes: &'b [u8]) -> Result<T, WireError> {
+    match decode_row_prefix(bytes)? {
+        (row, []) => Ok(row),
+        (_, rest) => Err(WireError::LeftOver(rest.len())),
+    }
+}
+
+/// Decodes a row of [`encode_row`], and returns the bytes after it.
+pub(crate) fn decode_row_prefix<'b, T: BorrowDecode<'b, ()>>(
+    bytes: &'b [u8],
+) -> Result<(T, &'b [u8]), WireError> {
     let decoded = ::bincode::borrow_decode_from_slice::<T, _>(bytes, ROW_CONFIG);
     let (row, used) = decoded.map_err(|error| WireError::Bincode(error.to_string()))?;
-    if used < bytes.len() {
-        return Err(WireError::LeftOver(bytes.len() - used));
-    }
-    Ok(row)
+    Ok((row, bytes.get(used..).unwrap_or_default()))
 }
 
 /// The layout of a record. The order of variants and fields is the format.

@@ -15,7 +15,7 @@ mod json;
 mod pem;
 mod record;
 
-pub(crate) use bincode::{decode_row, encode_row};
+pub(crate) use bincode::{decode_row, decode_row_prefix, encode_row};
 pub use body::{BodyWriter, MediaType, RecordReader, Values};
 pub use coding::Coding;
 pub(crate) use coding::{Checksum, FrameCoder, PieceCoder};

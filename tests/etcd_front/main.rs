@@ -13,6 +13,7 @@ mod faults;
 mod gateway;
 mod history;
 mod ranges;
+mod restarts;
 mod servers;
 mod services;
 mod streams;

@@ -29,6 +29,12 @@ impl Front {
         Client::new(&self.address)
     }
 
+    /// Ends the daemon as a service manager does, which saves its state.
+    pub fn terminate(mut self) {
+        self.daemon.terminate();
+        assert!(self.daemon.wait_exit().success());
+    }
+
     /// A client, once the daemon has something to serve.
     pub async fn ready(&self) -> Client {
         let client = self.client();

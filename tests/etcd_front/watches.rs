@@ -10,7 +10,7 @@ use crate::support::etcd::Etcd;
 const WATCHES: usize = 300;
 
 /// Every event from a revision on up to another.
-async fn recorded(client: &Client, from: i64, to: i64) -> Vec<Event> {
+pub async fn recorded(client: &Client, from: i64, to: i64) -> Vec<Event> {
     let zero = bytes::Bytes::from_static(&[0]);
     let (key, range_end) = (zero.clone(), zero);
     let create = WatchCreateRequest {
