@@ -41,6 +41,15 @@ impl StoredState {
             return Ok(Self::Store(dir.open_store()?));
         }
         let (saver, kept) = dir.open_cache(interval)?;
+        let needs_write_info = config.keep_every_write && feed.counts_writes();
+        let is_usable = |kept: &Kept| !(needs_write_info && kept.lacks_write_info);
+        if kept.as_ref().is_some_and(|kept| !is_usable(kept)) {
+            info!(
+                "the state of the last run was stored without --etcd-listen: it lacks create_revision, version and lease \
+                 of each key. It is not used, and everything is read from etcd"
+            );
+        }
+        let kept = kept.filter(is_usable);
         Ok(saver.map_or(Self::Absent, |saver| Self::Copy { saver: Box::new(saver), kept }))
     }
 

@@ -137,6 +137,11 @@ pub trait Feed: Send + 'static {
         false
     }
 
+    /// Whether the upstream counts the writes of each key ([`WriteInfo`](crate::model::WriteInfo)). Then nobody else may.
+    fn counts_writes(&self) -> bool {
+        false
+    }
+
     /// The write side, if the feed has one. `buffer` is the cache's, and `limits` are those of the cache.
     fn writer(
         &self,

@@ -98,6 +98,37 @@ async fn what_etcd_still_knows_is_not_told_twice() {
     restart(7, &["--min-interval", "300ms"], false).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_without_the_counts_of_writes_is_not_served_to_etcds_clients() {
+    let dir = TempDir::new().unwrap();
+    let mut etcd = Etcd::start().await;
+    let theirs = client_of(&etcd);
+    let mut random = Random::new(8);
+    history::write(&theirs, &mut random, 50).await;
+    let front = follower(&etcd, dir.path(), &[]);
+    first_saved(&front.daemon);
+    front.terminate();
+
+    // Without the flag the same state is served, and stored without what etcd's clients want to know.
+    let (feed, path) = (etcd.feed(""), dir.path().to_str().unwrap());
+    let args = ["--feed", &feed, "--state-dir", path, "--state-interval", "10ms"];
+    let mut daemon = Daemon::serve(&args);
+    assert!(daemon.log().contains("state of the last run restored"), "{}", daemon.log());
+    first_saved(&daemon);
+    daemon.terminate();
+    assert!(daemon.wait_exit().success());
+
+    etcd.kill();
+    let front = follower(&etcd, dir.path(), &[]);
+    assert!(front.daemon.log().contains("stored without --etcd-listen"), "{}", front.daemon.log());
+    let request = RangeRequest { serializable: true, ..all_keys() };
+    let answer = in_time("an answer", front.client().range(request)).await;
+    assert!(answer.is_err(), "there is nothing to serve: {answer:?}");
+    etcd.restart().await;
+    let (revision, kvs) = newest(&client_of(&etcd)).await;
+    assert_eq!(newest(&front.ready().await).await, (revision, kvs));
+}
+
 /// Puts of one key are counted from the put that created it.
 #[tokio::test(flavor = "multi_thread")]
 async fn pushed_writes_are_counted_on_after_a_restart() {

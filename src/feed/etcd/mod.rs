@@ -131,6 +131,10 @@ impl Feed for EtcdFeed {
         true
     }
 
+    fn counts_writes(&self) -> bool {
+        true
+    }
+
     fn writer(&self, buffer: &Arc<IngestBuffer<FeedEvent>>, limits: EntryLimits) -> Option<Arc<dyn Writer>> {
         if !self.takes_writes {
             return None;
