@@ -24,8 +24,8 @@ const TABLE: [(&str, &[&str]); 11] = [
 const RELAY: &str = "feed/relay";
 
 /// What `http` may know of feeds: how to write to one, and what is known of its upstream.
-const FEED_HANDLES: [&str; 6] =
-    ["Writer", "WriteRequest", "WriteError", "Upstream", "Activity", "ActivityReport"];
+const FEED_HANDLES: [&str; 7] =
+    ["Writer", "EtcdCalls", "WriteRequest", "WriteError", "Upstream", "Activity", "ActivityReport"];
 
 fn sources(dir: &Path, into: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
     for entry in fs::read_dir(dir)? {

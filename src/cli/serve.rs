@@ -143,6 +143,7 @@ impl Running {
         tokio::spawn(reload.run());
         let feeds: Vec<String> = collections.iter().map(RunningCollection::to_string).collect();
         info!(url = %format!("{scheme}://{}", server.address()), feed = %feeds.join(" "), "listening");
+        #[cfg_attr(not(feature = "etcd"), expect(unused_mut, reason = "there is one server"))]
         let mut serving = vec![tokio::spawn(server.run(app.clone()))];
         #[cfg(feature = "etcd")]
         for (listen, server) in etcd_servers {

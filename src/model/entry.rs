@@ -89,7 +89,6 @@ impl Entry {
     }
 
     /// As [`Entry::new`], with what is known of the key's writes.
-    #[cfg(any(feature = "etcd", test))]
     pub(crate) fn of_write(key: &[u8], value: &[u8], ttl: Option<Ttl>, info: WriteInfo) -> Self {
         let info = EncodedInfo::of(info);
         let (has_ttl, encoding) = (ttl.is_some(), Encoding::of(value));

@@ -3,9 +3,9 @@
 //! Clients of etcd use it as they use etcd. What they may ask, and how the answers differ from etcd's, is in
 //! [`docs::etcd`](crate::docs::etcd).
 //!
-//! Each file is one of etcd's services. They parse a request, ask the view ([`crate::view::etcd`]) or the feed's write side, and
-//! answer. A unary answer is one message ([`grpc`]); a stream of watches is a body that makes its messages when the client
-//! has room for them ([`watch`]), so a slow client keeps none in memory.
+//! Each file is one of etcd's services. They parse a request, ask the view (`view/etcd/`) or the feed's write side, and
+//! answer. A unary answer is one message (`grpc.rs`); a stream of watches is a body that makes its messages when the client
+//! has room for them (`watch.rs`), so a slow client keeps none in memory.
 
 mod auth;
 mod cluster;
