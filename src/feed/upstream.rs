@@ -34,6 +34,8 @@ pub struct Upstream {
     related_are_candidates: AtomicBool,
     /// Nothing is ahead of this process: it has applied all that there is.
     exhausted: AtomicBool,
+    /// The feed answers when it is asked how far the upstream is.
+    answers: AtomicBool,
     /// Somebody wants to know how far the upstream is.
     asked: Notify,
     /// Why the feed cannot say that it is in-sync, for people.
@@ -76,6 +78,7 @@ impl Upstream {
             candidates: RwLock::default(),
             related_are_candidates: AtomicBool::new(false),
             exhausted: AtomicBool::new(local),
+            answers: AtomicBool::new(false),
             asked: Notify::new(),
             problem: RwLock::default(),
             activity: RwLock::new(ActivityReport::new()),
@@ -158,6 +161,16 @@ impl Upstream {
     /// Whether a cursor ahead of this process can only be of a state that is gone.
     pub fn nothing_is_ahead(&self) -> bool {
         self.exhausted.load(Ordering::Acquire)
+    }
+
+    /// The feed answers when it is [asked](Self::ask) how far the upstream is, and its state then reaches that revision.
+    pub fn answers_when_asked(&self) {
+        self.answers.store(true, Ordering::Release);
+    }
+
+    /// Whether it does.
+    pub fn answers(&self) -> bool {
+        self.answers.load(Ordering::Acquire)
     }
 
     /// Asks the feed to say soon how far the upstream is ([`is_at`](Self::is_at)). Feeds that say so

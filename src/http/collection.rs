@@ -90,6 +90,10 @@ impl view::Upstream for Upstream {
         self.ask();
     }
 
+    fn answers_requests(&self) -> bool {
+        self.answers()
+    }
+
     fn sightings(&self) -> watch::Receiver<Option<Sighting>> {
         self.sightings()
     }

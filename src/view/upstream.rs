@@ -22,6 +22,9 @@ pub trait Upstream: Send + Sync {
     /// Requests a sighting soon.
     fn request_sighting(&self);
 
+    /// Whether it answers such a request, with a revision that the state then reaches.
+    fn answers_requests(&self) -> bool;
+
     /// The upstream's revision as it last reported it, and its later reports. `None` for an upstream without revisions
     /// of its own.
     fn sightings(&self) -> watch::Receiver<Option<Sighting>>;

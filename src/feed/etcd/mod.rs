@@ -153,6 +153,7 @@ impl EtcdFeed {
     /// One session after the other.
     async fn follow(mut self, sink: Sink, warm: Option<Warm>) -> Result<(), FeedError> {
         self.warm = warm;
+        sink.upstream().answers_when_asked();
         let mut resume = None;
         let mut backoff = Backoff::default();
         loop {

@@ -2,6 +2,8 @@
 //!
 //! The messages of [`crate::wire::etcd`] would copy every key and value once more. The field numbers are theirs.
 
+use std::collections::HashMap;
+
 use bytes::{BufMut, Bytes};
 
 use crate::cache::{Snapshot, Write};
@@ -120,18 +122,21 @@ pub(super) struct EncodedEvents {
 }
 
 impl EncodedEvents {
-    /// The events of these writes. With `before`, the state before the first one, each has the key as it was before.
-    pub(super) fn of(writes: &[Write], before: Option<&Snapshot>) -> Self {
-        let (mut out, mut ends) = (Vec::new(), Vec::with_capacity(writes.len()));
-        let mut last: std::collections::HashMap<&[u8], Option<&Entry>> = Default::default();
-        for write in writes {
+    /// The events of these writes from the one at `from` on. With `before`, the state before the first one, each has the key
+    /// as it was before.
+    pub(super) fn of(writes: &[Write], from: usize, before: Option<&Snapshot>) -> Self {
+        let (mut out, mut ends) = (Vec::new(), Vec::with_capacity(writes.len() - from));
+        let mut last: HashMap<&[u8], Option<&Entry>> = HashMap::new();
+        for (at, write) in writes.iter().enumerate() {
             let key = write.entry.key();
             let previous = before.and_then(|before| match last.get(key) {
                 Some(last) => *last,
                 None => before.get(key),
             });
-            put_event(&mut out, write, previous);
-            ends.push(out.len());
+            if at >= from {
+                put_event(&mut out, write, previous);
+                ends.push(out.len());
+            }
             if before.is_some() && writes.len() > 1 {
                 last.insert(key, write.is_put.then_some(&write.entry));
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::model::Revision;
+use crate::model::{Revision, SyncStatus};
 use crate::view::View;
 
 /// How long the upstream may take to say its revision, and the cache to get there.
@@ -49,6 +49,10 @@ impl View {
     pub(crate) async fn linearize(&self) -> Result<(), NotLinear> {
         if self.upstream.nothing_is_ahead() {
             return Ok(());
+        }
+        if !self.upstream.answers_requests() {
+            let status = self.cache.current_breadcrumb().sync_status();
+            return if status == SyncStatus::InSync { Ok(()) } else { Err(NotLinear::NotInSync) };
         }
         let asked = std::time::Instant::now();
         let mut sightings = self.upstream.sightings();

@@ -9,6 +9,7 @@
 //! [`PATIENCE`] at most, the breadcrumb and those after it are *held*: no watch is told of them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -25,10 +26,15 @@ use crate::model::{History, Revision, Sequence};
 /// How long writes that the feed may read back are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// About how many bytes of keys and values are encoded at a time.
+const CHUNK_BYTES: usize = 4 << 20;
+
 /// The log of a collection, and who watches it.
 pub struct Log {
     cache: cache::Reader,
     state: RwLock<State>,
+    /// Held while breadcrumbs are taken and their watchers woken, so that both happen in order.
+    order: Mutex<()>,
     pub(super) watchers: Watchers,
     /// The revision up to which every stream was woken.
     delivered: AtomicU64,
@@ -63,25 +69,28 @@ pub(super) struct LoggedBreadcrumb {
     pub(super) before: Option<Snapshot>,
     /// The writes, in order of revision; at least one.
     pub(super) writes: Box<[Write]>,
+    /// The writes in chunks of whole revisions.
+    chunks: Box<[Chunk]>,
+}
+
+/// Writes whose events are encoded together.
+struct Chunk {
+    writes: Range<usize>,
     /// Its events without and with the previous entries, while somebody uses them.
     encoded: [Mutex<Weak<EncodedEvents>>; 2],
 }
 
+/// A chunk of a breadcrumb.
+#[derive(Clone)]
+pub(super) struct LoggedChunk {
+    pub(super) logged: Arc<LoggedBreadcrumb>,
+    number: usize,
+}
+
 impl LoggedBreadcrumb {
     fn new(crumb: Breadcrumb, before: Option<Snapshot>, writes: Vec<Write>) -> Self {
-        Self { crumb, before, writes: writes.into(), encoded: Default::default() }
-    }
-
-    /// The events of all writes, encoded once for all who want them at a time.
-    pub(super) fn events(&self, with_previous: bool) -> Arc<EncodedEvents> {
-        let mut encoded = self.encoded[usize::from(with_previous)].lock();
-        if let Some(events) = encoded.upgrade() {
-            return events;
-        }
-        let before = self.before.as_ref().filter(|_| with_previous);
-        let events = Arc::new(EncodedEvents::of(&self.writes, before));
-        *encoded = Arc::downgrade(&events);
-        events
+        let chunks = chunks_of(&writes);
+        Self { crumb, before, writes: writes.into(), chunks }
     }
 
     /// The revision of the state after it.
@@ -90,10 +99,52 @@ impl LoggedBreadcrumb {
     }
 }
 
+impl LoggedChunk {
+    /// Its place among all chunks of the log.
+    pub(super) fn position(&self) -> (Sequence, usize) {
+        (self.logged.crumb.sequence(), self.number)
+    }
+
+    /// The writes.
+    pub(super) fn writes(&self) -> &[Write] {
+        self.logged.chunks.get(self.number).map_or(&[], |chunk| &self.logged.writes[chunk.writes.clone()])
+    }
+
+    /// The events of all writes, encoded once for all who want them at a time.
+    pub(super) fn events(&self, with_previous: bool) -> Arc<EncodedEvents> {
+        let LoggedBreadcrumb { before, writes, chunks, .. } = &*self.logged;
+        let chunk = &chunks[self.number];
+        let mut encoded = chunk.encoded[usize::from(with_previous)].lock();
+        if let Some(events) = encoded.upgrade() {
+            return events;
+        }
+        let before = before.as_ref().filter(|_| with_previous);
+        let Range { start, end } = chunk.writes;
+        let events = Arc::new(EncodedEvents::of(&writes[..end], start, before));
+        *encoded = Arc::downgrade(&events);
+        events
+    }
+}
+
+/// Writes in chunks of whole revisions: each is about [`CHUNK_BYTES`], or one revision.
+fn chunks_of(writes: &[Write]) -> Box<[Chunk]> {
+    let (mut chunks, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (at, write) in writes.iter().enumerate() {
+        let begins_revision = at > start && writes[at - 1].revision != write.revision;
+        if begins_revision && bytes > CHUNK_BYTES {
+            chunks.push(Chunk { writes: start..at, encoded: Default::default() });
+            (start, bytes) = (at, 0);
+        }
+        bytes += write.entry.payload_bytes();
+    }
+    chunks.push(Chunk { writes: start..writes.len(), encoded: Default::default() });
+    chunks.into()
+}
+
 /// What comes next for a watch.
 pub(super) enum NextWrites {
-    /// A breadcrumb with writes at or after the watch's revision.
-    In(Arc<LoggedBreadcrumb>),
+    /// A chunk with writes at or after the watch's revision.
+    In(LoggedChunk),
     /// Nothing yet, up to and including this revision.
     NothingUpTo(Revision),
     /// The log begins after this revision, which is not before the watch's.
@@ -125,6 +176,7 @@ impl Log {
         let log = Arc::new(Self {
             cache: cache.clone(),
             state: RwLock::new(state),
+            order: Mutex::default(),
             delivered: AtomicU64::new(oldest.revision().0),
             seen: AtomicU64::new(oldest.sequence().0),
             advanced: Notify::new(),
@@ -160,6 +212,11 @@ impl Log {
 
     /// Takes the next breadcrumb of the cache, and wakes who watches one of its keys.
     pub(in crate::view) fn deliver(self: &Arc<Self>, crumb: &Breadcrumb) {
+        let _in_order = self.order.lock();
+        // The log has begun with the breadcrumbs that were there.
+        if crumb.sequence().0 <= self.seen.load(Ordering::Acquire) {
+            return;
+        }
         let appended = self.append(crumb);
         self.forget_older_than(self.cache.oldest_breadcrumb().sequence());
         self.wake(&appended);
@@ -252,6 +309,7 @@ impl Log {
 
     /// Takes the breadcrumbs that were held. Returns what has still to be waited for.
     fn settle_held(self: &Arc<Self>, in_time: bool) -> Option<WritesAwaited> {
+        let _in_order = self.order.lock();
         let mut state = self.state.write();
         let (held, until) = state.held.take()?;
         let mut crumbs = held.iter();
@@ -337,14 +395,17 @@ impl Log {
             return NextWrites::Compacted(state.floor);
         }
         let from = state.crumbs.partition_point(|logged| logged.revision() < next);
-        let mut later = state.crumbs.range(from..);
-        let has_writes = |logged: &&Arc<LoggedBreadcrumb>| {
-            logged.writes.iter().any(|write| write.revision >= next && slot.wants(write))
-        };
-        match later.find(has_writes) {
-            Some(logged) => NextWrites::In(Arc::clone(logged)),
-            None => NextWrites::NothingUpTo(state.newest),
+        let is_wanted = |write: &Write| write.revision >= next && slot.wants(write);
+        for logged in state.crumbs.range(from..) {
+            let number = logged
+                .chunks
+                .iter()
+                .position(|chunk| logged.writes[chunk.writes.clone()].iter().any(is_wanted));
+            if let Some(number) = number {
+                return NextWrites::In(LoggedChunk { logged: Arc::clone(logged), number });
+            }
         }
+        NextWrites::NothingUpTo(state.newest)
     }
 
     /// The state at a revision that is not newer than the newest breadcrumb.

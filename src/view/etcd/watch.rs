@@ -292,7 +292,7 @@ enum Next {
 impl Next {
     fn of(log: &Log, slot: &Slot, watch: &Watch) -> Self {
         match log.next_writes(slot, watch.history, watch.next) {
-            NextWrites::In(logged) => Self::Events(slot.events(&logged)),
+            NextWrites::In(chunk) => Self::Events(slot.events(&chunk, &log.watchers.recent)),
             NextWrites::NothingUpTo(revision) => Self::NothingUpTo(revision),
             NextWrites::Compacted(floor) => Self::Compacted(floor),
         }

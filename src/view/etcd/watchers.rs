@@ -8,7 +8,7 @@
 //! under the longest prefix of all its keys.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::encode::EncodedEvents;
 use super::key_range::KeyRange;
-use super::log::LoggedBreadcrumb;
+use super::log::{LoggedBreadcrumb, LoggedChunk};
 use crate::cache::Write;
 use crate::model::{Revision, Sequence};
 
@@ -25,6 +25,9 @@ const MAX_LOOKUPS: usize = 100_000;
 
 /// A stream with more slots to look at looks at all that it has.
 const MAX_READY: usize = 1024;
+
+/// The most bytes of the newest breadcrumb's events that are kept for watches that were not told of them yet.
+const MAX_RECENT_BYTES: usize = 16 << 20;
 
 /// What a watch wants of its keys' events.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -42,16 +45,16 @@ pub(super) struct Slot {
     range: KeyRange,
     options: WatchOptions,
     streams: Mutex<Vec<Arc<Waker>>>,
-    /// The events of the newest breadcrumb that any of its streams was told of.
-    newest: Mutex<Option<(Sequence, Arc<SlotEvents>)>>,
+    /// The events of the newest chunk that any of its streams was told of, while somebody holds them.
+    newest: Mutex<Option<((Sequence, usize), Weak<SlotEvents>)>>,
 }
 
-/// The events of a breadcrumb that a slot wants.
+/// The events of a chunk that a slot wants.
 pub(super) struct SlotEvents {
     /// The revision of each event, and the end of its bytes.
     ends: Box<[(Revision, usize)]>,
     bytes: Bytes,
-    /// Keeps the events of the breadcrumb for other slots.
+    /// Keeps the events of the chunk for other slots.
     _shared: Arc<EncodedEvents>,
 }
 
@@ -79,7 +82,10 @@ impl Default for Ready {
 
 /// The slots of all streams.
 #[derive(Default)]
-pub(super) struct Watchers(Mutex<Index>);
+pub(super) struct Watchers {
+    index: Mutex<Index>,
+    pub(super) recent: RecentEvents,
+}
 
 #[derive(Default)]
 struct Index {
@@ -98,23 +104,26 @@ impl Slot {
         !is_filtered && self.range.contains(write.entry.key())
     }
 
-    /// The events of a breadcrumb. Those of the newest one are made once for all its watches.
-    pub(super) fn events(&self, logged: &LoggedBreadcrumb) -> Arc<SlotEvents> {
-        let sequence = logged.crumb.sequence();
+    /// The events of a chunk. Those of the newest one are made once for all its watches.
+    pub(super) fn events(&self, chunk: &LoggedChunk, recent: &RecentEvents) -> Arc<SlotEvents> {
+        let position = chunk.position();
         let mut newest = self.newest.lock();
-        if let Some((_, events)) = newest.as_ref().filter(|(of, _)| *of == sequence) {
-            return Arc::clone(events);
+        let known =
+            newest.as_ref().filter(|(of, _)| *of == position).and_then(|(_, events)| events.upgrade());
+        if let Some(events) = known {
+            return events;
         }
-        let events = Arc::new(self.select(logged));
-        if newest.as_ref().is_none_or(|(of, _)| *of < sequence) {
-            *newest = Some((sequence, Arc::clone(&events)));
+        let events = Arc::new(self.select(chunk));
+        if newest.as_ref().is_none_or(|(of, _)| *of <= position) {
+            *newest = Some((position, Arc::downgrade(&events)));
+            recent.keep(position.0, &events);
         }
         events
     }
 
-    fn select(&self, logged: &LoggedBreadcrumb) -> SlotEvents {
-        let shared = logged.events(self.options.previous);
-        let wanted = logged.writes.iter().enumerate().filter(|(_, write)| self.wants(write));
+    fn select(&self, chunk: &LoggedChunk) -> SlotEvents {
+        let shared = chunk.events(self.options.previous);
+        let wanted = chunk.writes().iter().enumerate().filter(|(_, write)| self.wants(write));
         let (selected, revisions): (Vec<usize>, Vec<Revision>) =
             wanted.map(|(at, write)| (at, write.revision)).unzip();
         let mut end = 0;
@@ -123,6 +132,36 @@ impl Slot {
             (revision, end)
         });
         SlotEvents { ends: ends.collect(), bytes: shared.select(&selected), _shared: shared }
+    }
+}
+
+/// The events of the newest breadcrumb, which are kept until the next one: its watches are told of them one after the
+/// other.
+#[derive(Default)]
+pub(super) struct RecentEvents(Mutex<Recent>);
+
+#[derive(Default)]
+struct Recent {
+    sequence: Sequence,
+    events: Vec<Arc<SlotEvents>>,
+    /// The bytes of `events`.
+    bytes: usize,
+}
+
+impl RecentEvents {
+    fn keep(&self, sequence: Sequence, events: &Arc<SlotEvents>) {
+        let mut recent = self.0.lock();
+        if recent.sequence == sequence && recent.bytes < MAX_RECENT_BYTES {
+            recent.bytes += events.bytes.len();
+            recent.events.push(Arc::clone(events));
+        }
+    }
+
+    fn begin(&self, sequence: Sequence) {
+        let recent = Recent { sequence, ..Recent::default() };
+        let before = std::mem::replace(&mut *self.0.lock(), recent);
+        // Freed without the lock.
+        drop(before);
     }
 }
 
@@ -198,7 +237,7 @@ impl Waker {
 impl Watchers {
     /// The slot of a range with these options, which wakes the stream from now on.
     pub(super) fn subscribe(&self, range: KeyRange, options: WatchOptions, stream: &Arc<Waker>) -> Arc<Slot> {
-        let mut index = self.0.lock();
+        let mut index = self.index.lock();
         let slot = index.slot(range, options);
         // With the index locked, so that nobody removes the slot meanwhile.
         let mut streams = slot.streams.lock();
@@ -211,7 +250,7 @@ impl Watchers {
 
     /// The stream has no watch of this slot any more.
     pub(super) fn unsubscribe(&self, slot: &Arc<Slot>, stream: &Arc<Waker>) {
-        let mut index = self.0.lock();
+        let mut index = self.index.lock();
         let mut streams = slot.streams.lock();
         streams.retain(|known| !Arc::ptr_eq(known, stream));
         if streams.is_empty() {
@@ -222,7 +261,8 @@ impl Watchers {
     /// Wakes the streams that want one of these writes.
     pub(super) fn deliver(&self, logged: &LoggedBreadcrumb) {
         let first = logged.writes.first().map_or(Revision::ZERO, |write| write.revision);
-        let index = self.0.lock();
+        self.recent.begin(logged.crumb.sequence());
+        let index = self.index.lock();
         if logged.writes.len().saturating_mul(1 + index.lengths.len()) > MAX_LOOKUPS {
             drop(index);
             return self.wake_all(first);
@@ -250,7 +290,7 @@ impl Watchers {
     /// Wakes every stream for all its slots. `first` is the first revision that may have changed something; zero where
     /// writes are not known.
     pub(super) fn wake_all(&self, first: Revision) {
-        let index = self.0.lock();
+        let index = self.index.lock();
         let slots: Vec<_> = index.keys.values().chain(index.prefixes.values()).flatten().cloned().collect();
         drop(index);
         for slot in slots {
