@@ -2,7 +2,7 @@
 
 use super::RefusedKeys;
 use super::table::Table;
-use crate::model::{Digest, Entry, EntryLimits, History, Revision};
+use crate::model::{Digest, Entry, EntryLimits, History, ReadEntries, Revision};
 
 /// The whole state at one revision. A clone is O(1) and never changes afterwards.
 #[derive(Clone)]
@@ -12,6 +12,22 @@ pub struct Snapshot {
     pub(super) payload_bytes: u64,
     pub(super) revision: Revision,
     pub(super) history: History,
+}
+
+impl ReadEntries for Snapshot {
+    fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    fn entry(&self, key: &[u8]) -> Option<Entry> {
+        self.get(key).cloned()
+    }
+
+    fn select(&self, wanted: &dyn Fn(&[u8]) -> bool) -> Vec<Entry> {
+        let mut selected: Vec<Entry> = self.iter().filter(|entry| wanted(entry.key())).cloned().collect();
+        selected.sort_unstable_by(|one, other| one.key().cmp(other.key()));
+        selected
+    }
 }
 
 impl Snapshot {

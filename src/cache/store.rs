@@ -14,7 +14,9 @@ use super::pending::Pending;
 use super::publish::Publisher;
 use super::resync::Resync;
 use super::{CacheConfig, CacheStats, Journal, RefusedKeys, Snapshot};
-use crate::model::{Ack, Batch, Change, Entry, FeedEvent, Grouping, Revision, SyncStatus, Update, WriteInfo};
+use crate::model::{
+    Ack, Batch, Change, Entry, FeedEvent, Grouping, Revision, SyncStatus, Transaction, Update, WriteInfo,
+};
 
 /// The state of the ingest task, which alone owns it.
 pub(super) struct Store {
@@ -89,6 +91,12 @@ impl Store {
             FeedEvent::Updates(batch) => {
                 let cost = batch.updates.len().max(1);
                 self.apply_batch(batch);
+                cost
+            }
+            FeedEvent::Transaction(Transaction { decide, ack }) => {
+                let updates = decide(&self.state);
+                let cost = updates.len().max(1);
+                self.apply_batch(Batch { ack: Some(ack), ..Batch::new(updates, Grouping::Whole) });
                 cost
             }
             FeedEvent::ResyncBegin { history, whole_at, lossy } => {

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 
 use crate::ingest::{self, Buffer, IngestBuffer};
 use crate::model::{
-    Batch, Committed, Condition, Entry, FeedEvent, Grouping, Refusal, ReplyTo, Revision, Update,
+    Batch, Committed, Condition, Decide, Entry, FeedEvent, Grouping, Refusal, ReplyTo, Revision, Update,
 };
 
 /// The write side of a feed that takes writes.
@@ -18,6 +18,13 @@ pub trait Writer: Send + Sync {
     /// # Errors
     /// [`WriteError`], which says whether the write was done.
     fn write(&self, write: WriteRequest) -> BoxFuture<'_, Result<Committed, WriteError>>;
+
+    /// Applies a write that is decided where the state is written, and returns once it can be read. `None` if that is not
+    /// in this process.
+    fn transact(&self, decide: Decide) -> Option<BoxFuture<'_, Result<Committed, WriteError>>> {
+        drop(decide);
+        None
+    }
 
     /// The calls of etcd's own clients, if the upstream takes them.
     #[cfg(feature = "etcd")]

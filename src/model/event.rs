@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Check, Cursor, Digest, Entry, History, Key, Revision, SyncStatus};
+use super::{Check, Cursor, Digest, Entry, History, Key, Revision, SyncStatus, Transaction};
 
 /// One change of one key.
 #[derive(Clone, Debug)]
@@ -245,6 +245,8 @@ pub enum FeedEvent {
     Status(SyncStatus),
     /// Keys changed.
     Updates(Batch),
+    /// A write that is decided in the state as it is then.
+    Transaction(Transaction),
     /// The feed begins to read the whole state again. The old state is served until `ResyncEnd`.
     /// Another `ResyncBegin` before the end starts the resync over.
     ResyncBegin {

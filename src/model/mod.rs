@@ -15,6 +15,7 @@ mod key_selector;
 mod limits;
 mod revision;
 mod status;
+mod transaction;
 
 pub use collection_name::{CollectionName, CollectionNameError};
 pub use cursor::{Check, Cursor, CursorError};
@@ -31,3 +32,4 @@ pub use key_selector::KeySelector;
 pub use limits::EntryLimits;
 pub use revision::{History, HistoryError, Revision, Sequence, Sighting};
 pub use status::{StatusError, SyncStatus};
+pub use transaction::{Decide, ReadEntries, Transaction};

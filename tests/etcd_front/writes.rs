@@ -1,6 +1,10 @@
 //! Writes through the daemon: what etcd would have answered, and readable at once.
 
-use crate::etcd::kv::{KeyValue, RangeRequest};
+use crate::etcd::ResponseHeader;
+use crate::etcd::kv::{
+    Compare, CompareTarget, CompareWith, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RequestOp,
+    RequestOpUnion, ResponseOpUnion, TxnRequest, TxnResponse,
+};
 use crate::history::{self, Random};
 use crate::servers::{Front, all_keys, client_of};
 use crate::support::etcd::Etcd;
@@ -49,4 +53,111 @@ async fn a_write_is_answered_once_it_can_be_read_here() {
     let store = client_of(&etcd).put(put("other", "last".to_owned())).await.unwrap().header.unwrap().revision;
     let read = RangeRequest { key: "a/k".into(), ..RangeRequest::default() };
     assert!(ours.range(read).await.unwrap().header.unwrap().revision >= store);
+}
+
+/// A transaction of up to four operations, some nested, whose comparisons name no revision.
+fn random_txn(random: &mut Random, depth: usize) -> TxnRequest {
+    let compare = |random: &mut Random| Compare {
+        result: random.below(4) as i32,
+        target: if random.one_in(2) { CompareTarget::Version } else { CompareTarget::Value } as i32,
+        key: random.key(),
+        with: Some(CompareWith::Version(random.below(3) as i64)),
+        ..Compare::default()
+    };
+    let compare = |random: &mut Random| {
+        let compare = compare(random);
+        match compare.target == CompareTarget::Value as i32 {
+            true => Compare { with: Some(CompareWith::Value(random.value())), ..compare },
+            false => compare,
+        }
+    };
+    let operation = |random: &mut Random| {
+        let (key, range_end) = random.range();
+        RequestOp {
+            request: Some(match random.below(6) {
+                0 | 1 => RequestOpUnion::Put(PutRequest {
+                    key: random.key(),
+                    value: random.value(),
+                    prev_kv: random.one_in(2),
+                    ..PutRequest::default()
+                }),
+                2 => RequestOpUnion::DeleteRange(DeleteRangeRequest {
+                    key,
+                    range_end,
+                    prev_kv: random.one_in(2),
+                }),
+                3 if depth < 2 => RequestOpUnion::Txn(random_txn(random, depth + 1)),
+                _ => RequestOpUnion::Range(RangeRequest {
+                    key,
+                    range_end,
+                    limit: random.below(4) as i64,
+                    count_only: random.one_in(4),
+                    ..RangeRequest::default()
+                }),
+            }),
+        }
+    };
+    let mut branch = |random: &mut Random| (0..random.below(4)).map(|_| operation(random)).collect();
+    TxnRequest {
+        compare: (0..random.below(3)).map(|_| compare(random)).collect(),
+        success: branch(random),
+        failure: branch(random),
+    }
+}
+
+/// The answer with all revisions so much higher, and without who answered.
+fn shifted(mut answer: TxnResponse, by: i64) -> TxnResponse {
+    fn header(header: &mut Option<ResponseHeader>, by: i64) {
+        let revision = header.map_or(0, |header| header.revision) + by;
+        *header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
+    }
+    fn kv(kv: &mut KeyValue, by: i64) {
+        kv.create_revision += by;
+        kv.mod_revision += by;
+    }
+    header(&mut answer.header, by);
+    for response in &mut answer.responses {
+        match response.response.as_mut().unwrap() {
+            ResponseOpUnion::Range(range) => {
+                header(&mut range.header, by);
+                range.kvs.iter_mut().for_each(|one| kv(one, by));
+            }
+            ResponseOpUnion::Put(put) => {
+                header(&mut put.header, by);
+                put.prev_kv.iter_mut().for_each(|one| kv(one, by));
+            }
+            ResponseOpUnion::DeleteRange(delete) => {
+                header(&mut delete.header, by);
+                delete.prev_kvs.iter_mut().for_each(|one| kv(one, by));
+            }
+            ResponseOpUnion::Txn(txn) => *txn = shifted(txn.clone(), by),
+        }
+    }
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_its_own_does_transactions_as_etcd_does() {
+    let etcd = Etcd::start().await;
+    let theirs = client_of(&etcd);
+    let front = Front::start("push:", &[]);
+    let ours = front.ready().await;
+    let mut random = Random::new(11);
+    for _ in 0..1500 {
+        let txn = random_txn(&mut random, 0);
+        // An empty etcd is at revision 1, an empty store of ours at 0.
+        let outcome = |answer: Result<TxnResponse, tonic::Status>, by: i64| {
+            let answer = answer.map(|answer| shifted(answer, by));
+            answer.map_err(|status| (status.code(), status.message().to_owned()))
+        };
+        let (theirs, ours) = (theirs.txn(txn.clone()).await, ours.txn(txn.clone()).await);
+        assert_eq!(outcome(ours, 1), outcome(theirs, 0), "crumbd, then etcd: {txn:?}");
+    }
+    let (revision, kvs) = keys_of(&ours).await;
+    let kvs = kvs.into_iter().map(|kv| KeyValue {
+        create_revision: kv.create_revision + 1,
+        mod_revision: kv.mod_revision + 1,
+        ..kv
+    });
+    assert_eq!((revision + 1, kvs.collect::<Vec<_>>()), keys_of(&theirs).await);
 }

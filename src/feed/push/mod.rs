@@ -12,7 +12,8 @@ use super::{
 };
 use crate::ingest::{self, Buffer, IngestBuffer};
 use crate::model::{
-    Batch, Committed, Condition, EntryLimits, FeedEvent, Grouping, History, ReplyTo, SyncStatus, Update,
+    Batch, Committed, Condition, Decide, EntryLimits, FeedEvent, Grouping, History, ReplyTo, SyncStatus,
+    Transaction, Update,
 };
 
 pub(super) const KIND: Kind = Kind {
@@ -103,17 +104,30 @@ impl PushHandle {
         updates.iter_mut().for_each(|update| update.revision = None);
         let (ack, answer) = ingest::reply_channel();
         let batch = Batch { updates, grouping, conditions, ack: Some(ReplyTo::new(ack)) };
-        match self.buffer.try_write(FeedEvent::Updates(batch)) {
-            Ok(()) => {}
-            Err(ingest::WriteError::Closed(_)) => return Err(WriteError::Stopped),
-            Err(_) => return Err(WriteError::Full { capacity: self.buffer.capacity() }),
-        }
+        self.send(FeedEvent::Updates(batch))?;
         Ok(answer.await.map_err(|_| WriteError::Stopped)??)
+    }
+
+    fn send(&self, event: FeedEvent) -> Result<(), WriteError> {
+        match self.buffer.try_write(event) {
+            Ok(()) => Ok(()),
+            Err(ingest::WriteError::Closed(_)) => Err(WriteError::Stopped),
+            Err(_) => Err(WriteError::Full { capacity: self.buffer.capacity() }),
+        }
     }
 }
 
 impl Writer for PushHandle {
     fn write(&self, write: WriteRequest) -> BoxFuture<'_, Result<Committed, WriteError>> {
         Box::pin(self.write(write.updates, write.grouping, write.conditions))
+    }
+
+    fn transact(&self, decide: Decide) -> Option<BoxFuture<'_, Result<Committed, WriteError>>> {
+        Some(Box::pin(async move {
+            let (ack, answer) = ingest::reply_channel();
+            let transaction = Transaction { decide, ack: ReplyTo::new(ack) };
+            self.send(FeedEvent::Transaction(transaction))?;
+            Ok(answer.await.map_err(|_| WriteError::Stopped)??)
+        }))
     }
 }

@@ -7,7 +7,7 @@ use tonic::Status;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::status;
-use crate::feed::EtcdCalls;
+use crate::feed::{EtcdCalls, Writer};
 use crate::http::app::App;
 use crate::http::auth::access::{Access, bearer_token};
 use crate::http::client::{Client, Peer};
@@ -59,6 +59,11 @@ impl EtcdFront {
 
     pub(super) fn view(&self) -> &View {
         &self.0.collection.view
+    }
+
+    /// The write side of the feed, if it takes writes.
+    pub(super) fn writer(&self) -> Option<&dyn Writer> {
+        self.0.collection.writer.as_deref()
     }
 
     /// The upstream etcd, if writes are passed on to it.

@@ -9,7 +9,7 @@ use super::grpc::{self, Unary};
 use super::status;
 use super::write::Touched;
 use crate::view::etcd::{Charge, KeyRange, RangeQuery, SortOrder, SortTarget};
-use crate::wire::etcd::kv::{self, RangeRequest, TxnRequest};
+use crate::wire::etcd::kv::{self, DeleteRangeRequest, PutRequest, RangeRequest, RequestOpUnion, TxnRequest};
 use crate::wire::etcd::{HeaderResponse, ResponseHeader};
 
 /// A read of all keys of a range.
@@ -31,14 +31,24 @@ impl Call {
     /// `Put`.
     pub(super) async fn put(&self, message: Bytes) -> Result<Unary, Status> {
         let mut touched = Touched::default();
-        touched.put(&grpc::decode(message.clone())?)?;
+        let put: PutRequest = grpc::decode(message.clone())?;
+        touched.put(&put)?;
+        touched.require(self)?;
+        if let Some(answered) = self.operate(RequestOpUnion::Put(put)).await {
+            return answered;
+        }
         self.write("/etcdserverpb.KV/Put", message, &touched, "a put").await
     }
 
     /// `DeleteRange`.
     pub(super) async fn delete_range(&self, message: Bytes) -> Result<Unary, Status> {
         let mut touched = Touched::default();
-        touched.delete(&grpc::decode(message.clone())?)?;
+        let delete: DeleteRangeRequest = grpc::decode(message.clone())?;
+        touched.delete(&delete)?;
+        touched.require(self)?;
+        if let Some(answered) = self.operate(RequestOpUnion::DeleteRange(delete)).await {
+            return answered;
+        }
         self.write("/etcdserverpb.KV/DeleteRange", message, &touched, "a deletion").await
     }
 
@@ -46,9 +56,12 @@ impl Call {
     pub(super) async fn txn(&self, message: Bytes) -> Result<Unary, Status> {
         let (mut touched, txn) = (Touched::default(), grpc::decode::<TxnRequest>(message.clone())?);
         touched.txn(&txn)?;
+        touched.require(self)?;
         if !touched.writes() {
-            touched.require(self)?;
             return self.read_txn(&txn).await;
+        }
+        if let Some(answered) = self.transact(txn).await {
+            return answered.map(|answered| Unary::new(&answered));
         }
         self.write("/etcdserverpb.KV/Txn", message, &touched, "a transaction that writes").await
     }

@@ -18,6 +18,7 @@ mod lease;
 mod maintenance;
 mod service;
 mod status;
+mod store;
 mod txn;
 mod watch;
 mod write;

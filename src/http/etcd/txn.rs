@@ -15,8 +15,8 @@ use crate::wire::etcd::kv::{
 };
 
 /// The operations of a transaction, and how deep one may lie in another. etcd's own limit is 128 operations.
-const MAX_OPERATIONS: usize = 128;
-const MAX_DEPTH: usize = 8;
+pub(super) const MAX_OPERATIONS: usize = 128;
+pub(super) const MAX_DEPTH: usize = 8;
 
 impl Call {
     /// A transaction without writes, in the newest state.

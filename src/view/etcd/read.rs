@@ -192,6 +192,17 @@ impl RangeQuery {
         Some(self.finish(RangeRead { entries, more: false, count, keys_only: self.keys_only }))
     }
 
+    /// The answer out of the entries of the range, in key order.
+    pub(crate) fn of_entries(&self, mut entries: Vec<Entry>) -> RangeRead {
+        let count = entries.len();
+        if self.count_only {
+            entries.clear();
+        } else if self.takes_first() {
+            entries.truncate(self.limit.saturating_add(1));
+        }
+        self.finish(RangeRead { entries, more: false, count, keys_only: self.keys_only })
+    }
+
     fn has_filters(&self) -> bool {
         self.modified != (None, None) || self.created != (None, None)
     }
@@ -272,7 +283,7 @@ impl ReadState {
 
 impl RangeRead {
     /// The answer as the fields of a range response after its header.
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let kvs = || self.entries.iter().map(|entry| KeyValue::of(entry, self.keys_only));
         let bytes: usize = kvs().map(|kv| kv.len() + 6).sum();
         let mut out = Vec::with_capacity(bytes + 16);

@@ -1,0 +1,313 @@
+//! Writes to this daemon's own store (`push:`), by etcd's rules.
+//!
+//! A transaction is decided by the task that writes the state ([`Transaction`](crate::model::Transaction)): it sees its own
+//! earlier operations, and nobody else's in between. All of its writes are one revision.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tonic::Status;
+
+use super::front::{Call, number};
+use super::grpc::{self, Unary};
+use super::kv;
+use super::status;
+use super::txn::{MAX_DEPTH, MAX_OPERATIONS, is_met};
+use crate::feed::WriteError;
+use crate::model::{Change, Entry, Key, ReadEntries, Revision, Update, WriteInfo};
+use crate::view::etcd::KeyRange;
+use crate::wire::etcd::ResponseHeader;
+use crate::wire::etcd::kv::{
+    Compare, DeleteRangeRequest, DeleteRangeResponse, KeyValue, PutRequest, PutResponse, RangeRequest,
+    RangeResponse, RequestOp, RequestOpUnion, ResponseOp, ResponseOpUnion, TxnRequest, TxnResponse,
+};
+
+/// What a transaction answers.
+type Answered = Result<TxnResponse, Status>;
+
+impl Call {
+    /// Does a transaction in this daemon's own store; `None` if the store is elsewhere.
+    pub(super) async fn transact(&self, txn: TxnRequest) -> Option<Answered> {
+        let answered: Arc<Mutex<Option<Answered>>> = Arc::default();
+        let answer = Arc::clone(&answered);
+        let decide = Box::new(move |state: &dyn ReadEntries| {
+            let mut evaluation = Evaluation::new(state);
+            let done = check(&txn, 0).and_then(|()| evaluation.txn(&txn));
+            let updates = if done.is_ok() { evaluation.updates() } else { Vec::new() };
+            *answer.lock() = Some(done);
+            updates
+        });
+        let committed = self.front.writer()?.transact(decide)?.await;
+        let answered = answered.lock().take();
+        Some(match committed {
+            Ok(_) => self.with_header(answered),
+            Err(error) => Err(refused(&error)),
+        })
+    }
+
+    fn with_header(&self, answered: Option<Answered>) -> Answered {
+        let mut answered =
+            answered.ok_or_else(|| Status::internal("crumbd: the write was not decided"))??;
+        let revision = answered.header.map_or(0, |header| header.revision);
+        answered.header = Some(ResponseHeader { revision, ..self.front.header(Revision::ZERO) });
+        Ok(answered)
+    }
+
+    /// One operation in this daemon's own store.
+    pub(super) async fn operate(&self, operation: RequestOpUnion) -> Option<Result<Unary, Status>> {
+        let success = vec![RequestOp { request: Some(operation) }];
+        let answered = self.transact(TxnRequest { success, ..TxnRequest::default() }).await?;
+        Some(answered.and_then(|mut answered| {
+            let header = answered.header;
+            match answered.responses.pop().and_then(|response| response.response) {
+                Some(ResponseOpUnion::Put(put)) => Ok(Unary::new(&PutResponse { header, ..put })),
+                Some(ResponseOpUnion::DeleteRange(delete)) => {
+                    Ok(Unary::new(&DeleteRangeResponse { header, ..delete }))
+                }
+                _ => Err(Status::internal("crumbd: the write has another answer")),
+            }
+        }))
+    }
+}
+
+fn refused(error: &WriteError) -> Status {
+    match error {
+        WriteError::Full { .. } => Status::resource_exhausted("etcdserver: too many requests"),
+        WriteError::Stopped => status::unavailable(error),
+        WriteError::Refused(_) | WriteError::TooLarge(_) => {
+            Status::invalid_argument(format!("crumbd: {error}"))
+        }
+        WriteError::Unsettled { .. } | WriteError::NotYetRead { .. } => {
+            Status::unknown(format!("crumbd: {error}"))
+        }
+        _ => status::unavailable(error),
+    }
+}
+
+/// Refuses what etcd refuses before it does anything: too many operations, and a key that is written twice.
+fn check(txn: &TxnRequest, depth: usize) -> Result<(), Status> {
+    let operations = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
+    if operations > MAX_OPERATIONS || depth > MAX_DEPTH {
+        return Err(Status::invalid_argument("etcdserver: too many operations in txn request"));
+    }
+    for branch in [&txn.success, &txn.failure] {
+        let mut written = Written::default();
+        written.add(branch)?;
+        for operation in branch {
+            if let Some(RequestOpUnion::Txn(nested)) = &operation.request {
+                check(nested, depth + 1)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The keys that a branch writes.
+#[derive(Default)]
+struct Written {
+    puts: HashSet<Bytes>,
+    deletes: Vec<KeyRange>,
+}
+
+impl Written {
+    fn add(&mut self, branch: &[RequestOp]) -> Result<(), Status> {
+        let duplicate = || Status::invalid_argument("etcdserver: duplicate key given in txn request");
+        for operation in branch {
+            match &operation.request {
+                Some(RequestOpUnion::Put(put)) => {
+                    let is_deleted = self.deletes.iter().any(|range| range.contains(&put.key));
+                    if is_deleted || !self.puts.insert(put.key.clone()) {
+                        return Err(duplicate());
+                    }
+                }
+                Some(RequestOpUnion::DeleteRange(delete)) => {
+                    let range = KeyRange::new(delete.key.clone(), delete.range_end.clone());
+                    if self.puts.iter().any(|key| range.contains(key)) {
+                        return Err(duplicate());
+                    }
+                    self.deletes.push(range);
+                }
+                Some(RequestOpUnion::Txn(nested)) => {
+                    // Only one of its branches is done.
+                    let (mut success, mut failure) = (Self::default(), Self::default());
+                    success.add(&nested.success)?;
+                    failure.add(&nested.failure)?;
+                    for branch in [success, failure] {
+                        let overlaps = branch.puts.iter().any(|key| {
+                            self.puts.contains(key) || self.deletes.iter().any(|range| range.contains(key))
+                        });
+                        let deletes_put = branch
+                            .deletes
+                            .iter()
+                            .any(|range| self.puts.iter().any(|key| range.contains(key)));
+                        if overlaps || deletes_put {
+                            return Err(duplicate());
+                        }
+                        self.puts.extend(branch.puts);
+                        self.deletes.extend(branch.deletes);
+                    }
+                }
+                Some(RequestOpUnion::Range(_)) | None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A transaction under way: the state, and what was changed of it.
+struct Evaluation<'a> {
+    state: &'a dyn ReadEntries,
+    /// In order of the first change of each key; the map has its place.
+    changes: Vec<(Key, Option<Entry>)>,
+    places: BTreeMap<Vec<u8>, usize>,
+    /// The revision of its writes.
+    next: Revision,
+}
+
+impl<'a> Evaluation<'a> {
+    fn new(state: &'a dyn ReadEntries) -> Self {
+        let next = state.revision().next();
+        Self { state, changes: Vec::new(), places: BTreeMap::new(), next }
+    }
+
+    /// The revision so far.
+    fn revision(&self) -> Revision {
+        if self.changes.is_empty() { self.state.revision() } else { self.next }
+    }
+
+    fn header(&self) -> Option<ResponseHeader> {
+        Some(ResponseHeader { revision: number(self.revision()), ..ResponseHeader::default() })
+    }
+
+    fn updates(self) -> Vec<Update> {
+        let update = |(key, entry): (Key, Option<Entry>)| match entry {
+            Some(entry) => Update::from(entry),
+            None => Update { change: Change::Delete(key), revision: None },
+        };
+        self.changes.into_iter().map(update).collect()
+    }
+
+    fn entry(&self, key: &[u8]) -> Option<Entry> {
+        match self.places.get(key).and_then(|place| self.changes.get(*place)) {
+            Some((_, changed)) => changed.clone(),
+            None => self.state.entry(key),
+        }
+    }
+
+    fn entries(&self, range: &KeyRange) -> Vec<Entry> {
+        if let Some(key) = range.single() {
+            return self.entry(key).into_iter().collect();
+        }
+        let unchanged = |key: &[u8]| range.contains(key) && !self.places.contains_key(key);
+        let mut entries = self.state.select(&unchanged);
+        let changed = self.changes.iter().filter(|(key, _)| range.contains(key.as_bytes()));
+        entries.extend(changed.filter_map(|(_, entry)| entry.clone()));
+        entries.sort_unstable_by(|one, other| one.key().cmp(other.key()));
+        entries
+    }
+
+    fn change(&mut self, key: &[u8], entry: Option<Entry>) {
+        match self.places.get(key) {
+            Some(place) => self.changes[*place].1 = entry,
+            None => {
+                self.places.insert(key.to_vec(), self.changes.len());
+                self.changes.push((Key::copy_from(key), entry));
+            }
+        }
+    }
+
+    fn txn(&mut self, txn: &TxnRequest) -> Answered {
+        let succeeded = txn.compare.iter().all(|compare| self.holds(compare));
+        let mut responses = Vec::new();
+        for operation in if succeeded { &txn.success } else { &txn.failure } {
+            let response = match &operation.request {
+                Some(RequestOpUnion::Range(range)) => ResponseOpUnion::Range(self.range(range)?),
+                Some(RequestOpUnion::Put(put)) => ResponseOpUnion::Put(self.put(put)?),
+                Some(RequestOpUnion::DeleteRange(delete)) => {
+                    ResponseOpUnion::DeleteRange(self.delete_range(delete))
+                }
+                Some(RequestOpUnion::Txn(nested)) => ResponseOpUnion::Txn(self.txn(nested)?),
+                None => return Err(Status::invalid_argument("etcdserver: key not found")),
+            };
+            responses.push(ResponseOp { response: Some(response) });
+        }
+        Ok(TxnResponse { header: self.header(), succeeded, responses })
+    }
+
+    fn holds(&self, compare: &Compare) -> bool {
+        let range = KeyRange::new(compare.key.clone(), compare.range_end.clone());
+        let entries = self.entries(&range);
+        match &entries[..] {
+            [] => is_met(compare, None),
+            entries => entries.iter().all(|entry| is_met(compare, Some(entry))),
+        }
+    }
+
+    fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Status> {
+        let query = kv::query(request)?;
+        match query.revision {
+            Some(asked) if asked > self.revision() => return Err(status::future_revision()),
+            Some(asked) if asked < self.revision() => {
+                return Err(status::not_served(
+                    "an older revision in a transaction that writes",
+                    "a range outside of it reads any kept revision",
+                ));
+            }
+            _ => {}
+        }
+        let read = query.of_entries(self.entries(&query.range));
+        let mut response: RangeResponse = grpc::decode(read.encode().into())?;
+        response.header = self.header();
+        Ok(response)
+    }
+
+    fn put(&mut self, put: &PutRequest) -> Result<PutResponse, Status> {
+        if put.lease != 0 {
+            return Err(Status::not_found("etcdserver: requested lease not found"));
+        }
+        if put.ignore_value && !put.value.is_empty() {
+            return Err(Status::invalid_argument("etcdserver: value is provided"));
+        }
+        let before = self.entry(&put.key);
+        if (put.ignore_value || put.ignore_lease) && before.is_none() {
+            return Err(Status::invalid_argument("etcdserver: key not found"));
+        }
+        let info = before.as_ref().map(Entry::write_info_or_default);
+        let info = WriteInfo {
+            created: info.map_or(self.next, |info| info.created),
+            version: info.map_or(1, |info| info.version.saturating_add(1)),
+            lease: 0,
+        };
+        let value = match &before {
+            Some(before) if put.ignore_value => before.value(),
+            _ => &put.value,
+        };
+        let entry = Entry::of_write(&put.key, value, None, info).at(self.next);
+        self.change(&put.key, Some(entry));
+        let prev_kv = before.filter(|_| put.prev_kv).as_ref().map(shown);
+        Ok(PutResponse { header: self.header(), prev_kv })
+    }
+
+    fn delete_range(&mut self, delete: &DeleteRangeRequest) -> DeleteRangeResponse {
+        let entries = self.entries(&KeyRange::new(delete.key.clone(), delete.range_end.clone()));
+        entries.iter().for_each(|entry| self.change(entry.key(), None));
+        let prev_kvs = if delete.prev_kv { entries.iter().map(shown).collect() } else { Vec::new() };
+        let deleted = i64::try_from(entries.len()).unwrap_or(i64::MAX);
+        DeleteRangeResponse { header: self.header(), deleted, prev_kvs }
+    }
+}
+
+/// An entry as etcd shows it.
+fn shown(entry: &Entry) -> KeyValue {
+    let info = entry.write_info_or_default();
+    KeyValue {
+        key: Bytes::copy_from_slice(entry.key()),
+        value: Bytes::copy_from_slice(entry.value()),
+        create_revision: number(info.created),
+        mod_revision: number(entry.revision().unwrap_or_default()),
+        version: i64::try_from(info.version).unwrap_or(i64::MAX),
+        lease: info.lease,
+    }
+}
