@@ -93,8 +93,7 @@ fn check(txn: &TxnRequest, depth: usize) -> Result<(), Status> {
         return Err(Status::invalid_argument("etcdserver: too many operations in txn request"));
     }
     for branch in [&txn.success, &txn.failure] {
-        let mut written = Written::default();
-        written.add(branch)?;
+        Written::by(branch)?;
         for operation in branch {
             if let Some(RequestOpUnion::Txn(nested)) = &operation.request {
                 check(nested, depth + 1)?;
@@ -112,47 +111,45 @@ struct Written {
 }
 
 impl Written {
-    fn add(&mut self, branch: &[RequestOp]) -> Result<(), Status> {
-        let duplicate = || Status::invalid_argument("etcdserver: duplicate key given in txn request");
-        for operation in branch {
-            match &operation.request {
-                Some(RequestOpUnion::Put(put)) => {
-                    let is_deleted = self.deletes.iter().any(|range| range.contains(&put.key));
-                    if is_deleted || !self.puts.insert(put.key.clone()) {
-                        return Err(duplicate());
-                    }
-                }
-                Some(RequestOpUnion::DeleteRange(delete)) => {
-                    let range = KeyRange::new(delete.key.clone(), delete.range_end.clone());
-                    if self.puts.iter().any(|key| range.contains(key)) {
-                        return Err(duplicate());
-                    }
-                    self.deletes.push(range);
-                }
-                Some(RequestOpUnion::Txn(nested)) => {
-                    // Only one of its branches is done.
-                    let (mut success, mut failure) = (Self::default(), Self::default());
-                    success.add(&nested.success)?;
-                    failure.add(&nested.failure)?;
-                    for branch in [success, failure] {
-                        let overlaps = branch.puts.iter().any(|key| {
-                            self.puts.contains(key) || self.deletes.iter().any(|range| range.contains(key))
-                        });
-                        let deletes_put = branch
-                            .deletes
-                            .iter()
-                            .any(|range| self.puts.iter().any(|key| range.contains(key)));
-                        if overlaps || deletes_put {
-                            return Err(duplicate());
-                        }
-                        self.puts.extend(branch.puts);
-                        self.deletes.extend(branch.deletes);
-                    }
-                }
-                Some(RequestOpUnion::Range(_)) | None => {}
+    /// The keys that a branch writes. Deletions come first, then nested transactions, then puts: so does etcd, which decides
+    /// what is found to overlap.
+    fn by(branch: &[RequestOp]) -> Result<Self, Status> {
+        let mut written = Self::default();
+        let requests = || branch.iter().filter_map(|operation| operation.request.as_ref());
+        for request in requests() {
+            if let RequestOpUnion::DeleteRange(delete) = request {
+                written.deletes.push(KeyRange::new(delete.key.clone(), delete.range_end.clone()));
             }
         }
-        Ok(())
+        for request in requests() {
+            if let RequestOpUnion::Txn(nested) = request {
+                let (success, failure) = (Self::by(&nested.success)?, Self::by(&nested.failure)?);
+                for key in &success.puts {
+                    written.put(key, |_| false)?;
+                }
+                // Only one of the two branches is done.
+                for key in &failure.puts {
+                    written.put(key, |key| success.puts.contains(key))?;
+                }
+                written.deletes.extend(success.deletes);
+                written.deletes.extend(failure.deletes);
+            }
+        }
+        for request in requests() {
+            if let RequestOpUnion::Put(put) = request {
+                written.put(&put.key, |_| false)?;
+            }
+        }
+        Ok(written)
+    }
+
+    fn put(&mut self, key: &Bytes, may_repeat: impl Fn(&Bytes) -> bool) -> Result<(), Status> {
+        let is_new = self.puts.insert(key.clone());
+        let is_deleted = self.deletes.iter().any(|range| range.contains(key));
+        match (is_new || may_repeat(key)) && !is_deleted {
+            true => Ok(()),
+            false => Err(Status::invalid_argument("etcdserver: duplicate key given in txn request")),
+        }
     }
 }
 
@@ -228,7 +225,11 @@ impl<'a> Evaluation<'a> {
                 Some(RequestOpUnion::DeleteRange(delete)) => {
                     ResponseOpUnion::DeleteRange(self.delete_range(delete))
                 }
-                Some(RequestOpUnion::Txn(nested)) => ResponseOpUnion::Txn(self.txn(nested)?),
+                Some(RequestOpUnion::Txn(nested)) => {
+                    // Only the outer one says its revision.
+                    let header = Some(ResponseHeader::default());
+                    ResponseOpUnion::Txn(TxnResponse { header, ..self.txn(nested)? })
+                }
                 None => return Err(Status::invalid_argument("etcdserver: key not found")),
             };
             responses.push(ResponseOp { response: Some(response) });

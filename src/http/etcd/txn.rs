@@ -85,9 +85,10 @@ impl Call {
                 Ok(ResponseOpUnion::Range(response))
             }
             Some(RequestOpUnion::Txn(txn)) => {
-                let header = ResponseHeader { revision: header.revision, ..ResponseHeader::default() };
-                let nested = Box::pin(self.read_txn_in(txn, state, revision, header, depth + 1));
-                Ok(ResponseOpUnion::Txn(nested.await?))
+                let nested = Box::pin(self.read_txn_in(txn, state, revision, header, depth + 1)).await?;
+                // Only the outer one says its revision.
+                let header = Some(ResponseHeader::default());
+                Ok(ResponseOpUnion::Txn(TxnResponse { header, ..nested }))
             }
             Some(RequestOpUnion::Put(_) | RequestOpUnion::DeleteRange(_)) => {
                 Err(status::read_only("a transaction that writes"))

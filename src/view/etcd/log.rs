@@ -80,6 +80,9 @@ struct Chunk {
     encoded: [Mutex<Weak<EncodedEvents>>; 2],
 }
 
+/// The place of a chunk: its breadcrumb, and its number in it.
+pub(super) type ChunkPosition = (Sequence, usize);
+
 /// A chunk of a breadcrumb.
 #[derive(Clone)]
 pub(super) struct LoggedChunk {
@@ -101,7 +104,7 @@ impl LoggedBreadcrumb {
 
 impl LoggedChunk {
     /// Its place among all chunks of the log.
-    pub(super) fn position(&self) -> (Sequence, usize) {
+    pub(super) fn position(&self) -> ChunkPosition {
         (self.logged.crumb.sequence(), self.number)
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::encode::EncodedEvents;
 use super::key_range::KeyRange;
-use super::log::{LoggedBreadcrumb, LoggedChunk};
+use super::log::{ChunkPosition, LoggedBreadcrumb, LoggedChunk};
 use crate::cache::Write;
 use crate::model::{Revision, Sequence};
 
@@ -46,7 +46,7 @@ pub(super) struct Slot {
     options: WatchOptions,
     streams: Mutex<Vec<Arc<Waker>>>,
     /// The events of the newest chunk that any of its streams was told of, while somebody holds them.
-    newest: Mutex<Option<((Sequence, usize), Weak<SlotEvents>)>>,
+    newest: Mutex<Option<(ChunkPosition, Weak<SlotEvents>)>>,
 }
 
 /// The events of a chunk that a slot wants.
