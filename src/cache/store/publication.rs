@@ -92,8 +92,8 @@ impl Store {
             return self.publish_pending(status, deltas);
         }
         // Changes that undid each other across revisions wait for the next breadcrumb, because a cursor
-        // from another process may lie between them. The batch limit bounds their number. Who wants every write is told
-        // of them at once.
+        // from another process may lie between them. The batch limit bounds their number. Readers of every write are
+        // told of them at once.
         if !self.pending.spans_revisions() {
             self.pending.finish();
         } else if self.config.keep_every_write || self.pending.len() >= self.config.max_batch {

@@ -68,7 +68,7 @@ impl EtcdFront {
 
     /// The upstream etcd, if writes are passed on to it.
     pub(super) fn upstream(&self) -> Option<&dyn EtcdCalls> {
-        self.0.collection.writer.as_ref()?.etcd()
+        self.writer()?.etcd()
     }
 
     /// The URLs at which clients find this member.

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response};
@@ -14,13 +15,13 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body as HttpBody, Frame, Incoming};
 use prost::Message;
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use super::status;
 use crate::http::app::App;
 use crate::http::budget::UploadBytes;
 use crate::http::client::Client;
-
 use crate::view::etcd::Charge;
 
 /// The body of a response.
@@ -34,6 +35,9 @@ const MAX_REQUEST_BYTES: usize = 2 << 20;
 
 /// Larger pieces of messages are sent as they are; smaller ones are copied into a frame with others.
 pub(super) const COPIED_BYTES: usize = 8 << 10;
+
+/// The lowest average rate of a request message, as for the bodies of the HTTP interface.
+const MIN_BYTES_PER_S: u64 = 1024;
 
 /// Request messages up to this size are not counted.
 const UNCOUNTED_BYTES: u64 = 64 << 10;
@@ -50,12 +54,18 @@ pub(super) struct Messages {
     /// The budget of request bodies, and what is reserved of it. Without one only small messages are taken.
     budget: Option<(App, Arc<Client>)>,
     reserved: Option<UploadBytes>,
+    /// Whether there is one message, which comes at once. A stream waits for the next message without a limit.
+    is_unary: bool,
+    /// The time at which the message that is being received began.
+    begun: Option<Instant>,
+    /// How long it may take, beside the time that a slow client needs for its bytes.
+    stall: Duration,
 }
 
 impl Messages {
-    pub(super) fn new(body: Incoming) -> Self {
-        let (received, ready) = (BytesMut::new(), VecDeque::new());
-        Self { body: Some(body), received, ready, budget: None, reserved: None }
+    pub(super) fn new(body: Incoming, is_unary: bool, stall: Duration) -> Self {
+        let begun = is_unary.then(Instant::now);
+        Self { body: Some(body), is_unary, begun, stall, ..Self::of(Vec::new()) }
     }
 
     /// The same messages of a client, whose large ones count against its budget.
@@ -66,7 +76,8 @@ impl Messages {
     /// Messages that have all arrived.
     pub(super) fn of(messages: Vec<Bytes>) -> Self {
         let (received, ready) = (BytesMut::new(), messages.into());
-        Self { body: None, received, ready, budget: None, reserved: None }
+        let (budget, reserved, begun, stall) = (None, None, None, Duration::MAX);
+        Self { body: None, received, ready, budget, reserved, is_unary: false, begun, stall }
     }
 
     /// The next message; `None` after the last. Cancel-safe.
@@ -80,12 +91,26 @@ impl Messages {
             }
             self.reserve().await?;
             let Some(body) = &mut self.body else { return Ok(None) };
-            match body.frame().await {
+            let frame = match self.begun.filter(|_| self.is_unary || !self.received.is_empty()) {
+                Some(begun) => {
+                    let earned = Duration::from_secs(self.received.len() as u64 / MIN_BYTES_PER_S);
+                    timeout_at(begun + self.stall + earned, body.frame()).await.map_err(|_| {
+                        Status::deadline_exceeded(
+                            "crumbd: the request was not received in time (--stall-timeout)",
+                        )
+                    })?
+                }
+                None => body.frame().await,
+            };
+            match frame {
                 None if self.received.is_empty() => return Ok(None),
                 None => return Err(Status::invalid_argument("crumbd: the request ends within a message")),
                 Some(Err(error)) => return Err(Status::cancelled(format!("crumbd: {error}"))),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
+                        if self.received.is_empty() && !self.is_unary {
+                            self.begun = Some(Instant::now());
+                        }
                         self.received.extend_from_slice(&data);
                     }
                 }
@@ -98,7 +123,7 @@ impl Messages {
         let Some((prefix, _)) = self.received.split_first_chunk::<PREFIX_BYTES>() else { return Ok(()) };
         let [_, length @ ..] = *prefix;
         let length = u64::from(u32::from_be_bytes(length));
-        if length <= UNCOUNTED_BYTES || self.reserved.is_some() {
+        if length <= UNCOUNTED_BYTES {
             return Ok(());
         }
         let Some((app, client)) = &self.budget else {
@@ -106,9 +131,12 @@ impl Messages {
                 "crumbd: the message has {length} bytes, the limit is {UNCOUNTED_BYTES} here"
             )));
         };
-        let reserved = app.budgets.upload(client, length).await;
-        self.reserved = Some(reserved.map_err(|problem| status::of_problem(&problem))?);
-        Ok(())
+        // A later message of a stream may be larger than the one before.
+        let reserved = match &mut self.reserved {
+            Some(reserved) => reserved.grow(length).await,
+            none => app.budgets.upload(client, length).await.map(|reserved| *none = Some(reserved)),
+        };
+        reserved.map_err(|problem| status::of_problem(&problem))
     }
 
     fn received_message(&mut self) -> Result<Option<Bytes>, Status> {
@@ -127,6 +155,8 @@ impl Messages {
             return Ok(None);
         }
         self.received.advance(PREFIX_BYTES);
+        // What is left is the beginning of the next one.
+        self.begun = self.begun.map(|_| Instant::now());
         Ok(Some(self.received.split_to(length).freeze()))
     }
 

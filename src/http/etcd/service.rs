@@ -26,8 +26,9 @@ impl EtcdFront {
 
     async fn call(self, peer: Peer, request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let (head, body) = request.into_parts();
-        let mut messages = Messages::new(body);
         let path = head.uri.path();
+        let is_unary = !["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"].contains(&path);
+        let mut messages = Messages::new(body, is_unary, self.app().config.stall_timeout);
         if path == "/etcdserverpb.Auth/Authenticate" {
             let request = grpc::decode(messages.only().await?)?;
             return self.authenticate(request).map(Unary::into_response);

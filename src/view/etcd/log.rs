@@ -3,7 +3,7 @@
 //! It follows the cache's trail, and keeps a breadcrumb's writes as long as the cache's window keeps the breadcrumb. It
 //! begins after its *floor*: a watch from the floor or before is refused as compacted. Where a breadcrumb's writes are not
 //! known (everything was read again, or another history began), the log begins anew after that breadcrumb, and
-//! every watch that has not reached it ends as compacted. So a watch has a gap never.
+//! every watch that has not reached it ends as compacted. So a watch never has a gap.
 //!
 //! After a breadcrumb that follows a gap, the feed may read the missing writes back. Until it is known whether it can, for
 //! [`PATIENCE`] at most, the breadcrumb and those after it are *held*: no watch is told of them.
@@ -54,8 +54,8 @@ struct State {
     crumbs: VecDeque<Arc<LoggedBreadcrumb>>,
     /// The breadcrumb of `newest`, also if it has no writes.
     last: Breadcrumb,
-    /// Breadcrumbs that wait for the writes of the first of them, and until when.
-    held: Option<(Vec<Breadcrumb>, Instant)>,
+    /// Breadcrumbs that wait for the writes of the first of them.
+    held: Option<Vec<Breadcrumb>>,
     /// The first breadcrumb of all, while the writes before it may still be read back.
     first: Option<Breadcrumb>,
     /// Whether the cache has stopped.
@@ -246,7 +246,7 @@ impl Log {
 
     fn append(self: &Arc<Self>, crumb: &Breadcrumb) -> Appended {
         let mut state = self.state.write();
-        if let Some((held, _)) = &mut state.held {
+        if let Some(held) = &mut state.held {
             held.push(crumb.clone());
             return Appended::Nothing;
         }
@@ -260,10 +260,9 @@ impl Log {
                 appended
             }
             Writes::Awaited(past) => {
-                let until = Instant::now() + PATIENCE;
-                state.held = Some((vec![crumb.clone()], until));
+                state.held = Some(vec![crumb.clone()]);
                 drop(state);
-                self.await_past(Awaited::Held, past, until);
+                self.await_past(Awaited::Held, past, Instant::now() + PATIENCE);
                 Appended::Nothing
             }
             Writes::After { base, writes } => state.take(crumb, base, writes),
@@ -314,13 +313,13 @@ impl Log {
     fn settle_held(self: &Arc<Self>, in_time: bool) -> Option<WritesAwaited> {
         let _in_order = self.order.lock();
         let mut state = self.state.write();
-        let (held, until) = state.held.take()?;
+        let held = state.held.take()?;
         let mut crumbs = held.iter();
         let mut appended = Vec::new();
         if let Some(first) = crumbs.next() {
             appended.push(match first.writes() {
                 Writes::Awaited(past) if in_time => {
-                    state.held = Some((held, until));
+                    state.held = Some(held);
                     return Some(past);
                 }
                 Writes::After { base, writes } => state.take(first, base, writes),

@@ -302,7 +302,7 @@ impl Next {
 impl Watch {
     /// The next message with these events, and its length.
     fn message(&mut self, events: &SlotEvents) -> Option<(WatchMessage, usize)> {
-        let (bytes, last, _) = events.from(self.next, MAX_MESSAGE_BYTES)?;
+        let (bytes, last) = events.from(self.next, MAX_MESSAGE_BYTES)?;
         if !self.fragment || bytes.len() <= MAX_MESSAGE_BYTES {
             let length = bytes.len();
             self.next = last.next();

@@ -166,9 +166,9 @@ impl RecentEvents {
 }
 
 impl SlotEvents {
-    /// The events from revision `next` on, up to about `max_bytes` of them but at least one revision: their bytes, the last
-    /// revision among them, and whether there are more.
-    pub(super) fn from(&self, next: Revision, max_bytes: usize) -> Option<(Bytes, Revision, bool)> {
+    /// The events from revision `next` on, up to about `max_bytes` of them but at least one revision: their bytes, and the
+    /// last revision among them.
+    pub(super) fn from(&self, next: Revision, max_bytes: usize) -> Option<(Bytes, Revision)> {
         let first = self.ends.partition_point(|(revision, _)| *revision < next);
         let start = first.checked_sub(1).and_then(|at| self.ends.get(at)).map_or(0, |(_, end)| *end);
         let rest = self.ends.get(first..)?;
@@ -179,8 +179,7 @@ impl SlotEvents {
             }
             (last, end) = (*revision, *event_end);
         }
-        let more = rest.last().is_some_and(|(revision, _)| *revision > last);
-        Some((self.bytes.slice(start..end), last, more))
+        Some((self.bytes.slice(start..end), last))
     }
 
     /// The lengths of the single events of one revision.
