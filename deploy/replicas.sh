@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# etcd, two replicas of crumbd that follow it and write to it, and nginx in front of them: as plain processes on loopback ports, in a
-# temporary directory. A replica that ends is started again. Everything ends with this script.
+# etcd, two replicas of crumbd that follow it and write to it, and two load balancers in front of them: nginx for HTTP, haproxy for
+# etcd's clients. As plain processes on loopback ports, in a temporary directory. A replica that ends is started again.
+# Everything ends with this script.
 #
 # Settings are variables:
 #   CRUMBD            the daemon's binary [target/release/crumbd of this clone, else crumbd on the PATH]
@@ -10,6 +11,9 @@
 #   REPLICA_2_PORT    the second one [7822]
 #   ETCD_PORT         etcd for clients [7823]
 #   ETCD_PEER_PORT    etcd for its peers, of which it has none [7824]
+#   ETCD_LB_PORT      haproxy, for etcd's clients [7825]
+#   REPLICA_1_ETCD_PORT  the first replica, for etcd's clients [7826]
+#   REPLICA_2_ETCD_PORT  the second one [7827]
 #   DIR               where pids, logs and data go; kept at the end [a temporary directory, removed at the end]
 # CRUMBD_… variables reach the replicas: CRUMBD_STATE_INTERVAL=1s deploy/replicas.sh
 set -euo pipefail
@@ -21,9 +25,12 @@ REPLICA_1_PORT=${REPLICA_1_PORT:-7821}
 REPLICA_2_PORT=${REPLICA_2_PORT:-7822}
 ETCD_PORT=${ETCD_PORT:-7823}
 ETCD_PEER_PORT=${ETCD_PEER_PORT:-7824}
+ETCD_LB_PORT=${ETCD_LB_PORT:-7825}
+REPLICA_1_ETCD_PORT=${REPLICA_1_ETCD_PORT:-7826}
+REPLICA_2_ETCD_PORT=${REPLICA_2_ETCD_PORT:-7827}
 ready_within=30 # seconds
 
-names=(etcd replica-1 replica-2 nginx)
+names=(etcd replica-1 replica-2 nginx haproxy)
 declare -A pids=()
 own_dir=
 
@@ -37,10 +44,11 @@ fail() {
 # What must be there, all of it said at once.
 find_programs() {
   local missing=()
-  # Debian keeps nginx where only root's PATH leads.
+  # Debian keeps nginx and haproxy where only root's PATH leads.
   PATH=$PATH:/usr/local/sbin:/usr/sbin
   command -v etcd >/dev/null || missing+=("etcd is not installed (Debian: apt-get install etcd-server)")
   command -v nginx >/dev/null || missing+=("nginx is not installed (Debian: apt-get install nginx-light)")
+  command -v haproxy >/dev/null || missing+=("haproxy is not installed (Debian: apt-get install haproxy)")
   command -v curl >/dev/null || missing+=("curl is not installed (Debian: apt-get install curl)")
   if [ -z "${CRUMBD:-}" ]; then
     CRUMBD=$here/../target/release/crumbd
@@ -57,7 +65,8 @@ find_programs() {
 # Somebody else's server on one of the ports would answer in place of ours.
 ports_are_free() {
   local name
-  for name in LB_PORT REPLICA_1_PORT REPLICA_2_PORT ETCD_PORT ETCD_PEER_PORT; do
+  for name in LB_PORT REPLICA_1_PORT REPLICA_2_PORT ETCD_PORT ETCD_PEER_PORT ETCD_LB_PORT \
+    REPLICA_1_ETCD_PORT REPLICA_2_ETCD_PORT; do
     if (: <"/dev/tcp/127.0.0.1/${!name}") 2>/dev/null; then
       fail "port ${!name} is taken: choose another with $name=…"
     fi
@@ -84,17 +93,21 @@ start() {
         --initial-advertise-peer-urls "http://127.0.0.1:$ETCD_PEER_PORT" \
         --initial-cluster "etcd=http://127.0.0.1:$ETCD_PEER_PORT"
       ;;
-    replica-1) start_replica replica-1 "$REPLICA_1_PORT" ;;
-    replica-2) start_replica replica-2 "$REPLICA_2_PORT" ;;
+    replica-1) start_replica replica-1 "$REPLICA_1_PORT" "$REPLICA_1_ETCD_PORT" ;;
+    replica-2) start_replica replica-2 "$REPLICA_2_PORT" "$REPLICA_2_ETCD_PORT" ;;
     nginx)
       write_nginx_conf
       run nginx nginx -e stderr -p "$DIR/nginx" -c "$DIR/nginx/nginx.conf"
+      ;;
+    haproxy)
+      run haproxy env LISTEN="127.0.0.1:$ETCD_LB_PORT" REPLICA_1="127.0.0.1:$REPLICA_1_ETCD_PORT" \
+        REPLICA_2="127.0.0.1:$REPLICA_2_ETCD_PORT" haproxy -f "$here/haproxy.cfg"
       ;;
   esac
 }
 
 start_replica() {
-  run "$1" "$CRUMBD" serve --listen "127.0.0.1:$2" --state-dir "$DIR/$1" \
+  run "$1" "$CRUMBD" serve --listen "127.0.0.1:$2" --etcd-listen "127.0.0.1:$3" --state-dir "$DIR/$1" \
     --feed "etcd://127.0.0.1:$ETCD_PORT/$PREFIX?write=true"
 }
 
@@ -127,6 +140,7 @@ url_of() {
     replica-1) say "http://127.0.0.1:$REPLICA_1_PORT/readyz" ;;
     replica-2) say "http://127.0.0.1:$REPLICA_2_PORT/readyz" ;;
     nginx) say "http://127.0.0.1:$LB_PORT/readyz" ;;
+    haproxy) say "http://127.0.0.1:$ETCD_LB_PORT/health" ;;
   esac
 }
 
@@ -162,8 +176,8 @@ stop() {
   local status=$? name
   trap '' INT TERM HUP
   trap - EXIT
-  # nginx first, so that no client is sent to what is going away; etcd last.
-  for name in nginx replica-1 replica-2 etcd; do
+  # The load balancers first, so that no client is sent to what is going away; etcd last.
+  for name in nginx haproxy replica-1 replica-2 etcd; do
     [ -n "${pids[$name]:-}" ] || continue
     kill -TERM "${pids[$name]}" 2>/dev/null || continue
     local until=$((SECONDS + 10))
@@ -201,6 +215,7 @@ done
 
 cat <<TEXT
 nginx      http://127.0.0.1:$LB_PORT
+haproxy    127.0.0.1:$ETCD_LB_PORT  for etcd's clients
 replica 1  http://127.0.0.1:$REPLICA_1_PORT  pid in $DIR/replica-1.pid
 replica 2  http://127.0.0.1:$REPLICA_2_PORT  pid in $DIR/replica-2.pid
 etcd       http://127.0.0.1:$ETCD_PORT  keys below $PREFIX
@@ -213,7 +228,8 @@ Try, in another terminal:
   $CRUMBD follow --url http://127.0.0.1:$LB_PORT                 # does both, for ever
   $CRUMBD put --url http://127.0.0.1:$LB_PORT ${PREFIX}greeting hello  # a write at either replica …
   curl "http://127.0.0.1:$REPLICA_2_PORT/v1/kv?key=${PREFIX}greeting"   # … can be read at both
-  kill \$(cat $DIR/replica-1.pid)    # the client goes on at replica 2; replica 1 comes back
+  ETCDCTL_API=3 etcdctl --endpoints 127.0.0.1:$ETCD_LB_PORT watch --prefix $PREFIX  # etcd's own client, which knows crumbd only
+  kill \$(cat $DIR/replica-1.pid)    # the clients go on at replica 2; replica 1 comes back
 Ctrl-C ends it all.
 TEXT
 
