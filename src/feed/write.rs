@@ -39,11 +39,16 @@ pub trait EtcdCalls: Send + Sync {
     /// Keys that do not begin with this are not the feed's.
     fn prefix(&self) -> &[u8];
 
-    /// Calls a method of etcd's, by its path.
+    /// Calls a method of etcd's, by its path. The answer has at most `max_answer` bytes.
     ///
     /// # Errors
     /// etcd's status, or that it cannot be reached.
-    fn call(&self, path: &'static str, message: Bytes) -> BoxFuture<'_, Result<Bytes, tonic::Status>>;
+    fn call(
+        &self,
+        path: &'static str,
+        message: Bytes,
+        max_answer: usize,
+    ) -> BoxFuture<'_, Result<Bytes, tonic::Status>>;
 
     /// Calls a method that is a stream: one message, and its answer.
     ///

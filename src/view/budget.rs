@@ -118,6 +118,11 @@ impl ByteBudget {
         reserved.grow(bytes, deadline).await.map(|()| reserved)
     }
 
+    /// The refusal of a request, which is counted.
+    pub(super) fn refusal(&self) -> OverBudget {
+        OverBudget { max: self.0.max, what: self.0.what, retry_after_s: self.0.refusals.count() }
+    }
+
     /// A reservation of no bytes.
     pub fn nothing(&self) -> Reserved {
         Reserved { budget: self.clone(), bytes: 0 }
@@ -160,11 +165,7 @@ impl Reserved {
                 returned.await;
             }
         };
-        timeout_at(deadline, admitted).await.map_err(|_| OverBudget {
-            max: state.max,
-            what: state.what,
-            retry_after_s: state.refusals.count(),
-        })
+        timeout_at(deadline, admitted).await.map_err(|_| self.budget.refusal())
     }
 
     fn try_grow(&mut self, bytes: u64) -> bool {

@@ -128,6 +128,15 @@ impl Claim {
         if self.all.is_some() { Ok(()) } else { Err(Lack::All(bytes)) }
     }
 
+    /// Takes room for a body that does not wait for it.
+    pub(super) fn take_now(&mut self, bytes: u64) -> Result<(), OverBudget> {
+        match (self.try_take(bytes), &self.shares) {
+            (Err(Lack::Own(_)), Some(shares)) => Err(shares.own.refusal()),
+            (Err(Lack::All(_)), Some(shares)) => Err(shares.all.refusal()),
+            _ => Ok(()),
+        }
+    }
+
     /// Moves the claim to another thread. What is left has no room yet.
     pub(super) fn take(&mut self) -> Self {
         let rest = Self { shares: self.shares.clone(), deadline: self.deadline, own: None, all: None };

@@ -12,6 +12,7 @@ mod client;
 mod faults;
 mod gateway;
 mod history;
+mod limits;
 mod ranges;
 mod restarts;
 mod servers;

@@ -8,9 +8,13 @@ use crate::etcd::kv::{
     Compare, CompareTarget, CompareWith, PutRequest, RangeRequest, RequestOp, RequestOpUnion,
     ResponseOpUnion, TxnRequest,
 };
+use crate::etcd::lease::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+};
 use crate::etcd::maintenance::{HashRequest, HashResponse, StatusRequest, StatusResponse};
 use crate::etcd::watch::WatchCreateRequest;
-use crate::servers::{Front, all_keys};
+use crate::servers::{Front, all_keys, client_of};
+use crate::support::etcd::Etcd;
 use crate::support::tokens::TokenFile;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,4 +107,29 @@ async fn a_user_is_a_token_and_sees_its_prefixes_only() {
     let mut watches = client.watch(everything).await.unwrap();
     let refused = watches.next().await.unwrap();
     assert!(refused.canceled && refused.cancel_reason.contains("permission denied"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keys_of_a_lease_are_listed_for_who_may_read_them() {
+    let etcd = Etcd::start().await;
+    let mut tokens = TokenFile::new();
+    let app = tokens.add(&["app/"], &["app/"]).text;
+    tokens.save();
+    let feed = format!("etcd://{}/?write=true", etcd.endpoint());
+    let front = Front::start(&feed, &["--tokens", tokens.path()]);
+    let client = front.client().with_token(&app);
+    let direct = client_of(&etcd);
+    let grant = LeaseGrantRequest { id: 77, ttl: 600 };
+    let _: LeaseGrantResponse = direct.call("/etcdserverpb.Lease/LeaseGrant", grant).await.unwrap();
+    let list = LeaseTimeToLiveRequest { id: 77, keys: true };
+    for (key, may) in [("app/1", true), ("other/1", false)] {
+        let put = PutRequest { key: key.into(), lease: 77, ..PutRequest::default() };
+        direct.put(put).await.unwrap();
+        let listed: Result<LeaseTimeToLiveResponse, _> =
+            client.call("/etcdserverpb.Lease/LeaseTimeToLive", list.clone()).await;
+        match listed {
+            Ok(listed) => assert_eq!((may, listed.keys.len()), (true, 1)),
+            Err(refused) => assert_eq!((may, refused.code()), (false, Code::PermissionDenied)),
+        }
+    }
 }

@@ -143,10 +143,15 @@ impl Connection {
         self.unary_up_to("/etcdserverpb.KV/Txn", request, TRANSACTION, MAX_MESSAGE).await
     }
 
-    /// A call of a client, with its message as it is.
-    pub(super) async fn pass_on(&self, path: &'static str, message: Bytes) -> Result<Bytes, EtcdError> {
+    /// A call of a client, with its message as it is. The answer has at most `max_answer` bytes.
+    pub(super) async fn pass_on(
+        &self,
+        path: &'static str,
+        message: Bytes,
+        max_answer: usize,
+    ) -> Result<Bytes, EtcdError> {
         let call = async {
-            let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+            let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(max_answer);
             grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
             grpc.unary(self.request(message), PathAndQuery::from_static(path), RawCodec).await
         };

@@ -14,6 +14,7 @@ use crate::http::client::{Client, Peer};
 use crate::http::collection::Collection;
 use crate::model::{History, KeySelector, Revision};
 use crate::view::View;
+use crate::view::etcd::Room;
 use crate::wire::etcd::ResponseHeader;
 
 /// How etcd's clients are served.
@@ -44,6 +45,8 @@ pub(super) struct Call {
     pub(super) front: EtcdFront,
     pub(super) peer: Peer,
     pub(super) access: Access,
+    /// How many bytes there are in memory for each byte of an answer while it is made.
+    pub(super) copies: u64,
 }
 
 impl EtcdFront {
@@ -117,7 +120,7 @@ impl EtcdFront {
         let admission = self.app().admit(token).map_err(|_| status::invalid_token())?;
         let access = admission.access_to(&self.0.collection);
         let access = access.map_err(|problem| status::of_problem(&problem))?;
-        Ok(Call { front: self.clone(), peer, access })
+        Ok(Call { front: self.clone(), peer, access, copies: 1 })
     }
 }
 
@@ -133,6 +136,11 @@ impl Call {
     /// The client of the call in the budgets.
     pub(super) fn client(&self) -> &Arc<Client> {
         self.app().client(self.access.grant(), &self.peer)
+    }
+
+    /// Room for its answer.
+    pub(super) fn room(&self) -> Room {
+        Room::new(self.client().account(), self.copies)
     }
 
     /// The keys that it may read.

@@ -151,10 +151,10 @@ where
             let body = front.body(&peer, request).await?;
             let request: Q = json::read(&body.bytes).map_err(|error| malformed(&error))?;
             let message = request.encode_to_vec().into();
-            let (answer, charge) = front.answer_message(peer, &headers, method, message).await?;
+            let (answer, room) = front.answer_message(peer, &headers, method, message).await?;
             let answer: A = grpc::decode(answer)?;
             let json = json::write(&answer).map_err(|error| Status::internal(format!("crumbd: {error}")))?;
-            Ok(Body::new(grpc::charged(json, charge)))
+            Ok(Body::new(grpc::held(json, room)))
         };
         match answered.await {
             Ok(json) => with_json(StatusCode::OK, json),

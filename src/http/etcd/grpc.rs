@@ -22,7 +22,7 @@ use super::status;
 use crate::http::app::App;
 use crate::http::budget::UploadBytes;
 use crate::http::client::Client;
-use crate::view::etcd::Charge;
+use crate::view::etcd::Room;
 
 /// The body of a response.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -191,26 +191,31 @@ pub(super) fn decode<M: Message + Default>(bytes: Bytes) -> Result<M, Status> {
 /// The answer of a unary call: one message, in pieces, with what is held until it is sent.
 pub(super) struct Unary {
     pieces: VecDeque<Bytes>,
-    charge: Option<Charge>,
+    room: Option<Room>,
 }
 
 impl Unary {
     pub(super) fn new(message: &impl Message) -> Self {
-        Self { pieces: [Bytes::from(message.encode_to_vec())].into(), charge: None }
+        Self { pieces: [Bytes::from(message.encode_to_vec())].into(), room: None }
+    }
+
+    /// The same answer, which holds this room until it is sent.
+    pub(super) fn holding(self, room: Room) -> Self {
+        Self { room: Some(room), ..self }
     }
 
     /// A message of these pieces.
-    pub(super) fn of_pieces(pieces: impl IntoIterator<Item = Bytes>, charge: Option<Charge>) -> Self {
-        Self { pieces: pieces.into_iter().collect(), charge }
+    pub(super) fn of_pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+        Self { pieces: pieces.into_iter().collect(), room: None }
     }
 
     /// The message in one piece, and what is held until it is sent.
-    pub(super) fn into_bytes(self) -> (Bytes, Option<Charge>) {
+    pub(super) fn into_bytes(self) -> (Bytes, Option<Room>) {
         let bytes = match <[Bytes; 1]>::try_from(Vec::from(self.pieces)) {
             Ok([piece]) => piece,
             Err(pieces) => pieces.concat().into(),
         };
-        (bytes, self.charge)
+        (bytes, self.room)
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
@@ -225,19 +230,19 @@ impl Unary {
             }
         }
         pieces.push_front(first.freeze());
-        with_grpc(UnaryBody { pieces, status: Some(ok_trailers()), _charge: self.charge }.boxed_unsync())
+        with_grpc(UnaryBody { pieces, status: Some(ok_trailers()), _room: self.room }.boxed_unsync())
     }
 }
 
 /// A body of these bytes, with what is held until it is sent.
-pub(super) fn charged(bytes: Vec<u8>, charge: Option<Charge>) -> Body {
-    UnaryBody { pieces: [bytes.into()].into(), status: None, _charge: charge }.boxed_unsync()
+pub(super) fn held(bytes: Vec<u8>, room: Option<Room>) -> Body {
+    UnaryBody { pieces: [bytes.into()].into(), status: None, _room: room }.boxed_unsync()
 }
 
 struct UnaryBody {
     pieces: VecDeque<Bytes>,
     status: Option<HeaderMap>,
-    _charge: Option<Charge>,
+    _room: Option<Room>,
 }
 
 impl HttpBody for UnaryBody {

@@ -7,10 +7,11 @@ use tonic::Status;
 use super::front::{Call, revision};
 use super::grpc::{self, Unary};
 use super::status;
+use super::txn;
 use super::write::Touched;
-use crate::view::etcd::{Charge, KeyRange, RangeQuery, SortOrder, SortTarget};
+use crate::view::etcd::{KeyRange, RangeQuery, SortOrder, SortTarget};
+use crate::wire::etcd::HeaderResponse;
 use crate::wire::etcd::kv::{self, DeleteRangeRequest, PutRequest, RangeRequest, RequestOpUnion, TxnRequest};
-use crate::wire::etcd::{HeaderResponse, ResponseHeader};
 
 /// A read of all keys of a range.
 pub(super) fn all_of(range: KeyRange) -> RangeQuery {
@@ -55,13 +56,14 @@ impl Call {
     /// `Txn`. One that only reads is answered from memory.
     pub(super) async fn txn(&self, message: Bytes) -> Result<Unary, Status> {
         let (mut touched, txn) = (Touched::default(), grpc::decode::<TxnRequest>(message.clone())?);
+        txn::check_size(&txn)?;
         touched.txn(&txn)?;
         touched.require(self)?;
         if !touched.writes() {
             return self.read_txn(&txn).await;
         }
         if let Some(answered) = self.transact(txn).await {
-            return answered.map(|answered| Unary::new(&answered));
+            return answered.map(|(answered, room)| Unary::new(&answered).holding(room));
         }
         self.write("/etcdserverpb.KV/Txn", message, &touched, "a transaction that writes").await
     }
@@ -89,16 +91,11 @@ impl Call {
         let state = view.etcd_state(query.revision).await?;
         let newest = if query.revision.is_none() { complete.max(state.revision()) } else { complete };
         let read = view.etcd_range(&state, &query).await?;
-        let encoded = read.encode_within(self.client().account()).await;
-        let (body, charge) = encoded.map_err(|error| status::of_view(&error))?;
-        Ok(with_header(self.front.header(newest), body.into(), charge))
+        let mut room = self.room();
+        room.take(read.encoded_len()).await.map_err(status::over_budget)?;
+        let header = HeaderResponse { header: Some(self.front.header(newest)) }.encode_to_vec();
+        Ok(Unary::of_pieces([header.into(), read.encode().into()]).holding(room))
     }
-}
-
-/// A message that is a header and other fields.
-fn with_header(header: ResponseHeader, rest: Bytes, charge: Charge) -> Unary {
-    let header = HeaderResponse { header: Some(header) }.encode_to_vec();
-    Unary::of_pieces([header.into(), rest], Some(charge))
 }
 
 /// The read that a request asks for.

@@ -4,8 +4,12 @@ use bytes::Bytes;
 use tonic::Status;
 
 use super::front::Call;
-use super::grpc::Unary;
+use super::grpc::{self, Unary};
 use super::status;
+use crate::wire::etcd::lease::LeaseTimeToLiveResponse;
+
+/// The most bytes of an answer: a list of leases, or of the keys of one.
+const MAX_ANSWER: usize = 16 << 20;
 
 impl Call {
     /// Any call of the service but the stream.
@@ -17,11 +21,19 @@ impl Call {
             return Err(status::permission_denied());
         }
         let Some(upstream) = self.front.upstream() else { return Err(status::read_only("a lease")) };
-        let answer = upstream.call(path, message).await?;
+        let answer = upstream.call(path, message, MAX_ANSWER).await?;
         if revokes {
             self.wait_for(&answer).await?;
         }
-        Ok(Unary::of_pieces([answer], None))
+        // As newer versions of etcd do: who lists the keys of a lease must be able to read them all.
+        if path.ends_with("TimeToLive") {
+            let readable = self.readable()?;
+            let keys = grpc::decode::<LeaseTimeToLiveResponse>(answer.clone())?.keys;
+            if !keys.iter().all(|key| readable.matches(key)) {
+                return Err(status::permission_denied());
+            }
+        }
+        Ok(Unary::of_pieces([answer]))
     }
 
     /// One request of `LeaseKeepAlive`.

@@ -12,7 +12,10 @@ use tonic::{Code, Status};
 use super::front::{Call, EtcdFront};
 use super::grpc::{self, Body, Messages, Unary};
 use crate::http::client::Peer;
-use crate::view::etcd::Charge;
+use crate::view::etcd::Room;
+
+/// A message takes up to so many times its bytes as JSON.
+const JSON_BYTES: u64 = 4;
 
 impl EtcdFront {
     /// Answers a call of a client.
@@ -47,19 +50,20 @@ impl EtcdFront {
 }
 
 impl EtcdFront {
-    /// Answers a call whose request is one message, with one message.
+    /// Answers a call whose request is one message, with one message that will be JSON.
     pub(super) async fn answer_message(
         &self,
         peer: Peer,
         headers: &HeaderMap,
         path: &str,
         message: Bytes,
-    ) -> Result<(Bytes, Option<Charge>), Status> {
+    ) -> Result<(Bytes, Option<Room>), Status> {
         let answered = async {
             if path == "etcdserverpb.Auth/Authenticate" {
                 return self.authenticate(grpc::decode(message)?);
             }
-            self.admit(peer, headers)?.unary(path, message).await
+            let call = Call { copies: 1 + JSON_BYTES, ..self.admit(peer, headers)? };
+            call.unary(path, message).await
         };
         let answered = answered.await;
         let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);

@@ -3,8 +3,8 @@
 use tonic::{Code, Status};
 
 use crate::http::rep::problem::Problem;
-use crate::view::ViewError;
 use crate::view::etcd::{NotLinear, RangeError};
+use crate::view::{OverBudget, ViewError};
 
 pub(super) fn empty_key() -> Status {
     Status::invalid_argument("etcdserver: key is not provided")
@@ -70,9 +70,14 @@ impl From<RangeError> for Status {
     }
 }
 
+/// There is no room for an answer.
+pub(super) fn over_budget(error: OverBudget) -> Status {
+    Status::resource_exhausted(format!("crumbd: {}", ViewError::OverBudget(error)))
+}
+
 pub(super) fn of_view(error: &ViewError) -> Status {
     match error {
-        ViewError::OverBudget(_) => Status::resource_exhausted(format!("crumbd: {error}")),
+        ViewError::OverBudget(full) => over_budget(full.clone()),
         _ => unavailable(error),
     }
 }

@@ -1,7 +1,8 @@
 //! Writes to this daemon's own store (`push:`), by etcd's rules.
 //!
 //! A transaction is decided by the task that writes the state ([`Transaction`](crate::model::Transaction)): it sees its own
-//! earlier operations, and nobody else's in between. All of its writes are one revision.
+//! earlier operations, and nobody else's in between. All of its writes are one revision. A transaction with ranges of keys goes
+//! through all keys, once.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use super::front::{Call, number};
 use super::grpc::{self, Unary};
 use super::kv;
 use super::status;
-use super::txn::{MAX_DEPTH, MAX_OPERATIONS, is_met};
+use super::txn::is_met;
 use crate::feed::WriteError;
 use crate::model::{Change, Entry, Key, ReadEntries, Revision, Update, WriteInfo};
-use crate::view::etcd::KeyRange;
+use crate::view::etcd::{KeyRange, Room, encoded_len};
 use crate::wire::etcd::ResponseHeader;
 use crate::wire::etcd::kv::{
     Compare, DeleteRangeRequest, DeleteRangeResponse, KeyValue, PutRequest, PutResponse, RangeRequest,
@@ -27,16 +28,26 @@ use crate::wire::etcd::kv::{
 /// What a transaction answers.
 type Answered = Result<TxnResponse, Status>;
 
+/// The same, with its room in the client's account.
+type AnsweredInRoom = Result<(TxnResponse, Room), Status>;
+
 impl Call {
     /// Does a transaction in this daemon's own store; `None` if the store is elsewhere.
-    pub(super) async fn transact(&self, txn: TxnRequest) -> Option<Answered> {
-        let answered: Arc<Mutex<Option<Answered>>> = Arc::default();
+    pub(super) async fn transact(&self, txn: TxnRequest) -> Option<AnsweredInRoom> {
+        let answered: Arc<Mutex<Option<AnsweredInRoom>>> = Arc::default();
         let answer = Arc::clone(&answered);
+        let mut room = self.room();
         let decide = Box::new(move |state: &dyn ReadEntries| {
-            let mut evaluation = Evaluation::new(state);
-            let done = check(&txn, 0).and_then(|()| evaluation.txn(&txn));
-            let updates = if done.is_ok() { evaluation.updates() } else { Vec::new() };
-            *answer.lock() = Some(done);
+            let decided = check_overlap(&txn).and_then(|()| {
+                let mut evaluation = Evaluation::new(state, &txn, &mut room);
+                let answered = evaluation.txn(&txn)?;
+                Ok((answered, evaluation.updates()))
+            });
+            let (answered, updates) = match decided {
+                Ok((answered, updates)) => (Ok((answered, room)), updates),
+                Err(refused) => (Err(refused), Vec::new()),
+            };
+            *answer.lock() = Some(answered);
             updates
         });
         let committed = self.front.writer()?.transact(decide)?.await;
@@ -47,27 +58,28 @@ impl Call {
         })
     }
 
-    fn with_header(&self, answered: Option<Answered>) -> Answered {
-        let mut answered =
+    fn with_header(&self, answered: Option<AnsweredInRoom>) -> AnsweredInRoom {
+        let (mut answered, room) =
             answered.ok_or_else(|| Status::internal("crumbd: the write was not decided"))??;
         let revision = answered.header.map_or(0, |header| header.revision);
         answered.header = Some(ResponseHeader { revision, ..self.front.header(Revision::ZERO) });
-        Ok(answered)
+        Ok((answered, room))
     }
 
     /// One operation in this daemon's own store.
     pub(super) async fn operate(&self, operation: RequestOpUnion) -> Option<Result<Unary, Status>> {
         let success = vec![RequestOp { request: Some(operation) }];
         let answered = self.transact(TxnRequest { success, ..TxnRequest::default() }).await?;
-        Some(answered.and_then(|mut answered| {
+        Some(answered.and_then(|(mut answered, room)| {
             let header = answered.header;
-            match answered.responses.pop().and_then(|response| response.response) {
-                Some(ResponseOpUnion::Put(put)) => Ok(Unary::new(&PutResponse { header, ..put })),
+            let answer = match answered.responses.pop().and_then(|response| response.response) {
+                Some(ResponseOpUnion::Put(put)) => Unary::new(&PutResponse { header, ..put }),
                 Some(ResponseOpUnion::DeleteRange(delete)) => {
-                    Ok(Unary::new(&DeleteRangeResponse { header, ..delete }))
+                    Unary::new(&DeleteRangeResponse { header, ..delete })
                 }
-                _ => Err(Status::internal("crumbd: the write has another answer")),
-            }
+                _ => return Err(Status::internal("crumbd: the write has another answer")),
+            };
+            Ok(answer.holding(room))
         }))
     }
 }
@@ -86,17 +98,13 @@ fn refused(error: &WriteError) -> Status {
     }
 }
 
-/// Refuses what etcd refuses before it does anything: too many operations, and a key that is written twice.
-fn check(txn: &TxnRequest, depth: usize) -> Result<(), Status> {
-    let operations = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
-    if operations > MAX_OPERATIONS || depth > MAX_DEPTH {
-        return Err(Status::invalid_argument("etcdserver: too many operations in txn request"));
-    }
+/// Refuses a key that is written twice, as etcd does before it does anything.
+fn check_overlap(txn: &TxnRequest) -> Result<(), Status> {
     for branch in [&txn.success, &txn.failure] {
         Written::by(branch)?;
         for operation in branch {
             if let Some(RequestOpUnion::Txn(nested)) = &operation.request {
-                check(nested, depth + 1)?;
+                check_overlap(nested)?;
             }
         }
     }
@@ -156,6 +164,9 @@ impl Written {
 /// A transaction under way: the state, and what was changed of it.
 struct Evaluation<'a> {
     state: &'a dyn ReadEntries,
+    /// The entries of every range of keys in the transaction, in key order.
+    ranges: Vec<Entry>,
+    room: &'a mut Room,
     /// In order of the first change of each key; the map has its place.
     changes: Vec<(Key, Option<Entry>)>,
     places: BTreeMap<Vec<u8>, usize>,
@@ -164,9 +175,16 @@ struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    fn new(state: &'a dyn ReadEntries) -> Self {
+    fn new(state: &'a dyn ReadEntries, txn: &TxnRequest, room: &'a mut Room) -> Self {
         let next = state.revision().next();
-        Self { state, changes: Vec::new(), places: BTreeMap::new(), next }
+        let mut ranges = Vec::new();
+        add_ranges(txn, &mut ranges);
+        let ranges = KeyRange::union(ranges);
+        let ranges = match ranges.is_empty() {
+            true => Vec::new(),
+            false => state.select(&|key| KeyRange::any_contains(&ranges, key)),
+        };
+        Self { state, ranges, room, changes: Vec::new(), places: BTreeMap::new(), next }
     }
 
     /// The revision so far.
@@ -197,8 +215,10 @@ impl<'a> Evaluation<'a> {
         if let Some(key) = range.single() {
             return self.entry(key).into_iter().collect();
         }
-        let unchanged = |key: &[u8]| range.contains(key) && !self.places.contains_key(key);
-        let mut entries = self.state.select(&unchanged);
+        let first = self.ranges.partition_point(|entry| entry.key() < range.start());
+        let inside = self.ranges[first..].iter().take_while(|entry| range.contains(entry.key()));
+        let mut entries: Vec<Entry> =
+            inside.filter(|entry| !self.places.contains_key(entry.key())).cloned().collect();
         let changed = self.changes.iter().filter(|(key, _)| range.contains(key.as_bytes()));
         entries.extend(changed.filter_map(|(_, entry)| entry.clone()));
         entries.sort_unstable_by(|one, other| one.key().cmp(other.key()));
@@ -223,7 +243,7 @@ impl<'a> Evaluation<'a> {
                 Some(RequestOpUnion::Range(range)) => ResponseOpUnion::Range(self.range(range)?),
                 Some(RequestOpUnion::Put(put)) => ResponseOpUnion::Put(self.put(put)?),
                 Some(RequestOpUnion::DeleteRange(delete)) => {
-                    ResponseOpUnion::DeleteRange(self.delete_range(delete))
+                    ResponseOpUnion::DeleteRange(self.delete_range(delete)?)
                 }
                 Some(RequestOpUnion::Txn(nested)) => {
                     // Only the outer one says its revision.
@@ -246,7 +266,13 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Status> {
+    /// Takes room for entries in the answer: once here, and once in the message.
+    fn take_room<'e>(&mut self, entries: impl IntoIterator<Item = &'e Entry>) -> Result<(), Status> {
+        let bytes: u64 = entries.into_iter().map(encoded_len).sum();
+        self.room.take_now(2 * bytes).map_err(status::over_budget)
+    }
+
+    fn range(&mut self, request: &RangeRequest) -> Result<RangeResponse, Status> {
         let query = kv::query(request)?;
         match query.revision {
             Some(asked) if asked > self.revision() => return Err(status::future_revision()),
@@ -259,6 +285,7 @@ impl<'a> Evaluation<'a> {
             _ => {}
         }
         let read = query.of_entries(self.entries(&query.range));
+        self.room.take_now(2 * read.encoded_len()).map_err(status::over_budget)?;
         let mut response: RangeResponse = grpc::decode(read.encode().into())?;
         response.header = self.header();
         Ok(response)
@@ -287,16 +314,46 @@ impl<'a> Evaluation<'a> {
         };
         let entry = Entry::of_write(&put.key, value, None, info).at(self.next);
         self.change(&put.key, Some(entry));
-        let prev_kv = before.filter(|_| put.prev_kv).as_ref().map(shown);
+        let before = before.filter(|_| put.prev_kv);
+        self.take_room(&before)?;
+        let prev_kv = before.as_ref().map(shown);
         Ok(PutResponse { header: self.header(), prev_kv })
     }
 
-    fn delete_range(&mut self, delete: &DeleteRangeRequest) -> DeleteRangeResponse {
+    fn delete_range(&mut self, delete: &DeleteRangeRequest) -> Result<DeleteRangeResponse, Status> {
         let entries = self.entries(&KeyRange::new(delete.key.clone(), delete.range_end.clone()));
         entries.iter().for_each(|entry| self.change(entry.key(), None));
-        let prev_kvs = if delete.prev_kv { entries.iter().map(shown).collect() } else { Vec::new() };
+        let mut prev_kvs = Vec::new();
+        if delete.prev_kv {
+            self.take_room(&entries)?;
+            prev_kvs.extend(entries.iter().map(shown));
+        }
         let deleted = i64::try_from(entries.len()).unwrap_or(i64::MAX);
-        DeleteRangeResponse { header: self.header(), deleted, prev_kvs }
+        Ok(DeleteRangeResponse { header: self.header(), deleted, prev_kvs })
+    }
+}
+
+/// Adds the ranges of more than one key that a transaction, and those in it, reads or deletes.
+fn add_ranges(txn: &TxnRequest, ranges: &mut Vec<KeyRange>) {
+    let mut add = |key: &Bytes, end: &Bytes| {
+        if !end.is_empty() {
+            ranges.push(KeyRange::new(key.clone(), end.clone()));
+        }
+    };
+    txn.compare.iter().for_each(|compare| add(&compare.key, &compare.range_end));
+    let operations =
+        || txn.success.iter().chain(&txn.failure).filter_map(|operation| operation.request.as_ref());
+    for operation in operations() {
+        match operation {
+            RequestOpUnion::Range(range) => add(&range.key, &range.range_end),
+            RequestOpUnion::DeleteRange(delete) => add(&delete.key, &delete.range_end),
+            RequestOpUnion::Put(_) | RequestOpUnion::Txn(_) => {}
+        }
+    }
+    for operation in operations() {
+        if let RequestOpUnion::Txn(nested) = operation {
+            add_ranges(nested, ranges);
+        }
     }
 }
 

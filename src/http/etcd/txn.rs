@@ -7,16 +7,19 @@ use super::grpc::{self, Unary};
 use super::kv;
 use super::status;
 use crate::model::{Entry, Revision};
-use crate::view::etcd::{KeyRange, ReadState};
+use crate::view::etcd::{KeyRange, ReadState, Room};
 use crate::wire::etcd::ResponseHeader;
 use crate::wire::etcd::kv::{
     Compare, CompareResult, CompareTarget, CompareWith, RangeResponse, RequestOp, RequestOpUnion, ResponseOp,
     ResponseOpUnion, TxnRequest, TxnResponse,
 };
 
-/// The operations of a transaction, and how deep one may lie in another. etcd's own limit is 128 operations.
-pub(super) const MAX_OPERATIONS: usize = 128;
-pub(super) const MAX_DEPTH: usize = 8;
+/// The most operations of a transaction: the longest of its three lists, and that of each transaction inside of the other. It
+/// is etcd's own limit.
+const MAX_OPERATIONS: usize = 128;
+
+/// The most comparisons and operations of a transaction and all that lie in it. etcd has no such limit.
+const MAX_ALL: usize = 1024;
 
 impl Call {
     /// A transaction without writes, in the newest state.
@@ -29,8 +32,9 @@ impl Call {
         let state = view.etcd_state(None).await?;
         let revision = complete.max(state.revision());
         let header = self.front.header(revision);
-        let answer = self.read_txn_in(txn, &state, revision, header, 0).await?;
-        Ok(Unary::new(&answer))
+        let mut room = self.room();
+        let answer = self.read_txn_in(txn, &state, revision, header, &mut room).await?;
+        Ok(Unary::new(&answer).holding(room))
     }
 
     async fn read_txn_in(
@@ -39,19 +43,15 @@ impl Call {
         state: &ReadState,
         revision: Revision,
         header: ResponseHeader,
-        depth: usize,
+        room: &mut Room,
     ) -> Result<TxnResponse, Status> {
-        let operations = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
-        if operations > MAX_OPERATIONS || depth > MAX_DEPTH {
-            return Err(Status::invalid_argument("etcdserver: too many operations in txn request"));
-        }
         let mut succeeded = true;
         for compare in &txn.compare {
             succeeded &= self.holds(compare, state).await?;
         }
         let mut responses = Vec::new();
         for operation in if succeeded { &txn.success } else { &txn.failure } {
-            let response = self.operation(operation, state, revision, header, depth).await?;
+            let response = self.operation(operation, state, revision, header, room).await?;
             responses.push(ResponseOp { response: Some(response) });
         }
         Ok(TxnResponse { header: Some(header), succeeded, responses })
@@ -63,7 +63,7 @@ impl Call {
         state: &ReadState,
         revision: Revision,
         header: ResponseHeader,
-        depth: usize,
+        room: &mut Room,
     ) -> Result<ResponseOpUnion, Status> {
         match &operation.request {
             Some(RequestOpUnion::Range(request)) => {
@@ -74,18 +74,16 @@ impl Call {
                     None => None,
                 };
                 let read = self.view().etcd_range(older.as_ref().unwrap_or(state), &query).await?;
-                let (encoded, _charge) = read
-                    .encode_within(self.client().account())
-                    .await
-                    .map_err(|error| status::of_view(&error))?;
-                let mut response: RangeResponse = grpc::decode(encoded.into())?;
+                // Once here, and once in the message.
+                room.take(2 * read.encoded_len()).await.map_err(status::over_budget)?;
+                let mut response: RangeResponse = grpc::decode(read.encode().into())?;
                 // Only the transaction's own header has its members.
                 response.header =
                     Some(ResponseHeader { revision: header.revision, ..ResponseHeader::default() });
                 Ok(ResponseOpUnion::Range(response))
             }
             Some(RequestOpUnion::Txn(txn)) => {
-                let nested = Box::pin(self.read_txn_in(txn, state, revision, header, depth + 1)).await?;
+                let nested = Box::pin(self.read_txn_in(txn, state, revision, header, room)).await?;
                 // Only the outer one says its revision.
                 let header = Some(ResponseHeader::default());
                 Ok(ResponseOpUnion::Txn(TxnResponse { header, ..nested }))
@@ -109,6 +107,30 @@ impl Call {
         }
         Ok(read.entries.iter().all(|entry| is_met(compare, Some(entry))))
     }
+}
+
+/// Refuses a transaction with too many operations.
+pub(super) fn check_size(txn: &TxnRequest) -> Result<(), Status> {
+    let mut all = MAX_ALL;
+    if is_small(txn, MAX_OPERATIONS, &mut all) {
+        Ok(())
+    } else {
+        Err(Status::invalid_argument("etcdserver: too many operations in txn request"))
+    }
+}
+
+/// Whether its lists have at most `most` operations, with those that lie in it, and all of them at most `all`.
+fn is_small(txn: &TxnRequest, most: usize, all: &mut usize) -> bool {
+    let operations = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
+    let here = txn.compare.len() + txn.success.len() + txn.failure.len();
+    let (Some(rest), Some(rest_of_all)) = (most.checked_sub(operations), all.checked_sub(here)) else {
+        return false;
+    };
+    *all = rest_of_all;
+    txn.success.iter().chain(&txn.failure).all(|operation| match &operation.request {
+        Some(RequestOpUnion::Txn(nested)) => is_small(nested, rest, all),
+        _ => true,
+    })
 }
 
 /// Whether a key compares so; `None` for an absent one.

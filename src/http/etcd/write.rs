@@ -5,17 +5,23 @@ use tonic::Status;
 
 use super::front::{Call, revision};
 use super::grpc::{self, Unary};
+use super::kv;
 use super::status;
 use crate::model::KeySelector;
-use crate::view::etcd::KeyRange;
+use crate::view::etcd::{KeyRange, RangeQuery, Room};
 use crate::wire::etcd::HeaderResponse;
 use crate::wire::etcd::kv::{DeleteRangeRequest, PutRequest, RequestOp, RequestOpUnion, TxnRequest};
+
+/// The most bytes of etcd's answer beyond the keys and values in it.
+const ANSWER: usize = 4 << 20;
 
 /// The keys that a call reads and writes.
 #[derive(Default)]
 pub(super) struct Touched {
     read: Vec<KeyRange>,
     written: Vec<KeyRange>,
+    /// The reads whose keys and values are in the answer.
+    answered: Vec<RangeQuery>,
 }
 
 impl Touched {
@@ -25,6 +31,9 @@ impl Touched {
         if put.prev_kv || put.ignore_value || put.ignore_lease {
             self.read.push(range.clone());
         }
+        if put.prev_kv {
+            self.answered.push(kv::all_of(range.clone()));
+        }
         self.written.push(range);
         Ok(())
     }
@@ -33,6 +42,7 @@ impl Touched {
         let range = range(&delete.key, &delete.range_end)?;
         if delete.prev_kv {
             self.read.push(range.clone());
+            self.answered.push(kv::all_of(range.clone()));
         }
         self.written.push(range);
         Ok(())
@@ -47,7 +57,10 @@ impl Touched {
 
     fn operation(&mut self, operation: &RequestOp) -> Result<(), Status> {
         match &operation.request {
-            Some(RequestOpUnion::Range(read)) => self.read.push(range(&read.key, &read.range_end)?),
+            Some(RequestOpUnion::Range(read)) => {
+                self.read.push(range(&read.key, &read.range_end)?);
+                self.answered.push(kv::query(read)?);
+            }
             Some(RequestOpUnion::Put(put)) => self.put(put)?,
             Some(RequestOpUnion::DeleteRange(delete)) => self.delete(delete)?,
             Some(RequestOpUnion::Txn(txn)) => self.txn(txn)?,
@@ -102,9 +115,27 @@ impl Call {
     ) -> Result<Unary, Status> {
         let Some(upstream) = self.front.upstream() else { return Err(status::read_only(what)) };
         touched.require_prefix(upstream.prefix())?;
-        let answer = upstream.call(path, message).await?;
+        let (room, bytes) = self.room_for(touched).await?;
+        // More than there is room for, as etcd's state may be another one by then.
+        let max_answer = ANSWER.saturating_add(bytes.saturating_mul(2));
+        let answer = upstream.call(path, message, max_answer).await?;
         self.wait_for(&answer).await?;
-        Ok(Unary::of_pieces([answer], None))
+        Ok(Unary::of_pieces([answer]).holding(room))
+    }
+
+    /// Room for what etcd will answer, as far as this daemon knows the keys, and how many bytes that are.
+    async fn room_for(&self, touched: &Touched) -> Result<(Room, usize), Status> {
+        let (mut room, mut bytes) = (self.room(), 0);
+        if touched.answered.is_empty() {
+            return Ok((room, bytes));
+        }
+        let state = self.view().etcd_state(None).await?;
+        for query in &touched.answered {
+            let answered = self.view().etcd_range(&state, query).await?.encoded_len();
+            room.take(answered).await.map_err(status::over_budget)?;
+            bytes = bytes.saturating_add(usize::try_from(answered).unwrap_or(usize::MAX));
+        }
+        Ok((room, bytes))
     }
 
     /// Waits until this daemon has everything up to the revision of etcd's answer.

@@ -22,6 +22,26 @@ enum RangeEnd {
     Before(Bytes),
 }
 
+impl RangeEnd {
+    /// Whether a range that begins at this key or before it has no gap to it.
+    fn reaches(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Single => false,
+            Self::Unbounded => true,
+            Self::Before(end) => &end[..] >= key,
+        }
+    }
+
+    /// The later one of two ends of ranges.
+    fn later(&self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Before(one), Self::Before(other)) => Self::Before(one.max(&other).clone()),
+            (Self::Single, other) => other,
+            _ => Self::Unbounded,
+        }
+    }
+}
+
 impl KeyRange {
     /// The keys that `key` and `range_end` of a request name. An empty `range_end` is one key, a single zero byte is every
     /// key from `key` on.
@@ -56,6 +76,26 @@ impl KeyRange {
     /// Whether no key can be in it.
     pub fn is_empty(&self) -> bool {
         matches!(&self.end, RangeEnd::Before(end) if end <= &self.start)
+    }
+
+    /// The same keys as ranges that do not overlap, in order. Ranges without keys are left out. No range is a single key.
+    pub fn union(mut ranges: Vec<Self>) -> Vec<Self> {
+        ranges.retain(|range| !range.is_empty());
+        ranges.sort_unstable_by(|one, other| one.start.cmp(&other.start));
+        let mut union: Vec<Self> = Vec::new();
+        for range in ranges {
+            match union.last_mut() {
+                Some(last) if last.end.reaches(&range.start) => last.end = last.end.later(range.end),
+                _ => union.push(range),
+            }
+        }
+        union
+    }
+
+    /// Whether one of the ranges of a [`union`](Self::union) has this key.
+    pub fn any_contains(union: &[Self], key: &[u8]) -> bool {
+        let after = union.partition_point(|range| &range.start[..] <= key);
+        union[..after].last().is_some_and(|range| range.contains(key))
     }
 
     /// The longest prefix of all its keys.
@@ -105,6 +145,24 @@ mod tests {
         assert!(range(b"a", b"\0").contains(b"zz") && !range(b"a", b"\0").contains(b"A"));
         assert!(range(b"a/", b"a0").contains(b"a/x") && !range(b"a/", b"a0").contains(b"a0"));
         assert!(range(b"b", b"a").is_empty() && range(b"a", b"a").is_empty() && !range(b"a", b"").is_empty());
+    }
+
+    #[test]
+    fn a_union_has_the_keys_of_all_its_ranges() {
+        let all = [
+            vec![range(b"d", b"f"), range(b"a", b"c"), range(b"b", b"d"), range(b"x", b"a")],
+            vec![range(b"m", b"\0"), range(b"p", b"q"), range(b"a", b"b")],
+            vec![range(b"a", b"z"), range(b"b", b"c"), range(b"y", b"zz")],
+            vec![],
+        ];
+        for (ranges, left) in all.into_iter().zip([1, 2, 1, 0]) {
+            let union = KeyRange::union(ranges.clone());
+            assert_eq!(union.len(), left, "{ranges:?}");
+            for key in ["", "a", "az", "b", "c", "d", "e", "f", "m", "p", "q", "y", "z", "zy", "zz"] {
+                let expected = ranges.iter().any(|range| range.contains(key.as_bytes()));
+                assert_eq!(KeyRange::any_contains(&union, key.as_bytes()), expected, "{key} in {ranges:?}");
+            }
+        }
     }
 
     #[test]

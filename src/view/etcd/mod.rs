@@ -11,13 +11,15 @@ mod key_range;
 mod linear;
 mod log;
 mod read;
+mod room;
 mod watch;
 mod watchers;
 
 pub(crate) use key_range::KeyRange;
 pub(crate) use linear::NotLinear;
 pub(in crate::view) use log::Log;
-pub(crate) use read::{Charge, RangeError, RangeQuery, ReadState, SortOrder, SortTarget};
+pub(crate) use read::{RangeError, RangeQuery, ReadState, SortOrder, SortTarget, encoded_len};
+pub(crate) use room::Room;
 pub(crate) use watch::{NewWatch, WatchMessage, WatchStream};
 pub(crate) use watchers::WatchOptions;
 

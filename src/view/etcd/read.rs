@@ -9,11 +9,9 @@ use super::key_range::KeyRange;
 use super::log::{LoggedBreadcrumb, StateAt};
 use crate::cache::Breadcrumb;
 use crate::model::{Entry, Revision};
-use crate::view::body_cache::UNCOUNTED_BYTES;
-use crate::view::lease::Claim;
 use crate::view::snapshot::PageTree;
 use crate::view::workers::WORKERS;
-use crate::view::{Account, View, ViewError};
+use crate::view::{View, ViewError};
 
 /// A range of more keys is read by a worker, so that it holds up no other request.
 const INLINE_KEYS: usize = 4096;
@@ -294,28 +292,12 @@ impl RangeRead {
     }
 
     /// About how many bytes [`encode`](Self::encode) makes.
-    fn encoded_len(&self) -> usize {
-        self.entries.iter().map(|entry| entry.payload_bytes() + 48).sum()
+    pub(crate) fn encoded_len(&self) -> u64 {
+        self.entries.iter().map(encoded_len).sum()
     }
 }
 
-/// Room for an answer in its client's account, until it is dropped.
-pub(crate) struct Charge(#[expect(dead_code, reason = "it is held until it is dropped")] Option<Claim>);
-
-impl RangeRead {
-    /// [`encode`](Self::encode)s it once there is room in the client's account. Small answers are not counted.
-    ///
-    /// # Errors
-    /// [`ViewError::OverBudget`].
-    pub(crate) async fn encode_within(&self, account: &Account) -> Result<(Vec<u8>, Charge), ViewError> {
-        let bytes = self.encoded_len();
-        if bytes <= UNCOUNTED_BYTES {
-            return Ok((self.encode(), Charge(None)));
-        }
-        let mut claim = account.claim();
-        while let Err(lack) = claim.try_take(bytes as u64) {
-            claim.wait(lack).await?;
-        }
-        Ok((self.encode(), Charge(Some(claim))))
-    }
+/// About how many bytes an entry takes in an answer.
+pub(crate) fn encoded_len(entry: &Entry) -> u64 {
+    entry.payload_bytes() as u64 + 48
 }

@@ -15,8 +15,13 @@ impl EtcdCalls for EtcdWriter {
         &self.prefix
     }
 
-    fn call(&self, path: &'static str, message: Bytes) -> BoxFuture<'_, Result<Bytes, Status>> {
-        Box::pin(async move { self.member.pass_on(path, message).await.map_err(status) })
+    fn call(
+        &self,
+        path: &'static str,
+        message: Bytes,
+        max_answer: usize,
+    ) -> BoxFuture<'_, Result<Bytes, Status>> {
+        Box::pin(async move { self.member.pass_on(path, message, max_answer).await.map_err(status) })
     }
 
     fn call_stream(&self, path: &'static str, message: Bytes) -> BoxFuture<'_, Result<Bytes, Status>> {

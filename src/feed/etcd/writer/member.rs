@@ -55,10 +55,15 @@ impl Member {
     }
 
     /// A call of a client, as it is. It is sent again only where it was certainly not done.
-    pub(super) async fn pass_on(&self, path: &'static str, message: Bytes) -> Result<Bytes, CallError> {
+    pub(super) async fn pass_on(
+        &self,
+        path: &'static str,
+        message: Bytes,
+        max_answer: usize,
+    ) -> Result<Bytes, CallError> {
         let send = |etcd: Connection| {
             let message = message.clone();
-            async move { etcd.pass_on(path, message).await }
+            async move { etcd.pass_on(path, message, max_answer).await }
         };
         self.call(Repeat::IfNotDone, send).await
     }
