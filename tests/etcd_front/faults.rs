@@ -1,4 +1,4 @@
-//! etcd is killed, compacted and cut off while clients watch through the daemon: no event is lost, told twice, or out of
+//! etcd is killed and compacted while clients watch through the daemon: no event is lost, told twice, or out of
 //! order.
 
 use std::collections::HashMap;

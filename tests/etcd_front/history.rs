@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::client::Client;
 use crate::etcd::kv::{DeleteRangeRequest, PutRequest, RequestOp, RequestOpUnion, TxnRequest};
-use crate::etcd::lease::{LeaseGrantRequest, LeaseGrantResponse};
+use crate::etcd::lease::{LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse};
 
 /// Random choices.
 pub struct Random(fastrand::Rng);
@@ -66,6 +66,12 @@ pub async fn write(client: &Client, random: &mut Random, writes: usize) {
     let mut lease = 0;
     for _ in 0..writes {
         match random.below(20) {
+            0 if lease != 0 && random.one_in(2) => {
+                // All of its keys in one revision.
+                let revoke = LeaseRevokeRequest { id: std::mem::take(&mut lease) };
+                let _: LeaseRevokeResponse =
+                    client.call("/etcdserverpb.Lease/LeaseRevoke", revoke).await.unwrap();
+            }
             0 => {
                 let grant = LeaseGrantRequest { ttl: 3600, ..LeaseGrantRequest::default() };
                 let granted: LeaseGrantResponse =

@@ -13,6 +13,7 @@ mod faults;
 mod gateway;
 mod history;
 mod limits;
+mod live;
 mod ranges;
 mod restarts;
 mod servers;

@@ -7,7 +7,7 @@ use crate::history::{self, Random};
 use crate::servers::{Front, all_keys, client_of};
 use crate::support::etcd::Etcd;
 
-const WATCHES: usize = 300;
+const WATCHES: usize = 500;
 
 /// Every event from a revision on up to another.
 pub async fn recorded(client: &Client, from: i64, to: i64) -> Vec<Event> {
@@ -28,7 +28,7 @@ pub async fn recorded(client: &Client, from: i64, to: i64) -> Vec<Event> {
     events
 }
 
-fn create(random: &mut Random, oldest: i64, newest: i64) -> WatchCreateRequest {
+pub fn create(random: &mut Random, oldest: i64, newest: i64) -> WatchCreateRequest {
     let (key, range_end) = loop {
         let (key, range_end) = random.range();
         if range_end.is_empty() || range_end[..] == [0] || key < range_end {
@@ -54,7 +54,7 @@ fn create(random: &mut Random, oldest: i64, newest: i64) -> WatchCreateRequest {
 }
 
 /// The events of a recorded history that a watch is told of.
-fn expected(create: &WatchCreateRequest, history: &[Event]) -> Vec<Event> {
+pub fn expected(create: &WatchCreateRequest, history: &[Event]) -> Vec<Event> {
     let wanted = |event: &&Event| {
         let kv = event.kv.as_ref().unwrap();
         let in_range = match &create.range_end[..] {

@@ -2,6 +2,7 @@
 //! same over both protocols is in `over_http2.rs`.
 #![allow(clippy::unwrap_used)] // a test may unwrap
 
+mod browser;
 mod client;
 mod connections;
 mod limits;

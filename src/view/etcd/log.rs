@@ -191,6 +191,7 @@ impl Log {
     }
 
     fn begin_with(self: &Arc<Self>, oldest: &Breadcrumb) {
+        let _in_order = self.order.lock();
         let mut awaited = None;
         {
             let mut state = self.state.write();
@@ -208,7 +209,7 @@ impl Log {
         }
         for crumb in oldest.later() {
             let appended = self.append(&crumb);
-            self.wake(&appended);
+            self.wake(&[appended]);
             self.seen.store(crumb.sequence().0, Ordering::Release);
         }
     }
@@ -222,7 +223,7 @@ impl Log {
         }
         let appended = self.append(crumb);
         self.forget_older_than(self.cache.oldest_breadcrumb().sequence());
-        self.wake(&appended);
+        self.wake(&[appended]);
         self.seen.store(crumb.sequence().0, Ordering::Release);
         self.advanced.notify_waiters();
     }
@@ -234,13 +235,17 @@ impl Log {
         self.advanced.notify_waiters();
     }
 
-    fn wake(&self, appended: &Appended) {
-        match appended {
-            Appended::Writes(logged) => self.watchers.deliver(logged),
-            // What has changed before is not known.
-            Appended::Boundary => self.watchers.wake_all(Revision::ZERO),
-            Appended::Nothing => {}
+    /// Wakes who watches what was appended: everything that the log has got since the last time.
+    fn wake(&self, appended: &[Appended]) {
+        for appended in appended {
+            match appended {
+                Appended::Writes(logged) => self.watchers.deliver(logged),
+                // What has changed before is not known.
+                Appended::Boundary => self.watchers.wake_all(Revision::ZERO),
+                Appended::Nothing => {}
+            }
         }
+        // Only now, as a stream that was not woken yet would say that nothing has come up to here.
         self.delivered.store(self.state.read().newest.0, Ordering::Release);
     }
 
@@ -328,7 +333,7 @@ impl Log {
         }
         drop(state);
         appended.extend(crumbs.map(|crumb| self.append(crumb)));
-        appended.iter().for_each(|appended| self.wake(appended));
+        self.wake(&appended);
         None
     }
 
