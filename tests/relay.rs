@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::daemon::{Daemon, Ended};
@@ -86,6 +86,25 @@ async fn a_client_goes_on_at_root_relay_and_leaf_with_one_cursor() {
     }
     let refused = of_leaf.send("PUT", "/v1/kv/x", &[], Some(b"1".to_vec())).await;
     refused.problem(403);
+}
+
+#[tokio::test]
+async fn a_relay_of_a_daemon_that_changes_all_the_time_stays_in_sync() {
+    let root = Daemon::push(&[]);
+    let relay = relay_of(root.address(), &[]);
+    is(&relay.http(), "in-sync").await;
+    // Longer than a relay goes without a word that its upstream is in-sync: no answer comes without changes meanwhile.
+    let began = Instant::now();
+    let mut last = String::new();
+    for number in 0.. {
+        last = put(&root.http(), "key", &number.to_string()).await;
+        if began.elapsed() > Duration::from_secs(5) {
+            break;
+        }
+    }
+    at(&relay.http(), &last).await;
+    let log = relay.log();
+    assert!(!log.contains("resync-in-progress"), "{log}");
 }
 
 #[tokio::test]

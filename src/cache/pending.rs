@@ -8,7 +8,7 @@
 //! that the revision sets back keeps that entry, and with it the published revision.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use super::breadcrumb::{Delta, DeltaKind, Step, StepWrite};
@@ -28,6 +28,9 @@ pub(super) struct Pending {
     absent: HashMap<ByKey, usize>,
     /// The indexes in `touched` of the keys that the current revision has touched.
     group: Vec<usize>,
+    /// Writes of the current revision that a later one of it has undone: the index of the key, and its entry in between. Only
+    /// where every write is kept.
+    undone: Vec<(usize, Option<Entry>)>,
     /// Each with the index of its key in `touched`.
     steps: Vec<(usize, Step)>,
     first_revision: Option<Revision>,
@@ -80,10 +83,12 @@ impl Pending {
         }
         match self.touched.get_mut(position) {
             Some(touched) => {
-                touched.now = new;
+                let between = std::mem::replace(&mut touched.now, new);
                 if touched.in_group.is_none() {
                     touched.in_group = Some(old);
                     self.group.push(position);
+                } else if self.keeps_every_write && between.is_some() != touched.now.is_some() {
+                    self.undone.push((position, between));
                 }
             }
             None => {
@@ -97,7 +102,9 @@ impl Pending {
     /// The entry that the key had before the current revision, if that revision has changed it and `content` sets it
     /// back. `old` is the key's entry now.
     pub(super) fn entry_set_back_to(&self, content: &Entry, old: Option<&Entry>) -> Option<&Entry> {
-        if self.group.is_empty() {
+        // A write that is told of has its own revision.
+        let is_told = self.keeps_every_write && content.write_info().is_some();
+        if self.group.is_empty() || is_told {
             return None;
         }
         let position = match old {
@@ -112,11 +119,14 @@ impl Pending {
     /// without those that it set back.
     pub(super) fn end_group(&mut self, revision: Revision, check: Check) -> usize {
         let mut changed = 0;
+        let set_and_deleted = self.end_undone(revision, check);
         for position in self.group.drain(..) {
             let Some(touched) = self.touched.get_mut(position) else { continue };
-            let set_back = touched.is_set_back();
+            let undone = set_and_deleted.get(&position);
+            let set_back = touched.is_set_back() && undone.is_none();
             let old = touched.in_group.take().flatten();
-            let Some(entry) = touched.now.as_ref().or(old.as_ref()).filter(|_| !set_back) else { continue };
+            let entry = touched.now.as_ref().or(old.as_ref()).or(undone).filter(|_| !set_back);
+            let Some(entry) = entry else { continue };
             changed += 1;
             touched.revision = revision;
             let (entry, check) = (entry.clone(), Some(check));
@@ -125,13 +135,33 @@ impl Pending {
                 Some(_) => StepWrite::Put,
                 None => StepWrite::Deleted,
             };
-            self.steps.push((position, Step { revision, entry, existed: old.is_some(), check, write }));
+            let existed = if undone.is_some() { touched.now.is_none() } else { old.is_some() };
+            self.steps.push((position, Step { revision, entry, existed, check, write }));
         }
         if changed > 0 {
             let first = *self.first_revision.get_or_insert(revision);
             self.several_revisions |= first != revision;
         }
         changed
+    }
+
+    /// Makes steps of what the current revision has done and undone. Returns the indexes of those keys, each with an entry of
+    /// the key.
+    fn end_undone(&mut self, revision: Revision, check: Check) -> HashMap<usize, Entry> {
+        let mut positions = HashMap::new();
+        for (position, between) in self.undone.drain(..) {
+            let Some(touched) = self.touched.get(position) else { continue };
+            let before = touched.in_group.as_ref().and_then(Option::as_ref);
+            let is_first = !positions.contains_key(&position);
+            let existed = between.is_none() || is_first && before.is_some();
+            let write = if between.is_some() { StepWrite::Put } else { StepWrite::Deleted };
+            let Some(entry) = between.as_ref().or(before).or(touched.now.as_ref()).cloned() else { continue };
+            positions.insert(position, entry.clone());
+            self.steps.push((position, Step { revision, entry, existed, check: Some(check), write }));
+        }
+        // Only steps say that a revision did more than one thing to a key.
+        self.several_revisions |= !positions.is_empty();
+        positions
     }
 
     /// Replaces the steps by these, which are in order of revision and say more: they have the changes that later ones undid.
@@ -141,10 +171,13 @@ impl Pending {
             Some((entry.key(), position))
         });
         let positions: HashMap<&[u8], usize> = touched.collect();
+        // A revision that did several things to a key leaves only the last one known.
+        let mut told = HashSet::new();
         let step = |step: KeyStep| {
             // A key that came and went has no position.
             let position = positions.get(step.key.as_bytes()).copied().unwrap_or(usize::MAX);
-            let last_write = self.touched.get(position).filter(|touched| touched.revision == step.revision);
+            let is_last = |touched: &&Touched| touched.revision == step.revision;
+            let last_write = self.touched.get(position).filter(is_last).filter(|_| told.insert(position));
             let step = Step::from(step);
             match last_write.map(|touched| &touched.now).filter(|_| self.keeps_every_write) {
                 Some(Some(now)) => (position, Step { entry: now.clone(), write: StepWrite::Put, ..step }),
@@ -152,7 +185,8 @@ impl Pending {
                 None => (position, step),
             }
         };
-        self.steps = steps.into_iter().map(step).collect();
+        self.steps = steps.into_iter().rev().map(step).collect();
+        self.steps.reverse();
         let first = self.steps.first().map(|(_, step)| step.revision);
         self.first_revision = first.or(self.first_revision);
         self.several_revisions = true;
@@ -199,6 +233,7 @@ impl Pending {
         let steps = if several { self.published_steps(&mut weight) } else { Box::default() };
         self.steps.clear();
         self.group.clear();
+        self.undone.clear();
         self.touched.clear();
         self.present.clear();
         self.absent.clear();

@@ -32,6 +32,8 @@ pub(super) struct Store {
     /// Writes that are applied but not yet readable.
     unacknowledged: Vec<(Ack, AppliedBatch)>,
     provisional: bool,
+    /// Whether a breadcrumb of another daemon is being applied. What that daemon names is a change there.
+    is_relaying: bool,
     /// The revision up to which the feed has sent everything, in the history of `state`.
     complete: Revision,
     publisher: Publisher,
@@ -64,6 +66,7 @@ impl Store {
             resyncs: Vec::new(),
             unacknowledged: Vec::new(),
             provisional,
+            is_relaying: false,
             complete: Revision::ZERO,
             publisher,
             refused,
@@ -297,7 +300,8 @@ impl Store {
 
     /// Whether the upstream has set the key again, to the value that it has.
     fn is_another_write(&self, old: &Entry, entry: &Entry, revision: Option<Revision>) -> bool {
-        self.config.keep_every_write && entry.write_info().is_some() && old.revision() != revision
+        let is_write = entry.write_info().is_some() || self.is_relaying;
+        self.config.keep_every_write && is_write && old.revision() != revision
     }
 
     /// The entry with the count of its key's writes, if they are counted here: because every write is kept and the

@@ -91,6 +91,7 @@ pub async fn write(client: &Client, random: &mut Random, writes: usize) {
                 client.delete_range(delete).await.unwrap();
             }
             5..9 => transaction(client, random).await,
+            9 if random.one_in(3) => put_and_delete(client, random).await,
             _ => {
                 let lease = if random.one_in(4) { lease } else { 0 };
                 let put =
@@ -99,6 +100,19 @@ pub async fn write(client: &Client, random: &mut Random, writes: usize) {
             }
         }
     }
+}
+
+/// One revision that puts a key and deletes it, or the other way round. etcd takes that only with a range without an end.
+async fn put_and_delete(client: &Client, random: &mut Random) {
+    let key = Bytes::from_static(&[0xff, 0xff, 0xff]);
+    let put = PutRequest { key: key.clone(), value: random.value(), ..PutRequest::default() };
+    let delete = DeleteRangeRequest { key, range_end: Bytes::from_static(&[0]), prev_kv: false };
+    let mut both = [RequestOpUnion::Put(put), RequestOpUnion::DeleteRange(delete)];
+    if random.one_in(2) {
+        both.reverse();
+    }
+    let success = both.map(|request| RequestOp { request: Some(request) }).into();
+    client.txn(TxnRequest { success, ..TxnRequest::default() }).await.unwrap();
 }
 
 /// Several keys in one revision, each once: etcd takes no key twice.

@@ -15,6 +15,7 @@ mod history;
 mod limits;
 mod live;
 mod ranges;
+mod relays;
 mod restarts;
 mod servers;
 mod services;

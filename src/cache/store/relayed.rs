@@ -24,7 +24,9 @@ impl Store {
         let (before, refused) = (self.state.clone(), Arc::clone(&self.refused));
         updates.sort_by_key(|update| update.revision);
         let mut updates = updates.into_iter().peekable();
+        self.is_relaying = true;
         while self.apply_revision(&mut updates) {}
+        self.is_relaying = false;
         self.advance_to(Some(revision));
         let verdict = self.verdict(revision, claim);
         if verdict == Verdict::Wrong {

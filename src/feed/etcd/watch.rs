@@ -284,6 +284,10 @@ impl<'s, 'a> Watch<'s, 'a> {
         }
         self.audit.record(events).map_err(|_| WatchEnd::DeletionLost)?;
         self.apply(events).await?;
+        if self.session.sink.keeps_every_write() {
+            // A revision may have changed nothing that the cache keeps, and is complete all the same.
+            self.session.sink.send(FeedEvent::Complete(revision(self.at.revision))).await?;
+        }
         self.save_resume_point();
         self.session.memory.watch_works();
         Ok(())

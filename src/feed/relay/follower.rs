@@ -216,11 +216,11 @@ impl Follower {
             Ok(Next::Nothing { cursor, rights }) if same_rights(rights.as_deref()) => {
                 self.position = Some(Position { cursor, ..position });
                 self.publish_position();
-                self.confirmed(&origin).await?;
+                self.confirmed(&origin, false).await?;
             }
             Ok(Next::Updates(records)) if same_rights(records.rights()) => {
                 self.take(*records, &origin).await?;
-                self.confirmed(&origin).await?;
+                self.confirmed(&origin, true).await?;
             }
             Ok(_) => {
                 info!("the rights of the token are others than before: reading everything again");
@@ -333,8 +333,9 @@ impl Follower {
         }
     }
 
-    /// Tells the status that the upstream has confirmed.
-    async fn confirmed(&mut self, origin: &Origin) -> Result<(), RelayError> {
+    /// Tells the status that the upstream has confirmed. It has named its newest state when the request came, which is before
+    /// any changes in the answer (`has_changes`).
+    async fn confirmed(&mut self, origin: &Origin, has_changes: bool) -> Result<(), RelayError> {
         let (Some(newest), Some(position)) = (origin.newest, &self.position) else { return Ok(()) };
         let is_newest = is_at_or_after(position.cursor, newest);
         if is_newest && !std::mem::replace(&mut self.caught_up, true) {
@@ -344,7 +345,7 @@ impl Follower {
         if !is_newest && !self.caught_up {
             return Ok(());
         }
-        if position.cursor.revision > newest.revision {
+        if !has_changes && position.cursor.revision > newest.revision {
             // It lags behind, or its datastore was set back. Only when it has come here it confirms the state.
             let (ours, theirs) = (position.cursor.revision, newest.revision);
             let problem = format!("{}: it is at revision {theirs}, behind {ours}", self.host_name(self.host));

@@ -127,18 +127,24 @@ impl EncodedEvents {
     pub(super) fn of(writes: &[Write], from: usize, before: Option<&Snapshot>) -> Self {
         let (mut out, mut ends) = (Vec::new(), Vec::with_capacity(writes.len() - from));
         let mut last: HashMap<&[u8], Option<&Entry>> = HashMap::new();
+        let mut of_revision = 0;
         for (at, write) in writes.iter().enumerate() {
             let key = write.entry.key();
-            let previous = before.and_then(|before| match last.get(key) {
+            // The key before is that before the revision, also where the revision has two events of it.
+            if before.is_some() && writes[of_revision].revision != write.revision {
+                let done = writes[of_revision..at].iter();
+                last.extend(done.map(|done| (done.entry.key(), done.is_put.then_some(&done.entry))));
+                of_revision = at;
+            }
+            // A revision may delete a key and create it again. What it creates has no key before.
+            let creates = write.is_put && write.entry.write_info_or_default().created == write.revision;
+            let previous = before.filter(|_| !creates).and_then(|before| match last.get(key) {
                 Some(last) => *last,
                 None => before.get(key),
             });
             if at >= from {
                 put_event(&mut out, write, previous);
                 ends.push(out.len());
-            }
-            if before.is_some() && writes.len() > 1 {
-                last.insert(key, write.is_put.then_some(&write.entry));
             }
         }
         out.shrink_to_fit();
