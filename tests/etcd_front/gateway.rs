@@ -101,3 +101,24 @@ async fn a_watch_is_a_line_for_each_message() {
     let told = next_line().await;
     assert_eq!(told["result"]["events"][0]["kv"]["value"], "MQ==", "{told}");
 }
+
+/// There are clients that read a chunk of HTTP/1.1 as a message, which it is in etcd.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_are_sent_at_once_are_chunks_of_their_own() {
+    let front = Front::start("push:", &[]);
+    let ours = front.ready().await;
+    for value in 0..3 {
+        front.daemon.http().put(b"a", "application/octet-stream", value.to_string().as_bytes()).await;
+    }
+    ours.range(all_keys()).await.unwrap();
+    let create = json!({"create_request": {"key": "YQ==", "start_revision": 1}});
+    let sent = http().post(format!("http://{}/v3/watch", front.address));
+    let mut answer = sent.body(create.to_string()).timeout(DEADLINE).send().await.unwrap();
+    let mut told = String::new();
+    while told.matches("\"events\"").count() == 0 {
+        let chunk = answer.chunk().await.unwrap().unwrap();
+        assert_eq!(chunk.split_inclusive(|byte| *byte == b'\n').count(), 1, "{chunk:?}");
+        told.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert!(told.lines().count() > 1, "{told}");
+}

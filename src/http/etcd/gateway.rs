@@ -216,34 +216,31 @@ async fn kept_alive(call: &Call, requests: Vec<LeaseKeepAliveRequest>) -> Result
     Ok(lines)
 }
 
-/// The messages of a stream of gRPC as lines.
+/// The messages of a stream of gRPC as lines, each in a frame of its own, and so in a chunk of HTTP/1.1: as etcd's gateway
+/// writes them, and as clients of Python read them.
 fn lines<A: Message + Default + Serialize + 'static>(body: grpc::Body) -> Body {
     let frames = BodyStream::new(body.map_err(|never| match never {}));
     let lines = stream::unfold((frames, BytesMut::new()), |(mut frames, mut received)| async move {
         loop {
+            while let Some(message) = grpc::split_message(&mut received) {
+                if let Ok(message) = A::decode(message) {
+                    return Some((Ok(Bytes::from(line(&message))), (frames, received)));
+                }
+            }
             let frame: hyper::body::Frame<Bytes> = match frames.next().await? {
                 Ok(frame) => frame,
                 Err(never) => {
                     return Some((Err::<Bytes, std::convert::Infallible>(never), (frames, received)));
                 }
             };
-            let mut out = Vec::new();
             match frame.into_data() {
                 Ok(data) => received.extend_from_slice(&data),
                 Err(frame) => {
                     let status = frame.trailers_ref().and_then(Status::from_header_map);
                     let status = status.filter(|status| status.code() != Code::Ok)?;
-                    out =
-                        json::write_stream_error(status.code() as i32, status.message()).unwrap_or_default();
+                    let error = json::write_stream_error(status.code() as i32, status.message());
+                    return Some((Ok(error.unwrap_or_default().into()), (frames, received)));
                 }
-            }
-            while let Some(message) = grpc::split_message(&mut received) {
-                if let Ok(message) = A::decode(message) {
-                    out.extend(line(&message));
-                }
-            }
-            if !out.is_empty() {
-                return Some((Ok(out.into()), (frames, received)));
             }
         }
     });
