@@ -175,12 +175,8 @@ impl Etcd {
     /// Runs `etcdctl` with these arguments, and gives what it printed, or what it complained of.
     pub fn try_ctl(&self, arguments: &[&str]) -> Result<String, String> {
         let scheme = if self.speaks_tls() { "https" } else { "http" };
-        let done = Command::new(program("etcdctl"))
-            .args(["--endpoints", &format!("{scheme}://{}", self.endpoint())])
-            .args(arguments)
-            .env("ETCDCTL_API", "3")
-            .stdin(Stdio::null())
-            .output();
+        let mut ctl = etcdctl(&format!("{scheme}://{}", self.endpoint()));
+        let done = ctl.args(arguments).stdin(Stdio::null()).output();
         let done = done.unwrap_or_else(|error| {
             panic!("etcdctl ({error}) is not installed: apt-get install etcd-server etcd-client")
         });
@@ -286,6 +282,13 @@ impl Etcd {
 /// etcd or etcdctl, of the version that is tested.
 fn program(name: &str) -> PathBuf {
     std::env::var_os("CRUMBD_TEST_ETCD").map_or_else(PathBuf::new, PathBuf::from).join(name)
+}
+
+/// `etcdctl` with these endpoints.
+pub fn etcdctl(endpoints: &str) -> Command {
+    let mut command = Command::new(program("etcdctl"));
+    command.args(["--endpoints", endpoints]).env("ETCDCTL_API", "3");
+    command
 }
 
 fn copy_directory(from: &Path, to: &Path) {
