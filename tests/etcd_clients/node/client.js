@@ -167,7 +167,8 @@ const main = async ([command, endpoints, prefix, revision]) => {
     await others(client);
   }
   client.close();
-  process.exit(0);
+  // When everything is printed.
+  process.stdout.write("", () => process.exit(0));
 };
 
 main(process.argv.slice(2)).catch((error) => {
