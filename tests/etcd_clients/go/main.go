@@ -320,17 +320,32 @@ func others(client *clientv3.Client) {
 	must(client.Sync(soon()))
 }
 
-// watch leaves it to the client to find another endpoint when one ends.
+// watch leaves it to the client to find another endpoint when one ends. A lease is kept alive by then.
 func watch(client *clientv3.Client, prefix string, revision int64) {
+	lease, err := client.Grant(soon(), 9)
+	must(err)
+	alive, err := client.KeepAlive(context.Background(), lease.ID)
+	must(err)
 	options := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithRev(revision), clientv3.WithPrevKV()}
 	for message := range client.Watch(context.Background(), prefix, options...) {
 		must(message.Err())
 		for _, event := range message.Events {
 			fmt.Println(line(event))
 			if string(event.Kv.Key) == prefix+"end" {
+				stillAlive(alive)
 				return
 			}
 		}
 	}
 	log.Fatal("the watch ended")
+}
+
+// stillAlive leaves out what was answered until now, and waits for one more.
+func stillAlive(alive <-chan *clientv3.LeaseKeepAliveResponse) {
+	for len(alive) > 0 {
+		<-alive
+	}
+	if told := <-alive; told == nil {
+		log.Fatal("the lease is lost")
+	}
 }

@@ -139,16 +139,20 @@ const others = async (client) => {
   same((await client.maintenance.alarm({ action: "Get", memberID: 0, alarm: "None" })).alarms, []);
 };
 
-/** Leaves it to the client to find another endpoint when one ends. */
+/** Leaves it to the client to find another endpoint when one ends. A lease keeps itself alive by then. */
 const watch = async (client, prefix, revision) => {
+  const lease = client.lease(9);
+  lease.on("lost", (error) => { throw error; });
+  await lease.grant();
   const watcher = await client.watch().prefix(prefix).startRevision(revision).withPreviousKV().create();
   watcher.on("error", (error) => { throw error; });
   const next = eventsOf(watcher);
   for (;;) {
     const told = await next();
     console.log(told);
-    if (told.split("\t")[2] === `${prefix}end`) return;
+    if (told.split("\t")[2] === `${prefix}end`) break;
   }
+  await new Promise((resolve) => lease.once("keepaliveSucceeded", resolve));
 };
 
 const main = async ([command, endpoints, prefix, revision]) => {
