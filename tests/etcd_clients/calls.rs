@@ -4,7 +4,8 @@ use crate::programs::Program;
 use crate::replicas::Replicas;
 use crate::support::etcd::Etcd;
 
-/// The program checks each answer. It is run with etcd first, which says whether it expects what etcd does.
+/// The program checks each answer. It is run with etcd first, which says whether it expects what etcd does. A client that takes
+/// several endpoints sends its calls to both replicas.
 async fn calls(program: Program, takes_several: bool) {
     let etcd = Etcd::start().await;
     let replicas = Replicas::start(&etcd).await;
@@ -36,4 +37,9 @@ async fn etcd3_of_pypi_makes_every_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn etcd3gw_makes_every_call() {
     calls(Program::PythonGateway, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcd_client_of_rust_makes_every_call() {
+    calls(Program::Rust, true).await;
 }

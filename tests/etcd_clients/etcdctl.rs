@@ -96,9 +96,8 @@ fn without_ids(text: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_prints_of_crumbd_what_it_prints_of_etcd() {
     let etcd = Etcd::start().await;
-    let theirs = Ctl::at(&etcd.endpoint());
-    let replicas = Replicas::start(&etcd).await;
-    let ours = Ctl::at(&replicas.endpoints());
+    let replica = Replica::start(&etcd, &[]).await;
+    let (theirs, ours) = (Ctl::at(&etcd.endpoint()), Ctl::at(&replica.address));
     for (key, value) in [("c/a", "1"), ("c/c", "2"), ("c/b", "x y"), ("d", "3"), ("c/a", "4")] {
         assert_eq!(ours.prints(&["put", key, value]), "OK\n");
     }

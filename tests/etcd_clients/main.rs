@@ -1,6 +1,6 @@
 //! Clients of etcd that others wrote, unchanged, with crumbd in the place of etcd.
 //!
-//! `.ci/setup` installs them. What they do is in `go/`, `node/` and `python/`, one client a file.
+//! `.ci/setup` installs them. What they do is in `go/`, `node/`, `python/` and `rust/`, one client a file.
 
 #![allow(clippy::unwrap_used)] // a test may unwrap
 

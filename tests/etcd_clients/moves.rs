@@ -58,3 +58,8 @@ async fn etcd3_of_pypi_is_told_each_write_once() {
 async fn etcd3gw_is_told_each_write_once() {
     moves(Program::PythonGateway).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcd_client_of_rust_is_told_each_write_once() {
+    moves(Program::Rust).await;
+}

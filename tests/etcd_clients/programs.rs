@@ -26,6 +26,7 @@ pub enum Program {
     Node,
     PythonGateway,
     PythonGrpc,
+    Rust,
     Etcdctl,
 }
 
@@ -87,6 +88,7 @@ impl Program {
             }
             Program::PythonGateway => python("gateway.py"),
             Program::PythonGrpc => python("grpc_client.py"),
+            Program::Rust => Command::new(&*RUST_PROGRAM),
             Program::Etcdctl => panic!("etcdctl is its own program"),
         }
     }
@@ -109,6 +111,23 @@ static GO_PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     let done = done.unwrap_or_else(|error| panic!("go ({error}) is missing: apt-get install golang-go"));
     assert!(done.status.success(), "go build: {}", String::from_utf8_lossy(&done.stderr));
     program
+});
+
+/// The program in Rust, built once. It is no part of the workspace, whose builds want no protoc.
+static RUST_PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("etcd-clients-rust");
+    let done = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--manifest-path"])
+        .arg(sources().join("rust/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&made)
+        .output()
+        .unwrap();
+    let complaints = String::from_utf8_lossy(&done.stderr);
+    let missing = "protoc is missing: apt-get install protobuf-compiler";
+    assert!(!complaints.contains("Could not find `protoc`"), "{missing}\n{complaints}");
+    assert!(done.status.success(), "cargo build: {complaints}");
+    made.join("debug/crumbd-etcd-clients")
 });
 
 fn sources() -> PathBuf {

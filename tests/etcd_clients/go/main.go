@@ -98,7 +98,6 @@ func keys(client *clientv3.Client, prefix string) {
 	kv := answer.Kvs[0]
 	same([]int64{kv.CreateRevision, kv.ModRevision, kv.Version, kv.Lease}, []int64{first, last, 2, 0})
 	same(shown(client.Get(soon(), prefix, all)), "[a=4 b=3 c=2]")
-	same(shown(client.Get(soon(), prefix, all, clientv3.WithSerializable())), "[a=4 b=3 c=2]")
 	same(shown(client.Get(soon(), prefix, all, clientv3.WithRev(first+1))), "[a=1 c=2]")
 	same(shown(client.Get(soon(), prefix, all, clientv3.WithKeysOnly())), "[a= b= c=]")
 	descending := clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend)

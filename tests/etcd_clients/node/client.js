@@ -43,7 +43,7 @@ const keys = async (client, prefix) => {
   same(await space.getAll().sort("Create", "Descend").keys(), ["b", "c", "a"]);
   same(await space.getAll().limit(2).keys(), ["a", "b"]);
   same(await space.getAll().revision(Number(first) + 1).strings(), { a: "1", c: "2" });
-  same(await space.getAll().minModRevision(kv.mod_revision).serializable(true).strings(), { a: "4" });
+  same(await space.getAll().minModRevision(kv.mod_revision).strings(), { a: "4" });
   same(await space.getAll().count(), 3);
   await assert.rejects(space.getAll().revision(Number(first) + 1000).exec(), /future revision/);
   same((await space.put("a").value("5").getPrevious()).value.toString(), "4");
