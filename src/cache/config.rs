@@ -33,6 +33,11 @@ pub struct CacheConfig {
 }
 
 impl CacheConfig {
+    /// The revision of a state without history. etcd's is 1: to its clients 0 means that no revision is known.
+    pub(super) fn first_revision(&self) -> Revision {
+        Revision(u64::from(self.keep_every_write))
+    }
+
     /// The limits on keys and values.
     pub(crate) fn entry_limits(&self) -> EntryLimits {
         EntryLimits { max_key_bytes: self.max_key_bytes, max_value_bytes: self.max_value_bytes }

@@ -54,10 +54,15 @@ impl Cache {
         history: Option<History>,
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> (Self, IngestTask) {
-        let empty = Snapshot::empty(history.unwrap_or_else(History::random));
+        let config: CacheOptions = config.into();
+        let mut empty = Snapshot::empty(history.unwrap_or_else(History::random));
+        // A feed that does not know its history yet says the revision, too.
+        if history.is_some() {
+            empty.revision = config.config.first_revision();
+        }
         let now = SystemTime::now();
         let options = StartOptions { provisional: history.is_none(), ..StartOptions::default() };
-        Self::start(config.into(), (empty, now), options, buffer)
+        Self::start(config, (empty, now), options, buffer)
             .expect("without restored breadcrumbs nothing can fail")
     }
 
@@ -68,17 +73,16 @@ impl Cache {
     /// [`RestoreError`] if the changes of a breadcrumb do not lead to the state that was stored with it.
     pub fn restored(
         config: impl Into<CacheOptions>,
-        state: (Snapshot, SystemTime),
+        mut state: (Snapshot, SystemTime),
         breadcrumbs: Vec<RestoredBreadcrumb>,
         lossy: bool,
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> Result<(Self, IngestTask), RestoreError> {
-        Self::start(
-            config.into(),
-            state,
-            StartOptions { lossy, breadcrumbs, ..StartOptions::default() },
-            buffer,
-        )
+        let config: CacheOptions = config.into();
+        if breadcrumbs.is_empty() && state.0.is_empty() {
+            state.0.revision = state.0.revision.max(config.config.first_revision());
+        }
+        Self::start(config, state, StartOptions { lossy, breadcrumbs, ..StartOptions::default() }, buffer)
     }
 
     /// As [`Cache::restored`], but refuses entries that exceed the configured limits, which may have changed. If there

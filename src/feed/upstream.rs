@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::Activity;
 use super::activity::ActivityReport;
-use crate::model::{History, Revision, Sighting};
+use crate::model::{History, Key, KeySelector, Revision, Sighting};
 
 /// The upstream was never heard.
 const NEVER: i64 = i64::MIN;
@@ -44,6 +44,8 @@ pub struct Upstream {
     sighting: watch::Sender<Option<Sighting>>,
     /// Set for an upstream that is this process itself (a push feed): it is always heard.
     local: bool,
+    /// The keys that the feed follows. The upstream may have others.
+    followed: KeySelector,
     /// Records or events that were not understood, and so refused.
     pub malformed: Counter,
     /// How often the feed had to connect, open or read from the start again.
@@ -84,12 +86,23 @@ impl Upstream {
             activity: RwLock::new(ActivityReport::new()),
             sighting: watch::Sender::new(None),
             local,
+            followed: KeySelector::ALL,
             malformed: Counter::default(),
             reconnects: Counter::default(),
             waits: Counter::default(),
             waited_us: Counter::default(),
             overdue: Counter::default(),
         }
+    }
+
+    /// The same, of which only the keys with this prefix are followed.
+    pub fn of_prefix(self, prefix: &[u8]) -> Self {
+        Self { followed: KeySelector::prefix(Key::copy_from(prefix)), ..self }
+    }
+
+    /// The keys that the feed follows. Nothing is known of others, not even that they are absent.
+    pub fn followed(&self) -> &KeySelector {
+        &self.followed
     }
 
     /// The upstream has answered, just now.

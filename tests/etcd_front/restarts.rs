@@ -129,6 +129,29 @@ async fn what_was_stored_without_the_counts_of_writes_is_not_served_to_etcds_cli
     assert_eq!(newest(&front.ready().await).await, (revision, kvs));
 }
 
+/// A client that has watched an empty store goes on after what it knows, which is not "from now on".
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_store_has_a_revision_to_go_on_from() {
+    let dir = TempDir::new().unwrap();
+    for with_state in [false, true] {
+        let state = ["--state-dir", dir.path().to_str().unwrap()];
+        let start = || Front::start("push:", if with_state { &state[..] } else { &[] });
+        let front = start();
+        let ours = front.ready().await;
+        let (revision, kvs) = newest(&ours).await;
+        assert_eq!((revision, kvs.len()), (1, 0));
+        front.daemon.http().put(b"k", "text/plain", b"1").await;
+        let told = events(&ours, revision + 1, 2).await;
+        assert_eq!(told.len(), 1);
+        if with_state {
+            // Killed at once.
+            drop(front);
+            let front = start();
+            assert_eq!(events(&front.ready().await, revision + 1, 2).await, told);
+        }
+    }
+}
+
 /// Puts of one key are counted from the put that created it.
 #[tokio::test(flavor = "multi_thread")]
 async fn pushed_writes_are_counted_on_after_a_restart() {

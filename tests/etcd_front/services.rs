@@ -110,6 +110,27 @@ async fn a_user_is_a_token_and_sees_its_prefixes_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_feed_does_not_follow_is_not_said_to_be_absent() {
+    let etcd = Etcd::start().await;
+    let put = PutRequest { key: "b/1".into(), value: "1".into(), ..PutRequest::default() };
+    client_of(&etcd).put(put).await.unwrap();
+    let front = Front::start(&format!("etcd://{}/a/", etcd.endpoint()), &[]);
+    let client = front.client();
+    let within = || RangeRequest { key: "a/".into(), range_end: "a0".into(), ..RangeRequest::default() };
+    crate::support::eventually("a state", || async { client.range(within()).await.ok() }).await;
+    let outside = RangeRequest { key: "b/1".into(), ..RangeRequest::default() };
+    for range in [outside.clone(), all_keys()] {
+        assert_eq!(client.range(range).await.unwrap_err().code(), Code::PermissionDenied);
+    }
+    let success = vec![RequestOp { request: Some(RequestOpUnion::Range(outside)) }];
+    let txn = TxnRequest { success, ..TxnRequest::default() };
+    assert_eq!(client.txn(txn).await.unwrap_err().code(), Code::PermissionDenied);
+    let watch = WatchCreateRequest { key: "b/1".into(), ..WatchCreateRequest::default() };
+    let refused = client.watch(watch).await.unwrap().next().await.unwrap();
+    assert!(refused.canceled && refused.cancel_reason.contains("permission denied"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_keys_of_a_lease_are_listed_for_who_may_read_them() {
     let etcd = Etcd::start().await;
     let mut tokens = TokenFile::new();

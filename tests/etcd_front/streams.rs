@@ -109,6 +109,25 @@ async fn a_watch_of_revisions_that_are_not_kept_ends_as_compacted_and_says_where
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watch_from_beyond_the_store_ends_and_one_from_the_next_revision_waits() {
+    let etcd = Etcd::start().await;
+    for feed in ["push:".to_owned(), format!("etcd://{}/?write=true", etcd.endpoint())] {
+        let front = Front::start(&feed, &[]);
+        let client = front.ready().await;
+        let newest = put(&client, "k", "1").await;
+        // Its client has seen a revision that this store has not: it was replaced.
+        let mut watches = client.watch(of_key("k", newest + 2)).await.unwrap();
+        created(&mut watches).await;
+        let end = watches.next().await.unwrap();
+        assert_eq!((end.canceled, end.compact_revision), (true, newest + 1), "{end:?}");
+        watches.create(of_key("k", newest + 1));
+        created(&mut watches).await;
+        put(&client, "k", "2").await;
+        assert_eq!(told(&mut watches).await.1, [Bytes::from_static(b"k")]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streams_end_with_a_code_after_which_clients_try_again_when_the_daemon_drains() {
     let front = Front::start("push:", &[]);
     let ours = front.ready().await;

@@ -36,7 +36,8 @@ async fn the_same_writes_lead_to_the_same_store() {
 async fn a_write_is_answered_once_it_can_be_read_here() {
     let etcd = Etcd::start().await;
     let front = Front::start(&format!("etcd://{}/a/?write=true", etcd.endpoint()), &[]);
-    let ours = front.ready().await;
+    assert_eq!(front.daemon.http().get("/readyz?wait=20s").await.status, 200);
+    let ours = front.client();
     let put = |key: &str, value: String| crate::etcd::kv::PutRequest {
         key: key.to_owned().into(),
         value: value.into(),
@@ -108,38 +109,32 @@ fn random_txn(random: &mut Random, depth: usize) -> TxnRequest {
     }
 }
 
-/// The answer with all revisions so much higher, and without who answered.
-fn shifted(mut answer: TxnResponse, by: i64) -> TxnResponse {
-    fn header(header: &mut Option<ResponseHeader>, by: i64) {
-        let revision = header.map_or(0, |header| header.revision) + by;
+/// The answer without who answered.
+fn without_ids(mut answer: TxnResponse) -> TxnResponse {
+    let strip = |header: &mut Option<ResponseHeader>| {
+        let revision = header.map_or(0, |header| header.revision);
         *header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
-    }
-    fn kv(kv: &mut KeyValue, by: i64) {
-        kv.create_revision += by;
-        kv.mod_revision += by;
-    }
-    header(&mut answer.header, by);
+    };
+    strip(&mut answer.header);
     for response in &mut answer.responses {
         match response.response.as_mut().unwrap() {
-            ResponseOpUnion::Range(range) => {
-                header(&mut range.header, by);
-                range.kvs.iter_mut().for_each(|one| kv(one, by));
-            }
-            ResponseOpUnion::Put(put) => {
-                header(&mut put.header, by);
-                put.prev_kv.iter_mut().for_each(|one| kv(one, by));
-            }
-            ResponseOpUnion::DeleteRange(delete) => {
-                header(&mut delete.header, by);
-                delete.prev_kvs.iter_mut().for_each(|one| kv(one, by));
-            }
+            ResponseOpUnion::Range(range) => strip(&mut range.header),
+            ResponseOpUnion::Put(put) => strip(&mut put.header),
+            ResponseOpUnion::DeleteRange(delete) => strip(&mut delete.header),
             ResponseOpUnion::Txn(txn) => {
                 let header = txn.header;
-                *txn = TxnResponse { header, ..shifted(txn.clone(), by) };
+                *txn = TxnResponse { header, ..without_ids(txn.clone()) };
             }
         }
     }
     answer
+}
+
+type Outcome = Result<TxnResponse, (tonic::Code, String)>;
+
+async fn outcome(client: &crate::client::Client, txn: &TxnRequest) -> Outcome {
+    let answer = client.txn(txn.clone()).await;
+    answer.map(without_ids).map_err(|status| (status.code(), status.message().to_owned()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,19 +146,66 @@ async fn a_store_of_its_own_does_transactions_as_etcd_does() {
     let mut random = Random::new(11);
     for _ in 0..1500 {
         let txn = random_txn(&mut random, 0);
-        // An empty etcd is at revision 1, an empty store of ours at 0.
-        let outcome = |answer: Result<TxnResponse, tonic::Status>, by: i64| {
-            let answer = answer.map(|answer| shifted(answer, by));
-            answer.map_err(|status| (status.code(), status.message().to_owned()))
-        };
-        let (theirs, ours) = (theirs.txn(txn.clone()).await, ours.txn(txn.clone()).await);
-        assert_eq!(outcome(ours, 1), outcome(theirs, 0), "crumbd, then etcd: {txn:?}");
+        let (theirs, ours) = (outcome(&theirs, &txn).await, outcome(&ours, &txn).await);
+        assert_eq!(ours, theirs, "crumbd, then etcd: {txn:?}");
     }
-    let (revision, kvs) = keys_of(&ours).await;
-    let kvs = kvs.into_iter().map(|kv| KeyValue {
-        create_revision: kv.create_revision + 1,
-        mod_revision: kv.mod_revision + 1,
-        ..kv
-    });
-    assert_eq!((revision + 1, kvs.collect::<Vec<_>>()), keys_of(&theirs).await);
+    assert_eq!(keys_of(&ours).await, keys_of(&theirs).await);
+}
+
+fn op(request: RequestOpUnion) -> RequestOp {
+    RequestOp { request: Some(request) }
+}
+
+fn put(key: &'static str, value: &'static str) -> RequestOp {
+    op(RequestOpUnion::Put(PutRequest { key: key.into(), value: value.into(), ..PutRequest::default() }))
+}
+
+/// etcd compares everything before it writes anything, and checks both branches.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_in_another_one_compares_what_was_before() {
+    let etcd = Etcd::start().await;
+    let theirs = client_of(&etcd);
+    let front = Front::start("push:", &[]);
+    let ours = front.ready().await;
+    let value = |value: &'static str| Compare {
+        target: CompareTarget::Value as i32,
+        key: "k".into(),
+        with: Some(CompareWith::Value(value.into())),
+        ..Compare::default()
+    };
+    let version = |version| Compare {
+        target: CompareTarget::Version as i32,
+        key: "k".into(),
+        with: Some(CompareWith::Version(version)),
+        ..Compare::default()
+    };
+    let inside = |compare: Compare| {
+        op(RequestOpUnion::Txn(TxnRequest {
+            compare: vec![compare],
+            success: vec![put("succeeded", "1")],
+            failure: vec![put("failed", "1")],
+        }))
+    };
+    let delete =
+        || op(RequestOpUnion::DeleteRange(DeleteRangeRequest { key: "k".into(), ..Default::default() }));
+    let keep_value = |value: &'static str, lease, ignore_lease| {
+        let put =
+            PutRequest { key: "k".into(), value: value.into(), lease, ignore_lease, ..Default::default() };
+        op(RequestOpUnion::Put(PutRequest { ignore_value: !ignore_lease, ..put }))
+    };
+    let txn = |success| TxnRequest { success, ..TxnRequest::default() };
+    for txn in [
+        txn(vec![put("k", "old")]),
+        txn(vec![put("k", "new"), inside(value("old"))]),
+        txn(vec![put("k", "newer"), inside(value("newer"))]),
+        txn(vec![delete(), inside(version(0))]),
+        txn(vec![put("k", "1"), inside(version(0))]),
+        // The branch that is not taken.
+        TxnRequest { failure: vec![keep_value("value", 0, false)], ..TxnRequest::default() },
+        TxnRequest { failure: vec![keep_value("", 5, true)], ..TxnRequest::default() },
+        TxnRequest { failure: vec![put("", "no key")], ..TxnRequest::default() },
+    ] {
+        assert_eq!(outcome(&ours, &txn).await, outcome(&theirs, &txn).await, "crumbd, then etcd: {txn:?}");
+    }
+    assert_eq!(keys_of(&ours).await, keys_of(&theirs).await);
 }

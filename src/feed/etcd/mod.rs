@@ -51,7 +51,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::backoff::Backoff;
-use super::{Activity, Feed, FeedError, Sink, Warm, Writer};
+use super::{Activity, Feed, FeedError, Sink, Upstream, Warm, Writer};
 use crate::ingest::IngestBuffer;
 use crate::model::{EntryLimits, FeedEvent, History, SyncStatus};
 use backfill::Backfill;
@@ -118,6 +118,10 @@ impl EtcdFeed {
 }
 
 impl Feed for EtcdFeed {
+    fn upstream(&self) -> Upstream {
+        Upstream::remote().of_prefix(&self.target.prefix)
+    }
+
     /// Known only once the cluster has answered with its id.
     fn history(&self) -> Option<History> {
         None

@@ -32,10 +32,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::{Feed, FeedConfig, FeedError, Sink, Warm, Writer};
+use super::{Feed, FeedConfig, FeedError, Sink, Upstream, Warm, Writer};
 use crate::client::Client;
 use crate::ingest::IngestBuffer;
-use crate::model::{EntryLimits, FeedEvent, History};
+use crate::model::{EntryLimits, FeedEvent, History, Key};
 use config::RelayConfig;
 use error::RelayError;
 use follower::Follower;
@@ -63,6 +63,10 @@ impl RelayFeed {
 }
 
 impl Feed for RelayFeed {
+    fn upstream(&self) -> Upstream {
+        Upstream::remote().of_prefix(self.config.prefix.as_ref().map_or(&b""[..], Key::as_bytes))
+    }
+
     /// Known only once the upstream has answered.
     fn history(&self) -> Option<History> {
         None

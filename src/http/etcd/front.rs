@@ -14,7 +14,7 @@ use crate::http::client::{Client, Peer};
 use crate::http::collection::Collection;
 use crate::model::{History, KeySelector, Revision};
 use crate::view::View;
-use crate::view::etcd::Room;
+use crate::view::etcd::{KeyRange, Room};
 use crate::wire::etcd::ResponseHeader;
 
 /// How etcd's clients are served.
@@ -67,6 +67,11 @@ impl EtcdFront {
     /// The write side of the feed, if it takes writes.
     pub(super) fn writer(&self) -> Option<&dyn Writer> {
         self.0.collection.writer.as_deref()
+    }
+
+    /// The keys that the feed follows.
+    pub(super) fn followed(&self) -> &KeySelector {
+        self.0.collection.upstream.followed()
     }
 
     /// The upstream etcd, if writes are passed on to it.
@@ -141,6 +146,13 @@ impl Call {
     /// Room for its answer.
     pub(super) fn room(&self) -> Room {
         Room::new(self.client().account(), self.copies)
+    }
+
+    /// Refuses a read of keys that the client may not read, or that the feed does not follow: to say that they are absent might be
+    /// wrong.
+    pub(super) fn require_readable(&self, range: &KeyRange) -> Result<(), Status> {
+        let is_known = range.is_within(self.front.followed()) && range.is_within(&self.readable()?);
+        if is_known { Ok(()) } else { Err(status::permission_denied()) }
     }
 
     /// The keys that it may read.

@@ -60,6 +60,7 @@ impl Call {
         touched.txn(&txn)?;
         touched.require(self)?;
         if !touched.writes() {
+            touched.require_followed(self)?;
             return self.read_txn(&txn).await;
         }
         if let Some(answered) = self.transact(txn).await {
@@ -76,9 +77,7 @@ impl Call {
     /// `Range`.
     pub(super) async fn range(&self, request: RangeRequest) -> Result<Unary, Status> {
         let query = query(&request)?;
-        if !query.range.is_within(&self.readable()?) {
-            return Err(status::permission_denied());
-        }
+        self.require_readable(&query.range)?;
         let view = self.view();
         if !request.serializable && !self.front.is_serializable() {
             view.linearize().await?;

@@ -38,9 +38,10 @@ impl Call {
         let answer = Arc::clone(&answered);
         let mut room = self.room();
         let decide = Box::new(move |state: &dyn ReadEntries| {
-            let decided = check_overlap(&txn).and_then(|()| {
+            let decided = check(&txn).and_then(|()| {
                 let mut evaluation = Evaluation::new(state, &txn, &mut room);
-                let answered = evaluation.txn(&txn)?;
+                let taken = evaluation.branch(&txn)?;
+                let answered = evaluation.txn(taken)?;
                 Ok((answered, evaluation.updates()))
             });
             let (answered, updates) = match decided {
@@ -98,15 +99,31 @@ fn refused(error: &WriteError) -> Status {
     }
 }
 
-/// Refuses a key that is written twice, as etcd does before it does anything.
-fn check_overlap(txn: &TxnRequest) -> Result<(), Status> {
+/// Refuses what etcd refuses before it does anything, in both branches: a key that is written twice, and a put of a value or a
+/// lease where that of before is to be kept.
+fn check(txn: &TxnRequest) -> Result<(), Status> {
     for branch in [&txn.success, &txn.failure] {
         Written::by(branch)?;
         for operation in branch {
-            if let Some(RequestOpUnion::Txn(nested)) = &operation.request {
-                check_overlap(nested)?;
+            match &operation.request {
+                Some(RequestOpUnion::Put(put)) => check_put(put)?,
+                Some(RequestOpUnion::Txn(nested)) => check(nested)?,
+                _ => {}
             }
         }
+    }
+    Ok(())
+}
+
+fn check_put(put: &PutRequest) -> Result<(), Status> {
+    if put.key.is_empty() {
+        return Err(status::empty_key());
+    }
+    if put.ignore_value && !put.value.is_empty() {
+        return Err(Status::invalid_argument("etcdserver: value is provided"));
+    }
+    if put.ignore_lease && put.lease != 0 {
+        return Err(Status::invalid_argument("etcdserver: lease is provided"));
     }
     Ok(())
 }
@@ -161,6 +178,17 @@ impl Written {
     }
 }
 
+/// A branch of a transaction that is taken, and those of the transactions in it, in order.
+struct Branch<'t> {
+    succeeded: bool,
+    operations: &'t [RequestOp],
+    nested: std::vec::IntoIter<Branch<'t>>,
+}
+
+/// The most keys that the comparisons and ranges of a transaction go through, beside all keys of the state twice. Nothing else is
+/// written meanwhile.
+const MAX_VISITS: usize = 1_000_000;
+
 /// A transaction under way: the state, and what was changed of it.
 struct Evaluation<'a> {
     state: &'a dyn ReadEntries,
@@ -172,6 +200,8 @@ struct Evaluation<'a> {
     places: BTreeMap<Vec<u8>, usize>,
     /// The revision of its writes.
     next: Revision,
+    /// How many keys it may still go through.
+    visits: usize,
 }
 
 impl<'a> Evaluation<'a> {
@@ -184,7 +214,8 @@ impl<'a> Evaluation<'a> {
             true => Vec::new(),
             false => state.select(&|key| KeyRange::any_contains(&ranges, key)),
         };
-        Self { state, ranges, room, changes: Vec::new(), places: BTreeMap::new(), next }
+        let visits = MAX_VISITS.saturating_add(2 * ranges.len());
+        Self { state, ranges, room, changes: Vec::new(), places: BTreeMap::new(), next, visits }
     }
 
     /// The revision so far.
@@ -211,18 +242,25 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn entries(&self, range: &KeyRange) -> Vec<Entry> {
+    fn entries(&mut self, range: &KeyRange) -> Result<Vec<Entry>, Status> {
         if let Some(key) = range.single() {
-            return self.entry(key).into_iter().collect();
+            return Ok(self.entry(key).into_iter().collect());
         }
         let first = self.ranges.partition_point(|entry| entry.key() < range.start());
-        let inside = self.ranges[first..].iter().take_while(|entry| range.contains(entry.key()));
+        let inside = self.ranges[first..].partition_point(|entry| range.contains(entry.key()));
+        let visits = inside + self.changes.len();
+        self.visits = self.visits.checked_sub(visits).ok_or_else(|| {
+            Status::resource_exhausted(
+                "crumbd: the comparisons and ranges of the transaction go through too many keys",
+            )
+        })?;
+        let inside = self.ranges[first..first + inside].iter();
         let mut entries: Vec<Entry> =
             inside.filter(|entry| !self.places.contains_key(entry.key())).cloned().collect();
         let changed = self.changes.iter().filter(|(key, _)| range.contains(key.as_bytes()));
         entries.extend(changed.filter_map(|(_, entry)| entry.clone()));
         entries.sort_unstable_by(|one, other| one.key().cmp(other.key()));
-        entries
+        Ok(entries)
     }
 
     fn change(&mut self, key: &[u8], entry: Option<Entry>) {
@@ -235,20 +273,39 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn txn(&mut self, txn: &TxnRequest) -> Answered {
-        let succeeded = txn.compare.iter().all(|compare| self.holds(compare));
+    /// The branch of a transaction that is taken. etcd compares everything, also in the transactions inside, before it writes.
+    fn branch<'t>(&mut self, txn: &'t TxnRequest) -> Result<Branch<'t>, Status> {
+        let mut succeeded = true;
+        for compare in &txn.compare {
+            succeeded = succeeded && self.holds(compare)?;
+        }
+        let operations = if succeeded { &txn.success } else { &txn.failure };
+        let mut nested = Vec::new();
+        for operation in operations {
+            if let Some(RequestOpUnion::Txn(txn)) = &operation.request {
+                nested.push(self.branch(txn)?);
+            }
+        }
+        Ok(Branch { succeeded, operations, nested: nested.into_iter() })
+    }
+
+    fn txn(&mut self, branch: Branch<'_>) -> Answered {
+        let Branch { succeeded, operations, mut nested } = branch;
         let mut responses = Vec::new();
-        for operation in if succeeded { &txn.success } else { &txn.failure } {
+        for operation in operations {
             let response = match &operation.request {
                 Some(RequestOpUnion::Range(range)) => ResponseOpUnion::Range(self.range(range)?),
                 Some(RequestOpUnion::Put(put)) => ResponseOpUnion::Put(self.put(put)?),
                 Some(RequestOpUnion::DeleteRange(delete)) => {
                     ResponseOpUnion::DeleteRange(self.delete_range(delete)?)
                 }
-                Some(RequestOpUnion::Txn(nested)) => {
+                Some(RequestOpUnion::Txn(_)) => {
+                    let Some(inside) = nested.next() else {
+                        return Err(Status::internal("crumbd: a transaction inside has no branch"));
+                    };
                     // Only the outer one says its revision.
                     let header = Some(ResponseHeader::default());
-                    ResponseOpUnion::Txn(TxnResponse { header, ..self.txn(nested)? })
+                    ResponseOpUnion::Txn(TxnResponse { header, ..self.txn(inside)? })
                 }
                 None => return Err(Status::invalid_argument("etcdserver: key not found")),
             };
@@ -257,13 +314,13 @@ impl<'a> Evaluation<'a> {
         Ok(TxnResponse { header: self.header(), succeeded, responses })
     }
 
-    fn holds(&self, compare: &Compare) -> bool {
+    fn holds(&mut self, compare: &Compare) -> Result<bool, Status> {
         let range = KeyRange::new(compare.key.clone(), compare.range_end.clone());
-        let entries = self.entries(&range);
-        match &entries[..] {
+        let entries = self.entries(&range)?;
+        Ok(match &entries[..] {
             [] => is_met(compare, None),
             entries => entries.iter().all(|entry| is_met(compare, Some(entry))),
-        }
+        })
     }
 
     /// Takes room for entries in the answer: once here, and once in the message.
@@ -284,7 +341,7 @@ impl<'a> Evaluation<'a> {
             }
             _ => {}
         }
-        let read = query.of_entries(self.entries(&query.range));
+        let read = query.of_entries(self.entries(&query.range)?);
         self.room.take_now(2 * read.encoded_len()).map_err(status::over_budget)?;
         let mut response: RangeResponse = grpc::decode(read.encode().into())?;
         response.header = self.header();
@@ -294,9 +351,6 @@ impl<'a> Evaluation<'a> {
     fn put(&mut self, put: &PutRequest) -> Result<PutResponse, Status> {
         if put.lease != 0 {
             return Err(Status::not_found("etcdserver: requested lease not found"));
-        }
-        if put.ignore_value && !put.value.is_empty() {
-            return Err(Status::invalid_argument("etcdserver: value is provided"));
         }
         let before = self.entry(&put.key);
         if (put.ignore_value || put.ignore_lease) && before.is_none() {
@@ -321,7 +375,7 @@ impl<'a> Evaluation<'a> {
     }
 
     fn delete_range(&mut self, delete: &DeleteRangeRequest) -> Result<DeleteRangeResponse, Status> {
-        let entries = self.entries(&KeyRange::new(delete.key.clone(), delete.range_end.clone()));
+        let entries = self.entries(&KeyRange::new(delete.key.clone(), delete.range_end.clone()))?;
         entries.iter().for_each(|entry| self.change(entry.key(), None));
         let mut prev_kvs = Vec::new();
         if delete.prev_kv {

@@ -24,6 +24,7 @@ use crate::http::budget::HeadBytes;
 use crate::http::client::{Client, WaiterGuard};
 use crate::http::metrics::etcd::Counted;
 use crate::model::{Key, KeySelector, Revision};
+use crate::view::View;
 use crate::view::etcd::{KeyRange, NewWatch, WatchMessage, WatchOptions, WatchStream};
 use crate::wire::etcd::ResponseHeader;
 use crate::wire::etcd::watch::{
@@ -58,6 +59,8 @@ impl Call {
             guards: HashMap::new(),
             progress: HashMap::new(),
             progress_at: None,
+            asked: None,
+            overdue: None,
             next_id: 0,
             messages: Some(messages),
             out: Outgoing::default(),
@@ -90,6 +93,9 @@ struct Session {
     next_id: i64,
     /// `None` once the client sends no more.
     messages: Option<Messages>,
+    /// Up to where progress is to be told once the watches were told everything, and how often: whether it is asked for, or due.
+    asked: Option<(Revision, u32)>,
+    overdue: Option<Revision>,
     out: Outgoing,
     drain: BoxFuture<'static, ()>,
     end: End,
@@ -126,6 +132,9 @@ impl Session {
                 self.tell();
                 continue;
             }
+            if self.tell_progress() {
+                continue;
+            }
             if self.watches.has_ended() {
                 self.end = End::With(status::unavailable("the daemon is stopping"));
                 continue;
@@ -145,7 +154,7 @@ impl Session {
                 Input::Revoked => {
                     self.end = End::With(status::permission_denied());
                 }
-                Input::Progress => self.tell_progress(),
+                Input::Progress => self.overdue = Some(self.watches.look()),
             }
         }
     }
@@ -189,9 +198,8 @@ impl Session {
             Some(WatchRequestUnion::Create(create)) => self.create(create).await,
             Some(WatchRequestUnion::Cancel(cancel)) => self.cancel(cancel.watch_id),
             Some(WatchRequestUnion::Progress(_)) => {
-                let revision = self.look();
-                let header = self.header_at(revision);
-                self.say(WatchResponse { header, watch_id: NO_WATCH, ..WatchResponse::default() });
+                let times = self.asked.map_or(0, |(_, times)| times);
+                self.asked = Some((self.watches.look(), times.saturating_add(1)));
             }
             None => {}
         }
@@ -215,7 +223,7 @@ impl Session {
             Some("mvcc: watcher range is empty".to_owned())
         } else if create.watch_id != 0 && self.watches.contains(create.watch_id) {
             Some("mvcc: duplicate watch ID provided on the WatchStream".to_owned())
-        } else if !range.is_within(&self.readable) {
+        } else if !(range.is_within(&self.readable) && range.is_within(self.call.front.followed())) {
             // etcd gives the status as text.
             Some("rpc error: code = PermissionDenied desc = etcdserver: permission denied".to_owned())
         } else {
@@ -252,6 +260,9 @@ impl Session {
         if create.progress_notify {
             self.progress.insert(id, Instant::now());
             self.progress_at.get_or_insert_with(|| Instant::now() + PROGRESS_EVERY);
+        }
+        if is_of_another_store(self.call.view().clone(), from).await {
+            return self.compacted(id, self.watches.newest().next());
         }
         self.watches.add(NewWatch { id, range, options, from, fragment: create.fragment }).await;
     }
@@ -296,35 +307,36 @@ impl Session {
                         *told = now;
                     }
                 }
-                WatchMessage::Compacted { id, first_kept } => {
-                    self.forget(id);
-                    // The history may be another one now.
-                    self.header = self.call.front.header(Revision::ZERO);
-                    let response = WatchResponse {
-                        header: self.header_at(self.watches.newest()),
-                        watch_id: id,
-                        canceled: true,
-                        compact_revision: number(first_kept),
-                        ..WatchResponse::default()
-                    };
-                    self.say(response);
-                }
+                WatchMessage::Compacted { id, first_kept } => self.compacted(id, first_kept),
             }
         }
     }
 
-    /// Tells the watches everything up to now, and returns up to which revision.
-    fn look(&mut self) -> Revision {
-        let revision = self.watches.look();
-        while self.watches.is_due() {
-            self.tell();
-        }
-        revision
+    /// Ends a watch that could begin again at this revision.
+    fn compacted(&mut self, id: i64, first_kept: Revision) {
+        self.forget(id);
+        // The history may be another one now.
+        self.header = self.call.front.header(Revision::ZERO);
+        self.say(WatchResponse {
+            header: self.header_at(self.watches.newest()),
+            watch_id: id,
+            canceled: true,
+            compact_revision: number(first_kept),
+            ..WatchResponse::default()
+        });
     }
 
-    fn tell_progress(&mut self) {
-        let (now, revision) = (Instant::now(), self.look());
-        let header = self.header_at(revision);
+    /// Tells how far the watches are, as was asked for or is due. Everything before was told. Returns whether there was something to
+    /// tell.
+    fn tell_progress(&mut self) -> bool {
+        if let Some((revision, times)) = self.asked.take() {
+            self.asked = (times > 1).then_some((revision, times - 1));
+            let header = self.header_at(revision);
+            self.say(WatchResponse { header, watch_id: NO_WATCH, ..WatchResponse::default() });
+            return true;
+        }
+        let Some(revision) = self.overdue.take() else { return false };
+        let (now, header) = (Instant::now(), self.header_at(revision));
         let overdue = |told: &&mut Instant| now.duration_since(**told) >= PROGRESS_EVERY;
         let mut ids = Vec::new();
         for (id, told) in &mut self.progress {
@@ -338,6 +350,7 @@ impl Session {
         }
         let next = self.progress.values().min().map(|told| *told + PROGRESS_EVERY);
         self.progress_at = next;
+        true
     }
 
     fn header_at(&self, revision: Revision) -> Option<ResponseHeader> {
@@ -347,6 +360,15 @@ impl Session {
     fn say(&mut self, response: WatchResponse) {
         self.out.message(&response, Bytes::new());
     }
+}
+
+/// Whether no client of this store can have seen the revision before this one: the datastore itself is not there yet. Then the
+/// revision is of a store that was replaced, and to wait for it would be to leave out what happens until then.
+async fn is_of_another_store(view: View, from: Revision) -> bool {
+    from > view.complete_to().next()
+        && view.says_how_far_it_is()
+        && view.linearize().await.is_ok()
+        && from > view.complete_to().next()
 }
 
 /// Messages that wait to be sent.

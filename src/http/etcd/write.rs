@@ -83,6 +83,12 @@ impl Touched {
         if is_allowed { Ok(()) } else { Err(status::permission_denied()) }
     }
 
+    /// Refuses reads of keys that the feed does not follow.
+    pub(super) fn require_followed(&self, call: &Call) -> Result<(), Status> {
+        let is_followed = self.read.iter().all(|range| range.is_within(call.front.followed()));
+        if is_followed { Ok(()) } else { Err(status::permission_denied()) }
+    }
+
     fn require_prefix(&self, prefix: &[u8]) -> Result<(), Status> {
         let followed = KeySelector::prefix(crate::model::Key::copy_from(prefix));
         let outside = self.read.iter().chain(&self.written).find(|range| !range.is_within(&followed));

@@ -42,6 +42,11 @@ impl View {
         if is_known { known.max(newest.revision()) } else { newest.revision() }
     }
 
+    /// Whether it can be found out how far the datastore itself is.
+    pub(crate) fn says_how_far_it_is(&self) -> bool {
+        self.upstream.nothing_is_ahead() || self.upstream.answers_requests()
+    }
+
     /// Waits until the newest breadcrumb has everything that the upstream had when this was called.
     ///
     /// # Errors

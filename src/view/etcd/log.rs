@@ -460,9 +460,11 @@ enum Appended {
 
 impl State {
     fn beginning_at(oldest: &Breadcrumb) -> Self {
+        // A store begins empty at revision 1, and a watch may begin there.
+        let is_first = oldest.revision() == Revision(1) && oldest.kvs().is_empty();
         Self {
             history: oldest.kvs().history(),
-            floor: oldest.revision(),
+            floor: if is_first { Revision::ZERO } else { oldest.revision() },
             newest: oldest.revision(),
             crumbs: VecDeque::new(),
             last: oldest.clone(),
@@ -482,7 +484,7 @@ impl State {
         if !writes.is_empty() {
             self.crumbs.push_front(Arc::new(LoggedBreadcrumb::new(first.clone(), None, writes)));
         }
-        self.floor = base;
+        self.floor = self.floor.min(base);
     }
 
     /// Adds a breadcrumb whose writes after `base` are known.
