@@ -14,6 +14,7 @@ use crate::etcd::lease::{
 use crate::etcd::maintenance::{HashRequest, HashResponse, StatusRequest, StatusResponse};
 use crate::etcd::watch::WatchCreateRequest;
 use crate::servers::{Front, all_keys, client_of};
+use crate::support::daemon::Daemon;
 use crate::support::etcd::Etcd;
 use crate::support::tokens::TokenFile;
 
@@ -153,4 +154,23 @@ async fn the_keys_of_a_lease_are_listed_for_who_may_read_them() {
             Err(refused) => assert_eq!((may, refused.code()), (false, Code::PermissionDenied)),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_write_says_what_this_daemon_is() {
+    let push = Front::start("push:", &[]);
+    let ours = push.ready().await;
+    let grant = LeaseGrantRequest { id: 0, ttl: 5 };
+    let leases: Result<LeaseGrantResponse, _> = ours.call("/etcdserverpb.Lease/LeaseGrant", grant).await;
+    let refused = leases.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refused.message().contains("store of its own (push:), which has no leases"), "{refused:?}");
+
+    let upstream = Daemon::push(&[]);
+    upstream.http().put(b"a", "application/octet-stream", b"1").await;
+    let relay = Front::start(&format!("crumbd://{}/?write=true", upstream.address()), &[]);
+    let put = PutRequest { key: "a".into(), ..PutRequest::default() };
+    let refused = relay.client().put(put).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refused.message().contains("a relay, which passes on no writes"), "{refused:?}");
 }

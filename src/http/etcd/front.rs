@@ -79,6 +79,12 @@ impl EtcdFront {
         self.writer()?.etcd()
     }
 
+    /// Whether the writes are done in this daemon's own store.
+    fn has_own_store(&self) -> bool {
+        // It is not polled, so nothing is done.
+        self.writer().is_some_and(|writer| writer.transact(Box::new(|_| Vec::new())).is_some())
+    }
+
     /// The URLs at which clients find this member.
     pub(super) fn client_urls(&self) -> &[String] {
         &self.0.config.client_urls
@@ -153,6 +159,24 @@ impl Call {
     pub(super) fn require_readable(&self, range: &KeyRange) -> Result<(), Status> {
         let is_known = range.is_within(self.front.followed()) && range.is_within(&self.readable()?);
         if is_known { Ok(()) } else { Err(status::permission_denied()) }
+    }
+
+    /// The refusal of a call that changes something, where there is no etcd to pass it on to.
+    pub(super) fn takes_no_writes(&self, what: &str) -> Status {
+        let why = match self.front.writer() {
+            None => {
+                "this daemon only reads its datastore. Writes are passed on to etcd where the feed is etcd:// and ends in \
+                 ?write=true"
+            }
+            Some(_) if self.front.has_own_store() => {
+                "this daemon keeps its keys in a store of its own (push:), which has no leases"
+            }
+            Some(_) => {
+                "this daemon is a relay, which passes on no writes of etcd's clients. Send them to the daemon that follows \
+                 etcd"
+            }
+        };
+        status::impossible(what, why)
     }
 
     /// The keys that it may read.

@@ -20,7 +20,7 @@ impl Call {
         if writable.is_empty() || revokes && !writable.is_all() {
             return Err(status::permission_denied());
         }
-        let Some(upstream) = self.front.upstream() else { return Err(status::read_only("a lease")) };
+        let Some(upstream) = self.front.upstream() else { return Err(self.takes_no_writes("a lease")) };
         let answer = upstream.call(path, message, MAX_ANSWER).await?;
         if revokes {
             self.wait_for(&answer).await?;
@@ -41,7 +41,7 @@ impl Call {
         if self.access.writable().is_empty() {
             return Err(status::permission_denied());
         }
-        let Some(upstream) = self.front.upstream() else { return Err(status::read_only("a lease")) };
+        let Some(upstream) = self.front.upstream() else { return Err(self.takes_no_writes("a lease")) };
         upstream.call_stream("/etcdserverpb.Lease/LeaseKeepAlive", message).await
     }
 }

@@ -34,12 +34,9 @@ pub(super) fn invalid_token() -> Status {
     Status::unauthenticated("etcdserver: invalid auth token")
 }
 
-/// A call that changes something, where nothing can be changed.
-pub(super) fn read_only(what: &str) -> Status {
-    Status::permission_denied(format!(
-        "crumbd: {what} is not possible here: this daemon only reads its datastore. Writes are passed on to etcd where the \
-         feed ends in ?write=true"
-    ))
+/// A call that changes something, where it cannot be done.
+pub(super) fn impossible(what: &str, why: &str) -> Status {
+    Status::permission_denied(format!("crumbd: {what} is not possible here: {why}"))
 }
 
 /// A call that this daemon has nothing for.

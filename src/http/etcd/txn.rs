@@ -89,7 +89,7 @@ impl Call {
                 Ok(ResponseOpUnion::Txn(TxnResponse { header, ..nested }))
             }
             Some(RequestOpUnion::Put(_) | RequestOpUnion::DeleteRange(_)) => {
-                Err(status::read_only("a transaction that writes"))
+                Err(self.takes_no_writes("a transaction that writes"))
             }
             None => Err(Status::invalid_argument("etcdserver: key not found")),
         }

@@ -119,7 +119,7 @@ impl Call {
         touched: &Touched,
         what: &str,
     ) -> Result<Unary, Status> {
-        let Some(upstream) = self.front.upstream() else { return Err(status::read_only(what)) };
+        let Some(upstream) = self.front.upstream() else { return Err(self.takes_no_writes(what)) };
         touched.require_prefix(upstream.prefix())?;
         let (room, bytes) = self.room_for(touched).await?;
         // More than there is room for, as etcd's state may be another one by then.
