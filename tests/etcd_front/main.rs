@@ -17,6 +17,7 @@ mod live;
 mod ranges;
 mod relays;
 mod restarts;
+mod rights;
 mod servers;
 mod services;
 mod streams;

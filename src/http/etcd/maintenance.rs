@@ -17,7 +17,11 @@ impl Call {
     /// `Status`.
     pub(super) fn status(&self) -> Unary {
         let header = self.front.newest_header();
-        let bytes = self.view().cache().current_breadcrumb().kvs().payload_bytes();
+        // It follows every key, like the payload_bytes of the HTTP interface.
+        let bytes = match self.access.may_monitor() {
+            true => self.view().cache().current_breadcrumb().kvs().payload_bytes(),
+            false => 0,
+        };
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let index = u64::try_from(header.revision).unwrap_or(0);
         Unary::new(&StatusResponse {

@@ -1,5 +1,7 @@
 //! Writes. They are passed on to the upstream etcd as they are, and answered once this daemon has read them.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use tonic::Status;
 
@@ -22,6 +24,8 @@ pub(super) struct Touched {
     written: Vec<KeyRange>,
     /// The reads whose keys and values are in the answer.
     answered: Vec<RangeQuery>,
+    /// The leases to which keys are attached.
+    leases: BTreeSet<i64>,
 }
 
 impl Touched {
@@ -35,6 +39,9 @@ impl Touched {
             self.answered.push(kv::all_of(range.clone()));
         }
         self.written.push(range);
+        if put.lease != 0 {
+            self.leases.insert(put.lease);
+        }
         Ok(())
     }
 
@@ -121,6 +128,7 @@ impl Call {
     ) -> Result<Unary, Status> {
         let Some(upstream) = self.front.upstream() else { return Err(self.takes_no_writes(what)) };
         touched.require_prefix(upstream.prefix())?;
+        self.require_leases(upstream, &touched.leases).await?;
         let (room, bytes) = self.room_for(touched).await?;
         // More than there is room for, as etcd's state may be another one by then.
         let max_answer = ANSWER.saturating_add(bytes.saturating_mul(2));

@@ -1,0 +1,117 @@
+//! Tokens and the prefix of a feed, where keys hang together: leases, sizes, and streams that outlive a token.
+
+use bytes::Bytes;
+use tonic::{Code, Status};
+
+use crate::client::Client;
+use crate::etcd::kv::{PutRequest, RequestOp, RequestOpUnion, TxnRequest};
+use crate::etcd::lease::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse,
+};
+use crate::etcd::maintenance::{StatusRequest, StatusResponse};
+use crate::servers::{Front, all_keys, client_of};
+use crate::support::etcd::Etcd;
+use crate::support::tokens::TokenFile;
+
+const DENIED: (Code, &str) = (Code::PermissionDenied, "etcdserver: permission denied");
+
+async fn grant(client: &Client, id: i64) {
+    let grant = LeaseGrantRequest { id, ttl: 600 };
+    let _: LeaseGrantResponse = client.call("/etcdserverpb.Lease/LeaseGrant", grant).await.unwrap();
+}
+
+async fn keys_of(client: &Client, id: i64) -> Result<Vec<Bytes>, Status> {
+    let list = LeaseTimeToLiveRequest { id, keys: true };
+    let listed: LeaseTimeToLiveResponse = client.call("/etcdserverpb.Lease/LeaseTimeToLive", list).await?;
+    Ok(listed.keys)
+}
+
+async fn revoke(client: &Client, id: i64) -> Result<LeaseRevokeResponse, Status> {
+    client.call("/etcdserverpb.Lease/LeaseRevoke", LeaseRevokeRequest { id }).await
+}
+
+fn put(key: &str, lease: i64) -> PutRequest {
+    PutRequest { key: key.to_owned().into(), lease, ..PutRequest::default() }
+}
+
+fn txn(success: RequestOpUnion) -> TxnRequest {
+    TxnRequest { success: vec![RequestOp { request: Some(success) }], ..TxnRequest::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_attached_to_a_lease_by_who_may_write_all_its_keys() {
+    let etcd = Etcd::start().await;
+    let mut tokens = TokenFile::new();
+    let app = tokens.add(&["app/"], &["app/"]).text;
+    let all = tokens.add(&[""], &[""]).text;
+    tokens.save();
+    let feed = format!("etcd://{}/?write=true", etcd.endpoint());
+    let front = Front::start(&feed, &["--tokens", tokens.path()]);
+    let (app, all) = (front.client().with_token(&app), front.client().with_token(&all));
+    let theirs = client_of(&etcd);
+    grant(&theirs, 5).await;
+    grant(&theirs, 6).await;
+    theirs.put(put("app/1", 5)).await.unwrap();
+    theirs.put(put("other/1", 6)).await.unwrap();
+
+    app.put(put("app/2", 5)).await.unwrap();
+    let inner = RequestOpUnion::Txn(txn(RequestOpUnion::Put(put("app/3", 6))));
+    let unmet = TxnRequest {
+        failure: txn(RequestOpUnion::Put(put("app/3", 6))).success,
+        ..txn(RequestOpUnion::Put(put("app/3", 5)))
+    };
+    let refused = [
+        app.put(put("app/3", 6)).await.map(|_| ()),
+        app.txn(txn(RequestOpUnion::Put(put("app/3", 6)))).await.map(|_| ()),
+        app.txn(txn(inner)).await.map(|_| ()),
+        app.txn(unmet).await.map(|_| ()),
+    ];
+    for refused in refused {
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.code(), refused.message()), DENIED);
+    }
+    let unknown = app.put(put("app/3", 99)).await.unwrap_err();
+    assert_eq!(unknown.message(), "etcdserver: requested lease not found");
+    all.put(put("app/4", 6)).await.unwrap();
+    assert_eq!(keys_of(&theirs, 5).await.unwrap().len(), 2);
+    assert_eq!(keys_of(&theirs, 6).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_with_keys_outside_of_the_feeds_prefix_is_not_shown_and_not_revoked() {
+    let etcd = Etcd::start().await;
+    let theirs = client_of(&etcd);
+    grant(&theirs, 5).await;
+    grant(&theirs, 6).await;
+    theirs.put(put("a/1", 5)).await.unwrap();
+    theirs.put(put("b/1", 6)).await.unwrap();
+    let front = Front::start(&format!("etcd://{}/a/?write=true", etcd.endpoint()), &[]);
+    let ours = front.ready().await;
+    assert_eq!(keys_of(&ours, 5).await.unwrap(), ["a/1"]);
+    for refused in [keys_of(&ours, 6).await.unwrap_err(), revoke(&ours, 6).await.unwrap_err()] {
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        assert!(refused.message().contains("only those that begin with \"a/\""), "{refused:?}");
+    }
+    revoke(&ours, 5).await.unwrap();
+    let left: Vec<_> = theirs.range(all_keys()).await.unwrap().kvs.into_iter().map(|kv| kv.key).collect();
+    assert_eq!(left, ["b/1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_size_of_the_store_is_for_who_may_read_all_of_it() {
+    let mut tokens = TokenFile::new();
+    let app = tokens.add(&["app/"], &["app/"]).text;
+    let all = tokens.add(&[""], &[""]).text;
+    tokens.save();
+    let front = Front::start("push:", &["--tokens", tokens.path()]);
+    let size = async |token: &str| {
+        let client = front.client().with_token(token);
+        client.put(put("app/1", 0)).await.unwrap();
+        let status: StatusResponse =
+            client.call("/etcdserverpb.Maintenance/Status", StatusRequest::default()).await.unwrap();
+        (status.db_size > 0, status.db_size_in_use > 0)
+    };
+    assert_eq!(size(&app).await, (false, false));
+    assert_eq!(size(&all).await, (true, true));
+}
