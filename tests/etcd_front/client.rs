@@ -10,6 +10,7 @@ use crate::etcd::kv::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
+use crate::etcd::lease::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
 use crate::etcd::watch::{WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse};
 
 /// Watches may answer with a whole revision at once.
@@ -20,6 +21,12 @@ const MAX_MESSAGE: usize = 64 << 20;
 pub struct Client {
     channel: Channel,
     token: Option<String>,
+}
+
+/// A stream of requests to keep leases alive.
+pub struct KeepAlives {
+    requests: tokio::sync::mpsc::UnboundedSender<LeaseKeepAliveRequest>,
+    responses: Streaming<LeaseKeepAliveResponse>,
 }
 
 /// A stream of watches.
@@ -80,6 +87,21 @@ impl Client {
         self.call("/etcdserverpb.KV/Compact", request).await
     }
 
+    /// A stream of `LeaseKeepAlive`, whose first request is sent at once.
+    pub async fn keep_alive(&self, lease: i64) -> Result<KeepAlives, Status> {
+        let (requests, mut receive) = tokio::sync::mpsc::unbounded_channel();
+        let requested = futures_util::stream::poll_fn(move |context| receive.poll_recv(context));
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let codec = ProstCodec::<LeaseKeepAliveRequest, LeaseKeepAliveResponse>::default();
+        let path = PathAndQuery::from_static("/etcdserverpb.Lease/LeaseKeepAlive");
+        _ = requests.send(LeaseKeepAliveRequest { id: lease });
+        let answering = grpc.streaming(self.request(requested), path, codec);
+        let answer = tokio::time::timeout(crate::support::DEADLINE, answering).await;
+        let answer = answer.map_err(|_| Status::deadline_exceeded("no head of an answer in time"))??;
+        Ok(KeepAlives { requests, responses: answer.into_inner() })
+    }
+
     /// A stream with one watch. etcd sends the head of its answer only with the first message, so there must be one.
     pub async fn watch(&self, create: WatchCreateRequest) -> Result<Watches, Status> {
         let (requests, mut receive) = tokio::sync::mpsc::unbounded_channel();
@@ -94,6 +116,19 @@ impl Client {
         let answer = answer.map_err(|_| Status::deadline_exceeded("no head of an answer in time"))??;
         let responses = answer.into_inner();
         Ok(Watches { requests, responses })
+    }
+}
+
+impl KeepAlives {
+    pub fn send(&self, lease: i64) {
+        self.requests.send(LeaseKeepAliveRequest { id: lease }).unwrap();
+    }
+
+    /// The next response.
+    pub async fn next(&mut self) -> Result<LeaseKeepAliveResponse, Status> {
+        let next = tokio::time::timeout(crate::support::DEADLINE, self.responses.message()).await;
+        next.map_err(|_| Status::deadline_exceeded("no response in time"))??
+            .ok_or_else(|| Status::cancelled("the stream has ended"))
     }
 }
 

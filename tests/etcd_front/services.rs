@@ -5,11 +5,12 @@ use tonic::Code;
 use crate::etcd::auth::{AuthenticateRequest, AuthenticateResponse};
 use crate::etcd::cluster::{MemberListRequest, MemberListResponse};
 use crate::etcd::kv::{
-    Compare, CompareTarget, CompareWith, PutRequest, RangeRequest, RequestOp, RequestOpUnion,
+    Compare, CompareTarget, CompareWith, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, RequestOpUnion,
     ResponseOpUnion, TxnRequest,
 };
 use crate::etcd::lease::{
-    LeaseGrantRequest, LeaseGrantResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest,
+    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
 use crate::etcd::maintenance::{HashRequest, HashResponse, StatusRequest, StatusResponse};
 use crate::etcd::watch::WatchCreateRequest;
@@ -173,4 +174,43 @@ async fn a_refused_write_says_what_this_daemon_is() {
     let refused = relay.client().put(put).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     assert!(refused.message().contains("a relay, which passes on no writes"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_names_the_same_cluster_and_member_also_what_etcd_has_answered() {
+    let etcd = Etcd::start().await;
+    let front = Front::start(&format!("etcd://{}/?write=true", etcd.endpoint()), &[]);
+    let ours = front.ready().await;
+    let (theirs, own) = (client_of(&etcd), ours.range(all_keys()).await.unwrap().header.unwrap());
+    assert_ne!(theirs.range(all_keys()).await.unwrap().header.unwrap().cluster_id, own.cluster_id);
+    let put = || PutRequest { key: "a".into(), ..PutRequest::default() };
+    let write = RequestOp { request: Some(RequestOpUnion::Put(put())) };
+    let granted: LeaseGrantResponse = ours
+        .call("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest { id: 7, ttl: 600 })
+        .await
+        .unwrap();
+    let list = LeaseTimeToLiveRequest { id: 7, keys: true };
+    let time: LeaseTimeToLiveResponse = ours.call("/etcdserverpb.Lease/LeaseTimeToLive", list).await.unwrap();
+    let leases: LeaseLeasesResponse =
+        ours.call("/etcdserverpb.Lease/LeaseLeases", LeaseLeasesRequest::default()).await.unwrap();
+    let kept = ours.keep_alive(7).await.unwrap().next().await.unwrap();
+    assert_eq!((granted.ttl, time.granted_ttl, leases.leases.len(), kept.ttl), (600, 600, 1, 600));
+    let revoked: LeaseRevokeResponse =
+        ours.call("/etcdserverpb.Lease/LeaseRevoke", LeaseRevokeRequest { id: 7 }).await.unwrap();
+    let before = theirs.range(all_keys()).await.unwrap().header.unwrap().revision;
+    let written = [
+        ours.put(put()).await.unwrap().header,
+        ours.txn(TxnRequest { success: vec![write], ..TxnRequest::default() }).await.unwrap().header,
+        ours.delete_range(DeleteRangeRequest { key: "a".into(), ..DeleteRangeRequest::default() })
+            .await
+            .unwrap()
+            .header,
+    ];
+    let revisions = written.map(|header| header.unwrap().revision);
+    assert_eq!(revisions, [before + 1, before + 2, before + 3]);
+    let leases = [granted.header, time.header, leases.header, kept.header, revoked.header];
+    for header in written.into_iter().chain(leases).map(Option::unwrap) {
+        let ids = (header.cluster_id, header.member_id, header.raft_term);
+        assert_eq!(ids, (own.cluster_id, own.member_id, 1));
+    }
 }

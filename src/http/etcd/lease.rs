@@ -44,7 +44,7 @@ impl Call {
             }
             require_prefix(upstream.prefix(), &keys)?;
         }
-        Ok(Unary::of_pieces([answer]))
+        self.passed_on(answer)
     }
 
     /// One request of `LeaseKeepAlive`.
@@ -53,7 +53,11 @@ impl Call {
             return Err(status::permission_denied());
         }
         let Some(upstream) = self.front.upstream() else { return Err(self.takes_no_writes("a lease")) };
-        upstream.call_stream("/etcdserverpb.Lease/LeaseKeepAlive", message).await
+        let answer = upstream.call_stream("/etcdserverpb.Lease/LeaseKeepAlive", message).await?;
+        Ok(match self.own_header(&answer)? {
+            Some(header) => [answer, header].concat().into(),
+            None => answer,
+        })
     }
 
     /// Refuses to attach keys to leases with keys that the client may not write, as etcd does.

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use prost::Message;
 use tonic::Status;
 
 use super::front::{Call, revision};
 use super::grpc::{self, Unary};
 use super::kv;
 use super::status;
-use crate::model::KeySelector;
+use crate::model::{KeySelector, Revision};
 use crate::view::etcd::{KeyRange, RangeQuery, Room};
-use crate::wire::etcd::HeaderResponse;
+use crate::wire::etcd::{HeaderResponse, ResponseHeader};
 use crate::wire::etcd::kv::{DeleteRangeRequest, PutRequest, RequestOp, RequestOpUnion, TxnRequest};
 
 /// The most bytes of etcd's answer beyond the keys and values in it.
@@ -134,7 +135,21 @@ impl Call {
         let max_answer = ANSWER.saturating_add(bytes.saturating_mul(2));
         let answer = upstream.call(path, message, max_answer).await?;
         self.wait_for(&answer).await?;
-        Ok(Unary::of_pieces([answer]).holding(room))
+        Ok(self.passed_on(answer)?.holding(room))
+    }
+
+    /// An answer of etcd's, with this daemon's own header.
+    pub(super) fn passed_on(&self, answer: Bytes) -> Result<Unary, Status> {
+        let header = self.own_header(&answer)?;
+        Ok(Unary::of_pieces([answer].into_iter().chain(header)))
+    }
+
+    /// What follows an answer of etcd's, so that its header says who has answered here: parsers join a message that comes
+    /// twice, and what comes later counts. The revision stays etcd's.
+    pub(super) fn own_header(&self, answer: &Bytes) -> Result<Option<Bytes>, Status> {
+        let Some(theirs) = grpc::decode::<HeaderResponse>(answer.clone())?.header else { return Ok(None) };
+        let ours = ResponseHeader { revision: theirs.revision, ..self.front.header(Revision::ZERO) };
+        Ok(Some(HeaderResponse { header: Some(ours) }.encode_to_vec().into()))
     }
 
     /// Room for what etcd will answer, as far as this daemon knows the keys, and how many bytes that are.
