@@ -10,9 +10,11 @@ use crate::etcd::lease::{
     LeaseTimeToLiveResponse,
 };
 use crate::etcd::maintenance::{StatusRequest, StatusResponse};
+use crate::etcd::watch::WatchCreateRequest;
 use crate::servers::{Front, all_keys, client_of};
 use crate::support::etcd::Etcd;
-use crate::support::tokens::TokenFile;
+use crate::support::eventually;
+use crate::support::tokens::{Token, TokenFile};
 
 const DENIED: (Code, &str) = (Code::PermissionDenied, "etcdserver: permission denied");
 
@@ -114,4 +116,64 @@ async fn the_size_of_the_store_is_for_who_may_read_all_of_it() {
     };
     assert_eq!(size(&app).await, (false, false));
     assert_eq!(size(&all).await, (true, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_keeps_leases_alive_ends_when_the_rights_change() {
+    let etcd = Etcd::start().await;
+    grant(&client_of(&etcd), 5).await;
+    let mut tokens = TokenFile::new();
+    let (removed, changed) = (tokens.add(&["app/"], &["app/"]), tokens.add(&["app/"], &["app/"]));
+    let other = tokens.add(&["app/"], &["app/"]);
+    tokens.save();
+    let feed = format!("etcd://{}/?write=true", etcd.endpoint());
+    let front = Front::start(&feed, &["--tokens", tokens.path()]);
+    let client = |token: &Token| front.client().with_token(&token.text);
+    let streams = [&removed, &changed, &other].map(|token| {
+        let client = client(token);
+        async move {
+            let mut stream = client.keep_alive(5).await.unwrap();
+            assert_eq!(stream.next().await.unwrap().ttl, 600);
+            stream
+        }
+    });
+    let [removed_stream, changed_stream, mut other_stream] = futures_util::future::join_all(streams)
+        .await
+        .try_into()
+        .unwrap_or_else(|_| panic!("three"));
+    tokens.change(&removed, None);
+    tokens.change(&changed, Some(&["other/"]));
+    tokens.save();
+    front.daemon.signal("HUP");
+    for (mut stream, code, text) in [
+        (removed_stream, Code::Unauthenticated, "etcdserver: invalid auth token"),
+        (changed_stream, Code::PermissionDenied, "etcdserver: permission denied"),
+    ] {
+        let ended = stream.next().await.unwrap_err();
+        assert_eq!((ended.code(), ended.message()), (code, text));
+    }
+    other_stream.send(5);
+    assert_eq!(other_stream.next().await.unwrap().ttl, 600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_keeps_leases_alive_is_a_waiter() {
+    let etcd = Etcd::start().await;
+    grant(&client_of(&etcd), 5).await;
+    let feed = format!("etcd://{}/?write=true", etcd.endpoint());
+    let front = Front::start(&feed, &["--max-waiters", "2"]);
+    let ours = front.ready().await;
+    let open = async || {
+        let mut stream = ours.keep_alive(5).await?;
+        stream.next().await.map(|_| stream)
+    };
+    let held = (open().await.unwrap(), open().await.unwrap());
+    let refused = open().await.err().unwrap();
+    assert!(refused.message().contains("--max-waiters"), "{refused:?}");
+    let everything =
+        WatchCreateRequest { key: "\0".into(), range_end: "\0".into(), ..WatchCreateRequest::default() };
+    let watch = ours.watch(everything).await.err().unwrap();
+    assert_eq!((watch.code(), watch.message()), (refused.code(), refused.message()));
+    drop(held);
+    eventually("room for another one", || async { open().await.ok() }).await;
 }

@@ -10,7 +10,9 @@ use super::status;
 use crate::feed::{EtcdCalls, Writer};
 use crate::http::app::App;
 use crate::http::auth::access::{Access, bearer_token};
-use crate::http::client::{Client, Peer};
+use crate::http::auth::Revocation;
+use crate::http::budget::HeadBytes;
+use crate::http::client::{Client, Peer, WaiterGuard};
 use crate::http::collection::Collection;
 use crate::model::{History, KeySelector, Revision};
 use crate::view::View;
@@ -147,6 +149,22 @@ impl Call {
     /// The client of the call in the budgets.
     pub(super) fn client(&self) -> &Arc<Client> {
         self.app().client(self.access.grant(), &self.peer)
+    }
+
+    /// A place among the waiters, for a stream.
+    pub(super) fn place(&self) -> Result<WaiterGuard<Arc<Client>>, Status> {
+        let (budgets, client) = (&self.app().budgets, self.client());
+        let place = budgets.waiter(Arc::clone(client), &KeySelector::ALL, HeadBytes::default());
+        place.map_err(|full| status::of_problem(&budgets.no_place(full, client)))
+    }
+
+    /// Resolves when the rights have changed, with the status that ends a stream then.
+    pub(super) async fn revoked(&self) -> Status {
+        let Some(grant) = self.access.grant() else { return std::future::pending().await };
+        match grant.revoked().await {
+            Revocation::Removed => status::invalid_token(),
+            Revocation::Changed => status::permission_denied(),
+        }
     }
 
     /// Room for its answer.

@@ -207,9 +207,13 @@ async fn keep_alive(
 }
 
 async fn kept_alive(call: &Call, requests: Vec<LeaseKeepAliveRequest>) -> Result<Vec<u8>, Status> {
-    let mut lines = Vec::new();
+    let (_place, mut lines) = (call.place()?, Vec::new());
     for request in requests {
-        let answer = call.keep_alive(request.encode_to_vec().into()).await?;
+        let answer = tokio::select! {
+            biased;
+            status = call.revoked() => return Err(status),
+            answer = call.keep_alive(request.encode_to_vec().into()) => answer?,
+        };
         let answer: LeaseKeepAliveResponse = grpc::decode(answer)?;
         lines.extend(line(&answer));
     }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, Request, Response};
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, stream};
 use hyper::body::{Frame, Incoming};
 use tonic::{Code, Status};
 
 use super::front::{Call, EtcdFront};
 use super::grpc::{self, Body, Messages, Unary};
+use super::status;
 use crate::http::client::Peer;
 use crate::view::etcd::Room;
 
@@ -40,7 +42,7 @@ impl EtcdFront {
         let mut messages = messages.of_client(self.app().clone(), Arc::clone(call.client()));
         match path {
             "/etcdserverpb.Watch/Watch" => call.watch(messages),
-            "/etcdserverpb.Lease/LeaseKeepAlive" => Ok(call.keep_alives(messages)),
+            "/etcdserverpb.Lease/LeaseKeepAlive" => call.keep_alives(messages),
             _ => {
                 let message = messages.only().await?;
                 call.unary(path, message).await.map(Unary::into_response)
@@ -107,24 +109,34 @@ impl Call {
         }
     }
 
-    /// `LeaseKeepAlive`: an answer for each request.
-    fn keep_alives(self, messages: Messages) -> Response<Body> {
-        let answers = stream::unfold(Some((self, messages)), |state| async {
-            let (call, mut messages) = state?;
-            let answer = match messages.next().await {
-                Ok(None) => return Some((grpc::trailers(&Status::ok("")), None)),
-                Ok(Some(message)) => call.keep_alive(message).await,
-                Err(status) => Err(status),
+    /// `LeaseKeepAlive`: an answer for each request, until the rights change or the daemon stops. The stream is a waiter.
+    fn keep_alives(self, messages: Messages) -> Result<Response<Body>, Status> {
+        let (place, app) = (self.place()?, self.app().clone());
+        let drain: BoxFuture<'static, ()> = Box::pin(async move { app.drain_delay().await });
+        let answers = stream::unfold(Some((self, messages, drain, place)), |state| async {
+            let (call, mut messages, mut drain, place) = state?;
+            let answer = async {
+                match messages.next().await? {
+                    Some(message) => call.keep_alive(message).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let answer = tokio::select! {
+                biased;
+                status = call.revoked() => Err(status),
+                () = &mut drain => Err(status::unavailable("the daemon is stopping")),
+                answer = answer => answer,
             };
             match answer {
-                Ok(answer) => {
+                Ok(Some(answer)) => {
                     let mut frame = BytesMut::from(&grpc::prefix(answer.len())[..]);
                     frame.put(answer);
-                    Some((Frame::data(frame.freeze()), Some((call, messages))))
+                    Some((Frame::data(frame.freeze()), Some((call, messages, drain, place))))
                 }
+                Ok(None) => Some((grpc::trailers(&Status::ok("")), None)),
                 Err(status) => Some((grpc::trailers(&status), None)),
             }
         });
-        grpc::stream(answers.map(Ok::<_, Infallible>))
+        Ok(grpc::stream(answers.map(Ok::<_, Infallible>)))
     }
 }
