@@ -126,7 +126,7 @@ impl Running {
         let shutdown = Shutdown::default();
         let app = App::new(served, shutdown.clone(), settings.app());
         let mut app =
-            app.with_hosts(settings.hosts(), settings.origins()).with_base_path(settings.base_path());
+            app.with_hosts(settings.hosts(settings.server().listen), settings.origins()).with_base_path(settings.base_path());
         if let Some(clients) = settings.client_table() {
             app = app.with_client_table(clients);
         }
@@ -152,6 +152,7 @@ impl Running {
                 collection: listen.collection.as_ref().map(ToString::to_string),
                 serializable: settings.etcd_serializable(),
                 member: url.clone(),
+                hosts: settings.hosts(listen.address),
                 // Clients replace their endpoints by these, so an address that is not theirs is none.
                 client_urls: if listen.address.ip().is_unspecified() {
                     Vec::new()

@@ -122,3 +122,86 @@ async fn messages_that_are_sent_at_once_are_chunks_of_their_own() {
     }
     assert!(told.lines().count() > 1, "{told}");
 }
+
+/// What a page's request to the gateway is answered with: the status, the body, and the origin that may read it.
+async fn page_posts(base: &str, path: &str, headers: &[(&str, &str)]) -> (u16, Value, Option<String>) {
+    page_sends(reqwest::Method::POST, base, path, headers).await
+}
+
+async fn page_sends(
+    method: reqwest::Method,
+    base: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (u16, Value, Option<String>) {
+    let body = json!({"key": "YQ==", "value": "MQ=="}).to_string();
+    let request = http().request(method, format!("http://{base}{path}")).body(body).timeout(DEADLINE);
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    let allowed = answer.headers().get("access-control-allow-origin");
+    let allowed = allowed.map(|origin| origin.to_str().unwrap().to_owned());
+    let body = answer.text().await.unwrap();
+    (status, serde_json::from_str(&body).unwrap_or_default(), allowed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_page_neither_writes_nor_reads_through_the_gateway() {
+    const PAGE: (&str, &str) = ("origin", "http://page.example");
+    const TEXT: (&str, &str) = ("content-type", "text/plain");
+    let front = Front::start("push:", &[]);
+    let ours = front.ready().await;
+    let base = &front.address;
+    for path in ["/v3/kv/put", "/v3/kv/range", "/v3/watch", "/v3beta/kv/put", "/v3/auth/authenticate", "/v3/none"] {
+        let rebound = page_posts(base, path, &[("host", "evil.example"), TEXT]).await;
+        assert_eq!(rebound.0, 421, "{path}");
+        assert!(rebound.1["message"].as_str().unwrap().contains("--allow-host"), "{path}: {rebound:?}");
+        for page in [PAGE, ("sec-fetch-site", "cross-site")] {
+            let foreign = page_posts(base, path, &[page, TEXT]).await;
+            assert_eq!((foreign.0, &foreign.1["code"]), (403, &json!(7)), "{path}: {foreign:?}");
+        }
+    }
+    assert_eq!(ours.range(all_keys()).await.unwrap().count, 0);
+    let unnamed = page_sends(reqwest::Method::GET, base, "/version", &[("host", "evil.example")]).await;
+    let health = page_sends(reqwest::Method::GET, base, "/health", &[("host", "evil.example")]).await;
+    assert_eq!((unnamed.0, health.0), (421, 200));
+    // A page of its own origin, and what is no page.
+    let own = format!("http://{base}");
+    for headers in [&[("origin", own.as_str()), TEXT][..], &[]] {
+        assert_eq!(page_posts(base, "/v3/kv/put", headers).await.0, 200, "{headers:?}");
+    }
+
+    let front = Front::start("push:", &["--allow-origin", PAGE.1]);
+    front.ready().await;
+    let base = &front.address;
+    for (path, page, status) in [
+        ("/v3/kv/range", PAGE, 200),
+        ("/v3beta/maintenance/status", PAGE, 200),
+        ("/v3/kv/range", ("origin", "http://other.example"), 403),
+        ("/v3/kv/put", PAGE, 403),
+        ("/v3/kv/txn", PAGE, 403),
+        ("/v3/lease/grant", PAGE, 403),
+    ] {
+        let answer = page_posts(base, path, &[page, TEXT]).await;
+        let allowed = (status == 200).then(|| PAGE.1.to_owned());
+        assert_eq!((answer.0, &answer.2), (status, &allowed), "{path} {page:?}: {}", answer.1);
+    }
+    let preflight = ("access-control-request-method", "POST");
+    for (path, status) in [("/v3/kv/range", 204), ("/v3/kv/put", 403)] {
+        let answer = page_sends(reqwest::Method::OPTIONS, base, path, &[PAGE, preflight]).await;
+        assert_eq!(answer.0, status, "{path}: {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_over_http2_is_guarded_and_answers_other_programs() {
+    let front = Front::start("push:", &[]);
+    front.ready().await;
+    let client = reqwest::Client::builder().http2_prior_knowledge();
+    let client = client.tls_backend_preconfigured(client_config(&[], None)).build().unwrap();
+    let url = format!("http://{}/v3/kv/put", front.address);
+    let put = || client.post(&url).body(json!({"key": "YQ=="}).to_string()).timeout(DEADLINE);
+    assert_eq!(put().send().await.unwrap().status(), 200);
+    let foreign = put().header("origin", "http://page.example").send().await.unwrap();
+    assert_eq!(foreign.status(), 403);
+}

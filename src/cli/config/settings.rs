@@ -209,8 +209,8 @@ impl Settings {
 
     /// The names under which the daemon answers. One without tokens and TLS on a loopback address answers to no public
     /// name unless that is allowed.
-    pub(in crate::cli) fn hosts(&self) -> Hosts {
-        let is_local = self.server.listen.ip().is_loopback() && self.tokens.is_none() && self.tls.is_none();
+    pub(in crate::cli) fn hosts(&self, listen: SocketAddr) -> Hosts {
+        let is_local = listen.ip().is_loopback() && self.tokens.is_none() && self.tls.is_none();
         match &self.allow_host {
             None if !is_local => Hosts::default(),
             names => Hosts::local_and(names.clone().unwrap_or_default()),

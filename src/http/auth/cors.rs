@@ -84,6 +84,12 @@ impl Origins {
         self.0.iter().any(|origin| origin == "*")
     }
 
+    /// Whether this is a request of a page that may read.
+    #[cfg(feature = "etcd")]
+    pub(in crate::http) fn allow(&self, headers: &HeaderMap) -> bool {
+        headers.get(ORIGIN).is_some_and(|origin| self.allowed(origin).is_some())
+    }
+
     /// The `Access-Control-Allow-Origin` for a page of this origin.
     fn allowed(&self, origin: &HeaderValue) -> Option<HeaderValue> {
         if self.is_any() {

@@ -87,21 +87,30 @@ pub(in crate::http) async fn require_allowed(
     State(app): State<App>,
     request: Request,
 ) -> Result<Request, Problem> {
-    let header = request.headers().get(HOST).and_then(|host| host.to_str().ok()).and_then(authority);
-    // A target with a host of its own counts instead of the header (RFC 9112, 3.2.2).
-    match request.uri().authority().cloned().or(header).filter(|host| !app.hosts.allow(host)) {
-        None => Ok(request),
-        Some(host) => Err(Problem::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            "unknown-host",
-            format!(
-                "this daemon does not answer to the name {:?}, because a web page could have that name; use an IP address \
-                 or localhost, or start the daemon with --allow-host {}",
-                host.host(),
-                host.host()
-            ),
-        )),
+    app.hosts.require(&request).map(|()| request)
+}
+
+impl Hosts {
+    /// Refuses a request to another name.
+    pub(in crate::http) fn require(&self, request: &Request) -> Result<(), Problem> {
+        let header = request.headers().get(HOST).and_then(|host| host.to_str().ok()).and_then(authority);
+        // A target with a host of its own counts instead of the header (RFC 9112, 3.2.2).
+        let host = request.uri().authority().cloned().or(header).filter(|host| !self.allow(host));
+        host.map_or(Ok(()), |host| Err(unknown(&host)))
     }
+}
+
+fn unknown(host: &Authority) -> Problem {
+    Problem::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        "unknown-host",
+        format!(
+            "this daemon does not answer to the name {:?}, because a web page could have that name; use an IP address or \
+             localhost, or start the daemon with --allow-host {}",
+            host.host(),
+            host.host()
+        ),
+    )
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ async fn serve_http2<S: Socket>(
                 let response = front.answer(peer, request).await;
                 return Ok::<Response<Body>, Infallible>(response.map(Body::new));
             }
+            request = http2::as_origin_form(request);
             request.extensions_mut().insert(peer);
             routes.call(request).await
         }

@@ -10,7 +10,7 @@ use super::status;
 use crate::feed::{EtcdCalls, Writer};
 use crate::http::app::App;
 use crate::http::auth::access::{Access, bearer_token};
-use crate::http::auth::Revocation;
+use crate::http::auth::{Hosts, Revocation};
 use crate::http::budget::HeadBytes;
 use crate::http::client::{Client, Peer, WaiterGuard};
 use crate::http::collection::Collection;
@@ -28,6 +28,8 @@ pub struct EtcdConfig {
     pub serializable: bool,
     /// The name of this daemon among its replicas, of which its member id is made.
     pub member: String,
+    /// The names under which the port answers requests that are no gRPC.
+    pub hosts: Hosts,
     /// The URLs at which clients find this daemon, for those that ask for the members of the cluster.
     pub client_urls: Vec<String>,
 }
@@ -95,6 +97,11 @@ impl EtcdFront {
     /// The header of an answer that is as new as the newest state.
     pub(super) fn newest_header(&self) -> ResponseHeader {
         self.header(self.view().complete_to())
+    }
+
+    /// The names under which the port answers.
+    pub(super) fn hosts(&self) -> &Hosts {
+        &self.0.config.hosts
     }
 
     /// Whether every read is answered from memory.

@@ -3,7 +3,8 @@
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Response, StatusCode};
+use axum::http::{HeaderValue, Method, Response, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use bytes::{Bytes, BytesMut};
@@ -18,7 +19,9 @@ use super::front::{Call, EtcdFront};
 use super::grpc::{self, Messages};
 use super::maintenance::API_VERSION;
 use super::status;
+use crate::http::auth::{cors, host, origin};
 use crate::http::client::Peer;
+use crate::http::rep::problem::Problem;
 use crate::http::rep::request_body::{self, BodyError, RequestBody};
 use crate::wire::etcd::json;
 use crate::wire::etcd::lease::{
@@ -30,6 +33,21 @@ use crate::wire::etcd::watch::{WatchRequest, WatchResponse};
 use crate::wire::etcd::{auth, cluster, kv, maintenance};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Whether the daemon is ready. It answers to every name: balancers have names of their own for it.
+const HEALTH: &str = "/health";
+
+/// The calls that change nothing, below `/v3`. A page of an allowed origin may make them.
+const READS: [&str; 8] = [
+    "/kv/range",
+    "/watch",
+    "/auth/status",
+    "/cluster/member/list",
+    "/maintenance/status",
+    "/maintenance/alarm",
+    "/maintenance/hash",
+    "/maintenance/hashkv",
+];
 
 /// The routes of a front.
 pub(in crate::http) fn router(front: EtcdFront) -> Router {
@@ -92,7 +110,7 @@ pub(in crate::http) fn router(front: EtcdFront) -> Router {
         .nest("/v3", v3())
         .nest("/v3beta", v3())
         .route("/version", get(version))
-        .route("/health", get(health))
+        .route(HEALTH, get(health))
         .fallback(async || {
             failed(&Status::not_found("crumbd: there is no such path here; etcd's API is under /v3/"))
         })
@@ -101,6 +119,8 @@ pub(in crate::http) fn router(front: EtcdFront) -> Router {
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
             response
         })
+        .layer(from_fn_with_state(front.app().clone(), cors::apply))
+        .layer(from_fn_with_state(front.clone(), guard))
         // The handlers limit bodies themselves.
         .layer(DefaultBodyLimit::disable())
         .with_state(front)
@@ -127,7 +147,37 @@ fn leases(base: &str) -> Router<EtcdFront> {
         .route(&format!("{base}/keepalive"), post(keep_alive))
 }
 
+/// Keeps web pages out, as on the main port.
+async fn guard(State(front): State<EtcdFront>, request: Request, next: Next) -> Response<Body> {
+    match front.admit_page(request).await {
+        Ok(request) => next.run(request).await,
+        Err(problem) => {
+            let mut response = failed(&status::of_problem(&problem));
+            *response.status_mut() = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::FORBIDDEN);
+            response
+        }
+    }
+}
+
 impl EtcdFront {
+    /// Refuses a request to a name that a page could have, and a call by a page of another origin. Such a page may read where
+    /// its origin is allowed.
+    async fn admit_page(&self, request: Request) -> Result<Request, Problem> {
+        let app = self.app();
+        let request = host::require_one(request).await?;
+        if request.uri().path() != HEALTH {
+            self.hosts().require(&request)?;
+        }
+        let path = request.uri().path();
+        let call = path.strip_prefix("/v3beta").or_else(|| path.strip_prefix("/v3"));
+        let may_read = call.is_some_and(|call| READS.contains(&call)) && app.origins.allow(request.headers());
+        // A preflight asks for a call.
+        if ![Method::GET, Method::HEAD].contains(request.method()) && !may_read {
+            origin::refuse_cross_origin(request.headers())?;
+        }
+        Ok(request)
+    }
+
     /// The body of a request, whose bytes count for its address.
     async fn body(&self, peer: &Peer, request: Request) -> Result<RequestBody, Status> {
         let read = request_body::read(self.app(), peer.client(), request).await;

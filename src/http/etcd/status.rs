@@ -84,7 +84,7 @@ pub(super) fn of_problem(problem: &Problem) -> Status {
     let code = match problem.status() {
         400 => Code::InvalidArgument,
         401 => Code::Unauthenticated,
-        403 => Code::PermissionDenied,
+        403 | 421 => Code::PermissionDenied,
         404 => Code::NotFound,
         413 | 429 => Code::ResourceExhausted,
         _ => Code::Unavailable,

@@ -34,6 +34,8 @@ use tracing::debug;
 
 use crate::http::client::Peer;
 use crate::http::http2::body::PacedBody;
+#[cfg(feature = "etcd")]
+pub(super) use crate::http::http2::routes::as_origin_form;
 pub(super) use crate::http::http2::routes::serve_routes;
 use crate::http::http2::socket::WatchedSocket;
 use crate::http::http2::streams::{Streams, StreamsExecutor};

@@ -46,7 +46,7 @@ pub(in crate::http) async fn serve_routes<S: Socket>(
 
 /// The request as the same one over HTTP/1.1 would be: `:authority` is its `Host`, and its target a path. Where both
 /// are there and differ, they are two hosts, and the request is refused as such.
-fn as_origin_form(mut request: Request<Incoming>) -> Request<Incoming> {
+pub(in crate::http) fn as_origin_form(mut request: Request<Incoming>) -> Request<Incoming> {
     let uri = request.uri();
     let authority = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     let target = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
