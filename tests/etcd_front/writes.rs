@@ -209,3 +209,38 @@ async fn a_transaction_in_another_one_compares_what_was_before() {
     }
     assert_eq!(keys_of(&ours).await, keys_of(&theirs).await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_with_unknown_numbers_is_refused_and_never_reaches_etcd() {
+    let etcd = Etcd::start().await;
+    let theirs = client_of(&etcd);
+    let through = Front::start(&format!("etcd://{}/?write=true", etcd.endpoint()), &[]);
+    let own = Front::start("push:", &[]);
+    let put = PutRequest { key: "k".into(), ..PutRequest::default() };
+    let put = || RequestOp { request: Some(RequestOpUnion::Put(put.clone())) };
+    let range = |sort_order, sort_target| {
+        let range = RangeRequest { key: "k".into(), range_end: "z".into(), sort_order, sort_target, ..RangeRequest::default() };
+        RequestOp { request: Some(RequestOpUnion::Range(range)) }
+    };
+    let compare = |result, target| Compare { result, target, key: "k".into(), ..Compare::default() };
+    let txn = |compare, success, failure| TxnRequest { compare, success, failure };
+    let poisons = [
+        txn(vec![], vec![put(), range(1, 99)], vec![]),
+        txn(vec![], vec![put()], vec![range(1, 99)]),
+        txn(vec![], vec![put(), range(99, 0)], vec![]),
+        txn(vec![compare(99, 0)], vec![put()], vec![]),
+        txn(vec![compare(0, 99)], vec![put()], vec![]),
+        txn(vec![compare(0, -1)], vec![range(0, 0)], vec![]),
+    ];
+    let nested = |inner: TxnRequest| RequestOp { request: Some(RequestOpUnion::Txn(inner)) };
+    for client in [through.ready().await, own.ready().await] {
+        for poison in &poisons {
+            let inner = || vec![nested(poison.clone())];
+            for poison in [poison.clone(), txn(vec![], inner(), vec![]), txn(vec![], vec![put()], inner())] {
+                let refused = client.txn(poison.clone()).await.unwrap_err();
+                assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused:?} of {poison:?}");
+            }
+        }
+    }
+    assert!(keys_of(&theirs).await.1.is_empty(), "etcd is there, and was told of none");
+}

@@ -14,6 +14,10 @@ pub(super) fn invalid_sort_option() -> Status {
     Status::invalid_argument("etcdserver: invalid sort option")
 }
 
+pub(super) fn unknown_comparison() -> Status {
+    Status::invalid_argument("crumbd: a comparison has an unknown result or target")
+}
+
 pub(super) fn compacted() -> Status {
     Status::out_of_range("etcdserver: mvcc: required revision has been compacted")
 }
