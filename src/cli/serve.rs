@@ -125,8 +125,9 @@ impl Running {
         }
         let shutdown = Shutdown::default();
         let app = App::new(served, shutdown.clone(), settings.app());
-        let mut app =
-            app.with_hosts(settings.hosts(settings.server().listen), settings.origins()).with_base_path(settings.base_path());
+        let mut app = app
+            .with_hosts(settings.hosts(settings.server().listen), settings.origins())
+            .with_base_path(settings.base_path());
         if let Some(clients) = settings.client_table() {
             app = app.with_client_table(clients);
         }

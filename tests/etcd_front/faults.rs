@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use tonic::Code;
+
 use crate::client::Client;
 use crate::etcd::kv::{CompactionRequest, PutRequest};
 use crate::etcd::watch::WatchCreateRequest;
@@ -65,4 +67,28 @@ async fn a_watch_goes_on_through_restarts_and_compactions_of_etcd() {
         }
     }
     assert_eq!(seen, numbers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_etcd_does_not_answer_says_what_is_known_of_it_and_why() {
+    let etcd = Etcd::start().await;
+    let front = Front::start(&format!("etcd://{}/?write=true", etcd.endpoint()), &[]);
+    let ours = front.ready().await;
+    let put = || PutRequest { key: "a".into(), ..PutRequest::default() };
+    ours.put(put()).await.unwrap();
+    etcd.pause();
+    let unknown = ours.put(put()).await.unwrap_err();
+    let text = unknown.message();
+    assert!([Code::Unknown, Code::DeadlineExceeded].contains(&unknown.code()), "{unknown:?}");
+    let why =
+        text.strip_prefix("crumbd: etcd may or may not have done it: ").unwrap_or_else(|| panic!("{text}"));
+    assert!(!["http2 error", "transport error"].contains(&why), "{text}");
+    drop(etcd);
+    let not_done = eventually("a refusal", || async {
+        let refused = ours.put(put()).await.unwrap_err();
+        refused.message().starts_with("crumbd: etcd has not done it: ").then_some(refused)
+    });
+    let not_done = not_done.await;
+    assert_eq!(not_done.code(), Code::Unavailable);
+    assert!(!not_done.message().ends_with("transport error"), "{not_done:?}");
 }

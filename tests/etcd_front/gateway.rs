@@ -152,7 +152,9 @@ async fn a_web_page_neither_writes_nor_reads_through_the_gateway() {
     let front = Front::start("push:", &[]);
     let ours = front.ready().await;
     let base = &front.address;
-    for path in ["/v3/kv/put", "/v3/kv/range", "/v3/watch", "/v3beta/kv/put", "/v3/auth/authenticate", "/v3/none"] {
+    for path in
+        ["/v3/kv/put", "/v3/kv/range", "/v3/watch", "/v3beta/kv/put", "/v3/auth/authenticate", "/v3/none"]
+    {
         let rebound = page_posts(base, path, &[("host", "evil.example"), TEXT]).await;
         assert_eq!(rebound.0, 421, "{path}");
         assert!(rebound.1["message"].as_str().unwrap().contains("--allow-host"), "{path}: {rebound:?}");

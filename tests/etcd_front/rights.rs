@@ -137,10 +137,8 @@ async fn a_stream_that_keeps_leases_alive_ends_when_the_rights_change() {
             stream
         }
     });
-    let [removed_stream, changed_stream, mut other_stream] = futures_util::future::join_all(streams)
-        .await
-        .try_into()
-        .unwrap_or_else(|_| panic!("three"));
+    let [removed_stream, changed_stream, mut other_stream] =
+        futures_util::future::join_all(streams).await.try_into().unwrap_or_else(|_| panic!("three"));
     tokens.change(&removed, None);
     tokens.change(&changed, Some(&["other/"]));
     tokens.save();

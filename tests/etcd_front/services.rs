@@ -1,18 +1,20 @@
 //! The services beside keys and watches, tokens, and what a daemon without writes says.
 
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::etcd::auth::{AuthenticateRequest, AuthenticateResponse};
 use crate::etcd::cluster::{MemberListRequest, MemberListResponse};
 use crate::etcd::kv::{
-    Compare, CompareTarget, CompareWith, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, RequestOpUnion,
-    ResponseOpUnion, TxnRequest,
+    Compare, CompareTarget, CompareWith, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
+    RequestOpUnion, ResponseOpUnion, TxnRequest,
 };
 use crate::etcd::lease::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest,
     LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
-use crate::etcd::maintenance::{HashRequest, HashResponse, StatusRequest, StatusResponse};
+use crate::etcd::maintenance::{
+    HashKvRequest, HashKvResponse, HashRequest, HashResponse, StatusRequest, StatusResponse,
+};
 use crate::etcd::watch::WatchCreateRequest;
 use crate::servers::{Front, all_keys, client_of};
 use crate::support::daemon::Daemon;
@@ -185,10 +187,8 @@ async fn every_answer_names_the_same_cluster_and_member_also_what_etcd_has_answe
     assert_ne!(theirs.range(all_keys()).await.unwrap().header.unwrap().cluster_id, own.cluster_id);
     let put = || PutRequest { key: "a".into(), ..PutRequest::default() };
     let write = RequestOp { request: Some(RequestOpUnion::Put(put())) };
-    let granted: LeaseGrantResponse = ours
-        .call("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest { id: 7, ttl: 600 })
-        .await
-        .unwrap();
+    let granted: LeaseGrantResponse =
+        ours.call("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest { id: 7, ttl: 600 }).await.unwrap();
     let list = LeaseTimeToLiveRequest { id: 7, keys: true };
     let time: LeaseTimeToLiveResponse = ours.call("/etcdserverpb.Lease/LeaseTimeToLive", list).await.unwrap();
     let leases: LeaseLeasesResponse =
@@ -213,4 +213,22 @@ async fn every_answer_names_the_same_cluster_and_member_also_what_etcd_has_answe
         let ids = (header.cluster_id, header.member_id, header.raft_term);
         assert_eq!(ids, (own.cluster_id, own.member_id, 1));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hash_is_that_of_the_newest_revision() {
+    let front = Front::start("push:", &[]);
+    let ours = front.ready().await;
+    for _ in 0..2 {
+        ours.put(PutRequest { key: "a".into(), ..PutRequest::default() }).await.unwrap();
+    }
+    let hash = async |revision| -> Result<HashKvResponse, Status> {
+        ours.call("/etcdserverpb.Maintenance/HashKV", HashKvRequest { revision }).await
+    };
+    assert_eq!(hash(0).await.unwrap().hash, hash(2).await.unwrap().hash);
+    let future = hash(99).await.unwrap_err();
+    assert_eq!(future.message(), "etcdserver: mvcc: required revision is a future revision");
+    let older = hash(1).await.unwrap_err();
+    assert_eq!(older.code(), Code::PermissionDenied);
+    assert!(older.message().contains("its newest state"), "{older:?}");
 }

@@ -219,7 +219,13 @@ async fn a_transaction_with_unknown_numbers_is_refused_and_never_reaches_etcd() 
     let put = PutRequest { key: "k".into(), ..PutRequest::default() };
     let put = || RequestOp { request: Some(RequestOpUnion::Put(put.clone())) };
     let range = |sort_order, sort_target| {
-        let range = RangeRequest { key: "k".into(), range_end: "z".into(), sort_order, sort_target, ..RangeRequest::default() };
+        let range = RangeRequest {
+            key: "k".into(),
+            range_end: "z".into(),
+            sort_order,
+            sort_target,
+            ..RangeRequest::default()
+        };
         RequestOp { request: Some(RequestOpUnion::Range(range)) }
     };
     let compare = |result, target| Compare { result, target, key: "k".into(), ..Compare::default() };

@@ -87,7 +87,10 @@ async fn keys_of(upstream: &dyn EtcdCalls, id: i64) -> Result<Vec<Bytes>, Status
     let answer = answer.map_err(|error| {
         let code = if error.code() == Code::Unknown { Code::Unavailable } else { error.code() };
         let why = error.message();
-        Status::new(code, format!("crumbd: nothing was done, as etcd does not list the keys of lease {id:x}: {why}"))
+        Status::new(
+            code,
+            format!("crumbd: nothing was done, as etcd does not list the keys of lease {id:x}: {why}"),
+        )
     })?;
     Ok(grpc::decode::<LeaseTimeToLiveResponse>(answer)?.keys)
 }

@@ -54,9 +54,17 @@ impl Call {
     /// `HashKV`, of the newest state only.
     pub(super) fn hash_kv(&self, message: Bytes) -> Result<Unary, Status> {
         let request: HashKvRequest = grpc::decode(message)?;
+        let complete = self.view().complete_to();
         let newest = self.view().cache().current_breadcrumb().revision();
-        if revision(request.revision).is_some_and(|asked| asked != newest) {
-            return Err(status::not_served("the hash of an older revision", "revision 0 is the newest"));
+        match revision(request.revision) {
+            Some(asked) if asked > complete.max(newest) => return Err(status::future_revision()),
+            Some(asked) if asked < newest => {
+                return Err(status::not_served(
+                    "the hash of an older revision",
+                    "this daemon has that of its newest state, which is asked for without a revision",
+                ));
+            }
+            _ => {}
         }
         let hash = self.state_hash()?;
         let header = Some(self.front.newest_header());

@@ -12,8 +12,10 @@ use super::kv;
 use super::status;
 use crate::model::{KeySelector, Revision};
 use crate::view::etcd::{KeyRange, RangeQuery, Room};
+use crate::wire::etcd::kv::{
+    CompareResult, CompareTarget, DeleteRangeRequest, PutRequest, RequestOp, RequestOpUnion, TxnRequest,
+};
 use crate::wire::etcd::{HeaderResponse, ResponseHeader};
-use crate::wire::etcd::kv::{CompareResult, CompareTarget, DeleteRangeRequest, PutRequest, RequestOp, RequestOpUnion, TxnRequest};
 
 /// The most bytes of etcd's answer beyond the keys and values in it.
 const ANSWER: usize = 4 << 20;
@@ -59,7 +61,9 @@ impl Touched {
     pub(super) fn txn(&mut self, txn: &TxnRequest) -> Result<(), Status> {
         for compare in &txn.compare {
             // etcd takes an unknown result for one that holds, and an unknown target for one that is equal.
-            if CompareResult::try_from(compare.result).is_err() || CompareTarget::try_from(compare.target).is_err() {
+            if CompareResult::try_from(compare.result).is_err()
+                || CompareTarget::try_from(compare.target).is_err()
+            {
                 return Err(status::unknown_comparison());
             }
             self.read.push(range(&compare.key, &compare.range_end)?);

@@ -2,8 +2,8 @@
 
 use bytes::{Buf, BufMut, Bytes};
 use futures_util::future::BoxFuture;
-use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Code, Status};
 
 use super::EtcdWriter;
 use super::member::CallError;
@@ -31,11 +31,18 @@ impl EtcdCalls for EtcdWriter {
 
 /// etcd's own refusal as it is; anything else as what a client of etcd's expects of a member that is away.
 fn status(error: CallError) -> Status {
+    let (CallError::NotSent(failure) | CallError::Answered(failure)) = &error;
+    if let EtcdError::Refused(status) = failure
+        && !failure.is_broken_connection()
+        && !failure.is_late()
+    {
+        return Status::new(status.code(), status.message());
+    }
     match error {
-        CallError::NotSent(EtcdError::Refused(status)) | CallError::Answered(EtcdError::Refused(status)) => {
-            Status::new(status.code(), status.message())
-        }
         CallError::NotSent(error) => Status::unavailable(format!("crumbd: etcd has not done it: {error}")),
+        CallError::Answered(EtcdError::Refused(late)) if late.code() == Code::DeadlineExceeded => {
+            Status::deadline_exceeded(format!("crumbd: etcd may or may not have done it: {}", late.message()))
+        }
         CallError::Answered(error) => {
             Status::unknown(format!("crumbd: etcd may or may not have done it: {error}"))
         }
