@@ -17,7 +17,7 @@ use crate::etcd::maintenance::{
 };
 use crate::etcd::watch::WatchCreateRequest;
 use crate::servers::{Front, all_keys, client_of};
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{self, Daemon};
 use crate::support::etcd::Etcd;
 use crate::support::tokens::TokenFile;
 
@@ -231,4 +231,29 @@ async fn the_hash_is_that_of_the_newest_revision() {
     let older = hash(1).await.unwrap_err();
     assert_eq!(older.code(), Code::PermissionDenied);
     assert!(older.message().contains("its newest state"), "{older:?}");
+}
+
+#[test]
+fn two_listeners_with_one_address_are_an_error_before_the_start() {
+    for args in [
+        &["--listen", "127.0.0.1:24993", "--etcd-listen", "127.0.0.1:24993"][..],
+        &["--listen", "0.0.0.0:24993", "--etcd-listen", "127.0.0.1:24993"],
+        &["--listen", "127.0.0.1:0", "--etcd-listen", "[::1]:24993", "--etcd-listen", "[::1]:24993"],
+    ] {
+        for check in [&["--check"][..], &[]] {
+            let output = daemon::run(&[&["serve", "--feed", "push:"], args, check].concat());
+            assert!(!output.status.success(), "{args:?}");
+            let says = String::from_utf8(output.stderr).unwrap();
+            let second = args[args.len() - 4];
+            assert!(says.contains("--etcd-listen"), "{says}");
+            assert!(says.contains(&format!("is the address of {second} ")), "{args:?}: {says}");
+        }
+    }
+    for args in [
+        &["--listen", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0"][..],
+        &["--listen", "127.0.0.1:24993", "--etcd-listen", "127.0.0.2:24993"],
+    ] {
+        let output = daemon::run(&[&["serve", "--feed", "push:", "--check"], args].concat());
+        assert!(output.status.success(), "{args:?}: {output:?}");
+    }
 }

@@ -3,8 +3,11 @@
 //! A setting that can only be a mistake is an error. A setting without effect is a warning: several daemons may share a
 //! file or an environment.
 
+use std::net::SocketAddr;
+
 use super::CollectionFeed;
 use super::error::{SettingError, Warning};
+use super::etcd_listen::EtcdListen;
 use super::nearest::nearest;
 use super::raw::{RawSettings, names, variable};
 use super::settings::Settings;
@@ -29,6 +32,7 @@ pub(super) fn check(
     errors: &mut Vec<SettingError>,
 ) -> Vec<Warning> {
     let mut warnings = Vec::new();
+    listeners(given, settings, errors);
     etcd(given, settings, errors, &mut warnings);
     state(given, settings, errors, &mut warnings);
     let mut no_effect = |name: &str, why| {
@@ -51,6 +55,26 @@ pub(super) fn check(
         }
     }
     warnings
+}
+
+/// Each listener needs an address of its own.
+fn listeners(given: &RawSettings, settings: &Settings, errors: &mut Vec<SettingError>) {
+    let Some(origin) = given.origin("etcd-listen") else { return };
+    let mut taken = vec![(settings.server.listen, "--listen")];
+    for EtcdListen { address, .. } in &settings.etcd_listen {
+        if let Some((at, flag)) = taken.iter().find(|(at, _)| is_same(*at, *address)) {
+            let (origin, other) = (origin.clone(), format!("{flag} {at}"));
+            errors.push(SettingError::SameAddress { origin, address: *address, other });
+        }
+        taken.push((*address, "--etcd-listen"));
+    }
+}
+
+/// Whether the system refuses the second of two listeners at these addresses. Port 0 is any free one.
+fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    let (ip, other_ip) = (one.ip(), other.ip());
+    let is_every = (ip.is_unspecified() || other_ip.is_unspecified()) && ip.is_ipv4() == other_ip.is_ipv4();
+    one.port() != 0 && one.port() == other.port() && (ip == other_ip || is_every)
 }
 
 fn etcd(

@@ -2,6 +2,7 @@
 
 use super::base_path::BasePathError;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::super::log::FilterError;
@@ -23,6 +24,9 @@ pub(in crate::cli) enum SettingError {
     Feed { origin: Origin, why: FeedSettingError },
     #[error("{origin}: {why}")]
     EtcdListen { origin: Origin, why: EtcdListenError },
+    /// Two listeners cannot have one address.
+    #[error("{origin}: {address} is the address of {other} already; each needs its own")]
+    SameAddress { origin: Origin, address: SocketAddr, other: String },
     #[error("{origin}: {why}")]
     Log { origin: Origin, why: FilterError },
     /// The file is not valid TOML, or has a value of the wrong type.

@@ -43,7 +43,7 @@ pub(in crate::cli) struct Settings {
     /// Without those whose text is invalid.
     pub(super) collections: Vec<CollectionFeed>,
     feed_settings: FeedSettings,
-    etcd_listen: Vec<EtcdListen>,
+    pub(super) etcd_listen: Vec<EtcdListen>,
     #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "the setting is read, and has no effect"))]
     etcd_serializable: bool,
     pub(super) state_dir: Option<PathBuf>,
