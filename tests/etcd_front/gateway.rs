@@ -12,7 +12,7 @@ fn http() -> reqwest::Client {
     reqwest::Client::builder().tls_backend_preconfigured(client_config(&[], None)).build().unwrap()
 }
 
-async fn post(base: &str, path: &str, body: &Value) -> (u16, Value) {
+pub async fn post(base: &str, path: &str, body: &Value) -> (u16, Value) {
     let client = http();
     let sent = client.post(format!("http://{base}{path}")).body(body.to_string()).timeout(DEADLINE).send();
     let answer = sent.await.unwrap();

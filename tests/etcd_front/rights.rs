@@ -172,6 +172,10 @@ async fn a_stream_that_keeps_leases_alive_is_a_waiter() {
         WatchCreateRequest { key: "\0".into(), range_end: "\0".into(), ..WatchCreateRequest::default() };
     let watch = ours.watch(everything).await.err().unwrap();
     assert_eq!((watch.code(), watch.message()), (refused.code(), refused.message()));
+    // The gateway holds one while it asks etcd.
+    let body = serde_json::json!({"ID": "5"});
+    let (status, answer) = crate::gateway::post(&front.address, "/v3/lease/keepalive", &body).await;
+    assert_eq!((status, answer["message"].as_str()), (503, Some(refused.message())));
     drop(held);
     eventually("room for another one", || async { open().await.ok() }).await;
 }
