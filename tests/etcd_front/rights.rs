@@ -47,9 +47,11 @@ async fn a_key_is_attached_to_a_lease_by_who_may_write_all_its_keys() {
     let mut tokens = TokenFile::new();
     let app = tokens.add(&["app/"], &["app/"]).text;
     let all = tokens.add(&[""], &[""]).text;
+    let writer = tokens.add(&[], &["app/"]).text;
     tokens.save();
     let feed = format!("etcd://{}/?write=true", etcd.endpoint());
     let front = Front::start(&feed, &["--tokens", tokens.path()]);
+    let writer = front.client().with_token(&writer);
     let (app, all) = (front.client().with_token(&app), front.client().with_token(&all));
     let theirs = client_of(&etcd);
     grant(&theirs, 5).await;
@@ -76,6 +78,12 @@ async fn a_key_is_attached_to_a_lease_by_who_may_write_all_its_keys() {
     let unknown = app.put(put("app/3", 99)).await.unwrap_err();
     assert_eq!(unknown.message(), "etcdserver: requested lease not found");
     all.put(put("app/4", 6)).await.unwrap();
+    // Without the keys, the time is for everybody who may write.
+    let time = LeaseTimeToLiveRequest { id: 6, keys: false };
+    let time: Result<LeaseTimeToLiveResponse, _> =
+        writer.call("/etcdserverpb.Lease/LeaseTimeToLive", time).await;
+    assert_eq!(time.unwrap().granted_ttl, 600);
+    assert_eq!(keys_of(&writer, 6).await.unwrap_err().code(), Code::PermissionDenied);
     assert_eq!(keys_of(&theirs, 5).await.unwrap().len(), 2);
     assert_eq!(keys_of(&theirs, 6).await.unwrap().len(), 2);
 }
