@@ -129,6 +129,7 @@ impl Claim {
     }
 
     /// Takes room for a body that does not wait for it.
+    #[cfg(feature = "etcd")]
     pub(super) fn take_now(&mut self, bytes: u64) -> Result<(), OverBudget> {
         match (self.try_take(bytes), &self.shares) {
             (Err(Lack::Own(_)), Some(shares)) => Err(shares.own.refusal()),
