@@ -97,7 +97,8 @@ async fn a_lease_with_keys_outside_of_the_feeds_prefix_is_not_shown_and_not_revo
     theirs.put(put("a/1", 5)).await.unwrap();
     theirs.put(put("b/1", 6)).await.unwrap();
     let front = Front::start(&format!("etcd://{}/a/?write=true", etcd.endpoint()), &[]);
-    let ours = front.ready().await;
+    assert_eq!(front.daemon.http().get("/readyz?wait=20s").await.status, 200);
+    let ours = front.client();
     assert_eq!(keys_of(&ours, 5).await.unwrap(), ["a/1"]);
     for refused in [keys_of(&ours, 6).await.unwrap_err(), revoke(&ours, 6).await.unwrap_err()] {
         assert_eq!(refused.code(), Code::PermissionDenied);
