@@ -63,7 +63,11 @@ impl Replica {
     /// Whether a client watches here.
     async fn is_watched(&self) -> bool {
         let http = self.daemon.as_ref().expect("it runs").http();
-        http.get("/v1/status").await.ok(200).json()["waiters"] != 0
+        let text = String::from_utf8(http.get("/metrics").await.ok(200).body).unwrap();
+        let watches = text.lines().find_map(|line| line.strip_prefix("crumbd_etcd_watches "));
+        let watches: f64 =
+            watches.unwrap_or_else(|| panic!("no crumbd_etcd_watches: {text}")).parse().unwrap();
+        watches > 0.0
     }
 }
 
