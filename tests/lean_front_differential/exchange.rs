@@ -172,7 +172,10 @@ fn agree(case: &Case, lean: &Came, framework: &Came) -> bool {
     let (one, two) = (&lean.heard, &framework.heard);
     match case.half_closed {
         false => lean == framework,
-        true => one.answers.iter().zip(&two.answers).all(|(one, two)| one.says(two)) && one.rest == two.rest,
+        true => {
+            let mut pairs = one.answers.iter().zip(&two.answers);
+            pairs.all(|(one, two)| one.says_until_noticed(two)) && one.rest == two.rest
+        }
     }
 }
 
