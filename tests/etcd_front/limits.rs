@@ -5,7 +5,8 @@ use tonic::Code;
 
 use crate::client::Client;
 use crate::etcd::kv::{
-    DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, RequestOpUnion, TxnRequest, TxnResponse,
+    Compare, CompareResult, CompareTarget, CompareWith, DeleteRangeRequest, PutRequest, RangeRequest,
+    RequestOp, RequestOpUnion, TxnRequest, TxnResponse,
 };
 use crate::servers::{Front, all_keys, client_of};
 use crate::support::etcd::Etcd;
@@ -60,6 +61,34 @@ async fn a_transaction_that_would_answer_many_times_the_state_is_refused() {
     let etcd = Etcd::start().await;
     let feed = format!("etcd://{}/?write=true", etcd.endpoint());
     many_times_the_state_is_refused(&Front::start(&feed, &budget).ready().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_goes_through_a_million_keys_at_most() {
+    const KEYS: usize = 12_800;
+    let front = Front::start("push:", &[]);
+    let client = front.ready().await;
+    for first in (0..KEYS).step_by(128) {
+        let puts = (first..first + 128).map(|key| put(&format!("key/{key:05}"), vec![7])).collect();
+        client.txn(txn(puts)).await.unwrap();
+    }
+    // Every key was written.
+    let zero = Bytes::from_static(&[0]);
+    let compare = Compare {
+        result: CompareResult::Greater as i32,
+        target: CompareTarget::Version as i32,
+        key: zero.clone(),
+        range_end: zero,
+        with: Some(CompareWith::Version(0)),
+    };
+    let times =
+        |times| TxnRequest { compare: vec![compare.clone(); times], ..txn(vec![put("new", vec![1])]) };
+    // A million, and all keys twice more, are 80 times all keys.
+    let refused = client.txn(times(81)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert_eq!(count(&client).await, KEYS as i64, "what is refused is not done");
+    assert!(client.txn(times(80)).await.unwrap().succeeded);
+    assert_eq!(count(&client).await, KEYS as i64 + 1);
 }
 
 /// A transaction with transactions in it, so deep, and so many operations in each.

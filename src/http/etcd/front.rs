@@ -84,7 +84,7 @@ impl EtcdFront {
     }
 
     /// Whether the writes are done in this daemon's own store.
-    fn has_own_store(&self) -> bool {
+    pub(super) fn has_own_store(&self) -> bool {
         // It is not polled, so nothing is done.
         self.writer().is_some_and(|writer| writer.transact(Box::new(|_| Vec::new())).is_some())
     }

@@ -34,21 +34,21 @@ type AnsweredInRoom = Result<(TxnResponse, Room), Status>;
 impl Call {
     /// Does a transaction in this daemon's own store; `None` if the store is elsewhere.
     pub(super) async fn transact(&self, txn: TxnRequest) -> Option<AnsweredInRoom> {
+        if !self.front.has_own_store() {
+            return None;
+        }
+        // Not by the task that writes, as it asks nothing of the state.
+        if let Err(refused) = check(&txn) {
+            return Some(Err(refused));
+        }
         let answered: Arc<Mutex<Option<AnsweredInRoom>>> = Arc::default();
         let answer = Arc::clone(&answered);
         let mut room = self.room();
         let decide = Box::new(move |state: &dyn ReadEntries| {
-            let decided = check(&txn).and_then(|()| {
-                let mut evaluation = Evaluation::new(state, &txn, &mut room);
-                let taken = evaluation.branch(&txn)?;
-                let answered = evaluation.txn(taken)?;
-                Ok((answered, evaluation.updates()))
-            });
-            let (answered, updates) = match decided {
-                Ok((answered, updates)) => (Ok((answered, room)), updates),
-                Err(refused) => (Err(refused), Vec::new()),
-            };
-            *answer.lock() = Some(answered);
+            let mut evaluation = Evaluation::new(state, &txn, &mut room);
+            let decided = evaluation.branch(&txn).and_then(|taken| evaluation.txn(taken));
+            let updates = if decided.is_ok() { evaluation.updates() } else { Vec::new() };
+            *answer.lock() = Some(decided.map(|answered| (answered, room)));
             updates
         });
         let committed = self.front.writer()?.transact(decide)?.await;
@@ -185,7 +185,7 @@ struct Branch<'t> {
     nested: std::vec::IntoIter<Branch<'t>>,
 }
 
-/// The most keys that the comparisons and ranges of a transaction go through, beside all keys of the state twice. Nothing else is
+/// The most keys that the comparisons and ranges of a transaction go through, beside those of all its ranges twice. Nothing else is
 /// written meanwhile.
 const MAX_VISITS: usize = 1_000_000;
 
@@ -250,9 +250,9 @@ impl<'a> Evaluation<'a> {
         let inside = self.ranges[first..].partition_point(|entry| range.contains(entry.key()));
         let visits = inside + self.changes.len();
         self.visits = self.visits.checked_sub(visits).ok_or_else(|| {
-            Status::resource_exhausted(
-                "crumbd: the comparisons and ranges of the transaction go through too many keys",
-            )
+            Status::resource_exhausted(format!(
+                "crumbd: the comparisons and ranges of the transaction go through more than {MAX_VISITS} keys"
+            ))
         })?;
         let inside = self.ranges[first..first + inside].iter();
         let mut entries: Vec<Entry> =

@@ -48,10 +48,7 @@ impl Call {
         let watches = self.view().etcd_watches();
         let watches =
             watches.ok_or_else(|| status::unavailable("this daemon keeps no history for watches"))?;
-        let app = self.app().clone();
-        let client = Arc::clone(self.client());
-        let place = app.budgets.waiter(Arc::clone(&client), &KeySelector::ALL, HeadBytes::default());
-        let place = place.map_err(|full| status::of_problem(&app.budgets.no_place(full, &client)))?;
+        let (app, place) = (self.app().clone(), self.place()?);
         let session = Session {
             header: self.front.header(Revision::ZERO),
             watches,
