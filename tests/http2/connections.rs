@@ -129,6 +129,19 @@ async fn an_old_connection_says_goodbye_and_its_waiters_stay() {
     connection.ends_well().await;
 }
 
+/// As one of HTTP/1.1 does: a client that has just connected does not send its request again by itself.
+#[tokio::test]
+async fn a_connection_that_is_too_old_at_once_still_takes_one_request() {
+    let daemon = Daemon::push(&["--max-connection-age", "1ms"]);
+    for _ in 0..5 {
+        let mut connection = Connection::to(&daemon).await;
+        // It is old by now.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(connection.get("/livez").await.unwrap().0.as_u16(), 200);
+        connection.ends_well().await;
+    }
+}
+
 #[tokio::test]
 async fn a_connection_without_a_stream_is_closed_and_one_with_a_stream_is_not() {
     let daemon = Daemon::push(&["--idle-timeout", "400ms", "--header-timeout", "60s"]);

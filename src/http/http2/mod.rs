@@ -135,6 +135,7 @@ pub(super) async fn serve<S, V, B>(
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             return Poll::Ready(Ok(ended));
         }
+        clock.note_first_request();
         loop {
             match clock.poll(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -169,6 +170,8 @@ struct ConnectionClock<'a> {
     streams: &'a Streams,
     age: ConnectionAge,
     begun: Instant,
+    /// Whether a request has begun, as far as the timer knows.
+    is_used: bool,
     /// The time since which no more requests are taken.
     closing: Option<Instant>,
     sleep: Pin<Box<Sleep>>,
@@ -178,13 +181,22 @@ impl<'a> ConnectionClock<'a> {
     fn new(shared: &'a Shared, age: ConnectionAge, streams: &'a Streams) -> Self {
         let begun = Instant::now();
         let sleep = Box::pin(sleep_until(begun));
-        Self { shared, streams, age, begun, closing: None, sleep }
+        Self { shared, streams, age, begun, is_used: false, closing: None, sleep }
     }
 
     fn close(&mut self) {
         self.closing.get_or_insert_with(Instant::now);
         // Polled soon, for the new limit.
         self.sleep.as_mut().reset(Instant::now());
+    }
+
+    /// Checks the age soon after the first request has begun. A connection that has reached its age before that still
+    /// takes one request, as one of HTTP/1.1 does: a client that has just connected does not send it again by itself.
+    fn note_first_request(&mut self) {
+        if !self.is_used && self.streams.any_begun() {
+            self.is_used = true;
+            self.sleep.as_mut().reset(Instant::now());
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
@@ -216,12 +228,14 @@ impl<'a> ConnectionClock<'a> {
                 false => Ok(next.min(end)),
             };
         }
-        let idle_end = match self.streams.any_begun() {
-            true => idle_since.map(|since| since + config.idle_timeout),
+        let end = match self.is_used {
+            true => {
+                let idle_end = idle_since.map(|since| since + config.idle_timeout);
+                [idle_end, self.age.reached_at()].into_iter().flatten().min()
+            }
             false => Some(self.begun + config.header_timeout),
         };
-        let ends = [idle_end, self.age.reached_at()].into_iter().flatten();
-        match ends.min() {
+        match end {
             Some(end) if now >= end => Err(ConnectionEnd::GoAway),
             Some(end) => Ok(next.min(end)),
             None => Ok(next),
