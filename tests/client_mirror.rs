@@ -6,13 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use crumbd::client::{Mirror, MirrorError, MirrorSnapshot};
+use crumbd::client::{Change, CheckedState, MirrorSnapshot, MismatchError};
 use crumbd::model::{Cursor, Digest, Entry, History, Key, Revision, SyncStatus};
 use crumbd::wire::{End, Header, PutKind, Record};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// A snapshot, and what it must say.
+type Kept = (MirrorSnapshot, Model, Option<Cursor>);
 
 /// More than two levels of the tree: its nodes have 16 keys.
 const KEYS: u16 = 700;
@@ -120,13 +123,31 @@ fn assert_equal(snapshot: &MirrorSnapshot, model: &Model, at: Option<Cursor>) {
     }
 }
 
+/// What is said of the way from one snapshot to another is what the models say.
+fn assert_differs_by_its_changes(from: &Kept, to: &Kept) {
+    let mut expected = BTreeMap::new();
+    for (key, value) in &from.1 {
+        if to.1.get(key) != Some(value) {
+            expected.insert(key.clone(), (Some(value.clone()), to.1.get(key).cloned()));
+        }
+    }
+    for (key, value) in to.1.iter().filter(|(key, _)| !from.1.contains_key(*key)) {
+        expected.insert(key.clone(), (None, Some(value.clone())));
+    }
+    let value = |entry: Option<&Entry>| entry.map(|entry| entry.value().to_vec());
+    let told: Vec<Change> = from.0.changes_to(&to.0).collect();
+    let pairs: Vec<_> =
+        told.iter().map(|one| (one.key().to_vec(), (value(one.before()), value(one.after())))).collect();
+    assert_eq!(pairs, expected.into_iter().collect::<Vec<_>>());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_snapshot_equals_the_map_of_its_moment_and_never_changes(steps in steps()) {
-        let (mut mirror, mut model, mut revision, mut at) = (Mirror::default(), Model::new(), 0, None);
-        let mut kept: Vec<(MirrorSnapshot, Model, Option<Cursor>)> = Vec::new();
+        let (mut mirror, mut model, mut revision, mut at) = (CheckedState::default(), Model::new(), 0, None);
+        let mut kept: Vec<Kept> = Vec::new();
         for step in &steps {
             revision += 1;
             let body = match step {
@@ -143,10 +164,14 @@ proptest! {
                     continue;
                 }
             };
-            body.iter().for_each(|record| mirror.apply(record).unwrap());
+            body.iter().for_each(|record| _ = mirror.apply(record).unwrap());
             at = Some(cursor(&model, revision));
         }
         kept.push((mirror.snapshot(), model, at));
+        for pair in kept.windows(2) {
+            assert_differs_by_its_changes(&pair[0], &pair[1]);
+            assert_differs_by_its_changes(&pair[1], &pair[0]);
+        }
         // On another thread, as applications do.
         std::thread::spawn(move || kept.iter().for_each(|(snapshot, model, at)| assert_equal(snapshot, model, *at)))
             .join()
@@ -156,23 +181,25 @@ proptest! {
 
 #[test]
 fn a_body_that_does_not_fit_is_said_and_changes_no_snapshot() {
-    let (mut mirror, mut model) = (Mirror::default(), Model::new());
-    state(&mut model, 1, &[(1, 1), (2, 2), (3, 3)]).iter().for_each(|record| mirror.apply(record).unwrap());
+    let (mut mirror, mut model) = (CheckedState::default(), Model::new());
+    state(&mut model, 1, &[(1, 1), (2, 2), (3, 3)])
+        .iter()
+        .for_each(|record| _ = mirror.apply(record).unwrap());
     let (before, was) = (mirror.snapshot(), model.clone());
 
     let put = |kind, number| Record::Put { kind, entry: Entry::new(&key(number), b"", None) };
     let deleted = |number| Record::Deleted { key: Key::new(key(number)), revision: None };
     for wrong in [put(PutKind::New, 1), put(PutKind::Updated, 4), deleted(4)] {
-        assert!(matches!(mirror.clone().apply(&wrong), Err(MirrorError::Unexpected(_))), "{wrong:?}");
+        assert!(matches!(mirror.clone().apply(&wrong), Err(MismatchError::Unexpected(_))), "{wrong:?}");
     }
     let mut body = updates(&mut model, 2, &[(1, None), (2, Some(9)), (4, Some(4))]);
     let lost = body.remove(1);
-    let outcome = body.iter().try_for_each(|record| mirror.apply(record));
-    assert_eq!(outcome, Err(MirrorError::Count { expected: 3, found: 4 }));
+    let outcome = body.iter().try_for_each(|record| mirror.apply(record).map(|_| ()));
+    assert_eq!(outcome, Err(MismatchError::Count { expected: 3, found: 4 }));
     mirror.apply(&lost).unwrap();
     mirror.apply(&end(&model, 2)).unwrap();
     model.insert(key(2), b"other".to_vec());
-    assert!(matches!(mirror.apply(&end(&model, 3)), Err(MirrorError::Digest { .. })));
+    assert!(matches!(mirror.apply(&end(&model, 3)), Err(MismatchError::Digest { .. })));
 
     assert_equal(&before, &was, Some(cursor(&was, 1)));
 }

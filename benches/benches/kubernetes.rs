@@ -172,10 +172,10 @@ async fn changes(cluster: &Cluster, bare: &Bare, daemon: &Daemon, count: usize) 
             }
         }
     });
-    let mut follower = Follower::new(Client::new(daemon.url()).unwrap(), None);
-    follower.step(|_| ()).await.unwrap();
+    let mut follower = Follower::of(Client::new(daemon.url()).unwrap()).start();
+    follower.next_change().await.unwrap();
     let following = tokio::spawn(async move {
-        while let Ok(step) = follower.step(|_| ()).await {
+        while let Ok(step) = follower.next_change().await {
             if !step.changes.is_empty() && sender.send((1, Instant::now())).await.is_err() {
                 break;
             }

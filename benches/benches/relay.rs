@@ -116,11 +116,11 @@ async fn put(writer: &Client, number: u64) {
 async fn latencies(writer: &Client, daemons: [&Daemon; 3], effort: &Effort) -> [Vec<Duration>; 3] {
     let (sender, mut heard) = mpsc::channel::<(usize, Instant)>(8);
     for (level, daemon) in daemons.into_iter().enumerate() {
-        let mut follower = Follower::new(Client::new(daemon.url()).unwrap(), None);
-        follower.step(|_| ()).await.unwrap();
+        let mut follower = Follower::of(Client::new(daemon.url()).unwrap()).start();
+        follower.next_change().await.unwrap();
         let sender = sender.clone();
         tokio::spawn(async move {
-            while let Ok(step) = follower.step(|_| ()).await {
+            while let Ok(step) = follower.next_change().await {
                 // A change of the status alone is none of the writes.
                 if !step.changes.is_empty() && sender.send((level, Instant::now())).await.is_err() {
                     break;

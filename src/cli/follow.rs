@@ -1,19 +1,17 @@
 //! `crumbd follow`.
 
-mod any_follower;
-
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 
 use clap::Args;
 
-use self::any_follower::AnyFollower;
 use super::escaped::Escaped;
 use super::progress::Bar;
 use super::units::{Span, parse_wait};
 use super::{Daemon, Failure, output};
-use crate::client::{DEFAULT_SILENCE, Follower, Gap, Step, StreamFollower};
-use crate::model::{Entry, Key};
-use crate::wire::{self, PutKind, Record};
+use crate::client::{Change, Changed, DEFAULT_SILENCE, Event, Follower, FollowerBuilder, Gap, Retry};
+use crate::model::Entry;
+use crate::wire::{self, Record};
 
 /// The characters of a value that are shown on a terminal.
 const SHOWN_VALUE_CHARS: usize = 100;
@@ -45,6 +43,10 @@ pub(super) struct Follow {
     /// daemon's --heartbeat [default: 45s]
     #[arg(long, value_name = "DURATION", requires = "stream", value_parser = parse_wait, allow_hyphen_values = true)]
     silence: Option<Span>,
+    /// Print deletions also where the daemon's whole state was read again and is empty. Without it the keys are kept
+    /// then, because a daemon that has lost its state looks the same.
+    #[arg(long)]
+    allow_empty: bool,
 }
 
 impl Follow {
@@ -57,41 +59,49 @@ impl Follow {
 
     async fn follow(self) -> Result<(), Failure> {
         let human = std::io::stdout().is_terminal() && !self.json;
-        let prefix = self.prefix.as_deref().map(Key::from);
-        let client = self.daemon.client()?;
-        let silence = self.silence.map_or(DEFAULT_SILENCE, |span| span.0);
-        let mut follower = match self.stream {
-            true => AnyFollower::Stream(Box::new(StreamFollower::new(client, prefix, silence))),
-            false => AnyFollower::LongPoll(Box::new(Follower::new(client, prefix))),
-        };
+        let bar = Arc::new(Bar::new(true));
+        let mut follower = self.follower(Arc::clone(&bar))?.start();
         let mut first = true;
         loop {
-            let bar = Bar::new(first);
-            let step = follower.step(|progress| bar.show(progress.entries, progress.total)).await;
+            let event = follower.next().await;
             bar.clear();
-            match step {
-                Ok(step) => {
+            match event {
+                Ok(Event::Changed(changed)) => {
                     if first {
-                        introduce(&follower, &step);
-                    } else if step.snapshot {
-                        let reason = gap_reason(step.gap);
+                        introduce(follower.state().len(), &changed);
+                    } else if changed.snapshot {
+                        let reason = gap_reason(changed.gap);
                         output::say(format_args!(
                             "{reason}; the state was read again, here is the difference"
                         ));
                     }
                     if !first || self.all {
-                        print(&step, human)?;
+                        print(&changed, human)?;
                     }
                     first = false;
                 }
-                Err(error) if error.may_pass() || !first => {
-                    let pause = follower.pause();
+                Ok(Event::Retry(Retry { error, pause })) if error.may_pass() || !first => {
                     output::say(format_args!("{error}; trying again in {:.1} s", pause.as_secs_f64()));
-                    tokio::time::sleep(pause).await;
                 }
-                Err(error) => return Err(error.into()),
+                Ok(Event::Held { keys }) => output::say(format_args!(
+                    "the daemon has no keys; perhaps it has lost its state, so the {keys} known ones are kept until it \
+                     has some (--allow-empty takes the empty state)"
+                )),
+                Err(error) if !first => output::say(format_args!("{error}; trying again")),
+                Err(error) | Ok(Event::Retry(Retry { error, .. })) => return Err(error.into()),
             }
         }
+    }
+
+    fn follower(&self, bar: Arc<Bar>) -> Result<FollowerBuilder, Failure> {
+        let mut builder = Follower::of(self.daemon.client()?).allow_empty(self.allow_empty);
+        if let Some(prefix) = self.prefix.as_deref() {
+            builder = builder.prefix(prefix);
+        }
+        if self.stream {
+            builder = builder.stream(self.silence.map_or(DEFAULT_SILENCE, |span| span.0));
+        }
+        Ok(builder.on_progress(move |progress| bar.show(progress.entries, progress.total)))
     }
 }
 
@@ -99,53 +109,51 @@ fn gap_reason(gap: Option<Gap>) -> &'static str {
     match gap {
         Some(Gap::CursorGone) => "the cursor was gone",
         Some(Gap::RightsChanged) => "what this token may read has changed",
+        Some(Gap::Emptied) => "the daemon's state was empty",
         _ => "the last answer could not be used",
     }
 }
 
-fn introduce(follower: &AnyFollower, step: &Step) {
-    let status = step.header.status.map(|status| status.to_string()).unwrap_or_default();
-    let cursor = step.header.cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
-    let keys = follower.mirror().len();
+fn introduce(keys: usize, changed: &Changed) {
+    let status = changed.header.status.map(|status| status.to_string()).unwrap_or_default();
+    let cursor = changed.header.cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
     output::say(format_args!("following {keys} keys from cursor {cursor} ({status})"));
 }
 
-fn print(step: &Step, human: bool) -> Result<(), Failure> {
+fn print(changed: &Changed, human: bool) -> Result<(), Failure> {
     let mut text = Vec::new();
-    for record in &step.changes {
+    for change in &changed.changes {
         if human {
-            write_human(&mut text, record)?;
+            write_human(&mut text, change)?;
         } else {
-            wire::write_record(&mut text, record);
+            wire::write_record(&mut text, &change.to_record());
         }
         text.push(b'\n');
     }
-    if step.changes.is_empty()
-        && let Some(status) = step.header.status
+    if changed.changes.is_empty()
+        && let Some(status) = changed.header.status
         && !human
     {
         wire::write_record(&mut text, &Record::Status(status));
         text.push(b'\n');
-    } else if step.changes.is_empty()
-        && let Some(status) = step.header.status
+    } else if changed.changes.is_empty()
+        && let Some(status) = changed.header.status
     {
         writeln!(text, "status {status}")?;
     }
     Ok(output::bytes(&text)?)
 }
 
-fn write_human(out: &mut Vec<u8>, record: &Record) -> std::io::Result<()> {
-    match record {
-        Record::Put { kind, entry } => {
-            let sign = if *kind == PutKind::New { '+' } else { '~' };
-            let at = entry.revision().unwrap_or_default();
-            write!(out, "{at:>8} {sign} {} = {}", entry.to_key(), shown(entry))
+fn write_human(out: &mut Vec<u8>, change: &Change) -> std::io::Result<()> {
+    let (sign, entry) = match change {
+        Change::New(new) => ('+', new),
+        Change::Updated { new, .. } => ('~', new),
+        Change::Deleted { old, revision } => {
+            return write!(out, "{:>8} - {}", revision.unwrap_or_default(), old.to_key());
         }
-        Record::Deleted { key, revision } => {
-            write!(out, "{:>8} - {key}", revision.unwrap_or_default())
-        }
-        _ => Ok(()),
-    }
+    };
+    let at = entry.revision().unwrap_or_default();
+    write!(out, "{at:>8} {sign} {} = {}", entry.to_key(), shown(entry))
 }
 
 /// The value on one line, cut to a readable length.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use crumbd::client::{Client, Follower};
+use crumbd::client::{Client, ClientError, Event, Follower, Retry};
 use crumbd::model::{Digest, Revision};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -70,7 +70,7 @@ impl Mirrors {
         });
         let mut tasks = JoinSet::new();
         for (mirror, client) in clients.into_iter().enumerate() {
-            tasks.spawn(follow(shared.clone(), mirror, Follower::new(client, None)));
+            tasks.spawn(follow(shared.clone(), mirror, Follower::of(client).start()));
         }
         Self { _tasks: tasks, shared }
     }
@@ -135,20 +135,21 @@ impl Mirrors {
 }
 
 async fn follow(shared: Arc<Shared>, mirror: usize, mut follower: Follower) {
+    let failed = |error: &ClientError| {
+        shared.first_failure.lock().get_or_insert(error.to_string());
+        let counter = if error.may_pass() { &shared.unreachable } else { &shared.wrong };
+        counter.fetch_add(1, Relaxed);
+    };
     loop {
-        match follower.step(|_| {}).await {
-            Ok(step) => {
+        match follower.next().await {
+            Ok(Event::Changed(changed)) => {
                 shared.checked.fetch_add(1, Relaxed);
-                shared.snapshots.fetch_add(u64::from(step.snapshot), Relaxed);
-                let held = follower.mirror();
+                shared.snapshots.fetch_add(u64::from(changed.snapshot), Relaxed);
+                let held = follower.state();
                 *shared.at[mirror].lock() = held.cursor().map(|cursor| (cursor.revision, held.digest()));
             }
-            Err(error) => {
-                shared.first_failure.lock().get_or_insert(error.to_string());
-                let counter = if error.may_pass() { &shared.unreachable } else { &shared.wrong };
-                counter.fetch_add(1, Relaxed);
-                sleep(follower.pause()).await;
-            }
+            Ok(Event::Retry(Retry { error, .. })) | Err(error) => failed(&error),
+            Ok(Event::Held { .. }) => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 
-use super::api::cursor_of;
+use super::client::cursor_of;
 use super::{Client, ClientError, Posted};
 use crate::model::{Key, Revision};
 

@@ -17,12 +17,8 @@ use crate::wire::MediaType;
 /// How long to wait for a connection, and for an answer beyond the time that was asked for.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long the daemon is asked to hold a long poll; below the half minute after which many proxies give up.
-const WAIT: Duration = Duration::from_secs(25);
-
-/// How long a daemon may send nothing in the middle of an answer: longer than it waits itself for a cursor, a budget
-/// or a slow reader.
-const SILENCE: Duration = WAIT.saturating_add(DEADLINE);
+/// How long a daemon may send nothing by default: longer than it waits itself for a cursor, a budget or a slow reader.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// The longest key in an address, escaped and in bytes. Many proxies allow 8 KiB for a request's head.
 const LONGEST_IN_ADDRESS: usize = 6 << 10;
@@ -70,6 +66,8 @@ pub struct Client {
     authorization: Option<HeaderValue>,
     /// The ids of the relays that requests are passed on by.
     relays: Option<HeaderValue>,
+    /// How long the daemon may send nothing.
+    timeout: Duration,
 }
 
 #[derive(Deserialize)]
@@ -109,7 +107,8 @@ impl Client {
         let http = reqwest::Client::builder().no_gzip().connect_timeout(DEADLINE);
         let http = http.tls_backend_preconfigured(tls.config(over_tls)?).build();
         let http = http.map_err(|e| error(e.to_string()))?;
-        Ok(Self { base, collection: None, http, tls, authorization: None, relays: None })
+        let timeout = DEFAULT_TIMEOUT;
+        Ok(Self { base, collection: None, http, tls, authorization: None, relays: None, timeout })
     }
 
     /// The same client with a token.
@@ -128,7 +127,19 @@ impl Client {
         Self { collection: Some(name), ..self }
     }
 
-    /// The address of an endpoint of the daemon's version 1.
+    /// The same client, which gives a daemon up that sends nothing for so long, at the beginning of an answer or in the
+    /// middle of it (35 s unless told otherwise). A long poll is sent with a `wait` of less.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// How long the daemon is asked to hold a long poll. By default it is below the half minute after which many proxies
+    /// give up.
+    fn wait(&self) -> Duration {
+        self.timeout - (self.timeout / 3).min(DEADLINE)
+    }
+
     /// The same client for requests that relays with these ids, separated by commas, pass on.
     #[must_use]
     pub(crate) fn for_relays(self, ids: &str) -> Self {
@@ -136,6 +147,7 @@ impl Client {
         Self { relays: HeaderValue::from_str(ids).ok(), ..self }
     }
 
+    /// The address of an endpoint of the daemon's version 1.
     fn daemon_url(&self, name: &str) -> String {
         format!("{}/v1/{name}", self.base.as_str().trim_end_matches('/'))
     }
@@ -217,7 +229,7 @@ impl Client {
     }
 
     /// The error of a stream that was cut off.
-    pub(super) fn broke_off(&self, reason: &str) -> ClientError {
+    pub(in crate::client) fn broke_off(&self, reason: &str) -> ClientError {
         ClientError::Unreachable { url: self.base.to_string(), reason: reason.to_owned(), was_sent: true }
     }
 
@@ -248,7 +260,7 @@ impl Client {
         request: reqwest::RequestBuilder,
         uploaded: usize,
     ) -> Result<Response, ClientError> {
-        let time = SILENCE + Duration::from_secs((uploaded / SLOWEST_UPLOAD) as u64);
+        let time = self.timeout + Duration::from_secs((uploaded / SLOWEST_UPLOAD) as u64);
         timeout(time, self.send(request)).await.map_err(|_| self.silent(time))?
     }
 
@@ -256,7 +268,8 @@ impl Client {
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, ClientError> {
         let mut body = Vec::new();
         loop {
-            let chunk = timeout(SILENCE, response.chunk()).await.map_err(|_| self.silent(SILENCE))?;
+            let chunk =
+                timeout(self.timeout, response.chunk()).await.map_err(|_| self.silent(self.timeout))?;
             match chunk.map_err(|error| self.unreachable(&error))? {
                 Some(chunk) => body.extend_from_slice(&chunk),
                 None => return Ok(body),
@@ -277,7 +290,7 @@ impl Client {
         let at = at.map_or("current".to_owned(), |cursor| cursor.to_string());
         let url = self.url(&["breadcrumbs", &at], &prefix_query(prefix));
         let request = self.http.get(url).header(ACCEPT, media.as_str());
-        Ok(Records::new(self.clone(), self.send_in_time(request, 0).await?, media, SILENCE))
+        Ok(Records::new(self.clone(), self.send_in_time(request, 0).await?, media, self.timeout))
     }
 
     /// The changes after the cursor, by a long poll. With `rights`, which an earlier answer named, the daemon refuses
@@ -292,18 +305,18 @@ impl Client {
         prefix: Option<&Key>,
         media: MediaType,
     ) -> Result<Next, ClientError> {
-        let wait = format!("{}s", WAIT.as_secs());
+        let wait = format!("{}ms", self.wait().as_millis());
         let mut query = vec![("wait", wait.as_bytes())];
         query.extend(prefix_query(prefix));
         query.extend(rights.map(|rights| ("rights", rights.as_bytes())));
         let url = self.url(&["breadcrumbs", &cursor.to_string(), "next"], &query);
-        let request = self.http.get(url).header(ACCEPT, media.as_str()).timeout(WAIT + DEADLINE);
-        let response = self.send(request).await?;
+        let request = self.http.get(url).header(ACCEPT, media.as_str());
+        let response = self.send_in_time(request, 0).await?;
         if response.status() == StatusCode::NO_CONTENT {
             let (cursor, rights) = (cursor_of(response.headers())?, linked_rights(response.headers()));
             return Ok(Next::Nothing { cursor, rights });
         }
-        Ok(Next::Updates(Box::new(Records::new(self.clone(), response, media, SILENCE))))
+        Ok(Next::Updates(Box::new(Records::new(self.clone(), response, media, self.timeout))))
     }
 
     /// A stream of NDJSON: the state and everything after it, or everything after a cursor (with the rights under which
@@ -325,7 +338,8 @@ impl Client {
         query.extend(prefix_query(prefix));
         let url = self.url(&["stream"], &query);
         let request = self.http.get(url).header(ACCEPT, MediaType::Ndjson.as_str());
-        let response = timeout(DEADLINE, self.send(request)).await.map_err(|_| self.silent(DEADLINE))??;
+        let head = silence.min(DEADLINE);
+        let response = timeout(head, self.send(request)).await.map_err(|_| self.silent(head))??;
         Ok(Records::stream(self.clone(), response, silence))
     }
 

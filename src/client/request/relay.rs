@@ -6,7 +6,7 @@ use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use tokio::time::timeout;
 
-use super::api::{cursor_of, prefix_query};
+use super::client::{cursor_of, prefix_query};
 use super::records::linked_rights;
 use super::{Client, ClientError, Next, Records};
 use crate::model::{Cursor, Key, Revision, Sighting};

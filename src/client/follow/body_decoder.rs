@@ -1,6 +1,6 @@
 //! Puts bodies together from records.
 
-use super::{ClientError, Mirror, Progress};
+use crate::client::{CheckedState, ClientError, Progress};
 use crate::wire::{Header, Record};
 
 /// The body of which records arrive.
@@ -9,9 +9,9 @@ pub(super) enum BodyDecoder {
     /// No body: its header has not arrived.
     #[default]
     Idle,
-    /// A state, put into a mirror of its own as it arrives.
-    Snapshot(Header, Mirror, Progress),
-    /// Updates. They are applied once all have arrived, because half a body must not change the mirror.
+    /// A state, put together as it arrives.
+    Snapshot(Header, CheckedState, Progress),
+    /// Updates. They are applied once all have arrived, because half a body must not change the state.
     Updates(Header, Vec<Record>),
 }
 
@@ -19,7 +19,7 @@ pub(super) enum BodyDecoder {
 #[derive(Debug)]
 pub(super) enum Body {
     /// A state.
-    Snapshot(Header, Mirror),
+    Snapshot(Header, CheckedState),
     /// Updates, with their `end`.
     Updates(Header, Vec<Record>),
     /// The client's state cannot be continued, for this reason.
@@ -31,7 +31,7 @@ impl BodyDecoder {
     pub(super) fn take(
         &mut self,
         record: Record,
-        progress: &mut impl FnMut(Progress),
+        progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Option<Body>, ClientError> {
         let is_end = matches!(record, Record::End(_));
         match (&mut *self, record) {
@@ -41,7 +41,7 @@ impl BodyDecoder {
             (Self::Idle, Record::Snapshot(header)) => {
                 let seen = Progress { entries: 0, total: header.count };
                 progress(seen);
-                *self = Self::Snapshot(header, Mirror::default(), seen);
+                *self = Self::Snapshot(header, CheckedState::default(), seen);
             }
             (Self::Idle, Record::Breadcrumb(header)) => *self = Self::Updates(header, Vec::new()),
             (Self::Snapshot(_, mirror, seen), record) => {

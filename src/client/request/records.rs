@@ -76,7 +76,7 @@ impl Records {
     }
 
     /// Whether any byte of the body has arrived.
-    pub(super) fn has_begun(&self) -> bool {
+    pub(in crate::client) fn has_begun(&self) -> bool {
         self.begun
     }
 }

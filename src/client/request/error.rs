@@ -3,8 +3,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Gap, MirrorError};
+use crate::client::MismatchError;
 use crate::wire::WireError;
+
+/// Why a state cannot be continued and is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Gap {
+    /// The daemon does not keep the cursor any more, or its history is another.
+    CursorGone,
+    /// The rights of the client are others than before.
+    RightsChanged,
+    /// An answer did not match the state, or could not be read several times.
+    Mismatch,
+    /// The daemon's state was empty, and was not believed.
+    Emptied,
+}
 
 /// An error of a request.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +93,7 @@ pub enum ClientError {
     Wire(#[from] WireError),
     /// The body does not match the state.
     #[error("the daemon's answer does not fit the state: {0}")]
-    Mirror(#[from] MirrorError),
+    Mismatch(#[from] MismatchError),
 }
 
 impl ClientError {
@@ -102,9 +116,9 @@ impl ClientError {
         }
     }
 
-    /// Whether the client's state may be wrong. An unreachable daemon is no reason to think so.
-    pub(super) fn invalidates_state(&self) -> bool {
-        !self.may_pass() && !matches!(self, Self::Tls { .. })
+    /// Whether an answer came that could not be used: it was damaged or cut off, or does not fit the state.
+    pub(in crate::client) fn is_unusable_answer(&self) -> bool {
+        matches!(self, Self::Protocol(_) | Self::Wire(_) | Self::Mismatch(_))
     }
 
     /// Whether the same request may succeed later.
