@@ -26,7 +26,7 @@
 //! Nearly every answer takes this *fast path*. Everything else asks [`view::View::next`], which finds the way from any
 //! cursor to now in one place (`view/catch_up.rs`): nothing, a delta, a squash, or that the cursor is gone.
 //!
-//! **Where everything is wired together**: `cli/serve.rs`.
+//! **Where everything is wired together**: `daemon/running.rs` and `daemon/collection.rs`.
 //!
 //! # The rooms
 //!
@@ -43,6 +43,7 @@
 //! | [`view`] | what readers ask: snapshots, deltas, squashes, diffs, watches | encodes nothing twice; knows no HTTP | model, wire, trail, cache |
 //! | [`http`] | the interface: collections, endpoints, tokens, TLS | holds no client state between requests | model, wire, value, view, a feed's handles |
 //! | [`client`] | the other side of the network: follower and mirror | written from the contract alone | model, wire |
+//! | [`daemon`] | feeds, caches, views and the interface, wired together | tasks are started here and nowhere else | all of the above but client |
 //! | [`cli`] | the commands, one a file | – | everything |
 //!
 //! `tests/imports.rs` fails when a room imports what it may not.
@@ -106,6 +107,7 @@ pub mod cache;
 pub mod cases {}
 pub mod cli;
 pub mod client;
+pub mod daemon;
 /// Pages for people: how to use it, how to run it, why it is as it is.
 pub mod docs {
     #[doc = include_str!("docs/comparison.md")]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Room, and the rooms of ours that it may import beside itself. `cli` wires everything together and may import all.
-const TABLE: [(&str, &[&str]); 11] = [
+const TABLE: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("wire", &["model"]),
     ("ingest", &[]),
@@ -18,6 +18,7 @@ const TABLE: [(&str, &[&str]); 11] = [
     ("feed", &["model", "wire", "ingest"]),
     ("view", &["model", "wire", "trail", "cache"]),
     ("http", &["model", "wire", "value", "view", "feed"]),
+    ("daemon", &["model", "ingest", "cache", "state", "feed", "view", "http"]),
 ];
 
 /// The part of `feed` that may import `client`: a relay is a client of another daemon.

@@ -16,7 +16,6 @@ mod put;
 mod serve;
 mod signals;
 mod status;
-mod stored_state;
 mod token;
 pub mod units;
 
@@ -31,10 +30,8 @@ use tokio::runtime::Builder;
 use self::config::SettingErrors;
 use self::output::PrintError;
 use crate::client::{Client, ClientTls};
+use crate::http::DEFAULT_PORT;
 use crate::model::{CollectionName, CollectionNameError};
-
-/// The default port: of a daemon, and of the daemon that a client asks.
-const DEFAULT_PORT: u16 = 7811;
 
 /// The environment variable that holds a token.
 const TOKEN_VARIABLE: &str = "CRUMBD_TOKEN";

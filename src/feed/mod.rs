@@ -49,7 +49,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+pub use futures_util::future::BoxFuture;
 
 use crate::ingest::IngestBuffer;
 use crate::model::{Cursor, Entry, EntryLimits, FeedEvent, History, Revision};
@@ -91,9 +91,17 @@ pub enum FeedError {
     /// The cache no longer takes events: the daemon is stopping.
     #[error("the cache has stopped")]
     Stopped,
+    /// What ended a feed of another program.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl FeedError {
+    /// What ends a feed of another program, for good: errors that may pass are the feed's business.
+    pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+
     /// An error in a setting.
     fn setting(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Setting(Box::new(error))
@@ -119,7 +127,10 @@ pub struct Warm {
 
 /// An open feed, not yet running.
 pub trait Feed: Send + 'static {
-    /// The history of its revisions, if it is known before the upstream is read.
+    /// The history of its revisions, if it is known before the upstream is read. One that is derived from the upstream's
+    /// identity ([`History::derive`]) lets clients continue after a restart; with a random one each restart costs every
+    /// client a snapshot. `None` means that the feed's first [`FeedEvent::ResyncBegin`] names it: until then nothing is
+    /// served.
     fn history(&self) -> Option<History>;
 
     /// The record of its upstream, for [`Sink::new`].

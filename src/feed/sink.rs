@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{FeedError, Upstream};
 use crate::ingest::{self, Buffer, IngestBuffer, WriteError};
-use crate::model::{Batch, EntryLimits, FeedEvent, Grouping, Refusal, ReplyTo, Revision, Update};
+use crate::model::{Batch, EntryLimits, FeedEvent, Grouping, Refusal, ReplyTo, Revision, SyncStatus, Update};
 
 /// How long a feed waits for a full ingest buffer before it warns.
 const WARN_AFTER: Duration = Duration::from_secs(5);
@@ -66,8 +66,11 @@ impl Sink {
     }
 
     /// Sends an event. Waits while the buffer is full, which is the back-pressure to the upstream. An event that has
-    /// waited for [`WARN_AFTER`] is counted and logged, and waits on: nothing is dropped.
-    pub(super) async fn send(&self, event: FeedEvent) -> Result<(), FeedError> {
+    /// waited for 5 s is counted and logged, and waits on: nothing is dropped.
+    ///
+    /// # Errors
+    /// [`FeedError::Stopped`], or under `--strict` [`FeedError::Strict`].
+    pub async fn send(&self, event: FeedEvent) -> Result<(), FeedError> {
         if self.strict.is_some() {
             self.check_event(&event)?;
         }
@@ -96,16 +99,39 @@ impl Sink {
         }
     }
 
+    /// Sends changes that belong together, as one revision: no reader sees a part of them. Waits while the buffer is full.
+    /// The upstream counts as heard.
+    ///
+    /// # Errors
+    /// As [`Sink::send`].
+    pub async fn updates(&self, updates: Vec<Update>) -> Result<(), FeedError> {
+        self.send(FeedEvent::Updates(Batch::new(updates, Grouping::Whole))).await?;
+        self.upstream.heard();
+        Ok(())
+    }
+
+    /// Says whether the state is the upstream's. It is never seen before what was sent earlier.
+    ///
+    /// # Errors
+    /// As [`Sink::send`].
+    pub async fn status(&self, status: SyncStatus) -> Result<(), FeedError> {
+        self.send(FeedEvent::Status(status)).await
+    }
+
     /// Waits until everything that was sent can be read, and returns its revision, if it is known. Must not be called
-    /// while a `snapshot` is open, which holds everything back.
-    pub(super) async fn reached(&self) -> Result<Option<Revision>, FeedError> {
+    /// while a resync is open, which holds everything back.
+    ///
+    /// # Errors
+    /// As [`Sink::send`].
+    pub async fn reached(&self) -> Result<Option<Revision>, FeedError> {
         let (ack, answer) = ingest::reply_channel();
         let batch = Batch { ack: Some(ReplyTo::new(ack)), ..Batch::new(Vec::new(), Grouping::Whole) };
         self.send(FeedEvent::Updates(batch)).await?;
         Ok(answer.await.ok().and_then(Result::ok).map(|committed| committed.cursor.revision))
     }
 
-    pub(super) fn upstream(&self) -> &Upstream {
+    /// The record of the upstream: when it was heard, and what the feed is doing.
+    pub fn upstream(&self) -> &Upstream {
         &self.upstream
     }
 }
@@ -122,7 +148,7 @@ impl Sink {
         match tokio::time::timeout(GRACE, &mut deciding).await {
             Ok(decided) => decided,
             Err(_) => {
-                self.send(FeedEvent::Status(crate::model::SyncStatus::ResyncInProgress)).await?;
+                self.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
                 deciding.await
             }
         }
@@ -146,7 +172,6 @@ mod tests {
     #![allow(clippy::unwrap_used)] // a test may unwrap
 
     use super::*;
-    use crate::model::SyncStatus;
 
     #[tokio::test(start_paused = true)]
     async fn a_feed_waits_beyond_its_deadline_counts_it_and_drops_nothing() {

@@ -31,6 +31,18 @@ pub struct AppConfig {
     pub heartbeat: Duration,
 }
 
+impl Default for AppConfig {
+    /// The limits of `crumbd serve` without flags.
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 64 << 20,
+            stall_timeout: Duration::from_secs(30),
+            limits: Limits::default(),
+            heartbeat: Duration::from_secs(15),
+        }
+    }
+}
+
 #[cfg(test)]
 impl AppConfig {
     /// The smallest limits, and no heartbeats.
@@ -76,6 +88,8 @@ pub struct Shared {
     pub(in crate::http) hosts: Hosts,
     /// The origins whose pages may read.
     pub(in crate::http) origins: Origins,
+    /// Routes of the program that this daemon is a part of.
+    pub(in crate::http) routes: Option<axum::Router>,
     /// The table of the newest clients, if there is one.
     pub(in crate::http) clients: Option<Arc<ClientTable>>,
     pub(in crate::http) metrics: Arc<Metrics>,
@@ -102,6 +116,7 @@ impl App {
             started,
             authorizer: None,
             clients: None,
+            routes: None,
             base_path: Arc::from(""),
             hosts: Hosts::default(),
             origins: Origins::default(),
@@ -132,6 +147,14 @@ impl App {
     #[must_use]
     pub fn with_client_table(self, capacity: usize) -> Self {
         self.changed(|shared| shared.clients = Some(Arc::new(ClientTable::new(capacity))))
+    }
+
+    /// The same app with routes of the program that this daemon is a part of. They come before the daemon's, and are
+    /// answered without its checks: of names, tokens and origins. The hot requests, long polls and streams, never come
+    /// here, so the routes cost them nothing.
+    #[must_use]
+    pub fn with_routes(self, routes: axum::Router) -> Self {
+        self.changed(|shared| shared.routes = Some(routes))
     }
 
     /// A changed app has a number of its own, because the lean front caches requests by it.

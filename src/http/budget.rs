@@ -62,6 +62,22 @@ pub struct Limits {
     pub max_client_upload_bytes: u64,
 }
 
+impl Default for Limits {
+    /// The limits of `crumbd serve` without flags. A client's share is nine tenths of the waiters, half of the snapshot
+    /// bytes, and nine tenths of the upload bytes.
+    fn default() -> Self {
+        Self {
+            max_connections: 100_000,
+            max_waiters: 100_000,
+            max_client_waiters: 90_000,
+            max_snapshot_bytes: 1 << 30,
+            max_client_snapshot_bytes: 1 << 29,
+            max_upload_bytes: 256 << 20,
+            max_client_upload_bytes: 231 << 20,
+        }
+    }
+}
+
 /// A limit over which requests are refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Limit {

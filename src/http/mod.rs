@@ -32,5 +32,5 @@ pub use budget::Limits;
 pub use collection::Collection;
 pub use router::router;
 pub use serve::drain::Shutdown;
-pub use serve::listener::{ServeError, Server, ServerConfig};
+pub use serve::listener::{DEFAULT_PORT, ServeError, Server, ServerConfig};
 pub use serve::reload::{Reload, Reloadable};

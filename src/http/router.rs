@@ -52,8 +52,18 @@ fn public() -> Router<App> {
         .method_not_allowed_fallback(problem::method_not_allowed)
 }
 
-/// All routes: those of the default collection under `/v1/`, those of a named one under `/v1/c/NAME/`, and the daemon's.
+/// All routes: those of the default collection under `/v1/`, those of a named one under `/v1/c/NAME/`, the daemon's, and
+/// before them those of the program that the daemon is a part of.
 pub fn router(app: App) -> Router {
+    let own = app.routes.clone();
+    let daemon = daemon(app);
+    match own {
+        Some(own) => own.fallback_service(daemon),
+        None => daemon,
+    }
+}
+
+fn daemon(app: App) -> Router {
     Router::new()
         .nest("/v1", collection(&app))
         .nest("/v1/c/{collection}", collection(&app))

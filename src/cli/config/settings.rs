@@ -1,6 +1,6 @@
 //! All settings with their types and defaults.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +15,14 @@ use super::reader::Reader;
 use super::{limits, tls};
 use crate::cache::CacheConfig;
 use crate::cli::log::{Filter, LogFormat};
+use crate::cli::open_files;
 use crate::cli::units::{Bounds, Span};
-use crate::cli::{DEFAULT_PORT, open_files};
+use crate::daemon::DaemonConfig;
+#[cfg(feature = "etcd")]
+use crate::daemon::EtcdListener;
 use crate::feed::{EtcdFlags, FeedSettings};
 use crate::http::auth::{Hosts, Origins, Tokens, TokensError};
-use crate::http::tls::TlsFiles;
+use crate::http::tls::{Tls, TlsError, TlsFiles};
 use crate::http::{AppConfig, Limits, ServerConfig};
 use crate::ingest::{CapacityError, IngestBuffer};
 use crate::model::{CollectionName, FeedEvent};
@@ -76,6 +79,7 @@ impl Settings {
 
     fn from(reader: &mut Reader<'_>) -> Self {
         let collections = collections::read(reader);
+        let app = AppConfig::default();
         Self {
             etcd_listen: etcd_listen::read(reader, &collections),
             etcd_serializable: reader.choice("etcd-serializable", &YES_OR_NO).unwrap_or(false),
@@ -89,8 +93,8 @@ impl Settings {
             drain: span(reader, "drain", limits::DRAIN, Duration::from_secs(5)),
             server: server(reader),
             limits: budgets(reader),
-            heartbeat: span(reader, "heartbeat", limits::HEARTBEAT, Duration::from_secs(15)),
-            max_body_bytes: reader.bytes("max-body-bytes", limits::BODY).unwrap_or(64 << 20),
+            heartbeat: span(reader, "heartbeat", limits::HEARTBEAT, app.heartbeat),
+            max_body_bytes: reader.bytes("max-body-bytes", limits::BODY).unwrap_or(app.max_body_bytes),
             view: view(reader),
             tokens: reader.path("tokens"),
             cursor_key: reader.path("cursor-key"),
@@ -164,16 +168,35 @@ impl Settings {
         ViewConfig { serves_etcd: self.serves_etcd(collection), ..self.view.clone() }
     }
 
-    /// The addresses for etcd's clients.
-    #[cfg(feature = "etcd")]
-    pub(in crate::cli) fn etcd_listen(&self) -> &[EtcdListen] {
-        &self.etcd_listen
+    /// What the daemon is started with, beside its collections.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub(in crate::cli) fn daemon(&self, tokens: Option<Arc<Tokens>>) -> Result<DaemonConfig, TlsError> {
+        Ok(DaemonConfig {
+            server: self.server(),
+            app: self.app(),
+            tokens,
+            tls: self.tls().map(Tls::open).transpose()?,
+            hosts: self.hosts(self.server.listen),
+            origins: self.origins(),
+            base_path: self.base_path().to_owned(),
+            client_table: self.client_table(),
+            routes: None,
+            #[cfg(feature = "etcd")]
+            etcd: self.etcd_listeners(),
+        })
     }
 
-    /// Whether every read of etcd's clients is answered from memory.
     #[cfg(feature = "etcd")]
-    pub(in crate::cli) fn etcd_serializable(&self) -> bool {
-        self.etcd_serializable
+    fn etcd_listeners(&self) -> Vec<EtcdListener> {
+        let listener = |listen: &EtcdListen| EtcdListener {
+            collection: listen.collection.as_ref().map(ToString::to_string),
+            address: listen.address,
+            serializable: self.etcd_serializable,
+            hosts: self.hosts(listen.address),
+        };
+        self.etcd_listen.iter().map(listener).collect()
     }
 
     fn serves_etcd(&self, collection: Option<&CollectionName>) -> bool {
@@ -271,38 +294,41 @@ fn etcd(reader: &mut Reader<'_>) -> EtcdFlags {
 }
 
 fn server(reader: &mut Reader<'_>) -> ServerConfig {
-    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
+    let default = ServerConfig::default();
     ServerConfig {
-        listen: reader.address("listen").unwrap_or(default),
-        header_timeout: span(reader, "header-timeout", limits::HEADER_TIMEOUT, Duration::from_secs(10)),
-        idle_timeout: span(reader, "idle-timeout", limits::IDLE_TIMEOUT, Duration::from_secs(75)),
-        stall_timeout: span(reader, "stall-timeout", limits::STALL_TIMEOUT, Duration::from_secs(30)),
+        listen: reader.address("listen").unwrap_or(default.listen),
+        header_timeout: span(reader, "header-timeout", limits::HEADER_TIMEOUT, default.header_timeout),
+        idle_timeout: span(reader, "idle-timeout", limits::IDLE_TIMEOUT, default.idle_timeout),
+        stall_timeout: span(reader, "stall-timeout", limits::STALL_TIMEOUT, default.stall_timeout),
         max_connection_age: reader.span("max-connection-age", limits::CONNECTION_AGE),
-        lean_front: reader.choice("lean-front", &ON_OR_OFF).unwrap_or(true),
+        lean_front: reader.choice("lean-front", &ON_OR_OFF).unwrap_or(default.lean_front),
     }
 }
 
 fn budgets(reader: &mut Reader<'_>) -> Limits {
-    let max_waiters = reader.count("max-waiters", limits::COUNT).unwrap_or(100_000);
-    let max_snapshot_bytes = reader.bytes("max-snapshot-bytes", limits::BUDGET).unwrap_or(1 << 30);
+    let default = Limits::default();
+    let bytes = |bytes: Option<usize>, default: u64| bytes.map_or(default, |bytes| bytes as u64);
+    let max_waiters = reader.count("max-waiters", limits::COUNT).unwrap_or(default.max_waiters);
+    let max_snapshot_bytes =
+        bytes(reader.bytes("max-snapshot-bytes", limits::BUDGET), default.max_snapshot_bytes);
     let client_waiters = reader.count("max-client-waiters", limits::COUNT);
-    let max_upload_bytes = reader.bytes("max-upload-bytes", limits::BUDGET).unwrap_or(256 << 20);
+    let max_upload_bytes = bytes(reader.bytes("max-upload-bytes", limits::BUDGET), default.max_upload_bytes);
     let client_upload_bytes = reader.bytes("max-client-upload-bytes", limits::BUDGET);
     let client_snapshot_bytes = reader.bytes("max-client-snapshot-bytes", limits::BUDGET);
     Limits {
-        max_connections: reader.count("max-connections", limits::COUNT).unwrap_or(100_000),
+        max_connections: reader.count("max-connections", limits::COUNT).unwrap_or(default.max_connections),
         max_waiters,
         // Rounded up, so that a small limit is a client's too.
         max_client_waiters: client_waiters.unwrap_or((max_waiters * 9).div_ceil(10)),
-        max_snapshot_bytes: max_snapshot_bytes as u64,
-        max_client_snapshot_bytes: client_snapshot_bytes.unwrap_or(max_snapshot_bytes.div_ceil(2)) as u64,
-        max_upload_bytes: max_upload_bytes as u64,
-        max_client_upload_bytes: client_upload_bytes.unwrap_or(upload_share(max_upload_bytes)) as u64,
+        max_snapshot_bytes,
+        max_client_snapshot_bytes: bytes(client_snapshot_bytes, max_snapshot_bytes.div_ceil(2)),
+        max_upload_bytes,
+        max_client_upload_bytes: bytes(client_upload_bytes, upload_share(max_upload_bytes)),
     }
 }
 
 /// Nine tenths, rounded up to a whole MiB, so that a small limit is a client's too.
-fn upload_share(max: usize) -> usize {
+fn upload_share(max: u64) -> u64 {
     (max / 10 * 9).next_multiple_of(1 << 20).min(max)
 }
 

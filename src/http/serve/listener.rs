@@ -1,6 +1,6 @@
 //! The listener: it accepts connections, and drains them on shutdown.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ use crate::http::etcd::EtcdFront;
 use crate::http::serve::connection::{self, Shared};
 use crate::http::serve::liveness;
 use crate::http::tls::{self, Tls};
+
+/// The default port of a daemon.
+pub const DEFAULT_PORT: u16 = 7811;
 
 /// The pause after a failed accept call, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -43,6 +46,20 @@ pub struct ServerConfig {
     pub max_connection_age: Option<Duration>,
     /// Whether the lean front serves long polls and streams. The answers are the same without it.
     pub lean_front: bool,
+}
+
+impl Default for ServerConfig {
+    /// The settings of `crumbd serve` without flags.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            stall_timeout: Duration::from_secs(30),
+            max_connection_age: None,
+            lean_front: true,
+        }
+    }
 }
 
 /// Errors of the server.

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
 use tracing::info;
 
-use super::Failure;
+use super::{DaemonError, OwnFeed};
 use crate::cache::{Cache, CacheConfig, CacheOptions, IngestTask, Stopped};
-use crate::feed::{Feed, FeedSpec, Storage, Upstream, Warm};
+use crate::feed::{Feed, Storage, Upstream, Warm};
 use crate::ingest::{self, IngestBuffer};
 use crate::model::{Batch, Digest, Entry, FeedEvent, Grouping, ReplyTo, Revision};
 use crate::state::{FeedIdentity, Kept, PushStore, Saver, StateDir, StateError};
@@ -27,15 +27,16 @@ pub(super) enum StoredState {
 impl StoredState {
     pub(super) fn open(
         state: Option<(PathBuf, Duration)>,
-        feed: &dyn Feed,
-        spec: &FeedSpec,
+        feed: &OwnFeed,
+        identity: String,
         config: &CacheConfig,
     ) -> Result<Self, StateError> {
-        let storage = spec.kind().storage;
+        let OwnFeed { feed, storage, .. } = feed;
+        let storage = *storage;
         let Some((path, interval)) = state.filter(|_| storage != Storage::None) else {
             return Ok(Self::Absent);
         };
-        let identity = FeedIdentity { name: spec.identity(), history: feed.history() };
+        let identity = FeedIdentity { name: identity, history: feed.history() };
         let dir = StateDir::new(path, identity, config.window).keeping_every_write(config.keep_every_write);
         if storage == Storage::Datastore {
             return Ok(Self::Store(dir.open_store()?));
@@ -60,7 +61,7 @@ impl StoredState {
         feed: &dyn Feed,
         buffer: Arc<IngestBuffer<FeedEvent>>,
         upstream: &Upstream,
-    ) -> Result<(Cache, IngestTask, Persistence), Failure> {
+    ) -> Result<(Cache, IngestTask, Persistence), DaemonError> {
         let empty = |options| Cache::new(options, feed.history(), Arc::clone(&buffer));
         let lossy = feed.can_read_history();
         match self {

@@ -1,0 +1,50 @@
+//! A daemon: feeds, caches, views, state directories and the HTTP interface, wired together.
+//!
+//! `crumbd serve` is [`DaemonConfig`] filled from flags. A program of one's own uses [`Daemon::builder`], which has the
+//! same defaults, and may serve a feed of its own ([`Feed`](crate::feed::Feed)) and routes of its own:
+//!
+//! ```no_run
+//! use crumbd::daemon::Daemon;
+//! use crumbd::feed::{BoxFuture, Feed, FeedError, Sink, Warm};
+//! use crumbd::model::{History, SyncStatus, Update};
+//!
+//! /// Says the time, once a second.
+//! struct Clock;
+//!
+//! impl Feed for Clock {
+//!     fn history(&self) -> Option<History> {
+//!         Some(History::random())
+//!     }
+//!
+//!     fn run(self: Box<Self>, sink: Sink, _: Option<Warm>) -> BoxFuture<'static, Result<(), FeedError>> {
+//!         Box::pin(async move {
+//!             sink.status(SyncStatus::InSync).await?;
+//!             for second in 0_u64.. {
+//!                 sink.updates(vec![Update::put("second", second.to_string().into_bytes())]).await?;
+//!                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+//!             }
+//!             Ok(())
+//!         })
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), crumbd::daemon::DaemonError> {
+//!     Daemon::builder().feed("clock:", Clock).listen(([127, 0, 0, 1], 7811).into()).run().await
+//! }
+//! ```
+
+mod builder;
+mod collection;
+mod config;
+mod error;
+mod running;
+mod stored_state;
+
+pub use builder::DaemonBuilder;
+pub use collection::{CollectionConfig, OpenCollection, OwnFeed};
+pub use config::DaemonConfig;
+#[cfg(feature = "etcd")]
+pub use config::EtcdListener;
+pub use error::DaemonError;
+pub use running::{Daemon, OpenDaemon};

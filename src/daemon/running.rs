@@ -1,0 +1,217 @@
+//! A daemon that serves.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{select_all, try_join_all};
+use tokio::task::JoinHandle;
+use tracing::{error, info};
+
+use super::collection::{OpenCollection, RunningCollection};
+use super::{DaemonBuilder, DaemonConfig, DaemonError};
+use crate::cache::Reader;
+#[cfg(feature = "etcd")]
+use crate::http::etcd::{EtcdConfig, EtcdFront};
+use crate::http::{App, Reload, Server, Shutdown};
+use crate::model::CursorKey;
+
+/// A daemon that listens, and serves nothing yet.
+pub struct OpenDaemon {
+    config: DaemonConfig,
+    server: Server,
+    #[cfg(feature = "etcd")]
+    etcd_servers: Vec<(super::EtcdListener, Server)>,
+}
+
+impl OpenDaemon {
+    /// Listens. Connections wait until the daemon is started.
+    ///
+    /// # Errors
+    /// [`DaemonError::Serve`].
+    pub fn listen(
+        #[cfg_attr(not(feature = "etcd"), expect(unused_mut, reason = "there is one server"))]
+        mut config: DaemonConfig,
+    ) -> Result<Self, DaemonError> {
+        let server = Server::bind(config.server.clone())?;
+        #[cfg(feature = "etcd")]
+        let etcd_servers = std::mem::take(&mut config.etcd)
+            .into_iter()
+            .map(|listener| {
+                let listen = crate::http::ServerConfig { listen: listener.address, ..config.server.clone() };
+                Ok((listener, Server::bind(listen)?))
+            })
+            .collect::<Result<_, DaemonError>>()?;
+        Ok(Self {
+            config,
+            server,
+            #[cfg(feature = "etcd")]
+            etcd_servers,
+        })
+    }
+
+    /// Restores what was stored, and starts feeds and listeners. All collections are open by now, so that what keeps one
+    /// from starting is known before another one writes.
+    ///
+    /// # Errors
+    /// [`DaemonError`].
+    pub async fn start(
+        self,
+        collections: Vec<OpenCollection>,
+        cursor_key: &CursorKey,
+        mut reload: Option<Reload>,
+    ) -> Result<Daemon, DaemonError> {
+        let (mut served, mut running) = (Vec::new(), Vec::new());
+        for collection in collections {
+            let (collection, tasks) = collection.start(cursor_key).await?;
+            served.push(collection);
+            running.push(tasks);
+        }
+        let Self { config, mut server, .. } = self;
+        let shutdown = Shutdown::default();
+        let mut app = App::new(served, shutdown.clone(), config.app)
+            .with_hosts(config.hosts, config.origins)
+            .with_base_path(&config.base_path);
+        if let Some(clients) = config.client_table {
+            app = app.with_client_table(clients);
+        }
+        if let Some(routes) = config.routes {
+            app = app.with_routes(routes);
+        }
+        if let Some(tokens) = config.tokens {
+            reload.iter_mut().for_each(|reload| reload.add(tokens.clone()));
+            app = app.with_authorizer(tokens);
+        }
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        if let Some(tls) = &config.tls {
+            reload.iter_mut().for_each(|reload| reload.add(tls.clone()));
+            server = server.with_tls(Arc::clone(tls));
+        }
+        if let Some(reload) = reload {
+            tokio::spawn(reload.run());
+        }
+        let address = server.address();
+        let feeds: Vec<String> = running.iter().map(RunningCollection::to_string).collect();
+        info!(url = %format!("{scheme}://{address}"), feed = %feeds.join(" "), "listening");
+        let serving = vec![tokio::spawn(server.run(app.clone()))];
+        #[cfg(feature = "etcd")]
+        let serving = {
+            let mut serving = serving;
+            for (listener, server) in self.etcd_servers {
+                let url = format!("{scheme}://{}", server.address());
+                let server = match &config.tls {
+                    Some(tls) => server.with_tls(Arc::clone(tls)),
+                    None => server,
+                };
+                let Some(front) = EtcdFront::new(app.clone(), etcd_config(listener, &url)) else {
+                    // There is one of every collection that an address names.
+                    continue;
+                };
+                info!(%url, "listening for etcd's clients");
+                serving.push(tokio::spawn(server.for_etcd(front).run(app.clone())));
+            }
+            serving
+        };
+        Ok(Daemon { app, address, collections: running, shutdown, serving })
+    }
+}
+
+#[cfg(feature = "etcd")]
+fn etcd_config(listener: super::EtcdListener, url: &str) -> EtcdConfig {
+    let super::EtcdListener { collection, address, serializable, hosts } = listener;
+    // Clients replace their endpoints by these, so an address that is not theirs is none.
+    let client_urls = if address.ip().is_unspecified() { Vec::new() } else { vec![url.to_owned()] };
+    EtcdConfig { collection, serializable, member: url.to_owned(), hosts, client_urls }
+}
+
+/// A daemon that serves. When it is dropped, its tasks go on; [`Daemon::stop`] ends them.
+pub struct Daemon {
+    app: App,
+    address: SocketAddr,
+    collections: Vec<RunningCollection>,
+    shutdown: Shutdown,
+    serving: Vec<JoinHandle<()>>,
+}
+
+impl Daemon {
+    /// A daemon of a program's own.
+    pub fn builder() -> DaemonBuilder {
+        DaemonBuilder::default()
+    }
+
+    /// The address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many requests are waiting for a breadcrumb.
+    pub fn waiters(&self) -> usize {
+        self.app.waiters()
+    }
+
+    /// What reads the cache of a collection in this process, `None` for the default one.
+    pub fn reader(&self, collection: Option<&str>) -> Option<Reader> {
+        let is_wanted = |one: &&RunningCollection| one.name().map(|name| name.as_str()) == collection;
+        self.collections.iter().find(is_wanted).map(RunningCollection::reader)
+    }
+
+    /// Serves until `stop` resolves, then drains for at most this time, and saves the state.
+    ///
+    /// # Errors
+    /// As [`Daemon::failed`].
+    pub async fn run_until(
+        mut self,
+        stop: impl Future<Output = ()>,
+        drain: Duration,
+    ) -> Result<(), DaemonError> {
+        let ended = tokio::select! {
+            failure = self.failed() => Err(failure),
+            () = stop => Ok(()),
+        };
+        self.drain(drain).await?;
+        self.stop().await?;
+        ended
+    }
+
+    /// Resolves when the feeds of all collections have failed for good. Until then the collections whose feeds have
+    /// failed serve their last state. A feed that has only ended, as a file does, has not failed.
+    pub async fn failed(&mut self) -> DaemonError {
+        let mut running: Vec<&mut RunningCollection> = self.collections.iter_mut().collect();
+        loop {
+            let failures = running.iter_mut().map(|collection| Box::pin(collection.failed()));
+            let (failure, failed, _) = select_all(failures).await;
+            let failed = running.swap_remove(failed);
+            if running.is_empty() {
+                failed.span().in_scope(|| error!("{failure}"));
+                return failure;
+            }
+            failed
+                .span()
+                .in_scope(|| error!("{failure}; its last state is served, and the other collections go on"));
+            failed.serve_without_feed(&failure).await;
+        }
+    }
+
+    /// Takes no more connections, answers those who wait within this time, and resolves when all have gone.
+    ///
+    /// # Errors
+    /// [`DaemonError::Crashed`].
+    pub async fn drain(&mut self, window: Duration) -> Result<(), DaemonError> {
+        info!(waiters = self.waiters(), drain = %humantime::format_duration(window), "draining");
+        self.shutdown.begin(window);
+        try_join_all(std::mem::take(&mut self.serving)).await?;
+        Ok(())
+    }
+
+    /// Takes no more updates; resolves when what was taken is applied and saved.
+    ///
+    /// # Errors
+    /// [`DaemonError::Crashed`].
+    pub async fn stop(self) -> Result<(), DaemonError> {
+        self.collections.iter().for_each(RunningCollection::stop);
+        for collection in self.collections {
+            collection.stopped().await?;
+        }
+        Ok(())
+    }
+}
