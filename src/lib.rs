@@ -99,14 +99,19 @@
 //! # }
 //! ```
 
+// What only the daemon's rooms use of the others is dead code without them; it is checked with them.
+#![cfg_attr(not(feature = "daemon"), allow(dead_code, unused_imports))]
 // They panic where nobody reads; `cli/output.rs` does not.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cache;
 #[doc = include_str!("cases.md")]
 pub mod cases {}
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "daemon")]
 pub mod daemon;
 /// Pages for people: how to use it, how to run it, why it is as it is.
 pub mod docs {
@@ -125,12 +130,17 @@ pub mod docs {
     #[doc = include_str!("docs/tree.md")]
     pub mod tree {}
 }
+#[cfg(feature = "daemon")]
 pub mod feed;
+#[cfg(feature = "daemon")]
 pub mod http;
 pub mod ingest;
 pub mod model;
+#[cfg(feature = "daemon")]
 pub mod state;
 pub mod trail;
 pub mod value;
+#[cfg(feature = "daemon")]
 pub mod view;
+#[cfg(feature = "wire")]
 pub mod wire;
