@@ -191,6 +191,8 @@ pub struct RecordReader {
     media: MediaType,
     buffer: Vec<u8>,
     used: usize,
+    /// Whether fields and types of records that are not known are skipped.
+    skips_unknown: bool,
     /// Bytes after `used` that contain no line break. So a long line is searched once, not once for each chunk.
     searched: usize,
     position: usize,
@@ -199,7 +201,14 @@ pub struct RecordReader {
 impl RecordReader {
     /// Makes a reader for a body of this type. A JSON body is one object without separate records, so `Json` reads NDJSON.
     pub fn new(media: MediaType) -> Self {
-        Self { media, buffer: Vec::new(), used: 0, searched: 0, position: 0 }
+        Self { media, buffer: Vec::new(), used: 0, skips_unknown: false, searched: 0, position: 0 }
+    }
+
+    /// The same reader for a client, which ignores what is newer than itself: fields and types of records that it does
+    /// not know. In bincode there are none.
+    #[must_use]
+    pub fn skipping_unknown(self) -> Self {
+        Self { skips_unknown: true, ..self }
     }
 
     /// Adds bytes.
@@ -216,21 +225,26 @@ impl RecordReader {
     /// # Errors
     /// [`WireError::At`] with the record's number, from 1.
     pub fn next_record(&mut self) -> Result<Option<Record>, WireError> {
-        if self.media != MediaType::Bincode && self.searched == 0 {
-            self.used += blank_lines(&self.buffer[self.used..]);
-        }
-        let rest = &self.buffer[self.used..];
-        let read = match self.media {
-            MediaType::Bincode if rest.is_empty() => Ok(None),
-            MediaType::Bincode => bincode::read_record(rest),
-            _ => read_line(rest, &mut self.searched, MAX_RECORD_BYTES),
-        };
-        let read = read.map_err(|error| error.at("record", self.position + 1))?;
-        Ok(read.map(|(record, used)| {
+        loop {
+            if self.media != MediaType::Bincode && self.searched == 0 {
+                self.used += blank_lines(&self.buffer[self.used..]);
+            }
+            let rest = &self.buffer[self.used..];
+            let read = match self.media {
+                MediaType::Bincode if rest.is_empty() => Ok(None),
+                MediaType::Bincode => {
+                    bincode::read_record(rest).map(|read| read.map(|(record, used)| (Some(record), used)))
+                }
+                _ => read_line(rest, &mut self.searched, MAX_RECORD_BYTES, self.skips_unknown),
+            };
+            let read = read.map_err(|error| error.at("record", self.position + 1))?;
+            let Some((record, used)) = read else { return Ok(None) };
             self.used += used;
             self.position += 1;
-            record
-        }))
+            if record.is_some() {
+                return Ok(record);
+            }
+        }
     }
 
     /// Whether every byte that was pushed has been read.
@@ -242,8 +256,14 @@ impl RecordReader {
     }
 }
 
-/// Reads the record of the first line, of at most `limit` bytes.
-fn read_line(bytes: &[u8], searched: &mut usize, limit: usize) -> Result<Option<(Record, usize)>, WireError> {
+/// Reads the record of the first line, of at most `limit` bytes. There is none where it is of an unknown type, and those
+/// are skipped.
+fn read_line(
+    bytes: &[u8],
+    searched: &mut usize,
+    limit: usize,
+    skips_unknown: bool,
+) -> Result<Option<(Option<Record>, usize)>, WireError> {
     let found = bytes[*searched..].iter().position(|&b| b == b'\n').map(|at| *searched + at);
     // The check comes before the end of the line is known, so that the limit does not depend on the chunks.
     if found.unwrap_or(bytes.len()) > limit {
@@ -255,7 +275,8 @@ fn read_line(bytes: &[u8], searched: &mut usize, limit: usize) -> Result<Option<
     };
     *searched = end;
     let line = std::str::from_utf8(&bytes[..end]).map_err(WireError::NotUtf8)?;
-    let record = json::parse_record(line)?;
+    let record =
+        if skips_unknown { json::parse_known_record(line)? } else { Some(json::parse_record(line)?) };
     *searched = 0;
     Ok(Some((record, end + 1)))
 }
@@ -274,12 +295,12 @@ mod tests {
         let line = b"{\"type\":\"deleted\",\"key\":\"k\"}\n";
         let limit = line.len() - 1;
         for cut in 0..line.len() {
-            assert!(matches!(read_line(&line[..cut], &mut 0, limit), Ok(None)), "{cut} bytes");
-            let shorter = read_line(&line[..cut], &mut 0, limit - 1);
+            assert!(matches!(read_line(&line[..cut], &mut 0, limit, false), Ok(None)), "{cut} bytes");
+            let shorter = read_line(&line[..cut], &mut 0, limit - 1, false);
             assert_eq!(matches!(shorter, Err(WireError::TooLong { .. })), cut == limit, "{cut} bytes");
         }
-        assert!(matches!(read_line(line, &mut 0, limit), Ok(Some(_))));
-        let error = read_line(line, &mut 0, limit - 1).map(|_| ()).expect_err("one byte too many");
+        assert!(matches!(read_line(line, &mut 0, limit, false), Ok(Some(_))));
+        let error = read_line(line, &mut 0, limit - 1, false).map(|_| ()).expect_err("one byte too many");
         assert!(error.to_string().contains(&format!("{} bytes", limit - 1)), "{error}");
     }
 }

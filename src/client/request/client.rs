@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -290,7 +290,9 @@ impl Client {
         let at = at.map_or("current".to_owned(), |cursor| cursor.to_string());
         let url = self.url(&["breadcrumbs", &at], &prefix_query(prefix));
         let request = self.http.get(url).header(ACCEPT, media.as_str());
-        Ok(Records::new(self.clone(), self.send_in_time(request, 0).await?, media, self.timeout))
+        let response = self.send_in_time(request, 0).await?;
+        require_whole_head(response.headers())?;
+        Ok(Records::new(self.clone(), response, media, self.timeout))
     }
 
     /// The changes after the cursor, by a long poll. With `rights`, which an earlier answer named, the daemon refuses
@@ -312,6 +314,7 @@ impl Client {
         let url = self.url(&["breadcrumbs", &cursor.to_string(), "next"], &query);
         let request = self.http.get(url).header(ACCEPT, media.as_str());
         let response = self.send_in_time(request, 0).await?;
+        require_whole_head(response.headers())?;
         if response.status() == StatusCode::NO_CONTENT {
             let (cursor, rights) = (cursor_of(response.headers())?, linked_rights(response.headers()));
             return Ok(Next::Nothing { cursor, rights });
@@ -432,6 +435,14 @@ pub(super) fn cursor_of(headers: &HeaderMap) -> Result<Cursor, ClientError> {
     let text = headers.get("crumbd-cursor").and_then(|value| value.to_str().ok());
     let text = text.ok_or_else(|| ClientError::Protocol("it has no Crumbd-Cursor".to_owned()))?;
     text.parse().map_err(|error: crate::model::CursorError| ClientError::Protocol(error.to_string()))
+}
+
+/// Refuses an answer without its `Link`: a proxy has dropped it, or the head was cut off.
+fn require_whole_head(headers: &HeaderMap) -> Result<(), ClientError> {
+    match headers.contains_key(LINK) {
+        true => Ok(()),
+        false => Err(ClientError::Protocol("it has no Link; perhaps its head was cut off".to_owned())),
+    }
 }
 
 /// reqwest does not name its URL error type; this does.

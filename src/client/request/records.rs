@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use reqwest::Response;
 use reqwest::header::{HeaderMap, LINK};
 use tokio::time::timeout;
@@ -36,7 +37,14 @@ pub struct Records {
 impl Records {
     pub(super) fn new(client: Client, response: Response, media: MediaType, silence: Duration) -> Self {
         let rights = linked_rights(response.headers());
-        Self { client, response, reader: RecordReader::new(media), rights, silence, begun: false }
+        Self {
+            client,
+            response,
+            reader: RecordReader::new(media).skipping_unknown(),
+            rights,
+            silence,
+            begun: false,
+        }
     }
 
     /// The records of a stream, on which something arrives at least every `silence`.
@@ -89,5 +97,6 @@ pub(super) fn linked_rights(headers: &HeaderMap) -> Option<String> {
         let (address, _) = address.split_once('>')?;
         address.split_once('?').map(|(_, query)| query.to_owned())
     })?;
-    next.split('&').find_map(|parameter| parameter.strip_prefix("rights=")).map(str::to_owned)
+    let rights = next.split('&').find_map(|parameter| parameter.strip_prefix("rights="))?;
+    Some(percent_decode_str(rights).decode_utf8_lossy().into_owned())
 }

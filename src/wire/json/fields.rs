@@ -46,6 +46,32 @@ pub(super) struct Fields<'a> {
     more: Option<bool>,
 }
 
+/// The names of the fields, for readers that ignore others.
+pub(super) const NAMES: [&str; 18] = [
+    "type",
+    "key",
+    "key_base64",
+    "value",
+    "encoding",
+    "status",
+    "revision",
+    "ttl",
+    "mode",
+    "reason",
+    "cursor",
+    "from",
+    "history",
+    "sequence",
+    "timestamp",
+    "count",
+    "digest",
+    "more",
+];
+
+/// The types of records.
+pub(super) const TYPES: [&str; 10] =
+    ["put", "new", "updated", "deleted", "delete", "status", "snapshot", "breadcrumb", "end", "reset"];
+
 fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(input).map(Some)
 }

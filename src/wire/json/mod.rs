@@ -6,6 +6,9 @@ mod fields;
 mod parse;
 mod write;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use serde_json::value::RawValue;
 
 use super::{Record, WireError};
@@ -27,6 +30,32 @@ pub fn parse_record(text: &str) -> Result<Record, WireError> {
     }
     let fields: Fields = serde_json::from_str(text).map_err(|error| json_error(text, &error))?;
     fields.into_record()
+}
+
+/// Reads one record as a client does, which has to ignore what is newer than itself: unknown fields, and records of an
+/// unknown type (`None`).
+///
+/// # Errors
+/// As [`parse_record`].
+pub(super) fn parse_known_record(text: &str) -> Result<Option<Record>, WireError> {
+    let error = match parse_record(text) {
+        Ok(record) => return Ok(Some(record)),
+        Err(error) => error,
+    };
+    let Ok(mut members) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(text) else {
+        return Err(error);
+    };
+    let kind = members.get("type").and_then(|kind| serde_json::from_str::<Cow<'_, str>>(kind.get()).ok());
+    if kind.is_some_and(|kind| !fields::TYPES.contains(&&*kind)) {
+        return Ok(None);
+    }
+    let before = members.len();
+    members.retain(|name, _| fields::NAMES.contains(&&**name));
+    if members.len() == before {
+        return Err(error);
+    }
+    let known = serde_json::to_string(&members).map_err(|_| error)?;
+    parse_record(&known).map(Some)
 }
 
 /// Records with their positions.
@@ -61,4 +90,43 @@ pub fn parse_records(text: &str) -> Result<Parsed, WireError> {
 fn is_lines(text: &str) -> bool {
     let first = text.lines().find(|line| !line.trim().is_empty());
     first.is_some_and(|line| serde_json::from_str::<&RawValue>(line).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may unwrap
+
+    use super::*;
+    use crate::wire::PutKind;
+
+    #[test]
+    fn a_client_skips_what_it_does_not_know_and_nothing_else() {
+        let known = r#"{"type":"new","key":"a","value":1.50,"revision":3}"#;
+        let newer = r#"{"weight":[1,{"x":2}],"type":"new","key":"a","note":null,"value":1.50,"revision":3}"#;
+        let read = parse_known_record(newer).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{:?}", Some(parse_record(known).unwrap())));
+        let Some(Record::Put { kind: PutKind::New, entry }) = read else { panic!("{read:?}") };
+        assert_eq!(entry.value(), b"1.50");
+        assert!(parse_known_record(r#"{"type":"note","text":"hello"}"#).unwrap().is_none());
+        for wrong in
+            [r#"{"type":"new","value":1}"#, r#"{"type":"new","key":"a","weight":1}"#, "{", "[]", "{}"]
+        {
+            assert!(parse_known_record(wrong).is_err(), "{wrong}");
+        }
+        // A feed is told of them.
+        assert!(parse_record(newer).is_err());
+    }
+
+    #[test]
+    fn every_field_and_type_is_in_its_list() {
+        for name in fields::NAMES {
+            let text = format!(r#"{{"type":"no such type","{name}":null}}"#);
+            let error = parse_record(&text).unwrap_err().to_string();
+            assert!(!error.contains("unknown field"), "{error}");
+        }
+        for kind in fields::TYPES {
+            let error = parse_record(&format!(r#"{{"type":"{kind}","more":7}}"#)).unwrap_err().to_string();
+            assert!(!error.contains("it is new, updated"), "{error}");
+        }
+    }
 }
