@@ -1,0 +1,39 @@
+/** The daemon refuses the request, and asking again does not help: a wrong token, say, or a wrong address. */
+export class FatalError extends Error {
+  override readonly name = "FatalError";
+
+  constructor(
+    message: string,
+    /** The HTTP status. */
+    readonly status: number,
+  ) {
+    super(message);
+  }
+}
+
+/** A failure after which the client goes on by itself. `onRetry` is told of it. */
+export class RetryableError extends Error {
+  override readonly name: string = "RetryableError";
+
+  constructor(
+    message: string,
+    /** The time that the daemon asked for, from `Retry-After`. */
+    readonly retryAfterMs?: number,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** An answer does not lead to the count or digest that the daemon names. The whole state is read again. */
+export class MismatchError extends RetryableError {
+  override readonly name = "MismatchError";
+}
+
+/** The sentence of anything that was thrown, with its cause. */
+export function sentenceOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const code = "code" in error && typeof error.code === "string" ? error.code : "";
+  const message = error.message || code || error.name; // Node's AggregateError has no message
+  return error.cause === undefined ? message : `${message}: ${sentenceOf(error.cause)}`;
+}

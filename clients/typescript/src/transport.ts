@@ -1,0 +1,28 @@
+import type { Body } from "./body.js";
+
+/** Where the client goes on: it has the state at the cursor. */
+export interface Position {
+  readonly cursor: string;
+  /** Path and query of the next long poll. */
+  readonly link?: string;
+  /** The rights under which a stream was read, as the daemon names them. */
+  readonly rights?: string | undefined;
+}
+
+/** What the daemon tells. */
+export type Answer =
+  | { readonly kind: "body"; readonly body: Body; readonly position: Position }
+  /** No change. The cursor may have moved on. */
+  | { readonly kind: "unchanged"; readonly position: Position; readonly status: string | undefined; readonly atOnce: boolean }
+  /** The state cannot be continued: the whole one must be read. */
+  | { readonly kind: "gone"; readonly reason: string }
+  /** A stream has ended between two bodies, as it does when the daemon stops. */
+  | { readonly kind: "ended" };
+
+/** A way to ask the daemon. */
+export interface Transport {
+  /** The next answer after a position; without one, the whole state. */
+  next(position: Position | undefined): Promise<Answer>;
+  /** Drops what is open, after a failure or at the end. */
+  close(): void;
+}
