@@ -129,17 +129,15 @@ export class Exchange {
 
   async #refusal(response: Response): Promise<Error> {
     const { status } = response;
-    const problem = await this.#problem();
-    const detail = problem.detail === "" ? response.statusText : problem.detail;
-    const sentence = `${this.#address} answered ${status}: ${detail}`;
-    if (status === 410 || problem.type.endsWith(":permission-changed")) return new GoneError(sentence);
+    const sentence = `${this.#address} answered ${status}: ${(await this.#detail()) || response.statusText}`;
+    if (status === 410) return new GoneError(sentence);
     if (status === 429 || status === 503) return new RetryableError(sentence, retryAfterMs(response));
     const mayPass = status < 400 || status >= 500 || status === 408 || status === 425;
     return mayPass ? new RetryableError(sentence) : new FatalError(sentence, status);
   }
 
-  /** The problem that the body names. A body that is not read whole names none. */
-  async #problem(): Promise<{ type: string; detail: string }> {
+  /** The sentence of the problem in the body, or the beginning of a body that is none. */
+  async #detail(): Promise<string> {
     const decoder = new TextDecoder();
     let text = "";
     try {
@@ -148,14 +146,11 @@ export class Exchange {
         if (text.length > LONGEST_PROBLEM) break;
       }
       const problem: unknown = JSON.parse(text);
-      if (typeof problem === "object" && problem !== null) {
-        const type = "type" in problem ? String(problem.type) : "";
-        return { type, detail: "detail" in problem ? String(problem.detail) : "" };
-      }
+      if (typeof problem === "object" && problem !== null && "detail" in problem) return String(problem.detail);
     } catch {
       this.#sender.signal.throwIfAborted();
     }
-    return { type: "", detail: text.slice(0, 200).trim() };
+    return text.slice(0, 200).trim();
   }
 }
 

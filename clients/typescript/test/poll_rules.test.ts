@@ -228,14 +228,6 @@ suite("a client with long polls", { concurrency: true }, () => {
     });
   }
 
-  test("asks again where its rights have changed", async () => {
-    const changed = refusal(403, {}, "permission-changed");
-    await using daemon = await ScriptedDaemon.start(firstAnswer, changed, answer("c2", stateBody("c2", { a: "1" })));
-    await using client = new Observer({ url: daemon.url });
-    await client.next();
-    assert.deepEqual(await client.told(), ["deleted b"]);
-  });
-
   test("reads compressed bodies, and sends token and name", async () => {
     const body = gzipSync(stateBody("c1", first));
     await using daemon = await ScriptedDaemon.start((response) => {
