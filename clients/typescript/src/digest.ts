@@ -8,6 +8,8 @@ import { xxh3_128 } from "./xxh3.js";
 export class Digest {
   /** 128 bits, lowest first. */
   readonly #sum = new Uint32Array(4);
+  /** What `toString` gave, until the sum changes. */
+  #text: string | undefined;
 
   /** Counts an entry in. The key is an `id`. */
   add(id: string, value: Value): void {
@@ -24,6 +26,7 @@ export class Digest {
       this.#sum[i] = difference;
       borrow = difference < 0 ? 1 : 0;
     }
+    this.#text = undefined;
   }
 
   clone(): Digest {
@@ -46,11 +49,15 @@ export class Digest {
       this.#sum[i] = sum;
       carry = sum > 0xffff_ffff ? 1 : 0;
     }
+    this.#text = undefined;
   }
 
   /** 32 lowercase hex digits, highest first. */
   toString(): string {
-    return Array.from(this.#sum, (part) => part.toString(16).padStart(8, "0")).reverse().join("");
+    if (this.#text !== undefined) return this.#text;
+    let text = "";
+    for (let i = 3; i >= 0; i--) text += this.#sum[i]!.toString(16).padStart(8, "0");
+    return (this.#text = text);
   }
 }
 

@@ -33,7 +33,8 @@ export class State {
   }
 
   get digest(): string {
-    return this.#daemonDigest.plus(this.#heldBackDigest).toString();
+    const digest = this.#heldBack.size === 0 ? this.#daemonDigest : this.#daemonDigest.plus(this.#heldBackDigest);
+    return digest.toString();
   }
 
   get(id: string): Value | undefined {
