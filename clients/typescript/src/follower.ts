@@ -98,10 +98,9 @@ export class Follower {
       case "body":
         return answer.body.kind === "state"
           ? this.#replace(answer.body, answer.position)
-          : this.#update(answer.body, answer.position);
+          : this.#update(answer.body, answer.position, answer.atOnce);
       case "unchanged": {
         this.#pace.succeeded();
-        // The daemon is to wait. Where it does not, this does.
         if (answer.atOnce) await this.#sleep(this.#pace.takeTokenMs());
         const { status } = answer;
         this.#advance(answer.position);
@@ -134,12 +133,15 @@ export class Follower {
     return this.#event(body.status, changes, !isFirst);
   }
 
-  #update(body: Body, position: Position): FollowEvent | undefined {
+  async #update(body: Body, position: Position, atOnce: boolean): Promise<FollowEvent | undefined> {
     if (this.#position === undefined) throw new RetryableError("the whole state was asked for, and updates came");
     const changes = this.state.update(body);
     this.#pace.succeeded();
     this.#advance(position);
-    if (changes.length === 0 && body.status === this.#status) return undefined;
+    if (changes.length === 0 && body.status === this.#status) {
+      if (atOnce) await this.#sleep(this.#pace.takeTokenMs());
+      return undefined;
+    }
     return this.#event(body.status, changes, false);
   }
 

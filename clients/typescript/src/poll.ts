@@ -7,7 +7,7 @@ import type { Answer, Position, Transport } from "./transport.js";
 const LIMIT_MS = 60_000;
 /** The daemon waits for this long by itself. */
 const WAIT_MS = 29_000;
-/** An answer without a change that came sooner than this did not wait. */
+/** An answer that came sooner than this did not wait. */
 const AT_ONCE_MS = 100;
 
 /** Asks with long polls. */
@@ -37,7 +37,7 @@ export class LongPoll implements Transport {
       if (exchange.status === 204) return unchanged(exchange, position, link, atOnce);
       const body = await bodyOf(exchange, address);
       exchange.finish();
-      return { kind: "body", body, position: { cursor: body.cursor, link } };
+      return { kind: "body", body, position: { cursor: body.cursor, link }, atOnce };
     } catch (error) {
       exchange?.close();
       if (error instanceof GoneError) return { kind: "gone", reason: error.message };

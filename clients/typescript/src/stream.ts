@@ -52,11 +52,15 @@ export class Stream implements Transport {
     }
     open.hasTold = true;
     if (part.kind === "reset") {
-      // A snapshot follows, unless the rights are others: then the answer to the next request tells.
-      if (part.reason === "permission-changed" || part.reason === "token-removed") this.close();
+      if (part.reason === "permission-changed" || part.reason === "token-removed") {
+        // The stream ends here. The answer to the next request tells what may be read now.
+        this.close();
+        return { kind: "ended" };
+      }
+      // A snapshot follows.
       return { kind: "gone", reason: `the stream was reset: ${part.reason}` };
     }
-    return { kind: "body", body: part, position: { cursor: part.cursor, rights: open.rights } };
+    return { kind: "body", body: part, position: { cursor: part.cursor, rights: open.rights }, atOnce: false };
   }
 
   close(): void {

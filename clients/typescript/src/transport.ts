@@ -9,14 +9,19 @@ export interface Position {
   readonly rights?: string | undefined;
 }
 
-/** What the daemon tells. */
+/**
+ * What the daemon tells.
+ *
+ * `atOnce` says that the daemon answered a long poll without waiting. Where such an answer says nothing new either, the
+ * client has to pause, or it would ask in a loop.
+ */
 export type Answer =
-  | { readonly kind: "body"; readonly body: Body; readonly position: Position }
+  | { readonly kind: "body"; readonly body: Body; readonly position: Position; readonly atOnce: boolean }
   /** No change. The cursor may have moved on. */
   | { readonly kind: "unchanged"; readonly position: Position; readonly status: string | undefined; readonly atOnce: boolean }
   /** The state cannot be continued: the whole one must be read. */
   | { readonly kind: "gone"; readonly reason: string }
-  /** A stream has ended between two bodies, as it does when the daemon stops. */
+  /** A stream has ended between two bodies: the daemon stops, say, or the rights have changed. */
   | { readonly kind: "ended" };
 
 /** A way to ask the daemon. */
