@@ -16,8 +16,10 @@ if (authority !== undefined && trusted !== authority) {
   process.exit(again.status ?? 1);
 }
 
-const { CRUMBD_URL, CRUMBD_TRANSPORT, CRUMBD_PREFIX, CRUMBD_TOKEN, CRUMBD_TIMEOUT_MS, CRUMBD_ALLOW_EMPTY } = process.env;
-if (CRUMBD_URL === undefined) throw new Error("CRUMBD_URL is not set: it names the daemon, such as http://127.0.0.1:7811");
+const { CRUMBD_URL, CRUMBD_TRANSPORT, CRUMBD_PREFIX, CRUMBD_TOKEN, CRUMBD_TIMEOUT_MS, CRUMBD_ALLOW_EMPTY } =
+  process.env;
+if (CRUMBD_URL === undefined)
+  throw new Error("CRUMBD_URL is not set: it names the daemon, such as http://127.0.0.1:7811");
 
 const closed = new AbortController();
 process.stdin.on("end", () => closed.abort()).resume();

@@ -26,7 +26,8 @@ export class Conflation {
     for (const { key, oldValue } of changes) {
       if (!this.#known.has(key.id)) this.#known.set(key.id, oldValue);
       // The consumer never hears of a key that came and went.
-      else if (this.#known.get(key.id) === undefined && this.#state.get(key.id) === undefined) this.#known.delete(key.id);
+      else if (this.#known.get(key.id) === undefined && this.#state.get(key.id) === undefined)
+        this.#known.delete(key.id);
     }
     this.wake();
   }

@@ -4,8 +4,8 @@ import { type FollowOptions, optionsOf } from "./options.js";
 /**
  * Follows a daemon for ever. The first event is the whole state, and each later one what has changed since.
  *
- * The daemon is asked only while an event is waited for. What has changed while the application was busy comes together,
- * with the last value of each key. Failures are handled inside (`onRetry` is told of them). It ends by `break`, by the
+ * The daemon is asked only while an event is waited for. What has changed while the application was busy comes
+ * together, with the last value of each key. Failures are handled inside (`onRetry` is told of them). It ends by `break`, by the
  * signal, or with a `FatalError`.
  */
 export function follow(target: string | FollowOptions): AsyncGenerator<FollowEvent, void, undefined> {

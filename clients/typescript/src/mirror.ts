@@ -153,8 +153,8 @@ export class Mirror {
   }
 
   /**
-   * Waits until the mirror is in sync. Throws the error with which it has ended, a `TimeoutError` (`DOMException`) after
-   * `timeoutMs` (60 s where left out), or the signal's reason.
+   * Waits until the mirror is in sync. Throws the error with which it has ended, a `TimeoutError` (`DOMException`)
+   * after `timeoutMs` (60 s where left out), or the signal's reason.
    */
   async waitForSync(options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {}): Promise<void> {
     const { timeoutMs = 60_000, signal } = options;

@@ -12,8 +12,8 @@ const TOKEN_MS = 2_000;
  * The pauses between attempts that bring nothing.
  *
  * The pause after a failure is random between nothing and a bound that grows with each failure ("full jitter"), so that
- * clients that lost one daemon do not all come back at once. The bound forgets all at a success, and a daemon that fails
- * every other time would be asked in a loop. So there is a bucket of tokens too: each attempt takes one.
+ * clients that lost one daemon do not all come back at once. A success resets the bound, so a daemon that fails every
+ * other time would be asked in a loop. So there is a bucket of tokens too: each attempt takes one.
  */
 export class Pace {
   #failures = 0;

@@ -26,7 +26,8 @@ export class LongPoll implements Transport {
   }
 
   async next(position: Position | undefined): Promise<Answer> {
-    const address = position?.link === undefined ? this.#endpoints.address(this.#current) : this.#nextAddress(position.link);
+    const address =
+      position?.link === undefined ? this.#endpoints.address(this.#current) : this.#nextAddress(position.link);
     const startedMs = performance.now();
     let exchange: Exchange | undefined;
     try {
@@ -58,9 +59,15 @@ export class LongPoll implements Transport {
 
 function unchanged(exchange: Exchange, position: Position | undefined, link: string, atOnce: boolean): Answer {
   const cursor = exchange.header("crumbd-cursor") ?? position?.cursor;
-  if (position === undefined || cursor === undefined) throw new RetryableError("the whole state was asked for, and the answer is 204");
+  if (position === undefined || cursor === undefined)
+    throw new RetryableError("the whole state was asked for, and the answer is 204");
   exchange.finish();
-  return { kind: "unchanged", position: { cursor, link }, status: exchange.header("crumbd-status") ?? undefined, atOnce };
+  return {
+    kind: "unchanged",
+    position: { cursor, link },
+    status: exchange.header("crumbd-status") ?? undefined,
+    atOnce,
+  };
 }
 
 async function bodyOf(exchange: Exchange, address: string): Promise<Body> {

@@ -11,8 +11,9 @@ export const IN_SYNC = "in-sync";
 /**
  * The state that the application sees.
  *
- * It is the daemon's, and beside it the keys that are *held back*. After the whole state was read again while the daemon
- * is not in-sync, a key that it lacks may just not have been read yet. So the key stays until the daemon is in-sync.
+ * It is the daemon's, and beside it the keys that are *held back*. After the whole state was read again while the
+ * daemon is not in-sync, a key that it lacks may just not have been read yet. So the key stays until the daemon is
+ * in-sync.
  */
 export class State {
   /** All values by the `id` of their key, those that are held back too. */
@@ -61,7 +62,7 @@ export class State {
     return sorted.slice(low, end);
   }
 
-  /** Whether a body is right: throws a `MismatchError` where it is not. A state that is given is then not read twice. */
+  /** The digest of a whole state. Throws a `MismatchError` where it or the count is not what the daemon names. */
   static check(body: Body): Digest {
     const digest = new Digest();
     for (const [id, value] of body.values) if (value !== undefined) digest.add(id, value);

@@ -92,7 +92,15 @@ export class Stream implements Transport {
       exchange.close();
       return { kind: "gone", reason: "the daemon grants other rights than before" };
     }
-    this.#open = { exchange, batches: exchange.lines(), decoder: new BodyDecoder(), rights, lines: [], taken: 0, hasTold: false };
+    this.#open = {
+      exchange,
+      batches: exchange.lines(),
+      decoder: new BodyDecoder(),
+      rights,
+      lines: [],
+      taken: 0,
+      hasTold: false,
+    };
     return undefined;
   }
 

@@ -18,7 +18,12 @@ export interface Position {
 export type Answer =
   | { readonly kind: "body"; readonly body: Body; readonly position: Position; readonly atOnce: boolean }
   /** No change. The cursor may have moved on. */
-  | { readonly kind: "unchanged"; readonly position: Position; readonly status: string | undefined; readonly atOnce: boolean }
+  | {
+      readonly kind: "unchanged";
+      readonly position: Position;
+      readonly status: string | undefined;
+      readonly atOnce: boolean;
+    }
   /** The state cannot be continued: the whole one must be read. */
   | { readonly kind: "gone"; readonly reason: string }
   /** A stream has ended between two bodies: the daemon stops, say, or the rights have changed. */

@@ -370,9 +370,7 @@ function read(view: DataView, at: number): number {
 }
 
 function swap32(number: number): number {
-  return (
-    ((number << 24) | ((number << 8) & 0xff0000) | ((number >>> 8) & 0xff00) | (number >>> 24)) >>> 0
-  );
+  return ((number << 24) | ((number << 8) & 0xff0000) | ((number >>> 8) & 0xff00) | (number >>> 24)) >>> 0;
 }
 
 function fromHex(hex: string): DataView {

@@ -60,8 +60,17 @@ test("a list is in the order of the keys' bytes", async () => {
   const mirror = new Mirror(daemon.url).start();
   await mirror.waitForSync();
   mirror.close();
-  const sorted = keys.map((key) => Buffer.from(key)).sort(Buffer.compare).map(String);
-  assert.deepEqual(mirror.list().map(({ key }) => key.text), sorted);
-  assert.deepEqual(mirror.list("a").map(({ key }) => key.text), ["a", "a\0", "ab"]);
+  const sorted = keys
+    .map((key) => Buffer.from(key))
+    .sort(Buffer.compare)
+    .map(String);
+  assert.deepEqual(
+    mirror.list().map(({ key }) => key.text),
+    sorted,
+  );
+  assert.deepEqual(
+    mirror.list("a").map(({ key }) => key.text),
+    ["a", "a\0", "ab"],
+  );
   assert.deepEqual(mirror.list("zz"), []);
 });

@@ -39,7 +39,13 @@ suite("a mirror", { concurrency: true }, () => {
     const changes = mirror.changes();
     const next = async (): Promise<string[]> => ((await changes.next()).value as Change[]).map(sentence).sort();
     assert.deepEqual(await next(), ["new a=1", "new b=2"]);
-    const states = [first, { a: "5", b: "2", x: "1" }, { a: "6", x: "2" }, { a: "6", b: "2", c: "1" }, { a: "7", b: "2", c: "2" }];
+    const states = [
+      first,
+      { a: "5", b: "2", x: "1" },
+      { a: "6", x: "2" },
+      { a: "6", b: "2", c: "1" },
+      { a: "7", b: "2", c: "2" },
+    ];
     for (const [i, state] of states.slice(1).entries()) {
       const cursor = `c${i + 2}`;
       daemon.play(answer(cursor, updatesBody(cursor, states[i]!, state)));
@@ -55,7 +61,9 @@ suite("a mirror", { concurrency: true }, () => {
   });
 
   test("decodes each value once", async () => {
-    await using daemon = await ScriptedDaemon.start(answer("c1", stateBody("c1", { "p/a": '{"n":1}', "p/b": "no JSON" })));
+    await using daemon = await ScriptedDaemon.start(
+      answer("c1", stateBody("c1", { "p/a": '{"n":1}', "p/b": "no JSON" })),
+    );
     const mirror = new Mirror(daemon.url).start();
     await mirror.waitForSync();
     let decoded = 0;
@@ -64,7 +72,10 @@ suite("a mirror", { concurrency: true }, () => {
       return value.json<{ n: number }>().n;
     });
     assert.deepEqual([typed.get("p/a"), typed.get("p/a"), typed.get("none"), decoded], [1, 1, undefined, 1]);
-    assert.deepEqual(typed.list("p/a").map(({ key, value }) => `${key} ${value}`), ["p/a 1"]);
+    assert.deepEqual(
+      typed.list("p/a").map(({ key, value }) => `${key} ${value}`),
+      ["p/a 1"],
+    );
     assert.throws(() => typed.get("p/b"), SyntaxError);
     mirror.close();
   });
@@ -95,7 +106,10 @@ suite("a mirror", { concurrency: true }, () => {
     const status = "wait-for-datastore";
     await using daemon = await ScriptedDaemon.start(answer("c1", stateBody("c1", {}, { status })));
     const mirror = new Mirror(daemon.url).start();
-    await assert.rejects(mirror.waitForSync({ timeoutMs: 200 }), { name: "TimeoutError", message: /wait-for-datastore/ });
+    await assert.rejects(mirror.waitForSync({ timeoutMs: 200 }), {
+      name: "TimeoutError",
+      message: /wait-for-datastore/,
+    });
     const controller = new AbortController();
     const aborted = mirror.waitForSync({ signal: controller.signal });
     controller.abort(new Error("enough"));

@@ -85,9 +85,8 @@ suite("a client with long polls", { concurrency: true }, () => {
   test("takes path and query of the link to another replica", async () => {
     const link = '</base/elsewhere/x?prefix=%ff&rights=7>; title="a, b"; rel="next", </z>; rel="prev"';
     await using second = await ScriptedDaemon.start(answer("c2", updatesBody("c2", first, { a: "1" })));
-    await using daemon = await ScriptedDaemon.start(
-      answer("c1", stateBody("c1", first), { link }),
-      (response) => response.socket?.destroy(),
+    await using daemon = await ScriptedDaemon.start(answer("c1", stateBody("c1", first), { link }), (response) =>
+      response.socket?.destroy(),
     );
     await using client = new Observer({ url: [`${daemon.url}/base/`, `${second.url}/base`] });
     await client.next();
@@ -98,7 +97,9 @@ suite("a client with long polls", { concurrency: true }, () => {
   });
 
   test("resolves a relative link against the address that was asked", async () => {
-    await using daemon = await ScriptedDaemon.start(answer("c1", stateBody("c1", first), { link: "<x/next>; rel=next" }));
+    await using daemon = await ScriptedDaemon.start(
+      answer("c1", stateBody("c1", first), { link: "<x/next>; rel=next" }),
+    );
     await using client = new Observer({ url: daemon.url });
     await client.next();
     client.goOn();
@@ -131,7 +132,10 @@ suite("a client with long polls", { concurrency: true }, () => {
 
   test("after a resync tells deletions only when the daemon is in-sync", async () => {
     const status = "resync-in-progress";
-    const [second, third] = [{ b: "2", c: "3" }, { c: "3", d: "4" }];
+    const [second, third] = [
+      { b: "2", c: "3" },
+      { c: "3", d: "4" },
+    ];
     await using daemon = await ScriptedDaemon.start(
       answer("c1", stateBody("c1", { ...first, x: "0" })),
       refusal(410),

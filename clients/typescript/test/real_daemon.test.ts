@@ -79,8 +79,14 @@ function randomWrites(random: () => number, count: number): object[] {
     const id = random() % 150;
     const key = id % 10 === 0 ? { key_base64: Buffer.of(0xff, id).toString("base64") } : { key: `key/${id}é` };
     const text = "ü€𝄞\0{}".repeat(random() % 90);
-    const base64 = Buffer.from({ length: random() % 3000 } as ArrayLike<number>).fill(id).toString("base64");
-    const value = [{ value: { n: id, text } }, { value: text, encoding: "utf8" }, { value: base64, encoding: "base64" }];
+    const base64 = Buffer.from({ length: random() % 3000 } as ArrayLike<number>)
+      .fill(id)
+      .toString("base64");
+    const value = [
+      { value: { n: id, text } },
+      { value: text, encoding: "utf8" },
+      { value: base64, encoding: "base64" },
+    ];
     return random() % 4 === 0 ? { type: "deleted", ...key } : { type: "put", ...key, ...value[random() % 3] };
   });
 }

@@ -21,7 +21,7 @@ function brokenStream(...pieces: readonly string[]): Step {
 
 suite("a client with a stream", { concurrency: true }, () => {
   test("tells the state, and then each change", async () => {
-    const to = { a: "1", b: "3", "é": "ü" };
+    const to = { a: "1", b: "3", é: "ü" };
     await using daemon = await ScriptedDaemon.start((response, request) => {
       stream(firstBody)(response, request);
       // Byte by byte, so that characters and lines come in pieces.
@@ -136,10 +136,7 @@ suite("a client with a stream", { concurrency: true }, () => {
   });
 
   test("asks again after a reset because of its rights, and ends at the refusal", async () => {
-    await using daemon = await ScriptedDaemon.start(
-      endedStream(firstBody, reset("permission-changed")),
-      refusal(403),
-    );
+    await using daemon = await ScriptedDaemon.start(endedStream(firstBody, reset("permission-changed")), refusal(403));
     await using client = new Observer({ url: daemon.url, transport: "stream" });
     await client.next();
     await assert.rejects(client.next(), FatalError);

@@ -23,7 +23,9 @@ export function updatesBody(cursor: string, from: Entries, to: Entries, options:
   const puts = Object.entries(to)
     .filter(([key, value]) => from[key] !== value)
     .map(([key, value]) => ({ type: key in from ? "updated" : "new", key, value, encoding: "utf8" }));
-  const deletions = Object.keys(from).filter((key) => !(key in to)).map((key) => ({ type: "deleted", key }));
+  const deletions = Object.keys(from)
+    .filter((key) => !(key in to))
+    .map((key) => ({ type: "deleted", key }));
   return lines("breadcrumb", cursor, [...puts, ...deletions], proofOf(to, options), options.status);
 }
 
@@ -36,7 +38,9 @@ export function lines(
   status = "in-sync",
 ): string {
   const header = { type, mode: type === "snapshot" ? "snapshot" : "delta", cursor, revision: 7, status, ...proof };
-  return [header, ...records, { type: "end", cursor, ...proof }].map((record) => JSON.stringify(record) + "\n").join("");
+  return [header, ...records, { type: "end", cursor, ...proof }]
+    .map((record) => JSON.stringify(record) + "\n")
+    .join("");
 }
 
 export function digestOf(entries: Entries): string {
