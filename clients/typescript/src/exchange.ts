@@ -129,15 +129,17 @@ export class Exchange {
 
   async #refusal(response: Response): Promise<Error> {
     const { status } = response;
-    const sentence = `${this.#address} answered ${status}: ${(await this.#detail()) || response.statusText}`;
-    if (status === 410) return new GoneError(sentence);
+    const { type, detail } = await this.#problem();
+    const sentence = `${this.#address} answered ${status}: ${detail || response.statusText}`;
+    // The rights have changed while it waited: the answer to the next request tells whether any are left.
+    if (status === 410 || (status === 403 && type === PERMISSION_CHANGED)) return new GoneError(sentence);
     if (status === 429 || status === 503) return new RetryableError(sentence, retryAfterMs(response));
     const mayPass = status < 400 || status >= 500 || status === 408 || status === 425;
     return mayPass ? new RetryableError(sentence) : new FatalError(sentence, status);
   }
 
-  /** The sentence of the problem in the body, or the beginning of a body that is none. */
-  async #detail(): Promise<string> {
+  /** The type and the sentence of the problem in the body, or the beginning of a body that is none. */
+  async #problem(): Promise<{ type: string; detail: string }> {
     const decoder = new TextDecoder();
     let text = "";
     try {
@@ -146,13 +148,17 @@ export class Exchange {
         if (text.length > LONGEST_PROBLEM) break;
       }
       const problem: unknown = JSON.parse(text);
-      if (typeof problem === "object" && problem !== null && "detail" in problem) return String(problem.detail);
+      if (typeof problem === "object" && problem !== null && "detail" in problem) {
+        return { type: "type" in problem ? String(problem.type) : "", detail: String(problem.detail) };
+      }
     } catch {
       this.#sender.signal.throwIfAborted();
     }
-    return text.slice(0, 200).trim();
+    return { type: "", detail: text.slice(0, 200).trim() };
   }
 }
+
+const PERMISSION_CHANGED = "urn:crumbd:problem:permission-changed";
 
 const LONGEST_PROBLEM = 64 * 1024;
 const LONGEST_RETRY_AFTER_MS = 24 * 60 * 60 * 1000;

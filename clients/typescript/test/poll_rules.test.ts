@@ -130,6 +130,15 @@ suite("a client with long polls", { concurrency: true }, () => {
     assert.deepEqual(daemon.paths, [CURRENT, next("c1"), CURRENT]);
   });
 
+  test("reads the state again when its rights change while it waits", async () => {
+    const changed = refusal(403, {}, "permission-changed");
+    await using daemon = await ScriptedDaemon.start(firstAnswer, changed, answer("c2", stateBody("c2", { a: "9" })));
+    await using client = new Observer({ url: daemon.url });
+    await client.next();
+    assert.equal((await client.next()).resync, true);
+    assert.deepEqual(daemon.paths, [CURRENT, next("c1"), CURRENT]);
+  });
+
   test("after a resync tells deletions only when the daemon is in-sync", async () => {
     const status = "resync-in-progress";
     const [second, third] = [

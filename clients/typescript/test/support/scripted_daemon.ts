@@ -110,8 +110,8 @@ export function unchanged(cursor: string, headers: OutgoingHttpHeaders = {}): St
 }
 
 /** A refusal with its problem. */
-export function refusal(status: number, headers: OutgoingHttpHeaders = {}): Step {
-  const problem = { type: "urn:crumbd:problem:test", status, detail: `this is why it is ${status}` };
+export function refusal(status: number, headers: OutgoingHttpHeaders = {}, kind = "test"): Step {
+  const problem = { type: `urn:crumbd:problem:${kind}`, status, detail: `this is why it is ${status}` };
   return (response) =>
     response.writeHead(status, { "content-type": "application/problem+json", ...headers }).end(JSON.stringify(problem));
 }
