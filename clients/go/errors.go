@@ -1,0 +1,96 @@
+package crumbd
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// Failures after which a follower goes on by itself, as Options.OnRetry is told them; test for them with errors.Is.
+var (
+	// ErrGone: the state cannot be continued and is read again.
+	ErrGone = errors.New("the state cannot be continued from this cursor")
+	// ErrMismatch: an answer did not lead to the count or digest that it names. Nothing of it was applied.
+	ErrMismatch = errors.New("the answer does not lead to the state that it names")
+	// ErrCutOff: an answer ended too early. Nothing of it was applied.
+	ErrCutOff = errors.New("the answer was cut off")
+	// ErrSilent: nothing came for longer than Options.Timeout.
+	ErrSilent = errors.New("the daemon was silent")
+	// ErrStreamEnded: the daemon ended a stream between two bodies, as it does when it stops.
+	ErrStreamEnded = errors.New("the daemon ended the stream")
+)
+
+// StatusError is an answer that refuses a request.
+type StatusError struct {
+	// Code is the HTTP status.
+	Code int
+	// Type, Title and Detail are those of the daemon's problem document, where the answer had one.
+	Type, Title, Detail string
+	// Endpoint is the address that was asked, without its query.
+	Endpoint string
+	// RetryAfter is the pause that the daemon asked for.
+	RetryAfter time.Duration
+}
+
+func (e *StatusError) Error() string {
+	sentence := e.Detail
+	if sentence == "" {
+		sentence = e.Title
+	}
+	if sentence == "" {
+		sentence = http.StatusText(e.Code)
+	}
+	return fmt.Sprintf("%s answered %d: %s", e.Endpoint, e.Code, sentence)
+}
+
+// Fatal reports whether asking again cannot help.
+func (e *StatusError) Fatal() bool {
+	switch e.Code {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusNotAcceptable:
+		return true
+	}
+	return false
+}
+
+// EmptyStateError says that the daemon's state was empty when it was read again. The keys were kept, and the state is
+// read again after a pause. Options.AllowEmpty accepts it.
+type EmptyStateError struct {
+	// Held is the number of keys that were kept.
+	Held int
+}
+
+func (e *EmptyStateError) Error() string {
+	return fmt.Sprintf("the daemon's state is empty after a resync: its %d keys are kept (AllowEmpty accepts an empty state)", e.Held)
+}
+
+// LimitError says that an answer is larger than an option allows. It ends the follower.
+type LimitError struct {
+	// Option is the name of the option, and Limit its value in bytes.
+	Option string
+	Limit  int64
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("an answer is larger than %s allows (%d bytes): raise it if the state is that large", e.Option, e.Limit)
+}
+
+// gapError loses the state: it is read again.
+type gapError struct {
+	gap    Gap
+	reason error
+}
+
+func (e *gapError) Error() string { return fmt.Sprintf("the state is read again: %v", e.reason) }
+func (e *gapError) Unwrap() error { return e.reason }
+
+// fatal reports whether a follower ends with this error.
+func fatal(err error) bool {
+	var status *StatusError
+	var limit *LimitError
+	var gap *gapError
+	if errors.As(err, &gap) {
+		return false
+	}
+	return errors.As(err, &status) && status.Fatal() || errors.As(err, &limit)
+}
