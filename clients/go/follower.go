@@ -56,6 +56,9 @@ func follow(ctx context.Context, opts Options, state *state) *Follower {
 	if f.ended == nil {
 		f.requester, f.ended = newRequester(f.opts)
 	}
+	if f.ended != nil {
+		f.cancel()
+	}
 	return f
 }
 

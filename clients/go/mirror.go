@@ -68,8 +68,10 @@ func (m *Mirror) Run(ctx context.Context) error {
 	for err == nil {
 		_, err = follower.Next()
 	}
+	m.state.mu.Lock() // No handler is started after this.
 	m.err = err
 	close(m.ended)
+	m.state.mu.Unlock()
 	cancel()
 	m.running.Wait()
 	return err

@@ -86,7 +86,9 @@ func (r *requester) get(ctx context.Context, address *url.URL, coding string) (*
 	case out.code == http.StatusNoContent:
 		return out, nil
 	case out.code != http.StatusOK:
+		slow := time.AfterFunc(r.timeout, cancel)
 		err = refusal(out, address)
+		slow.Stop()
 	default:
 		if kind, _, _ := mime.ParseMediaType(out.header.Get("Content-Type")); kind == contentType {
 			return out, nil
