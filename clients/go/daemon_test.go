@@ -230,6 +230,7 @@ type client struct {
 	t        *testing.T
 	follower *crumbd.Follower
 	known    world
+	onEmpty  func() // Called when an empty state was not taken over.
 	mu       sync.Mutex
 	failures []error
 }
@@ -239,8 +240,12 @@ func newClient(t *testing.T, opts crumbd.Options) *client {
 	c := &client{t: t, known: world{}}
 	opts.OnRetry = func(err error, _ time.Duration) {
 		c.mu.Lock()
-		defer c.mu.Unlock()
 		c.failures = append(c.failures, err)
+		c.mu.Unlock()
+		var empty *crumbd.EmptyStateError
+		if errors.As(err, &empty) && c.onEmpty != nil {
+			c.onEmpty()
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)

@@ -3,9 +3,15 @@ package crumbd_test
 import (
 	"compress/gzip"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	golog "log"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -438,10 +444,53 @@ func TestWrongOptionsAreSaidAtTheFirstNext(t *testing.T) {
 		{Endpoints: []string{"http://127.0.0.1:1"}, CAFile: "/does/not/exist"},
 		{Endpoints: []string{"http://127.0.0.1:1"}, Transport: 7},
 		{Endpoints: []string{"http://127.0.0.1:1"}, Timeout: -1},
+		{Endpoints: []string{"http://127.0.0.1:1"}, Token: "secret\n"},
 	} {
 		if event, err := crumbd.Follow(context.Background(), opts).Next(); err == nil {
 			t.Errorf("%+v: %+v", opts, event)
 		}
+	}
+}
+
+func TestOverTLSTheAuthorityIsChecked(t *testing.T) {
+	t.Parallel()
+	for _, http2 := range []bool{false, true} {
+		d := &daemon{steps: []step{
+			answer("c1", snapshot("c1", crumbd.InSync, world{"a": "1"})),
+			answer("c2", updates("c2", crumbd.InSync, world{}, deleted("a"))),
+		}}
+		server := httptest.NewUnstartedServer(d)
+		server.EnableHTTP2 = http2
+		server.Config.ErrorLog = golog.New(io.Discard, "", 0)
+		server.StartTLS()
+		defer server.Close()
+		defer server.CloseClientConnections()
+		ca := filepath.Join(t.TempDir(), "ca.pem")
+		block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+		if err := os.WriteFile(ca, block, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c := newClient(t, crumbd.Options{Endpoints: []string{server.URL}, CAFile: ca})
+		c.expect("c1", "+a=1")
+		c.expect("c2", "-a")
+
+		refused := make(chan error, 100)
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		stranger := crumbd.Follow(ctx, crumbd.Options{
+			Endpoints: []string{server.URL},
+			OnRetry: func(err error, _ time.Duration) {
+				refused <- err
+				cancel()
+			},
+		})
+		if event, err := stranger.Next(); err == nil {
+			t.Errorf("an unknown authority was trusted: %+v", event)
+		}
+		if err := <-refused; !strings.Contains(err.Error(), "certificate") {
+			t.Errorf("refused with %v", err)
+		}
+		c.follower.Close()
 	}
 }
 

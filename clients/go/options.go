@@ -67,12 +67,10 @@ type Options struct {
 	OnRetry func(err error, pause time.Duration)
 }
 
-// endpoint is a replica, with the addresses at which a follower begins.
-type endpoint struct {
-	base *url.URL
-}
+// endpoint is a replica: the address of one of its collections, which ends with /v1 or /v1/c/NAME.
+type endpoint struct{ base *url.URL }
 
-// address returns an address below the endpoint's collection.
+// address returns an address below the collection's.
 func (e endpoint) address(path string) *url.URL {
 	out := *e.base
 	out.Path += path
@@ -89,6 +87,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Timeout < 0 || o.MaxLineBytes < 0 || o.MaxBodyBytes < 0 {
 		return o, errors.New("Options.Timeout, MaxLineBytes and MaxBodyBytes must not be negative")
+	}
+	if !isHeaderText(o.Token) || !isHeaderText(o.Name) {
+		return o, errors.New("Options.Token and Name must be printable ASCII without spaces: is there a line break at the end?")
 	}
 	if o.Timeout == 0 {
 		o.Timeout = DefaultPollTimeout
@@ -156,6 +157,15 @@ func (o Options) httpClient() (*http.Client, error) {
 		IdleConnTimeout:        60 * time.Second, // Below the 75 s after which a daemon closes.
 		MaxResponseHeaderBytes: 1 << 20,
 	}}, nil
+}
+
+func isHeaderText(text string) bool {
+	for i := 0; i < len(text); i++ {
+		if text[i] <= ' ' || text[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 func minDuration(a, b time.Duration) time.Duration {

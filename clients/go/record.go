@@ -18,6 +18,7 @@ type record struct {
 	hasKey bool
 	// hasValue tells an empty value from none.
 	hasValue bool
+	encoding string
 	cursor   string
 	status   string
 	reason   string
@@ -36,7 +37,7 @@ type proof struct {
 // encoding/json matches names without regard to case, so that a new field could be taken for a known one, and because
 // a large state has millions of lines.
 type recordParser struct {
-	key, value, scratch []byte
+	key, value, memberName, scratch []byte
 }
 
 var errNoObject = errors.New("a record must be a JSON object")
@@ -52,7 +53,6 @@ func (p *recordParser) parse(line []byte) (record, error) {
 		return out, fmt.Errorf("%w: %s", errNoObject, excerpt(line))
 	}
 	var rawValue []byte // As it is in the line: "encoding" may come after it.
-	var encoding string
 	for at = skipSpace(line, at+1); line[at] != '}'; at = skipSpace(line, at) {
 		if line[at] == ',' {
 			at = skipSpace(line, at+1)
@@ -70,38 +70,39 @@ func (p *recordParser) parse(line []byte) (record, error) {
 		if string(raw) == "null" {
 			continue
 		}
-		if err := p.member(&out, string(name), raw, &encoding); err != nil {
+		if err := p.member(&out, name, raw); err != nil {
 			return out, err
 		}
 	}
 	if rawValue == nil {
 		return out, nil
 	}
-	return out, p.decodeValue(&out, rawValue, encoding)
+	return out, p.decodeValue(&out, rawValue)
 }
 
 // name returns a member's name without its quotes.
 func (p *recordParser) name(raw []byte) []byte {
-	text, err := unquote(p.scratch[:0], raw)
+	text, err := unquote(p.memberName[:0], raw)
 	if err != nil {
-		return nil
+		return nil // No member that is known.
 	}
-	p.scratch = text
+	p.memberName = text
 	return text
 }
 
-func (p *recordParser) member(out *record, name string, raw []byte, encoding *string) (err error) {
-	text := func(into *string) {
-		var bytes []byte
-		bytes, err = unquote(p.scratch[:0], raw)
-		if err == nil {
-			p.scratch = bytes
-			*into = intern(bytes)
-		}
+func (p *recordParser) text(raw []byte) (string, error) {
+	text, err := unquote(p.scratch[:0], raw)
+	if err != nil {
+		return "", err
 	}
-	switch name {
+	p.scratch = text
+	return intern(text), nil
+}
+
+func (p *recordParser) member(out *record, name, raw []byte) (err error) {
+	switch string(name) {
 	case "type":
-		text(&out.kind)
+		out.kind, err = p.text(raw)
 	case "key":
 		if p.key, err = unquote(p.key[:0], raw); err == nil {
 			out.key, out.hasKey = p.key, true
@@ -111,19 +112,19 @@ func (p *recordParser) member(out *record, name string, raw []byte, encoding *st
 			out.key, out.hasKey = p.key, true
 		}
 	case "encoding":
-		text(encoding)
+		out.encoding, err = p.text(raw)
 	case "cursor":
-		text(&out.cursor)
+		out.cursor, err = p.text(raw)
 	case "status":
-		text(&out.status)
+		out.status, err = p.text(raw)
 	case "reason":
-		text(&out.reason)
+		out.reason, err = p.text(raw)
 	case "count":
 		out.proof.count, err = strconv.ParseUint(string(raw), 10, 64)
 		out.proof.hasCount = err == nil
 	case "digest":
 		var hex string
-		if text(&hex); err == nil {
+		if hex, err = p.text(raw); err == nil {
 			out.proof.digest, err = ParseDigest(hex)
 			out.proof.hasDigest = err == nil
 		}
@@ -135,8 +136,8 @@ func (p *recordParser) member(out *record, name string, raw []byte, encoding *st
 }
 
 // decodeValue finds the bytes of a value: a string's, base64's, or compact JSON.
-func (p *recordParser) decodeValue(out *record, raw []byte, encoding string) (err error) {
-	switch encoding {
+func (p *recordParser) decodeValue(out *record, raw []byte) (err error) {
+	switch out.encoding {
 	case "":
 		p.value = compact(p.value[:0], raw)
 	case "utf8":
@@ -144,7 +145,7 @@ func (p *recordParser) decodeValue(out *record, raw []byte, encoding string) (er
 	case "base64":
 		p.value, err = p.base64(p.value, raw)
 	default:
-		err = fmt.Errorf("the encoding %q is unknown", encoding)
+		err = fmt.Errorf("the encoding %q is unknown", out.encoding)
 	}
 	if err != nil {
 		return fmt.Errorf("the value of key %q cannot be read: %w", out.key, err)
@@ -173,6 +174,8 @@ func intern(text []byte) string {
 		return "new"
 	case "updated":
 		return "updated"
+	case "put":
+		return "put"
 	case "deleted":
 		return "deleted"
 	case "utf8":
