@@ -194,18 +194,14 @@ func (f *Follower) readNext() (Event, bool, error) {
 // continuing finds out whether a refusal means that the state cannot be continued.
 func continuing(err error) error {
 	var status *StatusError
-	if !errors.As(err, &status) {
+	if !errors.As(err, &status) || status.Code != http.StatusGone {
 		return err
 	}
-	rights := strings.HasSuffix(status.Type, ":rights-changed") || strings.HasSuffix(status.Type, ":permission-changed")
-	switch {
-	case status.Code == http.StatusGone && !rights:
-		return &gapError{CursorGone, fmt.Errorf("%w: %v", ErrGone, status)}
-	case status.Code == http.StatusGone, status.Code == http.StatusForbidden && rights:
-		// Whether anything may still be read, the answer to the next request tells.
-		return &gapError{RightsChanged, fmt.Errorf("%w: %v", ErrGone, status)}
+	gap := CursorGone
+	if strings.HasSuffix(status.Type, ":rights-changed") {
+		gap = RightsChanged
 	}
-	return err
+	return &gapError{gap, fmt.Errorf("%w: %v", ErrGone, status)}
 }
 
 // move follows an answer without a body.

@@ -267,9 +267,8 @@ func TestChangedRightsAreAskedForAgain(t *testing.T) {
 	t.Parallel()
 	d := newDaemon(t,
 		answer("c1", snapshot("c1", crumbd.InSync, world{"a": "1"})),
-		refused(403, "permission-changed", "the rights of the token have changed"),
+		refused(410, "rights-changed", "the rights of the token have changed"),
 		answer("c2", snapshot("c2", crumbd.InSync, world{"b": "2"})),
-		refused(403, "permission-changed", "the rights of the token have changed"),
 		refused(403, "forbidden", "the token may read nothing"))
 	c := follow(t, d)
 	c.next()

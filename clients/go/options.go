@@ -1,6 +1,7 @@
 package crumbd
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -149,8 +150,14 @@ func (o Options) httpClient() (*http.Client, error) {
 	}
 	dialer := &net.Dialer{Timeout: minDuration(10*time.Second, o.Timeout), KeepAlive: 15 * time.Second}
 	return &http.Client{Transport: &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            dialer.DialContext,
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			connection, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return newActiveConn(connection), nil
+		},
 		TLSClientConfig:        config,
 		ForceAttemptHTTP2:      true,
 		MaxIdleConns:           2 * len(o.Endpoints),

@@ -9,10 +9,10 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -57,7 +57,7 @@ type answer struct {
 func (r *requester) get(ctx context.Context, address *url.URL, coding string) (*answer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	watch := newWatch(r.timeout, cancel)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+	request, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, watch.trace()), http.MethodGet, address.String(), nil)
 	if err != nil {
 		watch.rest()
 		cancel()
@@ -102,7 +102,7 @@ func (r *requester) get(ctx context.Context, address *url.URL, coding string) (*
 
 // failure says what went wrong. Connections that were silent are not used again.
 func (r *requester) failure(err error, watch *watch) error {
-	if !watch.fired.Load() {
+	if !watch.hasFired() {
 		return err
 	}
 	r.client.CloseIdleConnections()
@@ -138,42 +138,6 @@ func (b *gzipBody) Read(into []byte) (int, error) {
 		b.member = member
 	}
 	return b.member.Read(into)
-}
-
-// watch cancels a request while nothing comes.
-type watch struct {
-	timer *time.Timer
-	limit time.Duration
-	fired atomic.Bool
-}
-
-func newWatch(limit time.Duration, cancel func()) *watch {
-	w := &watch{limit: limit}
-	w.timer = time.AfterFunc(limit, func() {
-		w.fired.Store(true)
-		cancel()
-	})
-	return w
-}
-
-// rest stops the watch while nothing is waited for.
-func (w *watch) rest() { w.timer.Stop() }
-
-// watchedBody gives each Read the time limit anew.
-type watchedBody struct {
-	source  io.Reader
-	watch   *watch
-	failure func(error) error
-}
-
-func (b *watchedBody) Read(into []byte) (int, error) {
-	b.watch.timer.Reset(b.watch.limit)
-	n, err := b.source.Read(into)
-	b.watch.rest()
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = b.failure(err)
-	}
-	return n, err
 }
 
 // refusal reads what an answer that refuses says.

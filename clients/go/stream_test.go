@@ -133,6 +133,31 @@ func TestASilentStreamIsOpenedAgain(t *testing.T) {
 	c.failedWith(crumbd.ErrSilent)
 }
 
+// A chunk that comes slowly is not silence, although net/http gives out only whole ones.
+func TestASlowChunkIsNotGivenUp(t *testing.T) {
+	t.Parallel()
+	slow := func(w http.ResponseWriter, _ *http.Request) {
+		connection, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer connection.Close()
+		body := snapshot("c1", crumbd.InSync, world{"a": "1"})
+		fmt.Fprintf(connection, "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n", len(body))
+		for i := 0; i < 10; i++ {
+			fmt.Fprint(connection, body[len(body)*i/10:len(body)*(i+1)/10])
+			time.Sleep(100 * time.Millisecond)
+		}
+		fmt.Fprint(connection, "\r\n")
+		time.Sleep(100 * time.Millisecond)
+	}
+	d := newDaemon(t, slow)
+	c := newClient(t, crumbd.Options{Endpoints: []string{d.URL}, Transport: crumbd.Stream, Timeout: 500 * time.Millisecond})
+	c.expect("c1", "+a=1")
+	c.failedWith()
+}
+
 // Rule fatal.
 func TestAStreamWhoseRightsChangeAsksAgain(t *testing.T) {
 	t.Parallel()
