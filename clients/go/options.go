@@ -156,7 +156,7 @@ func (o Options) httpClient() (*http.Client, error) {
 			if err != nil {
 				return nil, err
 			}
-			return newActiveConn(connection), nil
+			return &activeConn{Conn: connection}, nil
 		},
 		TLSClientConfig:        config,
 		ForceAttemptHTTP2:      true,

@@ -18,7 +18,7 @@ import (
 // chunk may come slowly. So the bytes of the connection count. Over HTTP/2 they do not, because a daemon's pings are
 // bytes too; there a Read returns what has come.
 type watch struct {
-	limit  time.Duration
+	tick   time.Duration
 	cancel func()
 
 	mu      sync.Mutex
@@ -28,14 +28,21 @@ type watch struct {
 	// inBody: the head has come.
 	inBody     bool
 	connection *activeConn
+	// received is what the connection had read at the last look, and inVain the number of looks since anything came.
+	received uint64
+	inVain   int
 }
+
+// ticks is how many times within the limit a watch looks whether anything came. It gives up when it has looked so often
+// in vain. So a process that was stopped for a while looks again, once it has read what came meanwhile.
+const ticks = 8
 
 // newWatch returns a watch that runs.
 func newWatch(limit time.Duration, cancel func()) *watch {
-	w := &watch{limit: limit, cancel: cancel, running: true}
+	w := &watch{tick: limit / ticks, cancel: cancel, running: true}
 	w.mu.Lock() // The timer could fire before it is stored.
 	defer w.mu.Unlock()
-	w.timer = time.AfterFunc(limit, w.check)
+	w.timer = time.AfterFunc(w.tick, w.look)
 	return w
 }
 
@@ -60,8 +67,8 @@ func (w *watch) trace() *httptrace.ClientTrace {
 func (w *watch) run() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.running, w.inBody = true, true
-	w.timer.Reset(w.limit)
+	w.running, w.inBody, w.inVain = true, true, 0
+	w.timer.Reset(w.tick)
 }
 
 // rest stops the watch while nothing is waited for.
@@ -72,17 +79,21 @@ func (w *watch) rest() {
 	w.timer.Stop()
 }
 
-func (w *watch) check() {
+func (w *watch) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.running {
 		return
 	}
+	w.inVain++
 	if w.inBody && w.connection != nil {
-		if left := w.limit - w.connection.silence(); left > 0 {
-			w.timer.Reset(left)
-			return
+		if received := w.connection.received.Load(); received != w.received {
+			w.received, w.inVain = received, 0
 		}
+	}
+	if w.inVain < ticks {
+		w.timer.Reset(w.tick)
+		return
 	}
 	w.fired = true
 	w.cancel()
@@ -112,25 +123,14 @@ func (b *watchedBody) Read(into []byte) (int, error) {
 	return n, err
 }
 
-// activeConn knows when it last read anything.
+// activeConn counts the bytes that it has read.
 type activeConn struct {
 	net.Conn
-	begun time.Time
-	last  atomic.Int64 // Nanoseconds after begun.
-}
-
-func newActiveConn(connection net.Conn) *activeConn {
-	return &activeConn{Conn: connection, begun: time.Now()}
+	received atomic.Uint64
 }
 
 func (c *activeConn) Read(into []byte) (int, error) {
 	n, err := c.Conn.Read(into)
-	if n > 0 {
-		c.last.Store(int64(time.Since(c.begun)))
-	}
+	c.received.Add(uint64(n))
 	return n, err
-}
-
-func (c *activeConn) silence() time.Duration {
-	return time.Since(c.begun) - time.Duration(c.last.Load())
 }
