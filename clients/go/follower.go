@@ -70,6 +70,11 @@ func (f *Follower) Close() { f.cancel() }
 // context's, a StatusError that asking again does not help, a LimitError, or what is wrong with the options.
 func (f *Follower) Next() (Event, error) {
 	for f.ended == nil {
+		if f.ctx.Err() != nil { // What a stream has sent already is not told any more.
+			f.closeStream()
+			f.end(f.ctx.Err())
+			break
+		}
 		event, tell, err := f.attempt()
 		if err == nil {
 			if tell {

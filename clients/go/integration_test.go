@@ -3,15 +3,24 @@ package crumbd_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	cryptorand "crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"math/rand"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,12 +36,22 @@ type realDaemon struct {
 	binary  string
 	args    []string
 	url     string
+	token   string
+	client  *http.Client
 	process *exec.Cmd
 	output  bytes.Buffer
 }
 
 // newRealDaemon starts the binary that CRUMBD_BIN names.
 func newRealDaemon(t *testing.T, feed string, flags ...string) *realDaemon {
+	t.Helper()
+	d := realDaemonToStart(t, "http", feed, flags...)
+	d.start()
+	return d
+}
+
+// realDaemonToStart is a daemon that start starts.
+func realDaemonToStart(t *testing.T, scheme, feed string, flags ...string) *realDaemon {
 	t.Helper()
 	binary := os.Getenv("CRUMBD_BIN")
 	if binary == "" {
@@ -47,9 +66,8 @@ func newRealDaemon(t *testing.T, feed string, flags ...string) *realDaemon {
 	}
 	address := listener.Addr().String()
 	_ = listener.Close()
-	d := &realDaemon{t: t, binary: binary, url: "http://" + address}
+	d := &realDaemon{t: t, binary: binary, url: scheme + "://" + address, client: http.DefaultClient}
 	d.args = append([]string{"serve", "--feed", feed, "--listen", address, "--drain", "500ms"}, flags...)
-	d.start()
 	t.Cleanup(func() {
 		d.stop(syscall.SIGKILL)
 		if t.Failed() {
@@ -67,7 +85,7 @@ func (d *realDaemon) start() {
 		d.t.Fatalf("the binary that CRUMBD_BIN names does not start: %v", err)
 	}
 	eventually(d.t, "the daemon is ready", func() bool {
-		response, err := http.Get(d.url + "/readyz")
+		response, err := d.client.Get(d.url + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -84,10 +102,16 @@ func (d *realDaemon) stop(signal syscall.Signal) {
 	}
 }
 
-// post applies records, and returns the cursor of the write.
-func (d *realDaemon) post(records string) string {
+// post applies records.
+func (d *realDaemon) post(records string) {
 	d.t.Helper()
-	response, err := http.Post(d.url+"/v1/updates", "application/x-ndjson", strings.NewReader(records))
+	request, err := http.NewRequest(http.MethodPost, d.url+"/v1/updates", strings.NewReader(records))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-ndjson")
+	request.Header.Set("Authorization", "Bearer "+d.token)
+	response, err := d.client.Do(request)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -96,7 +120,6 @@ func (d *realDaemon) post(records string) string {
 	if response.StatusCode != http.StatusOK {
 		d.t.Fatalf("a write was answered %d: %s", response.StatusCode, body)
 	}
-	return response.Header.Get("Crumbd-Cursor")
 }
 
 // proof is what the daemon says of its state.
@@ -318,4 +341,129 @@ func TestRealDaemonThatLostItsStateTellsTheDifference(t *testing.T) {
 		}
 		d.post(`{"type":"deleted","key":"c"}` + "\n" + `{"type":"put","key":"a","value":1}` + "\n" + `{"type":"put","key":"b","value":2}` + "\n")
 	}
+}
+
+// makeToken makes a token with the rights to read these prefixes and to write everything, and its line for the file.
+func (d *realDaemon) makeToken(name string, prefixes ...string) (token, line string) {
+	d.t.Helper()
+	args := []string{"token", "--name", name, "--write", ""}
+	for _, prefix := range prefixes {
+		args = append(args, "--read", prefix)
+	}
+	command := exec.Command(d.binary, args...)
+	var said bytes.Buffer
+	command.Stderr = &said
+	written, err := command.Output()
+	if err != nil {
+		d.t.Fatalf("crumbd token: %v: %s", err, said.String())
+	}
+	return strings.TrimSpace(said.String()), string(written)
+}
+
+// certificate writes a certificate for 127.0.0.1, which is its own authority, and its key.
+func certificate(t *testing.T) (certFile, keyFile string, pool *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "crumbd test"},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(cryptorand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
+	writeFile(t, certFile, certPEM)
+	writeFile(t, keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}))
+	pool = x509.NewCertPool()
+	pool.AppendCertsFromPEM(certPEM)
+	return certFile, keyFile, pool
+}
+
+func writeFile(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Over HTTP/2, with connections that end early, and with tokens.
+func TestRealDaemonOverTLSWithTokens(t *testing.T) {
+	cert, key, pool := certificate(t)
+	tokens := filepath.Join(t.TempDir(), "tokens.jsonl")
+	d := realDaemonToStart(t, "https", "push:",
+		"--tls-cert", cert, "--tls-key", key, "--tokens", tokens, "--max-connection-age", "200ms")
+	d.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}}
+	var all, part string
+	var lines [2]string
+	d.token, lines[0] = d.makeToken("all", "")
+	all = d.token
+	part, lines[1] = d.makeToken("part", "a/", "b/")
+	writeFile(t, tokens, []byte(lines[0]+lines[1]))
+	d.start()
+	w := &writer{random: rand.New(rand.NewSource(1)), state: world{}}
+	d.post(w.records())
+
+	readers := map[string]*reader{}
+	for name, transport := range map[string]crumbd.Transport{"poll": crumbd.Poll, "stream": crumbd.Stream} {
+		opts := crumbd.Options{Endpoints: []string{d.url}, Transport: transport, CAFile: cert, Token: all}
+		readers[name] = newReader(t, opts)
+		opts.Token = part
+		readers[name+" of a part"] = newReader(t, opts)
+	}
+	for begun := time.Now(); time.Since(begun) < time.Second; { // Several times the age of a connection.
+		d.post(w.records())
+	}
+	visible := world{}
+	for key, value := range w.state {
+		if strings.HasPrefix(key, "a/") || strings.HasPrefix(key, "b/") {
+			visible[key] = value
+		}
+	}
+	for name, r := range readers {
+		want := w.state.digest().String()
+		if strings.Contains(name, "part") {
+			want = visible.digest().String()
+		}
+		r := r
+		eventually(t, name+" has the last state", func() bool {
+			digest, _, err := r.now()
+			if err != nil {
+				t.Fatalf("%s ended: %v", name, err)
+			}
+			return digest == want
+		})
+		if _, snapshots, _ := r.now(); snapshots != 1 {
+			t.Errorf("%s read %d snapshots", name, snapshots)
+		}
+	}
+
+	// Wider rights: a stream is told the difference.
+	wider := strings.Replace(lines[1], `"b/"`, `"b/","c/"`, 1)
+	if wider == lines[1] {
+		t.Fatalf("the line of the token is %s", wider)
+	}
+	writeFile(t, tokens, []byte(lines[0]+wider))
+	eventually(t, "the stream has all keys", func() bool {
+		digest, _, err := readers["stream of a part"].now()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return digest == w.state.digest().String()
+	})
 }

@@ -54,14 +54,17 @@ type Options struct {
 	TLS *tls.Config
 	// CAFile is a PEM file of the authorities to trust, in the place of the system's.
 	CAFile string
-	// RoundTripper replaces the HTTP transport; TLS and CAFile are not used then.
+	// RoundTripper replaces the HTTP transport; TLS and CAFile are not used then. Over HTTP/1.1 a chunk that comes more
+	// slowly than Timeout is then taken for silence.
 	RoundTripper http.RoundTripper
 	// Timeout is how long to wait for the head of an answer, and for each next byte of it, before asking again.
+	// Zero is DefaultPollTimeout or DefaultStreamTimeout.
 	Timeout time.Duration
 	// AllowEmpty accepts that the state is empty when it is read again. Without it the keys are kept until the
 	// daemon has keys again: an empty state after a resync is more often a mistake than meant.
 	AllowEmpty bool
 	// MaxLineBytes limits one record of an answer, and MaxBodyBytes a whole answer, both uncompressed.
+	// Zero is DefaultMaxLineBytes and DefaultMaxBodyBytes.
 	MaxLineBytes int64
 	MaxBodyBytes int64
 	// OnRetry, if set, is told each failure and the pause after it. It must not block for long.
