@@ -44,6 +44,16 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s answered %d: %s", e.Endpoint, e.Code, sentence)
 }
 
+// rightsHaveChanged reports whether the rights of the client have changed. A client that waited meanwhile is told so by
+// 403; the answer to its next request tells whether any rights are left.
+func (e *StatusError) rightsHaveChanged() bool {
+	switch e.Type {
+	case "urn:crumbd:problem:rights-changed", "urn:crumbd:problem:permission-changed":
+		return true
+	}
+	return false
+}
+
 // Fatal reports whether asking again cannot help.
 func (e *StatusError) Fatal() bool {
 	switch e.Code {

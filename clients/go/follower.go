@@ -199,11 +199,11 @@ func (f *Follower) readNext() (Event, bool, error) {
 // continuing finds out whether a refusal means that the state cannot be continued.
 func continuing(err error) error {
 	var status *StatusError
-	if !errors.As(err, &status) || status.Code != http.StatusGone {
+	if !errors.As(err, &status) || (status.Code != http.StatusGone && !status.rightsHaveChanged()) {
 		return err
 	}
 	gap := CursorGone
-	if strings.HasSuffix(status.Type, ":rights-changed") {
+	if status.rightsHaveChanged() {
 		gap = RightsChanged
 	}
 	return &gapError{gap, fmt.Errorf("%w: %v", ErrGone, status)}

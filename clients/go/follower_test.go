@@ -269,10 +269,15 @@ func TestChangedRightsAreAskedForAgain(t *testing.T) {
 		answer("c1", snapshot("c1", crumbd.InSync, world{"a": "1"})),
 		refused(410, "rights-changed", "the rights of the token have changed"),
 		answer("c2", snapshot("c2", crumbd.InSync, world{"b": "2"})),
+		refused(403, "permission-changed", "the rights of the token have changed"),
+		answer("c3", snapshot("c3", crumbd.InSync, world{"c": "3"})),
 		refused(403, "forbidden", "the token may read nothing"))
 	c := follow(t, d)
 	c.next()
 	if event := c.expect("c2", "-a", "+b=2"); event.Gap != crumbd.RightsChanged {
+		t.Errorf("%+v", event)
+	}
+	if event := c.expect("c3", "-b", "+c=3"); event.Gap != crumbd.RightsChanged {
 		t.Errorf("%+v", event)
 	}
 	if _, err := c.follower.Next(); err == nil || !strings.Contains(err.Error(), "the token may read nothing") {
