@@ -2,7 +2,6 @@
 //! network and the rights of its token. It prints nothing twice.
 #![allow(clippy::unwrap_used)]
 
-mod process;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -10,10 +9,10 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use process::Following;
 use support::daemon::Daemon;
 use support::etcd::{Net, Proxy, free_port};
 use support::eventually;
+use support::following::Following;
 use support::http::{Http, lines};
 use support::state::State;
 use support::tokens::TokenFile;

@@ -9,6 +9,7 @@ pub mod browser;
 pub mod daemon;
 pub mod etcd;
 pub mod followed;
+pub mod following;
 pub mod http;
 pub mod kube_double;
 pub mod kubernetes;

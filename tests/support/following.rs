@@ -1,16 +1,16 @@
-//! `crumbd follow` as a child process, and its output.
+//! A program that prints each change as a record, such as `crumbd follow`, and what its lines add up to.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use crate::support::daemon::command;
-use crate::support::mirror::apply;
-use crate::support::record::{Record, kind_of};
-use crate::support::state::{State, difference};
-use crate::support::{DEADLINE, eventually};
+use super::daemon::command;
+use super::mirror::apply;
+use super::record::{Record, kind_of};
+use super::state::{State, difference};
+use super::{DEADLINE, eventually};
 
-/// A `crumbd follow`. Dropping it ends it.
+/// Such a program. Dropping it ends it.
 pub struct Following {
     child: Child,
     printed: Arc<Mutex<Vec<String>>>,
@@ -28,13 +28,22 @@ fn gather(pipe: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
 }
 
 impl Following {
+    /// `crumbd follow`.
     pub fn start(url: &str, args: &[&str], token: Option<&str>) -> Following {
         let mut command = command();
-        command.args(["follow", "--url", url]).args(args).stdin(Stdio::null());
+        command.args(["follow", "--url", url]).args(args);
         if let Some(token) = token {
             command.env("CRUMBD_TOKEN", token);
         }
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::run(command)
+    }
+
+    /// A program that needs nothing but its arguments.
+    pub fn run(mut command: Command) -> Following {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| {
+            panic!("{:?} is needed: .ci/setup installs it ({error})", command.get_program())
+        });
         let printed = gather(child.stdout.take().unwrap());
         let said = gather(child.stderr.take().unwrap());
         Following { child, printed, said }
