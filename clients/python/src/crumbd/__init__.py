@@ -1,0 +1,24 @@
+"""Client of crumbd: the state of a daemon and every change of it. `crumbd.aio` has the same for asyncio."""
+
+from .digest import digest_of
+from .errors import CrumbdError, RefusedError
+from .events import Change, ChangeType, Event, Holding, Notice, Retrying, Undecodable
+from .follower import Follower, follow
+from .options import Options, Settings
+
+__all__ = [
+    "Change",
+    "ChangeType",
+    "CrumbdError",
+    "Event",
+    "Follower",
+    "Holding",
+    "Notice",
+    "Options",
+    "RefusedError",
+    "Retrying",
+    "Settings",
+    "Undecodable",
+    "digest_of",
+    "follow",
+]
