@@ -67,7 +67,7 @@ def settings() -> crumbd.Settings:
 
 def at_end_of_stdin(call: Any) -> None:
     def wait() -> None:
-        while sys.stdin.buffer.raw.read(4096):  # type: ignore[attr-defined]  # unbuffered: it holds no lock at exit
+        while os.read(0, 4096):  # not sys.stdin: its lock would be held when the program ends
             pass
         call()
 

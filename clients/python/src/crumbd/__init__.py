@@ -4,6 +4,7 @@ from .digest import digest_of
 from .errors import CrumbdError, RefusedError
 from .events import Change, ChangeType, Event, Holding, Notice, Retrying, Undecodable
 from .follower import Follower, follow
+from .mirror import Mirror, Subscription
 from .options import Options, Settings
 
 __all__ = [
@@ -13,11 +14,13 @@ __all__ = [
     "Event",
     "Follower",
     "Holding",
+    "Mirror",
     "Notice",
     "Options",
     "RefusedError",
     "Retrying",
     "Settings",
+    "Subscription",
     "Undecodable",
     "digest_of",
     "follow",

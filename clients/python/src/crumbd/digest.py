@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+_hash: Callable[[bytes], int]
 try:
-    from xxhash import xxh3_128_intdigest as _hash
-
-    NATIVE = True
+    import xxhash
 except ImportError:  # the package is an optional dependency
-    from .xxh3 import xxh3_128 as _hash
+    from .xxh3 import xxh3_128
 
-    NATIVE = False
+    _hash, NATIVE = xxh3_128, False
+else:
+    _hash, NATIVE = xxhash.xxh3_128_intdigest, True
 """Whether the package `xxhash` computes the hashes, rather than plain Python."""
 
 _MASK = (1 << 128) - 1

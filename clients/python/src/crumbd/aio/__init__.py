@@ -1,5 +1,6 @@
 """The client for asyncio."""
 
 from .follower import Follower, follow
+from .mirror import Mirror, Subscription
 
-__all__ = ["Follower", "follow"]
+__all__ = ["Follower", "Mirror", "Subscription", "follow"]
