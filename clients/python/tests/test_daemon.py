@@ -145,8 +145,7 @@ class RealDaemon(unittest.TestCase):
         expected = digest_of(writes.state)
         for name, follower in followers.items():
             with self.subTest(follower=name):
-                while follower.events[-1].digest != expected:
-                    follower.wait_for_events(len(follower.events) + 1)
+                follower.wait_for_digest(expected)
                 self.assertEqual(follower.events[-1].count, len(writes.state))
                 self.assertFalse(any(event.resync for event in follower.events))
                 replayed: dict[bytes, bytes] = {}

@@ -34,6 +34,9 @@ class WatchedFollower:
         self._wait(lambda: len(self.events) >= number, f"{number} events", limit)
         return list(self.events)
 
+    def wait_for_digest(self, digest: str, limit: float = 20.0) -> None:
+        self._wait(lambda: bool(self.events) and self.events[-1].digest == digest, f"the digest {digest}", limit)
+
     def wait_for_notices(self, number: int, limit: float = 20.0) -> list[crumbd.Notice]:
         self._wait(lambda: len(self.notices) >= number, f"{number} notices", limit)
         return list(self.notices)
