@@ -228,15 +228,6 @@ class Rules:
                     self.assertEqual((error.status, error.detail), (status, "the daemon says why"))
                     self.assertIn("the daemon says why", str(error))
 
-        def test_rights_that_changed_make_it_read_what_it_may_read_now(self) -> None:
-            daemon = self.daemon(
-                *self.begin("c1", snapshot("c1", A)),
-                [problem(403, kind="permission-changed")],
-                *self.bodies(c2=snapshot("c2", {b"a": b"1"})),
-            )
-            events = self.follow(daemon).wait_for_events(2)
-            self.assertEqual(told(events[1]), {b"b": ("deleted", b"2", None)})
-
         def test_keys_and_values_are_bytes(self) -> None:
             entries = {
                 b"\xff\x00": b"\x00\xfe",
@@ -437,15 +428,25 @@ class Rules:
             self.assertEqual(told(events[1]), {b"b": ("updated", b"2", b"3")})
             self.assertTrue(events[1].resync)
 
-        def test_after_a_reset_that_ends_the_stream_the_whole_state_is_asked_for(self) -> None:
-            reset = lines({"type": "reset", "reason": "permission-changed"})
+        def test_when_rights_change_it_asks_with_the_cursor_and_the_old_rights(self) -> None:
+            changed = lines({"type": "reset", "reason": "permission-changed"})
+            gone = lines({"type": "reset", "reason": "cursor-gone"})
             daemon = self.daemon(
-                [stream_head(Crumbd_Rights="r1"), chunk(snapshot("c1", A)), chunk(reset), LAST_CHUNK],
+                [stream_head(Crumbd_Rights="r1"), chunk(snapshot("c1", A)), chunk(changed), LAST_CHUNK],
+                [stream_head(Crumbd_Rights="r2"), chunk(gone), chunk(snapshot("c1", {b"a": b"1"})), LAST_CHUNK],
                 [problem(403, "no rights any more")],
             )
-            error = self.follow(daemon).wait_for_end()
-            self.assertIn("no rights any more", str(error))
-            self.assertEqual(daemon.requests[1].target, "/v1/stream")
+            follower = self.follow(daemon)
+            self.assertIn("no rights any more", str(follower.wait_for_end()))
+            targets = [request.target for request in daemon.requests]
+            self.assertEqual(targets, ["/v1/stream", "/v1/stream?from=c1~r1", "/v1/stream?from=c1~r2"])
+            self.assertEqual(told(follower.events[1]), {b"b": ("deleted", b"2", None)})
+
+        def test_after_a_reset_that_ends_the_stream_the_whole_state_is_asked_for(self) -> None:
+            reset = lines({"type": "reset", "reason": "permission-changed"})
+            daemon = self.daemon([stream_head(), chunk(snapshot("c1", A)), chunk(reset), LAST_CHUNK])
+            self.follow(daemon).wait_for_events(1)
+            self.assertEqual(daemon.wait_for_requests(2)[1].target, "/v1/stream")
 
         def test_rights_go_with_the_cursor(self) -> None:
             daemon = self.daemon([stream_head(Crumbd_Rights="r1"), chunk(snapshot("c1", A)), LAST_CHUNK])

@@ -30,6 +30,7 @@ _SERVER_WAIT = 29.0
 _LONGEST_PROBLEM = 64 * 1024
 _LONGEST_TARGET = 65_534
 _QUICK_ANSWER = 0.5
+_RIGHTS_CHANGED = frozenset(("permission-changed", "token-removed"))
 _RETRIED = frozenset((408, 410, 425, 429))
 _LINK = re.compile(r'<([!-;=?-~]+)>((?:\s*;\s*[\w!#$&+\-.^`|~*]+\s*(?:=\s*(?:"[^"]*"|[^\s",;]+))?)*)')
 _NEXT = re.compile(r';\s*rel\s*=\s*(?:"(?:[^"]*\s)?next(?:\s[^"]*)?"|next(?=[\s;]|$))', re.IGNORECASE)
@@ -264,7 +265,18 @@ class Engine:
             elif isinstance(body, Reset):
                 if not self._streaming:
                     raise BadAnswer("the answer has a reset, which belongs into a stream")
-                self._cursor = self._rights = None
+                if self._reset(body.reason):
+                    return  # the rest is of no use
+
+    def _reset(self, reason: str) -> bool:
+        """The stream cannot be continued. Returns whether another request has to be made for what may be read now."""
+        if reason in _RIGHTS_CHANGED and self._rights is not None:
+            # The rights go with the cursor, so that the daemon tells whether the state has holes under the new ones.
+            self.reading = False
+            self._retry(f"the rights have changed ({reason})", self._pacer.failed(), another=False)
+            return True
+        self._cursor = None
+        return False
 
     def _told(self, body: Body, events: list[Event]) -> bool:
         """Takes a body of a stream. Returns whether the stream is still of use."""
@@ -334,10 +346,8 @@ class Engine:
         return Event(self._told_cursor, state.status or "", changes, resync, len(state.entries), state.digest)
 
     def _refused(self, answer: _Answer) -> None:
-        kind, detail = _problem(answer.problem)
-        if answer.status == 410 or (
-            answer.status == 403 and kind.endswith(":permission-changed") and not self._at_start
-        ):
+        detail = _detail(answer.problem)
+        if answer.status == 410:
             self._forget()
             self._pause = self._pacer.throttle()
         elif answer.status in (429, 503):
@@ -349,13 +359,9 @@ class Engine:
             said = detail or (f"the address is now {where}" if where else "no reason is given")
             self.failed(f"the answer is {answer.status}: {said}")
 
-    @property
-    def _at_start(self) -> bool:
-        return (self._cursor if self._streaming else self._link) is None
-
     def _later(self, answer: _Answer) -> None:
         seconds = retry_after(answer.headers.get("retry-after"))
-        _, detail = _problem(answer.problem)
+        detail = _detail(answer.problem)
         pause = self._pacer.failed() if seconds is None else self._pacer.told(seconds)
         self._retry(f"the answer is {answer.status}: {detail or 'no reason is given'}", pause, answer.status != 429)
 
@@ -396,13 +402,13 @@ class Engine:
         raise BadAnswer('the answer has no Link with rel="next"')
 
 
-def _problem(body: bytes) -> tuple[str, str]:
-    """The type and detail of an error; of a body that is no problem+json, its beginning."""
+def _detail(body: bytes) -> str:
+    """The detail of an error; of a body that is no problem+json, its beginning."""
     text = body.decode(errors="replace").strip()
     try:
         problem = json.loads(text)
         if isinstance(problem, dict):
-            return str(problem.get("type", "")), str(problem.get("detail") or problem.get("title") or "")
+            return str(problem.get("detail") or problem.get("title") or "")
     except (ValueError, RecursionError):
         pass
-    return "", " ".join(text.split())[:300]
+    return " ".join(text.split())[:300]
