@@ -279,6 +279,17 @@ class Rules:
             follower.wait_for_events(1)
             self.assertEqual(follower.notices, [])
 
+        def test_the_last_answer_of_a_connection_is_read_to_its_end(self) -> None:
+            body = snapshot("c1", A)
+            if self.streaming:
+                reply: Reply = [stream_head(Connection="close"), chunk(body[:50]), 0.2, chunk(body[50:]), HANG]
+            else:
+                whole = answer(body, "c1", Connection="close")
+                reply = [whole[:-50], 0.2, whole[-50:], CLOSE]
+            follower = self.follow(self.daemon(reply))
+            follower.wait_for_events(1)
+            self.assertEqual(follower.notices, [])
+
         def test_the_next_replica_goes_on_from_the_cursor(self) -> None:
             one = self.daemon(*self.begin("c1", snapshot("c1", A)), [CLOSE])
             two = self.daemon(*self.bodies(c2=breadcrumb("c2", {b"b": b"3"}, B)))

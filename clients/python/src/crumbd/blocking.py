@@ -45,6 +45,9 @@ class _TimedSocket:
         return io.BufferedReader(_Unclosed(self), _PIECE)
 
     def close(self) -> None:
+        """Nothing: `http.client` closes the socket of a last answer before its body is read. `Connections` does it."""
+
+    def shut(self) -> None:
         self._sock.close()
 
     def is_stale(self) -> bool:
@@ -181,6 +184,8 @@ class Connections:
             self._watched = None
         if self._connection is not None:
             self._connection.close()
+            if self._connection.timed is not None:
+                self._connection.timed.shut()
         self._connection = None
 
     def _open(self, endpoint: Endpoint) -> _Connection:
