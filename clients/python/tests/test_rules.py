@@ -333,6 +333,12 @@ class Rules:
             notices = self.follow(daemon, max_line_bytes=1024).wait_for_notices(1)
             self.assertIn("1024", str(notices[0]))
 
+        def test_a_last_line_without_a_line_feed_counts(self) -> None:
+            body = snapshot("c1", A).rstrip(b"\n")
+            daemon = self.daemon(*self.begin("c1", body))
+            self.assertEqual(self.follow(daemon).wait_for_events(1)[0].count, 2)
+            self.assertTrue(self.continues(daemon.wait_for_requests(2)[1].target, "c1"))
+
         def test_close_ends_it_at_once(self) -> None:
             follower = self.follow(self.daemon())
             follower.close()
@@ -370,6 +376,13 @@ class Rules:
             self.assertEqual([event.status for event in events], ["in-sync", "in-sync"])
             requests = daemon.wait_for_requests(7)
             self.assertGreater(requests[6].at - requests[1].at, 1.0)
+
+        def test_an_answer_that_leads_nowhere_is_no_loop_without_a_pause(self) -> None:
+            same = answer(breadcrumb("c1", {b"b": b"3"}, B), "c1")
+            daemon = self.daemon([answer(snapshot("c1", A), "c1")], [same], repeat_last=True)
+            self.follow(daemon)
+            requests = daemon.wait_for_requests(6)
+            self.assertGreater(requests[5].at - requests[0].at, 1.0)
 
         def test_the_link_is_followed_as_it_is(self) -> None:
             target = "/base/v1/breadcrumbs/c1/next?prefix=%ff&rights=r1"

@@ -71,6 +71,7 @@ class _Answer:
     lines: Lines | None = None
     body: Body | None = None
     problem: bytes = b""
+    readable: bool = True
 
 
 class Engine:
@@ -185,7 +186,11 @@ class Engine:
             coding = headers.get("content-encoding", "identity").strip().lower()
             if coding in ("gzip", "x-gzip"):
                 answer.gunzip = Gunzip()
-            elif coding not in ("identity", ""):
+            elif coding in ("identity", ""):
+                pass
+            elif status != 200:
+                answer.readable = False  # the status says enough
+            else:
                 raise BadAnswer(f"the body has the content coding {coding!r}, which was not asked for")
             if status == 200:
                 media = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -207,7 +212,8 @@ class Engine:
         events: list[Event] = []
         try:
             for part in (piece,) if answer.gunzip is None else answer.gunzip.feed(piece):
-                self._part(answer, part, events)
+                if self.reading:
+                    self._part(answer, part, events)
         except BadAnswer as error:
             self.failed(str(error))
         except Mismatch as error:
@@ -224,6 +230,8 @@ class Engine:
             if answer.gunzip is not None and answer.status != 204:
                 for part in answer.gunzip.finish():
                     self._part(answer, part, events)
+            if answer.lines is not None and answer.lines.unfinished:
+                self._part(answer, b"\n", events)  # the last line may be without a line feed
             self.reading = False
             if answer.status == 200:
                 events += self._whole(answer)
@@ -247,7 +255,8 @@ class Engine:
 
     def _part(self, answer: _Answer, part: bytes, events: list[Event]) -> None:
         if answer.lines is None:
-            answer.problem += part[: _LONGEST_PROBLEM - len(answer.problem)]
+            if answer.readable:
+                answer.problem += part[: _LONGEST_PROBLEM - len(answer.problem)]
             return
         for line in answer.lines.feed(part):
             if not line.strip():
@@ -292,7 +301,7 @@ class Engine:
     def _whole(self, answer: _Answer) -> list[Event]:
         """A 200 has ended: of a long poll all of it counts now; a stream goes on over another connection."""
         assert answer.lines is not None, "a 200 has lines"
-        if answer.lines.unfinished or self._reader.unfinished:
+        if self._reader.unfinished:
             raise BadAnswer("the body was cut off before its end")
         if self._streaming:
             raise BadAnswer("the stream ended")
@@ -304,24 +313,27 @@ class Engine:
         link = self._linked(answer)
         events: list[Event] = []
         if self._apply(body, body.cursor or answer.headers.get("crumbd-cursor", ""), events):
-            self._link = link
+            self._moved(answer, link)
         return events
 
     def _nothing(self, answer: _Answer) -> list[Event]:
         """A 204: the cursor may have moved on, and the status with it."""
-        link = self._linked(answer)
-        moved, self._link = link != self._link, link
         self._pacer.succeeded()
-        if not moved:
-            # A daemon that waits is asked again at once; an answer without a wait must not become a loop.
-            if answer.at - self._asked_at < _QUICK_ANSWER:
-                self._pause = self._pacer.throttle()
+        if not self._moved(answer, self._linked(answer)):
             return []
         self._told_cursor = answer.headers.get("crumbd-cursor", self._told_cursor)
         status = answer.headers.get("crumbd-status", self.status)
         if status is None or status == self.status:
             return []
         return [self._event(self._state.move(status), resync=False)]
+
+    def _moved(self, answer: _Answer, link: _Link) -> bool:
+        """Follows a link. Returns whether it leads on."""
+        moved, self._link = link != self._link, link
+        if not moved and answer.at - self._asked_at < _QUICK_ANSWER:
+            # A daemon that waits is asked again at once; answers without a wait must not become a loop.
+            self._pause = self._pacer.throttle()
+        return moved
 
     def _apply(self, body: Body, cursor: str, events: list[Event]) -> bool:
         """Checks and applies a whole body. Returns whether to go on from its cursor."""

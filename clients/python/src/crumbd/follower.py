@@ -79,6 +79,8 @@ class Follower(Iterator[Event]):
                         engine.head(answer.status, answer.headers)
                         while engine.reading and not self._closed.is_set():
                             piece = answer.read()
+                            if self._closed.is_set():
+                                return  # it ends because of that
                             yield from engine.data(piece) if piece else engine.end()
                             if not piece:
                                 break

@@ -145,6 +145,8 @@ def _parse(url: str) -> Endpoint:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"the address {url!r} is none of a daemon; one looks like http://localhost:7811")
+    if not parts.hostname.isascii():
+        raise ValueError(f"the host of {url!r} is not ASCII; give its name in the form xn--…")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError(f"the address {url!r} has a user, a query or a fragment; give tokens and prefixes as options")
     secure = parts.scheme == "https"

@@ -82,6 +82,8 @@ class Follower(AsyncIterator[Event]):
                         engine.head(answer.status, answer.headers)
                         while engine.reading and not self._closed:
                             piece = await answer.read()
+                            if self._closed:
+                                return  # it ends because of that
                             for event in engine.data(piece) if piece else engine.end():
                                 yield event
                             if not piece:

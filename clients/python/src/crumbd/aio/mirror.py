@@ -208,6 +208,7 @@ class Mirror(Generic[T]):
             _log.exception("the mirror has ended")
             self._error = unexpected
         finally:
+            self._follower.close()
             self._ended = True
             self._wake()
             for subscription in self._subscriptions:
