@@ -115,6 +115,8 @@ def stream_head(**headers: str) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
+    if not data:
+        return b""  # a chunk of length 0 would be the last one
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 

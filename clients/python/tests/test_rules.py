@@ -333,6 +333,12 @@ class Rules:
             notices = self.follow(daemon, max_line_bytes=1024).wait_for_notices(1)
             self.assertIn("1024", str(notices[0]))
 
+        def test_an_answer_without_a_body_does_not_count(self) -> None:
+            daemon = self.daemon(*self.begin("c1", b""), *self.bodies(c1=snapshot("c1", A)))
+            follower = self.follow(daemon)
+            follower.wait_for_events(1)
+            self.assertEqual(len(follower.notices), 1)
+
         def test_a_last_line_without_a_line_feed_counts(self) -> None:
             body = snapshot("c1", A).rstrip(b"\n")
             daemon = self.daemon(*self.begin("c1", body))

@@ -362,8 +362,6 @@ class Engine:
         if answer.status == 410:
             self._forget()
             self._pause = self._pacer.throttle()
-        elif answer.status in (429, 503):
-            self._later(answer)
         elif 400 <= answer.status < 500 and answer.status not in _RETRIED:
             raise RefusedError(answer.status, detail or "no reason is given", self._address(answer.asked))
         else:
