@@ -199,8 +199,6 @@ class Engine:
                 answer.lines = Lines(self._options.max_line_bytes)
                 if self._streaming:
                     self._rights = headers.get("crumbd-rights")
-                else:
-                    self._linked(answer)
         except BadAnswer as error:
             self.failed(str(error))
 
