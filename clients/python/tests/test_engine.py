@@ -82,6 +82,43 @@ class Steps(unittest.TestCase):
         (event,) = self.answer(engine, breadcrumb("c3", {b"b": b"2"}, A), "c3")
         self.assertEqual((list(event.changes), event.count), ([], 2))
 
+    def test_bodies_that_cannot_be_read_count_for_nothing(self) -> None:
+        head = b'{"type":"breadcrumb","status":"in-sync","cursor":"c2"}\n'
+        end = b'{"type":"end","cursor":"c2"}\n'
+        new = b'{"type":"new","key":"k","value":"v","encoding":"utf8"}\n'
+        for body in (
+            b"",
+            head,
+            end,
+            new,
+            head + new,
+            head + head + end,
+            head + end + head + end,
+            head + b'{"type":"new","key":"k","value":"v"}\n' + end,
+            head + b'{"type":"new","key":"k","value":1,"encoding":"utf8"}\n' + end,
+            head + b'{"type":"new","key":"k","value":"v","encoding":"hex"}\n' + end,
+            head + b'{"type":"new","key":"k","value":"\\ud800","encoding":"utf8"}\n' + end,
+            head + b'{"type":"new","key":"k","value":"a","encoding":"base64"}\n' + end,
+            head + b'{"type":"new","value":"v","encoding":"utf8"}\n' + end,
+            head + b'{"type":"new","key":"k","key_base64":"aw==","value":"v","encoding":"utf8"}\n' + end,
+            head + b'{"type":"deleted","key":7}\n' + end,
+            head + b'{"key":"k"}\n' + end,
+            head + b"[1]\n" + end,
+            head + b"\xff\n" + end,
+            head + b"[" * 100_000 + b"\n" + end,
+            head.replace(b"}", b',"count":"2"}') + end,
+            head.replace(b'"in-sync"', b"7") + end,
+            head.replace(b"breadcrumb", b"snapshot") + b'{"type":"deleted","key":"a"}\n' + end,
+            b'{"type":"reset","reason":"cursor-gone"}\n' + snapshot("c2", A),
+        ):
+            with self.subTest(body=body[:200]):
+                self.notices.clear()
+                engine = self.engine()
+                self.answer(engine, snapshot("c1", A), "c1")
+                self.assertEqual(self.answer(engine, body, "c2"), [])
+                self.assertEqual((dict(engine.entries), engine.cursor, len(self.notices)), (A, "c1", 1))
+                self.assertEqual(self.request(engine).target, "/v1/breadcrumbs/c1/next")
+
     def test_a_token_that_cannot_be_had_is_asked_for_again(self) -> None:
         tokens = iter(["", "good"])
         engine = self.engine(token=lambda: next(tokens))
