@@ -152,6 +152,16 @@ class Rules:
             self.assertTrue(events[1].resync)
             self.assertTrue(self.is_first(daemon.wait_for_requests(3)[2].target))
 
+        def test_rights_that_change_while_it_waits_lead_to_another_state(self) -> None:
+            daemon = self.daemon(
+                *self.begin("c1", snapshot("c1", A)),
+                [problem(403, kind="permission-changed")],
+                *self.bodies(c2=snapshot("c2", B)),
+            )
+            events = self.follow(daemon).wait_for_events(2)
+            self.assertTrue(events[1].resync)
+            self.assertTrue(self.is_first(daemon.wait_for_requests(3)[2].target))
+
         def test_after_a_resync_deletions_wait_for_in_sync(self) -> None:
             partial = {b"b": b"3"}
             final = {b"b": b"3", b"d": b"4"}

@@ -356,8 +356,9 @@ class Engine:
         return Event(self._told_cursor, state.status or "", changes, resync, len(state.entries), state.digest)
 
     def _refused(self, answer: _Answer) -> None:
-        detail = _detail(answer.problem)
-        if answer.status == 410:
+        kind, detail = _kind(answer.problem), _detail(answer.problem)
+        # The rights have changed while it waited: the answer to the next request tells whether any are left.
+        if answer.status == 410 or (answer.status == 403 and kind in _RIGHTS_CHANGED):
             self._forget()
             self._pause = self._pacer.throttle()
         elif 400 <= answer.status < 500 and answer.status not in _RETRIED:
@@ -408,6 +409,15 @@ class Engine:
                     return _Link(True, target.removeprefix(endpoint.path))
                 return _Link(False, target)
         raise BadAnswer('the answer has no Link with rel="next"')
+
+
+def _kind(body: bytes) -> str:
+    """What names the problem for programs, such as `cursor-gone`; empty of a body that is no problem+json."""
+    try:
+        problem = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    return str(problem.get("type", "")).removeprefix("urn:crumbd:problem:") if isinstance(problem, dict) else ""
 
 
 def _detail(body: bytes) -> str:
