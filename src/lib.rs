@@ -43,6 +43,7 @@
 //! | [`view`] | what readers ask: snapshots, deltas, squashes, diffs, watches | encodes nothing twice; knows no HTTP | model, wire, trail, cache |
 //! | [`http`] | the interface: collections, endpoints, tokens, TLS | holds no client state between requests | model, wire, value, view, a feed's handles |
 //! | [`client`] | the other side of the network: follower and mirror | written from the contract alone | model, wire |
+//! | [`conform`] | the conformance suite for clients: a scripted daemon and its scenes | written from the contract alone; knows neither daemon nor client | model, wire |
 //! | [`daemon`] | feeds, caches, views and the interface, wired together | tasks are started here and nowhere else | all of the above but client |
 //! | [`cli`] | the commands, one a file | – | everything |
 //!
@@ -111,6 +112,8 @@ pub mod cases {}
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "cli")]
+pub mod conform;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 /// Pages for people: how to use it, how to run it, why it is as it is.

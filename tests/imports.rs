@@ -15,6 +15,7 @@ const TABLE: [(&str, &[&str]); 12] = [
     ("cache", &["model", "ingest", "trail"]),
     ("state", &["model", "wire", "cache"]),
     ("client", &["model", "wire"]),
+    ("conform", &["model", "wire"]),
     ("feed", &["model", "wire", "ingest"]),
     ("view", &["model", "wire", "trail", "cache"]),
     ("http", &["model", "wire", "value", "view", "feed"]),

@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod config;
+mod conform;
 mod delete;
 mod dump;
 mod escaped;
@@ -70,6 +71,7 @@ enum Command {
     Status(status::Status),
     Feeds(feeds::Feeds),
     Token(token::Token),
+    Conform(conform::Conform),
 }
 
 /// The flags with which a command reaches the daemon.
@@ -219,6 +221,7 @@ impl Cli {
             Command::Status(status) => status.run().await,
             Command::Feeds(feeds) => feeds.run(),
             Command::Token(token) => token.run(),
+            Command::Conform(conform) => conform.run().await,
         };
         done.map_or_else(|failure| report(&failure), |()| ExitCode::SUCCESS)
     }

@@ -1,0 +1,91 @@
+//! States without a key.
+
+use super::super::daemon::{Kind, State};
+use super::super::scene::{Scene, scene};
+use super::super::stage::{Broken, Given, Stage};
+use crate::model::SyncStatus;
+
+pub(super) const SCENES: &[Scene] = &[
+    scene!(
+        "empty-held",
+        Empty,
+        BOTH,
+        held,
+        "The cursor is gone and the new state is empty: the client keeps its keys until there are some."
+    ),
+    scene!(
+        "empty-allowed",
+        Empty,
+        BOTH,
+        allowed,
+        "The same, and the application agreed: the keys are deleted."
+    ),
+    scene!(
+        "empty-by-deletions",
+        Empty,
+        BOTH,
+        deletions,
+        "The last key is deleted: an empty state like any other."
+    ),
+    scene!("empty-at-first", Empty, BOTH, at_first, "The first state is empty, and then has keys."),
+];
+
+/// The store is emptied, and keeps no cursor.
+fn empty(stage: &Stage) {
+    stage.daemon().world(|world| {
+        world.replace(SyncStatus::InSync, State::new());
+        world.forget_old();
+    });
+}
+
+async fn held(stage: &mut Stage) -> Result<(), Broken> {
+    stage.follows(Given::default()).await?;
+    empty(stage);
+    stage.holds().await?;
+    let asked = stage.count(Kind::State);
+    stage.until("the state is read again, after a pause", |stage| stage.count(Kind::State) > asked).await?;
+    stage.daemon().world(|world| world.change(&[("a", Some("2")), ("e", Some("5"))]));
+    stage.reaches().await?;
+    stage.waits().await?;
+    match stage.count(Kind::State) {
+        count if count <= 30 => Ok(()),
+        count => {
+            Err(Broken::new("pauses between two readings of an empty state", format!("{count} requests")))
+        }
+    }
+}
+
+async fn allowed(stage: &mut Stage) -> Result<(), Broken> {
+    stage.follows(Given { allow_empty: true, ..Given::default() }).await?;
+    empty(stage);
+    stage.reaches().await?;
+    stage.waits().await?;
+    stage.daemon().world(|world| world.change(&[("a", Some("2"))]));
+    stage.reaches().await
+}
+
+async fn deletions(stage: &mut Stage) -> Result<(), Broken> {
+    stage.follows(Given::default()).await?;
+    stage.daemon().world(|world| world.change(&[("a", None), ("b", None), ("c", None)]));
+    stage.reaches().await?;
+    stage.daemon().world(|world| world.change(&[("d", None)]));
+    stage.reaches().await?;
+    stage.waits().await?;
+    stage.daemon().world(|world| world.change(&[("a", Some("2"))]));
+    stage.reaches().await?;
+    match stage.has_held() {
+        true => Err(Broken::new("no \"held\": the keys were deleted one by one", "a line with \"held\"")),
+        false => stage.read_the_state(1),
+    }
+}
+
+async fn at_first(stage: &mut Stage) -> Result<(), Broken> {
+    empty(stage);
+    stage.follows(Given::default()).await?;
+    stage.daemon().world(|world| world.change(&[("a", Some("2"))]));
+    stage.reaches().await?;
+    match stage.has_held() {
+        true => Err(Broken::new("no \"held\": there was no key before", "a line with \"held\"")),
+        false => stage.read_the_state(1),
+    }
+}

@@ -1,0 +1,121 @@
+//! Answers that say: later.
+
+use std::time::Duration;
+
+use super::super::daemon::{Fault, Kind};
+use super::super::scene::{Scene, scene};
+use super::super::stage::{Broken, Given, Stage};
+
+pub(super) const SCENES: &[Scene] = &[
+    scene!(
+        "retry-after-503",
+        Later,
+        BOTH,
+        unavailable,
+        "503 with Retry-After: 2 comes in the place of the updates."
+    ),
+    scene!(
+        "retry-after-429",
+        Later,
+        BOTH,
+        too_many,
+        "429 with Retry-After: 2 comes in the place of the first state."
+    ),
+    scene!("retry-after-503-twice", Later, POLL, twice, "503 with Retry-After: 1 comes twice."),
+    scene!("503-without-retry-after", Pace, BOTH, no_time, "503 comes without Retry-After."),
+    scene!("502-html", Pace, BOTH, html, "A proxy answers 502 with an HTML page, several times."),
+    scene!("504-and-500", Pace, BOTH, other, "504 and 500 come, one after the other."),
+];
+
+/// A page of a proxy.
+pub(super) fn bad_gateway() -> Fault {
+    Fault::Instead {
+        status: 502,
+        headers: vec![("Content-Type", "text/html".to_owned())],
+        body: "<html><head><title>502 Bad Gateway</title></head><body>{\"entries\":[]}</body></html>\n"
+            .to_owned(),
+    }
+}
+
+fn busy() -> Fault {
+    Fault::problem(503, "over-budget", "over the limit of --max-waiters: come back later")
+}
+
+/// Sees that the request after the last answer with this status came in time.
+async fn later(stage: &mut Stage, status: &str, seconds: u64) -> Result<(), Broken> {
+    let (met, next) = stage.asks_again(status).await?;
+    let answered = met.answer.map_or(met.at, |(at, _)| at);
+    let pause = next.at.saturating_duration_since(answered);
+    // The clocks of two processes: the answer is recorded a moment before it is written.
+    let (least, most) = (Duration::from_secs(seconds), Duration::from_secs(seconds + 10));
+    match pause >= least && pause <= most {
+        true => Ok(()),
+        false => Err(Broken::new(
+            format!("a pause of {seconds} to {} s before the next request", seconds + 10),
+            format!("the next request after {:.2} s: {}", pause.as_secs_f64(), next.target),
+        )),
+    }
+}
+
+async fn unavailable(stage: &mut Stage) -> Result<(), Broken> {
+    stage.follows(Given::default()).await?;
+    let cursor = stage.daemon().newest().cursor.to_string();
+    stage.daemon().fail(Kind::Follow, busy().with("Retry-After", 2));
+    stage.continues("503", &cursor).await?;
+    later(stage, "503", 2).await?;
+    stage.daemon().world(|world| world.change(&[("a", Some("2"))]));
+    stage.reaches().await?;
+    stage.read_the_state(1)
+}
+
+async fn too_many(stage: &mut Stage) -> Result<(), Broken> {
+    let many = Fault::problem(429, "too-many-requests", "too many requests: come back later");
+    stage.daemon().fail(Kind::State, many.with("Retry-After", 2));
+    stage.start(Given::default())?;
+    later(stage, "429", 2).await?;
+    stage.reaches().await
+}
+
+async fn twice(stage: &mut Stage) -> Result<(), Broken> {
+    stage.follows(Given::default()).await?;
+    for _ in 0..2 {
+        stage.daemon().fail(Kind::Follow, busy().with("Retry-After", 1));
+    }
+    stage.until("both answers have come", |stage| stage.daemon().pending_faults() == 0).await?;
+    later(stage, "503", 1).await?;
+    stage.daemon().world(|world| world.change(&[("a", Some("2"))]));
+    stage.reaches().await?;
+    stage.read_the_state(1)
+}
+
+async fn failing(stage: &mut Stage, faults: Vec<Fault>) -> Result<(), Broken> {
+    stage.follows(Given::default()).await?;
+    let cursor = stage.daemon().newest().cursor.to_string();
+    for fault in faults {
+        stage.daemon().fail(Kind::Follow, fault);
+    }
+    stage.until("all of the answers have come", |stage| stage.daemon().pending_faults() == 0).await?;
+    stage.daemon().world(|world| world.change(&[("a", Some("2"))]));
+    stage.reaches().await?;
+    let asked = stage.requests();
+    match asked.iter().find(|r| r.kind == Kind::Follow && r.cursor.as_deref() != Some(&cursor)) {
+        Some(next) if next.at < asked[0].at => {
+            Err(Broken::new("the same request again", next.target.clone()))
+        }
+        _ => stage.read_the_state(1),
+    }
+}
+
+async fn no_time(stage: &mut Stage) -> Result<(), Broken> {
+    failing(stage, vec![busy()]).await
+}
+
+async fn html(stage: &mut Stage) -> Result<(), Broken> {
+    failing(stage, vec![bad_gateway(), bad_gateway(), bad_gateway()]).await
+}
+
+async fn other(stage: &mut Stage) -> Result<(), Broken> {
+    let error =
+        |status| Fault::Instead { status, headers: Vec::new(), body: "no answer from upstream".to_owned() };
+    failing(stage, vec![error(504), error(500)]).await
+}

@@ -1,0 +1,180 @@
+//! Plays scenes, several at a time, and says what came of each.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::daemon;
+use super::rule::Rule;
+use super::scene::{Scene, Transport};
+use super::scenes::ALL;
+use super::stage::{Broken, Stage, Tls};
+
+/// The longest time of a scene; reached only by one that hangs.
+const LONGEST_SCENE: Duration = Duration::from_secs(180);
+
+/// All scenes, in the order of the page for clients.
+pub(crate) fn scenes() -> impl Iterator<Item = &'static Scene> {
+    ALL.iter().copied().flatten()
+}
+
+/// What is to be played, and for which program.
+pub(crate) struct Suite {
+    pub(crate) command: Vec<OsString>,
+    pub(crate) transports: Vec<Transport>,
+    pub(crate) tls: bool,
+    /// Names of scenes; none for all.
+    pub(crate) scenes: Vec<String>,
+    /// The scenes that are played at the same time.
+    pub(crate) jobs: usize,
+}
+
+/// What came of a scene.
+pub(crate) struct Outcome {
+    pub(crate) scene: &'static Scene,
+    pub(crate) transport: Transport,
+    pub(crate) broken: Option<Broken>,
+    pub(crate) took: Duration,
+    /// The last requests.
+    pub(crate) requests: Vec<String>,
+    /// The last lines of the program's output.
+    pub(crate) output: Vec<String>,
+    /// The last lines of its standard error.
+    pub(crate) complaints: Vec<String>,
+}
+
+impl Outcome {
+    /// The rule that is broken, if one is.
+    pub(crate) fn broken_rule(&self) -> Option<Rule> {
+        self.broken.as_ref().map(|broken| broken.rule.unwrap_or(self.scene.rule))
+    }
+}
+
+/// A suite that cannot be played.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum SuiteError {
+    /// A name that no scene has.
+    #[error("there is no scene {0:?}; --list shows the names")]
+    UnknownScene(String),
+    /// None of the named scenes is for the chosen transport.
+    #[error("none of these scenes is for this transport; --list shows for which each is")]
+    NoScene,
+    /// The file with the authority for the client cannot be written.
+    #[error("the certificate authority for the client cannot be written to {}: {source}", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The certificate of the scripted daemon cannot be used.
+    #[error("the certificate of the scripted daemon cannot be used: {0}")]
+    Certificate(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A file that is removed at the end.
+struct OwnFile(PathBuf);
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        // It is in the directory for such files, so somebody else removes it otherwise.
+        _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Suite {
+    /// Plays the scenes, and tells what came of each as soon as it is over.
+    ///
+    /// # Errors
+    /// [`SuiteError`], before anything is played.
+    pub(crate) async fn play(self, mut tell: impl FnMut(&Outcome)) -> Result<Vec<Outcome>, SuiteError> {
+        if let Some(name) = self.scenes.iter().find(|name| !scenes().any(|scene| scene.name == **name)) {
+            return Err(SuiteError::UnknownScene(name.clone()));
+        }
+        let is_wanted =
+            |scene: &&Scene| self.scenes.is_empty() || self.scenes.iter().any(|n| n == scene.name);
+        let wanted = scenes().filter(is_wanted).flat_map(|scene| {
+            let transports = self.transports.iter().filter(|t| scene.transports.contains(t));
+            transports.map(move |transport| (scene, *transport))
+        });
+        let wanted: Vec<_> = wanted.collect();
+        if wanted.is_empty() {
+            return Err(SuiteError::NoScene);
+        }
+        let (tls, _authority) = match self.tls {
+            true => {
+                let (tls, file) = prepare_tls()?;
+                (Some(tls), Some(file))
+            }
+            false => (None, None),
+        };
+        let command: Arc<[OsString]> = self.command.into();
+        let places = Arc::new(Semaphore::new(self.jobs.max(1)));
+        let (sender, mut receiver) = mpsc::channel(wanted.len());
+        let mut tasks = JoinSet::new();
+        for (scene, transport) in wanted {
+            let (places, tls, command) = (Arc::clone(&places), tls.clone(), Arc::clone(&command));
+            let sender = sender.clone();
+            tasks.spawn(async move {
+                // The semaphore is never closed.
+                let _place = places.acquire_owned().await;
+                // The receiver waits for all of them, so there is room.
+                _ = sender.send(play(scene, transport, tls, command).await).await;
+            });
+        }
+        drop(sender);
+        let mut outcomes = Vec::new();
+        while let Some(outcome) = receiver.recv().await {
+            tell(&outcome);
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+}
+
+async fn play(
+    scene: &'static Scene,
+    transport: Transport,
+    tls: Option<Tls>,
+    command: Arc<[OsString]>,
+) -> Outcome {
+    let begin = Instant::now();
+    let mut outcome = Outcome {
+        scene,
+        transport,
+        broken: None,
+        took: Duration::ZERO,
+        requests: Vec::new(),
+        output: Vec::new(),
+        complaints: Vec::new(),
+    };
+    match Stage::new(transport, tls, command).await {
+        Err(broken) => outcome.broken = Some(broken),
+        Ok(mut stage) => {
+            let played = match tokio::time::timeout(LONGEST_SCENE, (scene.play)(&mut stage)).await {
+                Ok(played) => played,
+                Err(_) => Err(Broken::new("the end of the scene", format!("no end in {LONGEST_SCENE:?}"))),
+            };
+            let ended = stage.finish().await;
+            outcome.broken = played.and(ended).err();
+            outcome.requests = stage.request_lines();
+            outcome.output = stage.output_lines();
+            outcome.complaints = stage.complaints();
+        }
+    }
+    outcome.took = begin.elapsed();
+    outcome
+}
+
+fn prepare_tls() -> Result<(Tls, OwnFile), SuiteError> {
+    let acceptor = daemon::acceptor().map_err(SuiteError::Certificate)?;
+    let path = std::env::temp_dir().join(format!("crumbd-conform-{}.pem", std::process::id()));
+    let written = std::fs::write(&path, daemon::AUTHORITY);
+    written.map_err(|source| SuiteError::Authority { path: path.clone(), source })?;
+    Ok((Tls { acceptor, authority: path.clone() }, OwnFile(path)))
+}
