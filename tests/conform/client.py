@@ -1,0 +1,292 @@
+"""A client written from the contract alone, with the standard library and xxhash: what `crumbd conform` is proved with.
+
+`--bug NAME` plants a bug: the scene for it has to break. `--events` reads streams as server-sent events.
+"""
+
+import argparse, base64, http.client, json, os, random, ssl, struct, sys, threading, time, zlib
+from urllib.parse import quote_from_bytes, urlsplit
+
+import xxhash
+
+PARSER = argparse.ArgumentParser()
+PARSER.add_argument("--bug", default="")
+PARSER.add_argument("--events", action="store_true")
+OPTIONS = PARSER.parse_args()
+BASES = [urlsplit(url) for url in os.environ["CRUMBD_URL"].split(",")]
+STREAM = os.environ["CRUMBD_TRANSPORT"] == "stream"
+PREFIX = os.environ.get("CRUMBD_PREFIX")
+LIMIT = int(os.environ.get("CRUMBD_TIMEOUT_MS", "45000" if STREAM else "60000")) / 1000
+ALLOW_EMPTY = os.environ.get("CRUMBD_ALLOW_EMPTY") == "1"
+TLS = ssl.create_default_context(cafile=os.environ.get("CRUMBD_CA_FILE"))
+LONGEST_PAUSE = 5
+
+
+def bug(name):
+    return OPTIONS.bug == name
+
+
+def say(**line):
+    print(json.dumps(line), flush=True)
+
+
+class Failed(Exception):
+    """A failure that may pass; `after` is the pause that the server asks for."""
+
+    def __init__(self, sentence, after=None):
+        super().__init__(sentence)
+        self.after = after
+
+
+class Fatal(Exception):
+    pass
+
+
+class Gone(Exception):
+    pass
+
+
+class Wrong(Exception):
+    """Count or digest are not those of the answer."""
+
+
+def share(key, value):
+    return xxhash.xxh3_128_intdigest(struct.pack("<I", len(key)) + key + value)
+
+
+def digest(state):
+    return f"{sum(share(*entry) for entry in state.items()) % 2**128:032x}"
+
+
+def key_of(record):
+    return base64.b64decode(record["key_base64"]) if "key_base64" in record else record["key"].encode()
+
+
+def value_of(record):
+    if record.get("encoding") == "base64":
+        return base64.b64decode(record["value"])
+    return record["value"].encode()
+
+
+def difference(old, new):
+    coded = lambda data: base64.b64encode(data).decode()
+    for key, value in new.items():
+        if old.get(key) != value:
+            yield {"type": "updated" if key in old else "new", "key": coded(key), "value": coded(value)}
+    for key in old:
+        if key not in new:
+            yield {"type": "deleted", "key": coded(key)}
+
+
+class Client:
+    def __init__(self):
+        self.replica, self.connection, self.failures = 0, None, 0
+        self.link = self.cursor = self.status = None
+        self.state, self.shown, self.settled, self.revision = {}, {}, True, 0
+
+    def get(self, target, accept, **headers):
+        """Sends a request and gives its answer, whose head is whole."""
+        if self.connection is None:
+            base = BASES[self.replica]
+            timeout = None if bug("waits-for-ever") else LIMIT
+            if base.scheme == "https":
+                self.connection = http.client.HTTPSConnection(base.netloc, timeout=timeout, context=TLS)
+            else:
+                self.connection = http.client.HTTPConnection(base.netloc, timeout=timeout)
+        headers = {name.replace("_", "-"): value for name, value in headers.items()} | {"Accept": accept}
+        if "CRUMBD_TOKEN" in os.environ:
+            headers["Authorization"] = "Bearer " + os.environ["CRUMBD_TOKEN"]
+        self.connection.request("GET", target, headers=headers)
+        answer = self.connection.getresponse()
+        if answer.status in (200, 204):
+            return answer
+        body = answer.read()
+        try:
+            detail = json.loads(body)["detail"]
+        except (ValueError, KeyError, TypeError):
+            detail = "no reason"
+        sentence = f"{target}: {answer.status}: {detail}"
+        if answer.status == 410:
+            raise Gone(sentence)
+        if answer.status in (400, 401, 403, 404, 406) and not bug("retries-fatal"):
+            raise Fatal(sentence)
+        after = answer.getheader("Retry-After") if answer.status in (429, 503) else None
+        raise Failed(sentence, float(after) if after and not bug("ignores-retry-after") else None)
+
+    def path(self, endpoint):
+        prefix = "" if PREFIX is None or bug("drops-prefix") else "?prefix=" + quote_from_bytes(os.fsencode(PREFIX), "")
+        return BASES[self.replica].path + endpoint + prefix
+
+    def records(self, target):
+        """The records of a whole answer, and its Link."""
+        answer = self.get(target, "application/x-ndjson; values=string", Accept_Encoding="gzip")
+        link = (answer.getheader("Link") or "").partition("<")[2].partition(">")[0]
+        if bug("cursor-before-data") and link:
+            self.link = link
+        try:
+            body = answer.read()
+        except http.client.IncompleteRead as cut:
+            if not bug("applies-cut-bodies"):
+                raise
+            body = cut.partial
+        if not link:
+            raise Failed(f"{target}: the answer has no Link")
+        if answer.status == 204:
+            return [], link
+        if answer.getheader("Content-Encoding") == "gzip" and not bug("ignores-coding"):
+            decoder = zlib.decompressobj(31)
+            body = decoder.decompress(body)
+            if not decoder.eof:
+                raise Failed(f"{target}: the body was cut off")
+        records = []
+        for line in body.split(b"\n"):
+            try:
+                records += [json.loads(line)] if line else []
+            except ValueError as error:
+                if not bug("applies-cut-bodies"):
+                    raise Failed(f"{target}: {error}")
+        if (not records or records[-1]["type"] != "end") and not bug("applies-cut-bodies"):
+            raise Failed(f"{target}: the body was cut off")
+        return records, link
+
+    def check_types(self, records):
+        known = ("snapshot", "breadcrumb", "new", "updated", "deleted", "end")
+        if bug("refuses-unknown") and any(record["type"] not in known for record in records):
+            raise Failed("a record of an unknown type")
+
+    def apply(self, records, link):
+        """Applies a whole body, or nothing of it."""
+        self.check_types(records)
+        header = records[0]
+        if bug("compares-revisions") and header["revision"] < self.revision:
+            return
+        state = {} if header["type"] == "snapshot" else dict(self.state)
+        for record in records[1:]:
+            if bug("skips-key-base64") and "key_base64" in record:
+                continue
+            if record["type"] in ("new", "updated"):
+                state[key_of(record)] = value_of(record)
+            elif record["type"] == "deleted":
+                state.pop(key_of(record), None)
+        if "digest" in header and not bug("ignores-digest"):
+            if (header["count"], header["digest"]) != (len(state), digest(state)):
+                raise Wrong(f"count or digest are wrong at {header['cursor']}")
+        if header["type"] == "snapshot":
+            if not state and self.shown and not ALLOW_EMPTY and not bug("deletes-on-empty"):
+                say(held=len(self.shown))
+                self.link = self.cursor = None
+                raise Failed("the new state is empty", 1)
+            self.settled = False
+        self.settled = self.settled or header["status"] == "in-sync" or bug("deletes-unsettled")
+        target = state if self.settled else self.shown | state
+        if bug("forgets-old-state") and header["type"] == "snapshot":
+            self.shown = {}
+        changes = list(difference(self.shown, target))
+        first = self.cursor is None
+        self.state, self.shown, self.link, self.cursor = state, target, link, header["cursor"]
+        self.revision = header["revision"]
+        if changes or header["status"] != self.status or first:
+            self.status = header["status"]
+            say(cursor=self.cursor, status=self.status, count=len(target), digest=digest(target), changes=changes)
+        self.failures = 0
+
+    def poll(self):
+        if self.link is None:
+            self.apply(*self.records(self.path("/v1/breadcrumbs/current")))
+        else:
+            target = self.link
+            if bug("builds-links"):
+                target = f"/v1/breadcrumbs/{self.cursor}/next"
+            wait = f"{max(1, int(LIMIT * 500))}ms"
+            records, link = self.records(target + ("&" if "?" in target else "?") + "wait=" + wait)
+            if records:
+                self.apply(records, link)
+            elif bug("reads-state-when-behind") and link == self.link:
+                raise Gone("nothing new")
+            elif not bug("ignores-204"):
+                self.link = link
+            self.failures = 0
+
+    def stream(self):
+        target = self.path("/v1/stream")
+        if self.link is not None:
+            target += ("&" if "?" in target else "?") + "from=" + self.link
+        kind = "text/event-stream" if OPTIONS.events else "application/x-ndjson"
+        answer = self.get(target, kind + "; values=string")
+        rights = answer.getheader("Crumbd-Rights")
+        records = []
+        for line in self.lines(answer):
+            if line.get("type") in ("snapshot", "breadcrumb"):
+                records = [line]
+            elif line.get("type") == "reset":
+                self.link, records = None, []
+            elif line.get("type") == "end" and records:
+                cursor = records[0]["cursor"] + ("~" + rights if rights else "")
+                if records[0]["mode"] == "none" and not bug("ignores-204"):
+                    self.link = cursor
+                elif records[0]["mode"] != "none":
+                    self.apply(records, cursor)
+                records = []
+            elif records:
+                records.append(line)
+            self.failures = 0
+        raise Failed("the stream has ended")
+
+    def lines(self, answer):
+        """The records of a stream. An event counts when it is whole, with the empty line."""
+        event, identifier = [], None
+        while line := answer.readline():
+            text = line.rstrip(b"\n").decode()
+            if not OPTIONS.events:
+                yield json.loads(text) if text else {}
+            elif text.startswith("data: "):
+                event.append(json.loads(text[6:]))
+            elif text.startswith("id: "):
+                identifier = text[4:]
+            elif not text:
+                yield from event or [{}]
+                if not event and identifier and not bug("ignores-204"):
+                    self.link = identifier
+                event, identifier = [], None
+
+    def pause(self, failure):
+        say(retry=str(failure))
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = None
+        if failure.after is not None:
+            return time.sleep(failure.after + random.uniform(0, 1))
+        self.replica = (self.replica + 1) % len(BASES)
+        if bug("reads-state-after-failure"):
+            self.link = None
+        most = min(LONGEST_PAUSE, 0.25 * 2 ** min(self.failures, 10))
+        self.failures += 1
+        if bug("regular-pauses"):
+            time.sleep(1)
+        elif not bug("hot-loop"):
+            time.sleep(random.uniform(0.01, most))
+
+    def run(self):
+        while True:
+            try:
+                self.stream() if STREAM else self.poll()
+            except Fatal as fatal:
+                say(fatal=str(fatal))
+                os._exit(1)
+            except Gone:
+                self.link = None
+            except Wrong as wrong:
+                self.link = None
+                self.pause(Failed(str(wrong)))
+            except Failed as failed:
+                self.pause(failed)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                self.pause(Failed(f"{type(error).__name__}: {error}"))
+
+
+def end_with_stdin():
+    sys.stdin.read()
+    os._exit(0)
+
+
+threading.Thread(target=end_with_stdin, daemon=True).start()
+Client().run()
