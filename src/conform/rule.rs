@@ -44,28 +44,6 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
-    /// Every rule, in the order of the page for clients.
-    pub(crate) const ALL: [Self; 18] = [
-        Self::Whole,
-        Self::Proof,
-        Self::Resume,
-        Self::Link,
-        Self::Move,
-        Self::Gone,
-        Self::Settle,
-        Self::Empty,
-        Self::Later,
-        Self::Pace,
-        Self::Fatal,
-        Self::Bytes,
-        Self::Coding,
-        Self::Prefix,
-        Self::NewFields,
-        Self::Silence,
-        Self::Ahead,
-        Self::Lower,
-    ];
-
     /// The name in reports and on the page for clients.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

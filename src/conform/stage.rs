@@ -94,6 +94,8 @@ pub(super) struct Stage {
     instead: HashMap<String, Shown>,
     /// The prefixes of keys that the client may read, or could before.
     readable: Vec<Vec<u8>>,
+    /// The requests before this one were looked at.
+    looked_at: usize,
     printed: Vec<String>,
 }
 
@@ -128,6 +130,7 @@ impl Stage {
             retries: 0,
             instead: HashMap::new(),
             readable: vec![Vec::new()],
+            looked_at: 0,
             printed: Vec::new(),
         })
     }
@@ -475,31 +478,33 @@ impl Stage {
         }
     }
 
-    /// Waits until every fault has come and the client has asked again, and gives the request that met the last one and the
-    /// next one.
-    pub(super) async fn asks_again(&mut self, marker: &str) -> Result<(Request, Request), Broken> {
+    /// Waits for the next request whose answer was this, and for the one after it.
+    pub(super) async fn asks_again(&mut self, answer: &str) -> Result<(Request, Request), Broken> {
         let mut found = None;
+        let begin = self.looked_at;
         let find = |requests: &[Request]| {
-            let is_it = |r: &Request| r.answer.as_ref().is_some_and(|(_, what)| what.contains(marker));
-            let at = requests.iter().rposition(is_it)?;
-            Some((requests[at].clone(), requests.get(at + 1)?.clone()))
+            let is_it = |r: &Request| r.answer.as_ref().is_some_and(|(_, what)| what.contains(answer));
+            let at = begin + requests.get(begin..)?.iter().position(is_it)?;
+            Some((at, requests[at].clone(), requests.get(at + 1)?.clone()))
         };
-        let what = format!("the request again after an answer that was {marker:?}");
-        self.until(&what, |stage| {
+        let what = format!("the request again after an answer that was {answer:?}");
+        let again = |stage: &Self| {
             found = find(&stage.requests());
             found.is_some()
-        })
-        .await?;
-        found.ok_or_else(|| Broken::new(what, "none"))
+        };
+        self.until(&what, again).await?;
+        let (at, met, next) = found.ok_or_else(|| Broken::new(what, "none"))?;
+        self.looked_at = at + 1;
+        Ok((met, next))
     }
 
     /// Waits as [`Stage::asks_again`], and fails where the next request is not for this cursor.
     pub(super) async fn continues(
         &mut self,
-        marker: &str,
+        answer: &str,
         cursor: &str,
     ) -> Result<(Request, Request), Broken> {
-        let (met, next) = self.asks_again(marker).await?;
+        let (met, next) = self.asks_again(answer).await?;
         match next.kind == Kind::Follow && next.cursor.as_deref() == Some(cursor) {
             true => Ok((met, next)),
             false => Err(Broken::new(

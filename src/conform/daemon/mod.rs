@@ -37,6 +37,9 @@ pub(super) use self::request::{Kind, Request};
 pub(super) use self::tls::{AUTHORITY, acceptor};
 pub(super) use self::world::{Crumb, State, World, state_of};
 
+/// How long the port of a replica that has gone is tried.
+const TIME_TO_BIND: Duration = Duration::from_secs(2);
+
 /// What all replicas of a scene share.
 #[derive(Default)]
 pub(super) struct Shared {
@@ -196,12 +199,24 @@ impl Daemon {
             // An aborted task ends with an error that says so.
             _ = task.await;
             // The port stays taken, so that nobody else gets it; without a listener it refuses connections.
-            let socket = TcpSocket::new_v4()?;
-            socket.set_reuseaddr(true)?;
-            socket.bind(self.address)?;
-            *door = Door::Shut(socket);
+            *door = Door::Shut(self.bind_without_listening().await?);
         }
         Ok(())
+    }
+
+    async fn bind_without_listening(&self) -> io::Result<TcpSocket> {
+        let end = Instant::now() + TIME_TO_BIND;
+        loop {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            match socket.bind(self.address) {
+                // A program that is being started holds a copy of the listener for a moment.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                bound => return bound.map(|()| socket),
+            }
+        }
     }
 
     /// Listens again.

@@ -100,9 +100,10 @@ impl World {
 
     /// Whether a cursor is of this history, and newer than all that is here.
     pub(super) fn is_ahead(&self, cursor: &str) -> bool {
-        !self.is_restored && cursor.parse::<Cursor>().is_ok_and(|cursor| {
-            cursor.history == self.newest.cursor.history && cursor.revision > self.newest.cursor.revision
-        })
+        !self.is_restored
+            && cursor.parse::<Cursor>().is_ok_and(|cursor| {
+                cursor.history == self.newest.cursor.history && cursor.revision > self.newest.cursor.revision
+            })
     }
 }
 

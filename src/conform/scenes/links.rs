@@ -1,6 +1,5 @@
 //! Links with more in them than a cursor.
 
-use super::super::daemon::Kind;
 use super::super::scene::{Scene, scene};
 use super::super::stage::{Broken, Given, Stage};
 
@@ -68,8 +67,5 @@ async fn rights_changed(stage: &mut Stage) -> Result<(), Broken> {
         stage.reaches().await?;
         stage.waits().await?;
     }
-    match stage.count(Kind::Follow) {
-        0 => Err(Broken::new("requests for what comes next", "none")),
-        _ => Ok(()),
-    }
+    Ok(())
 }

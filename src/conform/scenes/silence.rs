@@ -41,7 +41,7 @@ pub(super) const SCENES: &[Scene] = &[
 ];
 
 /// How long the client waits in these scenes.
-const LIMIT: Duration = Duration::from_millis(1500);
+const LIMIT: Duration = Duration::from_secs(2);
 
 fn given() -> Given {
     Given { timeout: Some(LIMIT), ..Given::default() }
@@ -127,7 +127,7 @@ async fn quiet_polls(stage: &mut Stage) -> Result<(), Broken> {
 
 async fn slow(stage: &mut Stage) -> Result<(), Broken> {
     beats(stage);
-    let slow = || Fault::Slow(8, Duration::from_millis(400));
+    let slow = || Fault::Slow(10, Duration::from_millis(300));
     stage.daemon().fail(Kind::State, slow());
     stage.follows(given()).await?;
     stage.daemon().fail(Kind::Follow, slow());
