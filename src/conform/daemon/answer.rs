@@ -126,11 +126,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         };
         self.check(request);
         if let Some(fault) = head_fault {
-            let waits = matches!(request.endpoint, Endpoint::Next(_));
-            return self.instead(number, fault, waits).await;
+            return self.instead(number, fault, request).await;
         }
         if let Some(refused) = self.refusal(request) {
-            return self.instead(number, refused, false).await;
+            return self.instead(number, refused, request).await;
         }
         match request.endpoint.clone() {
             Endpoint::Current => self.current(number, request).await,
@@ -138,7 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Endpoint::Stream => self.stream(number, request).await,
             Endpoint::Unknown => {
                 let sentence = "there is nothing at this address: see the contract for what there is";
-                self.instead(number, Fault::problem(404, "not-found", sentence), false).await
+                self.instead(number, Fault::problem(404, "not-found", sentence), request).await
             }
         }
     }
@@ -201,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     async fn current(&mut self, number: usize, request: &Request) -> io::Result<Then> {
         let Some(media) = negotiation::media_type(request.header("accept").as_deref()) else {
-            return self.not_acceptable(number).await;
+            return self.not_acceptable(number, request).await;
         };
         let (body, crumb, fault) = {
             let mut inner = self.daemon.inner.lock();
@@ -223,11 +222,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     async fn next(&mut self, number: usize, request: &Request, cursor: &str) -> io::Result<Then> {
         let Some(media) = negotiation::media_type(request.header("accept").as_deref()) else {
-            return self.not_acceptable(number).await;
+            return self.not_acceptable(number, request).await;
         };
         let Some(wait) = request.wait() else {
             let sentence = "wait= is a duration such as 29s or 500ms";
-            return self.instead(number, Fault::problem(400, "malformed", sentence), false).await;
+            return self.instead(number, Fault::problem(400, "malformed", sentence), request).await;
         };
         let mut news = self.daemon.shared.news.subscribe();
         let wait = wait.min(self.daemon.inner.lock().settings.longest_wait);
@@ -270,9 +269,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
             };
             match act {
-                Act::Fault(fault) => return self.instead(number, fault, true).await,
+                Act::Fault(fault) => return self.instead(number, fault, request).await,
                 Act::Gone(kind, sentence) => {
-                    return self.instead(number, Fault::problem(410, kind, sentence), false).await;
+                    return self.instead(number, Fault::problem(410, kind, sentence), request).await;
                 }
                 Act::Send(body, crumb, fault) => {
                     let cursor = crumb.cursor.to_string();
@@ -323,9 +322,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         Ok(Answer { status: 200, headers, body: bytes, end_at, what: what.trim_end().to_owned() })
     }
 
-    pub(super) async fn not_acceptable(&mut self, number: usize) -> io::Result<Then> {
+    pub(super) async fn not_acceptable(&mut self, number: usize, request: &Request) -> io::Result<Then> {
         let sentence = "Accept allows none of the media types that this address has";
-        self.instead(number, Fault::problem(406, "not-acceptable", sentence), false).await
+        self.instead(number, Fault::problem(406, "not-acceptable", sentence), request).await
     }
 }
 

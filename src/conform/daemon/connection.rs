@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::fault::{Cut, Ending};
-use super::request::Request;
+use super::request::{Endpoint, Request};
 use super::{Daemon, Fault};
 
 /// The longest head of a request.
@@ -107,7 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let last = request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
             let number = self.daemon.record(request.clone());
             match self.answer(number, &request).await {
-                Ok(Then::KeepAlive) if !last => {}
+                Ok(Then::KeepAlive) if !last && !self.daemon.inner.lock().settings.drop => {}
                 Ok(Then::Break) | Err(_) => return,
                 Ok(_) => break,
             }
@@ -223,7 +223,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     /// Does what is in the place of an answer.
-    pub(super) async fn instead(&mut self, number: usize, fault: Fault, waits: bool) -> io::Result<Then> {
+    pub(super) async fn instead(
+        &mut self,
+        number: usize,
+        fault: Fault,
+        request: &Request,
+    ) -> io::Result<Then> {
+        let waits = matches!(request.endpoint, Endpoint::Next(_));
+        let accept = request.header("accept");
         match fault {
             Fault::Instead { status, headers, body } => {
                 let what = status.to_string();
@@ -243,6 +250,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 };
                 self.write(half.as_bytes()).await?;
                 Ok(Then::Close)
+            }
+            Fault::EndsAtOnce => {
+                self.daemon.answered(number, "200, a stream that ends at once".to_owned());
+                let events = accept.is_some_and(|accept| accept.contains("text/event-stream"));
+                let (media, body) = match events {
+                    true => ("text/event-stream", "retry: 1000\n\n"),
+                    false => ("application/x-ndjson", ""),
+                };
+                let headers = [("Content-Type", media.to_owned())];
+                self.write(&[&self.head(200, &headers, Some(body.len()), false), body.as_bytes()].concat())
+                    .await?;
+                Ok(Then::KeepAlive)
             }
             _ => {
                 self.daemon.answered(number, "the end of the connection".to_owned());

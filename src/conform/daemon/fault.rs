@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     NoAnswer,
     /// The connection is closed without an answer.
     Close,
+    /// A stream ends before its first body.
+    EndsAtOnce,
     /// The head ends after its first lines, and the connection with it.
     CutHead,
     /// The body is cut off.
@@ -79,6 +81,6 @@ impl Fault {
 
     /// Whether the fault is in the place of an answer: it comes at once, also to a client that waits.
     pub(super) fn is_of_the_head(&self) -> bool {
-        matches!(self, Self::Instead { .. } | Self::NoAnswer | Self::Close | Self::CutHead)
+        matches!(self, Self::Instead { .. } | Self::NoAnswer | Self::Close | Self::EndsAtOnce | Self::CutHead)
     }
 }

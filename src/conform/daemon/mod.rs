@@ -96,6 +96,8 @@ pub(super) struct Settings {
     pub(super) heartbeat: Option<Duration>,
     /// Whether each answer is the last one of its connection.
     pub(super) close: bool,
+    /// Whether each connection ends after an answer that does not say so.
+    pub(super) drop: bool,
     /// Whether bodies come in chunks.
     pub(super) chunked: bool,
     /// Whether there are headers, fields and records that no client knows.
@@ -154,6 +156,7 @@ impl Daemon {
             longest_wait: Duration::from_secs(300),
             heartbeat: Some(Duration::from_secs(15)),
             close: false,
+            drop: false,
             chunked: false,
             unknown: false,
             prefer: Coding::Gzip,

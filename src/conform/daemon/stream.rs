@@ -84,7 +84,7 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) async fn stream(&mut self, number: usize, request: &Request) -> io::Result<Then> {
         let Some(format) = negotiation::stream_format(request.header("accept").as_deref()) else {
-            return self.not_acceptable(number).await;
+            return self.not_acceptable(number, request).await;
         };
         let mut news = self.daemon.shared.news.subscribe();
         let (began, rights, unknown, close) = {

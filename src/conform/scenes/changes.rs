@@ -24,6 +24,13 @@ pub(super) const SCENES: &[Scene] = &[
         connection_close,
         "Each answer is the last one of its connection."
     ),
+    scene!(
+        "connection-dropped",
+        Resume,
+        POLL,
+        connection_dropped,
+        "Each connection ends after its first answer, which does not say so."
+    ),
     scene!("chunked", Whole, BOTH, chunked, "Bodies come in chunks, without Content-Length."),
 ];
 
@@ -83,6 +90,16 @@ async fn connection_close(stage: &mut Stage) -> Result<(), Broken> {
     stage.waits().await?;
     stage.daemon().world(|world| world.change(&[("a", Some("5"))]));
     stage.reaches().await?;
+    stage.read_the_state(1)
+}
+
+async fn connection_dropped(stage: &mut Stage) -> Result<(), Broken> {
+    stage.daemon().set(|settings| settings.drop = true);
+    stage.follows(Given::default()).await?;
+    for value in ["2", "3", "4"] {
+        stage.daemon().world(|world| world.change(&[("a", Some(value)), ("e", Some(value))]));
+        stage.reaches().await?;
+    }
     stage.read_the_state(1)
 }
 

@@ -1,8 +1,8 @@
 //! States without a key.
 
-use super::super::daemon::{Kind, State};
+use super::super::daemon::{Kind, State, state_of};
 use super::super::scene::{Scene, scene};
-use super::super::stage::{Broken, Given, Stage};
+use super::super::stage::{Broken, FIRST_REVISION, Given, Stage};
 use crate::model::SyncStatus;
 
 pub(super) const SCENES: &[Scene] = &[
@@ -12,6 +12,13 @@ pub(super) const SCENES: &[Scene] = &[
         BOTH,
         held,
         "The cursor is gone and the new state is empty: the client keeps its keys until there are some."
+    ),
+    scene!(
+        "empty-not-in-sync",
+        Empty,
+        BOTH,
+        not_in_sync,
+        "The new state is empty because the daemon has read nothing yet: the keys stay."
     ),
     scene!(
         "empty-allowed",
@@ -53,6 +60,24 @@ async fn held(stage: &mut Stage) -> Result<(), Broken> {
             Err(Broken::new("pauses between two readings of an empty state", format!("{count} requests")))
         }
     }
+}
+
+/// Whether the client says that it holds its keys, or shows them at the new cursor, is its choice.
+async fn not_in_sync(stage: &mut Stage) -> Result<(), Broken> {
+    stage.follows(Given::default()).await?;
+    stage.daemon().world(|world| {
+        world.replace(SyncStatus::WaitForDatastore, State::new());
+        world.forget_old();
+    });
+    let shown = stage.shown().clone();
+    stage.instead_of_the_newest(shown);
+    let (cursor, told) = (stage.daemon().newest().cursor.to_string(), stage.told());
+    let what = format!("\"held\", or a line at {cursor} with the old keys");
+    stage.until(&what, |stage| stage.has_held() || stage.told() > told).await?;
+    let state = state_of(FIRST_REVISION + 2, [("a", "2"), ("b", "\"two\"")]);
+    stage.daemon().world(|world| world.replace(SyncStatus::InSync, state));
+    stage.reaches().await?;
+    stage.waits().await
 }
 
 async fn allowed(stage: &mut Stage) -> Result<(), Broken> {

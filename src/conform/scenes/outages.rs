@@ -29,6 +29,20 @@ pub(super) const SCENES: &[Scene] = &[
         proxy,
         "A proxy answers 502 for 6 seconds: at most 10 requests in the first 5."
     ),
+    scene!(
+        "streams-end-at-once",
+        Pace,
+        STREAM,
+        streams_end,
+        "Every stream ends before its first body, for 6 seconds."
+    ),
+    scene!(
+        "outage-and-cursor-gone",
+        Gone,
+        BOTH,
+        gone,
+        "Nobody listens for a second, and then the cursor is gone."
+    ),
     scene!("restart", Resume, BOTH, restart, "The daemon is restarted: the client goes on from its cursor."),
 ];
 
@@ -77,6 +91,26 @@ async fn pace(stage: &mut Stage) -> Result<(), Broken> {
 
 async fn proxy(stage: &mut Stage) -> Result<(), Broken> {
     fail_for(stage, super::failures::bad_gateway(), Duration::from_secs(6)).await.map(drop)
+}
+
+async fn streams_end(stage: &mut Stage) -> Result<(), Broken> {
+    fail_for(stage, Fault::EndsAtOnce, Duration::from_secs(6)).await.map(drop)
+}
+
+async fn gone(stage: &mut Stage) -> Result<(), Broken> {
+    stage.follows(Given::default()).await?;
+    let daemon = stage.daemon();
+    daemon.go().await?;
+    daemon.world(|world| {
+        world.change(&[("a", None), ("b", Some("2")), ("e", Some("5"))]);
+        world.forget_old();
+    });
+    stage.shows_nothing_new(Duration::from_secs(1), "nobody listens").await?;
+    daemon.come_back().await?;
+    stage.reaches_within(BACK_WITHIN).await?;
+    stage.waits().await?;
+    daemon.world(|world| world.change(&[("a", Some("3"))]));
+    stage.reaches().await
 }
 
 /// Has this fault at every request for this time, then none, and gives the times of the requests in it.
