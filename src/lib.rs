@@ -72,7 +72,7 @@
 //! [`feed`], [`ingest`], [`view`], [`http`], [`client`] and [`wire`] are meant for other programs; [`trail`] and [`value`] are
 //! building blocks that stand for themselves. [`cli`] and [`state`] belong to the daemon.
 //!
-//! Pages to read on: [`docs::guide`], [`docs::etcd`], [`docs::operations`], [`docs::figures`], [`docs::comparison`], [`docs::design`]. Where the
+//! Pages to read on: [`docs::guide`], [`docs::clients`], [`docs::etcd`], [`docs::operations`], [`docs::figures`], [`docs::comparison`], [`docs::design`]. Where the
 //! ideas come from, and which test holds which case of the originals' tests: [`cases`].
 //!
 //! # A cache in a program of one's own
@@ -118,6 +118,8 @@ pub mod conform;
 pub mod daemon;
 /// Pages for people: how to use it, how to run it, why it is as it is.
 pub mod docs {
+    #[doc = include_str!("docs/clients.md")]
+    pub mod clients {}
     #[doc = include_str!("docs/comparison.md")]
     pub mod comparison {}
     #[doc = include_str!("docs/design.md")]

@@ -10,7 +10,7 @@ use super::{Failure, output};
 use crate::conform::{Broken, Outcome, Suite, Transport, scenes};
 
 /// The most scenes at the same time.
-const MAX_JOBS: u16 = 64;
+const MAX_JOBS: u16 = 16;
 
 /// Prove a client library: play every fault of a daemon and compare what the client does
 ///

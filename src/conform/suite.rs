@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -48,6 +49,18 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    fn new(scene: &'static Scene, transport: Transport) -> Self {
+        Self {
+            scene,
+            transport,
+            broken: None,
+            took: Duration::ZERO,
+            requests: Vec::new(),
+            output: Vec::new(),
+            complaints: Vec::new(),
+        }
+    }
+
     /// The rule that is broken, if one is.
     pub(crate) fn broken_rule(&self) -> Option<Rule> {
         self.broken.as_ref().map(|broken| broken.rule.unwrap_or(self.scene.rule))
@@ -123,8 +136,14 @@ impl Suite {
             tasks.spawn(async move {
                 // The semaphore is never closed.
                 let _place = places.acquire_owned().await;
+                // A thread of its own: work of one scene does not make the answers of another one late.
+                let played = tokio::task::spawn_blocking(move || play(scene, transport, tls, command));
+                let outcome = played.await.unwrap_or_else(|error| {
+                    let broken = Broken::new("a scene that is played to its end", error.to_string());
+                    Outcome { broken: Some(broken), ..Outcome::new(scene, transport) }
+                });
                 // The receiver waits for all of them, so there is room.
-                _ = sender.send(play(scene, transport, tls, command).await).await;
+                _ = sender.send(outcome).await;
             });
         }
         drop(sender);
@@ -137,38 +156,34 @@ impl Suite {
     }
 }
 
-async fn play(
-    scene: &'static Scene,
-    transport: Transport,
-    tls: Option<Tls>,
-    command: Arc<[OsString]>,
-) -> Outcome {
+fn play(scene: &'static Scene, transport: Transport, tls: Option<Tls>, command: Arc<[OsString]>) -> Outcome {
+    let mut outcome = Outcome::new(scene, transport);
     let begin = Instant::now();
-    let mut outcome = Outcome {
-        scene,
-        transport,
-        broken: None,
-        took: Duration::ZERO,
-        requests: Vec::new(),
-        output: Vec::new(),
-        complaints: Vec::new(),
-    };
-    match Stage::new(transport, tls, command).await {
-        Err(broken) => outcome.broken = Some(broken),
-        Ok(mut stage) => {
-            let played = match tokio::time::timeout(LONGEST_SCENE, (scene.play)(&mut stage)).await {
-                Ok(played) => played,
-                Err(_) => Err(Broken::new("the end of the scene", format!("no end in {LONGEST_SCENE:?}"))),
-            };
-            let ended = stage.finish().await;
-            outcome.broken = played.and(ended).err();
-            outcome.requests = stage.request_lines();
-            outcome.output = stage.output_lines();
-            outcome.complaints = stage.complaints();
-        }
+    match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(play_into(&mut outcome, tls, command)),
+        Err(error) => outcome.broken = Some(error.into()),
     }
     outcome.took = begin.elapsed();
     outcome
+}
+
+async fn play_into(outcome: &mut Outcome, tls: Option<Tls>, command: Arc<[OsString]>) {
+    let mut stage = match Stage::new(outcome.transport, tls, command).await {
+        Ok(stage) => stage,
+        Err(broken) => {
+            outcome.broken = Some(broken);
+            return;
+        }
+    };
+    let played = match tokio::time::timeout(LONGEST_SCENE, (outcome.scene.play)(&mut stage)).await {
+        Ok(played) => played,
+        Err(_) => Err(Broken::new("the end of the scene", format!("no end in {LONGEST_SCENE:?}"))),
+    };
+    let ended = stage.finish().await;
+    outcome.broken = played.and(ended).err();
+    outcome.requests = stage.request_lines();
+    outcome.output = stage.output_lines();
+    outcome.complaints = stage.complaints();
 }
 
 fn prepare_tls() -> Result<(Tls, OwnFile), SuiteError> {

@@ -59,13 +59,13 @@ impl Inner {
         }
     }
 
-    /// How a body is to be spelt, and the fault of it that the sender has to do.
-    pub(super) fn spelling(&mut self, kind: Kind) -> (Spelling, Option<Fault>) {
-        let unknown = self.settings.unknown;
-        match self.take_body_fault(kind) {
-            Some(Fault::Lie(lie)) => (Spelling { lie: Some(lie), unknown }, None),
-            fault => (Spelling { lie: None, unknown }, fault),
-        }
+    /// How the next body of this kind is to be spelt. Its fault stays in the queue.
+    pub(super) fn spelling(&mut self, kind: Kind) -> Spelling {
+        let lie = match self.queue(kind).front() {
+            Some(Fault::Lie(lie)) => Some(*lie),
+            _ => None,
+        };
+        Spelling { lie, unknown: self.settings.unknown }
     }
 }
 
@@ -205,7 +205,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let (body, crumb, fault) = {
             let mut inner = self.daemon.inner.lock();
             let scope = inner.scope(request);
-            let (spelling, fault) = inner.spelling(Kind::State);
+            let spelling = inner.spelling(Kind::State);
+            let fault = inner.take_body_fault(Kind::State);
             let crumb = inner.world.newest().clone();
             (body::snapshot(&crumb, &scope, media, spelling), crumb, fault)
         };
@@ -244,18 +245,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let act = {
                 let mut inner = self.daemon.inner.lock();
                 let scope = inner.scope(request);
-                let after = inner.after(cursor, request, &scope, media, Spelling::default());
+                let spelling = inner.spelling(Kind::Follow);
+                let after = inner.after(cursor, request, &scope, media, spelling);
                 if let Some(fault) = inner.take_head_fault(Kind::Follow) {
                     Act::Fault(fault)
                 } else {
                     match after {
                         After::Gone(kind, sentence) => Act::Gone(kind, sentence),
-                        After::Updates(..) => {
-                            let (spelling, fault) = inner.spelling(Kind::Follow);
-                            match inner.after(cursor, request, &scope, media, spelling) {
-                                After::Updates(body, crumb) => Act::Send(body, crumb, fault),
-                                _ => Act::Wait,
-                            }
+                        After::Updates(body, crumb) => {
+                            Act::Send(body, crumb, inner.take_body_fault(Kind::Follow))
                         }
                         After::Nothing(moved) if woken == Woken::Time => {
                             let fault = match inner.queue(Kind::Follow).front() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer::{After, Waiting};
-use super::body::{self, Body, Spelling};
+use super::body::{self, Body};
 use super::connection::{Connection, Then, Woken, cut_at};
 use super::fault::Ending;
 use super::negotiation::{self, StreamFormat};
@@ -37,20 +37,16 @@ impl Inner {
         }
         let scope = self.scope(request);
         let Some(at) = at else {
-            let (spelling, fault) = self.spelling(Kind::State);
+            let spelling = self.spelling(Kind::State);
+            let fault = self.take_body_fault(Kind::State);
             let newest = Box::new(self.world.newest().clone());
             return Next::Tell(body::snapshot(&newest, &scope, media, spelling), newest, fault);
         };
-        match self.after(at, request, &scope, media, Spelling::default()) {
+        let spelling = self.spelling(Kind::Follow);
+        match self.after(at, request, &scope, media, spelling) {
             After::Gone("rights-changed", _) => Next::Reset("rights-changed"),
             After::Gone(..) => Next::Reset("cursor-gone"),
-            After::Updates(..) => {
-                let (spelling, fault) = self.spelling(Kind::Follow);
-                match self.after(at, request, &scope, media, spelling) {
-                    After::Updates(body, crumb) => Next::Tell(body, crumb, fault),
-                    _ => Next::Nothing(None),
-                }
-            }
+            After::Updates(body, crumb) => Next::Tell(body, crumb, self.take_body_fault(Kind::Follow)),
             After::Nothing(moved) if moved == at => Next::Nothing(None),
             After::Nothing(_) => Next::Nothing(Some(Box::new(self.world.newest().clone()))),
         }

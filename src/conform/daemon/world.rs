@@ -134,6 +134,6 @@ pub(super) fn steps(from: &State, to: &State, revision: Revision) -> Vec<Step> {
     });
     let gone = from.keys().filter(|key| !to.contains_key(*key));
     let mut all: Vec<_> = put.chain(gone.map(|key| (key, Step::Deleted(key.clone(), revision)))).collect();
-    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    all.sort_by_key(|(key, _)| *key);
     all.into_iter().map(|(_, step)| step).collect()
 }

@@ -20,7 +20,7 @@ pub(super) const SCENES: &[Scene] = &[
         values,
         "Values are empty, JSON with odd spellings, text and other bytes."
     ),
-    scene!("big-values", Bytes, BOTH, big, "Values have 1 MiB and more, as text and as other bytes."),
+    scene!("big-values", Bytes, BOTH, big, "Values have up to 1 MiB, as text, JSON and other bytes."),
 ];
 
 const KEYS: [&[u8]; 13] = [
@@ -111,8 +111,8 @@ async fn values(stage: &mut Stage) -> Result<(), Broken> {
 async fn big(stage: &mut Stage) -> Result<(), Broken> {
     let mut random = fastrand::Rng::with_seed(7);
     let noise: Vec<u8> = (0..(1 << 20) + 1).map(|_| random.u8(..)).collect();
-    let text = "é\"\\\n crumb ".repeat(120_000).into_bytes();
-    let json = format!("[{}0]", "{\"n\":1.50},".repeat(120_000)).into_bytes();
+    let text = "é\"\\\n crumb ".repeat(30_000).into_bytes();
+    let json = format!("[{}0]", "{\"n\":1.50},".repeat(30_000)).into_bytes();
     let entries = [("noise", noise), ("text", text), ("json", json), ("small", b"1".to_vec())];
     shows(stage, entries.map(|(key, value)| (key.as_bytes().to_vec(), value)).to_vec()).await
 }

@@ -41,7 +41,7 @@ pub(super) const SCENES: &[Scene] = &[
 ];
 
 /// How long the client waits in these scenes.
-const LIMIT: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(3);
 
 fn given() -> Given {
     Given { timeout: Some(LIMIT), ..Given::default() }
@@ -98,7 +98,7 @@ async fn heartbeats(stage: &mut Stage) -> Result<(), Broken> {
     beats(stage);
     stage.follows(given()).await?;
     let before = stage.requests().len();
-    stage.shows_nothing_new(LIMIT * 3, "nothing changes").await?;
+    stage.shows_nothing_new(LIMIT * 2, "nothing changes").await?;
     let asked = stage.requests().len() - before;
     if asked > 0 {
         let expected = "the same stream: heartbeats are bytes";
@@ -110,7 +110,7 @@ async fn heartbeats(stage: &mut Stage) -> Result<(), Broken> {
 
 async fn quiet_polls(stage: &mut Stage) -> Result<(), Broken> {
     stage.follows(given()).await?;
-    stage.shows_nothing_new(LIMIT * 3, "nothing changes").await?;
+    stage.shows_nothing_new(LIMIT * 2, "nothing changes").await?;
     let polls: Vec<_> = stage.requests().into_iter().filter(|request| request.kind == Kind::Follow).collect();
     let (last, answered) = polls.split_last().map_or((None, &[][..]), |(last, rest)| (Some(last), rest));
     if let Some(unanswered) = answered.iter().find(|poll| poll.answer.is_none()) {
@@ -127,7 +127,7 @@ async fn quiet_polls(stage: &mut Stage) -> Result<(), Broken> {
 
 async fn slow(stage: &mut Stage) -> Result<(), Broken> {
     beats(stage);
-    let slow = || Fault::Slow(10, Duration::from_millis(300));
+    let slow = || Fault::Slow(10, Duration::from_millis(450));
     stage.daemon().fail(Kind::State, slow());
     stage.follows(given()).await?;
     stage.daemon().fail(Kind::Follow, slow());
