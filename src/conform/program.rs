@@ -50,7 +50,7 @@ pub(super) struct Program {
     input: Option<ChildStdin>,
     output: Lines<BufReader<ChildStdout>>,
     complaints: Arc<Mutex<VecDeque<String>>>,
-    reader: JoinHandle<()>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Program {
@@ -81,7 +81,7 @@ impl Program {
                 kept.push_back(String::from_utf8_lossy(&line).into_owned());
             }
         });
-        Ok(Self { input: child.stdin.take(), child, group, output, complaints, reader })
+        Ok(Self { input: child.stdin.take(), child, group, output, complaints, reader: Some(reader) })
     }
 
     /// The next line; `None` at the end of the output.
@@ -101,9 +101,8 @@ impl Program {
     pub(super) async fn exit(&mut self) -> io::Result<ExitStatus> {
         match tokio::time::timeout(TIME_TO_END, self.child.wait()).await {
             Ok(status) => {
-                // What it started may still hold the pipe.
                 self.kill();
-                _ = tokio::time::timeout(TIME_TO_END, &mut self.reader).await;
+                self.read_complaints().await;
                 status
             }
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
@@ -124,7 +123,7 @@ impl Program {
         self.kill();
         match ended {
             Ok(status) => {
-                _ = tokio::time::timeout(TIME_TO_END, &mut self.reader).await;
+                self.read_complaints().await;
                 status
             }
             Err(_) => {
@@ -132,6 +131,15 @@ impl Program {
                 _ = self.child.wait().await;
                 Err(io::ErrorKind::TimedOut.into())
             }
+        }
+    }
+
+    /// Reads standard error to its end. What the program started may still hold it.
+    async fn read_complaints(&mut self) {
+        if let Some(mut reader) = self.reader.take()
+            && tokio::time::timeout(TIME_TO_END, &mut reader).await.is_err()
+        {
+            reader.abort();
         }
     }
 
@@ -147,6 +155,8 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         self.kill();
-        self.reader.abort();
+        if let Some(reader) = &self.reader {
+            reader.abort();
+        }
     }
 }

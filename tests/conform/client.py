@@ -242,8 +242,10 @@ class Client:
                 event.append(json.loads(text[6:]))
             elif text.startswith("id: "):
                 identifier = text[4:]
+            elif text.startswith(":"):
+                yield {}
             elif not text:
-                yield from event or [{}]
+                yield from event
                 if not event and identifier and not bug("ignores-204"):
                     self.link = identifier
                 event, identifier = [], None
