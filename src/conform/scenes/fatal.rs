@@ -8,6 +8,13 @@ pub(super) const SCENES: &[Scene] = &[
     scene!("401", Fatal, BOTH, unauthorized, "The token is not known: 401."),
     scene!("403", Fatal, BOTH, forbidden, "The client may no longer read: 403 while it follows."),
     scene!(
+        "403-permission-changed",
+        Fatal,
+        BOTH,
+        permission_changed,
+        "A wait is answered 403 because the rights have changed, and so is what follows."
+    ),
+    scene!(
         "404-of-another-server",
         Fatal,
         BOTH,
@@ -32,8 +39,18 @@ async fn unauthorized(stage: &mut Stage) -> Result<(), Broken> {
 
 async fn forbidden(stage: &mut Stage) -> Result<(), Broken> {
     stage.follows(Given::default()).await?;
-    let detail = "this token may no longer read any key here (9d20)";
+    let detail = "this token may read no key here (9d20)";
+    stage.daemon().down(Fault::problem(403, "not-permitted", detail));
+    stage.ends_with(detail).await
+}
+
+/// Whether the client asks again after `permission-changed` is its choice: the answer to that is 403 too.
+async fn permission_changed(stage: &mut Stage) -> Result<(), Broken> {
+    stage.follows(Given::default()).await?;
+    let detail = "what this token may read has changed (c4e8)";
     stage.daemon().fail(Kind::Follow, Fault::problem(403, "permission-changed", detail));
+    stage.until("the first 403 has come", |stage| stage.daemon().pending_faults() == 0).await?;
+    stage.daemon().down(Fault::problem(403, "not-permitted", detail));
     stage.ends_with(detail).await
 }
 
