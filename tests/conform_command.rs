@@ -15,7 +15,7 @@ use support::tools;
 const CLIENT: &str = "tests/conform/client.py";
 
 /// A bug of the client, the scene that it breaks, and the rule of that scene.
-const BUGS: [(&str, &str, &str); 21] = [
+const BUGS: [(&str, &str, &str); 22] = [
     ("applies-cut-bodies", "cut-off-before-end", "whole"),
     ("cursor-before-data", "cut-off-half", "whole"),
     ("ignores-digest", "digest-wrong-value", "proof"),
@@ -24,6 +24,7 @@ const BUGS: [(&str, &str, &str); 21] = [
     ("builds-links", "rights-in-link", "link"),
     ("ignores-204", "prefix-moved", "move"),
     ("forgets-old-state", "cursor-gone", "gone"),
+    ("ends-when-rights-change", "permission-changed", "gone"),
     ("deletes-unsettled", "settle", "settle"),
     ("deletes-on-empty", "empty-held", "empty"),
     ("ignores-retry-after", "retry-after-503", "later"),

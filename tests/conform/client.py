@@ -101,11 +101,13 @@ class Client:
             return answer
         body = answer.read()
         try:
-            detail = json.loads(body)["detail"]
+            problem = json.loads(body)
+            kind, detail = problem["type"], problem["detail"]
         except (ValueError, KeyError, TypeError):
-            detail = "no reason"
+            kind, detail = "", "no reason"
         sentence = f"{target}: {answer.status}: {detail}"
-        if answer.status == 410:
+        rights_changed = kind.endswith(":permission-changed") and not bug("ends-when-rights-change")
+        if answer.status == 410 or rights_changed:
             raise Gone(sentence)
         if answer.status in (400, 401, 403, 404, 406) and not bug("retries-fatal"):
             raise Fatal(sentence)

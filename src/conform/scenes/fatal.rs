@@ -12,7 +12,7 @@ pub(super) const SCENES: &[Scene] = &[
         Fatal,
         BOTH,
         permission_changed,
-        "A wait is answered 403 because the rights have changed, and so is what follows."
+        "The rights have changed, and none are left: 403, again and again."
     ),
     scene!(
         "404-of-another-server",
@@ -44,7 +44,7 @@ async fn forbidden(stage: &mut Stage) -> Result<(), Broken> {
     stage.ends_with(detail).await
 }
 
-/// Whether the client asks again after `permission-changed` is its choice: the answer to that is 403 too.
+/// It asks again after `permission-changed`, and the answer to that is 403 too.
 async fn permission_changed(stage: &mut Stage) -> Result<(), Broken> {
     stage.follows(Given::default()).await?;
     let detail = "what this token may read has changed (c4e8)";

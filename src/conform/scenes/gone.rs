@@ -42,6 +42,13 @@ pub(super) const SCENES: &[Scene] = &[
         "The cursor is gone, and the new state is the old one: nothing is told."
     ),
     scene!(
+        "permission-changed",
+        Gone,
+        POLL,
+        permission_changed,
+        "A wait is answered 403 because the rights have changed: the state is read again."
+    ),
+    scene!(
         "settle",
         Settle,
         BOTH,
@@ -79,6 +86,18 @@ async fn go_on(stage: &mut Stage) -> Result<(), Broken> {
     stage.waits().await?;
     stage.daemon().world(|world| world.change(&[("b", Some("back")), ("e", None)]));
     stage.reaches().await
+}
+
+/// Rights that change are no reason to end: the answer to the next request tells whether any are left.
+async fn permission_changed(stage: &mut Stage) -> Result<(), Broken> {
+    stage.follows(Given::default()).await?;
+    let detail = "what this token may read has changed while the request waited";
+    stage.daemon().fail(Kind::Follow, Fault::problem(403, "permission-changed", detail));
+    stage.daemon().world(|world| world.change(&[("a", Some("2"))]));
+    stage.until("a wait is answered 403", |stage| stage.daemon().pending_faults() == 0).await?;
+    stage.daemon().world(|world| world.change(&[("b", None)]));
+    stage.reaches().await?;
+    stage.read_the_state(2)
 }
 
 async fn cut_off(stage: &mut Stage) -> Result<(), Broken> {
