@@ -1,15 +1,21 @@
 //! The command line: one file a command.
 
+mod after_change;
 mod config;
 mod conform;
 mod delete;
 mod dump;
 mod escaped;
 mod feeds;
+mod file_attributes;
+mod file_error;
 mod follow;
 mod get;
+mod keep_files;
 mod load;
 mod log;
+mod lost_daemon;
+mod mirror;
 mod open_files;
 mod output;
 mod progress;
@@ -17,6 +23,7 @@ mod put;
 mod serve;
 mod signals;
 mod status;
+mod template;
 mod token;
 pub mod units;
 
@@ -68,6 +75,8 @@ enum Command {
     Dump(dump::Dump),
     Load(load::Load),
     Follow(follow::Follow),
+    Mirror(Box<mirror::Mirror>),
+    Template(Box<template::Template>),
     Status(status::Status),
     Feeds(feeds::Feeds),
     Token(token::Token),
@@ -218,6 +227,8 @@ impl Cli {
             Command::Dump(dump) => dump.run().await,
             Command::Load(load) => load.run().await,
             Command::Follow(follow) => follow.run().await,
+            Command::Mirror(mirror) => mirror.run().await,
+            Command::Template(template) => template.run().await,
             Command::Status(status) => status.run().await,
             Command::Feeds(feeds) => feeds.run(),
             Command::Token(token) => token.run(),
