@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::output::say;
 use super::units::Span;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 
 /// How long after a request was sent again it is asked whether that request is waited on: a daemon that is not there
 /// has refused it by then, mostly.
@@ -61,7 +61,13 @@ impl LostDaemon {
         loop {
             sleep_until(self.ask_at).await;
             self.ask_at = Instant::now() + ANSWER;
-            if let Ok(Ok(_)) = timeout(ANSWER, self.client.status()).await {
+            let is_there = match timeout(ANSWER, self.client.status()).await {
+                Ok(Ok(_)) => true,
+                // A token may be for other requests only.
+                Ok(Err(ClientError::Refused { status, .. })) => matches!(status, 401 | 403),
+                _ => false,
+            };
+            if is_there {
                 return self.answered();
             }
         }

@@ -65,7 +65,11 @@ fn environment<'a>(keys: &Keys) -> Result<Environment<'a>, Error> {
     });
     let (get, exists, ls, pairs, tree) =
         (keys.clone(), keys.clone(), keys.clone(), keys.clone(), keys.clone());
-    environment.add_function("get", move |key: String, default: Option<Value>| get.get(&key, default));
+    environment.add_function("get", move |key: String, default: Option<Value>, named: Kwargs| {
+        let default = default.map_or_else(|| named.get("default"), |default| Ok(Some(default)))?;
+        named.assert_all_used()?;
+        get.get(&key, default)
+    });
     environment.add_function("exists", move |key: String| exists.entry(&key).is_some());
     environment.add_function("ls", move |directory: Option<String>| ls.names(&directory.unwrap_or_default()));
     environment.add_function("pairs", move |directory: Option<String>| {
@@ -127,19 +131,9 @@ impl Keys {
         if let Some(entry) = self.entry(key) {
             return Ok(value_of(entry.value().to_vec()));
         }
-        match default {
-            None => Err(invalid(format!(
-                "there is no key {:?}; get(key, default) allows for that",
-                self.full(key)
-            ))),
-            Some(named) if named.is_kwargs() => {
-                let named = Kwargs::try_from(named)?;
-                let default = named.get("default")?;
-                named.assert_all_used()?;
-                Ok(default)
-            }
-            Some(default) => Ok(default),
-        }
+        let missing =
+            || invalid(format!("there is no key {:?}; get(key, default) allows for that", self.full(key)));
+        default.ok_or_else(missing)
     }
 
     /// The entries in a directory and below, with their names in it. A key that is not text has no name.

@@ -1,0 +1,68 @@
+//! `crumbd template` as a child process.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use crate::support::daemon::command;
+use crate::support::{DEADLINE, eventually};
+
+/// A `crumbd template`. Dropping it kills it.
+pub struct Rendering {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Rendering {
+    pub fn start(url: &str, pair: &str, args: &[&str]) -> Rendering {
+        let mut command = command();
+        command.args(["template", pair]).args(["--url", url]).args(args).stdin(Stdio::null());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let said: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (into, stderr) = (said.clone(), child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            let lines = BufReader::new(stderr).lines().map_while(Result::ok);
+            lines.for_each(|line| into.lock().unwrap().push(line));
+        });
+        Rendering { child, said }
+    }
+
+    /// Asks it to end, as a service manager does, and waits for it.
+    pub fn terminate(mut self) -> ExitStatus {
+        let kill = std::process::Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(kill.success());
+        self.wait_exit()
+    }
+
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "still running after {DEADLINE:?}\n{}", self.said());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until it says this to people.
+    pub async fn says(&self, what: &str) {
+        eventually(what, || async { self.said().contains(what).then_some(()) }).await;
+    }
+
+    /// All that it has said to people.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().join("\n")
+    }
+}
+
+impl Drop for Rendering {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the templates said:\n{}", self.said());
+        }
+    }
+}
