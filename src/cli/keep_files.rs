@@ -58,8 +58,8 @@ pub(super) struct KeepFlags {
 
 /// Files that are kept.
 pub(super) trait Files: Send + 'static {
-    /// The number of keys whose files are there.
-    fn keys(&self) -> usize;
+    /// Whether there are files, which an empty state would empty.
+    fn are_there(&self) -> bool;
 
     /// Brings the files to this state. Blocks.
     fn write(&mut self, state: &MirrorSnapshot) -> Written;
@@ -245,7 +245,7 @@ impl<F: Files> Keeper<'_, F> {
                 self.waits_for = retry.error.to_string();
                 self.lost.failed(&retry.error, retry.pause);
             }
-            Ok(Event::Held { keys }) => self.hold(keys),
+            Ok(Event::Held { .. }) => self.hold(),
             // A wrong flag is better said at once.
             Err(error) if !self.is_heard => return Err(error.into()),
             Err(error) => self.lost.failed(&error, LONGEST_PAUSE),
@@ -259,12 +259,8 @@ impl<F: Files> Keeper<'_, F> {
         if !is_in_sync(state) {
             let status = state.cursor().map(|cursor| cursor.status.to_string()).unwrap_or_default();
             self.waits_for = format!("the daemon's status is {status}, not in-sync");
-        } else if state.is_empty()
-            && !self.may_empty
-            && self.files.as_ref().is_some_and(|files| files.keys() > 0)
-        {
-            let keys = self.files.as_ref().map_or(0, F::keys);
-            self.hold(keys);
+        } else if state.is_empty() && !self.may_empty && self.files.as_ref().is_some_and(F::are_there) {
+            self.hold();
         } else {
             self.holds = false;
             self.may_empty = true;
@@ -274,14 +270,15 @@ impl<F: Files> Keeper<'_, F> {
         self.schedule(state);
     }
 
-    fn hold(&mut self, keys: usize) {
+    fn hold(&mut self) {
         self.lost.answered();
-        self.waits_for = format!("the daemon has no keys, and the files of {keys} are kept");
+        self.waits_for =
+            "the daemon has no keys, and the files are kept (--allow-empty takes the empty state)".to_owned();
         if !std::mem::replace(&mut self.holds, true) {
-            say(format_args!(
-                "the daemon has no keys; perhaps it has lost its state, so the files of {keys} keys are kept until it has \
-                 some (--allow-empty takes the empty state)"
-            ));
+            say(
+                "the daemon has no keys; perhaps it has lost its state, so the files are kept until it has some \
+                 (--allow-empty takes the empty state)",
+            );
         }
     }
 

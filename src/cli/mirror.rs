@@ -86,8 +86,8 @@ impl Mirror {
 }
 
 impl Files for Directory {
-    fn keys(&self) -> usize {
-        Self::keys(self)
+    fn are_there(&self) -> bool {
+        self.has_keys()
     }
 
     fn write(&mut self, state: &MirrorSnapshot) -> Written {

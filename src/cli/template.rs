@@ -118,9 +118,8 @@ struct Rendered {
 }
 
 impl Files for Rendered {
-    fn keys(&self) -> usize {
-        // An empty state fails where a template names a key, and renders an empty list where it may.
-        0
+    fn are_there(&self) -> bool {
+        self.pairs.iter().any(|pair| pair.destination.exists())
     }
 
     fn write(&mut self, state: &MirrorSnapshot) -> Written {

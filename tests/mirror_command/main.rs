@@ -251,6 +251,19 @@ async fn what_somebody_has_edited_is_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn directories_that_a_kill_has_left_are_in_nobody_s_way() {
+    let daemon = Daemon::push(&[]);
+    let http = daemon.http();
+    http.post(&[put("b", "1")]).await;
+    let directory = Directory::new(true);
+    let _mirror = Mirroring::start(daemon.url(), directory.path(), &["--in-place"]);
+    directory.reaches(&state_of(&[("b", "1")])).await;
+    fs::create_dir_all(directory.path().join("a/x/y")).unwrap();
+    http.post(&[put("a", "1")]).await;
+    directory.reaches(&state_of(&[("a", "1"), ("b", "1")])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn once_writes_runs_the_command_and_ends() {
     let daemon = Daemon::push(&[]);
     daemon.http().post(&[put("a", "1")]).await;

@@ -144,3 +144,21 @@ async fn once_ends_when_all_is_rendered_or_says_why_not() {
     rendering.says("there is no key \"b\"").await;
     assert_eq!(files.out(), "1");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_state_at_the_start_is_held() {
+    let daemon = Daemon::push(&[]);
+    let files = Files::with("{{ ls() | join(',') }}");
+    fs::write(files.path("out"), "before").unwrap();
+    let rendering = Rendering::start(daemon.url(), &files.pair(), &["--debounce", "1ms"]);
+    rendering.says("the daemon has no keys").await;
+    assert_eq!(files.out(), "before");
+    daemon.http().post(&[put("a", "1")]).await;
+    files.is("a").await;
+    daemon.http().post(&[deleted("a")]).await;
+    files.is("").await;
+    drop(rendering);
+    fs::write(files.path("out"), "before").unwrap();
+    let _rendering = Rendering::start(daemon.url(), &files.pair(), &["--allow-empty"]);
+    files.is("").await;
+}

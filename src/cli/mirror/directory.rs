@@ -118,9 +118,9 @@ impl Directory {
         &self.path
     }
 
-    /// The number of keys whose files are there.
-    pub(super) fn keys(&self) -> usize {
-        self.on_disk.as_ref().map_or(0, |on_disk| on_disk.state.len())
+    /// Whether there are files of keys.
+    pub(super) fn has_keys(&self) -> bool {
+        self.on_disk.as_ref().is_some_and(|on_disk| !on_disk.state.is_empty())
     }
 
     /// The number of writes in which a key changed.

@@ -23,6 +23,7 @@ use super::read_back::OnDisk;
 use super::write_file::{Unsynced, replace, sync, write_new};
 use crate::cli::file_attributes::Attributes;
 use crate::cli::file_error::FileError;
+use crate::cli::output::say;
 use crate::client::MirrorSnapshot;
 
 /// The name of the symbolic link.
@@ -80,7 +81,7 @@ impl Generations {
             if is_previous && this.previous.is_none() {
                 this.previous = Some(name);
             } else {
-                this.remove(&name)?;
+                this.remove(&name);
             }
         }
         Ok(this)
@@ -108,7 +109,8 @@ impl Generations {
             return Err(error);
         }
         let old = std::mem::replace(&mut self.previous, self.current.replace(name));
-        old.map_or(Ok(()), |old| self.remove(&old))
+        old.iter().for_each(|old| self.remove(old));
+        sync(&self.directory).map_err(FileError::at("sync", &self.directory))
     }
 
     /// Makes a generation that nobody sees yet.
@@ -159,8 +161,7 @@ impl Generations {
         let (next, link) = (self.directory.join(NEXT), self.directory.join(CURRENT));
         remove_if_there(&next).map_err(FileError::at("remove", &next))?;
         std::os::unix::fs::symlink(name, &next).map_err(FileError::at("make the link", &next))?;
-        fs::rename(&next, &link).map_err(FileError::at("replace", &link))?;
-        sync(&self.directory).map_err(FileError::at("sync", &self.directory))
+        fs::rename(&next, &link).map_err(FileError::at("replace", &link))
     }
 
     /// The number of the current generation.
@@ -175,9 +176,12 @@ impl Generations {
         replace(&root.join(MANIFEST), &root.join("..manifest.new"), &manifest, &self.attributes)
     }
 
-    fn remove(&self, name: &str) -> Result<(), FileError> {
+    /// Removes a generation. It is in nobody's way if that fails, and the next start tries again.
+    fn remove(&self, name: &str) {
         let path = self.directory.join(name);
-        fs::remove_dir_all(&path).map_err(FileError::at("remove", &path))
+        if let Err(error) = fs::remove_dir_all(&path).map_err(FileError::at("remove", &path)) {
+            say(error);
+        }
     }
 }
 

@@ -117,7 +117,7 @@ impl InPlace {
                 }
             }
             let path = self.directory.join(relative);
-            fs::rename(temporary(number), &path).map_err(FileError::at("replace", &path))?;
+            rename(&temporary(number), &path).map_err(FileError::at("replace", &path))?;
             path.parent().into_iter().for_each(|parent| unsynced.add(parent));
         }
         Ok(())
@@ -150,4 +150,25 @@ impl InPlace {
         replace(&path, &temporary, &manifest.to_bytes(), &self.attributes)?;
         super::write_file::sync(&self.directory).map_err(FileError::at("sync", &self.directory))
     }
+}
+
+/// Renames a file. Directories without files, which a process that was killed may have left in its place, are removed.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == ErrorKind::IsADirectory => {
+            remove_empty_directories(to)?;
+            fs::rename(from, to)
+        }
+        renamed => renamed,
+    }
+}
+
+fn remove_empty_directories(path: &Path) -> io::Result<()> {
+    for inner in fs::read_dir(path)? {
+        let inner = inner?;
+        if inner.file_type()?.is_dir() {
+            remove_empty_directories(&inner.path())?;
+        }
+    }
+    fs::remove_dir(path)
 }
