@@ -3,7 +3,7 @@
 //! ```text
 //! DIR/current                  symbolic link to the newest generation, replaced by a rename
 //! DIR/..20260102T030405Z-7/    a generation: the files of one revision, and its manifest
-//! DIR/..20260102T030401Z-6/    the generation before, for readers that have it open
+//! DIR/..20260102T030401Z-6/    the generation before, for readers that have it open; and those of the last moment
 //! DIR/..lock
 //! ```
 //!
@@ -11,10 +11,10 @@
 //! the one of the generation before. The link is replaced only when the new generation is on disk: whatever ends the
 //! process, `current` leads to a whole revision.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 use std::{fs, io};
 
 use super::layout::Layout;
@@ -29,6 +29,10 @@ use crate::client::MirrorSnapshot;
 /// The name of the symbolic link.
 pub(super) const CURRENT: &str = "current";
 
+/// How long a generation is kept after it was replaced, and the one before the current one is always kept. A reader that
+/// has looked the link up, and opens what it leads to only now, finds it.
+const KEPT: Duration = Duration::from_secs(2);
+
 /// The link before it is renamed.
 const NEXT: &str = "..current.new";
 
@@ -39,8 +43,8 @@ pub(super) struct Generations {
     attributes: Attributes,
     /// The name of the generation that `current` leads to.
     current: Option<String>,
-    /// The one before.
-    previous: Option<String>,
+    /// Those before it, the oldest first, and when they were replaced.
+    replaced: VecDeque<(String, Instant)>,
     /// The highest number of a generation so far.
     number: u64,
 }
@@ -63,8 +67,13 @@ impl Generations {
             Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(ForeignLink(link).into()),
             Err(error) => return Err(FileError::at("read", &link)(error).into()),
         };
-        let mut this =
-            Self { directory: directory.to_owned(), attributes, current, previous: None, number: 0 };
+        let mut this = Self {
+            directory: directory.to_owned(),
+            attributes,
+            current,
+            replaced: VecDeque::new(),
+            number: 0,
+        };
         let current_number = this.current.as_deref().and_then(number_of);
         for file in fs::read_dir(directory).map_err(FileError::at("read", directory))? {
             let file = file.map_err(FileError::at("read", directory))?;
@@ -78,8 +87,8 @@ impl Generations {
                 continue;
             }
             let is_previous = current_number.is_some_and(|current| number + 1 == current);
-            if is_previous && this.previous.is_none() {
-                this.previous = Some(name);
+            if is_previous && this.replaced.is_empty() {
+                this.replaced.push_back((name, Instant::now()));
             } else {
                 this.remove(&name);
             }
@@ -108,9 +117,17 @@ impl Generations {
             _ = fs::remove_dir_all(&root);
             return Err(error);
         }
-        let old = std::mem::replace(&mut self.previous, self.current.replace(name));
-        old.iter().for_each(|old| self.remove(old));
+        self.replaced.extend(self.current.replace(name).map(|old| (old, Instant::now())));
+        self.remove_old();
         sync(&self.directory).map_err(FileError::at("sync", &self.directory))
+    }
+
+    fn remove_old(&mut self) {
+        while self.replaced.len() > 1
+            && let Some((old, _)) = self.replaced.pop_front_if(|(_, since)| since.elapsed() > KEPT)
+        {
+            self.remove(&old);
+        }
     }
 
     /// Makes a generation that nobody sees yet.

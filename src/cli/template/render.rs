@@ -189,7 +189,7 @@ mod tests {
             ("{{ get('db/host') }}:{{ get('db/port') }}\n", "10.0.0.1:5432\n"),
             ("{{ get('none', 'x') }}{{ get('none', default='y') }}", "xy"),
             ("{{ get('text') }}", "<&>"),
-            ("{{ exists('db/host') }} {{ exists('other/key') }}", "true false"),
+            ("{{ exists('db/host') }} {{ exists('other/key') }} {{ true | tojson }}", "True False true"),
             ("{{ ls('db') | join(',') }}|{{ ls() | join(',') }}", "host,port,replica|db,list,raw,text"),
             (
                 "{% for p in pairs('db') %}\n{{ p.key }}={{ p.value }}\n{% endfor %}\n",
