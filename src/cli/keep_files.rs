@@ -90,7 +90,7 @@ struct TooLate(Span, String);
 
 /// A signal has come before --once was done.
 #[derive(Debug, thiserror::Error)]
-#[error("ended by a signal before the files were written: {0}")]
+#[error("ended by a signal before it was done: {0}")]
 struct Interrupted(String);
 
 /// A write that is under way: the files, the state that they are brought to, the outcome.
@@ -111,12 +111,19 @@ impl KeepFlags {
         }
     }
 
+    /// The outcome where a signal has come before the files were looked at.
+    pub(super) fn interrupted(&self) -> Result<(), Failure> {
+        let reason = || "the files are being read".to_owned();
+        if self.once { Err(Interrupted(reason()).into()) } else { Ok(()) }
+    }
+
     /// Keeps the files until a signal ends this, or once. `resume` is the state of the files, where it is proved.
     pub(super) async fn keep(
         &self,
         files: impl Files,
         resume: Option<MirrorSnapshot>,
         reaction: Option<Reaction>,
+        stop: Stop,
     ) -> Result<(), Failure> {
         // Once must know that the files are those of now, and a long poll with nothing new does not say it.
         let resume = resume.filter(|_| !self.once);
@@ -136,7 +143,7 @@ impl KeepFlags {
             holds: false,
             waits_for: "the daemon has not answered yet".to_owned(),
         };
-        keeper.run(follower, reaction).await
+        keeper.run(follower, reaction, stop).await
     }
 }
 
@@ -164,8 +171,12 @@ struct Keeper<'a, F> {
 }
 
 impl<F: Files> Keeper<'_, F> {
-    async fn run(mut self, mut follower: Follower, reaction: Option<Reaction>) -> Result<(), Failure> {
-        let mut stop = Stop::listen();
+    async fn run(
+        mut self,
+        mut follower: Follower,
+        reaction: Option<Reaction>,
+        mut stop: Stop,
+    ) -> Result<(), Failure> {
         let limit = self.flags.timeout.unwrap_or(Span(Duration::from_secs(60)));
         let end = self.flags.once.then(|| Instant::now() + limit.0);
         if self.flags.once {

@@ -19,6 +19,7 @@ use super::Failure;
 use super::after_change::AfterChangeFlags;
 use super::file_attributes::{Attributes, Mode, Owner};
 use super::keep_files::{Files, KeepFlags, Reaction, Written};
+use super::signals::Stop;
 use crate::client::MirrorSnapshot;
 
 /// The last part of `crumbd mirror --help`.
@@ -67,13 +68,17 @@ pub(super) struct Mirror {
 impl Mirror {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let after = self.after_change.chosen()?;
-        let (directory, resume) = self.open().await?;
+        let mut stop = Stop::listen();
+        let (directory, resume) = tokio::select! {
+            opened = self.open() => opened?,
+            () = stop.requested() => return self.keep.interrupted(),
+        };
         let reaction = after.map(|after| Reaction {
             after,
             is_due: directory.command_is_due(),
             done: Box::new(directory.command_done()),
         });
-        self.keep.keep(directory, resume, reaction).await
+        self.keep.keep(directory, resume, reaction, stop).await
     }
 
     async fn open(&self) -> Result<(Directory, Option<MirrorSnapshot>), Failure> {

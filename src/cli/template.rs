@@ -17,6 +17,7 @@ use super::after_change::AfterChangeFlags;
 use super::file_attributes::Mode;
 use super::file_error::FileError;
 use super::keep_files::{Files, KeepFlags, Reaction, Written};
+use super::signals::Stop;
 use crate::client::MirrorSnapshot;
 
 /// The last part of `crumbd template --help`.
@@ -104,7 +105,7 @@ impl Template {
             check,
             writes: 0,
         };
-        self.keep.keep(files, None, reaction).await
+        self.keep.keep(files, None, reaction, Stop::listen()).await
     }
 }
 

@@ -197,7 +197,7 @@ mod tests {
             ),
             ("{% for p in tree('db/') %}{{ p.key }} {% endfor %}", "host port replica/a "),
             ("{{ (get('list') | json).names | join('+') }}", "x+y"),
-            ("{{ (get('list') | json).names | tojson }}", "[\"x\",\"y\"]"),
+            ("{{ (get('list') | json).names | tojson }}", "[\"x\", \"y\"]"),
             ("{{ get('raw') | base64 }} {{ 'aGk=' | base64_decode }}", "/wA= hi"),
         ] {
             assert_eq!(rendered(source).as_deref(), Ok(text), "{source}");
