@@ -58,6 +58,9 @@ pub(super) struct KeepFlags {
 
 /// Files that are kept.
 pub(super) trait Files: Send + 'static {
+    /// Whether a change of keys may mend a failure, so that it is not waited for long.
+    const MENDED_BY_CHANGES: bool;
+
     /// Whether there are files, which an empty state would empty.
     fn are_there(&self) -> bool;
 
@@ -297,8 +300,10 @@ impl<F: Files> Keeper<'_, F> {
     fn schedule(&mut self, state: &MirrorSnapshot) {
         if !self.unwritten || !is_in_sync(state) || self.holds {
             self.write_at = None;
-        } else if self.write_at.is_none() {
-            self.write_at = Some(Instant::now() + self.flags.debounce.0.max(self.pause));
+        } else {
+            let pause = if F::MENDED_BY_CHANGES { self.pause.min(FIRST_PAUSE) } else { self.pause };
+            let soonest = Instant::now() + self.flags.debounce.0.max(pause);
+            self.write_at = Some(self.write_at.map_or(soonest, |at| at.min(soonest)));
         }
     }
 

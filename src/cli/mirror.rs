@@ -91,6 +91,8 @@ impl Mirror {
 }
 
 impl Files for Directory {
+    const MENDED_BY_CHANGES: bool = false;
+
     fn are_there(&self) -> bool {
         self.has_keys()
     }

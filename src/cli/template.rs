@@ -119,6 +119,8 @@ struct Rendered {
 }
 
 impl Files for Rendered {
+    const MENDED_BY_CHANGES: bool = true;
+
     fn are_there(&self) -> bool {
         self.pairs.iter().any(|pair| pair.destination.exists())
     }
