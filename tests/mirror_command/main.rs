@@ -22,6 +22,7 @@ use support::http::Http;
 use support::mirror::entries;
 use support::record::Body;
 use support::state::{State, assert_same, below};
+use support::tokens::TokenFile;
 use support::workload::{Op, Workload, deleted, put};
 use support::{A_WHILE, eventually};
 
@@ -479,4 +480,30 @@ async fn keys_of_a_prefix_go_on_from_their_cursor() {
     let _mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
     directory.reaches(&below(&state, b"app/")).await;
     assert_eq!(states_sent(&http).await, 1, "the first one only");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_rights_are_another_state_also_after_a_restart() {
+    for in_place in [false, true] {
+        let mut file = TokenFile::new();
+        let (all, some) = (file.add(&[""], &[""]), file.add(&["a/"], &[]));
+        let daemon = file.daemon(&[]);
+        let http = all.http(&daemon);
+        http.post(&[put("a/1", "1"), put("b/1", "1"), put("c/1", "1")]).await;
+        let directory = Directory::new(in_place);
+        let token = tempfile::NamedTempFile::new().unwrap();
+        fs::write(token.path(), &some.text).unwrap();
+        let flags = [directory.flags(), &AT_ONCE, &["--token-file", token.path().to_str().unwrap()]].concat();
+        let mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+        directory.reaches(&state_of(&[("a/1", "1")])).await;
+        file.change(&some, Some(&["a/", "b/"]));
+        file.save();
+        directory.reaches(&state_of(&[("a/1", "1"), ("b/1", "1")])).await;
+        assert!(mirror.terminate().success());
+        file.change(&some, Some(&["b/", "c/"]));
+        file.save();
+        http.post(&[put("b/1", "2")]).await;
+        let _mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+        directory.reaches(&state_of(&[("b/1", "2"), ("c/1", "1")])).await;
+    }
 }
