@@ -35,12 +35,13 @@ impl Feed for LoadAverages {
     }
 }
 
+/// The daemon: the feed, and a route of one's own.
 pub fn daemon() -> DaemonBuilder {
     let routes = Router::new().route("/hello", get(|| async { "hello from a route of one's own\n" }));
     Daemon::builder().feed("load:", LoadAverages).routes(routes)
 }
 
 #[tokio::main]
-pub async fn main() -> Result<(), DaemonError> {
+async fn main() -> Result<(), DaemonError> {
     daemon().run().await
 }

@@ -9,6 +9,7 @@ use crumbd::cache::{Cache, CacheConfig};
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{History, SyncStatus, Update};
 
+/// What the reader has seen, a line for each breadcrumb.
 pub async fn run() -> Result<Vec<String>, Box<dyn Error>> {
     let buffer = Arc::new(IngestBuffer::channel(64)?);
     let (cache, ingest) = Cache::new(CacheConfig::default(), Some(History::random()), buffer);
@@ -28,14 +29,14 @@ pub async fn run() -> Result<Vec<String>, Box<dyn Error>> {
     });
 
     for n in 0..3 {
-        cache.on_updates(vec![Update::put(format!("key-{n}"), b"value".to_vec())]).await?;
+        cache.on_updates(vec![Update::put(format!("key-{n}"), "value")]).await?;
     }
     cache.on_status_updated(SyncStatus::InSync).await?;
     Ok(following.await?)
 }
 
 #[tokio::main]
-pub async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Box<dyn Error>> {
     run().await?.iter().for_each(|line| println!("{line}"));
     Ok(())
 }

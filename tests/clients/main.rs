@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod programs;
-#[allow(dead_code)]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -12,8 +12,10 @@ use crate::cli::config::nearest;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The modules below `crumbd::`.
-const MODULES: [&str; 12] =
-    ["cache", "cli", "client", "feed", "http", "ingest", "model", "state", "trail", "value", "view", "wire"];
+const MODULES: [&str; 14] = [
+    "cache", "cli", "client", "conform", "daemon", "feed", "http", "ingest", "model", "state", "trail",
+    "value", "view", "wire",
+];
 
 /// The lock file: it names every crate that may be a part of this program.
 const LOCK: &str = include_str!("../../../Cargo.lock");
