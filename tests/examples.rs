@@ -4,13 +4,14 @@
 mod support;
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use support::browser::Browser;
 use support::daemon::Daemon;
 use support::etcd::free_port;
 use support::eventually;
 use support::following::Following;
+use support::http::Http;
 use support::state::State;
 use support::tokens::TokenFile;
 use support::workload::{deleted, put};
@@ -119,4 +120,64 @@ async fn a_page_of_another_origin_shows_the_state_as_it_changes() {
     daemon.http().post(&[deleted("a"), put("c", "\"<b>three</b>\"")]).await;
     shows(&["b", "c"]).await;
     browser.sees("table", "<b>three</b>").await;
+}
+
+/// Answers every request with its name.
+async fn backend(name: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            _ = stream.read(&mut [0; 4096]).await;
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{name}",
+                name.len()
+            );
+            _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nginx_gets_its_upstreams_from_keys() {
+    let (daemon, dir, port) = (Daemon::push(&[]), tempfile::tempdir().unwrap(), free_port());
+    let mut command = Command::new(example("mirror-nginx/run.sh"));
+    command.env("CRUMBD", env!("CARGO_BIN_EXE_crumbd")).env("CRUMBD_URL", daemon.url());
+    command.env("PORT", port.to_string()).env("DIR", dir.path());
+    // Ended by its id, with a signal that it can clean up after.
+    let mut script = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let nginx = Http::new(&format!("http://127.0.0.1:{port}"));
+    let (one, two) = (backend("one").await, backend("two").await);
+    let is_answered_by = async |name: &str| {
+        let what = format!("{name} to answer");
+        let look = || async {
+            let got = nginx.try_send("GET", "/web/", &[], None).await.ok()?;
+            (got.status == 200 && got.body == name.as_bytes()).then_some(())
+        };
+        eventually(&what, look).await;
+    };
+    daemon.http().post(&[put("upstreams/web/one", &format!("\"{one}\"")), put("other", "1")]).await;
+    // A value that is text: JSON's quotes would be part of it.
+    daemon.http().put(b"upstreams/web/one", "text/plain", one.as_bytes()).await;
+    is_answered_by("one").await;
+    daemon.http().put(b"upstreams/web/one", "text/plain", two.as_bytes()).await;
+    is_answered_by("two").await;
+    // What nginx would refuse changes nothing.
+    daemon.http().put(b"upstreams/web/bad", "text/plain", b"no } server").await;
+    daemon.http().put(b"upstreams/web/one", "text/plain", one.as_bytes()).await;
+    is_answered_by("two").await;
+    daemon.http().delete(b"upstreams/web/bad").await;
+    is_answered_by("one").await;
+    Command::new("kill").arg(script.id().to_string()).status().unwrap();
+    assert!(script.wait().unwrap().success());
+    assert_eq!(processes_about(dir.path()), Vec::<String>::new());
+}
+
+/// The command lines of the processes that name this directory.
+fn processes_about(dir: &Path) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
+    lines.map(|line| line.replace('\0', " ")).filter(|line| line.contains(dir.to_str().unwrap())).collect()
 }
