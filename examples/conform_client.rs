@@ -35,6 +35,7 @@ async fn follow() -> Result<std::convert::Infallible, String> {
     loop {
         match follower.next().await.map_err(|error| error.to_string())? {
             Event::Changed(changed) => print(&line(&changed, follower.state())),
+            Event::Unchanged => {}
             Event::Retry(retry) => print(&json!({ "retry": retry.error.to_string() })),
             Event::Held { keys } => print(&json!({ "held": keys })),
         }

@@ -226,7 +226,7 @@ async fn an_empty_state_in_place_of_one_with_keys_is_held_until_the_application_
                     assert_eq!(keys, 2);
                     break;
                 }
-                Event::Retry(_) => {}
+                Event::Retry(_) | Event::Unchanged => {}
                 Event::Changed(changed) => panic!("{changed:?}"),
             }
         }

@@ -83,6 +83,7 @@ impl Follow {
                 Ok(Event::Retry(Retry { error, pause })) if error.may_pass() || !first => {
                     output::say(format_args!("{error}; trying again in {:.1} s", pause.as_secs_f64()));
                 }
+                Ok(Event::Unchanged) => {}
                 Ok(Event::Held { keys }) => output::say(format_args!(
                     "the daemon has no keys; perhaps it has lost its state, so the {keys} known ones are kept until it \
                      has some (--allow-empty takes the empty state)"

@@ -18,11 +18,14 @@ use super::signals::Stop;
 use super::units::{Span, parse_wait};
 use super::{Daemon, Failure};
 use crate::client::{Client, ClientError, DEFAULT_SILENCE, Event, Follower, MirrorSnapshot};
-use crate::model::SyncStatus;
+use crate::model::{Cursor, SyncStatus};
 
 /// The pauses after a failure to write.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How old the cursor beside the files may become while nothing changes: long before a daemon forgets it.
+const CURSOR_AGE: Duration = Duration::from_secs(60);
 
 /// The flags for what is followed, and when files are written.
 #[derive(Args)]
@@ -132,6 +135,7 @@ impl KeepFlags {
         let resume = resume.filter(|_| !self.once);
         let client = self.daemon.client()?;
         let is_resumed = resume.is_some();
+        let resumed_at = resume.as_ref().and_then(MirrorSnapshot::cursor);
         let follower = self.follower(client.clone(), resume);
         let keeper = Keeper {
             flags: self,
@@ -139,6 +143,8 @@ impl KeepFlags {
             files: Some(files),
             under_way: None,
             unwritten: false,
+            written: Instant::now(),
+            written_cursor: resumed_at,
             write_at: None,
             pause: Duration::ZERO,
             lost: LostDaemon::new(client),
@@ -158,6 +164,9 @@ struct Keeper<'a, F> {
     under_way: UnderWay<F>,
     /// Whether the state is another one than that of the files.
     unwritten: bool,
+    /// When they were written last, and the cursor of their state.
+    written: Instant,
+    written_cursor: Option<Cursor>,
     /// When they are written next.
     write_at: Option<Instant>,
     /// The last pause after a failure.
@@ -255,6 +264,7 @@ impl<F: Files> Keeper<'_, F> {
     fn heard(&mut self, event: Result<Event, ClientError>, follower: &Follower) -> Result<(), Failure> {
         match event {
             Ok(Event::Changed(_)) => self.changed(follower.state()),
+            Ok(Event::Unchanged) => self.unchanged(follower.state()),
             Ok(Event::Retry(retry)) => {
                 self.waits_for = retry.error.to_string();
                 self.lost.failed(&retry.error, retry.pause);
@@ -282,6 +292,15 @@ impl<F: Files> Keeper<'_, F> {
         // A change of status alone has a cursor to keep.
         self.unwritten = true;
         self.schedule(state);
+    }
+
+    /// The cursor alone has moved on. It is kept now and then, so that a restart does not need one that is gone.
+    fn unchanged(&mut self, state: &MirrorSnapshot) {
+        self.lost.answered();
+        if self.written.elapsed() >= CURSOR_AGE && self.written_cursor != state.cursor() {
+            self.unwritten = true;
+            self.schedule(state);
+        }
     }
 
     fn hold(&mut self) {
@@ -315,6 +334,7 @@ impl<F: Files> Keeper<'_, F> {
         }
         let Some(mut files) = self.files.take() else { return };
         self.unwritten = false;
+        (self.written, self.written_cursor) = (Instant::now(), state.cursor());
         self.under_way = Some(tokio::task::spawn_blocking(move || {
             let written = files.write(&state);
             (files, state, written)

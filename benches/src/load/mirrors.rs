@@ -149,7 +149,7 @@ async fn follow(shared: Arc<Shared>, mirror: usize, mut follower: Follower) {
                 *shared.at[mirror].lock() = held.cursor().map(|cursor| (cursor.revision, held.digest()));
             }
             Ok(Event::Retry(Retry { error, .. })) | Err(error) => failed(&error),
-            Ok(Event::Held { .. }) => {}
+            Ok(Event::Held { .. } | Event::Unchanged) => {}
         }
     }
 }

@@ -90,7 +90,7 @@ impl Engine {
                 self.state.move_to(cursor);
                 self.application.move_to(&self.state.snapshot());
                 self.pace.answered();
-                return Ok(None);
+                return Ok(Some(Event::Unchanged));
             }
             Answer::Lost(gap) => {
                 self.lose(gap);

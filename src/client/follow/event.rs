@@ -10,6 +10,8 @@ use crate::wire::Header;
 pub enum Event {
     /// The state or the sync status has changed. The first one is the whole state.
     Changed(Changed),
+    /// The daemon has answered that nothing has changed. The cursor of the state may have moved on.
+    Unchanged,
     /// A request has failed. It is sent again after a pause, by itself.
     Retry(Retry),
     /// The daemon's state is empty, and was read anew: perhaps it was lost. The application's state stays as it is, with

@@ -33,6 +33,7 @@ pub const DEFAULT_SILENCE: Duration = Duration::from_secs(45);
 /// loop {
 ///     match follower.next().await? {
 ///         Event::Changed(changed) => println!("{} changes, {} keys", changed.changes.len(), follower.state().len()),
+///         Event::Unchanged => {}
 ///         Event::Retry(retry) => eprintln!("{}; trying again in {:?}", retry.error, retry.pause),
 ///         Event::Held { keys } => eprintln!("the daemon has no keys; the {keys} known ones are kept"),
 ///     }
