@@ -122,6 +122,27 @@ async fn a_page_of_another_origin_shows_the_state_as_it_changes() {
     browser.sees("table", "<b>three</b>").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_switches_its_features_as_keys_say() {
+    let origin = serve_file("feature-flags/index.html").await;
+    let daemon = Daemon::push(&["--allow-origin", &origin]);
+    daemon.http().post(&[put("flags/dark", "false"), put("other", "1")]).await;
+    let browser = Browser::start().await;
+    browser.open(&format!("{origin}/?daemon={}", daemon.url())).await;
+    browser.sees("#flags", "dark").await;
+    let is = async |script: &str| {
+        eventually(script, || async { (browser.run(script).await == true).then_some(()) }).await;
+    };
+    is("return document.getElementById('banner').hidden").await;
+    let banner = put("flags/banner", r#"{"on": true, "text": "<i>noon</i>"}"#);
+    daemon.http().post(&[banner, put("flags/dark", "true")]).await;
+    browser.sees("#banner", "<i>noon</i>").await;
+    is("return document.body.classList.contains('dark')").await;
+    daemon.http().post(&[deleted("flags/banner"), deleted("flags/dark")]).await;
+    browser.sees("#flags", "none").await;
+    is("return document.getElementById('banner').hidden && !document.body.classList.contains('dark')").await;
+}
+
 /// Answers every request with its name.
 async fn backend(name: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

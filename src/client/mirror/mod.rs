@@ -17,7 +17,7 @@ use crate::model::{Entry, SyncStatus};
 /// the mirror is dropped, the task ends.
 ///
 /// ```no_run
-/// # async fn run() -> Result<(), crumbd::client::ClientError> {
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 /// use crumbd::client::{Follower, Mirror};
 ///
 /// let mirror = Mirror::start(Follower::builder("http://127.0.0.1:7811")?.start());
