@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use super::output::say;
 use super::units::{Span, parse_wait};
+use crate::http::read_regular;
 
 /// The pauses after a failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -192,7 +193,10 @@ impl Drop for Group {
     }
 }
 
-/// Runs a command, and ends it with all that it has started when it takes too long.
+/// The largest PID file.
+const MAX_PID_FILE_BYTES: u64 = 4096;
+
+/// Runs a command, and ends it with the processes of its group when it takes too long.
 pub(super) async fn run_to_end(mut command: Command, text: &str, limit: Duration) -> Result<(), RunError> {
     // A group of its own: what a terminal's Ctrl-C ends is this process, which then waits for the command.
     let child = command.process_group(0).kill_on_drop(true).spawn();
@@ -216,12 +220,14 @@ pub(super) async fn run_to_end(mut command: Command, text: &str, limit: Duration
 
 fn send(pid_file: &std::path::Path, signal: NamedSignal) -> Result<(), RunError> {
     let no_pid = |reason: String| RunError::NoPid(pid_file.to_owned(), reason);
-    let text = std::fs::read_to_string(pid_file).map_err(|error| no_pid(error.to_string()))?;
+    let bytes = read_regular(pid_file, MAX_PID_FILE_BYTES).map_err(|error| no_pid(error.to_string()))?;
+    let text = String::from_utf8_lossy(&bytes);
     let first = text.split_whitespace().next().unwrap_or_default();
     let number: i32 = first.parse().map_err(|_| no_pid("it holds no number".to_owned()))?;
     // 0 and negative numbers mean groups of processes.
-    let pid = Pid::from_raw(number)
-        .filter(|_| number > 0)
+    let pid = (number > 0)
+        .then(|| Pid::from_raw(number))
+        .flatten()
         .ok_or_else(|| no_pid(format!("{number} is no process")))?;
     kill_process(pid, signal.0).map_err(|reason| RunError::NotSent { signal: signal.1, pid: number, reason })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::after_change::{AfterChange, Notice, Runner};
 use super::lost_daemon::LostDaemon;
@@ -23,6 +23,9 @@ use crate::model::{Cursor, SyncStatus};
 /// The pauses after a failure to write.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long the end waits for a write that is under way.
+const WRITE_END: Duration = Duration::from_secs(10);
 
 /// How old the cursor beside the files may become while nothing changes: long before a daemon forgets it.
 const CURSOR_AGE: Duration = Duration::from_secs(60);
@@ -197,9 +200,7 @@ impl<F: Files> Keeper<'_, F> {
                 () = until(end) => Err(TooLate(limit, self.waits_for.clone()).into()),
                 () = stop.requested() => Err(Interrupted(self.waits_for.clone()).into()),
             };
-            if self.under_way.is_some() {
-                _ = finished(&mut self.under_way).await;
-            }
+            self.end_write().await;
             return ended;
         }
         let is_due = reaction.as_ref().is_some_and(|reaction| reaction.is_due);
@@ -228,13 +229,21 @@ impl<F: Files> Keeper<'_, F> {
                 () = stop.requested() => break Ok(()),
             }
         };
-        if self.under_way.is_some() {
-            _ = finished(&mut self.under_way).await;
-        }
+        self.end_write().await;
         if let Some(runner) = runner {
             runner.stop().await;
         }
         ended
+    }
+
+    /// Waits for the write that is under way, but not for ever: a next start mends what it finds.
+    async fn end_write(&mut self) {
+        if self.under_way.is_some() && timeout(WRITE_END, finished(&mut self.under_way)).await.is_err() {
+            say(format_args!(
+                "the write that is under way has not ended within {}; it is left, and the next start mends the files",
+                Span(WRITE_END)
+            ));
+        }
     }
 
     /// Writes the files and runs the command, once.
@@ -350,8 +359,8 @@ impl<F: Files> Keeper<'_, F> {
             self.unwritten = true;
             // Later than what a change has scheduled meanwhile.
             self.write_at = Some(Instant::now() + self.pause);
-        } else {
-            self.pause = Duration::ZERO;
+        } else if !std::mem::take(&mut self.pause).is_zero() {
+            say("the files can be written again");
         }
         written.changed
     }

@@ -4,7 +4,7 @@ mod destination;
 mod render;
 
 use std::fmt::Write;
-use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -19,6 +19,10 @@ use super::file_error::FileError;
 use super::keep_files::{Files, KeepFlags, Reaction, Written};
 use super::signals::Stop;
 use crate::client::MirrorSnapshot;
+use crate::http::read_regular;
+
+/// The largest template.
+const MAX_TEMPLATE_BYTES: u64 = 64 << 20;
 
 /// The last part of `crumbd template --help`.
 const EXAMPLES: &str = "\
@@ -150,7 +154,9 @@ impl Files for Rendered {
 impl Rendered {
     /// Renders one file; returns whether it is another one now.
     fn write_one(&self, pair: &Pair, state: &MirrorSnapshot) -> Result<bool, Failure> {
-        let source = fs::read_to_string(&pair.source).map_err(FileError::at("read", &pair.source))?;
+        let source = read_regular(&pair.source, MAX_TEMPLATE_BYTES)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
+            .map_err(FileError::at("read", &pair.source))?;
         let text = render(&pair.source, &source, state, &self.prefix)?;
         Destination::new(&pair.destination, self.new_mode).replace(text.as_bytes(), self.check.as_ref())
     }

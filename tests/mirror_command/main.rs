@@ -268,6 +268,24 @@ async fn directories_that_a_kill_has_left_are_in_nobody_s_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_takes_the_place_of_those_below_it_and_gives_it_back() {
+    for in_place in [true, false] {
+        let daemon = Daemon::push(&[]);
+        let http = daemon.http();
+        let directory = Directory::new(in_place);
+        let mirror = Mirroring::start(daemon.url(), directory.path(), directory.flags());
+        for round in 0..4 {
+            http.post(&[put("a/b/c", &round.to_string()), put("a/b/d", "1"), deleted("a")]).await;
+            let below = [("a/b/c", &*round.to_string()), ("a/b/d", "1")];
+            directory.reaches(&state_of(&below)).await;
+            http.post(&[put("a", "1"), deleted("a/b/c"), deleted("a/b/d")]).await;
+            directory.reaches(&state_of(&[("a", "1")])).await;
+        }
+        assert!(!mirror.said().contains("cannot"), "{}", mirror.said());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn once_writes_runs_the_command_and_ends() {
     let daemon = Daemon::push(&[]);
     daemon.http().post(&[put("a", "1")]).await;
@@ -366,6 +384,11 @@ async fn a_process_is_sent_a_signal() {
     let flags = ["--signal", pid_file.to_str().unwrap(), "HUP"];
     let mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
     mirror.says("the process id cannot be read").await;
+    // Those would be groups of processes.
+    for group in ["0", "-1"] {
+        fs::write(&pid_file, group).unwrap();
+        mirror.says(&format!("{group} is no process")).await;
+    }
     fs::write(&pid_file, format!("{}\n", target.id())).unwrap();
     eventually("the signal", || async { got.exists().then_some(()) }).await;
     target.wait().unwrap();

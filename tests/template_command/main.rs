@@ -146,6 +146,32 @@ async fn once_ends_when_all_is_rendered_or_says_why_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_in_the_place_of_a_file_is_an_error_and_is_not_waited_for() {
+    let daemon = Daemon::push(&[]);
+    daemon.http().post(&[put("a", "1")]).await;
+    for name in ["out", "t.j2"] {
+        let files = Files::with("{{ get('a') }}");
+        _ = fs::remove_file(files.path(name));
+        assert!(std::process::Command::new("mkfifo").arg(files.path(name)).status().unwrap().success());
+        let mut rendering = Rendering::start(daemon.url(), &files.pair(), &["--once"]);
+        assert_eq!(rendering.wait_exit().code(), Some(1), "{name}");
+        rendering.says("not a regular file").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_does_not_end_is_given_up() {
+    let daemon = Daemon::push(&[]);
+    daemon.http().post(&[put("a", "1")]).await;
+    let endless = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
+    let files = Files::with(endless);
+    let mut rendering = Rendering::start(daemon.url(), &files.pair(), &["--once", "--timeout", "500ms"]);
+    assert_eq!(rendering.wait_exit().code(), Some(1));
+    rendering.says("not done within 500ms").await;
+    assert_eq!(files.out(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_state_at_the_start_is_held() {
     let daemon = Daemon::push(&[]);
     let files = Files::with("{{ ls() | join(',') }}");

@@ -92,15 +92,25 @@ impl Directory {
             }
             files.claim(&this.layout)?;
         }
+        let other = manifest.as_ref().map(|manifest| manifest.prefix.clone());
+        let other = other.filter(|prefix| prefix != this.layout.prefix());
         let proved = manifest
             .filter(|manifest| manifest.prefix == this.layout.prefix() && on_disk.is_fit())
             .filter(|manifest| manifest.proves(&on_disk.state));
         let resume = proved.map(|_| on_disk.state.clone());
         if resume.is_none() && !on_disk.state.is_empty() {
-            say(format_args!(
-                "the files in {} are not those of its {MANIFEST}: the state is fetched, and they are mended",
-                path.display()
-            ));
+            let path = path.display();
+            match other {
+                Some(prefix) => say(format_args!(
+                    "the files in {path} are those of the prefix \"{prefix}\": the state of \"{}\" is fetched, and takes \
+                     their place",
+                    this.layout.prefix()
+                )),
+                None => say(format_args!(
+                    "the files in {path} are not as its {MANIFEST} says, or not of the mode and owner that are wanted: the \
+                     state is fetched, and they are mended"
+                )),
+            }
         }
         this.on_disk = Some(on_disk);
         Ok((this, resume))

@@ -1,14 +1,15 @@
 //! The manifest: says of which state the files are, so that a restart goes on from there.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
 use crate::cli::file_error::FileError;
 use crate::client::MirrorSnapshot;
+use crate::http::read_regular;
 use crate::model::{Cursor, Digest, Key};
 
 /// The manifest's name. No key has a name that begins with two dots.
@@ -77,7 +78,7 @@ impl Manifest {
     /// Reads the manifest in this directory; `None` if there is none.
     pub(super) fn read(directory: &Path) -> Result<Option<Self>, ManifestError> {
         let path = directory.join(MANIFEST);
-        let bytes = match fs::read(&path) {
+        let bytes = match read_regular(&path, u64::MAX) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(FileError::at("read", &path)(error).into()),

@@ -31,8 +31,9 @@ impl Unsynced {
         }
         for path in paths {
             match sync(&path) {
-                // Removed since.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Removed since, or a directory above it is a file now.
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
                 synced => synced.map_err(FileError::at("sync", &path))?,
             }
         }

@@ -12,6 +12,7 @@ use crate::cli::Failure;
 use crate::cli::after_change::{RunError, run_to_end, shell};
 use crate::cli::file_attributes::Mode;
 use crate::cli::file_error::FileError;
+use crate::http::read_regular;
 
 /// A command that must succeed before a file is replaced.
 #[derive(Debug)]
@@ -57,7 +58,9 @@ impl Destination {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             metadata => Some(metadata.map_err(FileError::at("look at", &self.path))?),
         };
-        if old.is_some() && fs::read(&self.path).map_err(FileError::at("read", &self.path))? == content {
+        // Anything else, such as a pipe, is an error, and is not waited for.
+        let read = || read_regular(&self.path, u64::MAX).map_err(FileError::at("read", &self.path));
+        if old.is_some() && read()? == content {
             return Ok(false);
         }
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();

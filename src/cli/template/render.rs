@@ -16,7 +16,7 @@ use crate::model::Entry;
 
 /// The most steps that a template may take: many for each of a million keys, and seconds until one that does not end is
 /// given up.
-const MAX_STEPS: u64 = 1_000_000_000;
+const MAX_STEPS: u64 = 100_000_000;
 
 /// A template that cannot be rendered.
 #[derive(Debug, thiserror::Error)]

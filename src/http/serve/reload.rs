@@ -22,7 +22,7 @@ const SLOW_RELOAD: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The file cannot be read, is no regular file, or has more than `max` bytes.
-pub(in crate::http) fn read_regular(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_regular(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut options = OpenOptions::new();
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let file = options.read(true).custom_flags(nonblocking).open(path)?;
