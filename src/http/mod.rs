@@ -33,5 +33,6 @@ pub use collection::Collection;
 pub use router::router;
 pub use serve::drain::Shutdown;
 pub use serve::listener::{DEFAULT_PORT, ServeError, Server, ServerConfig};
+#[cfg(feature = "cli")]
 pub(crate) use serve::reload::read_regular;
 pub use serve::reload::{Reload, Reloadable};
