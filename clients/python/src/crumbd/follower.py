@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ class Follower(Iterator[Event]):
         self._engine = Engine(url, options)
         self._connections = Connections(options)
         self._closed = threading.Event()
+        self._running = threading.Lock()  # a generator runs in one thread at a time, also to its end
         self._events = self._run()
 
     @property
@@ -49,14 +49,19 @@ class Follower(Iterator[Event]):
         """Ends the iteration, also where another thread waits in it."""
         self._closed.set()
         self._connections.interrupt()
-        with contextlib.suppress(ValueError):  # it runs in another thread, and ends by itself
-            self._events.close()
+        if self._running.acquire(blocking=False):
+            try:
+                self._events.close()
+            finally:
+                self._running.release()
+        # Otherwise it runs in another thread, and ends by itself.
 
     def __iter__(self) -> Follower:
         return self
 
     def __next__(self) -> Event:
-        return next(self._events)
+        with self._running:
+            return next(self._events)
 
     def __enter__(self) -> Follower:
         return self
