@@ -478,12 +478,16 @@ impl Stage {
         }
     }
 
-    /// Waits for the next request whose answer was this, and for the one after it.
+    /// Waits for the next request whose answer was this (a status, or a part of its description), and for the one after
+    /// it.
     pub(super) async fn asks_again(&mut self, answer: &str) -> Result<(Request, Request), Broken> {
         let mut found = None;
         let begin = self.looked_at;
+        // A status is at the beginning: a cursor further on may have the same digits.
+        let is_status = answer.bytes().all(|byte| byte.is_ascii_digit());
+        let matches = |what: &str| if is_status { what.starts_with(answer) } else { what.contains(answer) };
         let find = |requests: &[Request]| {
-            let is_it = |r: &Request| r.answer.as_ref().is_some_and(|(_, what)| what.contains(answer));
+            let is_it = |r: &Request| r.answer.as_ref().is_some_and(|(_, what)| matches(what));
             let at = begin + requests.get(begin..)?.iter().position(is_it)?;
             Some((at, requests[at].clone(), requests.get(at + 1)?.clone()))
         };

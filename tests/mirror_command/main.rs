@@ -382,13 +382,17 @@ async fn a_process_is_sent_a_signal() {
     let script = format!("trap 'echo got > \"{}\"; exit' HUP; while :; do sleep 0.01; done", got.display());
     let mut target = std::process::Command::new("sh").arg("-c").arg(script).spawn().unwrap();
     let flags = ["--signal", pid_file.to_str().unwrap(), "HUP"];
-    let mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
-    mirror.says("the process id cannot be read").await;
     // Those would be groups of processes.
     for group in ["0", "-1"] {
         fs::write(&pid_file, group).unwrap();
+        let flags = [&flags[..], &["--once"]].concat();
+        let mut mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+        assert_eq!(mirror.wait_exit().code(), Some(1));
         mirror.says(&format!("{group} is no process")).await;
     }
+    fs::remove_file(&pid_file).unwrap();
+    let mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+    mirror.says("the process id cannot be read").await;
     fs::write(&pid_file, format!("{}\n", target.id())).unwrap();
     eventually("the signal", || async { got.exists().then_some(()) }).await;
     target.wait().unwrap();
