@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::support::eventually;
-use crate::support::state::{State, difference};
+use crate::support::state::{State, difference, digest, hex};
 
 /// A directory.
 pub struct Directory {
@@ -67,11 +67,13 @@ impl Directory {
         self.try_read().expect("files that can be read")
     }
 
-    /// Waits until the files are those of this state.
+    /// Waits until the files are those of this state, and the manifest says so.
     pub async fn reaches(&self, state: &State) {
         let same = || async {
             let found = self.try_read()?;
-            (found.state == *state && found.manifest["count"] == state.len()).then_some(())
+            // In place the manifest is written after the files.
+            let is_proved = found.manifest["digest"] == hex(digest(state)).as_str();
+            (found.state == *state && found.manifest["count"] == state.len() && is_proved).then_some(())
         };
         let reached = std::panic::AssertUnwindSafe(eventually("the files of the state", same));
         if futures_util::FutureExt::catch_unwind(reached).await.is_err() {

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod directory;
-mod process;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -15,9 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use directory::Directory;
-use process::Mirroring;
 use support::daemon::Daemon;
 use support::etcd::free_port;
+use support::file_keeper::FileKeeper;
 use support::http::Http;
 use support::mirror::entries;
 use support::record::Body;
@@ -71,7 +70,7 @@ async fn files_lead_back_to_the_state_whatever_the_keys_are() {
         let directory = Directory::new(in_place);
         let (mut work, mut state) = (Workload::new(31, "", 40), State::new());
         let flags = [directory.flags(), &AT_ONCE, if in_place { &["--stream"] } else { &[] }].concat();
-        let _mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+        let _mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags);
         let odd = odd_keys();
         for round in 0..60 {
             let mut batch = work.batch(20);
@@ -102,7 +101,8 @@ async fn a_prefix_is_taken_off_and_modes_are_as_asked() {
         http.post(&[put("app/a/b", "1"), put("app/c", "2"), put("other", "3")]).await;
         let directory = Directory::new(in_place);
         let modes = ["--prefix", "app/", "--file-mode", "0600", "--dir-mode", "0710"];
-        let _mirror = Mirroring::start(daemon.url(), directory.path(), &[directory.flags(), &modes].concat());
+        let _mirror =
+            FileKeeper::mirror(daemon.url(), directory.path(), &[directory.flags(), &modes].concat());
         directory.reaches(&state_of(&[("app/a/b", "1"), ("app/c", "2")])).await;
         let files = directory.files().unwrap();
         assert_eq!(fs::read_to_string(files.join("a/b")).unwrap(), "1");
@@ -117,7 +117,7 @@ async fn a_change_of_one_key_writes_one_file() {
     let http = daemon.http();
     http.post(&[put("a", "1"), put("b/c", "1")]).await;
     let directory = Directory::new(false);
-    let _mirror = Mirroring::start(daemon.url(), directory.path(), &AT_ONCE);
+    let _mirror = FileKeeper::mirror(daemon.url(), directory.path(), &AT_ONCE);
     directory.reaches(&state_of(&[("a", "1"), ("b/c", "1")])).await;
     let inode = |name: &str| fs::metadata(directory.files().unwrap().join(name)).unwrap().ino();
     let (a, c) = (inode("a"), inode("b/c"));
@@ -151,7 +151,7 @@ async fn a_mirror_that_is_killed_again_and_again_loses_and_invents_nothing() {
         http.post(&[put("first", "1")]).await;
         let directory = Directory::new(in_place);
         let flags = [directory.flags(), &AT_ONCE].concat();
-        let start = || Mirroring::start(daemon.url(), directory.path(), &flags);
+        let start = || FileKeeper::mirror(daemon.url(), directory.path(), &flags);
         let stop = Arc::new(AtomicBool::new(false));
         let writer = tokio::spawn(keep_writing(daemon.http(), 5, stop.clone()));
         let mut rng = fastrand::Rng::with_seed(7);
@@ -201,7 +201,7 @@ async fn a_reader_through_the_link_never_sees_two_revisions() {
     let http = daemon.http();
     http.post(&[put("a", "0"), put("z/z", "0")]).await;
     let directory = Directory::new(false);
-    let _mirror = Mirroring::start(daemon.url(), directory.path(), &AT_ONCE);
+    let _mirror = FileKeeper::mirror(daemon.url(), directory.path(), &AT_ONCE);
     directory.reaches(&state_of(&[("a", "0"), ("z/z", "0")])).await;
     let stop = Arc::new(AtomicBool::new(false));
     let (until, link) = (stop.clone(), directory.path().join("current"));
@@ -237,7 +237,7 @@ async fn what_somebody_has_edited_is_mended() {
         daemon.http().post(&[put("a", "1"), put("b", "1"), put("c/d", "1")]).await;
         let state = state_of(&[("a", "1"), ("b", "1"), ("c/d", "1")]);
         let directory = Directory::new(in_place);
-        let start = || Mirroring::start(daemon.url(), directory.path(), directory.flags());
+        let start = || FileKeeper::mirror(daemon.url(), directory.path(), directory.flags());
         let mirror = start();
         directory.reaches(&state).await;
         assert!(mirror.terminate().success());
@@ -260,7 +260,7 @@ async fn directories_that_a_kill_has_left_are_in_nobody_s_way() {
     let http = daemon.http();
     http.post(&[put("b", "1")]).await;
     let directory = Directory::new(true);
-    let _mirror = Mirroring::start(daemon.url(), directory.path(), &["--in-place"]);
+    let _mirror = FileKeeper::mirror(daemon.url(), directory.path(), &["--in-place"]);
     directory.reaches(&state_of(&[("b", "1")])).await;
     fs::create_dir_all(directory.path().join("a/x/y")).unwrap();
     http.post(&[put("a", "1")]).await;
@@ -273,7 +273,7 @@ async fn a_key_takes_the_place_of_those_below_it_and_gives_it_back() {
         let daemon = Daemon::push(&[]);
         let http = daemon.http();
         let directory = Directory::new(in_place);
-        let mirror = Mirroring::start(daemon.url(), directory.path(), directory.flags());
+        let mirror = FileKeeper::mirror(daemon.url(), directory.path(), directory.flags());
         for round in 0..4 {
             http.post(&[put("a/b/c", &round.to_string()), put("a/b/d", "1"), deleted("a")]).await;
             let below = [("a/b/c", &*round.to_string()), ("a/b/d", "1")];
@@ -296,13 +296,13 @@ async fn once_writes_runs_the_command_and_ends() {
         ran.display()
     );
     for (changed, run) in [(1, 1), (0, 2)] {
-        let mut mirror = Mirroring::start(daemon.url(), directory.path(), &["--once", "--exec", &exec]);
+        let mut mirror = FileKeeper::mirror(daemon.url(), directory.path(), &["--once", "--exec", &exec]);
         assert!(mirror.wait_exit().success(), "{}", mirror.said());
         let lines = fs::read_to_string(&ran).unwrap();
         assert_eq!(lines.lines().count(), run);
         assert_eq!(lines.lines().last().unwrap(), format!("in-sync {changed} 1"));
     }
-    let mut mirror = Mirroring::start(daemon.url(), directory.path(), &["--once", "--exec", "exit 9"]);
+    let mut mirror = FileKeeper::mirror(daemon.url(), directory.path(), &["--once", "--exec", "exit 9"]);
     assert_eq!(mirror.wait_exit().code(), Some(1));
     mirror.says("exit code 9").await;
 }
@@ -311,18 +311,18 @@ async fn once_writes_runs_the_command_and_ends() {
 async fn once_says_why_it_is_not_done() {
     let directory = Directory::new(false);
     let nobody = format!("http://127.0.0.1:{}", free_port());
-    let mut mirror = Mirroring::start(&nobody, directory.path(), &["--once", "--timeout", "500ms"]);
+    let mut mirror = FileKeeper::mirror(&nobody, directory.path(), &["--once", "--timeout", "500ms"]);
     assert_eq!(mirror.wait_exit().code(), Some(1));
     mirror.says("not done within 500ms: no answer from").await;
 
     // It is never in-sync, so its state may be half of one.
     let mut daemon = Daemon::serve_stdin(&["--feed", "stdin:"]);
     daemon.feed(format!("{}\n", put("a", "1")).as_bytes());
-    let mut mirror = Mirroring::start(daemon.url(), directory.path(), &["--once", "--timeout", "500ms"]);
+    let mut mirror = FileKeeper::mirror(daemon.url(), directory.path(), &["--once", "--timeout", "500ms"]);
     assert_eq!(mirror.wait_exit().code(), Some(1));
     mirror.says("not in-sync").await;
     assert!(!directory.path().join("current").exists());
-    let mut mirror = Mirroring::start(daemon.url(), directory.path(), &["--once"]);
+    let mut mirror = FileKeeper::mirror(daemon.url(), directory.path(), &["--once"]);
     daemon.end_of_feed();
     assert!(mirror.wait_exit().success());
     assert_same("the files", &directory.read().state, &state_of(&[("a", "1")]));
@@ -340,7 +340,7 @@ async fn the_command_hears_of_the_last_change_and_never_runs_twice_at_once() {
         lock = lock.display(),
         log = log.display()
     );
-    let _mirror = Mirroring::start(daemon.url(), directory.path(), &["--debounce", "5ms", "--exec", &exec]);
+    let _mirror = FileKeeper::mirror(daemon.url(), directory.path(), &["--debounce", "5ms", "--exec", &exec]);
     for i in 1..=60 {
         http.post(&[put("a", &i.to_string())]).await;
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -358,16 +358,16 @@ async fn a_command_that_did_not_succeed_before_the_end_runs_after_the_next_start
     daemon.http().post(&[put("a", "1")]).await;
     let directory = Directory::new(false);
     let ran = directory.path().join("ran");
-    let mirror = Mirroring::start(daemon.url(), directory.path(), &["--exec", "exit 3"]);
+    let mirror = FileKeeper::mirror(daemon.url(), directory.path(), &["--exec", "exit 3"]);
     mirror.says("\"exit 3\" failed: exit code 3; trying again in 1s").await;
     mirror.kill();
     let exec = format!("echo ran >> '{}'", ran.display());
     let runs = || fs::read_to_string(&ran).unwrap_or_default().lines().count();
-    let mirror = Mirroring::start(daemon.url(), directory.path(), &["--exec", &exec]);
+    let mirror = FileKeeper::mirror(daemon.url(), directory.path(), &["--exec", &exec]);
     eventually("the run", || async { (runs() == 1).then_some(()) }).await;
     assert!(mirror.terminate().success());
     // It has succeeded: without a change there is no reason to run it again.
-    let mirror = Mirroring::start(daemon.url(), directory.path(), &["--exec", &exec]);
+    let mirror = FileKeeper::mirror(daemon.url(), directory.path(), &["--exec", &exec]);
     tokio::time::sleep(A_WHILE).await;
     assert!(mirror.terminate().success());
     assert_eq!(runs(), 1);
@@ -386,12 +386,12 @@ async fn a_process_is_sent_a_signal() {
     for group in ["0", "-1"] {
         fs::write(&pid_file, group).unwrap();
         let flags = [&flags[..], &["--once"]].concat();
-        let mut mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+        let mut mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags);
         assert_eq!(mirror.wait_exit().code(), Some(1));
         mirror.says(&format!("{group} is no process")).await;
     }
     fs::remove_file(&pid_file).unwrap();
-    let mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+    let mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags);
     mirror.says("the process id cannot be read").await;
     fs::write(&pid_file, format!("{}\n", target.id())).unwrap();
     eventually("the signal", || async { got.exists().then_some(()) }).await;
@@ -406,7 +406,7 @@ async fn a_lost_daemon_leaves_the_files_as_they_are_and_is_told_of_once() {
     let mut daemon = serve();
     daemon.http().post(&[put("a", "1")]).await;
     let directory = Directory::new(false);
-    let mirror = Mirroring::start(daemon.url(), directory.path(), &AT_ONCE);
+    let mirror = FileKeeper::mirror(daemon.url(), directory.path(), &AT_ONCE);
     directory.reaches(&state_of(&[("a", "1")])).await;
     daemon.terminate();
     assert!(daemon.wait_exit().success());
@@ -430,7 +430,7 @@ async fn a_daemon_that_has_lost_its_state_does_not_empty_the_directory() {
         let state = state_of(&[("a", "1"), ("b", "1")]);
         let directory = Directory::new(in_place);
         let flags = [directory.flags(), &AT_ONCE].concat();
-        let mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+        let mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags);
         directory.reaches(&state).await;
         drop(daemon);
         let daemon = serve();
@@ -439,17 +439,17 @@ async fn a_daemon_that_has_lost_its_state_does_not_empty_the_directory() {
         // One that does not know what it wrote holds them too.
         mirror.kill();
         fs::write(directory.files().unwrap().join("a"), "edited").unwrap();
-        let mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+        let mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags);
         mirror.says("the daemon has no keys").await;
         assert_eq!(directory.read().state.len(), 2);
         mirror.kill();
         let agreed = [&flags[..], &["--allow-empty"]].concat();
-        let mirror = Mirroring::start(daemon.url(), directory.path(), &agreed);
+        let mirror = FileKeeper::mirror(daemon.url(), directory.path(), &agreed);
         directory.reaches(&State::new()).await;
         mirror.kill();
         // By deletions a state may become empty.
         daemon.http().post(&[put("c", "1")]).await;
-        let _mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+        let _mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags);
         directory.reaches(&state_of(&[("c", "1")])).await;
         daemon.http().post(&[deleted("c")]).await;
         directory.reaches(&State::new()).await;
@@ -461,20 +461,20 @@ async fn a_directory_has_one_mirror_and_what_is_not_its_own_is_left_alone() {
     let daemon = Daemon::push(&[]);
     daemon.http().post(&[put("a", "1")]).await;
     let directory = Directory::new(false);
-    let mirror = Mirroring::start(daemon.url(), directory.path(), &[]);
+    let mirror = FileKeeper::mirror(daemon.url(), directory.path(), &[]);
     directory.reaches(&state_of(&[("a", "1")])).await;
-    let mut second = Mirroring::start(daemon.url(), directory.path(), &[]);
+    let mut second = FileKeeper::mirror(daemon.url(), directory.path(), &[]);
     assert_eq!(second.wait_exit().code(), Some(1));
     second.says("another `crumbd mirror` keeps").await;
     mirror.kill();
 
     let foreign = Directory::new(true);
     fs::write(foreign.path().join("somebody's"), "").unwrap();
-    let mut refused = Mirroring::start(daemon.url(), foreign.path(), &["--in-place"]);
+    let mut refused = FileKeeper::mirror(daemon.url(), foreign.path(), &["--in-place"]);
     assert_eq!(refused.wait_exit().code(), Some(1));
     refused.says("give an empty directory").await;
     fs::create_dir(foreign.path().join("current")).unwrap();
-    let mut refused = Mirroring::start(daemon.url(), foreign.path(), &[]);
+    let mut refused = FileKeeper::mirror(daemon.url(), foreign.path(), &[]);
     assert_eq!(refused.wait_exit().code(), Some(1));
     refused.says("is no link of `crumbd mirror`").await;
 }
@@ -489,7 +489,7 @@ async fn keys_of_a_prefix_go_on_from_their_cursor() {
     let directory = Directory::new(true);
     let flags = ["--in-place", "--prefix", "app/", "--debounce", "1ms"];
     for (key, value) in [("app/a/b", None), ("app/c", Some("2")), ("app/a/b", Some("3"))] {
-        let mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+        let mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags);
         directory.reaches(&below(&state, b"app/")).await;
         assert!(!mirror.said().contains("mended"), "{}", mirror.said());
         assert!(mirror.terminate().success());
@@ -504,7 +504,7 @@ async fn keys_of_a_prefix_go_on_from_their_cursor() {
             }
         }
     }
-    let _mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+    let _mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags);
     directory.reaches(&below(&state, b"app/")).await;
     assert_eq!(states_sent(&http).await, 1, "the first one only");
 }
@@ -521,7 +521,7 @@ async fn other_rights_are_another_state_also_after_a_restart() {
         let token = tempfile::NamedTempFile::new().unwrap();
         fs::write(token.path(), &some.text).unwrap();
         let flags = [directory.flags(), &AT_ONCE, &["--token-file", token.path().to_str().unwrap()]].concat();
-        let mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+        let mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags);
         directory.reaches(&state_of(&[("a/1", "1")])).await;
         file.change(&some, Some(&["a/", "b/"]));
         file.save();
@@ -530,7 +530,7 @@ async fn other_rights_are_another_state_also_after_a_restart() {
         file.change(&some, Some(&["b/", "c/"]));
         file.save();
         http.post(&[put("b/1", "2")]).await;
-        let _mirror = Mirroring::start(daemon.url(), directory.path(), &flags);
+        let _mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags);
         directory.reaches(&state_of(&[("b/1", "2"), ("c/1", "1")])).await;
     }
 }

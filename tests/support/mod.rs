@@ -8,6 +8,7 @@ pub mod bincode;
 pub mod browser;
 pub mod daemon;
 pub mod etcd;
+pub mod file_keeper;
 pub mod followed;
 pub mod following;
 pub mod http;

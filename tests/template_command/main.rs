@@ -1,7 +1,6 @@
 //! `crumbd template`: a file is what its template makes of the newest state, or what it was.
 #![allow(clippy::unwrap_used)]
 
-mod process;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -9,9 +8,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
-use process::Rendering;
 use support::daemon::Daemon;
 use support::eventually;
+use support::file_keeper::FileKeeper;
 use support::workload::{deleted, put};
 
 /// A template and its file, in a directory of their own.
@@ -57,7 +56,7 @@ async fn a_file_follows_the_keys_of_its_template() {
             "{% for b in pairs('b') %}\n{{ b.key }} {{ b.value }}\n{% endfor %}\nend {{ get('end', '-') }}\n",
         );
         let flags = [&["--prefix", "app/", "--debounce", "1ms"], way].concat();
-        let rendering = Rendering::start(daemon.url(), &files.pair(), &flags);
+        let rendering = FileKeeper::template(daemon.url(), &files.pair(), &flags);
         files.is("1 10\n2 {\"port\":20}\nend -\n").await;
         http.post(&[put("app/end", "7"), deleted("app/b/1")]).await;
         files.is("2 {\"port\":20}\nend 7\n").await;
@@ -77,7 +76,8 @@ async fn the_same_content_is_left_alone_and_mode_and_link_stay() {
     let ran = files.path("ran");
     let exec = format!("echo $CRUMBD_CHANGED_COUNT >> '{}'", ran.display());
     let runs = || fs::read_to_string(&ran).unwrap_or_default().lines().count();
-    let _rendering = Rendering::start(daemon.url(), &files.pair(), &["--debounce", "1ms", "--exec", &exec]);
+    let _rendering =
+        FileKeeper::template(daemon.url(), &files.pair(), &["--debounce", "1ms", "--exec", &exec]);
     files.is("1").await;
     eventually("the command", || async { (runs() == 1).then_some(()) }).await;
     let before = fs::metadata(files.path("real")).unwrap();
@@ -97,7 +97,7 @@ async fn an_error_keeps_the_file_and_is_gone_with_the_next_change() {
     let http = daemon.http();
     http.post(&[put("a", "1")]).await;
     let files = Files::with("line\n{{ get('a') }}");
-    let rendering = Rendering::start(daemon.url(), &files.pair(), &["--debounce", "1ms"]);
+    let rendering = FileKeeper::template(daemon.url(), &files.pair(), &["--debounce", "1ms"]);
     files.is("line\n1").await;
     http.post(&[deleted("a")]).await;
     rendering.says("t.j2:2: there is no key \"a\"").await;
@@ -120,7 +120,7 @@ async fn a_check_that_fails_keeps_the_file() {
     http.post(&[put("a", "1")]).await;
     let files = Files::with("{{ get('a') }}");
     let flags = ["--debounce", "1ms", "--check", "! grep -q bad \"$1\""];
-    let rendering = Rendering::start(daemon.url(), &files.pair(), &flags);
+    let rendering = FileKeeper::template(daemon.url(), &files.pair(), &flags);
     files.is("1").await;
     http.post(&[put("a", "\"bad\"")]).await;
     rendering.says("out stays as it is, because its check has failed").await;
@@ -135,11 +135,11 @@ async fn once_ends_when_all_is_rendered_or_says_why_not() {
     let daemon = Daemon::push(&[]);
     daemon.http().post(&[put("a", "1")]).await;
     let files = Files::with("{{ get('a') }}");
-    let mut rendering = Rendering::start(daemon.url(), &files.pair(), &["--once"]);
+    let mut rendering = FileKeeper::template(daemon.url(), &files.pair(), &["--once"]);
     assert!(rendering.wait_exit().success());
     assert_eq!(files.out(), "1");
     files.template("{{ get('b') }}");
-    let mut rendering = Rendering::start(daemon.url(), &files.pair(), &["--once"]);
+    let mut rendering = FileKeeper::template(daemon.url(), &files.pair(), &["--once"]);
     assert_eq!(rendering.wait_exit().code(), Some(1));
     rendering.says("there is no key \"b\"").await;
     assert_eq!(files.out(), "1");
@@ -153,7 +153,7 @@ async fn a_pipe_in_the_place_of_a_file_is_an_error_and_is_not_waited_for() {
         let files = Files::with("{{ get('a') }}");
         _ = fs::remove_file(files.path(name));
         assert!(std::process::Command::new("mkfifo").arg(files.path(name)).status().unwrap().success());
-        let mut rendering = Rendering::start(daemon.url(), &files.pair(), &["--once"]);
+        let mut rendering = FileKeeper::template(daemon.url(), &files.pair(), &["--once"]);
         assert_eq!(rendering.wait_exit().code(), Some(1), "{name}");
         rendering.says("not a regular file").await;
     }
@@ -165,7 +165,7 @@ async fn a_template_that_does_not_end_is_given_up() {
     daemon.http().post(&[put("a", "1")]).await;
     let endless = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
     let files = Files::with(endless);
-    let mut rendering = Rendering::start(daemon.url(), &files.pair(), &["--once", "--timeout", "500ms"]);
+    let mut rendering = FileKeeper::template(daemon.url(), &files.pair(), &["--once", "--timeout", "500ms"]);
     assert_eq!(rendering.wait_exit().code(), Some(1));
     rendering.says("not done within 500ms").await;
     assert_eq!(files.out(), "");
@@ -176,7 +176,7 @@ async fn an_empty_state_at_the_start_is_held() {
     let daemon = Daemon::push(&[]);
     let files = Files::with("{{ ls() | join(',') }}");
     fs::write(files.path("out"), "before").unwrap();
-    let rendering = Rendering::start(daemon.url(), &files.pair(), &["--debounce", "1ms"]);
+    let rendering = FileKeeper::template(daemon.url(), &files.pair(), &["--debounce", "1ms"]);
     rendering.says("the daemon has no keys").await;
     assert_eq!(files.out(), "before");
     daemon.http().post(&[put("a", "1")]).await;
@@ -185,6 +185,6 @@ async fn an_empty_state_at_the_start_is_held() {
     files.is("").await;
     drop(rendering);
     fs::write(files.path("out"), "before").unwrap();
-    let _rendering = Rendering::start(daemon.url(), &files.pair(), &["--allow-empty"]);
+    let _rendering = FileKeeper::template(daemon.url(), &files.pair(), &["--allow-empty"]);
     files.is("").await;
 }

@@ -65,7 +65,7 @@ impl Application {
         allow_empty: bool,
     ) -> Result<Changed, Emptied> {
         let changes = if self.settling {
-            self.retain_and_advance(&header, &changes, state, allow_empty)?
+            self.advance(&header, state, allow_empty)?
         } else {
             self.seen = state.clone();
             changes
@@ -73,30 +73,7 @@ impl Application {
         Ok(Changed { header, changes, snapshot: false, gap: None })
     }
 
-    fn retain_and_advance(
-        &mut self,
-        header: &Header,
-        changes: &[Change],
-        state: &MirrorSnapshot,
-        allow_empty: bool,
-    ) -> Result<Vec<Change>, Emptied> {
-        let before = self.seen.clone();
-        // A key that the new daemon had and deletes is gone, in-sync or not.
-        for change in changes {
-            if let Change::Deleted { old, .. } = change {
-                self.seen.remove(old.key());
-            }
-        }
-        match self.advance(header, state, allow_empty) {
-            Ok(_) => Ok(before.changes_to(&self.seen).collect()),
-            Err(emptied) => {
-                self.seen = before;
-                Err(emptied)
-            }
-        }
-    }
-
-    /// Takes the daemon's state over; while the two settle, only what it has.
+    /// Takes the daemon's state over; while the two settle, only what it has: deletions that it tells then wait too.
     fn advance(
         &mut self,
         header: &Header,

@@ -1,31 +1,48 @@
-//! `crumbd template` as a child process.
+//! `crumbd mirror` or `crumbd template` as a child process.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::support::daemon::command;
-use crate::support::{DEADLINE, eventually};
+use super::daemon::command;
+use super::{DEADLINE, eventually};
 
-/// A `crumbd template`. Dropping it kills it.
-pub struct Rendering {
+/// One of the commands that keep files. Dropping it kills it.
+pub struct FileKeeper {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
 }
 
-impl Rendering {
-    pub fn start(url: &str, pair: &str, args: &[&str]) -> Rendering {
+impl FileKeeper {
+    pub fn mirror(url: &str, directory: &Path, args: &[&str]) -> FileKeeper {
         let mut command = command();
-        command.args(["template", pair]).args(["--url", url]).args(args).stdin(Stdio::null());
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        command.arg("mirror").arg(directory).args(["--url", url]).args(args);
+        Self::start(command)
+    }
+
+    pub fn template(url: &str, pair: &str, args: &[&str]) -> FileKeeper {
+        let mut command = command();
+        command.args(["template", pair, "--url", url]).args(args);
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> FileKeeper {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let said: Arc<Mutex<Vec<String>>> = Arc::default();
         let (into, stderr) = (said.clone(), child.stderr.take().unwrap());
         std::thread::spawn(move || {
             let lines = BufReader::new(stderr).lines().map_while(Result::ok);
             lines.for_each(|line| into.lock().unwrap().push(line));
         });
-        Rendering { child, said }
+        FileKeeper { child, said }
+    }
+
+    /// By SIGKILL, and waits for its end.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Asks it to end, as a service manager does, and waits for it.
@@ -57,12 +74,12 @@ impl Rendering {
     }
 }
 
-impl Drop for Rendering {
+impl Drop for FileKeeper {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- the templates said:\n{}", self.said());
+            eprintln!("--- the command said:\n{}", self.said());
         }
     }
 }
