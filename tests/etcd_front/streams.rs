@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tonic::Code;
 
 use crate::client::{Client, Watches};
-use crate::etcd::kv::PutRequest;
+use crate::etcd::kv::{PutRequest, RangeRequest};
 use crate::etcd::watch::{WatchCancelRequest, WatchCreateRequest, WatchRequestUnion, WatchResponse};
 use crate::servers::{Front, client_of};
 use crate::support::etcd::Etcd;
@@ -88,6 +88,8 @@ async fn a_watch_of_revisions_that_are_not_kept_ends_as_compacted_and_says_where
     let mut last = 0;
     for value in 0..50 {
         last = put(&theirs, "a", &value.to_string()).await;
+        // A linearizable read waits for the write: so each is a breadcrumb, however slow the machine is.
+        ours.range(RangeRequest { key: "a".to_owned().into(), ..RangeRequest::default() }).await.unwrap();
     }
     let mut idle = ours.watch(of_key("idle", 0)).await.unwrap();
     created(&mut idle).await;
