@@ -9,7 +9,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crumbd::cache::{Cache, CacheConfig};
+use crumbd::cache::{Cache, CacheConfig, WindowLimits};
 use crumbd::feed::Upstream;
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{Cursor, History, Key, KeySelector, Sequence, SyncStatus, Update};
@@ -71,7 +71,7 @@ struct World {
 impl World {
     async fn new() -> Result<Self, Box<dyn Error>> {
         let buffer = Arc::new(IngestBuffer::channel(64)?);
-        let window = crumbd::trail::Limits { max_count: KEPT, ..CacheConfig::default().window };
+        let window = WindowLimits { max_count: KEPT, ..CacheConfig::default().window };
         let config = CacheConfig { window, ..CacheConfig::default() };
         let (cache, ingest) = Cache::new(config, Some(History::random()), buffer);
         tokio::spawn(ingest.run());

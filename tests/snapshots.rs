@@ -7,14 +7,13 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crumbd::cache::{Breadcrumb, Cache, CacheConfig};
+use crumbd::cache::{Breadcrumb, Cache, CacheConfig, WindowLimits};
 use crumbd::feed::Upstream;
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{
     Batch, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key, KeySelector, ResyncClaim, Revision,
     SyncStatus, Update,
 };
-use crumbd::trail::Limits;
 use crumbd::view::{Account, Answer, Format, Page, View, ViewConfig};
 use crumbd::wire::{Coding, MediaType, Record, RecordReader};
 use fastrand::Rng;
@@ -32,7 +31,7 @@ struct Daemon {
 impl Daemon {
     fn start(window: usize) -> Self {
         let buffer = Arc::new(IngestBuffer::channel(64).unwrap());
-        let limits = Limits { max_count: window, ..CacheConfig::default().window };
+        let limits = WindowLimits { max_count: window, ..CacheConfig::default().window };
         let config = CacheConfig { window: limits, ..CacheConfig::default() };
         let (cache, task) = Cache::new(config, Some(History::random()), buffer);
         tokio::spawn(task.run());

@@ -23,10 +23,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crumbd::cache::{Breadcrumb, Cache, CacheConfig};
+use crumbd::cache::{Breadcrumb, Cache, CacheConfig, WindowLimits};
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{Entry, FeedEvent, History, ResyncClaim, Revision, Update};
-use crumbd::trail::Limits;
 use crumbd_bench::load::own_cpu_time;
 use fastrand::Rng;
 
@@ -158,7 +157,7 @@ fn run_probe(probe: &str) -> Vec<f64> {
         "bare-kept" => bare_map(effort, keys, true),
         "thin-kept" => thin_map(effort, keys),
         "cache-100" => cache_rate(effort, keys, 100, 100, window),
-        "cache-100-16" => cache_rate(effort, keys, 100, 100, Limits { max_count: 16, ..window }),
+        "cache-100-16" => cache_rate(effort, keys, 100, 100, WindowLimits { max_count: 16, ..window }),
         "cache-1" => cache_rate(effort, keys, 1, 1, window),
         "cache-load" => cache_rate(effort, keys, 1, max_batch, window),
         "publish" => return publish_cost(effort, keys),
@@ -249,7 +248,7 @@ fn inserts<T>(
 }
 
 /// Updates in slices of `slice`, at most `batch` of them in a breadcrumb.
-fn cache_rate(effort: Effort, keys: usize, slice: usize, batch: usize, window: Limits) -> f64 {
+fn cache_rate(effort: Effort, keys: usize, slice: usize, batch: usize, window: WindowLimits) -> f64 {
     let config = CacheConfig { max_batch: batch, window, ..CacheConfig::default() };
     two_workers().block_on(async move {
         let cache = filled(config, keys).await;
@@ -376,7 +375,7 @@ fn weigh(how: &str, keys: usize) -> Vec<f64> {
         drop(warm);
         let (before, _) = memory();
         let config = CacheConfig::default();
-        let alone = CacheConfig { window: Limits { max_count: 1, ..config.window }, ..config.clone() };
+        let alone = CacheConfig { window: WindowLimits { max_count: 1, ..config.window }, ..config.clone() };
         let cache = match how {
             "weigh-resync" => resynced(config, keys).await,
             "weigh-alone" => filled(alone, keys).await,

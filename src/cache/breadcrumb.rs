@@ -191,11 +191,6 @@ impl KnownPast {
         check.is_none_or(|check| key.accepts(cursor.revision, check, cursor.check))
     }
 
-    /// The revision after which they begin.
-    pub fn base(&self) -> Revision {
-        self.base
-    }
-
     /// The changes, one revision at a time.
     pub fn steps(&self) -> &[Step] {
         &self.steps

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::RefusedKeys;
 use super::ingest::MAX_GATHERED_BATCHES;
 use crate::model::{CursorKey, EntryLimits, History, MAX_KEY_BYTES, Revision};
-use crate::trail::Limits;
+use crate::trail::WindowLimits;
 
 /// Limits of the cache. Every queue and every loop in it is bounded by one of these.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct CacheConfig {
     /// The longest key, in bytes; at most [`MAX_KEY_BYTES`].
     pub max_key_bytes: usize,
     /// The limits of the window: older breadcrumbs within them stay readable.
-    pub window: Limits,
+    pub window: WindowLimits,
     /// Whether to keep every single write inside a breadcrumb with its value, and to count the writes of each key
     /// ([`WriteInfo`](crate::model::WriteInfo)). What the upstream sets again to the same value is a change then: etcd's
     /// clients are told of it. The kept values weigh in the window.
@@ -57,7 +57,11 @@ impl Default for CacheConfig {
             min_interval: Duration::ZERO,
             max_value_bytes: 8 << 20,
             max_key_bytes: MAX_KEY_BYTES,
-            window: Limits { max_count: 16_384, max_bytes: 64 << 20, max_age: Duration::from_secs(15 * 60) },
+            window: WindowLimits {
+                max_count: 16_384,
+                max_bytes: 64 << 20,
+                max_age: Duration::from_secs(15 * 60),
+            },
             keep_every_write: false,
         }
     }
@@ -81,7 +85,7 @@ impl From<CacheConfig> for CacheOptions {
 
 /// The revision up to which the state has every change of the upstream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Completeness {
+pub(crate) struct Completeness {
     /// The history of the revision.
     pub history: Option<History>,
     /// The revision. It may be newer than that of the state, where later revisions changed nothing in it.

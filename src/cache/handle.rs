@@ -90,7 +90,7 @@ impl Cache {
     ///
     /// # Errors
     /// As for [`Cache::restored`].
-    pub fn restored_within_limits(
+    pub(crate) fn restored_within_limits(
         config: impl Into<CacheOptions>,
         state: (Snapshot, SystemTime),
         breadcrumbs: Vec<RestoredBreadcrumb>,

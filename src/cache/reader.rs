@@ -64,7 +64,7 @@ impl Position {
 }
 
 /// The changes that lead to a kept breadcrumb, as far as they are known.
-pub enum StepsTo {
+pub(crate) enum StepsTo {
     /// All that are kept, in order of revision. The first one names no change, but the state that the others begin at.
     Known(Vec<KeyStep>),
     /// The feed is still reading them back.
@@ -88,7 +88,7 @@ impl PastAwaited {
 
     /// Waits until more is known than when the cursor was located, or the breadcrumb is gone. Locate the cursor again
     /// then.
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         _ = self.changes.changed().await;
     }
 }
@@ -196,7 +196,7 @@ impl Reader {
 
     /// The changes that lead to a kept breadcrumb: those of the breadcrumbs before it, and before them those that the feed
     /// has read back. Only the newest ones, if all have more than about `max_bytes`.
-    pub fn steps_to(&self, cursor: Cursor, max_bytes: usize) -> StepsTo {
+    pub(crate) fn steps_to(&self, cursor: Cursor, max_bytes: usize) -> StepsTo {
         let Position::At(end) = self.locate(cursor) else { return StepsTo::Gone };
         let oldest = self.oldest_breadcrumb();
         let through_end = oldest.later().take_while(|crumb| crumb.sequence() <= end.sequence());
@@ -235,7 +235,7 @@ impl Reader {
     }
 
     /// How far the state is complete, and what it is next. The newest breadcrumb is at least that far.
-    pub fn completeness(&self) -> watch::Receiver<Completeness> {
+    pub(crate) fn completeness(&self) -> watch::Receiver<Completeness> {
         self.stats.complete.subscribe()
     }
 

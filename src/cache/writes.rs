@@ -37,7 +37,7 @@ pub struct WritesAwaited(watch::Receiver<PastState>);
 
 impl WritesAwaited {
     /// Waits until more is known, or the breadcrumb is gone.
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         _ = self.0.changed().await;
     }
 }

@@ -21,8 +21,10 @@ mod state;
 
 pub use follow::{Changed, DEFAULT_SILENCE, Event, Follower, FollowerBuilder, Retry};
 pub use mirror::{ChangeSet, Changes, Mirror};
+pub use request::Gap;
 pub use request::{
-    Client, ClientError, ClientTls, Gap, KeyWrite, KeyWritten, Next, Origin, Posted, Progress, Records,
-    RelayAnswer, RelayClient, TlsSettings,
+    Client, ClientError, ClientTls, KeyWrite, KeyWritten, Next, Origin, Posted, Progress, Records,
+    TlsSettings,
 };
+pub(crate) use request::{RelayAnswer, RelayClient};
 pub use state::{Change, CheckedState, MirrorSnapshot, MismatchError};

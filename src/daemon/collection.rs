@@ -21,7 +21,7 @@ use crate::view::{View, ViewConfig};
 const DEFAULT_INGEST_CAPACITY: usize = 1024;
 
 /// One collection as it is configured.
-pub struct CollectionConfig {
+pub(crate) struct CollectionConfig {
     /// The name; `None` for the default collection.
     pub name: Option<CollectionName>,
     /// The limits of its cache.
@@ -41,7 +41,7 @@ impl CollectionConfig {
     ///
     /// # Errors
     /// None in practice: the default capacity of the buffer is valid.
-    pub fn new() -> Result<Self, CapacityError> {
+    pub(crate) fn new() -> Result<Self, CapacityError> {
         let (cache, view) = (CacheConfig::default(), ViewConfig::default());
         let buffer = IngestBuffer::channel(DEFAULT_INGEST_CAPACITY)?;
         Ok(Self { name: None, cache, view, buffer, state: None, strict: false })
@@ -49,7 +49,7 @@ impl CollectionConfig {
 }
 
 /// A feed that is not of this crate.
-pub struct OwnFeed {
+pub(crate) struct OwnFeed {
     /// The feed as status, page and log name it, such as `clock:`.
     pub text: String,
     /// The feed.
@@ -59,7 +59,7 @@ pub struct OwnFeed {
 }
 
 /// A collection whose feed and state directory are open.
-pub struct OpenCollection {
+pub(crate) struct OpenCollection {
     config: CollectionConfig,
     feed: OwnFeed,
     stored: StoredState,
@@ -85,7 +85,7 @@ impl OpenCollection {
     ///
     /// # Errors
     /// [`DaemonError`], if the feed can never work or the directory cannot be used.
-    pub async fn of_spec(
+    pub(crate) async fn of_spec(
         config: CollectionConfig,
         spec: &FeedSpec,
         settings: &FeedSettings,
@@ -104,7 +104,7 @@ impl OpenCollection {
     ///
     /// # Errors
     /// [`DaemonError`], if the directory cannot be used.
-    pub fn of_feed(config: CollectionConfig, feed: OwnFeed) -> Result<Self, DaemonError> {
+    pub(crate) fn of_feed(config: CollectionConfig, feed: OwnFeed) -> Result<Self, DaemonError> {
         let span = span(config.name.as_ref());
         let (name, identity) = (config.name.clone(), feed.text.clone());
         let opened = span.clone().in_scope(|| Self::open(config, feed, identity, span));

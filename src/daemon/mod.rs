@@ -42,9 +42,10 @@ mod running;
 mod stored_state;
 
 pub use builder::DaemonBuilder;
-pub use collection::{CollectionConfig, OpenCollection, OwnFeed};
+pub(crate) use collection::{CollectionConfig, OpenCollection, OwnFeed};
 pub use config::DaemonConfig;
 #[cfg(feature = "etcd")]
 pub use config::EtcdListener;
 pub use error::DaemonError;
-pub use running::{Daemon, OpenDaemon};
+pub use running::Daemon;
+pub(crate) use running::OpenDaemon;

@@ -17,7 +17,7 @@ use crate::http::{App, Reload, Server, Shutdown};
 use crate::model::CursorKey;
 
 /// A daemon that listens, and serves nothing yet.
-pub struct OpenDaemon {
+pub(crate) struct OpenDaemon {
     config: DaemonConfig,
     server: Server,
     #[cfg(feature = "etcd")]
@@ -29,7 +29,7 @@ impl OpenDaemon {
     ///
     /// # Errors
     /// [`DaemonError::Serve`].
-    pub fn listen(
+    pub(crate) fn listen(
         #[cfg_attr(not(feature = "etcd"), expect(unused_mut, reason = "there is one server"))]
         mut config: DaemonConfig,
     ) -> Result<Self, DaemonError> {
@@ -55,7 +55,7 @@ impl OpenDaemon {
     ///
     /// # Errors
     /// [`DaemonError`].
-    pub async fn start(
+    pub(crate) async fn start(
         self,
         collections: Vec<OpenCollection>,
         cursor_key: &CursorKey,

@@ -30,11 +30,11 @@ pub enum Activity {
 
 impl Activity {
     /// The words for all activities.
-    pub const WORDS: [&'static str; 8] =
+    pub(crate) const WORDS: [&'static str; 8] =
         ["starting", "connecting", "listing", "verifying", "watching", "retrying", "ended", "failed"];
 
     /// The word for the activity.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Connecting => "connecting",
@@ -48,7 +48,7 @@ impl Activity {
     }
 
     /// The number of the page, while the state is listed.
-    pub fn page(self) -> Option<u64> {
+    pub(crate) fn page(self) -> Option<u64> {
         match self {
             Self::Listing { page } => Some(page),
             _ => None,
@@ -65,7 +65,7 @@ impl fmt::Display for Activity {
 
 /// What a feed is doing, since when, and its last error.
 #[derive(Clone, Debug)]
-pub struct ActivityReport {
+pub(crate) struct ActivityReport {
     /// The activity.
     pub activity: Activity,
     /// The beginning of the activity. A listing begins with its first page.

@@ -9,7 +9,7 @@ use super::{Feed, FeedError};
 
 /// The settings of the daemon that feeds use beside their URL.
 #[derive(Clone, Debug, Default)]
-pub struct FeedSettings {
+pub(crate) struct FeedSettings {
     /// Whether one bad record ends the feed.
     pub strict: bool,
     /// The `--etcd-…` flags. Options in the URL win over them.
@@ -17,11 +17,11 @@ pub struct FeedSettings {
 }
 
 /// The environment variable that may hold the etcd password.
-pub const PASSWORD_VARIABLE: &str = "CRUMBD_ETCD_PASSWORD";
+pub(crate) const PASSWORD_VARIABLE: &str = "CRUMBD_ETCD_PASSWORD";
 
 /// The credentials for etcd as they are configured: by the `--etcd-…` flags, or by options of one feed.
 #[derive(Clone, Debug, Default)]
-pub struct EtcdFlags {
+pub(crate) struct EtcdFlags {
     /// The authority that signed the servers' certificates.
     pub ca: Option<PathBuf>,
     /// The client certificate.
@@ -35,7 +35,7 @@ pub struct EtcdFlags {
 }
 
 /// A configured feed: a parsed URL. Nothing is opened yet.
-pub trait FeedConfig: fmt::Debug + Send + Sync {
+pub(crate) trait FeedConfig: fmt::Debug + Send + Sync {
     /// The identity of the feed, however it is spelled: the same upstream and the same part of it. A state directory is
     /// kept for one identity.
     fn identity(&self) -> String;

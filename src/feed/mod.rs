@@ -30,15 +30,16 @@ mod upstream;
 mod url;
 mod write;
 
-pub use activity::{Activity, ActivityReport};
-pub use config::{EtcdFlags, FeedConfig, FeedSettings, PASSWORD_VARIABLE};
+pub use activity::Activity;
+pub(crate) use activity::ActivityReport;
+pub(crate) use config::{EtcdFlags, FeedConfig, FeedSettings, PASSWORD_VARIABLE};
 #[cfg(feature = "etcd")]
 pub use etcd::{EtcdAccess, EtcdFeed, EtcdTarget, Password};
 pub use file::{FileFeed, NoFile};
-pub use push::PushHandle;
-pub use registry::{Kind, Storage, kinds};
+pub(crate) use registry::{Kind, Storage, kinds};
 pub use sink::Sink;
-pub use spec::{FeedSpec, NamedFeed, SpecError};
+pub(crate) use spec::FeedSpec;
+pub use spec::SpecError;
 pub use stdin::StdinFeed;
 pub use upstream::Upstream;
 #[cfg(feature = "etcd")]

@@ -23,7 +23,7 @@ static KINDS: &[&Kind] = &[
 ];
 
 /// A kind of feed: what is known of it before one is configured.
-pub struct Kind {
+pub(crate) struct Kind {
     /// The schemes of its URLs.
     pub schemes: &'static [&'static str],
     /// The form of its URL.
@@ -44,7 +44,7 @@ pub struct Kind {
 
 /// What a state directory is to a feed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Storage {
+pub(crate) enum Storage {
     /// A copy of the upstream's state, for the next start.
     Copy,
     /// The datastore itself.
@@ -54,7 +54,7 @@ pub enum Storage {
 }
 
 /// All kinds of feeds.
-pub fn kinds() -> &'static [&'static Kind] {
+pub(crate) fn kinds() -> &'static [&'static Kind] {
     KINDS
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{FeedError, Upstream};
-use crate::ingest::{self, Buffer, IngestBuffer, WriteError};
+use crate::ingest::{self, Buffer, BufferWriteError, IngestBuffer};
 use crate::model::{Batch, EntryLimits, FeedEvent, Grouping, Refusal, ReplyTo, Revision, SyncStatus, Update};
 
 /// How long a feed waits for a full ingest buffer before it warns.
@@ -41,7 +41,7 @@ impl Sink {
     }
 
     /// A sink for which an update that the cache would refuse ends the feed.
-    pub fn strict(self, limits: EntryLimits) -> Self {
+    pub(crate) fn strict(self, limits: EntryLimits) -> Self {
         Self { strict: Some(limits), ..self }
     }
 
@@ -76,7 +76,7 @@ impl Sink {
         }
         let mut event = match self.buffer.try_write(event) {
             Ok(()) => return Ok(()),
-            Err(WriteError::Full(event)) => event,
+            Err(BufferWriteError::Full(event)) => event,
             Err(_) => return Err(FeedError::Stopped),
         };
         self.upstream.waits.inc();
@@ -87,7 +87,7 @@ impl Sink {
             self.upstream.waited_us.inc_by(waited);
             event = match written {
                 Ok(()) => return Ok(()),
-                Err(WriteError::Timeout(event)) => event,
+                Err(BufferWriteError::Timeout(event)) => event,
                 Err(_) => return Err(FeedError::Stopped),
             };
             self.upstream.overdue.inc();

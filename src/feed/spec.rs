@@ -9,7 +9,7 @@ use super::{Feed, FeedConfig, FeedError, FeedSettings};
 
 /// A feed as `--feed` names it.
 #[derive(Clone, Debug)]
-pub struct FeedSpec {
+pub(crate) struct FeedSpec {
     text: Arc<str>,
     kind: &'static Kind,
     config: Arc<dyn FeedConfig>,
@@ -17,7 +17,7 @@ pub struct FeedSpec {
 
 /// A feed of a URL, and the name that its collection gets from the URL, if there are several.
 #[derive(Clone, Debug)]
-pub struct NamedFeed {
+pub(crate) struct NamedFeed {
     /// The name that the URL gives to the collection.
     pub name: Option<String>,
     /// The feed.
@@ -51,7 +51,7 @@ impl FeedSpec {
     ///
     /// # Errors
     /// [`SpecError`].
-    pub fn parse(text: &str) -> Result<Vec<NamedFeed>, SpecError> {
+    pub(crate) fn parse(text: &str) -> Result<Vec<NamedFeed>, SpecError> {
         let error = |reason: String| SpecError { text: text.to_owned(), reason };
         let mut url = match FeedUrl::parse(text) {
             Some(parsed) => parsed.map_err(error)?,
@@ -69,32 +69,32 @@ impl FeedSpec {
     }
 
     /// The kind of the feed.
-    pub fn kind(&self) -> &'static Kind {
+    pub(crate) fn kind(&self) -> &'static Kind {
         self.kind
     }
 
     /// The scheme of its URL.
-    pub fn scheme(&self) -> &str {
+    pub(crate) fn scheme(&self) -> &str {
         self.text.split(':').next().unwrap_or_default()
     }
 
     /// Whether it is an etcd feed, to which the `--etcd-…` flags apply.
-    pub fn is_etcd(&self) -> bool {
+    pub(crate) fn is_etcd(&self) -> bool {
         self.kind.schemes.contains(&"etcd")
     }
 
     /// See [`FeedConfig::identity`].
-    pub fn identity(&self) -> String {
+    pub(crate) fn identity(&self) -> String {
         self.config.identity()
     }
 
     /// See [`FeedConfig::takes_writes`].
-    pub fn takes_writes(&self) -> bool {
+    pub(crate) fn takes_writes(&self) -> bool {
         self.config.takes_writes()
     }
 
     /// See [`FeedConfig::check`].
-    pub fn check(&self, settings: &FeedSettings) -> Vec<FeedError> {
+    pub(crate) fn check(&self, settings: &FeedSettings) -> Vec<FeedError> {
         self.config.check(settings)
     }
 
@@ -102,7 +102,7 @@ impl FeedSpec {
     ///
     /// # Errors
     /// [`FeedError`], if the feed can never work. An upstream that cannot be reached is no error.
-    pub async fn open(&self, settings: &FeedSettings) -> Result<Box<dyn Feed>, FeedError> {
+    pub(crate) async fn open(&self, settings: &FeedSettings) -> Result<Box<dyn Feed>, FeedError> {
         self.config.open(settings).await
     }
 }

@@ -208,7 +208,7 @@ impl Upstream {
     }
 
     /// Sets what the feed is doing.
-    pub fn does(&self, activity: Activity) {
+    pub(crate) fn does(&self, activity: Activity) {
         self.activity.write().set(activity);
     }
 
@@ -218,7 +218,7 @@ impl Upstream {
     }
 
     /// What the feed is doing, for who reports on it.
-    pub fn activity(&self) -> ActivityReport {
+    pub(crate) fn activity(&self) -> ActivityReport {
         self.activity.read().clone()
     }
 
@@ -229,7 +229,7 @@ impl Upstream {
 
     /// What the upstream last said of its revision, and what it says next; `None` for upstreams that
     /// have no revision of their own.
-    pub fn sightings(&self) -> watch::Receiver<Option<Sighting>> {
+    pub(crate) fn sightings(&self) -> watch::Receiver<Option<Sighting>> {
         self.sighting.subscribe()
     }
 

@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 
 /// A feed's URL, taken apart. A feed takes the options that it knows; what is left is an error.
 #[derive(Debug)]
-pub struct FeedUrl<'a> {
+pub(crate) struct FeedUrl<'a> {
     /// The text before the first colon.
     pub(super) scheme: &'a str,
     /// The text between that colon and the first question mark.

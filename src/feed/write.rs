@@ -87,7 +87,7 @@ pub struct WriteRequest {
 
 impl WriteRequest {
     /// A write without conditions.
-    pub fn new(updates: Vec<Update>, grouping: Grouping) -> Self {
+    pub(crate) fn new(updates: Vec<Update>, grouping: Grouping) -> Self {
         Self { updates, grouping, conditions: Vec::new(), seen: None, path: Vec::new() }
     }
 }

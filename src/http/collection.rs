@@ -77,7 +77,7 @@ impl Collection {
     }
 }
 
-impl view::Upstream for Upstream {
+impl view::UpstreamSightings for Upstream {
     fn may_be_same(&self, one: History, other: History) -> bool {
         self.are_cousins(one, other)
     }

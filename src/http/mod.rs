@@ -30,9 +30,9 @@ pub use api::kv::keys_after::KeysAfter;
 pub use app::{App, AppConfig};
 pub use budget::Limits;
 pub use collection::Collection;
-pub use router::router;
 pub use serve::drain::Shutdown;
-pub use serve::listener::{DEFAULT_PORT, ServeError, Server, ServerConfig};
+pub(crate) use serve::listener::DEFAULT_PORT;
+pub use serve::listener::{ServeError, Server, ServerConfig};
+pub(crate) use serve::reload::Reload;
 #[cfg(feature = "cli")]
 pub(crate) use serve::reload::read_regular;
-pub use serve::reload::{Reload, Reloadable};

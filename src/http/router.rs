@@ -54,7 +54,7 @@ fn public() -> Router<App> {
 
 /// All routes: those of the default collection under `/v1/`, those of a named one under `/v1/c/NAME/`, the daemon's, and
 /// before them those of the program that the daemon is a part of.
-pub fn router(app: App) -> Router {
+pub(crate) fn router(app: App) -> Router {
     let own = app.routes.clone();
     let daemon = daemon(app);
     match own {

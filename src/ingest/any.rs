@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::buffer::{Buffer, CapacityError, ReadError, WriteError};
+use super::buffer::{Buffer, BufferReadError, BufferWriteError, CapacityError};
 use super::channel::Channel;
 use super::ring::LockingRing;
 
@@ -37,28 +37,28 @@ impl<T> IngestBuffer<T> {
 }
 
 impl<T: Send> Buffer<T> for IngestBuffer<T> {
-    fn try_write(&self, item: T) -> Result<(), WriteError<T>> {
+    fn try_write(&self, item: T) -> Result<(), BufferWriteError<T>> {
         match self {
             Self::Channel(buffer) => buffer.try_write(item),
             Self::Ring(buffer) => buffer.try_write(item),
         }
     }
 
-    async fn write(&self, item: T, deadline: Option<Instant>) -> Result<(), WriteError<T>> {
+    async fn write(&self, item: T, deadline: Option<Instant>) -> Result<(), BufferWriteError<T>> {
         match self {
             Self::Channel(buffer) => buffer.write(item, deadline).await,
             Self::Ring(buffer) => buffer.write(item, deadline).await,
         }
     }
 
-    fn try_read(&self) -> Result<T, ReadError> {
+    fn try_read(&self) -> Result<T, BufferReadError> {
         match self {
             Self::Channel(buffer) => buffer.try_read(),
             Self::Ring(buffer) => buffer.try_read(),
         }
     }
 
-    async fn read(&self, deadline: Option<Instant>) -> Result<T, ReadError> {
+    async fn read(&self, deadline: Option<Instant>) -> Result<T, BufferReadError> {
         match self {
             Self::Channel(buffer) => buffer.read(deadline).await,
             Self::Ring(buffer) => buffer.read(deadline).await,

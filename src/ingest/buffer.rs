@@ -15,8 +15,8 @@ pub trait Buffer<T: Send>: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`WriteError::Full`] or [`WriteError::Closed`], with the item.
-    fn try_write(&self, item: T) -> Result<(), WriteError<T>>;
+    /// [`BufferWriteError::Full`] or [`BufferWriteError::Closed`], with the item.
+    fn try_write(&self, item: T) -> Result<(), BufferWriteError<T>>;
 
     /// Writes an item; waits for room until the deadline, or for ever without one. With a deadline
     /// in the past it tries once.
@@ -25,19 +25,19 @@ pub trait Buffer<T: Send>: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`WriteError::Timeout`] or [`WriteError::Closed`], with the item.
+    /// [`BufferWriteError::Timeout`] or [`BufferWriteError::Closed`], with the item.
     fn write(
         &self,
         item: T,
         deadline: Option<Instant>,
-    ) -> impl Future<Output = Result<(), WriteError<T>>> + Send;
+    ) -> impl Future<Output = Result<(), BufferWriteError<T>>> + Send;
 
     /// Reads the oldest item if there is one now.
     ///
     /// # Errors
     ///
-    /// [`ReadError::Empty`], or [`ReadError::Closed`] if no item can come any more.
-    fn try_read(&self) -> Result<T, ReadError>;
+    /// [`BufferReadError::Empty`], or [`BufferReadError::Closed`] if no item can come any more.
+    fn try_read(&self) -> Result<T, BufferReadError>;
 
     /// Reads the oldest item; waits for one until the deadline, or for ever without one. With a
     /// deadline in the past it tries once.
@@ -46,11 +46,11 @@ pub trait Buffer<T: Send>: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`ReadError::Timeout`], or [`ReadError::Closed`] once everything is read.
-    fn read(&self, deadline: Option<Instant>) -> impl Future<Output = Result<T, ReadError>> + Send;
+    /// [`BufferReadError::Timeout`], or [`BufferReadError::Closed`] once everything is read.
+    fn read(&self, deadline: Option<Instant>) -> impl Future<Output = Result<T, BufferReadError>> + Send;
 
     /// Closes the buffer: further writes are refused, waiting writers get their item back, and
-    /// readers get the remaining items and then [`ReadError::Closed`]. Idempotent.
+    /// readers get the remaining items and then [`BufferReadError::Closed`]. Idempotent.
     fn close(&self);
 
     /// The number of items in the buffer at some moment during the call.
@@ -68,7 +68,7 @@ pub trait Buffer<T: Send>: Send + Sync {
 /// The reason why an item was not written, with the item.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum WriteError<T> {
+pub enum BufferWriteError<T> {
     /// There was no room now.
     #[error("the ingest buffer is full; try again later or write with a deadline")]
     Full(T),
@@ -81,7 +81,7 @@ pub enum WriteError<T> {
 }
 
 /// The reason without the item, which need not be `Debug`, and may be large or secret.
-impl<T> fmt::Debug for WriteError<T> {
+impl<T> fmt::Debug for BufferWriteError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full(_) => "Full(..)",
@@ -94,7 +94,7 @@ impl<T> fmt::Debug for WriteError<T> {
 /// The reason why no item was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ReadError {
+pub enum BufferReadError {
     /// There was no item now.
     #[error("the ingest buffer is empty")]
     Empty,

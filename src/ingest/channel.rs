@@ -19,7 +19,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, TryAcquireError, mpsc};
 
-use super::buffer::{Buffer, CapacityError, ReadError, WriteError, until_deadline};
+use super::buffer::{Buffer, BufferReadError, BufferWriteError, CapacityError, until_deadline};
 
 /// A [`Buffer`] that serves writers and readers in the order of their calls. The idea is
 /// Ensign's `Channel`, which had no deadline.
@@ -59,10 +59,10 @@ impl<T> Channel<T> {
     }
 
     /// Fills a reserved slot, unless the channel was closed meanwhile.
-    fn fill(&self, slot: mpsc::Permit<'_, T>, item: T) -> Result<(), WriteError<T>> {
+    fn fill(&self, slot: mpsc::Permit<'_, T>, item: T) -> Result<(), BufferWriteError<T>> {
         let open = self.open.read();
         if !*open {
-            return Err(WriteError::Closed(item));
+            return Err(BufferWriteError::Closed(item));
         }
         slot.send(item);
         drop(open);
@@ -71,46 +71,46 @@ impl<T> Channel<T> {
     }
 
     /// Takes an item. The caller has a permit, which is only added after its item, or the channel is closed.
-    fn take(&self) -> Result<T, ReadError> {
-        self.receiver.lock().try_recv().map_err(|_| ReadError::Closed)
+    fn take(&self) -> Result<T, BufferReadError> {
+        self.receiver.lock().try_recv().map_err(|_| BufferReadError::Closed)
     }
 }
 
 impl<T: Send> Buffer<T> for Channel<T> {
-    fn try_write(&self, item: T) -> Result<(), WriteError<T>> {
+    fn try_write(&self, item: T) -> Result<(), BufferWriteError<T>> {
         match self.sender.try_reserve() {
             Ok(slot) => self.fill(slot, item),
-            Err(mpsc::error::TrySendError::Full(())) => Err(WriteError::Full(item)),
-            Err(mpsc::error::TrySendError::Closed(())) => Err(WriteError::Closed(item)),
+            Err(mpsc::error::TrySendError::Full(())) => Err(BufferWriteError::Full(item)),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(BufferWriteError::Closed(item)),
         }
     }
 
-    async fn write(&self, item: T, deadline: Option<Instant>) -> Result<(), WriteError<T>> {
+    async fn write(&self, item: T, deadline: Option<Instant>) -> Result<(), BufferWriteError<T>> {
         let item = match self.try_write(item) {
-            Err(WriteError::Full(item)) => item,
+            Err(BufferWriteError::Full(item)) => item,
             done => return done,
         };
         match until_deadline(deadline, self.sender.reserve()).await {
             Some(Ok(slot)) => self.fill(slot, item),
-            Some(Err(_)) => Err(WriteError::Closed(item)),
-            None => Err(WriteError::Timeout(item)),
+            Some(Err(_)) => Err(BufferWriteError::Closed(item)),
+            None => Err(BufferWriteError::Timeout(item)),
         }
     }
 
-    fn try_read(&self) -> Result<T, ReadError> {
+    fn try_read(&self) -> Result<T, BufferReadError> {
         match self.ready.try_acquire() {
             Ok(permit) => {
                 permit.forget();
                 self.take()
             }
             Err(TryAcquireError::Closed) => self.take(),
-            Err(TryAcquireError::NoPermits) => Err(ReadError::Empty),
+            Err(TryAcquireError::NoPermits) => Err(BufferReadError::Empty),
         }
     }
 
-    async fn read(&self, deadline: Option<Instant>) -> Result<T, ReadError> {
+    async fn read(&self, deadline: Option<Instant>) -> Result<T, BufferReadError> {
         match self.try_read() {
-            Err(ReadError::Empty) => {}
+            Err(BufferReadError::Empty) => {}
             done => return done,
         }
         match until_deadline(deadline, self.ready.acquire()).await {
@@ -119,7 +119,7 @@ impl<T: Send> Buffer<T> for Channel<T> {
                 self.take()
             }
             Some(Err(_)) => self.take(),
-            None => Err(ReadError::Timeout),
+            None => Err(BufferReadError::Timeout),
         }
     }
 
@@ -148,8 +148,8 @@ mod tests {
         let channel = Channel::new(1).expect("a good capacity");
         let slot = channel.sender.try_reserve().expect("room");
         channel.close();
-        assert_eq!(channel.try_read(), Err(ReadError::Closed));
-        assert_eq!(channel.fill(slot, 1), Err(WriteError::Closed(1)));
-        assert_eq!(channel.try_read(), Err(ReadError::Closed));
+        assert_eq!(channel.try_read(), Err(BufferReadError::Closed));
+        assert_eq!(channel.fill(slot, 1), Err(BufferWriteError::Closed(1)));
+        assert_eq!(channel.try_read(), Err(BufferReadError::Closed));
     }
 }

@@ -35,7 +35,7 @@ mod ring;
 mod tests;
 
 pub use self::any::IngestBuffer;
-pub use self::buffer::{Buffer, CapacityError, ReadError, WriteError};
+pub use self::buffer::{Buffer, BufferReadError, BufferWriteError, CapacityError};
 pub use self::channel::Channel;
 pub use self::ring::LockingRing;
 

@@ -26,7 +26,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::buffer::{Buffer, CapacityError, ReadError, WriteError, until_deadline};
+use super::buffer::{Buffer, BufferReadError, BufferWriteError, CapacityError, until_deadline};
 
 /// A [`Buffer`] in one fixed array, allocated at creation. The idea is Ensign's
 /// `LockingRing`.
@@ -72,50 +72,50 @@ impl<T> LockingRing<T> {
 }
 
 impl<T: Send> Buffer<T> for LockingRing<T> {
-    fn try_write(&self, item: T) -> Result<(), WriteError<T>> {
+    fn try_write(&self, item: T) -> Result<(), BufferWriteError<T>> {
         self.slots.lock().put(item)?;
         self.items.notify_one();
         Ok(())
     }
 
-    async fn write(&self, item: T, deadline: Option<Instant>) -> Result<(), WriteError<T>> {
+    async fn write(&self, item: T, deadline: Option<Instant>) -> Result<(), BufferWriteError<T>> {
         let mut item = match self.try_write(item) {
-            Err(WriteError::Full(item)) => item,
+            Err(BufferWriteError::Full(item)) => item,
             done => return done,
         };
         loop {
             let mut room = pin!(self.room.notified());
             room.as_mut().enable();
             item = match self.try_write(item) {
-                Err(WriteError::Full(item)) => item,
+                Err(BufferWriteError::Full(item)) => item,
                 done => return done,
             };
             if until_deadline(deadline, room).await.is_none() {
-                return Err(WriteError::Timeout(item));
+                return Err(BufferWriteError::Timeout(item));
             }
         }
     }
 
-    fn try_read(&self) -> Result<T, ReadError> {
+    fn try_read(&self) -> Result<T, BufferReadError> {
         let item = self.slots.lock().take()?;
         self.room.notify_one();
         Ok(item)
     }
 
-    async fn read(&self, deadline: Option<Instant>) -> Result<T, ReadError> {
+    async fn read(&self, deadline: Option<Instant>) -> Result<T, BufferReadError> {
         match self.try_read() {
-            Err(ReadError::Empty) => {}
+            Err(BufferReadError::Empty) => {}
             done => return done,
         }
         loop {
             let mut items = pin!(self.items.notified());
             items.as_mut().enable();
             match self.try_read() {
-                Err(ReadError::Empty) => {}
+                Err(BufferReadError::Empty) => {}
                 done => return done,
             }
             if until_deadline(deadline, items).await.is_none() {
-                return Err(ReadError::Timeout);
+                return Err(BufferReadError::Timeout);
             }
         }
     }
@@ -136,12 +136,12 @@ impl<T: Send> Buffer<T> for LockingRing<T> {
 }
 
 impl<T> Slots<T> {
-    fn put(&mut self, item: T) -> Result<(), WriteError<T>> {
+    fn put(&mut self, item: T) -> Result<(), BufferWriteError<T>> {
         if self.closed {
-            return Err(WriteError::Closed(item));
+            return Err(BufferWriteError::Closed(item));
         }
         if self.len == self.array.len() {
-            return Err(WriteError::Full(item));
+            return Err(BufferWriteError::Full(item));
         }
         let slot = self.slot(self.len);
         debug_assert!(self.array[slot].is_none(), "a slot without an item is empty");
@@ -150,15 +150,15 @@ impl<T> Slots<T> {
         Ok(())
     }
 
-    fn take(&mut self) -> Result<T, ReadError> {
+    fn take(&mut self) -> Result<T, BufferReadError> {
         match self.array[self.first].take() {
             Some(item) => {
                 self.first = self.slot(1);
                 self.len -= 1;
                 Ok(item)
             }
-            None if self.closed => Err(ReadError::Closed),
-            None => Err(ReadError::Empty),
+            None if self.closed => Err(BufferReadError::Closed),
+            None => Err(BufferReadError::Empty),
         }
     }
 

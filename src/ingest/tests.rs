@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Buffer, CapacityError, Channel, IngestBuffer, LockingRing, ReadError, WriteError};
+use super::{Buffer, BufferReadError, BufferWriteError, CapacityError, Channel, IngestBuffer, LockingRing};
 
 /// One of each kind.
 fn both<T>(capacity: usize) -> [IngestBuffer<T>; 2] {
@@ -32,12 +32,12 @@ fn a_capacity_of_0_or_beyond_memory_is_refused() {
 #[test]
 fn one_slot_is_filled_and_emptied_again_and_again() {
     for buffer in both(1) {
-        assert_eq!(buffer.try_read(), Err(ReadError::Empty));
+        assert_eq!(buffer.try_read(), Err(BufferReadError::Empty));
         let first = Arc::new(0);
         buffer.try_write(Arc::clone(&first)).expect("room");
-        assert!(matches!(buffer.try_write(Arc::new(1)), Err(WriteError::Full(_))));
+        assert!(matches!(buffer.try_write(Arc::new(1)), Err(BufferWriteError::Full(_))));
         assert!(Arc::ptr_eq(&buffer.try_read().expect("an item"), &first));
-        assert_eq!(buffer.try_read(), Err(ReadError::Empty));
+        assert_eq!(buffer.try_read(), Err(BufferReadError::Empty));
         for number in 0..10_000 {
             buffer.try_write(Arc::new(number)).expect("room");
             assert_eq!(buffer.try_read().as_deref(), Ok(&number));
@@ -55,11 +55,11 @@ fn exactly_capacity_items_fit() {
             assert_eq!(buffer.len(), number);
             buffer.try_write(number).expect("room");
         }
-        assert_eq!(buffer.try_write(10), Err(WriteError::Full(10)));
+        assert_eq!(buffer.try_write(10), Err(BufferWriteError::Full(10)));
         for number in 0..10 {
             assert_eq!(buffer.try_read(), Ok(number));
         }
-        assert_eq!(buffer.try_read(), Err(ReadError::Empty));
+        assert_eq!(buffer.try_read(), Err(BufferReadError::Empty));
     }
 }
 
@@ -88,7 +88,7 @@ fn a_refused_item_is_handed_back_with_the_reason() {
         let full = buffer.try_write(Opaque(2)).expect_err("full");
         assert_eq!(format!("{full:?}"), "Full(..)");
         assert!(full.to_string().contains("full"));
-        assert!(matches!(full, WriteError::Full(Opaque(2))));
+        assert!(matches!(full, BufferWriteError::Full(Opaque(2))));
         buffer.close();
         let closed = buffer.try_write(Opaque(3)).expect_err("closed");
         let closed: Box<dyn std::error::Error> = Box::new(closed);
@@ -122,9 +122,9 @@ proptest! {
                 match step {
                     Step::Write(item) => {
                         let expected = if !open {
-                            Err(WriteError::Closed(*item))
+                            Err(BufferWriteError::Closed(*item))
                         } else if queue.len() == capacity {
-                            Err(WriteError::Full(*item))
+                            Err(BufferWriteError::Full(*item))
                         } else {
                             queue.push_back(*item);
                             Ok(())
@@ -132,7 +132,7 @@ proptest! {
                         prop_assert_eq!(buffer.try_write(*item), expected);
                     }
                     Step::Read => {
-                        let none = if open { ReadError::Empty } else { ReadError::Closed };
+                        let none = if open { BufferReadError::Empty } else { BufferReadError::Closed };
                         prop_assert_eq!(buffer.try_read(), queue.pop_front().ok_or(none));
                     }
                     Step::Close => {

@@ -26,7 +26,7 @@ pub struct Ttl(pub u32);
 
 /// The writes of a key since it was created, as etcd counts them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct WriteInfo {
+pub(crate) struct WriteInfo {
     /// The revision that created the key (etcd's `create_revision`).
     pub created: Revision,
     /// The number of writes since then: 1 for the one that created it.
@@ -76,7 +76,7 @@ impl Entry {
 
     /// The same entry with what is known of the key's writes.
     #[must_use]
-    pub fn with_write_info(&self, info: WriteInfo) -> Self {
+    pub(crate) fn with_write_info(&self, info: WriteInfo) -> Self {
         let info = EncodedInfo::of(info);
         let meta = Meta { info_bytes: info.len, ..*self.meta() };
         Self::of_parts(meta, self.key(), self.value(), info.bytes())
@@ -159,7 +159,7 @@ impl Entry {
     }
 
     /// What is known of the key's writes. `None` if the upstream does not say it and nobody here counts them.
-    pub fn write_info(&self) -> Option<WriteInfo> {
+    pub(crate) fn write_info(&self) -> Option<WriteInfo> {
         let info_bytes = usize::from(self.meta().info_bytes);
         (info_bytes > 0).then(|| EncodedInfo::decode(&self.0.slice[self.0.slice.len() - info_bytes..]))
     }
@@ -178,7 +178,7 @@ impl Entry {
     }
 
     /// What is known of the key's writes. An entry without that knowledge counts as the key's first write.
-    pub fn write_info_or_default(&self) -> WriteInfo {
+    pub(crate) fn write_info_or_default(&self) -> WriteInfo {
         let first = || WriteInfo { created: self.revision().unwrap_or_default(), version: 1, lease: 0 };
         self.write_info().unwrap_or_else(first)
     }

@@ -18,18 +18,22 @@ mod status;
 mod transaction;
 
 pub use collection_name::{CollectionName, CollectionNameError};
-pub use cursor::{Check, Cursor, CursorError};
+pub use cursor::Check;
+pub use cursor::{Cursor, CursorError};
 pub use cursor_key::{CursorKey, CursorKeyError};
 pub use digest::{Digest, DigestError};
 pub use encoding::Encoding;
-pub use entry::{Entry, MAX_KEY_BYTES, Ttl, WriteInfo};
+pub(crate) use entry::WriteInfo;
+pub use entry::{Entry, MAX_KEY_BYTES, Ttl};
 pub use event::{
-    Ack, Batch, Change, Committed, Comparison, Condition, FeedEvent, Grouping, KeyStep, Past, PastStep,
-    PastValue, Refusal, ReplyTo, ResyncClaim, Update, UpstreamBreadcrumb, Verdict,
+    Ack, Batch, Change, Committed, Condition, FeedEvent, Grouping, Past, Refusal, ReplyTo, ResyncClaim,
+    Update,
 };
+pub use event::{Comparison, KeyStep, PastStep, PastValue, UpstreamBreadcrumb, Verdict};
 pub use key::Key;
 pub use key_selector::KeySelector;
 pub use limits::EntryLimits;
-pub use revision::{History, HistoryError, Revision, Sequence, Sighting};
+pub use revision::Sighting;
+pub use revision::{History, HistoryError, Revision, Sequence};
 pub use status::{StatusError, SyncStatus};
 pub use transaction::{Decide, ReadEntries, Transaction};

@@ -14,7 +14,7 @@ const FILE: &str = "cursor-key";
 ///
 /// # Errors
 /// [`StateError::Io`].
-pub fn cursor_secrets(directory: &Path, secret: &str, max: usize) -> Result<String, StateError> {
+pub(crate) fn cursor_secrets(directory: &Path, secret: &str, max: usize) -> Result<String, StateError> {
     let path = directory.join(FILE);
     let io = |error| StateError::io(&path, error);
     let before = match fs::read_to_string(&path) {

@@ -29,8 +29,9 @@ mod saver;
 mod storage;
 mod writer;
 
-pub use cursor_secret::cursor_secrets;
+pub(crate) use cursor_secret::cursor_secrets;
 pub use directory::{FeedIdentity, Kept, StateDir};
-pub use error::{Damage, StateError};
+pub use error::Damage;
+pub use error::StateError;
 pub use push::PushStore;
-pub use saver::Saver;
+pub(crate) use saver::Saver;

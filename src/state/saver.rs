@@ -29,7 +29,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 ///
 /// It holds only a cursor while it waits or writes, and no breadcrumb, so that a slow disk pins no memory. If it has
 /// fallen out of the window, it writes the difference.
-pub struct Saver {
+pub(crate) struct Saver {
     dir: StateDir,
     interval: Duration,
     /// `None` until the directory is locked.
@@ -53,7 +53,7 @@ impl StateDir {
     ///
     /// # Errors
     /// Another daemon uses the directory.
-    pub fn open_cache(self, interval: Duration) -> Result<(Option<Saver>, Option<Kept>), StateError> {
+    pub(crate) fn open_cache(self, interval: Duration) -> Result<(Option<Saver>, Option<Kept>), StateError> {
         let mut saver = Saver::new(self, interval);
         match saver.resume() {
             Ok(kept) => Ok((Some(saver), kept)),
@@ -128,7 +128,7 @@ impl Saver {
     }
 
     /// Moves the database aside because its state could not be restored: the start is a cold one.
-    pub fn disown(&mut self, error: RestoreError) {
+    pub(crate) fn disown(&mut self, error: RestoreError) {
         self.writer = None;
         self.dir.move_aside(&StateError::damaged(&self.dir.database(), error));
     }
@@ -136,14 +136,14 @@ impl Saver {
     /// Begins with the state of the cache, restored from one with this digest. If the digests differ, because a limit
     /// has changed and refuses some keys, the whole state is written first. So it is if the cache no longer keeps every
     /// write: it does not notice all writes, and the stored write infos would no longer be those of the entries.
-    pub fn begin_at(&mut self, cache: &Cache, digest: Digest) {
+    pub(crate) fn begin_at(&mut self, cache: &Cache, digest: Digest) {
         let current = cache.current_breadcrumb();
         self.saved = Some(current.cursor()).filter(|_| current.kvs().digest() == digest && !self.holds_more);
         self.encoded = self.saved;
     }
 
     /// Follows the trail until the cache stops, on a thread of its own.
-    pub fn spawn(self, cache: Cache) -> JoinHandle<()> {
+    pub(crate) fn spawn(self, cache: Cache) -> JoinHandle<()> {
         run_on_own_thread("state", async move { self.run(&cache).await }.in_current_span())
     }
 

@@ -15,7 +15,7 @@
 //!
 //! * [`EventBuffer`] is the writer's end, [`Head`] its cloneable view for everyone else.
 //! * [`BufferItem`] is a place in the list: [`BufferItem::next`] waits for what follows it.
-//! * `Window` keeps the newest items by count, bytes and age ([`Limits`]), and looks up an index among them.
+//! * `Window` keeps the newest items by count, bytes and age ([`WindowLimits`]), and looks up an index among them.
 //! * [`EventSnapshot`] splices a snapshot onto the live list.
 //!
 //! # What it promises
@@ -39,7 +39,9 @@ mod item;
 mod sync;
 mod window;
 
+// Its copy of the trail is compiled for the tests alone.
 #[cfg(test)]
+#[allow(unreachable_pub)]
 mod loom;
 #[cfg(test)]
 mod tests;
@@ -48,5 +50,5 @@ pub use self::buffer::{EventBuffer, Head};
 pub use self::error::{AppendError, Closed, SharedError, TerminalError};
 pub use self::event_snapshot::{EventSnapshot, SnapshotBuffer, SnapshotItem};
 pub use self::item::BufferItem;
-pub use self::window::Limits;
+pub use self::window::WindowLimits;
 pub(crate) use self::window::{Lookup, Window, WindowEntry};

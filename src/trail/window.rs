@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 /// The limits of a window. The newest entry stays even if it alone exceeds a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct WindowLimits {
     /// The most entries.
     pub max_count: usize,
     /// The most bytes that the entries may weigh together.
@@ -60,7 +60,7 @@ pub(crate) struct WindowEntry<T> {
 /// The newest entries, oldest first.
 #[derive(Debug)]
 pub(crate) struct Window<T> {
-    limits: Limits,
+    limits: WindowLimits,
     /// Non-decreasing by `index`, so that `find` can be a binary search.
     entries: VecDeque<WindowEntry<T>>,
     /// The sum of `bytes` over the entries, and of `replaced` over all but the oldest.
@@ -82,7 +82,7 @@ pub(crate) enum Lookup<'w, T> {
 
 impl<T> Window<T> {
     /// An empty window.
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: WindowLimits) -> Self {
         Self { limits, entries: VecDeque::new(), bytes: 0 }
     }
 
@@ -196,7 +196,7 @@ impl<T> Window<T> {
     }
 
     /// The limits of the window.
-    pub(crate) fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> WindowLimits {
         self.limits
     }
 

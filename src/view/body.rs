@@ -24,7 +24,7 @@ pub struct Body {
 }
 
 /// Consecutive parts of a body.
-pub type Run = Arc<[Bytes]>;
+pub(crate) type Run = Arc<[Bytes]>;
 
 #[derive(Clone, Debug)]
 enum Parts {

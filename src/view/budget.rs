@@ -26,13 +26,13 @@ const MIN_RETRY_S: f64 = 3.0;
 const MAX_RETRY_S: f64 = 60.0;
 
 /// The time until which a request that begins now waits for bytes.
-pub fn queue_deadline() -> Instant {
+pub(crate) fn queue_deadline() -> Instant {
     Instant::now() + QUEUE_TIMEOUT
 }
 
 /// The refusals of a limit.
 #[derive(Debug, Default)]
-pub struct Refusals {
+pub(crate) struct Refusals {
     total: AtomicU64,
     recent: Mutex<Recent>,
 }
@@ -48,7 +48,7 @@ struct Recent {
 impl Refusals {
     /// Counts a refusal. Returns after how many seconds the client may come back: the more clients were refused lately,
     /// the later. It is random, so that they do not all come back at the same moment.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.total.fetch_add(1, Ordering::Relaxed);
         let mut recent = self.recent.lock();
         let now = Instant::now();
@@ -59,7 +59,7 @@ impl Refusals {
     }
 
     /// All refusals since the start.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }
 }
@@ -76,7 +76,7 @@ pub struct OverBudget {
 
 /// A budget of bytes. Clones share it.
 #[derive(Clone)]
-pub struct ByteBudget(Arc<State>);
+pub(crate) struct ByteBudget(Arc<State>);
 
 struct State {
     max: u64,
@@ -92,13 +92,13 @@ struct State {
 
 impl ByteBudget {
     /// A budget of at most `max` bytes. `what` is the use of the bytes and the flag that sets the limit.
-    pub fn new(max: u64, what: &'static str, refusals: Arc<Refusals>) -> Self {
+    pub(crate) fn new(max: u64, what: &'static str, refusals: Arc<Refusals>) -> Self {
         let (held, returned, line) = (Mutex::new(0), Notify::new(), tokio::sync::Mutex::new(()));
         Self(Arc::new(State { max, what, refusals, held, returned, line }))
     }
 
     /// The bytes that are held.
-    pub fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         *self.0.held.lock()
     }
 
@@ -113,7 +113,7 @@ impl ByteBudget {
     ///
     /// # Errors
     /// [`OverBudget`] at the deadline.
-    pub async fn reserve(&self, bytes: u64, deadline: Instant) -> Result<Reserved, OverBudget> {
+    pub(crate) async fn reserve(&self, bytes: u64, deadline: Instant) -> Result<Reserved, OverBudget> {
         let mut reserved = self.nothing();
         reserved.grow(bytes, deadline).await.map(|()| reserved)
     }
@@ -124,7 +124,7 @@ impl ByteBudget {
     }
 
     /// A reservation of no bytes.
-    pub fn nothing(&self) -> Reserved {
+    pub(crate) fn nothing(&self) -> Reserved {
         Reserved { budget: self.clone(), bytes: 0 }
     }
 
@@ -137,7 +137,7 @@ impl ByteBudget {
 }
 
 /// Bytes of a budget, returned on drop.
-pub struct Reserved {
+pub(crate) struct Reserved {
     budget: ByteBudget,
     bytes: u64,
 }
@@ -147,7 +147,7 @@ impl Reserved {
     ///
     /// # Errors
     /// [`OverBudget`] at the deadline.
-    pub async fn grow(&mut self, bytes: u64, deadline: Instant) -> Result<(), OverBudget> {
+    pub(crate) async fn grow(&mut self, bytes: u64, deadline: Instant) -> Result<(), OverBudget> {
         // What is reserved already does not wait in line.
         if bytes <= self.bytes {
             return Ok(());

@@ -10,7 +10,7 @@ use crate::model::{Cursor, Sequence};
 use crate::trail::{BufferItem, SnapshotItem};
 
 /// The result of the fast path.
-pub enum TryNext<T> {
+pub(crate) enum TryNext<T> {
     /// The answer existed; this is what the caller made of it.
     Answered(T),
     /// There is no later breadcrumb yet.
@@ -20,14 +20,14 @@ pub enum TryNext<T> {
 }
 
 /// The next breadcrumb, which does not exist yet.
-pub struct NextBreadcrumb {
+pub(crate) struct NextBreadcrumb {
     newest: BufferItem<Item>,
 }
 
 impl View {
     /// The answer after the cursor for a follower of all keys, if it is encoded. `take` is given the answer. `first` says
     /// that the caller has not waited yet; only the caller knows the answer's [`at_once`](Answer::at_once).
-    pub fn try_next<T>(
+    pub(crate) fn try_next<T>(
         &self,
         cursor: Cursor,
         format: Format,
@@ -82,12 +82,12 @@ impl NextBreadcrumb {
     }
 
     /// Resolves to `true` when the breadcrumb is delivered, to `false` when the cache has stopped. Cancel-safe.
-    pub async fn arrived(&self) -> bool {
+    pub(crate) async fn arrived(&self) -> bool {
         self.newest.next_ref().await.is_ok()
     }
 
     /// The sequence number of the breadcrumb before it.
-    pub fn sequence(&self) -> Sequence {
+    pub(crate) fn sequence(&self) -> Sequence {
         Sequence(self.newest.value().map_or(0, Item::index))
     }
 }

@@ -96,7 +96,7 @@ pub(super) enum Lack {
 
 impl Account {
     /// An account that is charged to `own` and to the budget of all clients.
-    pub fn new(all: ByteBudget, own: ByteBudget) -> Self {
+    pub(crate) fn new(all: ByteBudget, own: ByteBudget) -> Self {
         Self(Some(Arc::new(Shares { all, own, bodies: Mutex::default() })))
     }
 

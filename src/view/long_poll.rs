@@ -46,7 +46,7 @@ pub(super) struct Follower<'a> {
 
 /// What an answer for a relay holds beside a body for each breadcrumb.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum OneByOneWith {
+pub(crate) enum OneByOneWith {
     /// Nothing.
     Deltas,
     /// The steps of breadcrumbs that cover several revisions.
@@ -108,7 +108,7 @@ impl View {
     ///
     /// # Errors
     /// As for [`next`](Self::next).
-    pub fn next_one_by_one<'a>(
+    pub(crate) fn next_one_by_one<'a>(
         &'a self,
         cursor: Cursor,
         keys: &'a KeySelector,

@@ -41,18 +41,22 @@ mod wake_rate;
 mod workers;
 
 // The parts of the cache and of the model that readers see.
-pub use crate::cache::{Breadcrumb, CacheStats, RefusedKey, RefusedKeys};
+pub use crate::cache::Breadcrumb;
+pub(crate) use crate::cache::{CacheStats, RefusedKey, RefusedKeys};
 pub use crate::model::KeySelector;
 pub use answer::{Answer, EncodingError, Format, Reason, ViewError};
-pub use body::{Body, Run};
-pub use budget::{ByteBudget, OverBudget, Refusals, Reserved, queue_deadline};
+pub use body::Body;
+pub(crate) use body::Run;
+pub use budget::OverBudget;
+pub(crate) use budget::{ByteBudget, Refusals, Reserved, queue_deadline};
 pub use fanout::FanoutTask;
-pub use fast_path::{NextBreadcrumb, TryNext};
+pub(crate) use fast_path::{NextBreadcrumb, TryNext};
 pub use key_watch::{KeyWatch, WatchEvent};
 pub use lease::{Account, Held};
-pub use long_poll::{Next, OneByOneWith};
+pub use long_poll::Next;
+pub(crate) use long_poll::OneByOneWith;
 pub use read::{KeyRead, Page};
-pub use stream::{Stream, StreamCounts, StreamError, StreamEvent};
+pub use stream::{Stream, StreamError, StreamEvent};
 
 use std::num::NonZeroU32;
 use std::ops::Deref;
@@ -64,7 +68,7 @@ use body_cache::BodyCache;
 use fanout::Item;
 use shared::Shared;
 use snapshot::SnapshotCache;
-pub use upstream::Upstream;
+pub use upstream::UpstreamSightings;
 use wake_rate::WakeRate;
 
 /// Limits of the view.
@@ -107,7 +111,7 @@ impl View {
     /// A view of the cache that is fed from this upstream, and the task that wakes its readers. Spawn the task.
     pub fn new(
         cache: cache::Reader,
-        upstream: Arc<impl Upstream + 'static>,
+        upstream: Arc<impl UpstreamSightings + 'static>,
         config: &ViewConfig,
     ) -> (Self, FanoutTask) {
         let (task, fanout) = FanoutTask::new(&cache);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Upstream;
+use super::UpstreamSightings;
 use super::body_cache::BodyCache;
 use super::fanout::Fanout;
 use super::snapshot::SnapshotCache;
@@ -12,10 +12,11 @@ use super::wake_rate::WakeRate;
 use crate::cache;
 
 /// What the clones of a [`View`](super::View) share. One pointer is all that a parked reader holds of it.
+#[expect(unnameable_types, reason = "reached through its clones only")]
 pub struct Shared {
     pub(super) cache: cache::Reader,
     pub(super) fanout: Fanout,
-    pub(super) upstream: Arc<dyn Upstream>,
+    pub(super) upstream: Arc<dyn UpstreamSightings>,
     pub(super) cursors_ahead: Arc<CursorsAhead>,
     pub(super) bodies: BodyCache,
     pub(super) wake_rate: Option<Arc<WakeRate>>,

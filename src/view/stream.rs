@@ -99,7 +99,7 @@ pub(super) struct Readers {
 
 /// Statistics of the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamCounts {
+pub(crate) struct StreamCounts {
     /// Readers.
     pub readers: usize,
     /// Different key selectors among the readers.
@@ -130,7 +130,7 @@ impl View {
     }
 
     /// Statistics of the streams.
-    pub fn stream_counts(&self) -> StreamCounts {
+    pub(crate) fn stream_counts(&self) -> StreamCounts {
         let by_keys = self.readers.by_keys.lock();
         StreamCounts {
             readers: by_keys.values().sum(),
@@ -159,7 +159,7 @@ impl Stream {
     }
 
     /// The next breadcrumb's answer for a fast reader of all keys, if it is encoded. `take` is given the answer.
-    pub fn try_next<T>(&mut self, take: impl FnOnce(&Answer) -> T) -> TryNext<T> {
+    pub(crate) fn try_next<T>(&mut self, take: impl FnOnce(&Answer) -> T) -> TryNext<T> {
         let Some(cursor) = self.cursor.filter(|_| self.reader.keys.is_all() && self.view.wake_rate.is_none())
         else {
             return TryNext::Unknown;

@@ -12,7 +12,7 @@ use super::{View, ViewError};
 use crate::model::{Cursor, History, Sighting};
 
 /// The upstream that a view's cache follows.
-pub trait Upstream: Send + Sync {
+pub trait UpstreamSightings: Send + Sync {
     /// Whether the two names may be of one history. The state at a cursor then decides whether it can be continued.
     fn may_be_same(&self, one: History, other: History) -> bool;
 
@@ -64,7 +64,7 @@ impl CursorsAhead {
 /// revision after the cursor existed, the cursor came from another upstream, and the wait would never end.
 pub(super) struct UpstreamWatch {
     since: Instant,
-    upstream: Arc<dyn Upstream>,
+    upstream: Arc<dyn UpstreamSightings>,
     ahead: Arc<CursorsAhead>,
     sightings: watch::Receiver<Option<Sighting>>,
 }

@@ -88,7 +88,7 @@ pub(crate) struct Checksum(Crc);
 
 impl Checksum {
     /// Adds the checksum of the bytes that follow.
-    pub fn append(&mut self, next: &Self) {
+    pub(crate) fn append(&mut self, next: &Self) {
         self.0.combine(&next.0);
     }
 }
@@ -116,7 +116,7 @@ impl FrameCoder {
     ///
     /// # Errors
     /// As [`Coding::encode`].
-    pub fn new(plain_bytes: u64) -> Result<Self, WireError> {
+    pub(crate) fn new(plain_bytes: u64) -> Result<Self, WireError> {
         let encoder = zstd::stream::write::Encoder::new(Parts::default(), LEVEL.into());
         let encoder = encoder.and_then(|mut encoder| {
             encoder.set_pledged_src_size(Some(plain_bytes))?;
@@ -129,7 +129,7 @@ impl FrameCoder {
     ///
     /// # Errors
     /// As [`Coding::encode`].
-    pub fn write(&mut self, plain: &[u8]) -> Result<(), WireError> {
+    pub(crate) fn write(&mut self, plain: &[u8]) -> Result<(), WireError> {
         self.0.write_all(plain).map_err(|error| Coding::Zstd.error(error))
     }
 
@@ -137,7 +137,7 @@ impl FrameCoder {
     ///
     /// # Errors
     /// As [`Coding::encode`], and when there were more or fewer bytes than announced.
-    pub fn finish(self) -> Result<Vec<Bytes>, WireError> {
+    pub(crate) fn finish(self) -> Result<Vec<Bytes>, WireError> {
         Ok(self.0.finish().map_err(|error| Coding::Zstd.error(error))?.0)
     }
 }
@@ -158,7 +158,7 @@ impl PieceCoder {
     ///
     /// # Errors
     /// As [`Coding::encode`].
-    pub fn new(coding: Coding) -> Result<Self, WireError> {
+    pub(crate) fn new(coding: Coding) -> Result<Self, WireError> {
         let compressor: Option<Box<dyn Compressing>> = match coding {
             Coding::Identity => None,
             Coding::Gzip => Some(Box::new(Compress::new(Compression::new(LEVEL.into()), false))),
@@ -171,7 +171,7 @@ impl PieceCoder {
     ///
     /// # Errors
     /// As [`Coding::encode`].
-    pub fn opening(&mut self, plain: &[u8]) -> Result<(Vec<u8>, Checksum), WireError> {
+    pub(crate) fn opening(&mut self, plain: &[u8]) -> Result<(Vec<u8>, Checksum), WireError> {
         let head: &[u8] = if self.coding == Coding::Gzip { &GZIP_HEADER } else { &[] };
         self.piece(head, plain, false)
     }
@@ -180,7 +180,7 @@ impl PieceCoder {
     ///
     /// # Errors
     /// As [`Coding::encode`].
-    pub fn inner(&mut self, plain: &[u8]) -> Result<(Vec<u8>, Checksum), WireError> {
+    pub(crate) fn inner(&mut self, plain: &[u8]) -> Result<(Vec<u8>, Checksum), WireError> {
         self.piece(&[], plain, false)
     }
 
@@ -188,7 +188,7 @@ impl PieceCoder {
     ///
     /// # Errors
     /// As [`Coding::encode`].
-    pub fn closing(&mut self, plain: &[u8], mut before: Checksum) -> Result<Vec<u8>, WireError> {
+    pub(crate) fn closing(&mut self, plain: &[u8], mut before: Checksum) -> Result<Vec<u8>, WireError> {
         let (mut coded, checksum) = self.piece(&[], plain, true)?;
         if self.coding == Coding::Gzip {
             before.append(&checksum);

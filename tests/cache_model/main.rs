@@ -13,13 +13,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crumbd::cache::{Breadcrumb, Cache, CacheConfig, Delta, DeltaKind, Position, Snapshot};
+use crumbd::cache::{Breadcrumb, Cache, CacheConfig, Delta, DeltaKind, Position, Snapshot, WindowLimits};
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{
     Batch, Change, Check, Committed, Condition, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key,
     Past, PastStep, PastValue, Refusal, ReplyTo, ResyncClaim, Revision, SyncStatus, Ttl, Update,
 };
-use crumbd::trail::Limits;
 use generator::{Burst, Guard, Op, Setting, Wanted};
 use model::{Answer, Model, Point, State, Stored, Told, same_contents, stored};
 use proptest::prelude::*;
@@ -59,8 +58,11 @@ fn run(setting: &Setting, bursts: &[Burst]) {
     runtime.block_on(async {
         let buffer = if setting.ring { IngestBuffer::ring(64) } else { IngestBuffer::channel(64) };
         let known = setting.history_is_known.then(|| History::derive(b"known from the start"));
-        let window =
-            Limits { max_count: setting.max_count, max_bytes: usize::MAX, max_age: Duration::from_secs(999) };
+        let window = WindowLimits {
+            max_count: setting.max_count,
+            max_bytes: usize::MAX,
+            max_age: Duration::from_secs(999),
+        };
         let config = CacheConfig {
             max_batch: setting.max_batch,
             max_value_bytes: MAX_VALUE_BYTES,

@@ -13,13 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crumbd::cache::{Breadcrumb, Cache, CacheConfig, DeltaKind, IngestTask, Position, Stopped};
+use crumbd::cache::{Breadcrumb, Cache, CacheConfig, DeltaKind, IngestTask, Position, Stopped, WindowLimits};
 use crumbd::ingest::{Buffer, IngestBuffer};
 use crumbd::model::{
     Batch, Committed, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key, Past, PastStep, PastValue,
     Refusal, ReplyTo, ResyncClaim, Revision, SyncStatus, Ttl, Update,
 };
-use crumbd::trail::Limits;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crumbd::cache::{Cache, CacheConfig};
+use crumbd::cache::{Cache, CacheConfig, WindowLimits};
 use crumbd::feed::Upstream;
 use crumbd::http::KeysAfter;
 use crumbd::ingest::IngestBuffer;
 use crumbd::model::{Batch, Cursor, FeedEvent, Grouping, History, Key, ResyncClaim, Revision, Update};
-use crumbd::trail;
 use crumbd::value::Watcher;
 use crumbd::view::{KeySelector, View, ViewConfig, ViewError};
 use futures_util::FutureExt;
@@ -78,7 +77,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let buffer = Arc::new(IngestBuffer::channel(64).unwrap());
-        let window = trail::Limits { max_count: KEPT, ..CacheConfig::default().window };
+        let window = WindowLimits { max_count: KEPT, ..CacheConfig::default().window };
         let config = CacheConfig { window, ..CacheConfig::default() };
         let (cache, ingest) = Cache::new(config, Some(History::random()), buffer);
         tokio::spawn(ingest.run());

@@ -13,7 +13,7 @@ use super::etcd_listen::{self, EtcdListen};
 use super::raw::RawSettings;
 use super::reader::Reader;
 use super::{limits, tls};
-use crate::cache::CacheConfig;
+use crate::cache::{CacheConfig, WindowLimits};
 use crate::cli::log::{Filter, LogFormat};
 use crate::cli::open_files;
 use crate::cli::units::{Bounds, Span};
@@ -26,7 +26,6 @@ use crate::http::tls::{Tls, TlsError, TlsFiles};
 use crate::http::{AppConfig, Limits, ServerConfig};
 use crate::ingest::{CapacityError, IngestBuffer};
 use crate::model::{CollectionName, FeedEvent};
-use crate::trail;
 use crate::view::ViewConfig;
 
 /// The kind of buffer between feed and cache.
@@ -351,7 +350,7 @@ fn cache(reader: &mut Reader<'_>) -> CacheConfig {
         max_batch: reader.count("max-batch", limits::COUNT).unwrap_or(default.max_batch),
         min_interval: span(reader, "min-interval", limits::MIN_INTERVAL, default.min_interval),
         max_value_bytes: reader.bytes("max-value-bytes", limits::VALUE).unwrap_or(default.max_value_bytes),
-        window: trail::Limits {
+        window: WindowLimits {
             max_count: reader.count("keep-count", limits::COUNT).unwrap_or(default.window.max_count),
             max_bytes: reader.bytes("keep-bytes", limits::CACHE).unwrap_or(default.window.max_bytes),
             max_age: span(reader, "keep-age", limits::KEEP_AGE, default.window.max_age),

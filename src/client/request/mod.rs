@@ -11,5 +11,6 @@ pub use client::{Client, Next, Posted};
 pub use error::{ClientError, Gap};
 pub use key_write::{KeyWrite, KeyWritten};
 pub use records::{Progress, Records};
-pub use relay::{Origin, RelayAnswer, RelayClient};
+pub use relay::Origin;
+pub(crate) use relay::{RelayAnswer, RelayClient};
 pub use tls::{ClientTls, TlsSettings};

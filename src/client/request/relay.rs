@@ -26,7 +26,7 @@ const STEPS: &str = "crumbd-relay-steps";
 
 /// A client that asks as a relay.
 #[derive(Clone, Debug)]
-pub struct RelayClient {
+pub(crate) struct RelayClient {
     client: Client,
     /// The id of the relay.
     id: String,
@@ -46,12 +46,12 @@ pub struct Origin {
     /// The time since the daemon heard its own upstream.
     pub age: Duration,
     /// How far the datastore itself is, as the daemon knows it.
-    pub datastore: Option<Sighting>,
+    pub(crate) datastore: Option<Sighting>,
 }
 
 /// The head of an answer, whose body was not read yet.
 #[derive(Debug)]
-pub struct RelayAnswer {
+pub(crate) struct RelayAnswer {
     client: Client,
     response: Response,
     /// When the request was sent.
@@ -60,7 +60,7 @@ pub struct RelayAnswer {
 
 impl RelayClient {
     /// A client that asks as the relay with this id.
-    pub fn new(client: Client, id: &str, prefix: Option<Key>) -> Self {
+    pub(crate) fn new(client: Client, id: &str, prefix: Option<Key>) -> Self {
         Self { client, id: id.to_owned(), prefix }
     }
 
@@ -68,7 +68,7 @@ impl RelayClient {
     ///
     /// # Errors
     /// [`ClientError`]; not for a refusal.
-    pub async fn origin(&self) -> Result<RelayAnswer, ClientError> {
+    pub(crate) async fn origin(&self) -> Result<RelayAnswer, ClientError> {
         self.ask(self.request(&["status"], &[]), DEADLINE).await
     }
 
@@ -76,7 +76,7 @@ impl RelayClient {
     ///
     /// # Errors
     /// As for [`origin`](Self::origin).
-    pub async fn state(&self, at: Option<Cursor>) -> Result<RelayAnswer, ClientError> {
+    pub(crate) async fn state(&self, at: Option<Cursor>) -> Result<RelayAnswer, ClientError> {
         let at = at.map_or("current".to_owned(), |cursor| cursor.to_string());
         let request = self.request(&["breadcrumbs", &at], &prefix_query(self.prefix.as_ref()));
         self.ask(request, STATE_DEADLINE).await
@@ -86,7 +86,7 @@ impl RelayClient {
     ///
     /// # Errors
     /// As for [`origin`](Self::origin).
-    pub async fn past(&self, at: Cursor) -> Result<RelayAnswer, ClientError> {
+    pub(crate) async fn past(&self, at: Cursor) -> Result<RelayAnswer, ClientError> {
         let request = self.request(&["breadcrumbs", &at.to_string()], &[]);
         self.ask(request.header(STEPS, "past"), DEADLINE).await
     }
@@ -95,7 +95,7 @@ impl RelayClient {
     ///
     /// # Errors
     /// As for [`origin`](Self::origin).
-    pub async fn next(
+    pub(crate) async fn next(
         &self,
         cursor: Cursor,
         rights: Option<&str>,
@@ -125,7 +125,7 @@ impl RelayClient {
 
 impl RelayAnswer {
     /// Where the answer comes from; `None` from what is no daemon that relays can follow.
-    pub fn origin(&self) -> Option<Origin> {
+    pub(crate) fn origin(&self) -> Option<Origin> {
         let headers = self.response.headers();
         let path: Vec<String> = text(headers, "crumbd-path")?.split(',').map(str::to_owned).collect();
         let age = Duration::from_millis(text(headers, "crumbd-age-ms")?.parse().ok()?);
@@ -146,7 +146,7 @@ impl RelayAnswer {
     ///
     /// # Errors
     /// [`ClientError::Refused`].
-    pub async fn records(self) -> Result<Records, ClientError> {
+    pub(crate) async fn records(self) -> Result<Records, ClientError> {
         let response = self.client.accepted(self.response).await?;
         Ok(Records::new(self.client, response, MediaType::Bincode, SILENCE))
     }
@@ -155,7 +155,7 @@ impl RelayAnswer {
     ///
     /// # Errors
     /// [`ClientError::Refused`], [`ClientError::Protocol`].
-    pub async fn next(self) -> Result<Next, ClientError> {
+    pub(crate) async fn next(self) -> Result<Next, ClientError> {
         if self.response.status() == StatusCode::NO_CONTENT {
             let headers = self.response.headers();
             return Ok(Next::Nothing { cursor: cursor_of(headers)?, rights: linked_rights(headers) });
@@ -167,7 +167,7 @@ impl RelayAnswer {
     ///
     /// # Errors
     /// [`ClientError::Refused`].
-    pub async fn past(self) -> Result<Option<Records>, ClientError> {
+    pub(crate) async fn past(self) -> Result<Option<Records>, ClientError> {
         if self.response.status() == StatusCode::NO_CONTENT {
             return Ok(None);
         }
@@ -178,7 +178,7 @@ impl RelayAnswer {
     ///
     /// # Errors
     /// [`ClientError::Refused`].
-    pub async fn accepted(self) -> Result<(), ClientError> {
+    pub(crate) async fn accepted(self) -> Result<(), ClientError> {
         self.client.accepted(self.response).await.map(drop)
     }
 }

@@ -45,7 +45,7 @@ const RESOURCE_FORM: &str =
 
 /// The objects to follow, and where they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KubeTarget {
+pub(crate) struct KubeTarget {
     /// Their type.
     pub resource: ResourceName,
     /// Their namespace; `None`: all.
@@ -66,7 +66,7 @@ pub struct KubeTarget {
 
 /// The name of a resource: group, version and plural.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResourceName {
+pub(crate) struct ResourceName {
     /// Empty for the core group.
     pub group: String,
     /// `v1`, `v1beta1`, …

@@ -20,7 +20,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What of an object is kept that is left out by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Keep {
+pub(crate) struct Keep {
     /// `metadata.managedFields`.
     pub managed_fields: bool,
     /// The annotation `kubectl.kubernetes.io/last-applied-configuration`.

@@ -78,13 +78,13 @@ impl Feed for PushFeed {
 
 /// The write side of a push feed. Clones write to the same cache.
 #[derive(Clone)]
-pub struct PushHandle {
+pub(crate) struct PushHandle {
     buffer: Arc<IngestBuffer<FeedEvent>>,
 }
 
 impl PushHandle {
     /// Writes through this buffer.
-    pub fn new(buffer: Arc<IngestBuffer<FeedEvent>>) -> Self {
+    pub(crate) fn new(buffer: Arc<IngestBuffer<FeedEvent>>) -> Self {
         Self { buffer }
     }
 
@@ -95,7 +95,7 @@ impl PushHandle {
     /// # Errors
     /// [`WriteError`]; then nothing was applied. Only after [`WriteError::Stopped`] the write may have been applied, if it
     /// was under way when the daemon stopped.
-    pub async fn write(
+    pub(crate) async fn write(
         &self,
         mut updates: Vec<Update>,
         grouping: Grouping,
@@ -111,7 +111,7 @@ impl PushHandle {
     fn send(&self, event: FeedEvent) -> Result<(), WriteError> {
         match self.buffer.try_write(event) {
             Ok(()) => Ok(()),
-            Err(ingest::WriteError::Closed(_)) => Err(WriteError::Stopped),
+            Err(ingest::BufferWriteError::Closed(_)) => Err(WriteError::Stopped),
             Err(_) => Err(WriteError::Full { capacity: self.buffer.capacity() }),
         }
     }

@@ -31,7 +31,7 @@ mod tokens;
 pub use cors::{OriginError, Origins};
 pub use host::Hosts;
 pub use token::{CollectionPattern, NewRights, NewToken, TokenError, random_secret};
-pub use tokens::{Tokens, TokensError};
+pub use tokens::{LineError, Tokens, TokensError};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -17,7 +17,7 @@ use crate::http::serve::liveness;
 use crate::http::tls::{self, Tls};
 
 /// The default port of a daemon.
-pub const DEFAULT_PORT: u16 = 7811;
+pub(crate) const DEFAULT_PORT: u16 = 7811;
 
 /// The pause after a failed accept call, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

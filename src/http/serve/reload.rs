@@ -58,7 +58,7 @@ impl Stamp {
 }
 
 /// Settings that were read from files and can be reloaded.
-pub trait Reloadable: Send + Sync + 'static {
+pub(crate) trait Reloadable: Send + Sync + 'static {
     /// The plural name for the log.
     fn name(&self) -> &'static str;
 
@@ -70,14 +70,14 @@ pub trait Reloadable: Send + Sync + 'static {
 /// The files that are reloaded at SIGHUP, and within about a second after a change.
 ///
 /// SIGHUP is caught even if there is nothing to reload: people send it to daemons, and by default it ends the process.
-pub struct Reload {
+pub(crate) struct Reload {
     hangup: Option<Signal>,
     files: Vec<Arc<dyn Reloadable>>,
 }
 
 impl Reload {
     /// A reload without files that catches SIGHUP from now on.
-    pub fn catch_hangup() -> Self {
+    pub(crate) fn catch_hangup() -> Self {
         let hangup = signal(SignalKind::hangup())
             .inspect_err(|error| warn!(%error, "cannot catch SIGHUP; it will end this process"))
             .ok();
@@ -85,12 +85,12 @@ impl Reload {
     }
 
     /// Adds files to reload.
-    pub fn add(&mut self, files: Arc<dyn Reloadable>) {
+    pub(crate) fn add(&mut self, files: Arc<dyn Reloadable>) {
         self.files.push(files);
     }
 
     /// Reloads changed files, for ever.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut tick = tokio::time::interval(CHECK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 use crate::http::serve::reload::{Reloadable, Stamp};
 use crate::value::Value;
 use files::Loaded;
-pub use files::{TlsError, TlsFiles};
+pub use files::{TlsError, TlsFiles, UnusableError};
 pub(super) use handshake::{refuse, serve};
 
 /// A warning is logged when the server's certificate expires within this time.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::{Buffer, IngestBuffer, ReadError, WriteError};
+use super::super::{Buffer, BufferReadError, BufferWriteError, IngestBuffer};
 use super::both;
 
 /// An item: the number of its producer, and its own number there.
@@ -18,7 +18,7 @@ async fn consume(buffer: Arc<IngestBuffer<Stamp>>, cancels: bool) -> Vec<Stamp> 
             read = buffer.read(None) => match read {
                 Ok(item) => seen.push(item),
                 Err(end) => {
-                    assert_eq!(end, ReadError::Closed);
+                    assert_eq!(end, BufferReadError::Closed);
                     return seen;
                 }
             },
@@ -35,7 +35,7 @@ async fn produce(buffer: Arc<IngestBuffer<Stamp>>, id: usize, count: usize, canc
             biased;
             write = buffer.write((id, number), None) => match write {
                 Ok(()) => written.push((id, number)),
-                Err(end) => assert_eq!(end, WriteError::Closed((id, number))),
+                Err(end) => assert_eq!(end, BufferWriteError::Closed((id, number))),
             },
             () = tokio::task::yield_now(), if cancels => {}
         }

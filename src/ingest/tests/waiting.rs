@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::{Buffer, ReadError, WriteError};
+use super::super::{Buffer, BufferReadError, BufferWriteError};
 use super::both;
 
 /// Counts its wake-ups.
@@ -36,13 +36,13 @@ fn woken(waker: &Arc<CountingWaker>) -> bool {
 async fn a_deadline_is_honoured_on_both_sides() {
     for buffer in both(1) {
         let deadline = Instant::now() + Duration::from_secs(3);
-        assert_eq!(buffer.read(Some(deadline.into_std())).await, Err(ReadError::Timeout));
+        assert_eq!(buffer.read(Some(deadline.into_std())).await, Err(BufferReadError::Timeout));
         assert!(Instant::now() >= deadline);
 
         buffer.write(1, None).await.expect("room");
         let deadline = Instant::now() + Duration::from_secs(3);
         let refused = buffer.write(2, Some(deadline.into_std())).await;
-        assert_eq!(refused, Err(WriteError::Timeout(2)));
+        assert_eq!(refused, Err(BufferWriteError::Timeout(2)));
         assert!(Instant::now() >= deadline);
         assert_eq!(buffer.len(), 1);
     }
@@ -70,9 +70,9 @@ async fn a_deadline_in_the_past_tries_once() {
         let now = Instant::now();
         tokio::time::advance(Duration::from_secs(1)).await;
         let past = Some(now.into_std());
-        assert_eq!(buffer.read(past).await, Err(ReadError::Timeout));
+        assert_eq!(buffer.read(past).await, Err(BufferReadError::Timeout));
         assert_eq!(buffer.write(1, past).await, Ok(()));
-        assert_eq!(buffer.write(2, past).await, Err(WriteError::Timeout(2)));
+        assert_eq!(buffer.write(2, past).await, Err(BufferWriteError::Timeout(2)));
         assert_eq!(buffer.read(past).await, Ok(1));
     }
 }
@@ -169,14 +169,14 @@ fn close_gives_waiting_writers_their_item_back_and_lets_readers_drain() {
         buffer.close();
         buffer.close();
         assert!(woken(&first) && woken(&second));
-        assert_eq!(poll(write, &first), Poll::Ready(Err(WriteError::Closed(2))));
-        assert_eq!(buffer.try_write(4), Err(WriteError::Closed(4)));
+        assert_eq!(poll(write, &first), Poll::Ready(Err(BufferWriteError::Closed(2))));
+        assert_eq!(buffer.try_write(4), Err(BufferWriteError::Closed(4)));
         let late = pin!(buffer.write(5, None));
-        assert_eq!(poll(late, &first), Poll::Ready(Err(WriteError::Closed(5))));
+        assert_eq!(poll(late, &first), Poll::Ready(Err(BufferWriteError::Closed(5))));
         assert_eq!(poll(pin!(buffer.read(None)), &first), Poll::Ready(Ok(1)));
-        assert_eq!(buffer.try_read(), Err(ReadError::Closed));
+        assert_eq!(buffer.try_read(), Err(BufferReadError::Closed));
         let late = pin!(buffer.read(None));
-        assert_eq!(poll(late, &first), Poll::Ready(Err(ReadError::Closed)));
+        assert_eq!(poll(late, &first), Poll::Ready(Err(BufferReadError::Closed)));
     }
 }
 
@@ -189,9 +189,9 @@ fn a_writer_that_got_its_slot_before_the_close_is_refused_after_it() {
         assert!(poll(write.as_mut(), &waker).is_pending());
         assert_eq!(buffer.try_read(), Ok(1));
         buffer.close();
-        assert_eq!(buffer.try_read(), Err(ReadError::Closed));
-        assert_eq!(poll(write, &waker), Poll::Ready(Err(WriteError::Closed(2))));
-        assert_eq!(buffer.try_read(), Err(ReadError::Closed), "closed is for good");
+        assert_eq!(buffer.try_read(), Err(BufferReadError::Closed));
+        assert_eq!(poll(write, &waker), Poll::Ready(Err(BufferWriteError::Closed(2))));
+        assert_eq!(buffer.try_read(), Err(BufferReadError::Closed), "closed is for good");
     }
 }
 
@@ -205,7 +205,7 @@ fn close_ends_every_waiting_reader() {
         assert!(poll(two.as_mut(), &second).is_pending());
         buffer.close();
         assert!(woken(&first) && woken(&second));
-        assert_eq!(poll(one, &first), Poll::Ready(Err(ReadError::Closed)));
-        assert_eq!(poll(two, &second), Poll::Ready(Err(ReadError::Closed)));
+        assert_eq!(poll(one, &first), Poll::Ready(Err(BufferReadError::Closed)));
+        assert_eq!(poll(two, &second), Poll::Ready(Err(BufferReadError::Closed)));
     }
 }

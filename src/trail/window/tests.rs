@@ -4,15 +4,16 @@ use std::time::{Duration, Instant};
 
 mod model;
 
-use super::{Limits, Lookup, Window, WindowEntry};
+use super::{Lookup, Window, WindowEntry, WindowLimits};
 
-const WIDE: Limits = Limits { max_count: usize::MAX, max_bytes: usize::MAX, max_age: Duration::MAX };
+const WIDE: WindowLimits =
+    WindowLimits { max_count: usize::MAX, max_bytes: usize::MAX, max_age: Duration::MAX };
 
 fn entry(first_index: u64, index: u64, bytes: usize, at: Instant) -> WindowEntry<u64> {
     WindowEntry { index, first_index, bytes, replaced: 0, at, item: index }
 }
 
-fn window_of(limits: Limits, entries: impl IntoIterator<Item = WindowEntry<u64>>) -> Window<u64> {
+fn window_of(limits: WindowLimits, entries: impl IntoIterator<Item = WindowEntry<u64>>) -> Window<u64> {
     let mut window = Window::new(limits);
     for entry in entries {
         drop(window.push(entry));
@@ -88,7 +89,7 @@ fn of_several_entries_with_one_index_the_last_is_found() {
 #[test]
 fn the_newest_stays_even_over_every_limit() {
     let now = Instant::now();
-    let nothing = Limits { max_count: 0, max_bytes: 0, max_age: Duration::ZERO };
+    let nothing = WindowLimits { max_count: 0, max_bytes: 0, max_age: Duration::ZERO };
     let mut window = Window::new(nothing);
     assert!(window.push(entry(1, 1, usize::MAX, now)).is_empty());
     assert_eq!(window.push(entry(2, 2, usize::MAX, now)), [1]);
@@ -101,7 +102,7 @@ fn the_newest_stays_even_over_every_limit() {
 #[test]
 fn the_oldest_are_evicted_first_by_count_and_by_bytes() {
     let now = Instant::now();
-    let limits = Limits { max_count: 3, max_bytes: 10, ..WIDE };
+    let limits = WindowLimits { max_count: 3, max_bytes: 10, ..WIDE };
     let mut window = window_of(limits, (1..=3).map(|index| entry(index, index, 3, now)));
     assert_eq!(window.push(entry(4, 4, 1, now)), [1]);
     assert_eq!(window.push(entry(5, 5, 9, now)), [2, 3]);
@@ -113,7 +114,7 @@ fn the_oldest_are_evicted_first_by_count_and_by_bytes() {
 fn age_counts_from_when_an_entry_was_superseded() {
     let second = Duration::from_secs(1);
     let start = Instant::now();
-    let limits = Limits { max_age: 10 * second, ..WIDE };
+    let limits = WindowLimits { max_age: 10 * second, ..WIDE };
     let mut window = window_of(limits, [entry(1, 1, 1, start)]);
     let after_an_hour = start + 3600 * second;
     assert!(window.expire(after_an_hour).is_empty());
@@ -136,7 +137,7 @@ fn an_index_that_goes_back_evicts_everything() {
 #[test]
 fn replaced_bytes_weigh_while_the_entry_before_is_in_the_window() {
     let now = Instant::now();
-    let mut window = Window::new(Limits { max_bytes: 100, ..WIDE });
+    let mut window = Window::new(WindowLimits { max_bytes: 100, ..WIDE });
     let replacing = |index, replaced| WindowEntry { replaced, ..entry(index, index, 1, now) };
     assert!(window.push(replacing(1, 500)).is_empty());
     assert_eq!(window.bytes(), 1, "there is no entry before that holds it");
@@ -155,7 +156,7 @@ fn replaced_bytes_weigh_while_the_entry_before_is_in_the_window() {
 fn an_entry_that_grows_evicts_older_ones_and_itself_but_never_the_newest() {
     let now = Instant::now();
     let filled = || {
-        let mut window = Window::new(Limits { max_bytes: 10, ..WIDE });
+        let mut window = Window::new(WindowLimits { max_bytes: 10, ..WIDE });
         (1..=3).for_each(|index| drop(window.push(entry(index, index, 2, now))));
         window
     };

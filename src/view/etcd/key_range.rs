@@ -6,7 +6,7 @@ use crate::model::KeySelector;
 
 /// One key, or a range of keys.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct KeyRange {
+pub(crate) struct KeyRange {
     start: Bytes,
     end: RangeEnd,
 }
@@ -45,7 +45,7 @@ impl RangeEnd {
 impl KeyRange {
     /// The keys that `key` and `range_end` of a request name. An empty `range_end` is one key, a single zero byte is every
     /// key from `key` on.
-    pub fn new(key: Bytes, range_end: Bytes) -> Self {
+    pub(crate) fn new(key: Bytes, range_end: Bytes) -> Self {
         let end = match &range_end[..] {
             [] => RangeEnd::Single,
             [0] => RangeEnd::Unbounded,
@@ -55,7 +55,7 @@ impl KeyRange {
     }
 
     /// Whether this key is among them.
-    pub fn contains(&self, key: &[u8]) -> bool {
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
         match &self.end {
             RangeEnd::Single => key == &self.start[..],
             RangeEnd::Unbounded => key >= &self.start[..],
@@ -64,22 +64,22 @@ impl KeyRange {
     }
 
     /// The first key that may be in it.
-    pub fn start(&self) -> &[u8] {
+    pub(crate) fn start(&self) -> &[u8] {
         &self.start
     }
 
     /// The key, if it is one.
-    pub fn single(&self) -> Option<&Bytes> {
+    pub(crate) fn single(&self) -> Option<&Bytes> {
         (self.end == RangeEnd::Single).then_some(&self.start)
     }
 
     /// Whether no key can be in it.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(&self.end, RangeEnd::Before(end) if end <= &self.start)
     }
 
     /// The same keys as ranges that do not overlap, in order. Ranges without keys are left out. No range is a single key.
-    pub fn union(mut ranges: Vec<Self>) -> Vec<Self> {
+    pub(crate) fn union(mut ranges: Vec<Self>) -> Vec<Self> {
         ranges.retain(|range| !range.is_empty());
         ranges.sort_unstable_by(|one, other| one.start.cmp(&other.start));
         let mut union: Vec<Self> = Vec::new();
@@ -93,13 +93,13 @@ impl KeyRange {
     }
 
     /// Whether one of the ranges of a [`union`](Self::union) has this key.
-    pub fn any_contains(union: &[Self], key: &[u8]) -> bool {
+    pub(crate) fn any_contains(union: &[Self], key: &[u8]) -> bool {
         let after = union.partition_point(|range| &range.start[..] <= key);
         union[..after].last().is_some_and(|range| range.contains(key))
     }
 
     /// The longest prefix of all its keys.
-    pub fn common_prefix(&self) -> Bytes {
+    pub(crate) fn common_prefix(&self) -> Bytes {
         let common = match &self.end {
             RangeEnd::Single => self.start.len(),
             RangeEnd::Unbounded => 0,
@@ -113,7 +113,7 @@ impl KeyRange {
     }
 
     /// Whether all its keys are selected.
-    pub fn is_within(&self, keys: &KeySelector) -> bool {
+    pub(crate) fn is_within(&self, keys: &KeySelector) -> bool {
         match self.single() {
             Some(key) => keys.matches(key),
             None => keys.covers_prefix(&self.common_prefix()),

@@ -15,7 +15,7 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// Why it is not known whether a state has everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NotLinear {
+pub(crate) enum NotLinear {
     /// The upstream has not answered.
     #[error("the datastore has not said its revision within {} s", ANSWER.as_secs())]
     NoAnswer,

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CHUNK_BYTES: usize = 4 << 20;
 
 /// The log of a collection, and who watches it.
-pub struct Log {
+pub(crate) struct Log {
     cache: cache::Reader,
     state: RwLock<State>,
     /// Held while breadcrumbs are taken and their watchers woken, so that both happen in order.

@@ -18,7 +18,7 @@ const INLINE_KEYS: usize = 4096;
 
 /// A read of a range.
 #[derive(Clone, Debug)]
-pub struct RangeQuery {
+pub(crate) struct RangeQuery {
     /// The keys.
     pub range: KeyRange,
     /// The revision of the state; `None` for the newest.
@@ -41,11 +41,11 @@ pub struct RangeQuery {
 }
 
 /// The smallest and the largest revision, if there are limits.
-pub type RevisionRange = (Option<Revision>, Option<Revision>);
+pub(crate) type RevisionRange = (Option<Revision>, Option<Revision>);
 
 /// What keys are sorted by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SortTarget {
+pub(crate) enum SortTarget {
     /// The key.
     Key,
     /// The number of its writes.
@@ -60,7 +60,7 @@ pub enum SortTarget {
 
 /// The direction of the order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SortOrder {
+pub(crate) enum SortOrder {
     /// The smallest first.
     Ascending,
     /// The largest first.
@@ -69,7 +69,7 @@ pub enum SortOrder {
 
 /// The keys of a range.
 #[derive(Debug)]
-pub struct RangeRead {
+pub(crate) struct RangeRead {
     /// The entries.
     pub entries: Vec<Entry>,
     /// Whether the limit has left out some.
@@ -82,7 +82,7 @@ pub struct RangeRead {
 /// Why a range cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RangeError {
+pub(crate) enum RangeError {
     /// The revision is not kept any more.
     #[error("the revision is not kept any more")]
     Compacted,
@@ -96,7 +96,7 @@ pub enum RangeError {
 
 /// A state in which ranges are read.
 #[derive(Clone)]
-pub struct ReadState {
+pub(crate) struct ReadState {
     crumb: Breadcrumb,
     /// Set for a state inside the breadcrumb.
     inside: Option<(Arc<LoggedBreadcrumb>, Revision)>,
@@ -256,7 +256,7 @@ impl SortTarget {
 
 impl ReadState {
     /// The entry of a key.
-    pub fn get(&self, key: &[u8]) -> Option<Entry> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Entry> {
         let Some((within, revision)) = &self.inside else { return self.crumb.kvs().get(key).cloned() };
         let writes = within.writes.iter().rev().filter(|write| write.revision <= *revision);
         match writes.into_iter().find(|write| write.entry.key() == key) {
@@ -266,7 +266,7 @@ impl ReadState {
     }
 
     /// The revision of the newest change in it.
-    pub fn revision(&self) -> Revision {
+    pub(crate) fn revision(&self) -> Revision {
         self.inside.as_ref().map_or(self.crumb.revision(), |(_, revision)| *revision)
     }
 

@@ -15,7 +15,7 @@ const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// What a stream has to be told.
 #[derive(Debug)]
-pub enum WatchMessage {
+pub(crate) enum WatchMessage {
     /// Events of a watch.
     Events {
         /// The watch.
@@ -37,7 +37,7 @@ pub enum WatchMessage {
 }
 
 /// The watches of one stream. What they have not been told of yet is not kept for them.
-pub struct WatchStream {
+pub(crate) struct WatchStream {
     log: Arc<Log>,
     waker: Arc<Waker>,
     slots: HashMap<usize, StreamSlot>,
@@ -70,7 +70,7 @@ struct Watch {
 
 /// A new watch.
 #[derive(Debug)]
-pub struct NewWatch {
+pub(crate) struct NewWatch {
     /// The number by which the stream knows it.
     pub id: i64,
     /// Its keys.
@@ -90,29 +90,29 @@ impl WatchStream {
     }
 
     /// Waits until the watches can be told of everything that can be read now.
-    pub async fn caught_up(&self) {
+    pub(crate) async fn caught_up(&self) {
         self.log.caught_up().await;
     }
 
     /// Whether a watch has this number.
-    pub fn contains(&self, id: i64) -> bool {
+    pub(crate) fn contains(&self, id: i64) -> bool {
         self.by_id.contains_key(&id)
     }
 
     /// The revision that a watch without a first revision begins after.
-    pub fn newest(&self) -> Revision {
+    pub(crate) fn newest(&self) -> Revision {
         self.log.newest().1
     }
 
     /// The revision up to which the watches have been told everything, once nothing is due.
-    pub fn look(&mut self) -> Revision {
+    pub(crate) fn look(&mut self) -> Revision {
         let delivered = self.log.delivered();
         self.look_at_ready();
         delivered
     }
 
     /// Adds a watch. Waits until it is known whether its first revision is kept.
-    pub async fn add(&mut self, new: NewWatch) {
+    pub(crate) async fn add(&mut self, new: NewWatch) {
         let NewWatch { id, range, options, from, fragment } = new;
         self.log.past_known(from).await;
         let slot = self.log.watchers.subscribe(range, options, &self.waker);
@@ -131,7 +131,7 @@ impl WatchStream {
     }
 
     /// Removes a watch. Returns whether there was one.
-    pub fn remove(&mut self, id: i64) -> bool {
+    pub(crate) fn remove(&mut self, id: i64) -> bool {
         let Some(address) = self.by_id.remove(&id) else { return false };
         let Some(slot) = self.slots.get_mut(&address) else { return false };
         slot.watches.retain(|watch| watch.id != id);
@@ -145,7 +145,7 @@ impl WatchStream {
     }
 
     /// Waits until a watch may have something to be told. Cancel-safe.
-    pub async fn ready(&mut self) {
+    pub(crate) async fn ready(&mut self) {
         if self.due.is_empty() {
             self.waker.woken().await;
             self.look_at_ready();
@@ -153,7 +153,7 @@ impl WatchStream {
     }
 
     /// Whether the cache has stopped.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.log.has_ended()
     }
 
@@ -191,12 +191,12 @@ impl WatchStream {
     }
 
     /// Whether there is something to [`take`](Self::take).
-    pub fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         !self.due.is_empty()
     }
 
     /// What the watches have to be told, about `max_bytes` of it.
-    pub fn take(&mut self, max_bytes: usize) -> Vec<WatchMessage> {
+    pub(crate) fn take(&mut self, max_bytes: usize) -> Vec<WatchMessage> {
         let (mut messages, mut bytes) = (Vec::new(), 0);
         while bytes < max_bytes
             && let Some(address) = self.due.pop_front()

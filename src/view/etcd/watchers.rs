@@ -31,7 +31,7 @@ const MAX_RECENT_BYTES: usize = 16 << 20;
 
 /// What a watch wants of its keys' events.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct WatchOptions {
+pub(crate) struct WatchOptions {
     /// Each event has the key as it was before.
     pub previous: bool,
     /// Puts are left out.

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::cache::WindowLimits;
 use crate::cache::{Breadcrumb, Cache, CacheConfig};
 use crate::feed::Upstream;
 use crate::ingest::IngestBuffer;
 use crate::model::{Cursor, History, Key, KeySelector, Sequence, SyncStatus, Update};
-use crate::trail;
 use crate::view::{Account, Answer, Body, FanoutTask, Next, Stream, StreamEvent, View, ViewConfig};
 use crate::wire::{MediaType, Record, RecordReader, Values};
 
@@ -32,7 +32,7 @@ fn view(kept: usize) -> (View, Cache) {
 fn view_without_fanout(kept: usize) -> (View, FanoutTask, Cache) {
     let buffer = Arc::new(IngestBuffer::channel(64).unwrap());
     let default = CacheConfig::default();
-    let window = trail::Limits { max_count: kept, ..default.window };
+    let window = WindowLimits { max_count: kept, ..default.window };
     // A breadcrumb for each batch.
     let config = CacheConfig { window, max_batch: 1, ..default };
     let (cache, ingest) = Cache::new(config, Some(History::random()), buffer);

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::super::{Limits, Window, WindowEntry};
+use super::super::{Window, WindowEntry, WindowLimits};
 use super::{Place, entry, place};
 
 /// The window's rules over a plain list.
 struct Naive {
-    limits: Limits,
+    limits: WindowLimits,
     entries: Vec<WindowEntry<u64>>,
 }
 
@@ -94,7 +94,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
         (max_count, max_bytes, max_age_ms) in (0..12_usize, 0..200_usize, 0..100_u64),
     ) {
-        let limits = Limits { max_count, max_bytes, max_age: Duration::from_millis(max_age_ms) };
+        let limits = WindowLimits { max_count, max_bytes, max_age: Duration::from_millis(max_age_ms) };
         let mut window = Window::new(limits);
         let mut naive = Naive { limits, entries: Vec::new() };
         let mut now = Instant::now();
