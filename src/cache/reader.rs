@@ -88,7 +88,7 @@ impl PastAwaited {
 
     /// Waits until more is known than when the cursor was located, or the breadcrumb is gone. Locate the cursor again
     /// then.
-    pub(crate) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         _ = self.changes.changed().await;
     }
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crumbd::cache::{Breadcrumb, Cache, CacheConfig, DeltaKind, IngestTask, Position, Stopped, WindowLimits};
+use crumbd::cache::{Breadcrumb, Cache, CacheConfig, DeltaKind, IngestTask, Position, Stopped};
 use crumbd::ingest::{Buffer, IngestBuffer};
 use crumbd::model::{
     Batch, Committed, Cursor, Digest, Entry, FeedEvent, Grouping, History, Key, Past, PastStep, PastValue,

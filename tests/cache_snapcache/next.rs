@@ -164,7 +164,8 @@ async fn when_the_ingest_task_is_gone_nobody_waits_for_ever() {
 
 /// A cache that keeps no more than it must, so that only readers hold anything.
 fn forgetful() -> CacheConfig {
-    let window = Limits { max_count: 1, max_bytes: 1 << 20, max_age: Duration::from_secs(60) };
+    let window =
+        crumbd::cache::WindowLimits { max_count: 1, max_bytes: 1 << 20, max_age: Duration::from_secs(60) };
     CacheConfig { window, ..small_batches() }
 }
 
