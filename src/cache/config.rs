@@ -2,6 +2,7 @@
 
 use prometheus_client::metrics::counter::Counter;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -112,4 +113,27 @@ pub struct CacheStats {
     pub resyncs: Counter,
     /// Keys deleted because a resync did not bring them again.
     pub swept: Counter,
+    /// Times that the state could not be persisted.
+    persist_failures: Counter,
+    persist_failing: AtomicBool,
+}
+
+impl CacheStats {
+    /// Records whether a try to persist the state succeeded. For the journal's caller, and for whoever else persists it.
+    pub(crate) fn tried_to_persist(&self, succeeded: bool) {
+        if !succeeded {
+            self.persist_failures.inc();
+        }
+        self.persist_failing.store(!succeeded, Ordering::Relaxed);
+    }
+
+    /// How often the state could not be persisted.
+    pub fn persist_failures(&self) -> u64 {
+        self.persist_failures.get()
+    }
+
+    /// Whether the last try to persist the state failed.
+    pub fn persist_failing(&self) -> bool {
+        self.persist_failing.load(Ordering::Relaxed)
+    }
 }

@@ -11,7 +11,7 @@ use super::weight::step_bytes;
 use super::{Breadcrumb, CacheStats, Completeness, Delta, DeltaKind, RefusedKeys};
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::{Check, Cursor, CursorKey, FeedEvent, Key, KeyStep, Revision, Sequence};
-use crate::trail::{Head, Lookup, WindowEntry};
+use crate::trail::{Head, Limits, Lookup, WindowEntry};
 
 /// The place of a cursor's revision among the breadcrumbs in the window.
 pub enum Position {
@@ -158,6 +158,11 @@ impl Reader {
     pub fn window_usage(&self) -> WindowUsage {
         let window = self.window.read();
         WindowUsage { breadcrumbs: window.len(), bytes: window.bytes() }
+    }
+
+    /// The limits of the window.
+    pub fn window_limits(&self) -> Limits {
+        self.window.read().limits()
     }
 
     /// A kept breadcrumb to begin at: old, but not about to leave the window, and with at most `max_bytes` of changes

@@ -6,12 +6,16 @@ use std::fmt::{self, Debug};
 use std::io::IsTerminal;
 
 use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::field::{RecordFields, VisitOutput};
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Failure;
 use super::escaped::Escaped;
+use crate::http::LogLines;
 pub(super) use filter::{Filter, FilterError};
 
 /// The format of log lines.
@@ -24,20 +28,34 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Starts logging.
-pub(super) fn start(format: LogFormat, filter: Filter) -> Result<(), Failure> {
+/// Starts logging. Returns the counters of its lines.
+pub(super) fn start(format: LogFormat, filter: Filter) -> Result<LogLines, Failure> {
+    let log_lines = LogLines::default();
+    let counter = LineCounter(log_lines.clone());
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter.into_env_filter())
         .with_writer(std::io::stderr)
         // If standard error is closed, reporting that on standard error would panic.
         .log_internal_errors(false);
     match format {
-        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).finish().with(counter).try_init()?,
         LogFormat::Text => logs
             .fmt_fields(EscapedFields)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
-            .try_init(),
+            .finish()
+            .with(counter)
+            .try_init()?,
+    }
+    Ok(log_lines)
+}
+
+/// Counts the lines that pass the filter.
+struct LineCounter(LogLines);
+
+impl<S: Subscriber> Layer<S> for LineCounter {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.0.count(*event.metadata().level());
     }
 }
 

@@ -12,8 +12,8 @@ pub(super) use self::check::CheckFailed;
 use super::config::{ConfigFile, LoadedSettings, RawSettings, SettingErrors, Settings};
 use super::signals::Stop;
 use super::{Failure, log};
-use crate::daemon::{CollectionConfig, Daemon, OpenCollection, OpenDaemon};
-use crate::http::Reload;
+use crate::daemon::{CollectionConfig, Daemon, DaemonConfig, OpenCollection, OpenDaemon};
+use crate::http::{LogLines, Reload};
 
 /// Follow a feed and serve its state
 ///
@@ -48,10 +48,10 @@ impl Serve {
         if check {
             return check::run(loaded).await;
         }
-        let settings = valid_settings(loaded)?;
+        let (settings, log_lines) = valid_settings(loaded)?;
         let drain = settings.drain();
         // A task of its own: reading a large state keeps a thread busy, and signals must be noticed meanwhile.
-        let mut starting = tokio::spawn(start(settings, reload));
+        let mut starting = tokio::spawn(start(settings, log_lines, reload));
         let running = tokio::select! {
             started = &mut starting => started??,
             () = stop.requested() => {
@@ -64,24 +64,25 @@ impl Serve {
     }
 }
 
-/// Returns the settings if all are valid, and starts the log.
-fn valid_settings(loaded: LoadedSettings) -> Result<Settings, Failure> {
+/// Returns the settings if all are valid, and starts the log. Also returns the counters of its lines.
+fn valid_settings(loaded: LoadedSettings) -> Result<(Settings, LogLines), Failure> {
     let LoadedSettings { mut settings, errors, warnings } = loaded;
     if !errors.is_empty() {
         return Err(SettingErrors(errors).into());
     }
     let (format, filter) = settings.log();
-    log::start(format, filter)?;
+    let log_lines = log::start(format, filter)?;
     warnings.iter().for_each(|warning| warn!("{warning}"));
-    Ok(settings)
+    Ok((settings, log_lines))
 }
 
-async fn start(settings: Settings, reload: Reload) -> Result<Daemon, Failure> {
+async fn start(settings: Settings, log_lines: LogLines, reload: Reload) -> Result<Daemon, Failure> {
     let (tokens, given_key) = (settings.tokens()?, cursor_key::given(&settings)?);
     if let Some(warning) = tokens.as_deref().and_then(|tokens| settings.tokens_without_feed(tokens)) {
         warn!("{warning}");
     }
-    let daemon = OpenDaemon::listen(settings.daemon(tokens.clone())?)?;
+    let config = DaemonConfig { log_lines: Some(log_lines), ..settings.daemon(tokens.clone())? };
+    let daemon = OpenDaemon::listen(config)?;
     let mut collections = Vec::new();
     for collection in settings.collections() {
         let name = collection.name.as_ref();

@@ -13,7 +13,7 @@ use super::{DaemonBuilder, DaemonConfig, DaemonError};
 use crate::cache::Reader;
 #[cfg(feature = "etcd")]
 use crate::http::etcd::{EtcdConfig, EtcdFront};
-use crate::http::{App, Reload, Server, Shutdown};
+use crate::http::{App, Reload, Reloadable, Server, Shutdown};
 use crate::model::CursorKey;
 
 /// A daemon that listens, and serves nothing yet.
@@ -59,7 +59,7 @@ impl OpenDaemon {
         self,
         collections: Vec<OpenCollection>,
         cursor_key: &CursorKey,
-        mut reload: Option<Reload>,
+        reload: Option<Reload>,
     ) -> Result<Daemon, DaemonError> {
         let (mut served, mut running) = (Vec::new(), Vec::new());
         for collection in collections {
@@ -78,18 +78,24 @@ impl OpenDaemon {
         if let Some(routes) = config.routes {
             app = app.with_routes(routes);
         }
+        if let Some(log_lines) = config.log_lines {
+            app = app.with_log_lines(log_lines);
+        }
+        let mut files: Vec<Arc<dyn Reloadable>> = Vec::new();
         if let Some(tokens) = config.tokens {
-            reload.iter_mut().for_each(|reload| reload.add(tokens.clone()));
+            files.push(tokens.clone());
             app = app.with_authorizer(tokens);
         }
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         if let Some(tls) = &config.tls {
-            reload.iter_mut().for_each(|reload| reload.add(tls.clone()));
+            files.push(tls.clone());
             server = server.with_tls(Arc::clone(tls));
         }
-        if let Some(reload) = reload {
+        if let Some(mut reload) = reload {
+            files.iter().for_each(|files| reload.add(Arc::clone(files)));
             tokio::spawn(reload.run());
         }
+        let app = app.with_files(files);
         let address = server.address();
         let feeds: Vec<String> = running.iter().map(RunningCollection::to_string).collect();
         info!(url = %format!("{scheme}://{address}"), feed = %feeds.join(" "), "listening");

@@ -50,6 +50,8 @@ pub struct Upstream {
     pub malformed: Counter,
     /// How often the feed had to connect, open or read from the start again.
     pub reconnects: Counter,
+    /// How often an error kept the feed from its upstream.
+    failures: Counter,
     /// How often the feed found the ingest buffer full and waited.
     pub waits: Counter,
     /// How long it has waited in all, in microseconds.
@@ -89,6 +91,7 @@ impl Upstream {
             followed: KeySelector::ALL,
             malformed: Counter::default(),
             reconnects: Counter::default(),
+            failures: Counter::default(),
             waits: Counter::default(),
             waited_us: Counter::default(),
             overdue: Counter::default(),
@@ -212,9 +215,15 @@ impl Upstream {
         self.activity.write().set(activity);
     }
 
-    /// Records the last error of the feed.
+    /// Records and counts an error of the feed.
     pub fn has_failed(&self, error: &impl fmt::Display) {
+        self.failures.inc();
         self.activity.write().last_error = Some((error.to_string(), SystemTime::now()));
+    }
+
+    /// How often an error kept the feed from its upstream.
+    pub fn failures(&self) -> u64 {
+        self.failures.get()
     }
 
     /// What the feed is doing, for who reports on it.

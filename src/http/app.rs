@@ -13,9 +13,10 @@ use crate::http::budget::{Budgets, Limits};
 use crate::http::client::{Client, Peer};
 use crate::http::client_table::{ClientId, ClientName, ClientRow, ClientTable, client_name};
 use crate::http::collection::{Collection, Collections};
-use crate::http::metrics::Metrics;
+use crate::http::metrics::{LogLines, Metrics};
 use crate::http::rep::problem::Problem;
 use crate::http::serve::drain::Shutdown;
+use crate::http::serve::reload::Reloadable;
 use crate::view::Reason;
 
 /// Limits of the handlers.
@@ -94,6 +95,10 @@ pub struct Shared {
     /// The table of the newest clients, if there is one.
     pub(in crate::http) clients: Option<Arc<ClientTable>>,
     pub(in crate::http) metrics: Arc<Metrics>,
+    /// Settings from files, whose state is a metric.
+    pub(in crate::http) files: Vec<Arc<dyn Reloadable>>,
+    /// The counters of log lines, if the program counts them.
+    pub(in crate::http) log_lines: Option<LogLines>,
     /// The number of this app within the process.
     pub(in crate::http) id: u64,
 }
@@ -122,6 +127,8 @@ impl App {
             hosts: Hosts::default(),
             origins: Origins::default(),
             metrics: Arc::default(),
+            files: Vec::new(),
+            log_lines: None,
             id: APPS.fetch_add(1, Ordering::Relaxed),
         }))
     }
@@ -156,6 +163,18 @@ impl App {
     #[must_use]
     pub fn with_routes(self, routes: axum::Router) -> Self {
         self.changed(|shared| shared.routes = Some(routes))
+    }
+
+    /// The same app, whose metrics say whether these files are valid and when what they hold expires.
+    #[must_use]
+    pub fn with_files(self, files: Vec<Arc<dyn Reloadable>>) -> Self {
+        self.changed(|shared| shared.files = files)
+    }
+
+    /// The same app, whose metrics have these counters of log lines.
+    #[must_use]
+    pub fn with_log_lines(self, log_lines: LogLines) -> Self {
+        self.changed(|shared| shared.log_lines = Some(log_lines))
     }
 
     /// A changed app has a number of its own, because the lean front caches requests by it.

@@ -299,6 +299,11 @@ impl Budgets {
     pub(super) fn snapshot_bytes(&self) -> u64 {
         self.snapshots.held()
     }
+
+    /// The bytes of request bodies that are being received or applied.
+    pub(super) fn upload_bytes(&self) -> u64 {
+        self.uploads.held()
+    }
 }
 
 fn new_client(

@@ -152,9 +152,15 @@ impl Saver {
         while !stopped {
             stopped = self.wait(cache).await || self.gather(cache).await;
             match self.save(cache) {
-                Ok(true) => self.report_success(),
+                Ok(true) => {
+                    cache.stats().tried_to_persist(true);
+                    self.report_success();
+                }
                 Ok(false) => {}
-                Err(error) => self.report(&error),
+                Err(error) => {
+                    cache.stats().tried_to_persist(false);
+                    self.report(&error);
+                }
             }
         }
     }

@@ -161,6 +161,11 @@ impl View {
         self.snapshots.idle_bytes()
     }
 
+    /// The limit of these bytes.
+    pub fn snapshot_cache_limit(&self) -> u64 {
+        self.snapshots.max_idle()
+    }
+
     fn gone(&self, cursor: Cursor) -> ViewError {
         let (current, oldest) = (self.cache.current_breadcrumb(), self.cache.oldest_breadcrumb());
         ViewError::Gone { cursor, current: current.cursor(), oldest: oldest.cursor() }

@@ -143,7 +143,13 @@ impl Store {
             "the running digest is the digest of the state"
         );
         let (status, keys, revision) = (draft.status, draft.state.len(), draft.state.revision.0);
-        self.publisher.publish(draft).inspect_err(|error| self.roll_back(error))?;
+        let is_persisted =
+            self.publisher.is_journaled() && draft.state.revision > self.publisher.head_cursor().revision;
+        let published = self.publisher.publish(draft);
+        if is_persisted {
+            self.stats.tried_to_persist(published.is_ok());
+        }
+        published.inspect_err(|error| self.roll_back(error))?;
         if self.status != status {
             info!(keys, revision, "the feed is {status}");
         }

@@ -182,6 +182,7 @@ impl Settings {
             base_path: self.base_path().to_owned(),
             client_table: self.client_table(),
             routes: None,
+            log_lines: None,
             #[cfg(feature = "etcd")]
             etcd: self.etcd_listeners(),
         })

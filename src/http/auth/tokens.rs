@@ -24,6 +24,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -125,6 +126,8 @@ pub struct Tokens {
     grants: ArcSwap<HashMap<Hash, Grant>>,
     /// Locked while the file is read.
     looks: Mutex<Looks>,
+    /// Whether the file had an error when it was last read.
+    invalid: AtomicBool,
 }
 
 /// What the looks at the file have found.
@@ -158,7 +161,8 @@ impl Tokens {
     /// # Errors
     /// [`TokensError`].
     pub fn open(path: PathBuf) -> Result<Arc<Self>, TokensError> {
-        let tokens = Self { path, grants: ArcSwap::default(), looks: Mutex::default() };
+        let (grants, looks, invalid) = Default::default();
+        let tokens = Self { path, grants, looks, invalid };
         tokens.look(&mut tokens.looks.lock(), Instant::now())?;
         Ok(Arc::new(tokens))
     }
@@ -280,6 +284,11 @@ impl Reloadable for Tokens {
                 looks.error = Some(error);
             }
         }
+        self.invalid.store(looks.error.is_some(), Ordering::Relaxed);
+    }
+
+    fn is_invalid(&self) -> bool {
+        self.invalid.load(Ordering::Relaxed)
     }
 }
 

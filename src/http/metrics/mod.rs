@@ -7,7 +7,9 @@
 
 #[cfg(feature = "etcd")]
 pub(in crate::http) mod etcd;
+mod log_lines;
 mod openmetrics;
+mod process;
 mod sharded;
 mod streams;
 
@@ -23,6 +25,7 @@ use crate::http::rep::reply::{MODE, REASON};
 use crate::model::Cursor;
 use crate::view::{Answer, Next, Reason};
 use crate::wire::Mode;
+pub use log_lines::LogLines;
 pub(super) use openmetrics::metrics;
 use sharded::{Histogram, Sharded};
 use streams::Streams;

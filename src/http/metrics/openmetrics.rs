@@ -1,6 +1,7 @@
 //! `GET /metrics`: all metrics as OpenMetrics text.
 
 use std::fmt::{self, Debug, Error};
+use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
@@ -12,12 +13,14 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::feed::Activity;
 use crate::http::app::App;
 use crate::http::auth::access::Admission;
 use crate::http::collection::Collection;
+use crate::http::metrics::process::Process;
 use crate::http::metrics::sharded::Histogram;
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
@@ -34,8 +37,11 @@ pub(in crate::http) async fn metrics(
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
-    let mut registry = Registry::with_prefix("crumbd");
-    registry.register_collector(Box::new(Scrape { app, admission }));
+    // It may take a while where many descriptors are open. A process that cannot be looked at has no metrics.
+    let process = tokio::task::spawn_blocking(Process::look).await.unwrap_or_default();
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(process));
+    registry.sub_registry_with_prefix("crumbd").register_collector(Box::new(Scrape { app, admission }));
     let mut text = String::with_capacity(16 * 1024);
     // Writing into memory does not fail.
     _ = encode(&mut text, &registry);
@@ -66,6 +72,7 @@ impl Collector for Scrape {
         NUMBERS.iter().try_for_each(|number| number.encode(to, &all))?;
         SIZES.iter().try_for_each(|number| number.encode(to, &monitored))?;
         self.feed(to)?;
+        self.daemon(to)?;
         self.serving(to)?;
         self.streams(to)
     }
@@ -108,7 +115,7 @@ fn stats(collection: &Collection) -> &CacheStats {
 }
 
 /// The metrics of a collection for every client.
-const NUMBERS: [Number; 17] = [
+const NUMBERS: [Number; 26] = [
     counted("breadcrumbs", "Breadcrumbs published", |c| stats(c).breadcrumbs.get()),
     counted("resyncs", "Times that the whole state was read again", |c| stats(c).resyncs.get()),
     measured("ingest_backlog_events", "Events waiting in the ingest buffer", |c| {
@@ -124,6 +131,24 @@ const NUMBERS: [Number; 17] = [
     measured("kept_breadcrumbs", "Breadcrumbs in the kept window", |c| {
         c.view.cache().window_usage().breadcrumbs as f64
     }),
+    measured("kept_age_seconds", "Seconds since the oldest kept breadcrumb was made", |c| {
+        let oldest = c.view.cache().oldest_breadcrumb().timestamp();
+        oldest.elapsed().unwrap_or_default().as_secs_f64()
+    }),
+    measured("kept_breadcrumbs_limit", "The limit of kept breadcrumbs", |c| {
+        c.view.cache().window_limits().max_count as f64
+    }),
+    measured("kept_bytes_limit", "The limit of the bytes that only kept breadcrumbs hold", |c| {
+        c.view.cache().window_limits().max_bytes as f64
+    }),
+    measured(
+        "kept_age_limit_seconds",
+        "Seconds for which a breadcrumb is kept after the next one, at most",
+        |c| c.view.cache().window_limits().max_age.as_secs_f64(),
+    ),
+    measured("snapshot_cache_bytes_limit", "The limit of the bytes of encoded snapshots", |c| {
+        c.view.snapshot_cache_limit() as f64
+    }),
     measured("feed_age_seconds", "Seconds since the upstream was last heard", |c| {
         c.upstream.age().as_secs_f64()
     }),
@@ -131,6 +156,11 @@ const NUMBERS: [Number; 17] = [
         "feed_reconnects",
         "Times that the feed had to connect, open or read from the start again",
         |c| c.upstream.reconnects.get(),
+    ),
+    counted(
+        "feed_failures",
+        "Errors that kept the feed from its upstream, such as failed connections",
+        |c| c.upstream.failures(),
     ),
     counted("feed_waits", "Times that the feed found the ingest buffer full and waited", |c| {
         c.upstream.waits.get()
@@ -159,6 +189,17 @@ const NUMBERS: [Number; 17] = [
     }),
     measured("collection_in_sync", "1 while the collection is in sync", |c| {
         f64::from(u8::from(c.view.cache().current_breadcrumb().sync_status() == SyncStatus::InSync))
+    }),
+    measured(
+        "collection_healthy",
+        "1 while every part of the collection makes progress, as /livez checks",
+        |c| f64::from(u8::from(c.liveness.health.unwell().is_none())),
+    ),
+    counted("state_failures", "Times that the state could not be written to the state directory", |c| {
+        stats(c).persist_failures()
+    }),
+    measured("state_failing", "1 while the last write to the state directory has failed", |c| {
+        f64::from(u8::from(stats(c).persist_failing()))
     }),
 ];
 
@@ -252,12 +293,40 @@ impl Scrape {
         Ok(())
     }
 
+    /// What the daemon is, what it logs, and the files of its settings.
+    fn daemon(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        build.encode(to.encode_descriptor("build", "What is running", None, MetricType::Info)?)?;
+        if let Some(lines) = &self.app.log_lines {
+            let mut family =
+                to.encode_descriptor("log_lines", "Log lines, by level", None, MetricType::Counter)?;
+            for (level, count) in lines.by_level() {
+                ConstCounter::new(count).encode(family.encode_family(&[("level", level)])?)?;
+            }
+        }
+        if !self.app.files.is_empty() {
+            let help = "1 while these files are invalid, so that what was read before is in force";
+            let mut family = to.encode_descriptor("files_invalid", help, None, MetricType::Gauge)?;
+            for files in &self.app.files {
+                let invalid = ConstGauge::new(u64::from(files.is_invalid()));
+                invalid.encode(family.encode_family(&[("files", files.name())])?)?;
+            }
+        }
+        let expires = self.app.files.iter().filter_map(|files| files.expires()).min();
+        if let Some(Ok(expires)) = expires.map(|expires| expires.duration_since(SystemTime::UNIX_EPOCH)) {
+            let help = "The time at which the certificate that clients are shown expires";
+            gauge(to, "tls_certificate_expiry_timestamp_seconds", help, expires.as_secs_f64())?;
+        }
+        Ok(())
+    }
+
     fn serving(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let (metrics, budgets) = (&self.app.metrics, &self.app.budgets);
         let help = "Requests waiting for a breadcrumb; one with long prefixes counts as several";
         gauge(to, "waiters", help, budgets.waiters() as f64)?;
         gauge(to, "waiters_limit", "The limit of waiters", budgets.limits().max_waiters as f64)?;
         gauge(to, "connections", "Open connections", budgets.connections() as f64)?;
+        gauge(to, "connections_limit", "The limit of connections", budgets.limits().max_connections as f64)?;
         counter(to, "connections_accepted", "Connections accepted", metrics.accepted.get())?;
         let help = "Connections refused because --max-connections was reached";
         counter(to, "connections_refused", help, metrics.refused.get())?;
@@ -267,9 +336,13 @@ impl Scrape {
             let help =
                 "Bytes of snapshots and other large bodies that are being sent; shared ones count once";
             gauge(to, "snapshot_bytes_in_flight", help, budgets.snapshot_bytes() as f64)?;
+            let help = "Bytes of request bodies that are being received or applied";
+            gauge(to, "upload_bytes_in_flight", help, budgets.upload_bytes() as f64)?;
         }
         let limit = budgets.limits().max_snapshot_bytes;
         gauge(to, "snapshot_bytes_limit", "The limit of these bytes", limit as f64)?;
+        let limit = budgets.limits().max_upload_bytes;
+        gauge(to, "upload_bytes_limit", "The limit of the bytes of request bodies", limit as f64)?;
         let help = "Requests that found a limit reached, by the flag that sets it";
         let mut family = to.encode_descriptor("over_budget", help, None, MetricType::Counter)?;
         for (limit, count) in budgets.refused() {

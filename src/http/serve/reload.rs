@@ -65,6 +65,16 @@ pub(crate) trait Reloadable: Send + Sync + 'static {
     /// Reads the files if they have changed, or in any case if `forced`. If they are invalid, it logs the error and keeps
     /// the current settings. May block.
     fn reload(&self, forced: bool);
+
+    /// Whether the files are invalid, so that earlier settings are in force. Does not wait for a reload.
+    fn is_invalid(&self) -> bool {
+        false
+    }
+
+    /// The time at which the settings expire, if they do.
+    fn expires(&self) -> Option<SystemTime> {
+        None
+    }
 }
 
 /// The files that are reloaded at SIGHUP, and within about a second after a change.

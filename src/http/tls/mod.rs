@@ -13,6 +13,7 @@ mod handshake;
 mod identity;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -33,6 +34,8 @@ pub struct Tls {
     newest: Value<Arc<Loaded>>,
     /// Locked while the files are read.
     log: Mutex<LoadLog>,
+    /// Whether the files had an error when they were last read.
+    invalid: AtomicBool,
 }
 
 /// The last load of the files, and what was logged of it.
@@ -60,7 +63,8 @@ impl Tls {
         let mut log = LoadLog { stamps: stamps(&files), ..LoadLog::default() };
         let loaded = files.load()?;
         log.warn_of_expiry(&files, loaded.expires);
-        Ok(Arc::new(Self { files, newest: Value::of(Arc::new(loaded)), log: Mutex::new(log) }))
+        let (newest, log, invalid) = (Value::of(Arc::new(loaded)), Mutex::new(log), AtomicBool::new(false));
+        Ok(Arc::new(Self { files, newest, log, invalid }))
     }
 
     /// The settings for a new handshake.
@@ -97,8 +101,17 @@ impl Reloadable for Tls {
                     log.error = Some(error);
                 }
             }
+            self.invalid.store(log.error.is_some(), Ordering::Relaxed);
         }
-        log.warn_of_expiry(&self.files, self.newest().and_then(|loaded| loaded.expires));
+        log.warn_of_expiry(&self.files, self.expires());
+    }
+
+    fn is_invalid(&self) -> bool {
+        self.invalid.load(Ordering::Relaxed)
+    }
+
+    fn expires(&self) -> Option<SystemTime> {
+        self.newest().and_then(|loaded| loaded.expires)
     }
 }
 

@@ -261,6 +261,11 @@ impl SnapshotCache {
         self.idle.get() + self.flights.unshared_bytes()
     }
 
+    /// The most of these bytes that are kept.
+    pub(in crate::view) fn max_idle(&self) -> u64 {
+        self.max_idle
+    }
+
     /// How many cached bodies a new reader could share.
     pub(in crate::view) fn cached_bodies(&self) -> usize {
         self.flights.cached_bodies()
