@@ -72,7 +72,7 @@
 //! [`feed`], [`ingest`], [`view`], [`http`], [`client`] and [`wire`] are meant for other programs; [`trail`] and [`value`] are
 //! building blocks that stand for themselves. [`cli`] and [`state`] belong to the daemon.
 //!
-//! Pages to read on: [`docs::guide`], [`docs::clients`], [`docs::files`], [`docs::etcd`], [`docs::operations`], [`docs::figures`], [`docs::comparison`], [`docs::design`]. Where the
+//! Pages to read on: [`docs::guide`], [`docs::clients`], [`docs::files`], [`docs::etcd`], [`docs::operations`], [`docs::metrics`], [`docs::figures`], [`docs::comparison`], [`docs::design`]. Where the
 //! ideas come from, and which test holds which case of the originals' tests: [`cases`].
 //!
 //! # A cache in a program of one's own
@@ -134,6 +134,8 @@ pub mod docs {
     pub mod files {}
     #[doc = include_str!("docs/guide.md")]
     pub mod guide {}
+    #[doc = include_str!("docs/metrics.md")]
+    pub mod metrics {}
     #[doc = include_str!("docs/operations.md")]
     pub mod operations {}
     #[doc = include_str!("docs/tree.md")]

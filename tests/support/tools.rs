@@ -20,6 +20,18 @@ pub fn node() -> Command {
     Command::new("node")
 }
 
+/// The checker of Prometheus' rules.
+pub fn promtool() -> Command {
+    check(Command::new("promtool").arg("--version"), "promtool");
+    Command::new("promtool")
+}
+
+/// The monitoring server.
+pub fn prometheus() -> Command {
+    check(Command::new("prometheus").arg("--version"), "prometheus");
+    Command::new("prometheus")
+}
+
 /// The API server of Kubernetes.
 pub fn kube_apiserver() -> PathBuf {
     let path = std::path::absolute("target/tools/bin/kube-apiserver").unwrap();

@@ -13,7 +13,6 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::feed::Activity;
@@ -276,6 +275,20 @@ impl Scrape {
                 now.encode(family.encode_family(&given.collect::<Vec<_>>())?)?;
             }
         }
+        let silences = self.app.collections.iter().map(|collection| {
+            let limit = collection.liveness.feed_silence.map(|limit| limit.as_secs_f64());
+            (collection.name().map(CollectionName::as_str), limit)
+        });
+        let silences: Vec<_> = silences.filter_map(|(name, limit)| Some((name, limit?))).collect();
+        if !silences.is_empty() {
+            let help = "The longest silence of a healthy upstream; only of feeds that may not be silent";
+            let name = "feed_silence_limit_seconds";
+            let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (collection, limit) in silences {
+                let labels: Vec<_> = collection.map(|name| ("collection", name)).into_iter().collect();
+                ConstGauge::new(limit).encode(family.encode_family(&labels)?)?;
+            }
+        }
         let help = "1 for what the feed is doing";
         let mut family = to.encode_descriptor("feed_activity", help, None, MetricType::Gauge)?;
         for collection in self.app.collections.iter() {
@@ -295,8 +308,11 @@ impl Scrape {
 
     /// What the daemon is, what it logs, and the files of its settings.
     fn daemon(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        build.encode(to.encode_descriptor("build", "What is running", None, MetricType::Info)?)?;
+        // Not of the type `info`, which parsers of the older text format refuse.
+        let mut family =
+            to.encode_descriptor("build_info", "1 for what is running", None, MetricType::Gauge)?;
+        let labels = [("version", env!("CARGO_PKG_VERSION"))];
+        ConstGauge::new(1u64).encode(family.encode_family(&labels)?)?;
         if let Some(lines) = &self.app.log_lines {
             let mut family =
                 to.encode_descriptor("log_lines", "Log lines, by level", None, MetricType::Counter)?;

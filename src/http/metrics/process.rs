@@ -2,6 +2,7 @@
 //! is no `/proc`, and the metrics are left out.
 
 use std::fs;
+use std::path::Path;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -20,6 +21,7 @@ pub(super) struct Process {
     resident_bytes: Option<u64>,
     open_fds: Option<u64>,
     max_fds: Option<u64>,
+    memory_limit: Option<u64>,
 }
 
 impl Process {
@@ -32,6 +34,7 @@ impl Process {
             // One of them is open for the count itself.
             open_fds: fs::read_dir("/proc/self/fd").ok().map(|all| (all.count() as u64).saturating_sub(1)),
             max_fds: max_fds(&read("limits")),
+            memory_limit: cgroup(&read("cgroup")).and_then(memory_limit),
         }
     }
 }
@@ -58,6 +61,18 @@ fn max_fds(limits: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// The path of the control group of version 2 in `/proc/self/cgroup`.
+fn cgroup(groups: &str) -> Option<&str> {
+    groups.lines().find_map(|line| line.strip_prefix("0::/"))
+}
+
+/// The memory limit of a control group; `None` if it has none.
+fn memory_limit(cgroup: &str) -> Option<u64> {
+    let file = Path::new("/sys/fs/cgroup").join(cgroup).join("memory.max");
+    // Without a limit it is the word `max`.
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
 impl Collector for Process {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         if let Some(seconds) = self.cpu_seconds {
@@ -77,6 +92,7 @@ impl Collector for Process {
             ),
             ("process_open_fds", "Open file descriptors; each connection is one", self.open_fds),
             ("process_max_fds", "The limit of open file descriptors (ulimit -n)", self.max_fds),
+            ("crumbd_memory_limit_bytes", "The limit of memory of the control group", self.memory_limit),
         ];
         for (name, help, value) in gauges {
             let Some(value) = value else { continue };
@@ -96,6 +112,16 @@ mod tests {
         assert_eq!(cpu_seconds(stat), Some(2.0));
         assert_eq!(cpu_seconds("7 (a) S 1 7"), None);
         assert_eq!(cpu_seconds(""), None);
+    }
+
+    #[test]
+    fn the_group_is_that_of_version_2() {
+        assert_eq!(
+            cgroup("1:name=systemd:/a\n0::/system.slice/crumbd.service\n"),
+            Some("system.slice/crumbd.service")
+        );
+        assert_eq!(cgroup("0::/\n"), Some(""));
+        assert_eq!(cgroup("4:memory:/a\n"), None);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(in crate::http) struct Liveness {
     pub(in crate::http) health: Health,
     /// The feed's sync status, set right after the breadcrumb that brought it.
     pub(in crate::http) status: Value<SyncStatus>,
+    /// The longest silence of a healthy feed, if there is a limit.
+    pub(in crate::http) feed_silence: Option<Duration>,
     ingest: Reporter,
     view: Reporter,
     feed: Reporter,
@@ -45,7 +47,7 @@ impl Liveness {
         let health = Health::default();
         let [ingest, view] = ["ingest", "view"].map(|name| health.part(name, Some(PROGRESS_TIMEOUT)));
         let feed = health.part("feed", feed_silence);
-        Self { health, status: Value::new(), ingest, view, feed }
+        Self { health, status: Value::new(), feed_silence, ingest, view, feed }
     }
 }
 
