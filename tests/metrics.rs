@@ -86,6 +86,8 @@ async fn what_was_written_and_what_was_answered_is_counted() {
         assert_eq!(more("crumbd_delivery_latency_seconds_count"), 20.0, "those who waited");
         let latency = after["crumbd_delivery_latency_seconds_sum"];
         assert!(latency > 0.0 && latency < 600.0, "{latency} s for 20");
+        assert_eq!(after["crumbd_delivery_latency_seconds_bucket{le=\"60.0\"}"], 20.0);
+        assert!(after.contains_key("crumbd_delivery_latency_seconds_bucket{le=\"0.1\"}"), "a round bound");
         assert_eq!(more("crumbd_behind_revisions_count"), 22.0, "all who asked for what comes next");
         assert_eq!(more("crumbd_behind_revisions_sum"), 19.0);
         assert_eq!(after["crumbd_behind_revisions_bucket{le=\"0.0\"}"], 21.0);

@@ -89,6 +89,8 @@ enum Read {
     /// A counter of seconds.
     Seconds(fn(&Collection) -> f64),
     Gauge(fn(&Collection) -> f64),
+    /// A gauge that not every collection has.
+    Limit(fn(&Collection) -> Option<f64>),
 }
 
 impl Read {
@@ -97,6 +99,15 @@ impl Read {
             Self::Counter(read) => ConstCounter::new(read(of)).encode(to),
             Self::Seconds(read) => ConstCounter::new(read(of)).encode(to),
             Self::Gauge(read) => ConstGauge::new(read(of)).encode(to),
+            // Only collections that have it are asked.
+            Self::Limit(read) => ConstGauge::new(read(of).unwrap_or(f64::INFINITY)).encode(to),
+        }
+    }
+
+    fn is_there(&self, of: &Collection) -> bool {
+        match self {
+            Self::Limit(read) => read(of).is_some(),
+            Self::Counter(_) | Self::Seconds(_) | Self::Gauge(_) => true,
         }
     }
 }
@@ -114,7 +125,7 @@ fn stats(collection: &Collection) -> &CacheStats {
 }
 
 /// The metrics of a collection for every client.
-const NUMBERS: [Number; 26] = [
+const NUMBERS: [Number; 27] = [
     counted("breadcrumbs", "Breadcrumbs published", |c| stats(c).breadcrumbs.get()),
     counted("resyncs", "Times that the whole state was read again", |c| stats(c).resyncs.get()),
     measured("ingest_backlog_events", "Events waiting in the ingest buffer", |c| {
@@ -151,6 +162,11 @@ const NUMBERS: [Number; 26] = [
     measured("feed_age_seconds", "Seconds since the upstream was last heard", |c| {
         c.upstream.age().as_secs_f64()
     }),
+    Number {
+        name: "feed_silence_limit_seconds",
+        help: "The longest silence of a healthy upstream; only of feeds that may not be silent",
+        read: Read::Limit(|c| c.liveness.feed_silence.map(|limit| limit.as_secs_f64())),
+    },
     counted(
         "feed_reconnects",
         "Times that the feed had to connect, open or read from the start again",
@@ -235,15 +251,17 @@ const SIZES: [Number; 10] = [
 impl Number {
     /// The metric of these collections: the default one, which is the first, without a label, the others with their name.
     fn encode(&self, to: &mut DescriptorEncoder<'_>, collections: &[&Collection]) -> Result<(), Error> {
+        let collections: Vec<&Collection> =
+            collections.iter().copied().filter(|one| self.read.is_there(one)).collect();
         if collections.is_empty() {
             return Ok(());
         }
         let kind = match self.read {
             Read::Counter(_) | Read::Seconds(_) => MetricType::Counter,
-            Read::Gauge(_) => MetricType::Gauge,
+            Read::Gauge(_) | Read::Limit(_) => MetricType::Gauge,
         };
         let mut family = to.encode_descriptor(self.name, self.help, None, kind)?;
-        for collection in collections {
+        for collection in &collections {
             if let Some(name) = collection.name() {
                 self.read.encode(family.encode_family(&[("collection", name.as_str())])?, collection)?;
             }
@@ -273,20 +291,6 @@ impl Scrape {
                 ];
                 let given = labels.into_iter().filter_map(|(label, value)| Some((label, value?)));
                 now.encode(family.encode_family(&given.collect::<Vec<_>>())?)?;
-            }
-        }
-        let silences = self.app.collections.iter().map(|collection| {
-            let limit = collection.liveness.feed_silence.map(|limit| limit.as_secs_f64());
-            (collection.name().map(CollectionName::as_str), limit)
-        });
-        let silences: Vec<_> = silences.filter_map(|(name, limit)| Some((name, limit?))).collect();
-        if !silences.is_empty() {
-            let help = "The longest silence of a healthy upstream; only of feeds that may not be silent";
-            let name = "feed_silence_limit_seconds";
-            let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (collection, limit) in silences {
-                let labels: Vec<_> = collection.map(|name| ("collection", name)).into_iter().collect();
-                ConstGauge::new(limit).encode(family.encode_family(&labels)?)?;
             }
         }
         let help = "1 for what the feed is doing";
@@ -385,7 +389,7 @@ impl Scrape {
             gauge(to, "etcd_watches", "Watches of etcd's clients", metrics.etcd.watches.get() as f64)?;
         }
         let help = "Seconds from a breadcrumb until its answer is written to a client that waited for it";
-        histogram(to, "delivery_latency_seconds", help, &metrics.latency_us, 1e-6)?;
+        histogram(to, "delivery_latency_seconds", help, &metrics.latency_us, 1e6)?;
         let help = "Revisions that a client is behind when it asks for the next breadcrumb";
         histogram(to, "behind_revisions", help, &metrics.behind, 1.0)?;
         gauge(to, "uptime_seconds", "Seconds since the start", self.app.started.elapsed().as_secs_f64())
@@ -428,9 +432,9 @@ fn histogram(
     name: &str,
     help: &str,
     histogram: &Histogram,
-    unit: f64,
+    divisor: f64,
 ) -> Result<(), Error> {
-    let (sum, count, buckets) = histogram.read(unit);
+    let (sum, count, buckets) = histogram.read(divisor);
     let mut encoder = to.encode_descriptor(name, help, None, MetricType::Histogram)?;
     encoder.encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)
 }

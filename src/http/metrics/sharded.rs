@@ -65,13 +65,13 @@ impl Histogram {
         self.counts.add(self.bounds.len() + 1, value);
     }
 
-    /// The sum of all values, their number, and the number in each bucket with its bound. Values are multiplied by
-    /// `unit`.
-    pub(super) fn read(&self, unit: f64) -> (f64, u64, Vec<(f64, u64)>) {
-        let bounds = self.bounds.iter().map(|bound| *bound as f64 * unit).chain([f64::INFINITY]);
+    /// The sum of all values, their number, and the number in each bucket with its bound. Values are divided by
+    /// `divisor`: a tenth of a second is then 0.1, which the product of its microseconds is not.
+    pub(super) fn read(&self, divisor: f64) -> (f64, u64, Vec<(f64, u64)>) {
+        let bounds = self.bounds.iter().map(|bound| *bound as f64 / divisor).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip((0..).map(|place| self.counts.sum(place))).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
-        (self.counts.sum(self.bounds.len() + 1) as f64 * unit, count, buckets)
+        (self.counts.sum(self.bounds.len() + 1) as f64 / divisor, count, buckets)
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
             })
             .collect();
         assert!(threads.into_iter().all(|thread| thread.join().is_ok()));
-        let (sum, count, buckets) = histogram.read(0.5);
+        let (sum, count, buckets) = histogram.read(2.0);
         assert_eq!((sum, count), (8.0 * 100.0 * 201.0 * 0.5, 8 * 201));
         assert_eq!(buckets, [(0.0, 8), (5.0, 80), (50.0, 720), (f64::INFINITY, 800)]);
     }
