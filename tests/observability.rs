@@ -317,14 +317,31 @@ fn every_rule_says_what_it_means_and_where_it_says_what_to_do() {
     }
 }
 
+/// Fails unless `promtool check rules` or `promtool test rules` passes with this file.
+fn promtool(action: &str, file: &Path) {
+    let done = tools::promtool().args([action, "rules"]).arg(file).output().unwrap();
+    let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+    assert!(done.status.success(), "promtool {action} rules {}:\n{said}", file.display());
+}
+
+#[test]
+fn the_queries_of_the_dashboard_can_be_read() {
+    let queries = dashboard_queries().into_iter().filter(|query| !query.starts_with("label_values("));
+    // What Grafana replaces by a time.
+    let queries = queries.map(|query| query.replace("$__rate_interval", "1m"));
+    let rules =
+        queries.enumerate().map(|(n, query)| serde_json::json!({"record": format!("q{n}"), "expr": query}));
+    let groups = serde_json::json!({"groups": [{"name": "dashboard", "rules": rules.collect::<Vec<_>>()}]});
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rules.yaml");
+    std::fs::write(&file, groups.to_string()).unwrap();
+    promtool("check", &file);
+}
+
 #[test]
 fn every_rule_fires_in_a_test_and_is_silent_in_peace() {
-    for [action, file] in [["check", "crumbd-alerts.yaml"], ["test", "crumbd-alerts.test.yaml"]] {
-        let mut promtool = tools::promtool();
-        let done = promtool.args([action, "rules", file]).current_dir("deploy/prometheus").output().unwrap();
-        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
-        assert!(done.status.success(), "promtool {action} rules {file}:\n{said}");
-    }
+    promtool("check", Path::new("deploy/prometheus/crumbd-alerts.yaml"));
+    promtool("test", Path::new("deploy/prometheus/crumbd-alerts.test.yaml"));
     let (rules, tests) = (rules(), yaml(RULE_TESTS));
     let expected = items(&tests["tests"]).flat_map(|test| items(&test["promql_expr_test"]));
     let expected: Vec<&Value> = expected.flat_map(|check| items(&check["exp_samples"])).collect();

@@ -36,10 +36,13 @@ pub(in crate::http) async fn metrics(
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
-    // It may take a while where many descriptors are open. A process that cannot be looked at has no metrics.
-    let process = tokio::task::spawn_blocking(Process::look).await.unwrap_or_default();
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(process));
+    // Its memory depends on every key.
+    if app.may_monitor_all(&admission) {
+        // It may take a while where many descriptors are open. A process that cannot be looked at has no metrics.
+        let process = tokio::task::spawn_blocking(Process::look).await.unwrap_or_default();
+        registry.register_collector(Box::new(process));
+    }
     registry.sub_registry_with_prefix("crumbd").register_collector(Box::new(Scrape { app, admission }));
     let mut text = String::with_capacity(16 * 1024);
     // Writing into memory does not fail.
@@ -125,7 +128,7 @@ fn stats(collection: &Collection) -> &CacheStats {
 }
 
 /// The metrics of a collection for every client.
-const NUMBERS: [Number; 27] = [
+const NUMBERS: [Number; 25] = [
     counted("breadcrumbs", "Breadcrumbs published", |c| stats(c).breadcrumbs.get()),
     counted("resyncs", "Times that the whole state was read again", |c| stats(c).resyncs.get()),
     measured("ingest_backlog_events", "Events waiting in the ingest buffer", |c| {
@@ -210,16 +213,10 @@ const NUMBERS: [Number; 27] = [
         "1 while every part of the collection makes progress, as /livez checks",
         |c| f64::from(u8::from(c.liveness.health.unwell().is_none())),
     ),
-    counted("state_failures", "Times that the state could not be written to the state directory", |c| {
-        stats(c).persist_failures()
-    }),
-    measured("state_failing", "1 while the last write to the state directory has failed", |c| {
-        f64::from(u8::from(stats(c).persist_failing()))
-    }),
 ];
 
 /// The metrics of a collection for clients that may read every key: they say something of every key.
-const SIZES: [Number; 10] = [
+const SIZES: [Number; 12] = [
     counted("updates", "Updates taken from the feed", |c| stats(c).updates.get()),
     counted("updates_suppressed", "Updates that changed nothing and were skipped", |c| {
         stats(c).suppressed.get()
@@ -245,6 +242,12 @@ const SIZES: [Number; 10] = [
     measured("keys", "Keys in the state", |c| c.view.cache().current_breadcrumb().kvs().len() as f64),
     measured("payload_bytes", "Bytes of the keys and values of the state", |c| {
         c.view.cache().current_breadcrumb().kvs().payload_bytes() as f64
+    }),
+    counted("state_failures", "Times that the state could not be written to the state directory", |c| {
+        stats(c).persist_failures()
+    }),
+    measured("state_failing", "1 while the last write to the state directory has failed", |c| {
+        f64::from(u8::from(stats(c).persist_failing()))
     }),
 ];
 
@@ -317,7 +320,9 @@ impl Scrape {
             to.encode_descriptor("build_info", "1 for what is running", None, MetricType::Gauge)?;
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
         ConstGauge::new(1u64).encode(family.encode_family(&labels)?)?;
-        if let Some(lines) = &self.app.log_lines {
+        // Some lines are about keys.
+        let log_lines = self.app.log_lines.as_ref().filter(|_| self.app.may_monitor_all(&self.admission));
+        if let Some(lines) = log_lines {
             let mut family =
                 to.encode_descriptor("log_lines", "Log lines, by level", None, MetricType::Counter)?;
             for (level, count) in lines.by_level() {
