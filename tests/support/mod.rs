@@ -15,6 +15,7 @@ pub mod http;
 pub mod kube_double;
 pub mod kubernetes;
 pub mod mirror;
+pub mod programs;
 pub mod record;
 pub mod roamer;
 pub mod state;

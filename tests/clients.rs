@@ -2,14 +2,12 @@
 //! `crumbd conform`, by long polls and over a stream, in the clear and over TLS.
 #![allow(clippy::unwrap_used)]
 
-mod programs;
-#[path = "../support/mod.rs"]
 mod support;
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use programs::{Client, Go, Python, Rust, TypeScript};
 use support::daemon;
+use support::programs::{Client, Go, Python, Rust, TypeScript};
 
 /// The scenes that are played at a time. Most of them wait.
 const JOBS: &str = "8";
@@ -76,11 +74,4 @@ fn the_python_client_passes_its_tests() {
 #[test]
 fn the_rust_client_keeps_every_rule() {
     passes_every_scene(&Rust);
-}
-
-/// What the own tests are run with, so that a failure says what to repeat.
-fn command(program: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program);
-    command.args(arguments);
-    command
 }

@@ -1,11 +1,11 @@
-//! How each client is built and run. Everything that is built is below `target`.
+//! How each client of this repository is built and run. Everything that is built is below `target`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use crate::command;
+use super::{daemon, tools};
 
 pub trait Client {
     /// The program for `crumbd conform`.
@@ -28,6 +28,13 @@ fn clients() -> PathBuf {
 
 fn made() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// What the own tests are run with, so that a failure says what to repeat.
+fn command(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
 }
 
 fn done(mut command: Command, missing: &str) {
@@ -111,14 +118,14 @@ impl Client for TypeScript {
 impl Client for Python {
     fn follower(&self) -> Command {
         let client = clients().join("python");
-        let mut command = crate::support::tools::python("xxhash");
+        let mut command = tools::python("xxhash");
         command.env("PYTHONPATH", client.join("src")).arg(client.join("conform/crumbd_conform.py"));
         command.args(self.asyncio.then_some("--asyncio"));
         command
     }
 
     fn tests(&self) -> Vec<Command> {
-        let mut command = crate::support::tools::python("xxhash");
+        let mut command = tools::python("xxhash");
         command.args(["-m", "unittest", "discover", "-t", ".", "-s", "tests"]);
         command
             .current_dir(clients().join("python"))
@@ -131,8 +138,8 @@ impl Client for Python {
 impl Client for Rust {
     /// `cargo test` builds the examples too, beside the tests.
     fn follower(&self) -> Command {
-        let daemon = Path::new(env!("CARGO_BIN_EXE_crumbd"));
-        let program = daemon.with_file_name("examples").join("conform_client");
+        let daemon = daemon::command();
+        let program = Path::new(daemon.get_program()).with_file_name("examples").join("conform_client");
         assert!(program.is_file(), "{} is missing: cargo build --example conform_client", program.display());
         Command::new(program)
     }

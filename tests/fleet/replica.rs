@@ -1,0 +1,85 @@
+//! A replica: a daemon that follows the etcd, and the network before it.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::block_in_place;
+
+use super::network::Side;
+use super::support::daemon::Daemon;
+use super::support::etcd::Etcd;
+use super::{PATIENCE, PREFIX, within};
+
+pub struct Replica {
+    /// None only between its end and its start.
+    daemon: Option<Daemon>,
+    feed: String,
+    state: TempDir,
+    network: Arc<watch::Sender<Side>>,
+}
+
+impl Replica {
+    pub fn start(etcd: &Etcd, network: Arc<watch::Sender<Side>>) -> Replica {
+        let mut replica =
+            Replica { daemon: None, feed: etcd.feed(PREFIX), state: tempfile::tempdir().unwrap(), network };
+        replica.run();
+        replica
+    }
+
+    fn run(&mut self) {
+        let directory = self.state.path().to_str().unwrap();
+        let arguments = ["--feed", &self.feed, "--state-dir", directory, "--state-interval", "1s"];
+        let daemon = block_in_place(|| Daemon::serve(&arguments));
+        self.network.send_modify(|side| {
+            side.address = daemon.address().to_owned();
+            side.closed = false;
+        });
+        self.daemon = Some(daemon);
+    }
+
+    /// Ends all connections.
+    pub fn cut(&self, hard: bool) {
+        self.network.send_modify(|side| side.hard = hard);
+    }
+
+    /// Ends all connections, and refuses new ones until [`Replica::take`].
+    pub fn refuse(&self) {
+        self.network.send_modify(|side| side.closed = true);
+    }
+
+    pub fn take(&self) {
+        self.network.send_modify(|side| side.closed = false);
+    }
+
+    /// Ends the daemon by SIGTERM, and waits for it, or by SIGKILL. Nobody listens then.
+    pub fn end(&mut self, kill: bool) {
+        let mut daemon = self.daemon.take().expect("it runs");
+        if !kill {
+            daemon.terminate();
+            block_in_place(|| daemon.wait_exit());
+        }
+        drop(daemon);
+        self.refuse();
+    }
+
+    /// Starts it again, with the state that it kept or without, and waits until it is in-sync.
+    pub async fn start_again(&mut self, with_state: bool) {
+        if !with_state {
+            self.state = tempfile::tempdir().unwrap();
+        }
+        self.run();
+        self.is_ready().await;
+    }
+
+    pub async fn is_ready(&self) {
+        let daemon = self.daemon.as_ref().expect("it runs");
+        let http = daemon.http();
+        let ready = within(PATIENCE, async || {
+            let answer = http.try_send("GET", "/readyz", &[], None).await.ok()?;
+            // A start with a state is ready before it is in-sync, and says so.
+            (answer.status == 200 && answer.body == b"ready\n").then_some(())
+        });
+        assert!(ready.await.is_some(), "a replica is not in-sync again:\n{}", daemon.log());
+    }
+}
