@@ -8,6 +8,10 @@ run *args:
 test:
     .ci/setup && cargo test --locked
 
+# 200 clients in four languages follow two replicas through ten minutes of faults, and the figures of that.
+fleet:
+    CRUMBD_FLEET_CLIENTS=50 CRUMBD_FLEET_SECONDS=600 cargo test --locked --test fleet -- --nocapture
+
 # What CI executes.
 ci:
     .ci/run

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::PATIENCE;
 use super::journal::Journal;
-use super::network::{Links, Side};
+use super::network::Network;
 use super::support::etcd::b64;
 
 /// A running client. Dropping it kills the process, by its id.
@@ -26,11 +26,11 @@ pub struct Client {
     stdin: ChildStdin,
     said: Arc<Mutex<Said>>,
     journal: Journal,
-    network: watch::Sender<Side>,
+    connected: watch::Sender<bool>,
 }
 
 /// A line with a state.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 struct State {
     cursor: String,
     status: String,
@@ -59,9 +59,16 @@ struct Said {
     last: VecDeque<(Instant, String)>,
 }
 
-/// Every cursor at which a client said that it was in-sync, with the state that it had there. All must have the same.
+#[derive(Default)]
+struct Compared {
+    /// By cursor, with the client that was there first.
+    states: BTreeMap<String, (State, String)>,
+    disagreements: Vec<String>,
+}
+
+/// What the clients that are in-sync have at each cursor: all the same.
 #[derive(Clone, Default)]
-pub struct States(Arc<Mutex<BTreeMap<String, (String, usize, String)>>>, Arc<Mutex<Vec<String>>>);
+pub struct States(Arc<Mutex<Compared>>);
 
 impl Client {
     pub fn start(
@@ -70,11 +77,11 @@ impl Client {
         transport: &str,
         first: usize,
         program: Command,
-        links: &Links,
+        network: &Network,
         states: &States,
     ) -> Client {
         let journal = Journal::default();
-        let (mut urls, network) = links.client(&journal);
+        let (mut urls, connected) = network.client(&journal);
         urls.rotate_left(first);
         let mut command = tokio::process::Command::from(program);
         command.env("CRUMBD_URL", urls.join(",")).env("CRUMBD_TRANSPORT", transport).kill_on_drop(true);
@@ -83,11 +90,15 @@ impl Client {
         let name = format!("{language} {number} ({transport}, replica {first} first)");
         let said = Arc::new(Mutex::new(Said::default()));
         let stdin = child.stdin.take().unwrap();
-        let ear =
-            Ear { name: name.clone(), said: said.clone(), journal: journal.clone(), states: states.clone() };
-        tokio::spawn(ear.clone().listen(child.stdout.take().unwrap()));
-        tokio::spawn(ear.listen(child.stderr.take().unwrap()));
-        Client { language, name, child, stdin, said, journal, network }
+        let output = Output {
+            name: name.clone(),
+            said: said.clone(),
+            journal: journal.clone(),
+            states: states.clone(),
+        };
+        tokio::spawn(output.clone().read(child.stdout.take().unwrap()));
+        tokio::spawn(output.read(child.stderr.take().unwrap()));
+        Client { language, name, child, stdin, said, journal, connected }
     }
 
     pub fn journal(&self) -> &Journal {
@@ -112,7 +123,7 @@ impl Client {
 
     /// Takes the client off the network, or back.
     pub fn set_connected(&self, connected: bool) {
-        self.network.send_modify(|side| side.closed = !connected);
+        self.connected.send_replace(connected);
     }
 
     pub fn resident_kib(&self) -> u64 {
@@ -153,16 +164,16 @@ impl Client {
 
 /// Reads what a client prints.
 #[derive(Clone)]
-struct Ear {
+struct Output {
     name: String,
     said: Arc<Mutex<Said>>,
     journal: Journal,
     states: States,
 }
 
-impl Ear {
-    async fn listen(self, output: impl AsyncRead + Unpin) {
-        let mut lines = BufReader::new(output).lines();
+impl Output {
+    async fn read(self, from: impl AsyncRead + Unpin) {
+        let mut lines = BufReader::new(from).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             let state = serde_json::from_str::<State>(&line).ok();
             if let Some(state) = &state {
@@ -188,19 +199,15 @@ impl States {
         if state.status != "in-sync" {
             return;
         }
-        let mut all = self.0.lock().unwrap();
-        let known = all
-            .entry(state.cursor.clone())
-            .or_insert_with(|| (state.digest.clone(), state.count, name.to_owned()));
-        if (&known.0, known.1) != (&state.digest, state.count) {
-            self.1
-                .lock()
-                .unwrap()
-                .push(format!("{name}: {state:?}; {}: {} of {} keys", known.2, known.0, known.1));
+        let mut compared = self.0.lock().unwrap();
+        let first = || (state.clone(), name.to_owned());
+        let (known, by) = compared.states.entry(state.cursor.clone()).or_insert_with(first).clone();
+        if known != *state {
+            compared.disagreements.push(format!("{name}: {state:?}; {by}: {known:?}"));
         }
     }
 
     pub fn disagreements(&self) -> Vec<String> {
-        self.1.lock().unwrap().clone()
+        self.0.lock().unwrap().disagreements.clone()
     }
 }

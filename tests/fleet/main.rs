@@ -28,10 +28,10 @@ use fastrand::Rng;
 use client::{Client, States};
 use faults::Faults;
 use journal::Tally;
-use network::Links;
+use network::Network;
 use replica::Replica;
 use support::etcd::Etcd;
-use support::programs::{self, Go, Python, Rust, TypeScript};
+use support::programs::{Client as _, Go, Python, Rust, TypeScript};
 use support::state::{digest, hex};
 use writer::Writer;
 
@@ -83,14 +83,12 @@ async fn every_client_of_every_language_keeps_the_state_and_its_cursor_through_a
     let mut rng = Rng::with_seed(plan.seed);
     let etcd = Etcd::start().await;
     let writer = Writer::start(etcd.keys(), rng.fork()).await;
-    let links = Links::default();
-    let replicas = [Replica::start(&etcd, links.replica()), Replica::start(&etcd, links.replica())];
+    let network = Network::default();
+    let replicas = [Replica::start(&etcd, network.replica()), Replica::start(&etcd, network.replica())];
     let states = States::default();
-    let clients = start_clients(plan.clients, &links, &states);
-    let all: usize = clients.len();
-    let started = within(PATIENCE + Duration::from_secs(all as u64), async || {
-        clients.iter().all(Client::has_a_state).then_some(())
-    });
+    let clients = start_clients(plan.clients, &network, &states);
+    let start_time = PATIENCE + Duration::from_secs(clients.len() as u64);
+    let started = within(start_time, async || clients.iter().all(Client::has_a_state).then_some(()));
     started
         .await
         .unwrap_or_else(|| panic!("{}", failure("have no first state", &clients, &[], |c| !c.has_a_state())));
@@ -128,43 +126,37 @@ async fn every_client_of_every_language_keeps_the_state_and_its_cursor_through_a
         client.end().await;
     }
 
-    println!("{all} clients followed for {:.0} s: {}", active.as_secs_f64(), languages());
+    println!(
+        "{} clients of each of {}, for {:.0} s",
+        plan.clients,
+        LANGUAGES.join(", "),
+        active.as_secs_f64()
+    );
     println!("etcd: {written}; {count} keys at revision {}", stored.revision);
     println!("faults: {}", faults.summary());
     println!("requests: {tally}");
     println!("resident memory, MiB: {memory}");
 }
 
-/// Half of them by long polls, half over streams; half begin with the first replica, half with the second.
-fn start_clients(count: usize, links: &Links, states: &States) -> Vec<Client> {
-    let rust = |_| Box::new(Rust) as Box<dyn programs::Client>;
-    let python = |n: usize| Box::new(Python { asyncio: n / 4 % 2 == 1 }) as _;
-    let languages: [(&'static str, &dyn Fn(usize) -> Box<dyn programs::Client>); 4] = [
-        ("rust", &rust),
-        ("go", &|_| Box::new(Go)),
-        ("typescript", &|_| Box::new(TypeScript)),
-        ("python", &python),
-    ];
+const LANGUAGES: [&str; 4] = ["rust", "go", "typescript", "python"];
+
+/// Half of them by long polls, half over streams; half begin with the first replica, half with the second; half of those in
+/// Python use asyncio.
+fn start_clients(count: usize, network: &Network, states: &States) -> Vec<Client> {
     let mut clients = Vec::new();
-    for n in 0..count {
-        for (language, program) in languages {
-            let transport = ["poll", "stream"][n % 2];
-            clients.push(Client::start(
-                language,
-                n,
-                transport,
-                n / 2 % 2,
-                program(n).follower(),
-                links,
-                states,
-            ));
+    for number in 0..count {
+        for language in LANGUAGES {
+            let program = match language {
+                "rust" => Rust.follower(),
+                "go" => Go.follower(),
+                "typescript" => TypeScript.follower(),
+                _ => Python { asyncio: number / 4 % 2 == 1 }.follower(),
+            };
+            let (transport, first) = (["poll", "stream"][number % 2], number / 2 % 2);
+            clients.push(Client::start(language, number, transport, first, program, network, states));
         }
     }
     clients
-}
-
-fn languages() -> &'static str {
-    "as many of Rust, Go, TypeScript (Node) and Python (threads and asyncio), half by long polls, half over streams"
 }
 
 /// Of each language: the largest process, and all together.

@@ -12,53 +12,54 @@ use tokio::sync::watch;
 use super::journal::{Journal, Reader};
 use super::support::etcd::free_port;
 
-/// The two replicas as the network knows them.
+/// Where the clients reach each replica.
 #[derive(Default)]
-pub struct Links(Mutex<Vec<Arc<watch::Sender<Side>>>>);
+pub struct Network(Mutex<Vec<Arc<watch::Sender<Gate>>>>);
 
-/// The network before one replica, or of one client. Every change of it ends the connections that there are.
-#[derive(Debug, Clone, Default)]
-pub struct Side {
+/// The network before one replica. Every change of it ends the connections that there are.
+#[derive(Debug, Clone)]
+pub struct Gate {
     /// Connections are refused.
     pub closed: bool,
     /// Where the replica listens.
     pub address: String,
-    /// Connections are reset, rather than closed.
+    /// Connections end with a reset, and what is still on its way is lost.
     pub hard: bool,
 }
 
-impl Links {
-    /// The network before one more replica.
-    pub fn replica(&self) -> Arc<watch::Sender<Side>> {
-        let side = Arc::new(watch::Sender::new(Side { closed: true, ..Side::default() }));
-        self.0.lock().unwrap().push(side.clone());
-        side
+impl Network {
+    /// The gate of one more replica, closed.
+    pub fn replica(&self) -> Arc<watch::Sender<Gate>> {
+        let gate = Gate { closed: true, address: String::new(), hard: false };
+        let gate = Arc::new(watch::Sender::new(gate));
+        self.0.lock().unwrap().push(gate.clone());
+        gate
     }
 
-    /// The addresses of all replicas for one more client, and what leads to them.
-    pub fn client(&self, journal: &Journal) -> (Vec<String>, watch::Sender<Side>) {
-        let client = watch::Sender::new(Side::default());
-        let way = |replica: &Arc<watch::Sender<Side>>| {
+    /// The addresses of all replicas for one more client, and whether it is connected.
+    pub fn client(&self, journal: &Journal) -> (Vec<String>, watch::Sender<bool>) {
+        let connected = watch::Sender::new(true);
+        let address = |gate: &Arc<watch::Sender<Gate>>| {
             let port = free_port();
-            tokio::spawn(listen(port, replica.subscribe(), client.subscribe(), journal.clone()));
+            tokio::spawn(listen(port, gate.subscribe(), connected.subscribe(), journal.clone()));
             format!("http://127.0.0.1:{port}")
         };
-        (self.0.lock().unwrap().iter().map(way).collect(), client)
+        (self.0.lock().unwrap().iter().map(address).collect(), connected)
     }
 }
 
-/// Listens while both sides are open, until one of them is there no more.
+/// Listens while the gate is open and the client is connected, until the replica or the client is dropped.
 async fn listen(
     port: u16,
-    mut replica: watch::Receiver<Side>,
-    mut client: watch::Receiver<Side>,
+    mut gate: watch::Receiver<Gate>,
+    mut connected: watch::Receiver<bool>,
     journal: Journal,
 ) {
     let port = SocketAddr::from(([127, 0, 0, 1], port));
     loop {
-        let to = replica.borrow_and_update().clone();
-        if to.closed || client.borrow_and_update().closed {
-            if changed(&mut replica, &mut client).await.is_err() {
+        let (to, is_connected) = (gate.borrow_and_update().clone(), *connected.borrow_and_update());
+        if to.closed || !is_connected {
+            if changed(&mut gate, &mut connected).await.is_err() {
                 return;
             }
             continue;
@@ -70,7 +71,7 @@ async fn listen(
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                changed = changed(&mut replica, &mut client) => match changed {
+                changed = changed(&mut gate, &mut connected) => match changed {
                     Ok(()) => break,
                     Err(_) => return,
                 },
@@ -79,7 +80,7 @@ async fn listen(
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
-            tokio::spawn(carry(near, to.address.clone(), replica.clone(), client.clone(), journal.clone()));
+            tokio::spawn(carry(near, to.address.clone(), gate.clone(), connected.clone(), journal.clone()));
         }
     }
 }
@@ -93,12 +94,12 @@ fn bind(port: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 async fn changed(
-    replica: &mut watch::Receiver<Side>,
-    client: &mut watch::Receiver<Side>,
+    gate: &mut watch::Receiver<Gate>,
+    connected: &mut watch::Receiver<bool>,
 ) -> Result<(), watch::error::RecvError> {
     tokio::select! {
-        changed = replica.changed() => changed,
-        changed = client.changed() => changed,
+        changed = gate.changed() => changed,
+        changed = connected.changed() => changed,
     }
 }
 
@@ -106,14 +107,14 @@ async fn changed(
 async fn carry(
     mut near: TcpStream,
     address: String,
-    mut replica: watch::Receiver<Side>,
-    mut client: watch::Receiver<Side>,
+    mut gate: watch::Receiver<Gate>,
+    mut connected: watch::Receiver<bool>,
     journal: Journal,
 ) {
     tokio::select! {
         () = exchange(&mut near, address, journal) => {}
-        _ = changed(&mut replica, &mut client) => {
-            if replica.borrow().hard {
+        _ = changed(&mut gate, &mut connected) => {
+            if gate.borrow().hard {
                 _ = near.set_zero_linger();
             }
         }

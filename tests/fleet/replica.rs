@@ -1,4 +1,4 @@
-//! A replica: a daemon that follows the etcd, and the network before it.
+//! A replica: a daemon that follows the etcd, and the gate before it.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::block_in_place;
 
-use super::network::Side;
+use super::network::Gate;
 use super::support::daemon::Daemon;
 use super::support::etcd::Etcd;
 use super::{PATIENCE, PREFIX, within};
@@ -16,13 +16,13 @@ pub struct Replica {
     daemon: Option<Daemon>,
     feed: String,
     state: TempDir,
-    network: Arc<watch::Sender<Side>>,
+    gate: Arc<watch::Sender<Gate>>,
 }
 
 impl Replica {
-    pub fn start(etcd: &Etcd, network: Arc<watch::Sender<Side>>) -> Replica {
+    pub fn start(etcd: &Etcd, gate: Arc<watch::Sender<Gate>>) -> Replica {
         let mut replica =
-            Replica { daemon: None, feed: etcd.feed(PREFIX), state: tempfile::tempdir().unwrap(), network };
+            Replica { daemon: None, feed: etcd.feed(PREFIX), state: tempfile::tempdir().unwrap(), gate };
         replica.run();
         replica
     }
@@ -31,25 +31,25 @@ impl Replica {
         let directory = self.state.path().to_str().unwrap();
         let arguments = ["--feed", &self.feed, "--state-dir", directory, "--state-interval", "1s"];
         let daemon = block_in_place(|| Daemon::serve(&arguments));
-        self.network.send_modify(|side| {
-            side.address = daemon.address().to_owned();
-            side.closed = false;
+        self.gate.send_modify(|gate| {
+            gate.address = daemon.address().to_owned();
+            gate.closed = false;
         });
         self.daemon = Some(daemon);
     }
 
     /// Ends all connections.
     pub fn cut(&self, hard: bool) {
-        self.network.send_modify(|side| side.hard = hard);
+        self.gate.send_modify(|gate| gate.hard = hard);
     }
 
     /// Ends all connections, and refuses new ones until [`Replica::take`].
     pub fn refuse(&self) {
-        self.network.send_modify(|side| side.closed = true);
+        self.gate.send_modify(|gate| gate.closed = true);
     }
 
     pub fn take(&self) {
-        self.network.send_modify(|side| side.closed = false);
+        self.gate.send_modify(|gate| gate.closed = false);
     }
 
     /// Ends the daemon by SIGTERM, and waits for it, or by SIGKILL. Nobody listens then.
@@ -57,7 +57,8 @@ impl Replica {
         let mut daemon = self.daemon.take().expect("it runs");
         if !kill {
             daemon.terminate();
-            block_in_place(|| daemon.wait_exit());
+            let status = block_in_place(|| daemon.wait_exit());
+            assert!(status.success(), "a replica ended with {status} after a SIGTERM:\n{}", daemon.log());
         }
         drop(daemon);
         self.refuse();
