@@ -16,6 +16,8 @@ use super::{PATIENCE, PREFIX, failure, within};
 enum Fault {
     /// All connections of a replica are closed, or reset.
     Cut { hard: bool },
+    /// Connections to a replica end after some bytes, for a while.
+    Tear,
     /// A replica refuses connections for a while.
     Refuse,
     /// A replica ends, by SIGKILL or SIGTERM, and starts again, with the state that it kept or without.
@@ -24,9 +26,10 @@ enum Fault {
     LeaveBehind,
 }
 
-const KINDS: [Fault; 8] = [
+const KINDS: [Fault; 9] = [
     Fault::Cut { hard: false },
     Fault::Cut { hard: true },
+    Fault::Tear,
     Fault::Refuse,
     Fault::Restart { kill: false, with_state: true },
     Fault::Restart { kill: true, with_state: true },
@@ -92,6 +95,11 @@ impl Faults {
         *self.counts.entry(fault).or_default() += 1;
         match fault {
             Fault::Cut { hard } => self.replicas[one].cut(hard),
+            Fault::Tear => {
+                self.replicas[one].tear(true);
+                self.pause(500, 4000).await;
+                self.replicas[one].tear(false);
+            }
             Fault::Refuse => {
                 self.replicas[one].refuse();
                 self.pause(500, 4000).await;
@@ -146,6 +154,7 @@ impl fmt::Display for Fault {
         match self {
             Fault::Cut { hard: false } => f.write_str("connections closed"),
             Fault::Cut { hard: true } => f.write_str("connections reset"),
+            Fault::Tear => f.write_str("connections torn within answers"),
             Fault::Refuse => f.write_str("connections refused"),
             Fault::Restart { kill, with_state } => {
                 let signal = if *kill { "SIGKILL" } else { "SIGTERM" };

@@ -25,12 +25,17 @@ pub struct Gate {
     pub address: String,
     /// Connections end with a reset, and what is still on its way is lost.
     pub hard: bool,
+    /// Each connection ends after some of the bytes that are answered, wherever that is.
+    pub torn: bool,
 }
+
+/// The most bytes of a connection that is torn: a few answers.
+const TORN_AFTER: usize = 3000;
 
 impl Network {
     /// The gate of one more replica, closed.
     pub fn replica(&self) -> Arc<watch::Sender<Gate>> {
-        let gate = Gate { closed: true, address: String::new(), hard: false };
+        let gate = Gate { closed: true, address: String::new(), hard: false, torn: false };
         let gate = Arc::new(watch::Sender::new(gate));
         self.0.lock().unwrap().push(gate.clone());
         gate
@@ -80,7 +85,7 @@ async fn listen(
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
-            tokio::spawn(carry(near, to.address.clone(), gate.clone(), connected.clone(), journal.clone()));
+            tokio::spawn(carry(near, to.clone(), gate.clone(), connected.clone(), journal.clone()));
         }
     }
 }
@@ -106,13 +111,13 @@ async fn changed(
 /// Carries one connection until it ends, or until the network changes.
 async fn carry(
     mut near: TcpStream,
-    address: String,
+    to: Gate,
     mut gate: watch::Receiver<Gate>,
     mut connected: watch::Receiver<bool>,
     journal: Journal,
 ) {
     tokio::select! {
-        () = exchange(&mut near, address, journal) => {}
+        () = exchange(&mut near, to, journal) => {}
         _ = changed(&mut gate, &mut connected) => {
             if gate.borrow().hard {
                 _ = near.set_zero_linger();
@@ -121,9 +126,10 @@ async fn carry(
     }
 }
 
-async fn exchange(near: &mut TcpStream, address: String, journal: Journal) {
-    let Ok(mut far) = TcpStream::connect(address).await else { return };
+async fn exchange(near: &mut TcpStream, to: Gate, journal: Journal) {
+    let Ok(mut far) = TcpStream::connect(to.address).await else { return };
     _ = near.set_nodelay(true).and(far.set_nodelay(true));
+    let mut left = if to.torn { fastrand::usize(..TORN_AFTER) } else { usize::MAX };
     let mut reader = Reader::new(journal);
     let (mut asking, mut answering) = (vec![0; 4 << 10], vec![0; 16 << 10]);
     let (mut near_in, mut near_out) = near.split();
@@ -138,10 +144,12 @@ async fn exchange(near: &mut TcpStream, address: String, journal: Journal) {
             reader.asks(&asking[..read]);
             far_out.write_all(&asking[..read]).await
         } else {
-            reader.answers(&answering[..read]);
-            near_out.write_all(&answering[..read]).await
+            let passed = read.min(left);
+            left -= passed;
+            reader.answers(&answering[..passed]);
+            near_out.write_all(&answering[..passed]).await
         };
-        if sent.is_err() {
+        if sent.is_err() || left == 0 {
             return;
         }
     }

@@ -43,6 +43,11 @@ impl Replica {
         self.gate.send_modify(|gate| gate.hard = hard);
     }
 
+    /// Ends all connections, and makes new ones end within an answer, or not.
+    pub fn tear(&self, torn: bool) {
+        self.gate.send_modify(|gate| gate.torn = torn);
+    }
+
     /// Ends all connections, and refuses new ones until [`Replica::take`].
     pub fn refuse(&self) {
         self.gate.send_modify(|gate| gate.closed = true);
