@@ -146,17 +146,20 @@ impl Client {
     pub fn report(&self, happened: &[(Instant, String)]) -> String {
         let said = self.said.lock().unwrap();
         let ago = |at: &Instant| format!("{:.1} s ago", at.elapsed().as_secs_f64());
+        let fault_before = |at: &Instant| {
+            let fault = happened.iter().rev().find(|(fault, _)| fault <= at);
+            fault.map_or("no fault".to_owned(), |(fault, what)| format!("{what}, {}", ago(fault)))
+        };
         let mut text = self.name.clone();
         if let Some((at, state)) = &said.state {
-            let before = happened.iter().rev().find(|(fault, _)| fault <= at);
-            let before = before.map_or("none".to_owned(), |(fault, what)| format!("{what} ({})", ago(fault)));
-            text += &format!("\n  last state, {}: {state:?}\n  the fault before it: {before}", ago(at));
+            text += &format!("\n  last state {}, after {}: {state:?}", ago(at), fault_before(at));
         }
         for (at, line) in &said.last {
             text += &format!("\n  said {}: {}", ago(at), line.chars().take(300).collect::<String>());
         }
-        let needless = self.journal.needless();
-        needless.iter().for_each(|step| text += &format!("\n  asked in vain, {step}"));
+        for (at, step) in self.journal.needless() {
+            text += &format!("\n  asked in vain {}, after {}: {step}", ago(&at), fault_before(&at));
+        }
         self.journal.last().iter().for_each(|step| text += &format!("\n  asked {step}"));
         text
     }

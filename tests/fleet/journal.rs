@@ -69,20 +69,20 @@ impl Journal {
     ///
     /// A state counts as had once the client has printed its cursor, or has asked for what comes after one. Where two states
     /// with the same cursor follow each other, the client may have printed the second only: the first does not count.
-    pub fn needless(&self) -> Vec<String> {
+    pub fn needless(&self) -> Vec<(Instant, String)> {
         let mut has_state = false;
         let mut needless = Vec::new();
         for (at, step) in &self.written().steps {
             match step {
                 Step::State { asked, taken, .. } => {
                     if *asked && has_state {
-                        needless.push(format!("{:.1} s ago: {step:?}", at.elapsed().as_secs_f64()));
+                        needless.push((*at, format!("{step:?}")));
                     }
                     has_state |= *taken;
                 }
                 Step::Continued => has_state = true,
                 Step::Gone => has_state = false,
-                Step::Unknown(request) => needless.push(request.clone()),
+                Step::Unknown(request) => needless.push((*at, request.clone())),
             }
         }
         needless

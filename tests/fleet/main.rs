@@ -183,7 +183,7 @@ fn failure(
 ) -> String {
     let broken: Vec<&Client> = clients.iter().filter(|client| is_broken(client)).collect();
     let mut text = format!("{} of {} clients {what}", broken.len(), clients.len());
-    for client in broken.iter().take(8) {
+    for client in broken.iter().take(4) {
         text += &format!("\n\n{}", client.report(happened));
     }
     text += "\n\nthe last faults:";
