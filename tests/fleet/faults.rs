@@ -20,17 +20,20 @@ enum Fault {
     Tear,
     /// A replica refuses connections for a while.
     Refuse,
+    /// A replica is cut off from the etcd for a while.
+    LoseEtcd,
     /// A replica ends, by SIGKILL or SIGTERM, and starts again, with the state that it kept or without.
     Restart { kill: bool, with_state: bool },
     /// A client of each language is away while etcd forgets the revisions of their cursors, and so do both replicas.
     LeaveBehind,
 }
 
-const KINDS: [Fault; 9] = [
+const KINDS: [Fault; 10] = [
     Fault::Cut { hard: false },
     Fault::Cut { hard: true },
     Fault::Tear,
     Fault::Refuse,
+    Fault::LoseEtcd,
     Fault::Restart { kill: false, with_state: true },
     Fault::Restart { kill: true, with_state: true },
     Fault::Restart { kill: false, with_state: false },
@@ -105,6 +108,11 @@ impl Faults {
                 self.pause(500, 4000).await;
                 self.replicas[one].take();
             }
+            Fault::LoseEtcd => {
+                self.replicas[one].lose_etcd();
+                self.pause(500, 4000).await;
+                self.replicas[one].find_etcd().await;
+            }
             Fault::Restart { kill, with_state } => {
                 self.replicas[one].end(kill);
                 self.pause(0, 1500).await;
@@ -156,6 +164,7 @@ impl fmt::Display for Fault {
             Fault::Cut { hard: true } => f.write_str("connections reset"),
             Fault::Tear => f.write_str("connections torn within answers"),
             Fault::Refuse => f.write_str("connections refused"),
+            Fault::LoseEtcd => f.write_str("etcd away"),
             Fault::Restart { kill, with_state } => {
                 let signal = if *kill { "SIGKILL" } else { "SIGTERM" };
                 write!(f, "{signal} and a start {} state", if *with_state { "with" } else { "without" })

@@ -84,7 +84,8 @@ async fn every_client_of_every_language_keeps_the_state_and_its_cursor_through_a
     let etcd = Etcd::start().await;
     let writer = Writer::start(etcd.keys(), rng.fork()).await;
     let network = Network::default();
-    let replicas = [Replica::start(&etcd, network.replica()), Replica::start(&etcd, network.replica())];
+    let replicas =
+        [Replica::start(&etcd, network.replica()).await, Replica::start(&etcd, network.replica()).await];
     let states = States::default();
     let clients = start_clients(plan.clients, &network, &states);
     let start_time = PATIENCE + Duration::from_secs(clients.len() as u64);
