@@ -88,7 +88,7 @@ async fn every_client_of_every_language_keeps_the_state_and_its_cursor_through_a
         [Replica::start(&etcd, network.replica()).await, Replica::start(&etcd, network.replica()).await];
     let states = States::default();
     let clients = start_clients(plan.clients, &network, &states);
-    let start_time = PATIENCE + Duration::from_secs(clients.len() as u64);
+    let start_time = PATIENCE + clients.len() as u32 * Duration::from_secs(3);
     let started = within(start_time, async || clients.iter().all(Client::has_a_state).then_some(()));
     started
         .await
