@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crumbd::client::{
-    Change, Client, DEFAULT_SILENCE, Event, Follower, FollowerBuilder, Mirror, MirrorSnapshot,
+    Change, Client, DEFAULT_SILENCE, Event, Follower, FollowerBuilder, Gap, Mirror, MirrorSnapshot,
 };
 use crumbd::model::SyncStatus;
 
@@ -241,6 +241,33 @@ async fn an_empty_state_in_place_of_one_with_keys_is_held_until_the_application_
         daemon.http().post(&[deleted("c")]).await;
         let changed = in_time("its deletion", follower.next_change()).await.unwrap();
         assert!(changed.changes.len() == 1 && follower.state().is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_key_after_an_empty_state_is_heard_without_another_reading() {
+    for way in WAYS {
+        let listen = format!("127.0.0.1:{}", support::etcd::free_port());
+        let serve = || Daemon::serve(&["--feed", "push:", "--listen", &listen]);
+        let mut daemon = serve();
+        daemon.http().post(&[put("a", "1"), put("b", "1")]).await;
+        let mut follower = way(follow(&daemon)).start();
+        in_time("the state", follower.next_change()).await.unwrap();
+        daemon.signal("KILL");
+        _ = daemon.wait_exit();
+        let daemon = serve();
+        while !matches!(in_time("that it is held", follower.next()).await.unwrap(), Event::Held { keys: 2 }) {
+        }
+        daemon.http().post(&[put("b", "2")]).await;
+        let changed = in_time("the difference", follower.next_change()).await.unwrap();
+        assert!(changed.snapshot && changed.gap == Some(Gap::CursorGone), "{changed:?}");
+        assert_eq!((changed.changes.len(), follower.state().len()), (2, 1));
+        let metrics = String::from_utf8(daemon.http().get("/metrics").await.ok(200).plain()).unwrap();
+        let states = metrics
+            .lines()
+            .filter(|line| line.starts_with("crumbd_answers_total") && line.contains("reason=\"current\""));
+        let number = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        assert!(states.map(number).sum::<f64>() <= 1.0, "{metrics}");
     }
 }
 

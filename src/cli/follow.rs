@@ -110,7 +110,6 @@ fn gap_reason(gap: Option<Gap>) -> &'static str {
     match gap {
         Some(Gap::CursorGone) => "the cursor was gone",
         Some(Gap::RightsChanged) => "what this token may read has changed",
-        Some(Gap::Emptied) => "the daemon's state was empty",
         _ => "the last answer could not be used",
     }
 }

@@ -1,13 +1,11 @@
 //! Asks, checks, tells, and asks again.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::application::{Application, Emptied};
+use super::application::Application;
 use super::endpoints::Endpoints;
-use super::event::{Changed, Event, Retry};
+use super::event::{Event, Retry};
 use super::pace::Pace;
 use super::session::{Answer, Session};
 use crate::client::{CheckedState, ClientError, Gap, MirrorSnapshot};
@@ -27,7 +25,7 @@ pub(super) struct Engine {
     gap: Option<Gap>,
     pace: Pace,
     unusable_answers: u32,
-    allow_empty: Arc<AtomicBool>,
+    allow_empty: watch::Receiver<bool>,
 }
 
 impl Engine {
@@ -35,7 +33,7 @@ impl Engine {
         endpoints: Endpoints,
         session: Session,
         resumed: Option<MirrorSnapshot>,
-        allow_empty: Arc<AtomicBool>,
+        allow_empty: watch::Receiver<bool>,
     ) -> Self {
         let (state, application) = match resumed {
             Some(snapshot) => (CheckedState::from(snapshot.clone()), Application::resuming(snapshot)),
@@ -49,8 +47,16 @@ impl Engine {
     /// pause.
     pub(super) async fn next(&mut self) -> Result<Event, ClientError> {
         loop {
-            self.wait().await;
-            match self.advance().await {
+            let mut allow_empty = self.allow_empty.clone();
+            let is_holding = self.application.is_holding();
+            let stepped = tokio::select! {
+                biased;
+                Ok(_) = allow_empty.wait_for(|allow| *allow), if is_holding => {
+                    Ok(self.application.agree(&self.state.snapshot()))
+                }
+                stepped = self.step() => stepped,
+            };
+            match stepped {
                 Ok(Some(event)) => return Ok(event),
                 Ok(None) => {}
                 Err(error) => {
@@ -63,6 +69,11 @@ impl Engine {
                 }
             }
         }
+    }
+
+    async fn step(&mut self) -> Result<Option<Event>, ClientError> {
+        self.wait().await;
+        self.advance().await
     }
 
     async fn wait(&mut self) {
@@ -103,26 +114,12 @@ impl Engine {
             }
         };
         self.unusable_answers = 0;
-        match told {
-            Ok(changed) => {
-                self.pace.answered();
-                Ok(Some(Event::Changed(changed)))
-            }
-            Err(Emptied { keys }) => {
-                self.session.close();
-                self.lose(Gap::Emptied);
-                self.pace.failed();
-                Ok(Some(Event::Held { keys }))
-            }
-        }
+        self.pace.answered();
+        Ok(told)
     }
 
     /// Applies a whole body of updates. If it does not match, the state stays as it was.
-    fn update(
-        &mut self,
-        header: Header,
-        records: &[Record],
-    ) -> Result<Result<Changed, Emptied>, ClientError> {
+    fn update(&mut self, header: Header, records: &[Record]) -> Result<Option<Event>, ClientError> {
         let mut next = self.state.clone();
         let mut changes = Vec::with_capacity(records.len());
         for record in records {
@@ -134,7 +131,7 @@ impl Engine {
     }
 
     fn allow_empty(&self) -> bool {
-        self.allow_empty.load(Ordering::Relaxed)
+        *self.allow_empty.borrow()
     }
 
     /// The state cannot be continued. It is kept, so that the difference to the next one can be told.

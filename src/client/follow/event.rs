@@ -15,8 +15,9 @@ pub enum Event {
     /// A request has failed. It is sent again after a pause, by itself.
     Retry(Retry),
     /// The daemon's state is empty, and was read anew: perhaps it was lost. The application's state stays as it is, with
-    /// so many keys, and the daemon is asked again and again, until its state is not empty or
-    /// [the application agrees](crate::client::Follower::allow_empty).
+    /// so many keys, until the daemon's has a key and is in-sync, or
+    /// [the application agrees](crate::client::Follower::allow_empty). Meanwhile the empty state is followed, so the first
+    /// key comes at once. This is told once.
     Held {
         /// The keys that are kept.
         keys: usize,
@@ -30,7 +31,7 @@ pub struct Changed {
     pub header: Header,
     /// The changes of the application's state. Where the state was read again: the difference to what it was.
     pub changes: Vec<Change>,
-    /// Whether the whole state was read: at the start, or after a gap.
+    /// Whether the whole state was read: at the start, or after a gap. Also for what ends [`Event::Held`].
     pub snapshot: bool,
     /// Why it was read again, if it was.
     pub gap: Option<Gap>,

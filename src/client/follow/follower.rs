@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::stream::{Stream, unfold};
+use tokio::sync::watch;
 
 use super::endpoints::Endpoints;
 use super::engine::Engine;
@@ -44,7 +43,7 @@ pub struct Follower {
     /// The one step that is under way lives in here, not in the future of the caller.
     events: Pin<Box<dyn Stream<Item = Told> + Send>>,
     state: MirrorSnapshot,
-    allow_empty: Arc<AtomicBool>,
+    allow_empty: watch::Sender<bool>,
 }
 
 /// An event, and the state after it.
@@ -108,7 +107,7 @@ impl Follower {
 
     /// Whether the application agrees to an empty state, see [`Event::Held`].
     pub fn allow_empty(&self, allow: bool) {
-        self.allow_empty.store(allow, Ordering::Relaxed);
+        self.allow_empty.send_replace(allow);
     }
 }
 
@@ -184,9 +183,9 @@ impl FollowerBuilder {
     /// The follower. It asks nothing before somebody waits for its first event.
     #[must_use]
     pub fn start(self) -> Follower {
-        let allow_empty = Arc::new(AtomicBool::new(self.allow_empty));
+        let (allow_empty, agreement) = watch::channel(self.allow_empty);
         let state = self.resumed.clone().unwrap_or_default();
-        let engine = Engine::new(self.endpoints, self.session, self.resumed, Arc::clone(&allow_empty));
+        let engine = Engine::new(self.endpoints, self.session, self.resumed, agreement);
         let events = unfold(engine, |mut engine| async move {
             let event = engine.next().await;
             let state = engine.application.seen().clone();

@@ -125,9 +125,8 @@ impl Latest {
                 self.has_synced |= self.status == Some(SyncStatus::InSync);
                 (self.failure, self.is_refused) = (None, false);
             }
-            Ok(Event::Unchanged) => (self.failure, self.is_refused) = (None, false),
+            Ok(Event::Unchanged | Event::Held { .. }) => (self.failure, self.is_refused) = (None, false),
             Ok(Event::Retry(retry)) => self.failure = Some(Arc::new(retry.error)),
-            Ok(Event::Held { .. }) => {}
             Err(error) => (self.failure, self.is_refused) = (Some(Arc::new(error)), true),
         }
     }

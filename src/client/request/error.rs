@@ -16,8 +16,6 @@ pub enum Gap {
     RightsChanged,
     /// An answer did not match the state, or could not be read several times.
     Mismatch,
-    /// The daemon's state was empty, and was not believed.
-    Emptied,
 }
 
 /// An error of a request.

@@ -2,7 +2,7 @@
 
 use super::super::daemon::{Kind, State, state_of};
 use super::super::scene::{Scene, scene};
-use super::super::stage::{Broken, FIRST_REVISION, Given, Stage};
+use super::super::stage::{Broken, FIRST_REVISION, Given, Stage, shown_of};
 use crate::model::SyncStatus;
 
 pub(super) const SCENES: &[Scene] = &[
@@ -12,6 +12,13 @@ pub(super) const SCENES: &[Scene] = &[
         BOTH,
         held,
         "The cursor is gone and the new state is empty: the client keeps its keys until there are some."
+    ),
+    scene!(
+        "empty-settles",
+        Empty,
+        BOTH,
+        settles,
+        "The same, and the first keys come before the daemon is in sync: what is missing stays until it is."
     ),
     scene!(
         "empty-not-in-sync",
@@ -45,15 +52,44 @@ fn empty(stage: &Stage) {
     });
 }
 
-async fn held(stage: &mut Stage) -> Result<(), Broken> {
+/// The state is empty, and the client keeps its keys. Whether it follows the empty state or reads the state again is
+/// its choice.
+async fn is_held(stage: &mut Stage) -> Result<(), Broken> {
     stage.follows(Given::default()).await?;
     empty(stage);
     stage.holds().await?;
-    let asked = stage.count(Kind::State);
-    stage.until("the state is read again, after a pause", |stage| stage.count(Kind::State) > asked).await?;
+    let (daemon, asked) = (stage.daemon(), stage.count(Kind::State));
+    let cursor = daemon.newest().cursor.to_string();
+    let asks_again = |stage: &Stage| daemon.is_waited_for(&cursor) || stage.count(Kind::State) > asked;
+    stage
+        .until("the client waits for what comes after the empty state, or reads the state again", asks_again)
+        .await
+}
+
+async fn held(stage: &mut Stage) -> Result<(), Broken> {
+    is_held(stage).await?;
     stage.daemon().world(|world| world.change(&[("a", Some("2")), ("e", Some("5"))]));
     stage.reaches().await?;
     stage.waits().await?;
+    is_paced(stage)
+}
+
+async fn settles(stage: &mut Stage) -> Result<(), Broken> {
+    is_held(stage).await?;
+    let part = state_of(FIRST_REVISION + 2, [("a", "2"), ("e", "5")]);
+    let mut union = stage.shown().clone();
+    union.extend(shown_of(&part));
+    stage.daemon().world(|world| world.replace(SyncStatus::ResyncInProgress, part));
+    stage.instead_of_the_newest(union);
+    stage.reaches().await?;
+    stage.waits().await?;
+    stage.daemon().world(|world| world.set_status(SyncStatus::InSync));
+    stage.reaches().await?;
+    stage.waits().await?;
+    is_paced(stage)
+}
+
+fn is_paced(stage: &Stage) -> Result<(), Broken> {
     match stage.count(Kind::State) {
         count if count <= 30 => Ok(()),
         count => {
