@@ -120,6 +120,11 @@ impl KeepFlags {
         }
     }
 
+    /// The collection that is followed; empty for the one without a name.
+    pub(super) fn collection(&self) -> &str {
+        self.daemon.collection()
+    }
+
     /// The outcome where a signal has come before the files were looked at.
     pub(super) fn interrupted(&self) -> Result<(), Failure> {
         let reason = || "the files are being read".to_owned();

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use self::directory::{Directory, OpenError};
-use self::layout::Layout;
+use self::layout::{Layout, Selection};
 use super::Failure;
 use super::after_change::AfterChangeFlags;
 use super::file_attributes::{Attributes, Mode, Owner};
@@ -52,6 +52,10 @@ pub(super) struct Mirror {
     /// many keys there are; but a reader may see files of two revisions.
     #[arg(long)]
     in_place: bool,
+    /// Replace the files of another --prefix or --collection that are in DIR, also where there are no keys now. Without
+    /// it, such files are an error.
+    #[arg(long)]
+    take_over: bool,
     /// Mode of files, in octal.
     #[arg(long, value_name = "MODE", default_value = "0644")]
     file_mode: Mode,
@@ -82,10 +86,14 @@ impl Mirror {
     }
 
     async fn open(&self) -> Result<(Directory, Option<MirrorSnapshot>), Failure> {
-        let Self { file_mode, dir_mode, owner, in_place, .. } = *self;
+        let Self { file_mode, dir_mode, owner, in_place, take_over, .. } = *self;
         let attributes = Attributes { file_mode, dir_mode, owner };
-        let (path, layout) = (self.directory.clone(), Layout::new(&self.keep.prefix));
-        let open = move || -> Result<_, OpenError> { Directory::open(&path, in_place, layout, attributes) };
+        let collection = self.keep.collection().to_owned();
+        let selection = Selection { collection, prefix: self.keep.prefix.clone() };
+        let (path, layout) = (self.directory.clone(), Layout::new(selection));
+        let open = move || -> Result<_, OpenError> {
+            Directory::open(&path, in_place, layout, attributes, take_over)
+        };
         Ok(tokio::task::spawn_blocking(open).await??)
     }
 }

@@ -129,6 +129,12 @@ impl Daemon {
         })
     }
 
+    /// The name of the collection; empty for the one without a name.
+    fn collection(&self) -> &str {
+        let choice = self.collection.as_ref().and_then(|choice| choice.0.as_ref());
+        choice.map(CollectionName::as_str).unwrap_or_default()
+    }
+
     /// The token, if one was given.
     ///
     /// # Errors

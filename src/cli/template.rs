@@ -3,14 +3,15 @@
 mod destination;
 mod render;
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::io;
-use std::path::PathBuf;
+use std::path::{self, Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
 
-use self::destination::{Check, Destination};
+use self::destination::{Check, Destination, locate};
 use self::render::render;
 use super::Failure;
 use super::after_change::AfterChangeFlags;
@@ -43,7 +44,8 @@ Examples:
 /// Keep files that are rendered from templates
 ///
 /// Each SRC is a template, and DEST the file that it is rendered to when keys change. DEST is replaced at once, and only if
-/// its content differs; mode and owner stay. When a template has an error, or names a key that is not there, the file stays
+/// its content differs; mode and owner stay. If DEST is a symbolic link, it stays, and the file that it leads to is
+/// replaced. When a template has an error, or names a key that is not there, the file stays
 /// as it is, and the error is told with file and line. The template is read anew each time.
 ///
 /// Files are written only when the daemon is in-sync. When it cannot be reached, they stay as they are.
@@ -75,7 +77,7 @@ struct Pair {
 
 /// A text that is not two paths.
 #[derive(Debug, thiserror::Error)]
-#[error("it is two paths with one colon between, such as proxy.conf.j2:/etc/proxy.conf")]
+#[error("it is the paths of two files with one colon between, such as proxy.conf.j2:/etc/proxy.conf")]
 struct PairError;
 
 impl FromStr for Pair {
@@ -83,11 +85,40 @@ impl FromStr for Pair {
 
     fn from_str(text: &str) -> Result<Self, PairError> {
         let (source, destination) = text.split_once(':').ok_or(PairError)?;
-        if source.is_empty() || destination.is_empty() || destination.contains(':') {
+        let is_directory = destination.ends_with('/');
+        if source.is_empty() || destination.is_empty() || destination.contains(':') || is_directory {
             return Err(PairError);
         }
         Ok(Self { source: source.into(), destination: destination.into() })
     }
+}
+
+/// A file that two pairs name.
+#[derive(Debug, thiserror::Error)]
+enum PairsError {
+    #[error("{} and {} are the same file, and each template needs one of its own", .0.display(), .1.display())]
+    OneFile(PathBuf, PathBuf),
+    #[error("{} is a template, and would be replaced by what is rendered: name another file", .0.display())]
+    OverTemplate(PathBuf),
+}
+
+/// Finds pairs that are in each other's way, however their paths are spelled.
+fn find_conflict(pairs: &[Pair]) -> Result<(), PairsError> {
+    // What cannot be found is told when it is written.
+    let place =
+        |path: &Path| locate(path).or_else(|_| path::absolute(path)).unwrap_or_else(|_| path.to_owned());
+    let templates: HashSet<PathBuf> = pairs.iter().map(|pair| place(&pair.source)).collect();
+    let mut files = HashMap::new();
+    for Pair { destination, .. } in pairs {
+        let place = place(destination);
+        if templates.contains(&place) {
+            return Err(PairsError::OverTemplate(destination.clone()));
+        }
+        if let Some(other) = files.insert(place, destination) {
+            return Err(PairsError::OneFile(other.clone(), destination.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// Not all files could be rendered or replaced: one sentence for each.
@@ -101,6 +132,11 @@ impl Template {
             let done = Box::new(|_| ());
             Reaction { after, is_due: false, done }
         });
+        find_conflict(&self.files)?;
+        for pair in &self.files {
+            // What cannot be found is told when it is written.
+            _ = Destination::new(&pair.destination, self.file_mode).map(|file| file.remove_left_over());
+        }
         let check = self.check.map(|command| Check { command, time_limit: self.after_change.time_limit() });
         let files = Rendered {
             pairs: self.files,
@@ -158,7 +194,7 @@ impl Rendered {
             .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
             .map_err(FileError::at("read", &pair.source))?;
         let text = render(&pair.source, &source, state, &self.prefix)?;
-        Destination::new(&pair.destination, self.new_mode).replace(text.as_bytes(), self.check.as_ref())
+        Destination::new(&pair.destination, self.new_mode)?.replace(text.as_bytes(), self.check.as_ref())
     }
 }
 
@@ -172,7 +208,7 @@ mod tests {
     fn a_pair_is_two_paths() {
         let pair = "a/b.j2:/etc/b".parse::<Pair>().unwrap();
         assert_eq!(pair, Pair { source: "a/b.j2".into(), destination: "/etc/b".into() });
-        for bad in ["", "a", ":b", "a:", "a:b:c"] {
+        for bad in ["", "a", ":b", "a:", "a:b:c", "a:b/"] {
             assert!(bad.parse::<Pair>().is_err(), "{bad:?}");
         }
     }

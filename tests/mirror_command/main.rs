@@ -53,6 +53,17 @@ fn odd_keys() -> Vec<Vec<u8>> {
         ["dir", "dir/", "dir/a", "dir//", "dir/a/b", "/", "//", "...", "..x/.", "%", "%2E", "%=", "%-"]
             .map(|key| key.as_bytes().to_vec())
             .to_vec();
+    // The names that the mirror itself uses.
+    let own = [
+        "..new",
+        "..new/0",
+        "..lock",
+        "..manifest.json",
+        "..command-done",
+        "current",
+        "..20260102T030405Z-7/a",
+    ];
+    keys.extend(own.map(|key| key.as_bytes().to_vec()));
     keys.push(vec![b'x'; 300]);
     keys.push([&[b'x'; 300][..], b"/y"].concat());
     keys.push(vec![0xff; 200]);
@@ -190,7 +201,7 @@ async fn a_mirror_that_is_killed_again_and_again_loses_and_invents_nothing() {
             let mirror = start();
             let left = || fs::read_dir(directory.path()).unwrap().count();
             eventually("link, lock, and two generations", || async { (left() <= 4).then_some(()) }).await;
-            assert!(mirror.terminate().success());
+            mirror.kill();
         }
     }
 }
@@ -473,10 +484,61 @@ async fn a_directory_has_one_mirror_and_what_is_not_its_own_is_left_alone() {
     let mut refused = FileKeeper::mirror(daemon.url(), foreign.path(), &["--in-place"]);
     assert_eq!(refused.wait_exit().code(), Some(1));
     refused.says("give an empty directory").await;
+    assert!(!foreign.path().join("..new").exists(), "nothing was made in it");
     fs::create_dir(foreign.path().join("current")).unwrap();
     let mut refused = FileKeeper::mirror(daemon.url(), foreign.path(), &[]);
     assert_eq!(refused.wait_exit().code(), Some(1));
     refused.says("is no link of `crumbd mirror`").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_was_written_the_other_way_is_refused_with_the_flag_that_helps() {
+    let daemon = Daemon::push(&[]);
+    daemon.http().post(&[put("a", "1")]).await;
+    for (in_place, advice) in
+        [(false, "without --in-place: leave that flag out"), (true, "with --in-place: give that flag")]
+    {
+        let directory = Directory::new(in_place);
+        let mirror = FileKeeper::mirror(daemon.url(), directory.path(), directory.flags());
+        directory.reaches(&state_of(&[("a", "1")])).await;
+        assert!(mirror.terminate().success());
+        let before = fs::read_dir(directory.path()).unwrap().count();
+        let other: &[&str] = if in_place { &[] } else { &["--in-place"] };
+        let mut refused = FileKeeper::mirror(daemon.url(), directory.path(), other);
+        assert_eq!(refused.wait_exit().code(), Some(1));
+        refused.says(advice).await;
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), before, "nothing was made in it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_another_prefix_are_replaced_only_when_that_is_asked_for() {
+    for in_place in [false, true] {
+        let daemon = Daemon::push(&[]);
+        let http = daemon.http();
+        http.post(&[put("one/a", "1"), put("one/b", "1"), put("two/a", "2")]).await;
+        let directory = Directory::new(in_place);
+        let flags = |more: &[&'static str]| [directory.flags(), &AT_ONCE, more].concat();
+        let mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags(&["--prefix", "one/"]));
+        directory.reaches(&state_of(&[("one/a", "1"), ("one/b", "1")])).await;
+        assert!(mirror.terminate().success());
+        let mut refused = FileKeeper::mirror(daemon.url(), directory.path(), &flags(&["--prefix", "two/"]));
+        assert_eq!(refused.wait_exit().code(), Some(1));
+        refused.says("are those of the prefix \"one/\", not of the prefix \"two/\": give --take-over").await;
+        for (prefix, state) in [("two/", &[("two/a", "2")][..]), ("none/", &[])] {
+            let flags = flags(&["--take-over", "--prefix", prefix]);
+            let mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags);
+            directory.reaches(&state_of(state)).await;
+            eventually("the manifest", || async {
+                (directory.try_read()?.manifest["prefix"] == prefix).then_some(())
+            })
+            .await;
+            assert!(mirror.terminate().success());
+        }
+        // No files of the other prefix are left that would have to be taken over.
+        let _mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags(&["--prefix", "one/"]));
+        directory.reaches(&state_of(&[("one/a", "1"), ("one/b", "1")])).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -188,3 +188,81 @@ async fn an_empty_state_at_the_start_is_held() {
     let _rendering = FileKeeper::template(daemon.url(), &files.pair(), &["--allow-empty"]);
     files.is("").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_stays_one_also_where_nothing_is_at_its_end_yet() {
+    let daemon = Daemon::push(&[]);
+    daemon.http().post(&[put("a", "1")]).await;
+    let files = Files::with("{{ get('a') }}");
+    fs::create_dir(files.path("there")).unwrap();
+    std::os::unix::fs::symlink("second", files.path("out")).unwrap();
+    std::os::unix::fs::symlink("there/real", files.path("second")).unwrap();
+    let mut rendering = FileKeeper::template(daemon.url(), &files.pair(), &["--once"]);
+    assert!(rendering.wait_exit().success());
+    assert_eq!(fs::read_to_string(files.path("there/real")).unwrap(), "1");
+    assert!(fs::symlink_metadata(files.path("out")).unwrap().is_symlink());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_not_there_is_named_and_waited_for() {
+    let daemon = Daemon::push(&[]);
+    daemon.http().post(&[put("a", "1")]).await;
+    let files = Files::with("{{ get('a') }}");
+    std::os::unix::fs::symlink("absent/real", files.path("out")).unwrap();
+    let rendering = FileKeeper::template(daemon.url(), &files.pair(), &["--debounce", "1ms"]);
+    let absent = files.path("absent");
+    rendering
+        .says(&format!("out cannot be written, because there is no directory {}", absent.display()))
+        .await;
+    assert!(fs::symlink_metadata(files.path("out")).unwrap().is_symlink());
+    fs::create_dir(&absent).unwrap();
+    files.is("1").await;
+    // It may go at any time.
+    fs::remove_dir_all(&absent).unwrap();
+    daemon.http().post(&[put("a", "2")]).await;
+    let told = || rendering.said().matches("because there is no directory").count();
+    eventually("that it is gone", || async { (told() >= 2).then_some(()) }).await;
+    fs::create_dir(&absent).unwrap();
+    files.is("2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_has_one_template_and_is_none_however_it_is_spelled() {
+    let daemon = Daemon::push(&[]);
+    daemon.http().post(&[put("a", "1")]).await;
+    let files = Files::with("{{ get('a') }}");
+    fs::write(files.path("u.j2"), "").unwrap();
+    fs::create_dir(files.path("d")).unwrap();
+    std::os::unix::fs::symlink("out", files.path("link")).unwrap();
+    let other =
+        |destination: &str| format!("{}:{}", files.path("u.j2").display(), files.path(destination).display());
+    for (destination, said) in [
+        ("out", "are the same file"),
+        ("./d/../out", "are the same file"),
+        ("link", "are the same file"),
+        ("t.j2", "is a template"),
+        ("u.j2", "is a template"),
+    ] {
+        let mut refused = FileKeeper::template(daemon.url(), &files.pair(), &[&other(destination)]);
+        assert_eq!(refused.wait_exit().code(), Some(1), "{destination}");
+        refused.says(said).await;
+    }
+    assert!(!files.path("out").exists());
+    let mut rendering = FileKeeper::template(daemon.url(), &files.pair(), &[&other("other"), "--once"]);
+    assert!(rendering.wait_exit().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_kill_has_left_is_removed() {
+    let daemon = Daemon::push(&[]);
+    daemon.http().post(&[put("a", "1")]).await;
+    let files = Files::with("{{ get('a') }}");
+    let flags = ["--debounce", "1ms", "--check", "sleep 100"];
+    let rendering = FileKeeper::template(daemon.url(), &files.pair(), &flags);
+    let count = || fs::read_dir(files.root.path()).unwrap().count();
+    eventually("a new file that is checked", || async { (count() == 2).then_some(()) }).await;
+    rendering.kill();
+    let mut rendering = FileKeeper::template(daemon.url(), &files.pair(), &["--once"]);
+    assert!(rendering.wait_exit().success());
+    assert_eq!((count(), files.out().as_str()), (2, "1"));
+}

@@ -4,9 +4,9 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::generations::{ForeignLink, Generations};
+use super::generations::{self, ForeignLink, Generations};
 use super::in_place::InPlace;
-use super::layout::Layout;
+use super::layout::{Layout, Selection};
 use super::manifest::{MANIFEST, Manifest, ManifestError};
 use super::read_back::{OnDisk, read_back};
 use crate::cli::file_attributes::Attributes;
@@ -29,6 +29,8 @@ pub(super) struct Directory {
     way: Way,
     /// The files that are there. `None` after an error: then they are read back.
     on_disk: Option<OnDisk>,
+    /// Whether the files were those of other keys, and are to be replaced by any state.
+    takes_over: bool,
     _lock: File,
 }
 
@@ -55,15 +57,33 @@ pub(super) enum OpenError {
         .0.display()
     )]
     NotEmpty(PathBuf),
+    #[error(
+        "the files in {} were written with --in-place: give that flag again, or mirror to another directory",
+        .0.display()
+    )]
+    InPlace(PathBuf),
+    #[error(
+        "the files in {} were written without --in-place: leave that flag out, or mirror to another directory",
+        .0.display()
+    )]
+    Generations(PathBuf),
+    #[error(
+        "the files in {} are those of {found}, not of {wanted}: give --take-over to replace them, or mirror to another \
+         directory",
+        path.display()
+    )]
+    OtherKeys { path: PathBuf, found: Selection, wanted: Selection },
 }
 
 impl Directory {
-    /// Opens the directory, and makes it if it is not there.
+    /// Opens the directory, and makes it if it is not there. Files of other keys are an error, unless they are to be taken
+    /// over. Returns the state of the files too, where it is proved.
     pub(super) fn open(
         path: &Path,
         in_place: bool,
         layout: Layout,
         attributes: Attributes,
+        take_over: bool,
     ) -> Result<(Self, Option<MirrorSnapshot>), OpenError> {
         if !path.is_dir() {
             let above = path.parent().filter(|above| !above.as_os_str().is_empty());
@@ -73,38 +93,50 @@ impl Directory {
             attributes.make_directory(path).map_err(FileError::at("make the directory", path))?;
         }
         let lock = lock(path)?;
+        let has_generations = generations::has_link(path);
         let (way, manifest) = if in_place {
+            if has_generations {
+                return Err(OpenError::Generations(path.to_owned()));
+            }
             let manifest = read_manifest(path)?;
             let number = manifest.as_ref().map_or(0, |manifest| manifest.generation);
-            (Way::InPlace(InPlace::open(path, attributes, number)?), manifest)
+            (Way::InPlace(InPlace::open(path, attributes, number)), manifest)
         } else {
+            if !has_generations && path.join(MANIFEST).exists() {
+                return Err(OpenError::InPlace(path.to_owned()));
+            }
             let generations = Generations::open(path, attributes)?;
             let manifest = generations.root().map_or(Ok(None), |root| read_manifest(&root))?;
             (Way::Generations(generations), manifest)
         };
-        let mut this = Self { path: path.to_owned(), layout, attributes, way, on_disk: None, _lock: lock };
+        let other = manifest.as_ref().and_then(|manifest| manifest.other_than(layout.selection()));
+        let takes_over = other.is_some();
+        let path = path.to_owned();
+        let mut this = Self { path, layout, attributes, way, on_disk: None, takes_over, _lock: lock };
         let on_disk = this.read_back(manifest.as_ref())?;
-        if let Way::InPlace(files) = &this.way
-            && manifest.is_none()
-        {
-            if !on_disk.state.is_empty() && !path.join(MANIFEST).exists() {
-                return Err(OpenError::NotEmpty(path.to_owned()));
-            }
-            files.claim(&this.layout)?;
+        if let Some(found) = other.clone().filter(|_| !take_over && !on_disk.state.is_empty()) {
+            let wanted = this.layout.selection().clone();
+            return Err(OpenError::OtherKeys { path: this.path, found, wanted });
         }
-        let other = manifest.as_ref().map(|manifest| manifest.prefix.clone());
-        let other = other.filter(|prefix| prefix != this.layout.prefix());
-        let proved = manifest
-            .filter(|manifest| manifest.prefix == this.layout.prefix() && on_disk.is_fit())
-            .filter(|manifest| manifest.proves(&on_disk.state));
+        if let Way::InPlace(files) = &this.way {
+            let is_new = manifest.is_none();
+            if is_new && !on_disk.state.is_empty() && !this.path.join(MANIFEST).exists() {
+                return Err(OpenError::NotEmpty(this.path));
+            }
+            files.make_room()?;
+            if is_new {
+                files.claim(&this.layout)?;
+            }
+        }
+        let proved =
+            manifest.filter(|manifest| !takes_over && on_disk.is_fit() && manifest.proves(&on_disk.state));
         let resume = proved.map(|_| on_disk.state.clone());
         if resume.is_none() && !on_disk.state.is_empty() {
-            let path = path.display();
+            let path = this.path.display();
             match other {
-                Some(prefix) => say(format_args!(
-                    "the files in {path} are those of the prefix \"{prefix}\": the state of \"{}\" is fetched, and takes \
-                     their place",
-                    this.layout.prefix()
+                Some(found) => say(format_args!(
+                    "the files in {path} are those of {found}: the state of {} is fetched, and takes their place",
+                    this.layout.selection()
                 )),
                 None => say(format_args!(
                     "the files in {path} are not as its {MANIFEST} says, or not of the mode and owner that are wanted: the \
@@ -128,9 +160,9 @@ impl Directory {
         &self.path
     }
 
-    /// Whether there are files of keys.
+    /// Whether there are files of the keys that are wanted.
     pub(super) fn has_keys(&self) -> bool {
-        self.on_disk.as_ref().is_some_and(|on_disk| !on_disk.state.is_empty())
+        !self.takes_over && self.on_disk.as_ref().is_some_and(|on_disk| !on_disk.state.is_empty())
     }
 
     /// The number of writes in which a key changed.

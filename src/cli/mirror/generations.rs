@@ -54,6 +54,12 @@ pub(super) struct Generations {
 #[error("{} is no link of `crumbd mirror`: move it away, or mirror to another directory", .0.display())]
 pub(super) struct ForeignLink(PathBuf);
 
+/// Whether the link in this directory leads to a generation, or led to one.
+pub(super) fn has_link(directory: &Path) -> bool {
+    let target = fs::read_link(directory.join(CURRENT)).ok();
+    target.is_some_and(|target| target.to_str().and_then(number_of).is_some())
+}
+
 impl Generations {
     /// The generations in this directory. What an earlier run left half done is removed.
     pub(super) fn open(directory: &Path, attributes: Attributes) -> Result<Self, super::OpenError> {

@@ -40,14 +40,18 @@ pub(super) struct InPlace {
 
 impl InPlace {
     /// The files in this directory, of which the manifest says that so many writes changed them.
-    pub(super) fn open(directory: &Path, attributes: Attributes, number: u64) -> Result<Self, FileError> {
-        let new = directory.join(NEW);
+    pub(super) fn open(directory: &Path, attributes: Attributes, number: u64) -> Self {
+        Self { directory: directory.to_owned(), attributes, number }
+    }
+
+    /// Makes room for new files. What an earlier run left there is removed.
+    pub(super) fn make_room(&self) -> Result<(), FileError> {
+        let new = self.directory.join(NEW);
         match fs::remove_dir_all(&new) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             removed => removed.map_err(FileError::at("remove", &new))?,
         }
-        fs::create_dir(&new).map_err(FileError::at("make the directory", &new))?;
-        Ok(Self { directory: directory.to_owned(), attributes, number })
+        fs::create_dir(&new).map_err(FileError::at("make the directory", &new))
     }
 
     pub(super) fn root(&self) -> &Path {

@@ -1,6 +1,7 @@
 //! Where the file of each key of a state is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,24 +10,42 @@ use super::file_name::{self, directories_of, is_long, path_of};
 use crate::client::{Change, MirrorSnapshot};
 use crate::model::Key;
 
+/// Which keys there are files of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Selection {
+    /// Empty for the collection without a name.
+    pub(super) collection: String,
+    pub(super) prefix: String,
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { collection, prefix } = self;
+        match collection.is_empty() {
+            true => write!(f, "the prefix {prefix:?}"),
+            false => write!(f, "the prefix {prefix:?} in the collection {collection}"),
+        }
+    }
+}
+
 /// The places of files: the prefix is taken off the keys.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
-    prefix: String,
+    selection: Selection,
 }
 
 impl Layout {
-    pub(super) fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned() }
+    pub(super) fn new(selection: Selection) -> Self {
+        Self { selection }
     }
 
-    pub(super) fn prefix(&self) -> &str {
-        &self.prefix
+    pub(super) fn selection(&self) -> &Selection {
+        &self.selection
     }
 
     /// The key without the prefix.
     fn name<'a>(&self, key: &'a [u8]) -> &'a [u8] {
-        key.strip_prefix(self.prefix.as_bytes()).unwrap_or(key)
+        key.strip_prefix(self.selection.prefix.as_bytes()).unwrap_or(key)
     }
 
     /// The path of a key in a state.
@@ -38,7 +57,7 @@ impl Layout {
     /// The key at a path. `None` if the path is no key's, or one that only the manifest knows.
     pub(super) fn key(&self, path: &str) -> Option<Key> {
         let name = file_name::name_of(path)?;
-        Some(Key::copy_from(&[self.prefix.as_bytes(), &name].concat()))
+        Some(Key::copy_from(&[self.selection.prefix.as_bytes(), &name].concat()))
     }
 
     /// The keys whose file differs between two states, or is elsewhere.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::Layout;
+use super::layout::{Layout, Selection};
 use crate::cli::file_error::FileError;
 use crate::client::MirrorSnapshot;
 use crate::http::read_regular;
@@ -24,8 +24,11 @@ pub(super) struct Manifest {
     format: u32,
     /// Counts the writes in which a key changed.
     pub(super) generation: u64,
+    /// The collection of the keys, empty for the one without a name. `None` where an older version wrote this.
+    #[serde(default)]
+    collection: Option<String>,
     /// The prefix that is taken off the keys.
-    pub(super) prefix: String,
+    prefix: String,
     /// `None` while the first files are written in place.
     #[serde(with = "as_text")]
     pub(super) cursor: Option<Cursor>,
@@ -60,7 +63,8 @@ impl Manifest {
         Self {
             format: FORMAT,
             generation,
-            prefix: layout.prefix().to_owned(),
+            collection: Some(layout.selection().collection.clone()),
+            prefix: layout.selection().prefix.clone(),
             cursor: state.cursor(),
             rights: state.rights().map(str::to_owned),
             status: state.cursor().map(|cursor| cursor.status.to_string()),
@@ -107,6 +111,13 @@ impl Manifest {
     /// The key of a file in `%long`.
     pub(super) fn long_key(&self, path: &str) -> Option<Key> {
         self.long_keys.get(path.rsplit('/').next()?).and_then(|text| Layout::long_key(text))
+    }
+
+    /// What the files are of, if that is something else.
+    pub(super) fn other_than(&self, selection: &Selection) -> Option<Selection> {
+        let collection = self.collection.as_ref().unwrap_or(&selection.collection).clone();
+        let found = Selection { collection, prefix: self.prefix.clone() };
+        (found != *selection).then_some(found)
     }
 
     /// The state of these files, if they are those of this manifest.

@@ -29,6 +29,24 @@ struct Refused {
     reason: RunError,
 }
 
+/// The place of a file is not there.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} cannot be written, because there is no directory {}: make it, or name another file",
+    path.display(),
+    directory.display()
+)]
+pub(super) struct NoDirectory {
+    path: PathBuf,
+    directory: PathBuf,
+}
+
+/// The most symbolic links that lead to a file, as on Linux.
+const MAX_LINKS: usize = 40;
+
+/// The most characters of a file's name that its temporary name has: no name may have more than 255 bytes.
+const MAX_NAME_CHARS: usize = 50;
+
 /// A file to be replaced.
 pub(super) struct Destination {
     path: PathBuf,
@@ -45,11 +63,50 @@ impl Drop for Temporary {
     }
 }
 
+/// Where the file at this path is, or will be: at the end of symbolic links, which stay.
+pub(super) fn locate(path: &Path) -> Result<PathBuf, Failure> {
+    match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        found => return Ok(found.map_err(FileError::at("look at", path))?),
+    }
+    let mut end = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let Ok(target) = fs::read_link(&end) else { break };
+        end = directory_of(&end).join(target);
+    }
+    let directory = directory_of(&end);
+    let no_directory = || NoDirectory { path: path.to_owned(), directory: directory.to_owned() };
+    let name = end.file_name().ok_or_else(no_directory)?;
+    match fs::canonicalize(directory) {
+        Ok(directory) => Ok(directory.join(name)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(no_directory().into()),
+        Err(error) => Err(FileError::at("look at", directory)(error).into()),
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 impl Destination {
     /// The file at this path, which gets `new_mode` if it is not there yet.
-    pub(super) fn new(path: &Path, new_mode: Mode) -> Self {
-        // A symbolic link stays one.
-        Self { path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()), new_mode }
+    pub(super) fn new(path: &Path, new_mode: Mode) -> Result<Self, Failure> {
+        Ok(Self { path: locate(path)?, new_mode })
+    }
+
+    /// Removes new files that a process has left here that was killed. Where that fails, they are in nobody's way.
+    pub(super) fn remove_left_over(&self) {
+        let begin = self.temporary_name();
+        let files = fs::read_dir(directory_of(&self.path)).into_iter().flatten().flatten();
+        for file in files.filter(|file| file.file_name().to_string_lossy().starts_with(&begin)) {
+            _ = fs::remove_file(file.path());
+        }
+    }
+
+    /// The beginning of the name that a new file has first.
+    fn temporary_name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        format!(".{}.crumbd-new-", name.chars().take(MAX_NAME_CHARS).collect::<String>())
     }
 
     /// Replaces the file if its content is another one and the check agrees; returns whether it has done so. Blocks.
@@ -63,12 +120,10 @@ impl Destination {
         if old.is_some() && read()? == content {
             return Ok(false);
         }
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        // In the same directory, from where it can be renamed.
-        let temporary = Temporary(self.path.with_file_name(format!(".{name}.crumbd-new")));
+        // In the same directory, from where it can be renamed. No other process has this name: what is renamed is whole.
+        let name = format!("{}{:016x}", self.temporary_name(), fastrand::u64(..));
+        let temporary = Temporary(self.path.with_file_name(name));
         let path = temporary.0.as_path();
-        // Left by a process that was killed.
-        _ = fs::remove_file(path);
         let file = self.write(path, content, old.as_ref()).map_err(FileError::at("write", path))?;
         if let Some(check) = check {
             let mut command = shell(&check.command);
@@ -78,8 +133,7 @@ impl Destination {
         }
         file.sync_all().map_err(FileError::at("sync", path))?;
         fs::rename(path, &self.path).map_err(FileError::at("replace", &self.path))?;
-        let directory =
-            self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = directory_of(&self.path);
         let synced = File::open(directory).and_then(|directory| directory.sync_all());
         synced.map_err(FileError::at("sync", directory))?;
         Ok(true)
