@@ -512,6 +512,24 @@ async fn a_directory_that_was_written_the_other_way_is_refused_with_the_flag_tha
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_somebody_removes_is_made_again_with_the_next_change() {
+    for in_place in [false, true] {
+        let daemon = Daemon::push(&[]);
+        let http = daemon.http();
+        http.post(&[put("a", "1"), put("b", "1")]).await;
+        let directory = Directory::new(in_place);
+        let flags = [directory.flags(), &AT_ONCE].concat();
+        let _mirror = FileKeeper::mirror(daemon.url(), directory.path(), &flags);
+        directory.reaches(&state_of(&[("a", "1"), ("b", "1")])).await;
+        fs::remove_dir_all(directory.path()).unwrap();
+        http.post(&[put("a", "2")]).await;
+        directory.reaches(&state_of(&[("a", "2"), ("b", "1")])).await;
+        let mut second = FileKeeper::mirror(daemon.url(), directory.path(), directory.flags());
+        assert_eq!(second.wait_exit().code(), Some(1), "it is locked again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_of_another_prefix_are_replaced_only_when_that_is_asked_for() {
     for in_place in [false, true] {
         let daemon = Daemon::push(&[]);

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::generations::{self, ForeignLink, Generations};
@@ -31,7 +32,7 @@ pub(super) struct Directory {
     on_disk: Option<OnDisk>,
     /// Whether the files were those of other keys, and are to be replaced by any state.
     takes_over: bool,
-    _lock: File,
+    lock: File,
 }
 
 /// How files are replaced.
@@ -112,7 +113,7 @@ impl Directory {
         let other = manifest.as_ref().and_then(|manifest| manifest.other_than(layout.selection()));
         let takes_over = other.is_some();
         let path = path.to_owned();
-        let mut this = Self { path, layout, attributes, way, on_disk: None, takes_over, _lock: lock };
+        let mut this = Self { path, layout, attributes, way, on_disk: None, takes_over, lock };
         let on_disk = this.read_back(manifest.as_ref())?;
         if let Some(found) = other.clone().filter(|_| !take_over && !on_disk.state.is_empty()) {
             let wanted = this.layout.selection().clone();
@@ -174,11 +175,21 @@ impl Directory {
     }
 
     /// Brings the files to this state; returns the number of keys that have changed.
-    pub(super) fn write(&mut self, state: &MirrorSnapshot) -> Result<usize, FileError> {
+    pub(super) fn write(&mut self, state: &MirrorSnapshot) -> Result<usize, OpenError> {
+        if !self.is_held() {
+            // Removed or replaced by somebody.
+            let in_place = matches!(self.way, Way::InPlace(_));
+            (*self, _) = Self::open(&self.path, in_place, self.layout.clone(), self.attributes, false)?;
+        }
         let on_disk = match self.on_disk.take() {
             Some(on_disk) => on_disk,
             // After an error; the manifest knows no more than names of long keys, which are written again.
-            None => self.read_back(None)?,
+            None => {
+                if let Way::InPlace(files) = &self.way {
+                    files.make_room()?;
+                }
+                self.read_back(None)?
+            }
         };
         let changed = self.layout.affected(&on_disk.state, state).changed;
         let is_first = self.generation() == 0;
@@ -192,6 +203,13 @@ impl Directory {
         }
         self.on_disk = Some(OnDisk { state: state.clone(), ..OnDisk::default() });
         Ok(changed)
+    }
+
+    /// Whether the directory is still the one that this process has locked.
+    fn is_held(&self) -> bool {
+        let file = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let (there, held) = (fs::metadata(self.path.join(LOCK)).map(file), self.lock.metadata().map(file));
+        there.is_ok_and(|there| held.is_ok_and(|held| there == held))
     }
 
     /// Writes a newer cursor of the same files into the manifest.
