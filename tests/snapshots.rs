@@ -154,7 +154,7 @@ fn read(answer: &Answer) -> (Cursor, State) {
     }
     reader.finish().unwrap();
     assert!(ended);
-    assert_eq!(cursor, Some(answer.cursor));
+    assert_eq!(cursor, Some(answer.cursor.into()));
     (answer.cursor, state)
 }
 

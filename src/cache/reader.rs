@@ -11,7 +11,7 @@ use super::weight::step_bytes;
 use super::{Breadcrumb, CacheStats, Completeness, Delta, DeltaKind, RefusedKeys};
 use crate::ingest::{Buffer, IngestBuffer};
 use crate::model::{Check, Cursor, CursorKey, FeedEvent, Key, KeyStep, Revision, Sequence};
-use crate::trail::{Head, Limits, Lookup, WindowEntry};
+use crate::trail::{Head, Lookup, WindowEntry, WindowLimits};
 
 /// The place of a cursor's revision among the breadcrumbs in the window.
 pub enum Position {
@@ -161,7 +161,7 @@ impl Reader {
     }
 
     /// The limits of the window.
-    pub fn window_limits(&self) -> Limits {
+    pub fn window_limits(&self) -> WindowLimits {
         self.window.read().limits()
     }
 

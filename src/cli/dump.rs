@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::output::Output;
 use super::{Daemon, Failure};
-use crate::model::{Cursor, Key};
+use crate::model::{Key, OpaqueCursor};
 use crate::wire::{self, MediaType, Record};
 
 /// The last part of `crumbd dump --help`.
@@ -28,7 +28,7 @@ pub(super) struct Dump {
     prefix: Option<String>,
     /// Print the state as it was at this cursor.
     #[arg(long, value_name = "CURSOR")]
-    at: Option<Cursor>,
+    at: Option<OpaqueCursor>,
 }
 
 /// The daemon's answer ended without an `end` record.

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Daemon, Failure, output};
-use crate::model::{Cursor, Key};
+use crate::model::{Key, OpaqueCursor};
 
 /// Print the value of one key
 ///
@@ -16,7 +16,7 @@ pub(super) struct Get {
     key: String,
     /// Read the value as it was at this cursor.
     #[arg(long, value_name = "CURSOR")]
-    at: Option<Cursor>,
+    at: Option<OpaqueCursor>,
 }
 
 impl Get {

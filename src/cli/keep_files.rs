@@ -18,7 +18,7 @@ use super::signals::Stop;
 use super::units::{Span, parse_wait};
 use super::{Daemon, Failure};
 use crate::client::{Client, ClientError, DEFAULT_SILENCE, Event, Follower, MirrorSnapshot};
-use crate::model::{Cursor, SyncStatus};
+use crate::model::{OpaqueCursor, SyncStatus};
 
 /// The pauses after a failure to write.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -174,7 +174,7 @@ struct Keeper<'a, F> {
     unwritten: bool,
     /// When they were written last, and the cursor of their state.
     written: Instant,
-    written_cursor: Option<Cursor>,
+    written_cursor: Option<OpaqueCursor>,
     /// When they are written next.
     write_at: Option<Instant>,
     /// The last pause after a failure.
@@ -295,7 +295,7 @@ impl<F: Files> Keeper<'_, F> {
         self.lost.answered();
         self.is_heard = true;
         if !is_in_sync(state) {
-            let status = state.cursor().map(|cursor| cursor.status.to_string()).unwrap_or_default();
+            let status = state.status().map(|status| status.to_string()).unwrap_or_default();
             self.waits_for = format!("the daemon's status is {status}, not in-sync");
         } else if state.is_empty() && !self.may_empty && self.files.as_ref().is_some_and(F::are_there) {
             self.hold();
@@ -375,7 +375,7 @@ impl<F: Files> Keeper<'_, F> {
         let cursor = state.cursor();
         Notice {
             cursor: cursor.map(|cursor| cursor.to_string()).unwrap_or_default(),
-            status: cursor.map(|cursor| cursor.status.to_string()).unwrap_or_default(),
+            status: state.status().map(|status| status.to_string()).unwrap_or_default(),
             changed,
             directory,
             generation,
@@ -384,7 +384,7 @@ impl<F: Files> Keeper<'_, F> {
 }
 
 fn is_in_sync(state: &MirrorSnapshot) -> bool {
-    state.cursor().is_some_and(|cursor| cursor.status == SyncStatus::InSync)
+    state.status() == Some(SyncStatus::InSync)
 }
 
 async fn until(time: Option<Instant>) {

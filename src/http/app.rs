@@ -167,7 +167,7 @@ impl App {
 
     /// The same app, whose metrics say whether these files are valid and when what they hold expires.
     #[must_use]
-    pub fn with_files(self, files: Vec<Arc<dyn Reloadable>>) -> Self {
+    pub(crate) fn with_files(self, files: Vec<Arc<dyn Reloadable>>) -> Self {
         self.changed(|shared| shared.files = files)
     }
 

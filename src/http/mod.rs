@@ -30,10 +30,10 @@ pub use api::kv::keys_after::KeysAfter;
 pub use app::{App, AppConfig};
 pub use budget::Limits;
 pub use collection::Collection;
-pub(crate) use metrics::LogLines;
+pub use metrics::LogLines;
 pub use serve::drain::Shutdown;
 pub(crate) use serve::listener::DEFAULT_PORT;
 pub use serve::listener::{ServeError, Server, ServerConfig};
-pub(crate) use serve::reload::Reload;
 #[cfg(feature = "cli")]
 pub(crate) use serve::reload::read_regular;
+pub(crate) use serve::reload::{Reload, Reloadable};

@@ -13,6 +13,7 @@ mod event;
 mod key;
 mod key_selector;
 mod limits;
+mod opaque_cursor;
 mod revision;
 mod status;
 mod transaction;
@@ -33,6 +34,7 @@ pub use event::{Comparison, KeyStep, PastStep, PastValue, UpstreamBreadcrumb, Ve
 pub use key::Key;
 pub use key_selector::KeySelector;
 pub use limits::EntryLimits;
+pub use opaque_cursor::OpaqueCursor;
 pub use revision::Sighting;
 pub use revision::{History, HistoryError, Revision, Sequence};
 pub use status::{StatusError, SyncStatus};

@@ -10,7 +10,7 @@ use super::budget::OverBudget;
 use super::lease::Claim;
 use super::{Body, changes};
 use crate::cache::{Breadcrumb, Delta, Snapshot};
-use crate::model::{Cursor, Digest, KeyStep, Sequence};
+use crate::model::{Cursor, Digest, KeyStep, OpaqueCursor, Sequence};
 use crate::wire::{BodyWriter, Coding, End, Header, MediaType, Mode, WireError};
 
 /// The media type and content coding of a body.
@@ -230,8 +230,8 @@ impl BreadcrumbInfo {
         Header {
             mode: Some(mode),
             reason: Some(reason.as_str().to_owned()),
-            cursor: Some(cursor),
-            from,
+            cursor: Some(cursor.into()),
+            from: from.map(OpaqueCursor::from),
             history: Some(cursor.history),
             revision: Some(cursor.revision),
             sequence: Some(self.sequence),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde_json::value::RawValue;
 
 use crate::model::{
-    Cursor, Digest, Entry, History, Key, KeyStep, MAX_KEY_BYTES, Revision, Sequence, SyncStatus,
+    Digest, Entry, History, Key, KeyStep, MAX_KEY_BYTES, OpaqueCursor, Revision, Sequence, SyncStatus,
 };
 
 /// The largest record of a body, in bytes: a line of NDJSON without its end, or the length that a bincode record claims.
@@ -123,9 +123,9 @@ pub struct Header {
     /// The reason for this body.
     pub reason: Option<String>,
     /// The state after the body.
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<OpaqueCursor>,
     /// The state before the body (not for snapshots).
-    pub from: Option<Cursor>,
+    pub from: Option<OpaqueCursor>,
     /// The history of the revisions.
     pub history: Option<History>,
     /// The revision after the body.
@@ -148,7 +148,7 @@ pub struct Header {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct End {
     /// The state after the body.
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<OpaqueCursor>,
     /// Number of keys of the whole state; left out under a prefix.
     pub count: Option<u64>,
     /// Digest of the whole state; left out under a prefix.

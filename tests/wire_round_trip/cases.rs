@@ -18,7 +18,7 @@ fn the_bincode_layout_is_this_byte_for_byte() {
         Cursor { history, revision: Revision(300), status: SyncStatus::InSync, check: Check::default() };
     let header = Header {
         mode: Some(Mode::Delta),
-        cursor: Some(cursor),
+        cursor: Some(cursor.into()),
         revision: Some(Revision(300)),
         count: Some(2),
         more: Some(true),
@@ -32,7 +32,7 @@ fn the_bincode_layout_is_this_byte_for_byte() {
     body.deleted(b"gone", Some(Revision(300)));
     body.deleted(b"gone", None);
     let mut bytes =
-        body.finish(&End { cursor: Some(cursor), count: Some(2), digest: Some(Digest::default()) });
+        body.finish(&End { cursor: Some(cursor.into()), count: Some(2), digest: Some(Digest::default()) });
 
     let cursor = cursor.to_string();
     assert_eq!(cursor.len(), 30);

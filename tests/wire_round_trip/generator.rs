@@ -1,6 +1,6 @@
 //! Random records, values and bodies of every kind.
 
-use crumbd::model::{Cursor, Digest, Entry, History, Key, Revision, Sequence, SyncStatus, Ttl};
+use crumbd::model::{Cursor, Digest, Entry, History, Key, OpaqueCursor, Revision, Sequence, SyncStatus, Ttl};
 use crumbd::wire::{End, Header, Mode, PutKind, Record};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -162,8 +162,8 @@ pub fn header() -> impl Strategy<Value = Header> {
         Header {
             mode,
             reason,
-            cursor,
-            from,
+            cursor: cursor.map(OpaqueCursor::from),
+            from: from.map(OpaqueCursor::from),
             history,
             revision,
             sequence,
@@ -178,7 +178,7 @@ pub fn header() -> impl Strategy<Value = Header> {
 
 pub fn end() -> impl Strategy<Value = End> {
     (prop::option::of(cursor()), any::<Option<u64>>(), prop::option::of(digest()))
-        .prop_map(|(cursor, count, digest)| End { cursor, count, digest })
+        .prop_map(|(cursor, count, digest)| End { cursor: cursor.map(OpaqueCursor::from), count, digest })
 }
 
 pub fn record() -> impl Strategy<Value = Record> {

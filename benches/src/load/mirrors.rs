@@ -146,7 +146,7 @@ async fn follow(shared: Arc<Shared>, mirror: usize, mut follower: Follower) {
                 shared.checked.fetch_add(1, Relaxed);
                 shared.snapshots.fetch_add(u64::from(changed.snapshot), Relaxed);
                 let held = follower.state();
-                *shared.at[mirror].lock() = held.cursor().map(|cursor| (cursor.revision, held.digest()));
+                *shared.at[mirror].lock() = changed.header.revision.map(|revision| (revision, held.digest()));
             }
             Ok(Event::Retry(Retry { error, .. })) | Err(error) => failed(&error),
             Ok(Event::Held { .. } | Event::Unchanged) => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::{Failure, output};
 use crate::client::{Client, ClientError};
-use crate::model::{Change, Cursor, Digest, Entry, Key, Update};
+use crate::model::{Change, Digest, Entry, Key, OpaqueCursor, Update};
 use crate::wire::{self, MediaType, PutKind, Record};
 
 /// The most records in one write. etcd takes 128 operations in one transaction, unless it is told otherwise.
@@ -30,7 +30,7 @@ pub(super) struct Target {
     waiting_bytes: usize,
     max_records: usize,
     /// The cursor of the last write.
-    cursor: Option<Cursor>,
+    cursor: Option<OpaqueCursor>,
     written: u64,
     changed: u64,
     same: u64,

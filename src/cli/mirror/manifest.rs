@@ -10,7 +10,7 @@ use super::layout::{Layout, Selection};
 use crate::cli::file_error::FileError;
 use crate::client::MirrorSnapshot;
 use crate::http::read_regular;
-use crate::model::{Cursor, Digest, Key};
+use crate::model::{Digest, Key, OpaqueCursor};
 
 /// The manifest's name. No key has a name that begins with two dots.
 pub(super) const MANIFEST: &str = "..manifest.json";
@@ -31,7 +31,7 @@ pub(super) struct Manifest {
     prefix: String,
     /// `None` while the first files are written in place.
     #[serde(with = "as_text")]
-    pub(super) cursor: Option<Cursor>,
+    pub(super) cursor: Option<OpaqueCursor>,
     rights: Option<String>,
     status: Option<String>,
     count: u64,
@@ -67,7 +67,7 @@ impl Manifest {
             prefix: layout.selection().prefix.clone(),
             cursor: state.cursor(),
             rights: state.rights().map(str::to_owned),
-            status: state.cursor().map(|cursor| cursor.status.to_string()),
+            status: state.status().map(|status| status.to_string()),
             count: state.len() as u64,
             digest: Some(state.digest()),
             long_keys: layout.long_keys(state),

@@ -11,7 +11,7 @@ use super::manifest::Manifest;
 use crate::cli::file_attributes::Attributes;
 use crate::cli::file_error::FileError;
 use crate::client::MirrorSnapshot;
-use crate::model::{Cursor, Entry, History, Key, Revision, SyncStatus};
+use crate::model::{Entry, Key};
 
 /// Keys whose files are there, and how they are.
 #[derive(Debug, Default)]
@@ -94,12 +94,6 @@ pub(super) fn read_back(
 /// The state of these entries at the manifest's cursor.
 fn state_of(entries: impl Iterator<Item = Entry>, manifest: Option<&Manifest>) -> MirrorSnapshot {
     // Without a manifest the files are of no state, and nothing resumes from it.
-    let nowhere = Cursor {
-        history: History::derive(b""),
-        revision: Revision(0),
-        status: SyncStatus::WaitForDatastore,
-        check: crate::model::Check::default(),
-    };
-    let cursor = manifest.and_then(|manifest| manifest.cursor).unwrap_or(nowhere);
+    let cursor = manifest.and_then(|manifest| manifest.cursor);
     MirrorSnapshot::of(entries, cursor, manifest.and_then(Manifest::rights))
 }

@@ -178,7 +178,7 @@ mod tests {
             ("other/key", b"unseen"),
         ];
         let entries = entries.map(|(key, value)| Entry::new(key.as_bytes(), value, None));
-        let cursor = "5f0c11d29a3b4e77.1842.s9d03c1f2".parse().unwrap();
+        let cursor = Some("5f0c11d29a3b4e77.1842.s9d03c1f2".parse().unwrap());
         let state = MirrorSnapshot::of(entries, cursor, None);
         render(Path::new("t.j2"), source, &state, "app/").map_err(|error| error.to_string())
     }

@@ -60,7 +60,9 @@ impl Engine {
                 Ok(Some(event)) => return Ok(event),
                 Ok(None) => {}
                 Err(error) => {
-                    if let Some(gap) = error.gap() {
+                    // The answer to the question for the whole state cannot be that it is gone.
+                    let asked_on = self.gap.is_none() && self.state.cursor().is_some();
+                    if let Some(gap) = error.gap().filter(|_| asked_on) {
                         self.lose(gap);
                         self.pace.repeats();
                         continue;
@@ -88,6 +90,7 @@ impl Engine {
     async fn advance(&mut self) -> Result<Option<Event>, ClientError> {
         let known = self.state.snapshot();
         let continued = (self.gap.is_none() && known.cursor().is_some()).then_some(&known);
+        let asked = Instant::now();
         let answer = self.session.ask(self.endpoints.current(), continued).await?;
         let told = match answer {
             Answer::State(header, state) => {
@@ -96,11 +99,23 @@ impl Engine {
                 let (gap, allow_empty) = (self.gap.take(), self.allow_empty());
                 self.application.replace(header, &self.state.snapshot(), gap, allow_empty)
             }
-            Answer::Updates(header, records) => self.update(header, &records)?,
+            Answer::Updates(header, records) => {
+                let told = self.update(header, &records)?;
+                let is_empty = matches!(&told, Some(Event::Changed(changed)) if changed.changes.is_empty());
+                if is_empty && self.state.cursor() == known.cursor() && !self.session.is_streaming() {
+                    self.moved_nothing(asked);
+                    return Ok(Some(Event::Unchanged));
+                }
+                told
+            }
             Answer::Moved(cursor) => {
                 self.state.move_to(cursor);
                 self.application.move_to(&self.state.snapshot());
-                self.pace.answered();
+                if known.cursor() == Some(cursor) {
+                    self.moved_nothing(asked);
+                } else {
+                    self.pace.answered();
+                }
                 return Ok(Some(Event::Unchanged));
             }
             Answer::Lost(gap) => {
@@ -116,6 +131,15 @@ impl Engine {
         self.unusable_answers = 0;
         self.pace.answered();
         Ok(told)
+    }
+
+    /// The answer leads nowhere. If it came at once, the next one would too.
+    fn moved_nothing(&mut self, asked: Instant) {
+        if self.session.is_streaming() || asked.elapsed() >= self.endpoints.current().wait() / 2 {
+            self.pace.answered();
+        } else {
+            self.pace.failed();
+        }
     }
 
     /// Applies a whole body of updates. If it does not match, the state stays as it was.
@@ -150,7 +174,7 @@ impl Engine {
         }
         self.endpoints.failed(error.retry_after());
         let mut pause = self.pace.failed();
-        if !error.may_pass() && !error.is_unusable_answer() {
+        if error.ends_a_follower() {
             return Err(error);
         }
         let now = Instant::now();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::body_decoder::{Body, BodyDecoder};
 use crate::client::{CheckedState, Client, ClientError, Gap, MirrorSnapshot, Next, Progress, Records};
-use crate::model::{Cursor, Key};
+use crate::model::{Key, OpaqueCursor};
 use crate::wire::{Header, MediaType, Mode, Record};
 
 /// Where the application hears how much of a large body has arrived.
@@ -28,7 +28,7 @@ pub(super) enum Answer {
     /// Updates to the state that was asked about, with their `end`.
     Updates(Header, Vec<Record>),
     /// Nothing has changed, but the cursor.
-    Moved(Cursor),
+    Moved(OpaqueCursor),
     /// The state that was asked about cannot be continued.
     Lost(Gap),
     /// A stream has ended in good order.

@@ -1,17 +1,19 @@
 //! The requests of a client.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, LOCATION, RETRY_AFTER,
+};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::records::linked_rights;
 use super::{ClientError, ClientTls, Records};
-use crate::model::{CollectionName, Cursor, Key};
+use crate::model::{CollectionName, Key, OpaqueCursor};
 use crate::wire::MediaType;
 
 /// How long to wait for a connection, and for an answer beyond the time that was asked for.
@@ -26,6 +28,12 @@ const LONGEST_IN_ADDRESS: usize = 6 << 10;
 /// The slowest upload that is waited for, in bytes a second.
 const SLOWEST_UPLOAD: usize = 64 << 10;
 
+/// The longest `Retry-After` that is obeyed.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// How much of a body of somebody else an error quotes, in characters.
+const EXCERPT: usize = 160;
+
 /// The answer to a long poll.
 #[derive(Debug)]
 pub enum Next {
@@ -34,7 +42,7 @@ pub enum Next {
     /// No change within the time.
     Nothing {
         /// The cursor to continue from.
-        cursor: Cursor,
+        cursor: OpaqueCursor,
         /// The rights under which the answer was made, if there are any.
         rights: Option<String>,
     },
@@ -44,7 +52,7 @@ pub enum Next {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Posted {
     /// The cursor at which the records can be read.
-    pub cursor: Cursor,
+    pub cursor: OpaqueCursor,
     /// The number of keys that changed; `None` where this client may not know it.
     pub changed: Option<u64>,
 }
@@ -58,6 +66,8 @@ struct PostedBody {
 #[derive(Clone, Debug)]
 pub struct Client {
     base: Url,
+    /// The address without its user and password, for errors.
+    shown: String,
     /// The named collection; `None` for the default one.
     collection: Option<CollectionName>,
     http: reqwest::Client,
@@ -105,10 +115,13 @@ impl Client {
         }
         // The daemon prefers gzip for clients that accept both.
         let http = reqwest::Client::builder().no_gzip().connect_timeout(DEADLINE);
+        // A redirect is an error: the daemon sends none, so it is somebody else who answers.
+        let http = http.redirect(reqwest::redirect::Policy::none());
         let http = http.tls_backend_preconfigured(tls.config(over_tls)?).build();
         let http = http.map_err(|e| error(e.to_string()))?;
         let timeout = DEFAULT_TIMEOUT;
-        Ok(Self { base, collection: None, http, tls, authorization: None, relays: None, timeout })
+        let shown = without_credentials(&base);
+        Ok(Self { base, shown, collection: None, http, tls, authorization: None, relays: None, timeout })
     }
 
     /// The same client with a token.
@@ -136,7 +149,7 @@ impl Client {
 
     /// How long the daemon is asked to hold a long poll. By default it is below the half minute after which many proxies
     /// give up.
-    fn wait(&self) -> Duration {
+    pub(in crate::client) fn wait(&self) -> Duration {
         self.timeout - (self.timeout / 3).min(DEADLINE)
     }
 
@@ -208,11 +221,16 @@ impl Client {
         }
         let status = response.status();
         let retry_after = retry_after(response.headers());
+        let location =
+            response.headers().get(LOCATION).map(|to| String::from_utf8_lossy(to.as_bytes()).into_owned());
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         let problem = serde_json::from_slice(&body).unwrap_or_else(|_| ProblemBody {
             kind: String::new(),
             title: status.canonical_reason().unwrap_or("error").to_owned(),
-            detail: String::from_utf8_lossy(&body).chars().take(200).collect(),
+            detail: match location {
+                Some(location) => format!("{} sends its clients to {location}", self.shown),
+                None => format!("{} answered {}", self.shown, excerpt(&body)),
+            },
         });
         let ProblemBody { kind, title, detail } = problem;
         let kind = kind.strip_prefix("urn:crumbd:problem:").unwrap_or_default().to_owned();
@@ -225,17 +243,17 @@ impl Client {
     }
 
     pub(super) fn silent(&self, silence: Duration) -> ClientError {
-        ClientError::Silent { url: self.base.to_string(), seconds: silence.as_secs() }
+        ClientError::Silent { url: self.shown.clone(), seconds: silence.as_secs() }
     }
 
     /// The error of a stream that was cut off.
     pub(in crate::client) fn broke_off(&self, reason: &str) -> ClientError {
-        ClientError::Unreachable { url: self.base.to_string(), reason: reason.to_owned(), was_sent: true }
+        ClientError::Unreachable { url: self.shown.clone(), reason: reason.to_owned(), was_sent: true }
     }
 
     pub(super) fn unreachable(&self, error: &reqwest::Error) -> ClientError {
         if let Some(reason) = self.tls.explain(error) {
-            return ClientError::Tls { url: self.base.to_string(), reason };
+            return ClientError::Tls { url: self.shown.clone(), reason };
         }
         let mut reason = String::new();
         let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
@@ -251,7 +269,7 @@ impl Client {
             // the refusal is read, this is all that is known.
             reason = format!("{reason}; perhaps {}", self.tls.why_hung_up_on());
         }
-        ClientError::Unreachable { url: self.base.to_string(), reason, was_sent: !error.is_connect() }
+        ClientError::Unreachable { url: self.shown.clone(), reason, was_sent: !error.is_connect() }
     }
 
     /// Sends a request that does not wait for a breadcrumb, with `uploaded` bytes of body.
@@ -283,7 +301,7 @@ impl Client {
     /// [`ClientError`].
     pub async fn snapshot(
         &self,
-        at: Option<Cursor>,
+        at: Option<OpaqueCursor>,
         prefix: Option<&Key>,
         media: MediaType,
     ) -> Result<Records, ClientError> {
@@ -291,6 +309,7 @@ impl Client {
         let url = self.url(&["breadcrumbs", &at], &prefix_query(prefix));
         let request = self.http.get(url).header(ACCEPT, media.as_str());
         let response = self.send_in_time(request, 0).await?;
+        self.require_answer(&response, media)?;
         require_whole_head(response.headers())?;
         Ok(Records::new(self.clone(), response, media, self.timeout))
     }
@@ -302,7 +321,7 @@ impl Client {
     /// [`ClientError`].
     pub async fn next(
         &self,
-        cursor: Cursor,
+        cursor: OpaqueCursor,
         rights: Option<&str>,
         prefix: Option<&Key>,
         media: MediaType,
@@ -319,6 +338,7 @@ impl Client {
             let (cursor, rights) = (cursor_of(response.headers())?, linked_rights(response.headers()));
             return Ok(Next::Nothing { cursor, rights });
         }
+        self.require_answer(&response, media)?;
         Ok(Next::Updates(Box::new(Records::new(self.clone(), response, media, self.timeout))))
     }
 
@@ -329,7 +349,7 @@ impl Client {
     /// [`ClientError`].
     pub async fn stream(
         &self,
-        from: Option<(Cursor, Option<&str>)>,
+        from: Option<(OpaqueCursor, Option<&str>)>,
         prefix: Option<&Key>,
         silence: Duration,
     ) -> Result<Records, ClientError> {
@@ -343,14 +363,32 @@ impl Client {
         let request = self.http.get(url).header(ACCEPT, MediaType::Ndjson.as_str());
         let head = silence.min(DEADLINE);
         let response = timeout(head, self.send(request)).await.map_err(|_| self.silent(head))??;
+        self.require_answer(&response, MediaType::Ndjson)?;
         Ok(Records::stream(self.clone(), response, silence))
+    }
+
+    /// Refuses an answer that is none of a daemon's, such as a page of a proxy.
+    fn require_answer(&self, response: &Response, media: MediaType) -> Result<(), ClientError> {
+        let (status, shown) = (response.status(), &self.shown);
+        if status != StatusCode::OK {
+            return Err(ClientError::Protocol(format!("{shown} answered with status {status}, not 200")));
+        }
+        let named =
+            response.headers().get(CONTENT_TYPE).and_then(|named| named.to_str().ok()).unwrap_or("none");
+        match named.split(';').next().map(str::trim) {
+            Some(essence) if essence.eq_ignore_ascii_case(media.as_str()) => Ok(()),
+            _ => Err(ClientError::Protocol(format!(
+                "its media type is {named:?}, and {} was asked for; perhaps a proxy answers at {shown}",
+                media.as_str()
+            ))),
+        }
     }
 
     /// The raw bytes of one value.
     ///
     /// # Errors
     /// [`ClientError`]; an absent key is a [`ClientError::Refused`] with status 404.
-    pub async fn get(&self, key: &Key, at: Option<Cursor>) -> Result<Vec<u8>, ClientError> {
+    pub async fn get(&self, key: &Key, at: Option<OpaqueCursor>) -> Result<Vec<u8>, ClientError> {
         let at = at.map(|cursor| cursor.to_string());
         let query: Vec<(&str, &[u8])> = at.iter().map(|at| ("at", at.as_bytes())).collect();
         self.body(self.send_in_time(self.key_request(Method::GET, key, &query), 0).await?).await
@@ -361,7 +399,12 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn put(&self, key: &Key, value: Vec<u8>, content_type: &str) -> Result<Cursor, ClientError> {
+    pub async fn put(
+        &self,
+        key: &Key,
+        value: Vec<u8>,
+        content_type: &str,
+    ) -> Result<OpaqueCursor, ClientError> {
         let uploaded = value.len();
         let request = self.key_request(Method::PUT, key, &[]).header(CONTENT_TYPE, content_type).body(value);
         cursor_of(self.send_in_time(request, uploaded).await?.headers())
@@ -371,7 +414,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn delete(&self, key: &Key) -> Result<Cursor, ClientError> {
+    pub async fn delete(&self, key: &Key) -> Result<OpaqueCursor, ClientError> {
         cursor_of(self.send_in_time(self.key_request(Method::DELETE, key, &[]), 0).await?.headers())
     }
 
@@ -389,7 +432,11 @@ impl Client {
     }
 
     /// What the body of an answer to a write says.
-    pub(super) async fn posted(&self, cursor: Cursor, response: Response) -> Result<Posted, ClientError> {
+    pub(super) async fn posted(
+        &self,
+        cursor: OpaqueCursor,
+        response: Response,
+    ) -> Result<Posted, ClientError> {
         let body: PostedBody = serde_json::from_slice(&self.body(response).await?)
             .map_err(|error| ClientError::Protocol(error.to_string()))?;
         Ok(Posted { cursor, changed: body.changed })
@@ -425,13 +472,37 @@ fn escape(bytes: &[u8]) -> String {
     percent_encoding::percent_encode(bytes, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-/// The seconds of `Retry-After`.
+/// The time of `Retry-After`: seconds, or a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let time = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number has are a long time, too.
+        text.parse().map_or(LONGEST_RETRY_AFTER, Duration::from_secs)
+    } else {
+        let at = httpdate::parse_http_date(text).ok()?;
+        at.duration_since(SystemTime::now()).unwrap_or_default()
+    };
+    Some(time.min(LONGEST_RETRY_AFTER))
 }
 
-pub(super) fn cursor_of(headers: &HeaderMap) -> Result<Cursor, ClientError> {
+/// The address without its user and password.
+fn without_credentials(base: &Url) -> String {
+    let mut shown = base.clone();
+    // It fails for addresses that cannot have any.
+    _ = shown.set_username("");
+    _ = shown.set_password(None);
+    shown.to_string()
+}
+
+/// The beginning of a body that is no problem of ours, in one line.
+fn excerpt(body: &[u8]) -> String {
+    let beginning = String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT)]);
+    let line: String =
+        beginning.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(EXCERPT).collect();
+    if line.is_empty() { "without a reason".to_owned() } else { format!("{line:?}") }
+}
+
+pub(super) fn cursor_of(headers: &HeaderMap) -> Result<OpaqueCursor, ClientError> {
     let text = headers.get("crumbd-cursor").and_then(|value| value.to_str().ok());
     let text = text.ok_or_else(|| ClientError::Protocol("it has no Crumbd-Cursor".to_owned()))?;
     text.parse().map_err(|error: crate::model::CursorError| ClientError::Protocol(error.to_string()))

@@ -119,6 +119,16 @@ impl ClientError {
         matches!(self, Self::Protocol(_) | Self::Wire(_) | Self::Mismatch(_))
     }
 
+    /// Whether a follower that asks again would get the same answer. Every status that is none of these may pass: it may be
+    /// that of a proxy.
+    pub(in crate::client) fn ends_a_follower(&self) -> bool {
+        match self {
+            Self::Refused { status: 400 | 401 | 403 | 404 | 406, .. } => self.gap().is_none(),
+            Self::Url { .. } | Self::Token | Self::TlsFile { .. } | Self::Tls { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether the same request may succeed later.
     pub fn may_pass(&self) -> bool {
         match self {

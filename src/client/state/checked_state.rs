@@ -1,7 +1,7 @@
 //! A copy of the state, checked at every step.
 
 use super::{Change, MirrorSnapshot};
-use crate::model::{Cursor, Digest, Entry, Key, Revision};
+use crate::model::{Digest, Entry, Key, OpaqueCursor, Revision};
 use crate::wire::{End, PutKind, Record};
 
 /// A copy of the daemon's state, as the records of its answers make it.
@@ -51,12 +51,12 @@ impl CheckedState {
     }
 
     /// The cursor of the state; `None` before the first snapshot of the daemon.
-    pub fn cursor(&self) -> Option<Cursor> {
+    pub fn cursor(&self) -> Option<OpaqueCursor> {
         self.state.cursor()
     }
 
     /// Advances over updates that did not concern this copy.
-    pub(in crate::client) fn move_to(&mut self, cursor: Cursor) {
+    pub(in crate::client) fn move_to(&mut self, cursor: OpaqueCursor) {
         self.state.move_to(cursor);
     }
 
@@ -102,12 +102,17 @@ impl CheckedState {
         match record {
             Record::Put { kind, entry } => self.put(*kind, entry).map(Some),
             Record::Deleted { key, revision } => self.delete(key, *revision).map(Some),
-            Record::Snapshot(_) => {
+            Record::Snapshot(header) => {
                 *self = Self::default();
+                self.state.describe(header);
+                Ok(None)
+            }
+            Record::Breadcrumb(header) => {
+                self.state.describe(header);
                 Ok(None)
             }
             // After a reset comes a snapshot, which replaces everything.
-            Record::Status(_) | Record::Breadcrumb(_) | Record::Reset { .. } | Record::Step(_) => Ok(None),
+            Record::Status(_) | Record::Reset { .. } | Record::Step(_) => Ok(None),
             Record::End(end) => self.end(end).map(|()| None),
         }
     }

@@ -9,7 +9,8 @@ use im::OrdMap;
 use im::ordmap::DiffItem;
 
 use super::Change;
-use crate::model::{Cursor, Digest, Entry};
+use crate::model::{Digest, Entry, OpaqueCursor, Revision, SyncStatus};
+use crate::wire::Header;
 
 /// The state of a [`Mirror`](crate::client::Mirror) or a [`Follower`](crate::client::Follower) at one cursor, which never
 /// changes.
@@ -21,22 +22,35 @@ use crate::model::{Cursor, Digest, Entry};
 pub struct MirrorSnapshot {
     entries: OrdMap<ByKey, Content>,
     digest: Digest,
-    cursor: Option<Cursor>,
+    cursor: Option<OpaqueCursor>,
+    /// The revision that the last answer with a body led to.
+    revision: Option<Revision>,
+    status: Option<SyncStatus>,
     rights: Option<Arc<str>>,
 }
 
 impl MirrorSnapshot {
     /// A state that was kept, such as on disk, with the cursor and the rights that it was kept with: a follower can
     /// [resume](crate::client::FollowerBuilder::resume) from it. The caller vouches that it is the state at that cursor.
-    pub fn of(entries: impl IntoIterator<Item = Entry>, cursor: Cursor, rights: Option<&str>) -> Self {
-        let mut snapshot = Self { cursor: Some(cursor), rights: rights.map(Arc::from), ..Self::default() };
+    /// Without a cursor the follower reads the state, and tells the difference to these entries.
+    pub fn of(
+        entries: impl IntoIterator<Item = Entry>,
+        cursor: Option<OpaqueCursor>,
+        rights: Option<&str>,
+    ) -> Self {
+        let mut snapshot = Self { cursor, rights: rights.map(Arc::from), ..Self::default() };
         entries.into_iter().for_each(|entry| _ = snapshot.insert(entry));
         snapshot
     }
 
     /// The cursor of this state; `None` before the first snapshot of the daemon.
-    pub fn cursor(&self) -> Option<Cursor> {
+    pub fn cursor(&self) -> Option<OpaqueCursor> {
         self.cursor
+    }
+
+    /// The status of the daemon's feed that came with this state; `None` before the first answer.
+    pub fn status(&self) -> Option<SyncStatus> {
+        self.status
     }
 
     /// The rights under which the state was read, as the daemon names them; `None` from a daemon without tokens.
@@ -78,7 +92,7 @@ impl MirrorSnapshot {
     /// The changes that lead from this state to another one, in key order. What the two share is not looked at: a later
     /// state of the same follower costs what has changed since, and one that was read anew costs every key.
     pub fn changes_to<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = Change> + 'a {
-        let revision = newer.cursor.map(|cursor| cursor.revision);
+        let revision = newer.revision;
         self.entries.diff(&newer.entries).map(move |difference| match difference {
             DiffItem::Add(_, Content(new)) => Change::New(new.clone()),
             DiffItem::Update { old: (_, Content(old)), new: (_, Content(new)) } => {
@@ -103,13 +117,19 @@ impl MirrorSnapshot {
         Some(old)
     }
 
-    pub(in crate::client) fn move_to(&mut self, cursor: Cursor) {
+    pub(in crate::client) fn move_to(&mut self, cursor: OpaqueCursor) {
         self.cursor = Some(cursor);
+    }
+
+    /// What the header of an answer says of the state after it.
+    pub(in crate::client) fn describe(&mut self, header: &Header) {
+        self.revision = header.revision.or(self.revision);
+        self.status = header.status.or(self.status);
     }
 
     /// These entries with the cursor and the rights of another state.
     pub(in crate::client) fn at_position_of(self, other: &Self) -> Self {
-        Self { cursor: other.cursor, rights: other.rights.clone(), ..self }
+        Self { entries: self.entries, digest: self.digest, rights: other.rights.clone(), ..*other }
     }
 
     pub(in crate::client) fn under_rights(self, rights: Option<&str>) -> Self {

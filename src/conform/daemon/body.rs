@@ -96,8 +96,8 @@ fn header(
     Header {
         mode: Some(mode),
         reason: Some(reason.to_owned()),
-        cursor: Some(crumb.cursor),
-        from: from.map(|from| from.cursor),
+        cursor: Some(crumb.cursor.into()),
+        from: from.map(|from| from.cursor.into()),
         history: Some(crumb.cursor.history),
         revision: Some(crumb.cursor.revision),
         sequence: Some(crate::model::Sequence(crumb.sequence)),

@@ -14,8 +14,8 @@ use crate::feed::sink::GRACE;
 use crate::feed::{Activity, FeedError, Sink, Warm};
 use crate::ingest;
 use crate::model::{
-    Change, Cursor, FeedEvent, History, KeyStep, ReplyTo, ResyncClaim, Revision, SyncStatus, Update,
-    UpstreamBreadcrumb, Verdict,
+    Change, Cursor, FeedEvent, History, KeyStep, OpaqueCursor, ReplyTo, ResyncClaim, Revision, SyncStatus,
+    Update, UpstreamBreadcrumb, Verdict,
 };
 use crate::wire::{End, Header, Record};
 
@@ -214,7 +214,7 @@ impl Follower {
             |rights: Option<&str>| position.rights.as_deref().unwrap_or("0") == rights.unwrap_or("0");
         match answer.next().await {
             Ok(Next::Nothing { cursor, rights }) if same_rights(rights.as_deref()) => {
-                self.position = Some(Position { cursor, ..position });
+                self.position = Some(Position { cursor: read(cursor)?, ..position });
                 self.publish_position();
                 self.confirmed(&origin, false).await?;
             }
@@ -290,12 +290,12 @@ impl Follower {
         origin: &Origin,
     ) -> Result<(), RelayError> {
         let (Some(position), Some(cursor), Some(revision)) =
-            (self.position.as_mut(), end.cursor.or(header.cursor), header.revision)
+            (self.position.as_mut(), end.cursor.or(header.cursor).map(read).transpose()?, header.revision)
         else {
             return Err(unexpected("a breadcrumb has no cursor or revision"));
         };
         let is_whole = end.digest.is_some() && end.count.is_some();
-        if is_whole && header.from != Some(position.cursor) {
+        if is_whole && header.from != Some(position.cursor.into()) {
             return Err(unexpected("a breadcrumb does not begin at the cursor that was asked for"));
         }
         let is_newest = origin.newest.is_none_or(|newest| is_at_or_after(cursor, newest));
@@ -423,6 +423,11 @@ impl Follower {
 }
 
 /// Whether a state is the other one or a later one of its history.
+/// The cursor of an upstream, which a relay has to understand.
+pub(super) fn read(cursor: OpaqueCursor) -> Result<Cursor, RelayError> {
+    cursor.read().map_err(|error| ClientError::Protocol(error.to_string()).into())
+}
+
 fn is_at_or_after(cursor: Cursor, other: Cursor) -> bool {
     cursor.revision > other.revision || (cursor.revision == other.revision && cursor.status == other.status)
 }

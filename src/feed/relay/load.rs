@@ -5,7 +5,7 @@ use std::mem::take;
 use tracing::info;
 
 use super::RelayError;
-use super::follower::{Follower, Position, unexpected};
+use super::follower::{Follower, Position, read, unexpected};
 use crate::client::{Records, RelayClient};
 use crate::feed::Activity;
 use crate::model::{Batch, Change, FeedEvent, Grouping, ResyncClaim, Revision, SyncStatus, Update};
@@ -51,7 +51,7 @@ impl Follower {
         let Some(Record::Snapshot(header)) = records.next().await? else {
             return Err(unexpected("a state was asked for, and something else came"));
         };
-        let (Some(cursor), Some(revision)) = (header.cursor, header.revision) else {
+        let (Some(cursor), Some(revision)) = (header.cursor.map(read).transpose()?, header.revision) else {
             return Err(unexpected("a state has no cursor or revision"));
         };
         info!(keys = header.count, revision = revision.0, "reading the state of another crumbd");

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracing::info;
 
 use super::RelayError;
-use super::follower::{Follower, unexpected};
+use super::follower::{Follower, read, unexpected};
 use crate::client::{ClientError, Next, Records, RelayClient};
 use crate::model::{Cursor, Digest, FeedEvent, Key, KeyStep, Past, PastStep, PastValue, Revision};
 use crate::wire::{PutKind, Record};
@@ -136,7 +136,7 @@ impl Follower {
                         if revision > end {
                             return Ok(None);
                         }
-                        cursor = to;
+                        cursor = read(to)?;
                         match &mut past {
                             None => {
                                 let (steps, values) = Default::default();

@@ -145,6 +145,9 @@ impl Writer for RelayWriter {
             let written = self.send(&client, history, &write).await;
             let KeyWritten { posted: Posted { cursor, changed }, revision } =
                 written.map_err(|error| self.refused(host, error))?;
+            let cursor = cursor
+                .read()
+                .map_err(|error| self.refused(host, ClientError::Protocol(error.to_string())))?;
             let here = self.read_back(cursor).await?;
             let Some(changed) = changed else {
                 let why = format!(

@@ -98,7 +98,8 @@ impl Reader {
                     self.held.remove(key.as_bytes()).expect("was there");
                 }
                 Record::Breadcrumb(header) if self.prefix.as_bytes().is_empty() => {
-                    assert_eq!(header.from, self.cursor, "nothing is missed and nothing comes twice");
+                    let from = header.from.map(|from| from.read().unwrap());
+                    assert_eq!(from, self.cursor, "nothing is missed and nothing comes twice");
                 }
                 _ => {}
             }
