@@ -23,12 +23,14 @@ def quiet(_notice: crumbd.Notice) -> None:
     pass
 
 
-class Mirrors(unittest.TestCase):
+class Scripted(unittest.TestCase):
     def daemon(self, *script: Reply) -> ScriptedDaemon:
         daemon = ScriptedDaemon(*script)
         self.addCleanup(daemon.close)
         return daemon
 
+
+class Mirrors(Scripted):
     def test_it_has_what_the_daemon_has(self) -> None:
         daemon = self.daemon([answer(snapshot("c1", A), "c1")], [answer(NEXT, "c2")])
         with crumbd.Mirror(daemon.url) as mirror:
@@ -129,12 +131,7 @@ class Mirrors(unittest.TestCase):
         self.assertEqual(list(mirror.changes()), [])
 
 
-class AsyncioMirrors(unittest.IsolatedAsyncioTestCase):
-    def daemon(self, *script: Reply) -> ScriptedDaemon:
-        daemon = ScriptedDaemon(*script)
-        self.addCleanup(daemon.close)
-        return daemon
-
+class AsyncioMirrors(Scripted, unittest.IsolatedAsyncioTestCase):
     async def test_it_has_what_the_daemon_has(self) -> None:
         daemon = self.daemon([answer(snapshot("c1", A), "c1")], [answer(NEXT, "c2")])
         async with crumbd.aio.Mirror(daemon.url) as mirror:

@@ -120,7 +120,10 @@ class Answer:
 
     def read(self) -> bytes:
         """The next piece, as soon as there is one; empty when the body is whole."""
-        piece = self._response.read1(_PIECE)
+        try:
+            piece = self._response.read1(_PIECE)
+        except http.client.IncompleteRead as error:
+            raise EOFError("the body was cut off") from error
         if not piece:
             if self._response.length:
                 raise EOFError(f"the body was cut off {self._response.length} bytes before its end")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import http.client
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from collections.abc import Generator, Iterator, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .blocking import Connections
-from .engine import Engine, Pause
+from .engine import Pause
 from .events import Event
+from .follower_base import FollowerBase, sentence
 from .options import Options, Settings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class Follower(Iterator[Event]):
+class Follower(FollowerBase, Iterator[Event]):
     """The events of a daemon, for ever: `for event in follower`.
 
     Failures are retried inside. The iteration ends after `close()`, which any thread may call, and raises
@@ -25,25 +26,11 @@ class Follower(Iterator[Event]):
     """
 
     def __init__(self, url: str | Sequence[str], options: Options) -> None:
-        self._engine = Engine(url, options)
+        super().__init__(url, options)
         self._connections = Connections(options)
         self._closed = threading.Event()
         self._running = threading.Lock()  # a generator runs in one thread at a time, also to its end
         self._events = self._run()
-
-    @property
-    def entries(self) -> Mapping[bytes, bytes]:
-        """The state as the last event left it. It changes with the next one."""
-        return MappingProxyType(self._engine.entries)
-
-    @property
-    def cursor(self) -> str | None:
-        """The cursor of `entries`. It may be newer than the last event's: some answers move it and change nothing."""
-        return self._engine.cursor
-
-    @property
-    def status(self) -> str | None:
-        return self._engine.status
 
     def close(self) -> None:
         """Ends the iteration, also where another thread waits in it."""
@@ -91,17 +78,9 @@ class Follower(Iterator[Event]):
                                 break
                 except (OSError, EOFError, http.client.HTTPException, ValueError) as error:
                     if not self._closed.is_set():
-                        engine.failed(_sentence(error))
+                        engine.failed(sentence(error))
         finally:
             self._connections.close()
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer, or no more of it, came in time"
-    if isinstance(error, http.client.IncompleteRead):
-        return "the body was cut off"
-    return f"there is no whole answer: {error or type(error).__name__}"
 
 
 def follow(url: str | Sequence[str], **settings: Unpack[Settings]) -> Follower:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from .events import Change, Event, Undecodable
@@ -39,7 +39,7 @@ class MirrorState(Generic[T]):
                 decoded.append(refused)
         return decoded
 
-    def apply(self, event: Event, decoded: list[T | Undecodable]) -> list[Change[T]]:
+    def apply(self, event: Event, decoded: Iterable[T | Undecodable]) -> list[Change[T]]:
         """Takes an event, and says what it changes here. A key whose value was refused keeps its last good one."""
         changes: list[Change[T]] = []
         values = iter(decoded)

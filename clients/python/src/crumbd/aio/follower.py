@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ..engine import Engine, Pause
+from ..engine import Pause
 from ..errors import BadAnswer
 from ..events import Event
+from ..follower_base import FollowerBase, sentence
 from ..options import Options, Settings
 from .connections import Connections
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class Follower(AsyncIterator[Event]):
+class Follower(FollowerBase, AsyncIterator[Event]):
     """The events of a daemon, for ever: `async for event in follower`.
 
     Failures are retried inside. The iteration ends after `close()`, and raises `RefusedError` where going on cannot
@@ -26,25 +27,11 @@ class Follower(AsyncIterator[Event]):
     """
 
     def __init__(self, url: str | Sequence[str], options: Options) -> None:
-        self._engine = Engine(url, options)
+        super().__init__(url, options)
         self._connections = Connections(options)
         self._closed = False
         self._pausing: asyncio.Event | None = None
         self._events = self._run()
-
-    @property
-    def entries(self) -> Mapping[bytes, bytes]:
-        """The state as the last event left it. It changes with the next one."""
-        return MappingProxyType(self._engine.entries)
-
-    @property
-    def cursor(self) -> str | None:
-        """The cursor of `entries`. It may be newer than the last event's: some answers move it and change nothing."""
-        return self._engine.cursor
-
-    @property
-    def status(self) -> str | None:
-        return self._engine.status
 
     def close(self) -> None:
         """Ends the iteration, also where another task of the same loop waits in it."""
@@ -90,7 +77,7 @@ class Follower(AsyncIterator[Event]):
                                 break
                 except (OSError, EOFError, BadAnswer, ValueError) as error:
                     if not self._closed:
-                        engine.failed(_sentence(error))
+                        engine.failed(sentence(error))
         finally:
             self._connections.close()
 
@@ -102,12 +89,6 @@ class Follower(AsyncIterator[Event]):
         finally:
             waiting.cancel()
             self._pausing = None
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer, or no more of it, came in time"
-    return f"there is no whole answer: {error or type(error).__name__}"
 
 
 def follow(url: str | Sequence[str], **settings: Unpack[Settings]) -> Follower:
