@@ -24,13 +24,7 @@ const limit = 20 * time.Second
 // world is the state of a scripted daemon.
 type world map[string]string
 
-func (w world) proof() string {
-	var sum crumbd.Digest
-	for key, value := range w {
-		sum = sum.Add(crumbd.EntryDigest([]byte(key), []byte(value)))
-	}
-	return fmt.Sprintf(`"count":%d,"digest":"%s"`, len(w), sum)
-}
+func (w world) proof() string { return fmt.Sprintf(`"count":%d,"digest":"%s"`, len(w), w.digest()) }
 
 func (w world) digest() crumbd.Digest {
 	var sum crumbd.Digest
@@ -38,6 +32,19 @@ func (w world) digest() crumbd.Digest {
 		sum = sum.Add(crumbd.EntryDigest([]byte(key), []byte(value)))
 	}
 	return sum
+}
+
+// under is the part whose keys begin with one of the prefixes.
+func (w world) under(prefixes ...string) world {
+	part := world{}
+	for key, value := range w {
+		for _, prefix := range prefixes {
+			if strings.HasPrefix(key, prefix) {
+				part[key] = value
+			}
+		}
+	}
+	return part
 }
 
 func (w world) sorted() []string {

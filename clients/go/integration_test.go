@@ -219,6 +219,24 @@ func (r *reader) now() (digest string, snapshots int, err error) {
 	return r.digest.String(), r.snapshots, r.failed
 }
 
+// haveLastState waits until each reader has the state that is wanted of it, and demands that it read one snapshot.
+func haveLastState(t *testing.T, readers map[string]*reader, wanted func(name string) world) {
+	t.Helper()
+	for name, r := range readers {
+		name, r, want := name, r, wanted(name).digest().String()
+		eventually(t, name+" has the last state", func() bool {
+			digest, _, err := r.now()
+			if err != nil {
+				t.Fatalf("%s ended: %v", name, err)
+			}
+			return digest == want
+		})
+		if _, snapshots, _ := r.now(); snapshots != 1 {
+			t.Errorf("%s read %d snapshots", name, snapshots)
+		}
+	}
+}
+
 func TestRealDaemonOverRestartsWithoutASecondSnapshot(t *testing.T) {
 	root := newRealDaemon(t, "push:", "--state-dir", t.TempDir())
 	replica := newRealDaemon(t, "crumbd://"+strings.TrimPrefix(root.url, "http://"))
@@ -275,29 +293,13 @@ func TestRealDaemonOverRestartsWithoutASecondSnapshot(t *testing.T) {
 	if count, digest := root.proof(); count != len(w.state) || digest != w.state.digest().String() {
 		t.Fatalf("the daemon has %d keys and %s, written were %d and %s", count, digest, len(w.state), w.state.digest())
 	}
-	part := world{}
-	for key, value := range w.state {
-		if strings.HasPrefix(key, "b/") {
-			part[key] = value
-		}
-	}
-	for name, r := range readers {
-		want := w.state.digest().String()
+	part := w.state.under("b/")
+	haveLastState(t, readers, func(name string) world {
 		if strings.Contains(name, "prefix") {
-			want = part.digest().String()
+			return part
 		}
-		r := r
-		eventually(t, name+" has the last state", func() bool {
-			digest, _, err := r.now()
-			if err != nil {
-				t.Fatalf("%s ended: %v", name, err)
-			}
-			return digest == want
-		})
-		if _, snapshots, _ := r.now(); snapshots != 1 {
-			t.Errorf("%s read %d snapshots", name, snapshots)
-		}
-	}
+		return w.state
+	})
 	eventually(t, "the mirror has the last state", func() bool { return mirror.Digest() == w.state.digest() })
 	eventually(t, "the handler has been told the last state", func() bool {
 		known := world{}
@@ -429,29 +431,12 @@ func TestRealDaemonOverTLSWithTokens(t *testing.T) {
 	for begun := time.Now(); time.Since(begun) < time.Second; { // Several times the age of a connection.
 		d.post(w.records())
 	}
-	visible := world{}
-	for key, value := range w.state {
-		if strings.HasPrefix(key, "a/") || strings.HasPrefix(key, "b/") {
-			visible[key] = value
-		}
-	}
-	for name, r := range readers {
-		want := w.state.digest().String()
+	haveLastState(t, readers, func(name string) world {
 		if strings.Contains(name, "part") {
-			want = visible.digest().String()
+			return w.state.under("a/", "b/")
 		}
-		r := r
-		eventually(t, name+" has the last state", func() bool {
-			digest, _, err := r.now()
-			if err != nil {
-				t.Fatalf("%s ended: %v", name, err)
-			}
-			return digest == want
-		})
-		if _, snapshots, _ := r.now(); snapshots != 1 {
-			t.Errorf("%s read %d snapshots", name, snapshots)
-		}
-	}
+		return w.state
+	})
 
 	// Wider rights: a stream is told the difference.
 	wider := strings.Replace(lines[1], `"b/"`, `"b/","c/"`, 1)
