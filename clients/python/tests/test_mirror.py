@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import unittest
@@ -127,8 +128,33 @@ class Mirrors(Scripted):
         subscription = mirror.changes()
         self.assertFalse(mirror.wait_for_sync(0.01))
         mirror.close()
+        mirror.close()
         self.assertEqual(list(subscription), [])
         self.assertEqual(list(mirror.changes()), [])
+
+    def test_it_forgets_readers_that_left_their_loop(self) -> None:
+        daemon = self.daemon([answer(snapshot("c1", A), "c1")])
+        with crumbd.Mirror(daemon.url) as mirror:
+            mirror.wait_for_sync(10)
+            for changes in mirror.changes():
+                self.assertEqual(len(changes), len(A))
+                break
+            kept = mirror.changes()
+            self.assertEqual(len(kept.take(10)), len(A))
+            gc.collect()
+            self.assertEqual([one for one in gc.get_objects() if isinstance(one, crumbd.Subscription)], [kept])
+
+    def test_it_is_closed_by_its_own_handler(self) -> None:
+        daemon = self.daemon([answer(snapshot("c1", A), "c1")])
+        closed = threading.Event()
+
+        def handle(_changes: list[crumbd.Change[bytes]]) -> None:
+            mirror.close()
+            closed.set()
+
+        mirror = crumbd.Mirror(daemon.url)
+        mirror.subscribe(handle)
+        self.assertTrue(closed.wait(10))
 
 
 class AsyncioMirrors(Scripted, unittest.IsolatedAsyncioTestCase):
@@ -182,6 +208,33 @@ class AsyncioMirrors(Scripted, unittest.IsolatedAsyncioTestCase):
             subscription = mirror.changes()
             self.assertFalse(await mirror.wait_for_sync(0.01))
         self.assertEqual([changes async for changes in subscription], [])
+
+    async def test_who_cancels_a_task_that_closes_it_is_not_ignored(self) -> None:
+        daemon = self.daemon()
+
+        async def use() -> None:
+            async with crumbd.aio.Mirror(daemon.url) as mirror:
+                await mirror.wait_for_sync(60)
+
+        using = asyncio.ensure_future(use())
+        await asyncio.to_thread(daemon.wait_for_requests, 1)
+        using.cancel()
+        with self.assertRaises(asyncio.CancelledError):
+            await asyncio.wait_for(using, 10)
+
+    async def test_its_handlers_live_without_the_subscription(self) -> None:
+        daemon = self.daemon([answer(snapshot("c1", A), "c1")], [0.05, answer(NEXT, "c2")])
+        told: asyncio.Queue[int] = asyncio.Queue()
+
+        async def handle(changes: list[crumbd.Change[bytes]]) -> None:
+            told.put_nowait(len(changes))
+
+        async with crumbd.aio.Mirror(daemon.url) as mirror:
+            await mirror.wait_for_sync(10)
+            mirror.subscribe(handle)
+            self.assertEqual(await asyncio.wait_for(told.get(), 10), len(A))
+            gc.collect()
+            self.assertEqual(await asyncio.wait_for(told.get(), 10), 2)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import unittest
 from pathlib import Path
 
 import crumbd
+import crumbd.aio
 from crumbd import engine
 from crumbd.options import Options, Settings, parse_endpoints
 
@@ -30,12 +31,18 @@ class SettingsAreChecked(unittest.TestCase):
             "localhost:7811",
             "ftp://host",
             "http://",
-            "http://me:pw@host",
+            "http://me:secret@host",
+            "ftp://me:secret@host",
+            "http://host:0",
+            "http://host:99999",
+            "http://[::1",
             "http://host/?x=1",
             "http://ü/",
         ):
-            with self.subTest(wrong=wrong), self.assertRaises(ValueError):
-                crumbd.follow(wrong)
+            with self.subTest(wrong=wrong):
+                with self.assertRaises(ValueError) as raised:
+                    crumbd.follow(wrong)
+                self.assertNotIn("secret", str(raised.exception))
 
     def test_wrong_settings_are_refused(self) -> None:
         wrong: list[Settings] = [
@@ -44,6 +51,8 @@ class SettingsAreChecked(unittest.TestCase):
             {"stream_timeout": -1},
             {"connect_timeout": float("nan")},
             {"token": "a\r\nb"},
+            {"token": "secret\n"},
+            {"ca_file": "/does/not/exist"},
             {"token": ""},
             {"client_name": "ü"},
             {"collection": "a/b"},
@@ -52,8 +61,11 @@ class SettingsAreChecked(unittest.TestCase):
             {"ca_file": "x", "ssl_context": ssl.create_default_context()},
         ]
         for settings in wrong:
-            with self.subTest(settings=settings), self.assertRaises(ValueError):
-                crumbd.follow("http://localhost", **settings)
+            for follow in (crumbd.follow, crumbd.aio.follow):
+                with self.subTest(settings=settings, follow=follow):
+                    with self.assertRaises(ValueError) as raised:
+                        follow("http://localhost", **settings)
+                    self.assertNotIn("secret", str(raised.exception))
 
 
 if __name__ == "__main__":

@@ -136,7 +136,8 @@ class Connections:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._tls: ssl.SSLContext | None = None
+        # At once where a file is named, so that one that cannot be read is no failure to retry.
+        self._tls = options.tls() if options.ca_file is not None else None
         self._connection: _Connection | None = None
         self._endpoint: Endpoint | None = None
         self._lock = threading.Lock()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .blocking import Connections
-from .engine import Pause
+from .engine import Engine, Pause
 from .events import Event
 from .follower_base import FollowerBase, sentence
 from .options import Options, Settings
@@ -30,7 +29,7 @@ class Follower(FollowerBase, Iterator[Event]):
         self._connections = Connections(options)
         self._closed = threading.Event()
         self._running = threading.Lock()  # a generator runs in one thread at a time, also to its end
-        self._events = self._run()
+        self._events = _follow(self._engine, self._connections, self._closed)
 
     def close(self) -> None:
         """Ends the iteration, also where another thread waits in it."""
@@ -53,34 +52,33 @@ class Follower(FollowerBase, Iterator[Event]):
     def __enter__(self) -> Follower:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self) -> Generator[Event, None, None]:
-        engine = self._engine
-        try:
-            while not self._closed.is_set():
-                step = engine.next()
-                if isinstance(step, Pause):
-                    self._closed.wait(step.seconds)
-                    continue
-                try:
-                    with self._connections.get(step) as answer:
-                        engine.head(answer.status, answer.headers)
-                        while engine.reading and not self._closed.is_set():
-                            piece = answer.read()
-                            if self._closed.is_set():
-                                return  # it ends because of that
-                            yield from engine.data(piece) if piece else engine.end()
-                            if not piece:
-                                break
-                except (OSError, EOFError, http.client.HTTPException, ValueError) as error:
-                    if not self._closed.is_set():
-                        engine.failed(sentence(error))
-        finally:
-            self._connections.close()
+
+def _follow(engine: Engine, connections: Connections, closed: threading.Event) -> Generator[Event, None, None]:
+    """It holds no follower, so that one whose loop was left for good is collected at once, with its connection."""
+    try:
+        while not closed.is_set():
+            step = engine.next()
+            if isinstance(step, Pause):
+                closed.wait(step.seconds)
+                continue
+            try:
+                with connections.get(step) as answer:
+                    engine.head(answer.status, answer.headers)
+                    while engine.reading and not closed.is_set():
+                        piece = answer.read()
+                        if closed.is_set():
+                            return  # it ends because of that
+                        yield from engine.data(piece) if piece else engine.end()
+                        if not piece:
+                            break
+            except (OSError, EOFError, http.client.HTTPException, ValueError) as error:
+                if not closed.is_set():
+                    engine.failed(sentence(error))
+    finally:
+        connections.close()
 
 
 def follow(url: str | Sequence[str], **settings: Unpack[Settings]) -> Follower:

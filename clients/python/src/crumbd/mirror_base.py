@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar, cast
 from weakref import WeakSet
 
@@ -27,9 +26,7 @@ class Condition(Protocol):
 
     def __enter__(self) -> object: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
+    def __exit__(self, kind: Any, error: Any, trace: Any, /) -> object: ...
 
     def notify_all(self) -> None: ...
 

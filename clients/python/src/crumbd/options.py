@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ _log = logging.getLogger("crumbd")
 Transport = Literal["poll", "stream"]
 Prefix = bytes | str
 Token = str | Callable[[], str]
+
+_WRONG_TOKEN = "is empty or has characters other than printable ASCII: is there a line break at its end?"
 
 
 class Settings(TypedDict, total=False):
@@ -94,7 +97,7 @@ class Options:
         if self.collection is not None and quote(self.collection, safe="") != self.collection:
             raise ValueError(f"collection is {self.collection!r}; a name has a-z, 0-9, '-', '.' and '_'")
         if isinstance(self.token, str) and not _is_header_value(self.token):
-            raise ValueError("the token is empty or has characters other than printable ASCII")
+            raise ValueError(f"the token {_WRONG_TOKEN}")
         for prefix in self.prefixes():
             if len(prefix) > 16_384:
                 raise ValueError(f"a prefix has {len(prefix)} bytes; at most 16384 fit into an address")
@@ -106,11 +109,16 @@ class Options:
     def bearer(self) -> str | None:
         token = self.token() if callable(self.token) else self.token
         if token is not None and not _is_header_value(token):
-            raise ValueError("it is empty or has characters other than printable ASCII")
+            raise ValueError(f"it {_WRONG_TOKEN}")
         return token
 
     def tls(self) -> ssl.SSLContext:
-        return self.ssl_context or ssl.create_default_context(cafile=self.ca_file)
+        if self.ssl_context is not None:
+            return self.ssl_context
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            raise ValueError(f"ca_file {self.ca_file!r} has no certificate that can be read: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -142,16 +150,23 @@ def parse_endpoints(urls: str | Sequence[str]) -> tuple[Endpoint, ...]:
 
 
 def _parse(url: str) -> Endpoint:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"the address {url!r} is none of a daemon; one looks like http://localhost:7811")
-    if not parts.hostname.isascii():
-        raise ValueError(f"the host of {url!r} is not ASCII; give its name in the form xn--…")
+    shown = re.sub("//.*@", "//…@", url)  # not the password
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"the address {shown!r} is none: {error}") from error
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError(f"the address {url!r} has a user, a query or a fragment; give tokens and prefixes as options")
+        raise ValueError(
+            f"the address {shown!r} has more than host, port and path; give tokens and prefixes as options"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError(f"the address {shown!r} is none of a daemon; one looks like http://localhost:7811")
+    if not parts.hostname.isascii():
+        raise ValueError(f"the host of {shown!r} is not ASCII; give its name in the form xn--…")
     secure = parts.scheme == "https"
     path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=-._~")
-    return Endpoint(secure, parts.hostname, parts.port or (443 if secure else 80), path)
+    return Endpoint(secure, parts.hostname, port or (443 if secure else 80), path)
 
 
 def _is_header_value(text: str) -> bool:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ssl
-from collections.abc import AsyncIterator
 
 from ..engine import Request
 from ..options import Endpoint, Options
@@ -17,26 +14,20 @@ class Connections:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._tls: ssl.SSLContext | None = None
+        # At once where a file is named, so that one that cannot be read is no failure to retry.
+        self._tls = options.tls() if options.ca_file is not None else None
         self._endpoint: Endpoint | None = None
         self._open: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._connecting: asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]] | None = None
 
-    @contextlib.asynccontextmanager
-    async def get(self, request: Request) -> AsyncIterator[http1.Answer]:
-        """Sends a request. The connection is kept if the answer was read to its end."""
+    async def send(self, request: Request) -> http1.Answer:
+        """Sends a request, and reads the head of its answer."""
         reader, writer = await self._connection(request.endpoint)
-        keep = False
-        try:
-            writer.write(http1.encode(request))
-            await http1.within(request.head_timeout, writer.drain())
-            answer = http1.Answer(reader, request.read_timeout)
-            await answer.read_head(request.head_timeout)
-            yield answer
-            keep = answer.whole and answer.keep_alive
-        finally:
-            if not keep:
-                self.close()
+        writer.write(http1.encode(request))
+        await http1.within(request.head_timeout, writer.drain())
+        answer = http1.Answer(reader, request.read_timeout)
+        await answer.read_head(request.head_timeout)
+        return answer
 
     def close(self) -> None:
         """Ends what another task waits for, too."""

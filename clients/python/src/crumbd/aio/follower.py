@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..engine import Pause
@@ -13,6 +12,7 @@ from ..errors import BadAnswer
 from ..events import Event
 from ..follower_base import FollowerBase, sentence
 from ..options import Options, Settings
+from .condition import Condition
 from .connections import Connections
 
 if TYPE_CHECKING:
@@ -30,65 +30,68 @@ class Follower(FollowerBase, AsyncIterator[Event]):
         super().__init__(url, options)
         self._connections = Connections(options)
         self._closed = False
-        self._pausing: asyncio.Event | None = None
+        self._changed = Condition()
+        self._not_before = 0.0
+        """The end of the pause, in the loop's time."""
         self._events = self._run()
 
     def close(self) -> None:
         """Ends the iteration, also where another task of the same loop waits in it."""
         self._closed = True
         self._connections.close()
-        if self._pausing is not None:
-            self._pausing.set()
+        self._changed.notify_all()
 
     def __aiter__(self) -> Follower:
         return self
 
     async def __anext__(self) -> Event:
-        return await self._events.__anext__()
+        try:
+            return await self._events.__anext__()
+        except asyncio.CancelledError:
+            # Its wait was given up, perhaps by a timeout: the next one goes on from where this one was.
+            self._events = self._run()
+            raise
 
     async def __aenter__(self) -> Follower:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.close()
         with contextlib.suppress(RuntimeError):  # it runs in another task, and ends by itself
             await self._events.aclose()
 
     async def _run(self) -> AsyncGenerator[Event, None]:
-        engine = self._engine
+        engine, loop = self._engine, asyncio.get_running_loop()
         try:
             while not self._closed:
+                left = self._not_before - loop.time()
+                if left > 0 and await self._changed.wait_for(lambda: self._closed, left):
+                    return
                 step = engine.next()
                 if isinstance(step, Pause):
-                    await self._wait(step.seconds)
+                    self._not_before = loop.time() + step.seconds
                     continue
+                keep = False
                 try:
-                    async with self._connections.get(step) as answer:
-                        engine.head(answer.status, answer.headers)
-                        while engine.reading and not self._closed:
-                            piece = await answer.read()
-                            if self._closed:
-                                return  # it ends because of that
-                            for event in engine.data(piece) if piece else engine.end():
-                                yield event
-                            if not piece:
-                                break
+                    answer = await self._connections.send(step)
+                    engine.head(answer.status, answer.headers)
+                    while engine.reading and not self._closed:
+                        piece = await answer.read()
+                        if self._closed:
+                            return  # it ends because of that
+                        for event in engine.data(piece) if piece else engine.end():
+                            yield event
+                        if not piece:
+                            break
+                    keep = answer.whole and answer.keep_alive
                 except (OSError, EOFError, BadAnswer, ValueError) as error:
                     if not self._closed:
                         engine.failed(sentence(error))
+                finally:
+                    if not keep:
+                        self._connections.close()
         finally:
             self._connections.close()
-
-    async def _wait(self, seconds: float) -> None:
-        self._pausing = asyncio.Event()
-        waiting = asyncio.ensure_future(self._pausing.wait())
-        try:
-            await asyncio.wait({waiting}, timeout=seconds)
-        finally:
-            waiting.cancel()
-            self._pausing = None
 
 
 def follow(url: str | Sequence[str], **settings: Unpack[Settings]) -> Follower:

@@ -134,8 +134,13 @@ def encode(request: Request) -> bytes:
 
 
 async def within(seconds: float, wait: Awaitable[T]) -> T:
-    """Waits with a limit. On Python 3.10 asyncio's error for it is not the `TimeoutError` of everybody else."""
+    """Waits with a limit. `asyncio.wait_for` before Python 3.12 can lose the cancellation of its caller."""
+    waiting = asyncio.ensure_future(wait)
     try:
-        return await asyncio.wait_for(wait, max(0.001, seconds))
-    except asyncio.TimeoutError as error:
-        raise TimeoutError("timed out") from error
+        await asyncio.wait({waiting}, timeout=max(0.001, seconds))
+        if not waiting.done():
+            raise TimeoutError("timed out")
+        return waiting.result()
+    finally:
+        if not waiting.cancel() and not waiting.cancelled():
+            waiting.exception()  # it is known, or of no interest to who was cancelled
