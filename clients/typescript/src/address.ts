@@ -23,7 +23,7 @@ export class Endpoints {
 
   /** The address of an endpoint of the daemon. */
   address(path: string): string {
-    return this.current.href.replace(/\/$/, "") + path;
+    return this.current.origin + this.current.pathname.replace(/\/+$/, "") + path;
   }
 
   /** The address of a path with its query, on the replica that is asked now. */
@@ -36,14 +36,15 @@ function parseBase(text: string): URL {
   let url: URL;
   try {
     url = new URL(text);
-  } catch (error) {
-    throw new TypeError(`"${text}" is no address: write it like http://localhost:7811`, { cause: error });
-  }
-  if (url.protocol !== "http:" && url.protocol !== "https:") {
-    throw new TypeError(`the address "${text}" begins with "${url.protocol}": it must be http: or https:`);
+  } catch {
+    const shown = text.replace(/\/\/.*@/, "//…@"); // not the password, which the cause would tell too
+    throw new TypeError(`"${shown}" is no address: write it like http://localhost:7811`);
   }
   if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") {
     throw new TypeError(`the address of ${url.host} has more than host, port and path: give a token as \`token\``);
+  }
+  if ((url.protocol !== "http:" && url.protocol !== "https:") || url.port === "0") {
+    throw new TypeError(`"${text}" is no address of a daemon: write it like http://localhost:7811`);
   }
   return url;
 }

@@ -14,11 +14,25 @@ export class Conflation {
   /** What the consumer knows of the keys that have changed, by their `id`. */
   readonly #known = new Map<string, Value | undefined>();
   #wake: (() => void) | undefined;
+  #isEnded = false;
 
-  /** The consumer knows nothing yet: all keys are new to it. */
   constructor(state: State) {
     this.#state = state;
-    for (const id of state.ids()) this.#known.set(id, undefined);
+  }
+
+  /** The consumer begins, and knows nothing yet: all keys are new to it. */
+  begin(): void {
+    for (const id of this.#state.ids()) this.#known.set(id, undefined);
+  }
+
+  /** The consumer has left. */
+  end(): void {
+    this.#isEnded = true;
+    this.wake();
+  }
+
+  get isEnded(): boolean {
+    return this.#isEnded;
   }
 
   /** Notes changes that the state has. */

@@ -34,6 +34,8 @@ export class Follower {
   readonly #transport: Transport;
   readonly #pace = new Pace();
   readonly #abort = new AbortController();
+  /** Aborted by `close`, or by the application. It is no listener of the application's signal, which may live longer. */
+  readonly #signal: AbortSignal;
   /** Where to go on; nothing where the whole state must be read. */
   #position: Position | undefined;
   #cursor: string | undefined;
@@ -48,18 +50,18 @@ export class Follower {
       throw new TypeError(`timeoutMs is ${timeoutMs}: it must be a number of milliseconds, at least 1`);
     }
     const headers = new Headers({ accept: "application/x-ndjson; values=string" });
-    if (options.token !== undefined) headers.set("authorization", `Bearer ${options.token}`);
-    if (options.name !== undefined) headers.set("crumbd-client", options.name);
+    if (options.token !== undefined) headers.set("authorization", `Bearer ${headerText("token", options.token)}`);
+    if (options.name !== undefined) headers.set("crumbd-client", headerText("name", options.name));
+    const { signal } = this.#abort;
+    this.#signal = options.signal === undefined ? signal : AbortSignal.any([signal, options.signal]);
     // Browsers want `fetch` to be called on nothing or on the global object.
     const fetch: typeof globalThis.fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
-    const sender: Sender = { fetch, headers, signal: this.#abort.signal };
+    const sender: Sender = { fetch, headers, signal: this.#signal };
     const [path, query] = [collectionPath(options.collection), prefixQuery(options.prefix)];
     this.#transport =
       options.transport === "stream"
         ? new Stream(sender, this.#endpoints, `${path}/stream${query}`, timeoutMs)
         : new LongPoll(sender, this.#endpoints, `${path}/breadcrumbs/current${query}`, timeoutMs);
-    if (options.signal?.aborted === true) this.#stop();
-    else options.signal?.addEventListener("abort", this.#stop, { once: true });
   }
 
   /** The cursor of the state; `undefined` before the first one. */
@@ -75,7 +77,7 @@ export class Follower {
   async next(): Promise<FollowEvent> {
     for (;;) {
       try {
-        this.#abort.signal.throwIfAborted();
+        this.#signal.throwIfAborted();
         const event = await this.#take(await this.#transport.next(this.#position));
         if (event !== undefined) return event;
       } catch (error) {
@@ -84,14 +86,16 @@ export class Follower {
     }
   }
 
-  /** Ends it: `next` throws from now on. */
-  close(): void {
-    this.#options.signal?.removeEventListener("abort", this.#stop);
-    this.#abort.abort(this.#abort.signal.reason ?? new Error("the client was closed"));
-    this.#transport.close();
+  /** Whether `close` has ended it. */
+  get isClosed(): boolean {
+    return this.#abort.signal.aborted;
   }
 
-  readonly #stop = (): void => this.#abort.abort(this.#options.signal?.reason);
+  /** Ends it: `next` throws from now on. */
+  close(): void {
+    this.#abort.abort(new Error("the client was closed"));
+    this.#transport.close();
+  }
 
   async #take(answer: Answer): Promise<FollowEvent | undefined> {
     switch (answer.kind) {
@@ -158,7 +162,7 @@ export class Follower {
   /** Waits before the next attempt, or throws where there is none. */
   async #recover(error: unknown): Promise<void> {
     this.#transport.close();
-    this.#abort.signal.throwIfAborted();
+    this.#signal.throwIfAborted();
     if (!(error instanceof RetryableError)) throw error;
     // A state that an answer does not lead on from may be wrong itself.
     if (error instanceof MismatchError) this.#position = undefined;
@@ -170,6 +174,12 @@ export class Follower {
   }
 
   async #sleep(ms: number): Promise<void> {
-    await sleep(ms, this.#abort.signal);
+    await sleep(ms, this.#signal);
   }
+}
+
+/** A text that a header can carry. The error has no token in it, unlike that of `Headers`. */
+function headerText(option: string, text: string): string {
+  if (/^[!-~]([ -~]*[!-~])?$/.test(text)) return text;
+  throw new TypeError(`${option} is empty or has more than printable ASCII: is there a line break at its end?`);
 }

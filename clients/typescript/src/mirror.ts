@@ -1,6 +1,7 @@
 import type { Change, DeletedChange, NewChange, UpdatedChange } from "./change.js";
 import { Conflation } from "./conflation.js";
 import { type FollowEvent, Follower } from "./follower.js";
+import { interruptible } from "./interruptible.js";
 import { Key, type KeyLike, idOf } from "./key.js";
 import { Listeners } from "./listeners.js";
 import { type FollowOptions, optionsOf } from "./options.js";
@@ -31,6 +32,9 @@ export interface Entry {
   readonly key: Key;
   readonly value: Value;
 }
+
+/** A timer of more would fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31;
 
 /** A copy of the daemon's state in memory, which is kept up to date. */
 export class Mirror {
@@ -136,11 +140,16 @@ export class Mirror {
    *
    * It ends when the mirror is closed, and throws the error with which the mirror has ended.
    */
-  async *changes(): AsyncGenerator<Change[], void, undefined> {
+  changes(): AsyncGenerator<Change[], void, undefined> {
     const conflation = new Conflation(this.#state);
+    return interruptible(this.#take(conflation), () => conflation.end());
+  }
+
+  async *#take(conflation: Conflation): AsyncGenerator<Change[], void, undefined> {
+    conflation.begin();
     this.#conflations.add(conflation);
     try {
-      for (;;) {
+      while (!conflation.isEnded) {
         const changes = conflation.take();
         if (changes.length > 0) yield changes;
         else if (this.#error !== undefined) throw this.#error;
@@ -154,10 +163,11 @@ export class Mirror {
 
   /**
    * Waits until the mirror is in sync. Throws the error with which it has ended, a `TimeoutError` (`DOMException`)
-   * after `timeoutMs` (60 s where left out), or the signal's reason.
+   * after `timeoutMs` (60 s where left out; `Infinity` for no limit), or the signal's reason.
    */
   async waitForSync(options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {}): Promise<void> {
     const { timeoutMs = 60_000, signal } = options;
+    if (!(timeoutMs >= 0)) throw new TypeError(`timeoutMs is ${timeoutMs}: it must be a number of milliseconds`);
     signal?.throwIfAborted();
     await new Promise<void>((resolve, reject) => {
       const end = (settle: () => void): void => {
@@ -172,10 +182,12 @@ export class Mirror {
         else if (this.#phase === "closed") end(() => reject(new Error("the mirror was closed")));
         else if (this.synced) end(resolve);
       };
-      const timer = setTimeout(() => {
-        const message = `the mirror was not in sync within ${timeoutMs} ms: its status is ${this.status ?? "unknown"}`;
+      const late = (): void => {
+        const status = this.#phase === "idle" ? "it was not started" : `its status is ${this.status ?? "unknown"}`;
+        const message = `the mirror was not in sync within ${timeoutMs} ms: ${status}`;
         end(() => reject(new DOMException(message, "TimeoutError")));
-      }, timeoutMs);
+      };
+      const timer = timeoutMs < LONGEST_TIMER_MS ? setTimeout(late, timeoutMs) : undefined;
       signal?.addEventListener("abort", stop, { once: true });
       this.#waiters.add(look);
       look();

@@ -32,7 +32,10 @@ export interface FollowOptions {
   readonly signal?: AbortSignal;
   /** Used in the place of the global `fetch`: for tests, proxies, or TLS settings of your own. */
   readonly fetch?: typeof fetch;
-  /** Told of each failure after which the client goes on by itself, and of the pause before it does. */
+  /**
+   * Told of each failure after which the client goes on by itself, and of the pause before it does. What it throws ends
+   * the client.
+   */
   readonly onRetry?: (error: RetryableError, pauseMs: number) => void;
   /** Told that the daemon's state is empty now, and that this many keys are kept (see `allowEmpty`). */
   readonly onHeld?: (size: number) => void;
