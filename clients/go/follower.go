@@ -164,7 +164,7 @@ func (f *Follower) readCurrent() (Event, bool, error) {
 
 // readNext waits for what comes after the cursor.
 func (f *Follower) readNext() (Event, bool, error) {
-	address, err := f.endpoints[f.endpoint].base.Parse(f.next)
+	address, err := f.endpoints[f.endpoint].linked(f.next)
 	if err != nil {
 		return Event{}, false, &gapError{CursorGone, err}
 	}
@@ -188,7 +188,7 @@ func (f *Follower) readNext() (Event, bool, error) {
 	if err != nil {
 		return Event{}, false, err
 	}
-	if !tell && f.next == before && time.Since(begun) < wait/2 {
+	if !tell && f.next == before && time.Since(begun) < maxDuration(wait/2, shortestWait) {
 		// It answers at once that there is nothing: a replica that is behind, or a broken one. Never ask in a loop.
 		return Event{}, false, sleep(f.ctx, f.backoff.idle())
 	}

@@ -445,6 +445,11 @@ func TestWrongOptionsAreSaidAtTheFirstNext(t *testing.T) {
 		{},
 		{Endpoints: []string{"127.0.0.1:7811"}},
 		{Endpoints: []string{"http://127.0.0.1:1?x=1"}},
+		{Endpoints: []string{"http://:80"}},
+		{Endpoints: []string{"http://127.0.0.1:0"}},
+		{Endpoints: []string{"http://me:secret@127.0.0.1"}},
+		{Endpoints: []string{"ftp://me:secret@127.0.0.1"}},
+		{Endpoints: []string{"http://me:secret@127.0.0.1:x"}},
 		{Endpoints: []string{"http://127.0.0.1:1"}, CAFile: "/does/not/exist"},
 		{Endpoints: []string{"http://127.0.0.1:1"}, Transport: 7},
 		{Endpoints: []string{"http://127.0.0.1:1"}, Timeout: -1},
@@ -452,7 +457,99 @@ func TestWrongOptionsAreSaidAtTheFirstNext(t *testing.T) {
 	} {
 		if event, err := crumbd.Follow(context.Background(), opts).Next(); err == nil {
 			t.Errorf("%+v: %+v", opts, event)
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("a secret is told: %v", err)
 		}
+	}
+}
+
+func TestAnEndpointMayHaveAPath(t *testing.T) {
+	t.Parallel()
+	for end, path := range map[string]string{"": "", "/": "", "//": "", "/base": "/base", "/a%2Fb//": "/a%2Fb", "/ü": "/%C3%BC"} {
+		d := newDaemon(t, answer("c1", snapshot("c1", crumbd.InSync, world{})))
+		newClient(t, crumbd.Options{Endpoints: []string{d.URL + end}}).next()
+		askedFor(t, d, path+current)
+	}
+}
+
+// The token goes to no other host.
+func TestALinkLeadsToTheSameHost(t *testing.T) {
+	t.Parallel()
+	other := newDaemon(t)
+	host := strings.TrimPrefix(other.URL, "http://")
+	for link, asked := range map[string]string{
+		other.URL + "/v1/next": "/v1/next",
+		"//" + host + "/next":  "/next",
+		"/x/..//" + host:       "//" + host,
+		"http://a//" + host:    "//" + host,
+	} {
+		link := link
+		d := newDaemon(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Link", "<"+link+`>; rel="next"`)
+			ndjson(w, snapshot("c1", crumbd.InSync, world{}))
+		}, answer("c2", updates("c2", crumbd.InSync, world{"a": "1"}, put("new", "a", "1"))))
+		c := follow(t, d)
+		c.next()
+		c.expect("c2", "+a=1")
+		askedFor(t, d, current, asked)
+	}
+	if asked := other.requests(); len(asked) != 0 {
+		t.Errorf("another host was asked: %v", asked)
+	}
+}
+
+func TestAFollowerIsClosedAtAnyTime(t *testing.T) {
+	t.Parallel()
+	whole := answer("c1", snapshot("c1", crumbd.InSync, world{"a": "1"}))
+	for name, transport := range map[string]crumbd.Transport{"poll": crumbd.Poll, "stream": crumbd.Stream} {
+		first := whole
+		if transport == crumbd.Stream {
+			first = parts(snapshot("c1", crumbd.InSync, world{"a": "1"}), updates("c2", crumbd.InSync, world{}, deleted("a")))
+		}
+		ended := func(when string, f *crumbd.Follower) {
+			for i := 0; i < 2; i++ {
+				if event, err := f.Next(); !errors.Is(err, context.Canceled) {
+					t.Errorf("%s, %s: %+v %v", name, when, event, err)
+				}
+				f.Close()
+			}
+		}
+		unused := newClient(t, crumbd.Options{Endpoints: []string{newDaemon(t).URL}, Transport: transport}).follower
+		unused.Close()
+		unused.Close()
+		ended("before the first event", unused)
+
+		ctx, cancel := context.WithCancel(context.Background())
+		between := crumbd.Follow(ctx, crumbd.Options{Endpoints: []string{newDaemon(t, first).URL}, Transport: transport})
+		if _, err := between.Next(); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		ended("between two events", between)
+
+		d := newDaemon(t)
+		waiting := newClient(t, crumbd.Options{Endpoints: []string{d.URL}, Transport: transport}).follower
+		go func() {
+			eventually(t, "it waits", func() bool { return len(d.requests()) == 1 })
+			waiting.Close()
+		}()
+		ended("while it waits", waiting)
+	}
+}
+
+func TestAVeryShortTimeoutIsNoLoop(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t, answer("c1", snapshot("c1", crumbd.InSync, world{})))
+	for i := 0; i < 10_000; i++ {
+		d.steps = append(d.steps, moved("c1"))
+	}
+	c := newClient(t, crumbd.Options{Endpoints: []string{d.URL}, Timeout: time.Second / 10})
+	c.next()
+	timer := time.AfterFunc(2*time.Second, c.follower.Close)
+	defer timer.Stop()
+	_, _ = c.follower.Next()
+	if n := len(d.requests()); n > 10 {
+		t.Errorf("%d requests in 2 s", n)
 	}
 }
 

@@ -98,15 +98,18 @@ func (m *Mirror) HasSynced() bool {
 }
 
 // WaitForSync waits until HasSynced. It returns an error if the context or Run ends before.
-func (m *Mirror) WaitForSync(ctx context.Context) error {
+func (m *Mirror) WaitForSync(ctx context.Context) (err error) {
 	select {
 	case <-m.synced:
-		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		err = ctx.Err()
 	case <-m.ended:
-		return m.err
+		err = m.err
 	}
+	if m.HasSynced() { // Of several cases that hold, select takes any.
+		return nil
+	}
+	return err
 }
 
 // Get returns the value of a key.

@@ -271,3 +271,73 @@ func TestTypedValuesAreDecoded(t *testing.T) {
 	eventually(t, "the deletion is told", func() bool { return strings.Contains(l.all(), "-r/a=") })
 	eventually(t, "a value that can be read now is new", func() bool { return strings.Contains(l.all(), "+x=3") })
 }
+
+func TestATypedHandlerIsToldTheEndOfWhatItKnows(t *testing.T) {
+	t.Parallel()
+	next := make(chan struct{})
+	at := func(cursor, a, b string) step {
+		return func(w http.ResponseWriter, r *http.Request) {
+			after, records := world{}, []string{}
+			for key, value := range map[string]string{"a": a, "b": b} {
+				if value == "" {
+					records = append(records, deleted(key))
+					continue
+				}
+				after[key] = value
+				records = append(records, put("updated", key, value))
+			}
+			released(next, answer(cursor, updates(cursor, crumbd.InSync, after, records...)))(w, r)
+		}
+	}
+	d := newDaemon(t, answer("c1", snapshot("c1", crumbd.InSync, world{"a": "1", "b": "?"})),
+		at("c2", "bad", "bad"), at("c3", "worse", ""), at("c4", "", "5"), at("c5", "6", "!"), at("c6", "!!", "7"))
+	m := crumbd.NewMirror(crumbd.Options{Endpoints: []string{d.URL}})
+	var a, b log
+	of := func(key []byte) *log {
+		if string(key) == "a" {
+			return &a
+		}
+		return &b
+	}
+	crumbd.NewTyped[int](m, nil).AddEventHandler(crumbd.TypedHandler[int]{
+		OnAdd:    func(key []byte, value int) { of(key).add("+%d", value) },
+		OnUpdate: func(key []byte, old, value int) { of(key).add("~%d>%d", old, value) },
+		OnDelete: func(key []byte, old int) { of(key).add("-%d", old) },
+		OnError:  func(key, value []byte, _ error) { of(key).add("!%s", value) },
+	})
+	runMirror(t, m)
+	for i, want := range [][2]string{
+		{"+1", "!?"},
+		{"+1 !bad", "!? !bad"},
+		{"+1 !bad !worse", "!? !bad"},
+		{"+1 !bad !worse -1", "!? !bad +5"},
+		{"+1 !bad !worse -1 +6", "!? !bad +5 !!"},
+		{"+1 !bad !worse -1 +6 !!!", "!? !bad +5 !! ~5>7"},
+	} {
+		eventually(t, fmt.Sprint("told ", want), func() bool { return a.all() == want[0] && b.all() == want[1] })
+		if i == 5 {
+			break
+		}
+		select {
+		case next <- struct{}{}:
+		case <-time.After(limit):
+			t.Fatal("the next request did not come")
+		}
+	}
+}
+
+func TestAMirrorThatHasSyncedIsWaitedForNoMore(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t, answer("c1", snapshot("c1", crumbd.InSync, world{})), refused(401, "unknown-token", "no"))
+	m := crumbd.NewMirror(crumbd.Options{Endpoints: []string{d.URL}})
+	if err := m.Run(context.Background()); err == nil {
+		t.Fatal("it did not end")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for i := 0; i < 100; i++ {
+		if err := m.WaitForSync(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -32,8 +32,12 @@ const (
 	DefaultMaxBodyBytes  = 16 << 30
 )
 
-// daemonWait is how long a daemon waits for the next change when it is not told how long.
-const daemonWait = 29 * time.Second
+// daemonWait is how long a daemon waits for the next change when it is not told how long. An answer without a change
+// that comes within shortestWait did not wait, however short Options.Timeout is.
+const (
+	daemonWait   = 29 * time.Second
+	shortestWait = 100 * time.Millisecond
+)
 
 // Options says what to follow and how. Only Endpoints is needed.
 type Options struct {
@@ -76,10 +80,12 @@ type endpoint struct{ base *url.URL }
 
 // address returns an address below the collection's.
 func (e endpoint) address(path string) *url.URL {
-	out := *e.base
-	out.Path += path
-	out.RawPath = ""
-	return &out
+	return e.base.JoinPath(path)
+}
+
+// linked returns the address of a path and query that a daemon named. The host stays, whatever they are.
+func (e endpoint) linked(pathAndQuery string) (*url.URL, error) {
+	return url.Parse(e.base.Scheme + "://" + e.base.Host + pathAndQuery)
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -115,19 +121,22 @@ func (o Options) endpoints() ([]endpoint, error) {
 	for _, text := range o.Endpoints {
 		base, err := url.Parse(text)
 		if err != nil {
-			return nil, fmt.Errorf("the endpoint %q is no address: %w", text, err)
+			shown := text
+			if at := strings.LastIndexByte(text, '@'); at >= 0 { // Not the password.
+				shown = "…" + text[at:]
+			}
+			return nil, fmt.Errorf("the endpoint %q is no address: it needs one such as \"http://127.0.0.1:7811\"", shown)
 		}
-		if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
+		if base.User != nil || base.RawQuery != "" || base.Fragment != "" {
+			return nil, fmt.Errorf("the endpoint %q must have no user, no query and no fragment: give a token as Options.Token", base.Redacted())
+		}
+		if base.Scheme != "http" && base.Scheme != "https" || base.Hostname() == "" || base.Port() == "0" {
 			return nil, fmt.Errorf("the endpoint %q must begin with http:// or https:// and name a host", text)
 		}
-		if base.RawQuery != "" || base.Fragment != "" {
-			return nil, fmt.Errorf("the endpoint %q must have no query and no fragment", text)
-		}
-		base.Path = strings.TrimRight(base.Path, "/") + "/v1"
+		base = base.JoinPath("v1")
 		if o.Collection != "" {
-			base.Path += "/c/" + o.Collection
+			base = base.JoinPath("c", o.Collection)
 		}
-		base.RawPath = ""
 		out = append(out, endpoint{base})
 	}
 	return out, nil
@@ -176,6 +185,13 @@ func isHeaderText(text string) bool {
 		}
 	}
 	return true
+}
+
+func maxDuration(a, b time.Duration) time.Duration {
+	if a > b {
+		return a
+	}
+	return b
 }
 
 func minDuration(a, b time.Duration) time.Duration {

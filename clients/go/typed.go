@@ -70,37 +70,49 @@ func (t Typed[T]) List(prefix []byte) ([]TypedEntry[T], error) {
 	return out, nil
 }
 
-// AddEventHandler registers a handler of decoded values.
+// AddEventHandler registers a handler of decoded values. A key whose new value cannot be decoded keeps, for the handler,
+// the value that it was told last: that is the old one of the next update or of the deletion.
 func (t Typed[T]) AddEventHandler(h TypedHandler[T]) *Registration {
-	decode := func(key, raw []byte) (value T, ok bool) {
-		value, err := t.decode(raw)
-		if err != nil && h.OnError != nil {
-			h.OnError(key, raw, err)
+	// told has the values of those keys. The handler's goroutine alone uses it.
+	told := map[string]T{}
+	known := func(key, rawOld []byte) (old T, ok bool) {
+		if old, ok = told[string(key)]; ok {
+			return old, true
 		}
-		return value, err == nil
+		old, err := t.decode(rawOld)
+		return old, err == nil
+	}
+	set := func(key, raw []byte, old T, isKnown bool) {
+		value, err := t.decode(raw)
+		if err != nil {
+			if isKnown {
+				told[string(key)] = old
+			}
+			if h.OnError != nil {
+				h.OnError(key, raw, err)
+			}
+			return
+		}
+		delete(told, string(key))
+		if isKnown && h.OnUpdate != nil {
+			h.OnUpdate(key, old, value)
+		} else if !isKnown && h.OnAdd != nil {
+			h.OnAdd(key, value)
+		}
 	}
 	return t.mirror.AddEventHandler(Handler{
 		OnAdd: func(key, raw []byte) {
-			if value, ok := decode(key, raw); ok && h.OnAdd != nil {
-				h.OnAdd(key, value)
-			}
+			var none T
+			set(key, raw, none, false)
 		},
 		OnUpdate: func(key, rawOld, raw []byte) {
-			value, ok := decode(key, raw)
-			if !ok {
-				return
-			}
-			// What could not be decoded before is new to this handler.
-			if old, err := t.decode(rawOld); err != nil {
-				if h.OnAdd != nil {
-					h.OnAdd(key, value)
-				}
-			} else if h.OnUpdate != nil {
-				h.OnUpdate(key, old, value)
-			}
+			old, isKnown := known(key, rawOld)
+			set(key, raw, old, isKnown)
 		},
 		OnDelete: func(key, rawOld []byte) {
-			if old, ok := decode(key, rawOld); ok && h.OnDelete != nil {
+			old, isKnown := known(key, rawOld)
+			delete(told, string(key))
+			if isKnown && h.OnDelete != nil {
 				h.OnDelete(key, old)
 			}
 		},
