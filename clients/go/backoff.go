@@ -21,17 +21,7 @@ const (
 type backoff struct {
 	failures int
 	// full is when the bucket will be full again.
-	full   time.Time
-	random *rand.Rand
-}
-
-func newBackoff() *backoff {
-	return &backoff{random: rand.New(rand.NewSource(seed()))}
-}
-
-// seed is random for each follower: before Go 1.20 the global source began alike in each process.
-func seed() int64 {
-	return time.Now().UnixNano() ^ rand.Int63()
+	full time.Time
 }
 
 // succeeded ends a row of failures.
@@ -41,10 +31,10 @@ func (b *backoff) succeeded() { b.failures = 0 }
 func (b *backoff) failed(now time.Time) time.Duration {
 	bound := longestPause
 	if b.failures < 16 {
-		bound = minDuration(longestPause, firstPause<<b.failures)
+		bound = min(longestPause, firstPause<<b.failures)
 	}
 	b.failures++
-	pause := time.Duration(b.random.Int63n(int64(bound)) + 1)
+	pause := time.Duration(rand.Int63n(int64(bound)) + 1)
 	if b.full.Before(now) {
 		b.full = now
 	}
@@ -58,7 +48,7 @@ func (b *backoff) failed(now time.Time) time.Duration {
 // idle returns the pause after an answer that came at once and said nothing. It is no failure, so it does not grow.
 func (b *backoff) idle() time.Duration {
 	const longest = time.Second
-	return longest/2 + time.Duration(b.random.Int63n(int64(longest/2)))
+	return longest/2 + time.Duration(rand.Int63n(int64(longest/2)))
 }
 
 // sleep waits for the pause; it returns early with the context's error.

@@ -10,7 +10,7 @@ import (
 func TestPausesGrowAndFewRequestsAreMade(t *testing.T) {
 	var late int
 	for run := 0; run < 500; run++ {
-		b := newBackoff()
+		b := &backoff{}
 		start := time.Unix(1_000_000, 0)
 		now, early := start, 0
 		for failures := 0; failures < 40; failures++ {

@@ -47,7 +47,7 @@ func Follow(ctx context.Context, opts Options) *Follower {
 }
 
 func follow(ctx context.Context, opts Options, state *state) *Follower {
-	f := &Follower{state: state, backoff: newBackoff()}
+	f := &Follower{state: state, backoff: &backoff{}}
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	f.opts, f.ended = opts.withDefaults()
 	if f.ended == nil {
@@ -168,7 +168,7 @@ func (f *Follower) readNext() (Event, bool, error) {
 	if err != nil {
 		return Event{}, false, &gapError{CursorGone, err}
 	}
-	wait := minDuration(daemonWait, f.opts.Timeout/2)
+	wait := min(daemonWait, f.opts.Timeout/2)
 	if wait < daemonWait {
 		address.RawQuery = strings.TrimPrefix(address.RawQuery+fmt.Sprintf("&wait=%dms", wait.Milliseconds()), "&")
 	}
@@ -188,7 +188,7 @@ func (f *Follower) readNext() (Event, bool, error) {
 	if err != nil {
 		return Event{}, false, err
 	}
-	if !tell && f.next == before && time.Since(begun) < maxDuration(wait/2, shortestWait) {
+	if !tell && f.next == before && time.Since(begun) < max(wait/2, shortestWait) {
 		// It answers at once that there is nothing: a replica that is behind, or a broken one. Never ask in a loop.
 		return Event{}, false, sleep(f.ctx, f.backoff.idle())
 	}

@@ -160,7 +160,7 @@ func (o Options) httpClient() (*http.Client, error) {
 			return nil, fmt.Errorf("Options.CAFile %s has no certificate in PEM", o.CAFile)
 		}
 	}
-	dialer := &net.Dialer{Timeout: minDuration(10*time.Second, o.Timeout), KeepAlive: 15 * time.Second}
+	dialer := &net.Dialer{Timeout: min(10*time.Second, o.Timeout), KeepAlive: 15 * time.Second}
 	return &http.Client{Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -185,18 +185,4 @@ func isHeaderText(text string) bool {
 		}
 	}
 	return true
-}
-
-func maxDuration(a, b time.Duration) time.Duration {
-	if a > b {
-		return a
-	}
-	return b
-}
-
-func minDuration(a, b time.Duration) time.Duration {
-	if a < b {
-		return a
-	}
-	return b
 }

@@ -163,7 +163,7 @@ func retryAfter(text string, now time.Time) time.Duration {
 	} else if date, err := http.ParseTime(text); err == nil && date.After(now) {
 		pause = date.Sub(now)
 	}
-	return minDuration(pause, most)
+	return min(pause, most)
 }
 
 // where names an address in an error, without its query.

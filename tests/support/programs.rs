@@ -46,10 +46,18 @@ fn done(mut command: Command, missing: &str) {
 }
 
 impl Go {
-    fn command(arguments: &[&str]) -> Command {
-        let mut command = command("go", arguments);
+    /// A tool of the Go that `.ci/setup` unpacks.
+    fn tool(name: &str, arguments: &[&str]) -> Command {
+        let tool = std::path::absolute("target/tools/go-1.24/usr/lib/go-1.24/bin").unwrap().join(name);
+        assert!(tool.is_file(), "{} is missing; .ci/setup installs it", tool.display());
+        let mut command = command(tool.to_str().unwrap(), arguments);
         command.current_dir(clients().join("go"));
-        // It has no dependencies. Debian's Go would look for a newer one elsewhere.
+        command
+    }
+
+    fn command(arguments: &[&str]) -> Command {
+        let mut command = Go::tool("go", arguments);
+        // It has no dependencies, so nothing has to be fetched.
         command.env("GOFLAGS", "-mod=mod").env("GOPROXY", "off").env("GOTOOLCHAIN", "local");
         command.env("GOCACHE", made().join("go-cache"));
         command
@@ -69,8 +77,9 @@ impl Client for Go {
     }
 
     fn tests(&self) -> Vec<Command> {
-        let mut formatted = command("sh", &["-c", "test -z \"$(gofmt -l . | tee /dev/stderr)\""]);
-        formatted.current_dir(clients().join("go"));
+        let gofmt = Go::tool("gofmt", &[]);
+        let mut formatted = command("sh", &["-c", "test -z \"$(\"$0\" -l . | tee /dev/stderr)\""]);
+        formatted.arg(gofmt.get_program()).current_dir(clients().join("go"));
         vec![formatted, Go::command(&["vet", "./..."]), Go::command(&["test", "-race", "-count=1", "./..."])]
     }
 }
