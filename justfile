@@ -47,3 +47,7 @@ bench-kubernetes *args:
 # What a hop of a tree of relays costs.
 bench-relay *args:
     cargo bench --bench relay -- {{args}}
+
+# What the clients in Go, TypeScript and Python cost (some minutes).
+bench-clients *args:
+    cargo bench --bench client_languages -- {{args}}
