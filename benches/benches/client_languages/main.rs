@@ -22,7 +22,7 @@ use std::process::Stdio;
 
 use crumbd::client::Client;
 use programs::Program;
-use recording::Recording;
+use recording::Recorder;
 use serde::Deserialize;
 use support::daemon::Daemon;
 
@@ -70,11 +70,11 @@ fn main() {
     for size in [1, 100] {
         let daemon = Daemon::push(&[]);
         runtime.block_on(fill(&daemon, effort.mirrored));
-        let recorder = Recording::begin(&daemon);
-        let digest = runtime.block_on(update(&daemon, effort.mirrored, effort.updates, size));
+        let mut recorder = Recorder::begin(&daemon);
+        let digest = runtime.block_on(update(&daemon, &mut recorder, effort.mirrored, effort.updates, size));
         let recording = recorder.end(&digest);
         drop(daemon);
-        let size = effort.updates.div_ceil(recording.bodies());
+        assert_eq!(recording.bodies(), effort.updates / size);
         let floor = recording.read(effort.rounds);
         row(&format!("floor: the bytes of bodies of {size}, updates"), effort.updates, floor, None, floor);
         for program in &programs {
@@ -114,12 +114,19 @@ async fn fill(daemon: &Daemon, keys: usize) -> String {
 }
 
 /// Updates keys, `size` of them in a breadcrumb. Returns the digest.
-async fn update(daemon: &Daemon, keys: usize, updates: usize, size: usize) -> String {
+async fn update(
+    daemon: &Daemon,
+    recorder: &mut Recorder,
+    keys: usize,
+    updates: usize,
+    size: usize,
+) -> String {
     let client = Client::new(daemon.url()).unwrap();
     for begin in (0..updates).step_by(size) {
         let numbers = (begin..begin + size).map(|update| update * 7919 % keys);
         let value = char::from(b'b' + (begin / keys % 20) as u8);
         client.post(records(numbers, value)).await.unwrap();
+        recorder.next_body();
     }
     digest(daemon).await
 }

@@ -3,20 +3,28 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use memchr::memmem;
 
 use crate::support::daemon::Daemon;
 
-/// A stream that is silent for so long, while nobody writes, has told all.
-const SILENCE: Duration = Duration::from_millis(500);
+/// The first bytes of a body of updates.
+const BODY: &[u8] = br#""type":"breadcrumb""#;
 
+/// The last bytes of any body.
+const END: &[u8] = br#""type":"end""#;
+
+/// How long a body may take to come.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Reads a stream beside the writer.
 pub struct Recorder {
-    written: Arc<AtomicBool>,
-    reading: JoinHandle<io::Result<Vec<u8>>>,
+    stream: TcpStream,
+    bytes: Vec<u8>,
+    /// Up to where `bytes` were searched for ends.
+    searched: usize,
 }
 
 pub struct Recording {
@@ -24,30 +32,51 @@ pub struct Recording {
     address: SocketAddr,
 }
 
-impl Recording {
-    /// Begins to read the stream of a daemon. The state has come when this returns.
+impl Recorder {
+    /// Reads the state of a daemon, as a stream begins with it.
     pub fn begin(daemon: &Daemon) -> Recorder {
-        let mut stream = ask(daemon.address().parse().unwrap(), "/v1/stream", "keep-alive").unwrap();
-        stream.set_read_timeout(Some(SILENCE)).unwrap();
-        let mut bytes = Vec::new();
-        read_until_silent(&mut stream, &mut bytes).unwrap();
-        let written = Arc::new(AtomicBool::new(false));
-        let all = written.clone();
-        let reading = thread::spawn(move || {
-            loop {
-                let is_last = all.load(Ordering::Acquire);
-                read_until_silent(&mut stream, &mut bytes)?;
-                if is_last {
-                    return Ok(bytes);
-                }
-            }
-        });
-        Recorder { written, reading }
+        let stream = ask(daemon.address().parse().unwrap(), "/v1/stream", "keep-alive").unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut recorder = Recorder { stream, bytes: Vec::new(), searched: 0 };
+        recorder.next_body();
+        recorder
     }
 
+    /// Reads the next body. A writer that waits for it gives each write a body of its own.
+    pub fn next_body(&mut self) {
+        let mut buffer = [0; 64 << 10];
+        loop {
+            if let Some(at) = memmem::find(&self.bytes[self.searched..], END) {
+                // The rest of its line and chunk is whole once the next body has come, or the stream says no more.
+                self.searched += at + END.len();
+                return;
+            }
+            let read = self.stream.read(&mut buffer).unwrap();
+            assert!(read > 0, "the daemon ended the stream");
+            self.bytes.extend_from_slice(&buffer[..read]);
+        }
+    }
+
+    /// The recording, which has led to the state of this digest.
+    pub fn end(mut self, digest: &str) -> Recording {
+        self.stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let end = self.stream.read_to_end(&mut self.bytes);
+        assert!(
+            end.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock),
+            "the daemon ended the stream"
+        );
+        assert!(
+            memmem::find(&self.bytes, digest.as_bytes()).is_some(),
+            "the stream has not told the last state"
+        );
+        Recording::play(self.bytes)
+    }
+}
+
+impl Recording {
     /// The number of bodies of updates.
     pub fn bodies(&self) -> usize {
-        memmem::find_iter(&self.bytes, br#""type":"breadcrumb""#).count()
+        memmem::find_iter(&self.bytes, BODY).count()
     }
 
     pub fn url(&self) -> String {
@@ -56,7 +85,7 @@ impl Recording {
 
     /// The seconds in which the bytes of the updates are read and thrown away, at the median.
     pub fn read(&self, rounds: usize) -> f64 {
-        let begin = memmem::find(&self.bytes, br#""type":"breadcrumb""#).unwrap();
+        let begin = memmem::find(&self.bytes, BODY).unwrap();
         let share = (self.bytes.len() - begin) as f64 / self.bytes.len() as f64;
         share
             * median(rounds, || {
@@ -77,16 +106,6 @@ impl Recording {
             }
         });
         recording
-    }
-}
-
-impl Recorder {
-    /// The recording, when all has been written and the state has this digest.
-    pub fn end(self, digest: &str) -> Recording {
-        self.written.store(true, Ordering::Release);
-        let bytes = self.reading.join().unwrap().unwrap();
-        assert!(memmem::find(&bytes, digest.as_bytes()).is_some(), "the stream has not told the last state");
-        Recording::play(bytes)
     }
 }
 
@@ -130,14 +149,6 @@ fn discard(stream: &mut TcpStream, most: usize) -> io::Result<()> {
         left = left.saturating_sub(read);
     }
     Ok(())
-}
-
-fn read_until_silent(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
-    match stream.read_to_end(bytes) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the daemon ended the stream")),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 /// Plays the recording after the head of a request, and keeps the connection until the client closes it.
