@@ -37,7 +37,7 @@ class Answer:
         deadline = time.monotonic() + limit
         for _ in range(_MOST_INTERIM):
             try:
-                head = await within(deadline - time.monotonic(), self._reader.readuntil(b"\r\n\r\n"))
+                head = await self._within(deadline - time.monotonic(), self._reader.readuntil(b"\r\n\r\n"))
             except asyncio.LimitOverrunError as error:
                 raise BadAnswer(f"the head of the answer has more than {LONGEST_HEAD} bytes") from error
             except asyncio.IncompleteReadError as error:
@@ -56,7 +56,7 @@ class Answer:
         if self._left == 0:
             self.whole = True
             return b""
-        piece = await within(self._silence, self._reader.read(min(_PIECE, self._left or _PIECE)))
+        piece = await self._within(self._silence, self._reader.read(min(_PIECE, self._left or _PIECE)))
         if not piece:
             if self._left is not None:
                 raise EOFError("the body was cut off")
@@ -66,6 +66,15 @@ class Answer:
             if self._chunked and self._left == 0 and await self._line() != b"":
                 raise BadAnswer("a chunk is longer than it says")
         return piece
+
+    async def _within(self, seconds: float, read: Awaitable[bytes]) -> bytes:
+        """Reads with a limit, without a task for each read: a stream has several for each body."""
+        loop, late = asyncio.get_running_loop(), TimeoutError("timed out")
+        timer = loop.call_later(max(0.001, seconds), self._reader.set_exception, late)
+        try:
+            return await read
+        finally:
+            timer.cancel()
 
     def _parse(self, head: bytes) -> None:
         status_line, *lines = head[:-4].decode("latin-1").split("\r\n")
@@ -117,7 +126,7 @@ class Answer:
 
     async def _line(self) -> bytes:
         try:
-            line = await within(self._silence, self._reader.readuntil(b"\r\n"))
+            line = await self._within(self._silence, self._reader.readuntil(b"\r\n"))
         except asyncio.LimitOverrunError as error:
             raise BadAnswer("a line between two chunks does not end") from error
         except asyncio.IncompleteReadError as error:
