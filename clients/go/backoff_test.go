@@ -41,11 +41,16 @@ func TestPausesGrowAndFewRequestsAreMade(t *testing.T) {
 func TestRetryAfterIsSecondsOrADate(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Duration{
-		"":         0,
-		"7":        7 * time.Second,
-		"-1":       0,
-		"soon":     0,
-		"99999999": 10 * time.Minute,
+		"":                     0,
+		"7":                    7 * time.Second,
+		"-1":                   0,
+		"soon":                 0,
+		"0":                    0,
+		"1.5":                  0,
+		"300":                  5 * time.Minute,
+		"99999999":             5 * time.Minute,
+		"99999999999999999999": 5 * time.Minute,
+		now.Add(time.Hour).Format(http.TimeFormat):   5 * time.Minute,
 		now.Add(time.Minute).Format(http.TimeFormat): time.Minute,
 		now.Add(-time.Hour).Format(http.TimeFormat):  0,
 	} {

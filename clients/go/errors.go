@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // Failures after which a follower goes on by itself, as Options.OnRetry is told them; test for them with errors.Is.
@@ -29,33 +32,44 @@ type StatusError struct {
 	Type, Title, Detail string
 	// Endpoint is the address that was asked, without its query.
 	Endpoint string
+	// Location is where a redirect leads. It is not followed.
+	Location string
 	// RetryAfter is the pause that the daemon asked for.
 	RetryAfter time.Duration
+	// excerpt is the beginning of a body that is no problem document.
+	excerpt string
 }
 
 func (e *StatusError) Error() string {
-	sentence := e.Detail
-	if sentence == "" {
-		sentence = e.Title
+	if e.Location != "" {
+		return fmt.Sprintf("%s answered %d: it redirects to %s, which is not followed; give the address of the daemon itself", e.Endpoint, e.Code, e.Location)
 	}
-	if sentence == "" {
-		sentence = http.StatusText(e.Code)
+	const most = 2000
+	for _, sentence := range []string{oneLine(e.Detail, most), oneLine(e.Title, most), e.excerpt, http.StatusText(e.Code)} {
+		if sentence != "" {
+			return fmt.Sprintf("%s answered %d: %s", e.Endpoint, e.Code, sentence)
+		}
 	}
-	return fmt.Sprintf("%s answered %d: %s", e.Endpoint, e.Code, sentence)
+	return fmt.Sprintf("%s answered %d", e.Endpoint, e.Code)
 }
 
 // rightsHaveChanged reports whether the rights of the client have changed. A client that waited meanwhile is told so by
 // 403; the answer to its next request tells whether any rights are left.
 func (e *StatusError) rightsHaveChanged() bool {
 	switch e.Type {
-	case "urn:crumbd:problem:rights-changed", "urn:crumbd:problem:permission-changed":
-		return true
+	case "urn:crumbd:problem:rights-changed":
+		return e.Code == http.StatusGone
+	case "urn:crumbd:problem:permission-changed":
+		return e.Code == http.StatusForbidden
 	}
 	return false
 }
 
 // Fatal reports whether asking again cannot help.
 func (e *StatusError) Fatal() bool {
+	if e.rightsHaveChanged() {
+		return false
+	}
 	switch e.Code {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusNotAcceptable:
 		return true
@@ -74,7 +88,7 @@ func (e *EmptyStateError) Error() string {
 	return fmt.Sprintf("the daemon's state is empty after a resync: its %d keys are kept (AllowEmpty accepts an empty state)", e.Held)
 }
 
-// LimitError says that an answer is larger than an option allows. It ends the follower.
+// LimitError says that an answer is larger than an option allows. Nothing of it was applied, and it is asked for again.
 type LimitError struct {
 	// Option is the name of the option, and Limit its value in bytes.
 	Option string
@@ -82,7 +96,11 @@ type LimitError struct {
 }
 
 func (e *LimitError) Error() string {
-	return fmt.Sprintf("an answer is larger than %s allows (%d bytes): raise it if the state is that large", e.Option, e.Limit)
+	what := "an answer"
+	if e.Option == "MaxLineBytes" {
+		what = "a record of an answer"
+	}
+	return fmt.Sprintf("%s is larger than %d bytes: raise Options.%s if that is right", what, e.Limit, e.Option)
 }
 
 // gapError loses the state: it is read again.
@@ -97,10 +115,37 @@ func (e *gapError) Unwrap() error { return e.reason }
 // fatal reports whether a follower ends with this error.
 func fatal(err error) bool {
 	var status *StatusError
-	var limit *LimitError
 	var gap *gapError
 	if errors.As(err, &gap) {
 		return false
 	}
-	return errors.As(err, &status) && status.Fatal() || errors.As(err, &limit)
+	return errors.As(err, &status) && status.Fatal()
+}
+
+// connectionError is a failure of the network or of the HTTP library, whose sentence may have anything in it.
+type connectionError struct{ reason error }
+
+func (e *connectionError) Error() string { return oneLine(e.reason.Error(), 500) }
+func (e *connectionError) Unwrap() error { return e.reason }
+
+// mostExcerpt is how much of what somebody else wrote is shown.
+const mostExcerpt = 200
+
+var userOfAddress = regexp.MustCompile(`//[^/?#\s]*@`)
+
+// oneLine makes a text fit into a sentence: in one line, printable, not longer than most characters, and without the
+// passwords of addresses.
+func oneLine(text string, most int) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	text = strings.Map(func(char rune) rune {
+		if unicode.IsPrint(char) {
+			return char
+		}
+		return ' '
+	}, text)
+	text = userOfAddress.ReplaceAllString(strings.Join(strings.Fields(text), " "), "//…@")
+	if chars := []rune(text); len(chars) > most {
+		return string(chars[:most]) + "…"
+	}
+	return text
 }

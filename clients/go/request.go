@@ -41,6 +41,8 @@ func newRequester(opts Options) (*requester, error) {
 	if opts.Name != "" {
 		headers.Set("Crumbd-Client", opts.Name)
 	}
+	// Another address may belong to somebody else, who would be given the token.
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &requester{client: client, timeout: opts.Timeout, headers: headers}, nil
 }
 
@@ -78,7 +80,7 @@ func (r *requester) get(ctx context.Context, address *url.URL, coding string) (*
 		cancel()
 	}
 	raw := &watchedBody{source: response.Body, watch: watch, failure: func(err error) error { return r.failure(err, watch) }}
-	if out.body, err = decoded(raw, response.Header.Get("Content-Encoding")); err != nil {
+	if out.body, err = decoded(raw, response.Header.Get("Content-Encoding")); err != nil && out.code == http.StatusOK {
 		out.close()
 		return nil, err
 	}
@@ -94,7 +96,7 @@ func (r *requester) get(ctx context.Context, address *url.URL, coding string) (*
 			return out, nil
 		}
 		err = fmt.Errorf("%s answered with Content-Type %q in the place of %s: is it a crumbd daemon?",
-			where(address), out.header.Get("Content-Type"), contentType)
+			where(address), oneLine(out.header.Get("Content-Type"), mostExcerpt), contentType)
 	}
 	out.close()
 	return nil, err
@@ -103,7 +105,7 @@ func (r *requester) get(ctx context.Context, address *url.URL, coding string) (*
 // failure says what went wrong. Connections that were silent are not used again.
 func (r *requester) failure(err error, watch *watch) error {
 	if !watch.hasFired() {
-		return err
+		return &connectionError{err}
 	}
 	r.client.CloseIdleConnections()
 	return fmt.Errorf("%w for %v", ErrSilent, r.timeout)
@@ -117,7 +119,8 @@ func decoded(raw io.Reader, coding string) (io.Reader, error) {
 	case "gzip":
 		return &gzipBody{raw: raw}, nil
 	}
-	return nil, fmt.Errorf("an answer has the Content-Encoding %q, which was not asked for", coding)
+	err := fmt.Errorf("an answer has the Content-Encoding %q, which was not asked for", oneLine(coding, mostExcerpt))
+	return strings.NewReader(""), err
 }
 
 // gzipBody begins to read at the first Read.
@@ -143,10 +146,16 @@ func (b *gzipBody) Read(into []byte) (int, error) {
 // refusal reads what an answer that refuses says.
 func refusal(out *answer, address *url.URL) error {
 	refused := &StatusError{Code: out.code, Endpoint: where(address)}
+	if out.code >= 300 && out.code < 400 {
+		refused.Location = oneLine(out.header.Get("Location"), mostExcerpt)
+	}
 	var problem struct{ Type, Title, Detail string }
 	const most = 64 << 10
-	if raw, err := io.ReadAll(io.LimitReader(out.body, most)); err == nil && json.Unmarshal(raw, &problem) == nil {
+	raw, err := io.ReadAll(io.LimitReader(out.body, most))
+	if err == nil && json.Unmarshal(raw, &problem) == nil && problem.Detail+problem.Title != "" {
 		refused.Type, refused.Title, refused.Detail = problem.Type, problem.Title, problem.Detail
+	} else {
+		refused.excerpt = oneLine(string(raw), mostExcerpt)
 	}
 	if out.code == http.StatusTooManyRequests || out.code == http.StatusServiceUnavailable {
 		refused.RetryAfter = retryAfter(out.header.Get("Retry-After"), time.Now())
@@ -154,16 +163,22 @@ func refusal(out *answer, address *url.URL) error {
 	return refused
 }
 
-// retryAfter reads seconds or a date. A daemon asks for at most a minute; a proxy is believed up to ten.
+// retryAfter reads whole seconds or a date; what is neither counts as absent. A daemon asks for at most a minute; a
+// proxy is believed up to five.
 func retryAfter(text string, now time.Time) time.Duration {
-	const most = 10 * time.Minute
-	var pause time.Duration
-	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		pause = time.Duration(seconds) * time.Second
-	} else if date, err := http.ParseTime(text); err == nil && date.After(now) {
-		pause = date.Sub(now)
+	const most = 5 * time.Minute
+	text = strings.TrimSpace(text)
+	if text != "" && strings.Trim(text, "0123456789") == "" {
+		seconds, err := strconv.ParseUint(text, 10, 64)
+		if err != nil || seconds > uint64(most/time.Second) {
+			return most
+		}
+		return time.Duration(seconds) * time.Second
 	}
-	return min(pause, most)
+	if date, err := http.ParseTime(text); err == nil {
+		return min(max(date.Sub(now), 0), most)
+	}
+	return 0
 }
 
 // where names an address in an error, without its query.
