@@ -45,12 +45,6 @@ func (b *backoff) failed(now time.Time) time.Duration {
 	return pause
 }
 
-// idle returns the pause after an answer that came at once and said nothing. It is no failure, so it does not grow.
-func (b *backoff) idle() time.Duration {
-	const longest = time.Second
-	return longest/2 + time.Duration(rand.Int63n(int64(longest/2)))
-}
-
 // sleep waits for the pause; it returns early with the context's error.
 func sleep(ctx context.Context, pause time.Duration) error {
 	timer := time.NewTimer(pause)

@@ -34,8 +34,14 @@ type Follower struct {
 	// cursor is where to continue from; empty if only a whole state helps. rights is what the state was read under.
 	cursor, rights string
 	// gap says why the state was lost.
-	gap  Gap
-	open *openStream
+	gap Gap
+	// narrowed: the rights have changed, and no state under the new ones was in-sync yet. It may well be empty.
+	narrowed bool
+	open     *openStream
+	// asked is the address that was asked last, as errors name it.
+	asked string
+	// pause is what has to pass before the next request after an answer that moved nothing.
+	pause time.Duration
 	// ended is the error that ended the follower.
 	ended error
 }
@@ -67,7 +73,7 @@ func (f *Follower) Close() { f.cancel() }
 
 // Next waits for the next change of the state or its status and returns it. The first event is the whole state. After
 // failures it goes on by itself, with pauses; Options.OnRetry is told. The errors that it returns are final: the
-// context's, a StatusError that asking again does not help, a LimitError, or what is wrong with the options.
+// context's, a StatusError that asking again does not help, or what is wrong with the options.
 func (f *Follower) Next() (Event, error) {
 	for f.ended == nil {
 		if f.ctx.Err() != nil { // What a stream has sent already is not told any more.
@@ -118,6 +124,9 @@ func (f *Follower) recover(err error) {
 		pause += status.RetryAfter // Not before, and the random part keeps clients apart.
 	}
 	if f.opts.OnRetry != nil {
+		if !strings.Contains(err.Error(), f.asked) {
+			err = fmt.Errorf("%s: %w", f.asked, err)
+		}
 		f.opts.OnRetry(err, pause)
 	}
 	if err := sleep(f.ctx, pause); err != nil {
@@ -128,13 +137,20 @@ func (f *Follower) recover(err error) {
 // lose gives up the cursor. The state stays, so that the difference to the next one can be told.
 func (f *Follower) lose(gap Gap) {
 	f.cursor, f.next = "", ""
-	if f.gap == "" { // The first reason led to the others.
+	if f.gap == "" || gap == RightsChanged { // Otherwise the first reason led to the others.
 		f.gap = gap
 	}
+	f.narrowed = f.narrowed || gap == RightsChanged
 }
 
 // attempt makes one request, or reads one body of a stream. It reports whether there is anything to tell.
 func (f *Follower) attempt() (Event, bool, error) {
+	if pause := f.pause; pause > 0 {
+		f.pause = 0
+		if err := sleep(f.ctx, pause); err != nil {
+			return Event{}, false, err
+		}
+	}
 	switch {
 	case f.opts.Transport == Stream && (f.open != nil || f.cursor != "" || f.gap == ""):
 		return f.readStream()
@@ -151,13 +167,14 @@ func (f *Follower) readCurrent() (Event, bool, error) {
 	if len(f.opts.Prefix) > 0 {
 		address.RawQuery = "prefix=" + escape(string(f.opts.Prefix))
 	}
+	f.asked = where(address)
 	answer, err := f.requester.get(f.ctx, address, "gzip")
 	if err != nil {
-		return Event{}, false, err
+		return Event{}, false, continuing(err)
 	}
 	defer answer.close()
 	if answer.code != http.StatusOK {
-		return Event{}, false, fmt.Errorf("%s answered %d: a state was asked for", where(address), answer.code)
+		return Event{}, false, fmt.Errorf("%s answered %d: a state was asked for", f.asked, answer.code)
 	}
 	return f.readBody(answer)
 }
@@ -172,7 +189,8 @@ func (f *Follower) readNext() (Event, bool, error) {
 	if wait < daemonWait {
 		address.RawQuery = strings.TrimPrefix(address.RawQuery+fmt.Sprintf("&wait=%dms", wait.Milliseconds()), "&")
 	}
-	begun, before := time.Now(), f.next
+	f.asked = where(address)
+	begun, before := time.Now(), f.state.cursor
 	answer, err := f.requester.get(f.ctx, address, "gzip")
 	if err != nil {
 		return Event{}, false, continuing(err)
@@ -188,11 +206,13 @@ func (f *Follower) readNext() (Event, bool, error) {
 	if err != nil {
 		return Event{}, false, err
 	}
-	if !tell && f.next == before && time.Since(begun) < max(wait/2, shortestWait) {
-		// It answers at once that there is nothing: a replica that is behind, or a broken one. Never ask in a loop.
-		return Event{}, false, sleep(f.ctx, f.backoff.idle())
+	// A daemon takes a little off the wait. One that answers earlier, and moves nothing, is a replica that is behind, or
+	// broken. Never ask in a loop.
+	if f.state.cursor == before && time.Since(begun) < max(wait*3/4, shortestWait) {
+		f.pause = f.backoff.failed(time.Now())
+	} else {
+		f.backoff.succeeded()
 	}
-	f.backoff.succeeded()
 	return event, tell, nil
 }
 
@@ -223,7 +243,15 @@ func (f *Follower) move(answer *answer) (Event, bool, error) {
 		status: answer.header.Get("Crumbd-Status"),
 	})
 	f.next = pathAndQuery(next)
+	f.settle()
 	return event, tell, err
+}
+
+// settle notes that a state is complete: if the next one that is read is empty, it is not because of the rights.
+func (f *Follower) settle() {
+	if f.state.status == InSync {
+		f.narrowed = false
+	}
 }
 
 // readBody reads and applies the one body of an answer to a poll.
@@ -284,7 +312,7 @@ func (f *Follower) apply(whole *body, rights string) (Event, bool, error) {
 		if err := whole.check(len(whole.entries), whole.sum); err != nil {
 			return Event{}, false, &gapError{Mismatch, err}
 		}
-		if held := len(f.state.values); f.state.begun && held > 0 && len(whole.entries) == 0 && !f.opts.AllowEmpty {
+		if held := len(f.state.values); held > 0 && len(whole.entries) == 0 && !f.opts.AllowEmpty && !f.narrowed {
 			f.lose(CursorGone)
 			return Event{}, false, &EmptyStateError{Held: held}
 		}
@@ -292,9 +320,10 @@ func (f *Follower) apply(whole *body, rights string) (Event, bool, error) {
 		if gap == "" && f.state.begun {
 			gap = CursorGone // A state where updates were expected.
 		}
-		event := f.state.replace(whole, gap)
+		event, tell := f.state.replace(whole, gap)
 		f.cursor, f.rights, f.gap = whole.cursor, rights, ""
-		return event, true, nil
+		f.settle()
+		return event, tell, nil
 	}
 	if whole.kind != updatesBody || f.cursor == "" {
 		return Event{}, false, errors.New("updates came where a whole state was asked for")
@@ -303,8 +332,11 @@ func (f *Follower) apply(whole *body, rights string) (Event, bool, error) {
 	if err != nil {
 		return Event{}, false, &gapError{Mismatch, err}
 	}
+	if whole.cursor != f.cursor {
+		f.backoff.succeeded()
+	}
 	f.cursor = whole.cursor
-	f.backoff.succeeded()
+	f.settle()
 	return event, tell, nil
 }
 

@@ -416,25 +416,140 @@ func TestAReplicaThatIsBehindIsNotAskedInALoop(t *testing.T) {
 	c := follow(t, d)
 	c.next()
 	c.expect("c2", "-a")
-	if pause := d.at(3).Sub(d.at(2)); pause < 200*time.Millisecond {
-		t.Errorf("asked again after %v", pause)
-	}
 	c.failedWith()
 }
 
-func TestLimitsEndTheFollower(t *testing.T) {
+// Rule pace.
+func TestAnswersThatMoveNothingAreMetWithFewRequests(t *testing.T) {
+	t.Parallel()
+	w := world{"a": "1"}
+	same := snapshot("c1", crumbd.InSync, w)
+	for name, stuck := range map[string]step{
+		"a 204":            moved("c1"),
+		"the state again":  answer("c1", same),
+		"updates of none":  answer("c1", updates("c1", crumbd.InSync, w)),
+		"a hint before it": hinted(answer("c1", same)),
+	} {
+		stuck := stuck
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDaemon(t, answer("c1", same))
+			for i := 0; i < 1000; i++ {
+				d.steps = append(d.steps, stuck)
+			}
+			c := follow(t, d)
+			c.next()
+			timer := time.AfterFunc(5*time.Second, c.follower.Close)
+			defer timer.Stop()
+			if event, err := c.follower.Next(); !errors.Is(err, context.Canceled) {
+				t.Errorf("told %+v, ended with %v", event, err)
+			}
+			if n := len(d.requests()); n > 11 || n < 3 {
+				t.Errorf("%d requests in 5 s", n)
+			}
+		})
+	}
+}
+
+// hinted is an answer after an interim one.
+func hinted(then step) step {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", `</x>; rel="next"`)
+		w.WriteHeader(http.StatusEarlyHints)
+		then(w, r)
+	}
+}
+
+// Rule empty.
+func TestNarrowedRightsMayLeaveNothing(t *testing.T) {
+	t.Parallel()
+	changed := refused(403, "permission-changed", "the rights have changed")
+	d := newDaemon(t,
+		answer("c1", snapshot("c1", crumbd.InSync, world{"a": "1"})),
+		changed,
+		changed,
+		refused(503, "starting", "not yet"),
+		answer("c2", snapshot("c2", crumbd.ResyncInProgress, world{})),
+		answer("c3", updates("c3", crumbd.InSync, world{})),
+		answer("c4", updates("c4", crumbd.InSync, world{"b": "2"}, put("new", "b", "2"))),
+		refused(410, "cursor-gone", "the cursor is gone"),
+		answer("c5", snapshot("c5", crumbd.InSync, world{})),
+		answer("c6", snapshot("c6", crumbd.InSync, world{"b": "3"})))
+	c := follow(t, d)
+	c.next()
+	if event := c.expect("c2"); event.Gap != crumbd.RightsChanged {
+		t.Errorf("%+v", event)
+	}
+	c.expect("c3", "-a")
+	c.expect("c4", "+b=2")
+	c.expect("c6", "~b=3") // An empty state for another reason is not taken over.
+	var held *crumbd.EmptyStateError
+	if failures := c.retried(); len(failures) != 5 || !errors.As(failures[4], &held) {
+		t.Errorf("failures %v", failures)
+	}
+}
+
+// Rules pace and fatal.
+func TestEveryOtherStatusIsAFailureToRetry(t *testing.T) {
+	t.Parallel()
+	other := func(code int, body string, headers ...string) step {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			for i := 0; i+1 < len(headers); i += 2 {
+				w.Header().Set(headers[i], headers[i+1])
+			}
+			w.WriteHeader(code)
+			fmt.Fprint(w, body)
+		}
+	}
+	page := "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n\x1b[31m" + strings.Repeat("long ", 100)
+	target := newDaemon(t)
+	for name, test := range map[string]struct {
+		step step
+		want string
+	}{
+		"redirect":     {other(302, "", "Location", "http://me:secret@"+target.Listener.Addr().String()+"/x"), "302: it redirects to http://…@"},
+		"304":          {other(304, ""), "304: Not Modified"},
+		"407":          {other(407, "who are you?"), "407: who are you?"},
+		"410 of state": {refused(410, "cursor-gone", "it is gone"), "410: it is gone"},
+		"413":          {other(413, ""), "413: Request Entity Too Large"},
+		"418":          {other(418, "tea"), "418: tea"},
+		"421":          {refused(421, "unknown-host", "not by\nthat name"), "421: not by that name"},
+		"502":          {other(502, page, "Content-Encoding", "br"), "502: Bad Gateway"},
+		"502 page":     {other(502, page), "502: <html> <head><title>502 Bad Gateway</title></head> [31mlong long"},
+		"media type":   {other(200, "{}", "Content-Type", "application/json"), `with Content-Type "application/json"`},
+	} {
+		d := newDaemon(t, test.step, answer("c1", snapshot("c1", crumbd.InSync, world{"a": "1"})))
+		c := newClient(t, crumbd.Options{Endpoints: []string{d.URL}, Token: "t"})
+		c.expect("c1", "+a=1")
+		askedFor(t, d, current, current)
+		failures := c.retried()
+		if len(failures) != 1 {
+			t.Fatalf("%s: failures %v", name, failures)
+		}
+		said := failures[0].Error()
+		if !strings.Contains(said, test.want) || !strings.Contains(said, d.URL+current) || strings.ContainsAny(said, "\r\n\x1b") || strings.Contains(said, "secret") || len(said) > 350 {
+			t.Errorf("%s: said %q", name, said)
+		}
+	}
+	if followed := target.requests(); len(followed) > 0 {
+		t.Errorf("a redirect was followed: %q", followed)
+	}
+}
+
+func TestAnAnswerBeyondTheLimitsIsAskedForAgain(t *testing.T) {
 	t.Parallel()
 	body := snapshot("c1", crumbd.InSync, world{"a": strings.Repeat("x", 200_000), "b": "1"})
 	for name, opts := range map[string]crumbd.Options{
 		"MaxLineBytes": {MaxLineBytes: 100_000},
 		"MaxBodyBytes": {MaxBodyBytes: 200_100},
 	} {
-		d := newDaemon(t, answer("c1", body))
+		d := newDaemon(t, answer("c1", body), answer("c1", snapshot("c1", crumbd.InSync, world{"a": "1"})))
 		opts.Endpoints = []string{d.URL}
-		_, err := newClient(t, opts).follower.Next()
+		c := newClient(t, opts)
+		c.expect("c1", "+a=1")
 		var tooLarge *crumbd.LimitError
-		if !errors.As(err, &tooLarge) || tooLarge.Option != name {
-			t.Errorf("%s: ended with %v", name, err)
+		if failures := c.retried(); len(failures) != 1 || !errors.As(failures[0], &tooLarge) || tooLarge.Option != name || !strings.Contains(failures[0].Error(), d.URL) {
+			t.Errorf("%s: failures %v", name, failures)
 		}
 	}
 }

@@ -32,8 +32,8 @@ const (
 	DefaultMaxBodyBytes  = 16 << 30
 )
 
-// daemonWait is how long a daemon waits for the next change when it is not told how long. An answer without a change
-// that comes within shortestWait did not wait, however short Options.Timeout is.
+// daemonWait is how long a daemon waits for the next change when it is not told how long. An answer that comes within
+// shortestWait did not wait, however short Options.Timeout is.
 const (
 	daemonWait   = 29 * time.Second
 	shortestWait = 100 * time.Millisecond
@@ -67,8 +67,8 @@ type Options struct {
 	// AllowEmpty accepts that the state is empty when it is read again. Without it the keys are kept until the
 	// daemon has keys again: an empty state after a resync is more often a mistake than meant.
 	AllowEmpty bool
-	// MaxLineBytes limits one record of an answer, and MaxBodyBytes a whole answer, both uncompressed.
-	// Zero is DefaultMaxLineBytes and DefaultMaxBodyBytes.
+	// MaxLineBytes limits one record of an answer, and MaxBodyBytes a whole answer, both uncompressed. A larger one is a
+	// failure (LimitError). Zero is DefaultMaxLineBytes and DefaultMaxBodyBytes.
 	MaxLineBytes int64
 	MaxBodyBytes int64
 	// OnRetry, if set, is told each failure and the pause after it. It must not block for long.

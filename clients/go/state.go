@@ -96,8 +96,8 @@ func (s *state) update(b *body) (Event, bool, error) {
 	return event, tell, nil
 }
 
-// replace takes a whole state, which was checked.
-func (s *state) replace(b *body, gap Gap) Event {
+// replace takes a whole state, which was checked. It reports whether there is anything to tell.
+func (s *state) replace(b *body, gap Gap) (Event, bool) {
 	unsettled := map[string]struct{}{}
 	digest := b.sum
 	inSync := Status(b.status) == InSync || b.status == "" && s.status == InSync
@@ -127,16 +127,19 @@ func (s *state) replace(b *body, gap Gap) Event {
 	if skip && !s.unheard() { // Somebody began to read meanwhile.
 		changes = append(s.difference(b.entries), gone...)
 	}
+	tell := !s.begun || len(s.values) != len(b.entries) || s.digest != digest
+	status, cursor := s.status, s.cursor
 	s.take(b)
+	tell = tell || s.status != status || s.cursor != cursor
 	s.values, s.unsettled, s.sorted = b.entries, unsettled, nil
 	s.digest, s.daemonSum = digest, b.sum
 	s.begun = true
 	event := s.event(changes)
 	event.Snapshot, event.Gap = true, gap
-	if s.onApply != nil {
+	if tell && s.onApply != nil {
 		s.onApply(event)
 	}
-	return event
+	return event, tell
 }
 
 // difference returns what entries set.

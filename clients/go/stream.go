@@ -16,6 +16,8 @@ type openStream struct {
 	rights  string
 	// told: at least one body came.
 	told bool
+	// reset is the reason of a reset after which no body has come yet.
+	reset string
 }
 
 func (f *Follower) closeStream() {
@@ -46,10 +48,13 @@ func (f *Follower) readStream() (Event, bool, error) {
 		}
 		f.open.told = true
 		if whole.kind != resetBody {
+			f.open.reset = ""
 			return f.apply(whole, f.open.rights)
 		}
+		f.open.reset = oneLine(whole.reason, mostExcerpt)
 		gap := CursorGone
-		if whole.reason == "permission-changed" || whole.reason == "token-removed" {
+		switch whole.reason {
+		case "permission-changed", "token-removed", "rights-changed":
 			gap = RightsChanged
 		}
 		f.lose(gap)
@@ -70,6 +75,7 @@ func (f *Follower) openStream() error {
 		query = append(query, "prefix="+escape(string(f.opts.Prefix)))
 	}
 	address.RawQuery = strings.Join(query, "&")
+	f.asked = where(address)
 	answer, err := f.requester.get(f.ctx, address, "identity")
 	if err != nil {
 		return continuing(err)
@@ -98,6 +104,9 @@ func (f *Follower) streamEnd(rest []byte, err error) error {
 	}
 	if !f.open.told {
 		return fmt.Errorf("%w before it told anything", ErrCutOff)
+	}
+	if f.open.reset != "" {
+		return fmt.Errorf("%w after a reset: %s", ErrStreamEnded, f.open.reset)
 	}
 	return ErrStreamEnded
 }

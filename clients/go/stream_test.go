@@ -185,4 +185,7 @@ func TestAStreamWhoseRightsChangeAsksAgain(t *testing.T) {
 		t.Errorf("ended with %v", err)
 	}
 	askedFor(t, d, "/v1/stream", "/v1/stream?from=c1~r1", current, "/v1/stream?from=c2~r2")
+	if failures := c.retried(); len(failures) < 2 || !strings.HasSuffix(failures[1].Error(), "/v1/stream: the daemon ended the stream after a reset: permission-changed") {
+		t.Errorf("failures %v", failures)
+	}
 }
