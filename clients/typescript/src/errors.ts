@@ -34,6 +34,22 @@ export class MismatchError extends RetryableError {
 export function sentenceOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const code = "code" in error && typeof error.code === "string" ? error.code : "";
-  const message = error.message || code || error.name; // Node's AggregateError has no message
+  const name = error.name === "Error" ? FETCH_SAYS_NOTHING : error.name; // such as Node's AggregateError
+  const message = error.message || code || name;
   return error.cause === undefined ? message : `${message}: ${sentenceOf(error.cause)}`;
+}
+
+/** Node's `fetch` gives no answer of this status to anybody, and no reason. */
+const FETCH_SAYS_NOTHING = "no reason is given, as for the status 407 (Proxy Authentication Required)";
+
+/** How much of what somebody else wrote is shown. */
+const LONGEST_EXCERPT = 200;
+
+/** Makes a text fit into a sentence: in one line, printable, not too long, and without the passwords of addresses. */
+export function oneLine(text: string, longest = LONGEST_EXCERPT): string {
+  const line = text
+    .replace(/[\s\p{C}]+/gu, " ")
+    .trim()
+    .replace(/\/\/[^/?# ]*@/g, "//…@");
+  return line.length > longest ? line.slice(0, longest) + "…" : line;
 }

@@ -1,12 +1,12 @@
 import { collectionPath, Endpoints, prefixQuery } from "./address.js";
 import type { Body } from "./body.js";
 import type { Change } from "./change.js";
-import { MismatchError, RetryableError } from "./errors.js";
-import type { Sender } from "./exchange.js";
+import { MismatchError, oneLine, RetryableError } from "./errors.js";
+import { MEDIA_TYPE, type Sender } from "./exchange.js";
 import type { FollowOptions } from "./options.js";
 import { Pace, sleep } from "./pace.js";
 import { LongPoll } from "./poll.js";
-import { State } from "./state.js";
+import { IN_SYNC, State } from "./state.js";
 import { Stream } from "./stream.js";
 import type { Answer, Position, Transport } from "./transport.js";
 
@@ -40,6 +40,10 @@ export class Follower {
   #position: Position | undefined;
   #cursor: string | undefined;
   #status: string | undefined;
+  /** The rights have changed, and no state under the new ones was in-sync yet. It may well be empty. */
+  #isNarrowed = false;
+  /** What has to pass before the next request, after an answer that moved nothing. */
+  #pauseMs = 0;
 
   /** Throws a `TypeError` where an option cannot be right. */
   constructor(options: FollowOptions) {
@@ -49,14 +53,16 @@ export class Follower {
     if (timeoutMs !== undefined && !(timeoutMs >= 1 && timeoutMs < 2 ** 31)) {
       throw new TypeError(`timeoutMs is ${timeoutMs}: it must be a number of milliseconds, at least 1`);
     }
-    const headers = new Headers({ accept: "application/x-ndjson; values=string" });
+    const { maxLineBytes = LONGEST_LINE } = options;
+    if (!(maxLineBytes >= 1)) throw new TypeError(`maxLineBytes is ${maxLineBytes}: it must be a number of bytes`);
+    const headers = new Headers({ accept: `${MEDIA_TYPE}; values=string` });
     if (options.token !== undefined) headers.set("authorization", `Bearer ${headerText("token", options.token)}`);
     if (options.name !== undefined) headers.set("crumbd-client", headerText("name", options.name));
     const { signal } = this.#abort;
     this.#signal = options.signal === undefined ? signal : AbortSignal.any([signal, options.signal]);
     // Browsers want `fetch` to be called on nothing or on the global object.
     const fetch: typeof globalThis.fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
-    const sender: Sender = { fetch, headers, signal: this.#signal };
+    const sender: Sender = { fetch, headers, signal: this.#signal, maxLineBytes };
     const [path, query] = [collectionPath(options.collection), prefixQuery(options.prefix)];
     this.#transport =
       options.transport === "stream"
@@ -78,6 +84,9 @@ export class Follower {
     for (;;) {
       try {
         this.#signal.throwIfAborted();
+        const pauseMs = this.#pauseMs;
+        this.#pauseMs = 0;
+        await this.#sleep(pauseMs);
         const event = await this.#take(await this.#transport.next(this.#position));
         if (event !== undefined) return event;
       } catch (error) {
@@ -101,55 +110,77 @@ export class Follower {
     switch (answer.kind) {
       case "body":
         return answer.body.kind === "state"
-          ? this.#replace(answer.body, answer.position)
+          ? this.#replace(answer.body, answer.position, answer.atOnce)
           : this.#update(answer.body, answer.position, answer.atOnce);
       case "unchanged": {
-        this.#pace.succeeded();
-        if (answer.atOnce) await this.#sleep(this.#pace.takeTokenMs());
         const { status } = answer;
-        this.#advance(answer.position);
-        if (status === undefined || status === this.#status || this.#status === undefined) return undefined;
+        this.#advance(answer.position, answer.atOnce);
+        if (status === undefined || status === this.#status || this.#status === undefined) {
+          if (answer.atOnce) this.#pauseMs ||= this.#pace.takeTokenMs();
+          return undefined;
+        }
+        this.#settle(status);
         return this.#event(status, this.state.settle(status), false);
       }
-      case "gone":
+      case "gone": {
+        this.#isNarrowed ||= answer.rightsChanged;
+        const askedForState = this.#position === undefined;
         this.#position = undefined;
+        if (askedForState && !answer.stateFollows) throw new RetryableError(answer.reason);
         await this.#sleep(this.#pace.takeTokenMs());
         return undefined;
-      case "ended":
-        await this.#sleep(this.#pace.takeTokenMs());
+      }
+      case "ended": {
+        const pauseMs = this.#pace.takeTokenMs();
+        if (answer.reason !== undefined) {
+          this.#isNarrowed = true;
+          this.#options.onRetry?.(this.#located(new RetryableError(answer.reason)), pauseMs);
+        }
+        await this.#sleep(pauseMs);
         return undefined;
+      }
     }
   }
 
-  async #replace(body: Body, position: Position): Promise<FollowEvent | undefined> {
+  async #replace(body: Body, position: Position, atOnce: boolean): Promise<FollowEvent | undefined> {
     const digest = State.check(body);
-    if (body.values.size === 0 && this.state.size > 0 && this.#options.allowEmpty !== true) {
+    const mayBeEmpty = this.#isNarrowed || this.#options.allowEmpty === true;
+    if (body.values.size === 0 && this.state.size > 0 && !mayBeEmpty) {
       this.#transport.close();
       this.#position = undefined;
       this.#options.onHeld?.(this.state.size);
       await this.#sleep(this.#pace.afterFailureMs());
       return undefined;
     }
-    const isFirst = this.#cursor === undefined;
+    const cursor = this.#cursor;
     const changes = this.state.replace(body, digest);
-    this.#pace.succeeded();
-    this.#advance(position);
-    return this.#event(body.status, changes, !isFirst);
+    this.#settle(body.status);
+    this.#advance(position, atOnce);
+    if (changes.length === 0 && body.status === this.#status && body.cursor === cursor) return undefined;
+    return this.#event(body.status, changes, cursor !== undefined);
   }
 
   async #update(body: Body, position: Position, atOnce: boolean): Promise<FollowEvent | undefined> {
     if (this.#position === undefined) throw new RetryableError("the whole state was asked for, and updates came");
     const changes = this.state.update(body);
-    this.#pace.succeeded();
-    this.#advance(position);
+    this.#settle(body.status);
+    this.#advance(position, atOnce);
     if (changes.length === 0 && body.status === this.#status) {
-      if (atOnce) await this.#sleep(this.#pace.takeTokenMs());
+      if (atOnce) this.#pauseMs ||= this.#pace.takeTokenMs();
       return undefined;
     }
     return this.#event(body.status, changes, false);
   }
 
-  #advance(position: Position): void {
+  /** Notes that the state is complete: if the next one that is read is empty, it is not because of the rights. */
+  #settle(status: string): void {
+    if (status === IN_SYNC) this.#isNarrowed = false;
+  }
+
+  /** Goes on from a position. If the daemon answered at once, and it is the old one, that counts as a failure. */
+  #advance(position: Position, atOnce: boolean): void {
+    if (atOnce && position.cursor === this.#cursor) this.#pauseMs = this.#pace.afterFailureMs();
+    else this.#pace.succeeded();
     this.#position = position;
     this.#cursor = position.cursor;
   }
@@ -164,6 +195,7 @@ export class Follower {
     this.#transport.close();
     this.#signal.throwIfAborted();
     if (!(error instanceof RetryableError)) throw error;
+    this.#located(error);
     // A state that an answer does not lead on from may be wrong itself.
     if (error instanceof MismatchError) this.#position = undefined;
     const { retryAfterMs } = error;
@@ -173,10 +205,21 @@ export class Follower {
     await this.#sleep(pauseMs);
   }
 
+  /** Names the address in the sentence of an error, and makes it one line. */
+  #located<E extends RetryableError>(error: E): E {
+    const sentence = oneLine(error.message, LONGEST_SENTENCE);
+    const address = this.#endpoints.address("");
+    error.message = sentence.includes(this.#endpoints.current.origin) ? sentence : `${address}: ${sentence}`;
+    return error;
+  }
+
   async #sleep(ms: number): Promise<void> {
     await sleep(ms, this.#signal);
   }
 }
+
+const LONGEST_LINE = 64 * 1024 * 1024;
+const LONGEST_SENTENCE = 3_000;
 
 /** A text that a header can carry. The error has no token in it, unlike that of `Headers`. */
 function headerText(option: string, text: string): string {

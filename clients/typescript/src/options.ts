@@ -28,6 +28,8 @@ export interface FollowOptions {
    * that is silent for longer is given up and asked again. 60 s where left out, and 45 s within a stream.
    */
   readonly timeoutMs?: number;
+  /** The longest record of an answer in bytes, uncompressed: 64 MiB where left out. A longer one is a failure. */
+  readonly maxLineBytes?: number;
   /** Ends it. The iterator then throws the signal's reason. */
   readonly signal?: AbortSignal;
   /** Used in the place of the global `fetch`: for tests, proxies, or TLS settings of your own. */

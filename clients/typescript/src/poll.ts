@@ -7,8 +7,10 @@ import type { Answer, Position, Transport } from "./transport.js";
 const LIMIT_MS = 60_000;
 /** The daemon waits for this long by itself. */
 const WAIT_MS = 29_000;
-/** An answer that came sooner than this did not wait. */
+/** An answer that came sooner than this did not wait, however short the wait is. */
 const AT_ONCE_MS = 100;
+/** A daemon takes a little off the wait. */
+const PART_OF_WAIT = 0.75;
 
 /** Asks with long polls. */
 export class LongPoll implements Transport {
@@ -16,6 +18,7 @@ export class LongPoll implements Transport {
   readonly #endpoints: Endpoints;
   readonly #current: string;
   readonly #limitMs: number;
+  readonly #waitMs: number;
 
   /** `current` is the path and query, below an endpoint, of the whole state. */
   constructor(sender: Sender, endpoints: Endpoints, current: string, timeoutMs: number | undefined) {
@@ -23,6 +26,8 @@ export class LongPoll implements Transport {
     this.#endpoints = endpoints;
     this.#current = current;
     this.#limitMs = timeoutMs ?? LIMIT_MS;
+    // Half of the limit, so that an answer without a change comes within it.
+    this.#waitMs = Math.min(WAIT_MS, Math.floor(this.#limitMs / 2));
   }
 
   async next(position: Position | undefined): Promise<Answer> {
@@ -34,14 +39,17 @@ export class LongPoll implements Transport {
       exchange = await Exchange.send(this.#sender, address, { headMs: this.#limitMs, bodyMs: this.#limitMs });
       const link = nextLink(exchange.header("link"), address);
       if (link === undefined) throw new RetryableError(`the answer of ${address} has no Link with rel="next"`);
-      const atOnce = performance.now() - startedMs < AT_ONCE_MS;
+      const waitedMs = performance.now() - startedMs;
+      const atOnce = position !== undefined && waitedMs < Math.max(AT_ONCE_MS, this.#waitMs * PART_OF_WAIT);
       if (exchange.status === 204) return unchanged(exchange, position, link, atOnce);
       const body = await bodyOf(exchange, address);
       exchange.finish();
       return { kind: "body", body, position: { cursor: body.cursor, link }, atOnce };
     } catch (error) {
       exchange?.close();
-      if (error instanceof GoneError) return { kind: "gone", reason: error.message };
+      if (error instanceof GoneError) {
+        return { kind: "gone", reason: error.message, rightsChanged: error.rightsChanged, stateFollows: false };
+      }
       throw error;
     }
   }
@@ -52,8 +60,7 @@ export class LongPoll implements Transport {
 
   #nextAddress(link: string): string {
     const address = this.#endpoints.addressOfLink(link);
-    // Half of the limit, so that an answer without a change comes within it.
-    return this.#limitMs < 2 * WAIT_MS ? withParameter(address, `wait=${Math.floor(this.#limitMs / 2)}ms`) : address;
+    return this.#waitMs < WAIT_MS ? withParameter(address, `wait=${this.#waitMs}ms`) : address;
   }
 }
 
@@ -77,7 +84,7 @@ async function bodyOf(exchange: Exchange, address: string): Promise<Body> {
     for (const line of lines) {
       const part = decoder.take(line);
       if (part === undefined) continue;
-      if (part.kind === "reset") throw new GoneError(part.reason);
+      if (part.kind === "reset") throw new GoneError(`the answer of ${address} is a reset: ${part.reason}`, false);
       if (body !== undefined) throw new RetryableError(`the answer of ${address} has two bodies`);
       body = part;
     }

@@ -55,10 +55,14 @@ export class Stream implements Transport {
       if (part.reason === "permission-changed" || part.reason === "token-removed") {
         // The stream ends here. The answer to the next request tells what may be read now.
         this.close();
-        return { kind: "ended" };
+        return { kind: "ended", reason: `the stream ended, because the rights have changed (${part.reason})` };
       }
-      // A snapshot follows.
-      return { kind: "gone", reason: `the stream was reset: ${part.reason}` };
+      return {
+        kind: "gone",
+        reason: `the stream was reset: ${part.reason}`,
+        rightsChanged: part.reason === "rights-changed",
+        stateFollows: true,
+      };
     }
     return { kind: "body", body: part, position: { cursor: part.cursor, rights: open.rights }, atOnce: false };
   }
@@ -79,7 +83,9 @@ export class Stream implements Transport {
     try {
       exchange = await Exchange.send(this.#sender, address, { headMs: this.#headMs, bodyMs: this.#bodyMs });
     } catch (error) {
-      if (error instanceof GoneError) return { kind: "gone", reason: error.message };
+      if (error instanceof GoneError) {
+        return { kind: "gone", reason: error.message, rightsChanged: error.rightsChanged, stateFollows: false };
+      }
       throw error;
     }
     if (exchange.status !== 200) {
@@ -90,7 +96,12 @@ export class Stream implements Transport {
     if (position !== undefined && position.rights === undefined && rights !== undefined && rights !== ALL_RIGHTS) {
       // The daemon had no tokens before, so it cannot know that the state was read under other rights.
       exchange.close();
-      return { kind: "gone", reason: "the daemon grants other rights than before" };
+      return {
+        kind: "gone",
+        reason: "the daemon grants other rights than before",
+        rightsChanged: true,
+        stateFollows: false,
+      };
     }
     this.#open = {
       exchange,

@@ -12,8 +12,8 @@ export interface Position {
 /**
  * What the daemon tells.
  *
- * `atOnce` says that the daemon answered a long poll without waiting. Where such an answer says nothing new either, the
- * client has to pause, or it would ask in a loop.
+ * `atOnce` says that the daemon answered a long poll before the wait that was asked for was over. Where such an answer
+ * says nothing new either, the client has to pause, or it would ask in a loop.
  */
 export type Answer =
   | { readonly kind: "body"; readonly body: Body; readonly position: Position; readonly atOnce: boolean }
@@ -24,10 +24,15 @@ export type Answer =
       readonly status: string | undefined;
       readonly atOnce: boolean;
     }
-  /** The state cannot be continued: the whole one must be read. */
-  | { readonly kind: "gone"; readonly reason: string }
-  /** A stream has ended between two bodies: the daemon stops, say, or the rights have changed. */
-  | { readonly kind: "ended" };
+  /** The state cannot be continued: the whole one must be read. Within a stream it follows by itself. */
+  | {
+      readonly kind: "gone";
+      readonly reason: string;
+      readonly rightsChanged: boolean;
+      readonly stateFollows: boolean;
+    }
+  /** A stream has ended between two bodies: the daemon stops, say. A reason says that the rights have changed. */
+  | { readonly kind: "ended"; readonly reason?: string };
 
 /** A way to ask the daemon. */
 export interface Transport {

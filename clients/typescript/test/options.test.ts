@@ -21,6 +21,7 @@ test("wrong options are said at once, and no password or token with them", () =>
     { url, token: "a\r\nsecret: 1" },
     { url, name: "ü" },
     { url, timeoutMs: 0 },
+    { url, maxLineBytes: 0 },
     { url, timeoutMs: Number.NaN },
     { url, collection: "a/b" },
   ];

@@ -140,6 +140,18 @@ suite("a client with a stream", { concurrency: true }, () => {
     await using client = new Observer({ url: daemon.url, transport: "stream" });
     await client.next();
     await assert.rejects(client.next(), FatalError);
+    assert.match(client.retries[0]?.message ?? "", /rights have changed \(permission-changed\)/);
+  });
+
+  test("takes an empty state over where its rights were narrowed", async () => {
+    await using daemon = await ScriptedDaemon.start(
+      endedStream(firstBody, reset("permission-changed")),
+      stream(reset("cursor-gone"), stateBody("d1", {})),
+    );
+    await using client = new Observer({ url: daemon.url, transport: "stream" });
+    await client.next();
+    assert.deepEqual(await client.told(), ["deleted a", "deleted b"]);
+    assert.deepEqual(client.held, []);
   });
 
   test("gives up a stream that is silent, and not one with heartbeats", async () => {
