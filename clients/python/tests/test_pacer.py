@@ -57,7 +57,9 @@ class Pauses(unittest.TestCase):
     def test_retry_after_is_a_number_or_a_date(self) -> None:
         self.assertEqual(retry_after("7"), 7.0)
         self.assertAlmostEqual(retry_after(formatdate(time() + 60, usegmt=True)) or 0, 60, delta=5)
-        for nonsense in (None, "", "0", "-3", "soon", "9" * 40, formatdate(0, usegmt=True)):
+        self.assertGreaterEqual(retry_after("9" * 40) or 0, LONGEST_RETRY_AFTER)
+        self.assertGreaterEqual(retry_after("Wed, 21 Oct 2099 07:28:00 GMT") or 0, LONGEST_RETRY_AFTER)
+        for nonsense in (None, "", "0", "-3", "1.5", "²", "soon", formatdate(0, usegmt=True)):
             self.assertIsNone(retry_after(nonsense), nonsense)
 
     def test_retry_after_is_kept_but_has_a_limit(self) -> None:

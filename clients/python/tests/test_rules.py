@@ -18,6 +18,7 @@ from .scripted_daemon import (
     answer,
     breadcrumb,
     chunk,
+    http,
     lines,
     nothing,
     problem,
@@ -331,6 +332,45 @@ class Rules:
                 ("Bearer secret", "agent-1", "application/x-ndjson; values=string"),
             )
 
+        def test_every_other_status_is_a_failure_that_is_told_in_one_line(self) -> None:
+            page = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n\x1b[31m" + b"long " * 100
+            json_type = {"Content_Type": "application/json"}
+            steps: list[tuple[bytes, str]] = [
+                (
+                    http(302, b"", Location="http://me:secret@127.0.0.1:9/x"),
+                    "302: it redirects to http://…@127.0.0.1:9/x",
+                ),
+                (b"HTTP/1.1 304 Not Modified\r\n\r\n", "304: no reason is given"),
+                (http(407, b"who are you?"), "407: who are you?"),
+                (problem(410, "it is gone"), "410: it is gone"),
+                (http(413, b""), "413: no reason is given"),
+                (http(418, b"tea"), "418: tea"),
+                (problem(421, "not by\nthat name"), "421: not by that name"),
+                (http(502, page), "502: <html> <head><title>502 Bad Gateway</title></head> [31mlong long"),
+                (http(502, b"x" * 100_000), "502: xxx"),
+                (http(200, b"{}", **json_type), "the answer is application/json"),
+            ]
+            for reply, said in steps:
+                with self.subTest(said=said):
+                    daemon = self.daemon([reply], *self.bodies(c1=snapshot("c1", A)))
+                    follower = self.follow(daemon)
+                    follower.wait_for_events(1)
+                    self.assertTrue(all(self.is_first(request.target) for request in daemon.requests[:2]))
+                    (notice,) = map(str, follower.notices)
+                    self.assertIn(said, notice)
+                    self.assertIn(daemon.url, notice)
+                    self.assertNotRegex(notice, "[\r\n\x1b]|secret")
+                    self.assertLess(len(notice), 400)
+                    follower.close()
+
+        def test_interim_answers_are_skipped(self) -> None:
+            hint = b'HTTP/1.1 103 Early Hints\r\nLink: </x>; rel="next"\r\n\r\n'
+            (first,) = self.bodies(c1=snapshot("c1", A))
+            daemon = self.daemon([b"HTTP/1.1 100 Continue\r\n\r\n" * 20, CLOSE], [hint, hint, *first])
+            follower = self.follow(daemon)
+            follower.wait_for_events(1)
+            self.assertEqual(len(follower.notices), 1)
+
         def test_an_answer_of_something_else_does_not_count(self) -> None:
             page = answer(b"<html>", "c1", Content_Type="text/html")
             daemon = self.daemon([page], *self.bodies(c1=snapshot("c1", A)))
@@ -393,12 +433,37 @@ class Rules:
             requests = daemon.wait_for_requests(7)
             self.assertGreater(requests[6].at - requests[1].at, 1.0)
 
-        def test_an_answer_that_leads_nowhere_is_no_loop_without_a_pause(self) -> None:
-            same = answer(breadcrumb("c1", {b"b": b"3"}, B), "c1")
-            daemon = self.daemon([answer(snapshot("c1", A), "c1")], [same], repeat_last=True)
-            self.follow(daemon)
-            requests = daemon.wait_for_requests(6)
-            self.assertGreater(requests[5].at - requests[0].at, 1.0)
+        def test_answers_that_move_nothing_are_met_with_pauses_and_not_told(self) -> None:
+            same = answer(snapshot("c1", A), "c1")
+            for stuck in (same, answer(breadcrumb("c1", {}, A), "c1"), nothing("c1")):
+                with self.subTest(stuck=stuck):
+                    daemon = self.daemon([same], [stuck], repeat_last=True)
+                    follower = self.follow(daemon)
+                    requests = daemon.wait_for_requests(6)
+                    self.assertGreater(requests[5].at - requests[1].at, 0.9)
+                    self.assertEqual(len(follower.events), 1)
+                    follower.close()
+
+        def test_an_empty_state_is_taken_where_rights_were_narrowed_and_only_there(self) -> None:
+            changed = problem(403, kind="permission-changed")
+            daemon = self.daemon(
+                [answer(snapshot("c1", A), "c1")],
+                [changed],
+                [changed],
+                [answer(snapshot("c2", {}, "resync-in-progress"), "c2")],
+                [answer(breadcrumb("c3", {}, {}), "c3")],
+                [answer(breadcrumb("c4", {b"b": b"2"}, {b"b": b"2"}), "c4")],
+                [problem(410)],
+                [answer(snapshot("c5", {}), "c5")],
+                [answer(snapshot("c6", {b"b": b"3"}), "c6")],
+            )
+            follower = self.follow(daemon)
+            events = follower.wait_for_events(5)
+            self.assertEqual([event.cursor for event in events], ["c1", "c2", "c3", "c4", "c6"])
+            self.assertEqual(told(events[1]), {})
+            self.assertEqual(told(events[2]), {b"a": ("deleted", b"1", None), b"b": ("deleted", b"2", None)})
+            self.assertEqual(told(events[4]), {b"b": ("updated", b"2", b"3")})
+            self.assertEqual(sum(isinstance(notice, crumbd.Holding) for notice in follower.notices), 1)
 
         def test_the_link_is_followed_as_it_is(self) -> None:
             target = "/base/v1/breadcrumbs/c1/next?prefix=%ff&rights=r1"
@@ -485,8 +550,19 @@ class Rules:
         def test_after_a_reset_that_ends_the_stream_the_whole_state_is_asked_for(self) -> None:
             reset = lines({"type": "reset", "reason": "permission-changed"})
             daemon = self.daemon([stream_head(), chunk(snapshot("c1", A)), chunk(reset), LAST_CHUNK])
-            self.follow(daemon).wait_for_events(1)
+            follower = self.follow(daemon)
+            follower.wait_for_events(1)
             self.assertEqual(daemon.wait_for_requests(2)[1].target, "/v1/stream")
+            self.assertIn("permission-changed", str(follower.notices[0]))
+
+        def test_an_empty_state_is_taken_where_rights_were_narrowed(self) -> None:
+            changed = lines({"type": "reset", "reason": "permission-changed"})
+            gone = lines({"type": "reset", "reason": "cursor-gone"})
+            daemon = self.daemon(
+                [stream_head(Crumbd_Rights="r1"), chunk(snapshot("c1", A)), chunk(changed), LAST_CHUNK],
+                [stream_head(Crumbd_Rights="r2"), chunk(gone), chunk(snapshot("c2", {})), HANG],
+            )
+            self.assertEqual(self.follow(daemon).wait_for_events(2)[1].count, 0)
 
         def test_rights_go_with_the_cursor(self) -> None:
             daemon = self.daemon([stream_head(Crumbd_Rights="r1"), chunk(snapshot("c1", A)), LAST_CHUNK])

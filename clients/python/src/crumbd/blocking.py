@@ -17,6 +17,7 @@ from .engine import Request
 from .options import Endpoint, Options
 
 _PIECE = 64 * 1024
+_MOST_INTERIM = 8
 
 
 class _TimedSocket:
@@ -70,7 +71,21 @@ class _Unclosed(io.RawIOBase):
         return self._source.read_into(buffer)
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer after the interim ones, of which `http.client` itself skips only 100."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(_MOST_INTERIM):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException(f"the answer begins with {_MOST_INTERIM} interim ones")
+
+
 class _Connection(http.client.HTTPConnection):
+    response_class = _Response
+
     def __init__(self, owner: Connections, endpoint: Endpoint, tls: ssl.SSLContext | None, timeout: float) -> None:
         super().__init__(endpoint.host, endpoint.port)
         self._owner = owner

@@ -19,19 +19,24 @@ from urllib.parse import quote, urljoin, urlsplit
 from .body import Body, BodyReader, Reset
 from .errors import BadAnswer, Mismatch, RefusedError
 from .events import Change, Event, Holding, Retrying
+from .excerpt import one_line
 from .lines import Gunzip, Lines
 from .options import Endpoint, Options, parse_endpoints
 from .pacer import Pacer, retry_after
-from .state import State
+from .state import IN_SYNC, State
 
 _MEDIA_TYPE = "application/x-ndjson"
 _VERSION = "0.1.0"
 _SERVER_WAIT = 29.0
 _LONGEST_PROBLEM = 64 * 1024
+_LONGEST_DETAIL = 2000
 _LONGEST_TARGET = 65_534
-_QUICK_ANSWER = 0.5
-_RIGHTS_CHANGED = frozenset(("permission-changed", "token-removed"))
-_RETRIED = frozenset((408, 410, 425, 429))
+_SHORTEST_WAIT = 0.1
+"""An answer that came within this did not wait, however short the wait is."""
+_PART_OF_WAIT = 0.75
+"""A daemon takes a little off the wait."""
+_END_OF_STREAM = frozenset(("permission-changed", "token-removed"))
+_FATAL = frozenset((400, 401, 403, 404, 406))
 _LINK = re.compile(r'<([!-;=?-~]+)>((?:\s*;\s*[\w!#$&+\-.^`|~*]+\s*(?:=\s*(?:"[^"]*"|[^\s",;]+))?)*)')
 _NEXT = re.compile(r';\s*rel\s*=\s*(?:"(?:[^"]*\s)?next(?:\s[^"]*)?"|next(?=[\s;]|$))', re.IGNORECASE)
 
@@ -98,6 +103,10 @@ class Engine:
         """The cursor of the state; `None` when the whole state has to be read."""
         self._told_cursor = ""
         self._rights: str | None = None
+        self._narrowed = False
+        """The rights have changed, and no state under the new ones was in-sync yet. It may well be empty."""
+        self._reset_reason = ""
+        """Why the stream was reset, until a body comes."""
         self._pause = 0.0
         self._request: Request | None = None
         self._asked_at = 0.0
@@ -141,9 +150,13 @@ class Engine:
             target = endpoint.path + self._below("/breadcrumbs/current") + self._query([])
         else:
             target = (endpoint.path if self._link.below else "") + self._link.target
-            if timeout < _SERVER_WAIT + 15:  # the daemon would wait about as long as we do, or longer
-                target += f"{'&' if '?' in target else '?'}wait={max(1, int(timeout * 500))}ms"
+            if self._wait() < _SERVER_WAIT:
+                target += f"{'&' if '?' in target else '?'}wait={max(1, int(self._wait() * 1000))}ms"
         return Request(endpoint, target, self._headers(token, self._options.gzip), timeout, timeout)
+
+    def _wait(self) -> float:
+        """How long the daemon is asked to wait: less than we do."""
+        return _SERVER_WAIT if self._options.timeout >= _SERVER_WAIT + 15 else self._options.timeout / 2
 
     def _stream_request(self, token: str | None) -> Request:
         endpoint, query = self._endpoints[self._place], []
@@ -195,10 +208,12 @@ class Engine:
             if status == 200:
                 media = headers.get("content-type", "").partition(";")[0].strip().lower()
                 if media != _MEDIA_TYPE:
-                    raise BadAnswer(f"the answer is {media or 'of no type'}, not {_MEDIA_TYPE}: it is not the daemon's")
+                    named = one_line(media) or "of no type"
+                    raise BadAnswer(f"the answer is {named}, not {_MEDIA_TYPE}: it is not the daemon's")
                 answer.lines = Lines(self._options.max_line_bytes)
                 if self._streaming:
                     self._rights = headers.get("crumbd-rights")
+                    self._reset_reason = ""
         except BadAnswer as error:
             self.failed(str(error))
 
@@ -212,6 +227,9 @@ class Engine:
             for part in (piece,) if answer.gunzip is None else answer.gunzip.feed(piece):
                 if self.reading:
                     self._part(answer, part, events)
+            if len(answer.problem) >= _LONGEST_PROBLEM:
+                self.reading = False
+                self._refused(answer)
         except BadAnswer as error:
             self.failed(str(error))
         except Mismatch as error:
@@ -277,7 +295,10 @@ class Engine:
 
     def _reset(self, reason: str) -> bool:
         """The stream cannot be continued. Returns whether another request has to be made for what may be read now."""
-        if reason in _RIGHTS_CHANGED and self._rights is not None:
+        self._reset_reason = reason
+        if reason in _END_OF_STREAM or reason == "rights-changed":
+            self._narrowed = True
+        if reason in _END_OF_STREAM and self._rights is not None:
             # The rights go with the cursor, so that the daemon tells whether the state has holes under the new ones.
             self.reading = False
             self._retry(f"the rights have changed ({reason})", self._pacer.failed(), another=False)
@@ -291,9 +312,11 @@ class Engine:
             raise BadAnswer("a body names no cursor")
         if not body.snapshot and self._cursor is None:
             raise BadAnswer("updates came where the whole state was to come")
+        if body.cursor != self._told_cursor:
+            self._pacer.succeeded()
         if not self._apply(body, body.cursor, events):
             return False
-        self._cursor = body.cursor
+        self._cursor, self._reset_reason = body.cursor, ""
         return True
 
     def _whole(self, answer: _Answer) -> list[Event]:
@@ -302,7 +325,8 @@ class Engine:
         if self._reader.unfinished:
             raise BadAnswer("the body was cut off before its end")
         if self._streaming:
-            raise BadAnswer("the stream ended")
+            why = f" after a reset: {self._reset_reason}" if self._reset_reason else ""
+            raise BadAnswer("the stream ended" + why)
         body = answer.body
         if body is None:
             raise BadAnswer("the answer has no body with an end")
@@ -310,44 +334,52 @@ class Engine:
             raise BadAnswer("updates came where the whole state was to come")
         link = self._linked(answer)
         events: list[Event] = []
-        if self._apply(body, body.cursor or answer.headers.get("crumbd-cursor", ""), events):
-            self._moved(answer, link)
+        cursor, before = body.cursor or answer.headers.get("crumbd-cursor", ""), self._told_cursor
+        if self._apply(body, cursor, events):
+            self._move(answer, link, cursor != before)
         return events
 
     def _nothing(self, answer: _Answer) -> list[Event]:
         """A 204: the cursor may have moved on, and the status with it."""
-        self._pacer.succeeded()
-        if not self._moved(answer, self._linked(answer)):
-            return []
-        self._told_cursor = answer.headers.get("crumbd-cursor", self._told_cursor)
+        link, before = self._linked(answer), self._told_cursor
+        self._told_cursor = answer.headers.get("crumbd-cursor", before)
+        moved = self._told_cursor != before
+        self._move(answer, link, moved)
         status = answer.headers.get("crumbd-status", self.status)
-        if status is None or status == self.status:
-            return []
-        return [self._event(self._state.move(status), resync=False)]
+        if not moved or status is None or status == self.status:
+            return []  # the status of a replica that is behind is not that of the state
+        changes = self._state.move(status)
+        self._settle()
+        return [self._event(changes, resync=False)]
 
-    def _moved(self, answer: _Answer, link: _Link) -> bool:
-        """Follows a link. Returns whether it leads on."""
-        moved, self._link = link != self._link, link
-        if not moved and answer.at - self._asked_at < _QUICK_ANSWER:
-            # A daemon that waits is asked again at once; answers without a wait must not become a loop.
-            self._pause = self._pacer.throttle()
-        return moved
+    def _move(self, answer: _Answer, link: _Link, moved: bool) -> None:
+        """Follows a link. A daemon that moved nothing, and did not wait, must not be asked in a loop."""
+        awaited, self._link = self._link is not None, link
+        if awaited and not moved and answer.at - self._asked_at < max(_SHORTEST_WAIT, self._wait() * _PART_OF_WAIT):
+            self._pause = self._pacer.failed()
+        else:
+            self._pacer.succeeded()
+
+    def _settle(self) -> None:
+        """Notes that the state is complete: if the next one that is read is empty, it is not because of the rights."""
+        if self.status == IN_SYNC:
+            self._narrowed = False
 
     def _apply(self, body: Body, cursor: str, events: list[Event]) -> bool:
         """Checks and applies a whole body. Returns whether to go on from its cursor."""
         total = self._state.check(body)
-        if self._state.must_hold(body):
+        if self._state.must_hold(body) and not self._narrowed:
             self._forget()
             self.reading = False
             self._pause = self._pacer.failed()
             self._options.on_notice(Holding(len(self._state.entries), self._pause))
             return False
-        status_before = self.status
+        status_before, cursor_before = self.status, self._told_cursor
         resync = body.snapshot and status_before is not None
         changes = self._state.apply(body, total)
-        self._pacer.succeeded()
+        self._settle()
         self._told_cursor = cursor
-        if changes or resync or self.status != status_before:
+        if changes or self.status != status_before or (resync and cursor != cursor_before):
             events.append(self._event(changes, resync))
         return True
 
@@ -357,16 +389,24 @@ class Engine:
 
     def _refused(self, answer: _Answer) -> None:
         kind, detail = _kind(answer.problem), _detail(answer.problem)
+        where = one_line(answer.headers.get("location", ""))
         # The rights have changed while it waited: the answer to the next request tells whether any are left.
-        if answer.status == 410 or (answer.status == 403 and kind in _RIGHTS_CHANGED):
+        if answer.status == 410 or (answer.status == 403 and kind == "permission-changed"):
+            self._narrowed = self._narrowed or kind in ("permission-changed", "rights-changed")
+            if (self._cursor if self._streaming else self._link) is None:  # it was the whole state that was asked for
+                self.failed(f"the answer is {answer.status}: {detail or 'no reason is given'}")
+                return
             self._forget()
             self._pause = self._pacer.throttle()
-        elif 400 <= answer.status < 500 and answer.status not in _RETRIED:
+        elif answer.status in _FATAL:
             raise RefusedError(answer.status, detail or "no reason is given", self._address(answer.asked))
+        elif 300 <= answer.status < 400 and where:
+            self.failed(
+                f"the answer is {answer.status}: it redirects to {where}, which is not followed; "
+                "give the address of the daemon itself"
+            )
         else:
-            where = answer.headers.get("location", "")
-            said = detail or (f"the address is now {where}" if where else "no reason is given")
-            self.failed(f"the answer is {answer.status}: {said}")
+            self.failed(f"the answer is {answer.status}: {detail or 'no reason is given'}")
 
     def _later(self, answer: _Answer) -> None:
         seconds = retry_after(answer.headers.get("retry-after"))
@@ -384,7 +424,7 @@ class Engine:
         address = self._address(self._request) if self._request else str(self._endpoints[self._place])
         if another:
             self._place = (self._place + 1) % len(self._endpoints)
-        self._options.on_notice(Retrying(f"{address}: {reason}", pause))
+        self._options.on_notice(Retrying(f"{address}: {one_line(reason, _LONGEST_DETAIL)}", pause))
 
     def _forget(self) -> None:
         """The whole state is read with the next request; the old one stays visible until then."""
@@ -422,11 +462,11 @@ def _kind(body: bytes) -> str:
 
 def _detail(body: bytes) -> str:
     """The detail of an error; of a body that is no problem+json, its beginning."""
-    text = body.decode(errors="replace").strip()
+    text = body.decode(errors="replace")
     try:
         problem = json.loads(text)
-        if isinstance(problem, dict):
-            return str(problem.get("detail") or problem.get("title") or "")
+        if isinstance(problem, dict) and (problem.get("detail") or problem.get("title")):
+            return one_line(str(problem.get("detail") or problem["title"]), _LONGEST_DETAIL)
     except (ValueError, RecursionError):
         pass
-    return " ".join(text.split())[:300]
+    return one_line(text)

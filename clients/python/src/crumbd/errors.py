@@ -8,7 +8,7 @@ class CrumbdError(Exception):
 
 
 class RefusedError(CrumbdError):
-    """The daemon refused the request in a way that repeating cannot change: 400, 401, 403, 404, 406 and the like."""
+    """The daemon refused the request in a way that repeating cannot change: 400, 401, 403, 404 or 406."""
 
     def __init__(self, status: int, detail: str, address: str) -> None:
         super().__init__(f"{address} answered {status}: {detail}")

@@ -69,11 +69,12 @@ class Pacer:
 
 
 def retry_after(text: str | None) -> float | None:
-    """The seconds of a `Retry-After`, which is a number or a date; `None` where it is neither, or not ahead."""
+    """The seconds of a `Retry-After`, which are whole, or a date; `None` where it is neither, or not ahead."""
     if not text:
         return None
-    if text.strip().isdecimal() and len(text) < 12:
-        seconds = float(text)
+    text = text.strip()
+    if text.isascii() and text.isdecimal():
+        seconds = LONGEST_RETRY_AFTER if len(text.lstrip("0")) > 9 else float(text)
     else:
         try:
             seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
