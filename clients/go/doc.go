@@ -12,6 +12,6 @@
 //   - The whole state is read again only where it cannot be continued. The old one stays visible until then, and the
 //     application is told the difference.
 //   - After that, deletions are told only when the daemon is in-sync, and an empty state is not taken over unless
-//     Options.AllowEmpty is set.
+//     Options.AllowEmpty is set, or the client's own rights were narrowed.
 //   - Between failures there are random, growing pauses. Every wait has a limit.
 package crumbd

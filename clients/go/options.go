@@ -65,7 +65,8 @@ type Options struct {
 	// Zero is DefaultPollTimeout or DefaultStreamTimeout.
 	Timeout time.Duration
 	// AllowEmpty accepts that the state is empty when it is read again. Without it the keys are kept until the
-	// daemon has keys again: an empty state after a resync is more often a mistake than meant.
+	// daemon has keys again: an empty state after a resync is more often a mistake than meant. Keys that the client may
+	// not read any more are not kept.
 	AllowEmpty bool
 	// MaxLineBytes limits one record of an answer, and MaxBodyBytes a whole answer, both uncompressed. A larger one is a
 	// failure (LimitError). Zero is DefaultMaxLineBytes and DefaultMaxBodyBytes.

@@ -111,6 +111,19 @@ func TestAStreamDoesNotTakeOverAnEmptyState(t *testing.T) {
 	}
 }
 
+func TestAStreamWhoseRightsAreNarrowedMayBeEmpty(t *testing.T) {
+	t.Parallel()
+	d := newDaemon(t,
+		ended(snapshot("c1", crumbd.InSync, world{"a": "1"})+`{"type":"reset","reason":"permission-changed"}`+"\n"),
+		answer("c2", snapshot("c2", crumbd.ResyncInProgress, world{})),
+		parts(updates("c3", crumbd.InSync, world{})))
+	c := stream(t, d)
+	c.next()
+	c.expect("c2")
+	c.expect("c3", "-a")
+	askedFor(t, d, "/v1/stream", current, "/v1/stream?from=c2")
+}
+
 // Rule silence.
 func TestASilentStreamIsOpenedAgain(t *testing.T) {
 	t.Parallel()

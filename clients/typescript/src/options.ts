@@ -21,6 +21,7 @@ export interface FollowOptions {
   /**
    * What to do where the whole state was read again and is empty, though it was not before. It may be a datastore that
    * lost its data. Without this the client keeps its keys, tells `onHeld`, and asks again until the state is not empty.
+   * Keys that it may not read any more are not kept.
    */
   readonly allowEmpty?: boolean;
   /**

@@ -65,7 +65,10 @@ class Options:
     client_name: str | None = None
     """How this client is called in the daemon's table of clients."""
     allow_empty: bool = False
-    """Take an empty state after a resync. Otherwise the keys are kept until the state is not empty."""
+    """Take an empty state after a resync. Otherwise the keys are kept until the state is not empty.
+
+    Keys that the client may not read any more are not kept.
+    """
     check_digest: bool = True
     """Compute the digest of the state and check each answer by it. Plain Python takes a few microseconds for a key."""
     gzip: bool = True
