@@ -30,6 +30,9 @@ export class MismatchError extends RetryableError {
   override readonly name = "MismatchError";
 }
 
+/** The status 421, at which `fetch` has sent the request twice by itself. */
+export class MisdirectedError extends RetryableError {}
+
 /** The sentence of anything that was thrown, with its cause. */
 export function sentenceOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);

@@ -1,4 +1,4 @@
-import { FatalError, oneLine, RetryableError, sentenceOf } from "./errors.js";
+import { FatalError, MisdirectedError, oneLine, RetryableError, sentenceOf } from "./errors.js";
 
 /** How requests are sent. */
 export interface Sender {
@@ -169,6 +169,7 @@ export class Exchange {
     // The rights have changed while it waited: the answer to the next request tells whether any are left.
     if (status === 403 && type === PERMISSION_CHANGED) return new GoneError(sentence, true);
     if (status === 410) return new GoneError(sentence, type === RIGHTS_CHANGED);
+    if (status === 421) return new MisdirectedError(sentence);
     if (status === 429 || status === 503) return new RetryableError(sentence, retryAfterMs(response));
     return FATAL.has(status) ? new FatalError(sentence, status) : new RetryableError(sentence);
   }

@@ -1,7 +1,7 @@
 import { collectionPath, Endpoints, prefixQuery } from "./address.js";
 import type { Body } from "./body.js";
 import type { Change } from "./change.js";
-import { MismatchError, oneLine, RetryableError } from "./errors.js";
+import { MisdirectedError, MismatchError, oneLine, RetryableError } from "./errors.js";
 import { MEDIA_TYPE, type Sender } from "./exchange.js";
 import type { FollowOptions } from "./options.js";
 import { Pace, sleep } from "./pace.js";
@@ -198,6 +198,7 @@ export class Follower {
     this.#located(error);
     // A state that an answer does not lead on from may be wrong itself.
     if (error instanceof MismatchError) this.#position = undefined;
+    if (error instanceof MisdirectedError) this.#pace.takeTokenMs();
     const { retryAfterMs } = error;
     if (retryAfterMs === undefined) this.#endpoints.moveOn();
     const pauseMs = retryAfterMs === undefined ? this.#pace.afterFailureMs() : this.#pace.afterRefusalMs(retryAfterMs);
