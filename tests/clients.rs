@@ -5,6 +5,7 @@
 mod support;
 
 use std::process::Stdio;
+use std::sync::{PoisonError, RwLock};
 
 use support::daemon;
 use support::programs::{Client, Go, Python, Rust, TypeScript};
@@ -12,7 +13,12 @@ use support::programs::{Client, Go, Python, Rust, TypeScript};
 /// The scenes that are played at a time. Most of them wait.
 const JOBS: &str = "8";
 
+/// The scenes of several clients are played at once. A client's own tests measure pauses and silence, so nothing runs
+/// beside them.
+static MACHINE: RwLock<()> = RwLock::new(());
+
 fn passes_every_scene(client: &dyn Client) {
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     for options in [&[][..], &["--tls"]] {
         let mut command = daemon::command();
         let program = client.follower();
@@ -27,7 +33,9 @@ fn passes_every_scene(client: &dyn Client) {
 }
 
 fn passes_its_own_tests(client: &dyn Client) {
-    for mut command in client.tests() {
+    let commands = client.tests();
+    let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    for mut command in commands {
         command.env("CRUMBD_BIN", env!("CARGO_BIN_EXE_crumbd")).stdin(Stdio::null());
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let text =

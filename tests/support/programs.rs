@@ -118,7 +118,9 @@ impl Client for TypeScript {
     }
 
     fn tests(&self) -> Vec<Command> {
-        let mut command = command("sh", &["-c", "exec node --test build/test/*.test.js"]);
+        // A test that hangs fails, and its open handles do not keep the runner alive.
+        let run = "exec node --test --test-timeout=120000 --test-force-exit build/test/*.test.js";
+        let mut command = command("sh", &["-c", run]);
         command.current_dir(Self::built());
         vec![command]
     }
