@@ -4,9 +4,12 @@
 mod support;
 
 use std::fs;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use support::daemon::{command, run};
@@ -14,8 +17,9 @@ use support::tools;
 
 const CLIENT: &str = "tests/conform/client.py";
 
-/// A bug of the client, the scene that it breaks, and the rule of that scene.
-const BUGS: [(&str, &str, &str); 22] = [
+/// A bug of the client, the scene that it breaks (of long polls, where it does not say `(stream)`), and the rule of that
+/// scene.
+const BUGS: [(&str, &str, &str); 39] = [
     ("applies-cut-bodies", "cut-off-before-end", "whole"),
     ("cursor-before-data", "cut-off-half", "whole"),
     ("ignores-digest", "digest-wrong-value", "proof"),
@@ -38,6 +42,23 @@ const BUGS: [(&str, &str, &str); 22] = [
     ("waits-for-ever", "silence", "silence"),
     ("reads-state-when-behind", "replica-behind", "ahead"),
     ("compares-revisions", "another-history", "lower"),
+    ("polls-without-waiting", "snapshot", "pace"),
+    ("asks-at-once-again", "answer-moves-nothing", "pace"),
+    ("asks-at-once-again", "answer-of-a-cache", "pace"),
+    ("connects-anew", "connection-kept", "connection"),
+    ("polls-always", "snapshot (stream)", "resume"),
+    ("holds-what-is-forbidden", "rights-narrowed-to-nothing", "empty"),
+    ("holds-what-is-forbidden", "rights-narrowed-to-nothing (stream)", "empty"),
+    ("holds-what-is-forbidden", "rights-narrowed-not-in-sync", "empty"),
+    ("takes-cursors-apart", "cursors-of-another-shape", "link"),
+    ("follows-redirects", "redirects", "status"),
+    ("ends-at-any-4xx", "other-statuses", "status"),
+    ("applies-any-2xx", "other-statuses", "status"),
+    ("takes-hints-for-answers", "early-hints", "status"),
+    ("ignores-dates", "retry-after-date", "later"),
+    ("chokes-on-retry-after", "retry-after-odd", "later"),
+    ("ignores-media-type", "another-media-type", "whole"),
+    ("deletes-unsettled", "rights-narrowed-not-in-sync", "empty"),
 ];
 
 /// Runs the suite against the client.
@@ -82,16 +103,26 @@ fn a_client_that_keeps_the_rules_passes_every_scene() {
 #[test]
 fn each_planted_bug_breaks_the_scene_for_its_rule() {
     let one = |(bug, scene, rule): (&'static str, &'static str, &'static str)| {
-        let output = conform(&["--transport", "poll", "--scene", scene], &["--bug", bug]);
+        let (scene, transport) = match scene.strip_suffix(" (stream)") {
+            Some(scene) => (scene, "stream"),
+            None => (scene, "poll"),
+        };
+        let output = conform(&["--transport", transport, "--scene", scene], &["--bug", bug]);
         let text = text(&output);
         let is_found = output.status.code() == Some(1)
             && text.lines().any(|line| line.starts_with("BROKEN") && line.contains(scene))
             && text.lines().any(|line| line == format!("broken rules: {rule}"));
         (!is_found).then(|| format!("{bug} does not break {scene} ({rule}):\n{text}"))
     };
+    // All at once would make the machine busy, and some scenes last long.
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let bugs = std::iter::from_fn(|| BUGS.get(next.fetch_add(1, Ordering::Relaxed)));
+        bugs.filter_map(|bug| one(*bug)).collect::<Vec<_>>()
+    };
     let unseen: Vec<_> = thread::scope(|threads| {
-        let started: Vec<_> = BUGS.map(|bug| threads.spawn(move || one(bug))).into();
-        started.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+        let started: Vec<_> = (0..10).map(|_| threads.spawn(&work)).collect();
+        started.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     assert!(unseen.is_empty(), "{}", unseen.join("\n"));
 }
@@ -109,18 +140,65 @@ fn a_program_that_breaks_the_line_protocol_is_told_so() {
     assert!(said.contains("lines with one JSON object each") && said.contains("hello"), "{said}");
     let said = script("echo because >&2; exit 3");
     assert!(said.contains("a program that follows for ever") && said.contains("because"), "{said}");
-    let said = self::text(&run(&[
-        "conform",
-        "--scene",
-        "snapshot",
-        "--transport",
-        "poll",
-        "--",
-        "/no/such/program",
-    ]));
-    assert!(said.contains("a program that can be started") && said.contains("/no/such/program"), "{said}");
-    let said = self::text(&run(&["conform", "--scene", "nonsense", "--", "true"]));
+    let said = script("printf '\\377\\376\\n'; cat");
+    assert!(said.contains("is not UTF-8") && said.contains(r"\xff\xfe"), "{said}");
+    let said = script("echo '{\"fatal\":\"tired\"}'; exit 1");
+    assert!(said.contains("the end: {\"fatal\":\"tired\"}"), "{said}");
+    let said = script("echo '{}'; cat");
+    assert!(said.contains("none of these members"), "{said}");
+    let said = script("printf 1234 >&2; head -c 100000 /dev/zero | tr '\\0' e >&2; echo x");
+    assert!(said.contains("1234eee") && said.contains("a line of more than 4 KiB"), "{said}");
+    let said = script("printf '{\"cursor\":'; exec 1>&-; cat");
+    assert!(said.contains("{\"cursor\": (without a line break)"), "{said}");
+}
+
+#[test]
+fn a_suite_that_cannot_be_played_says_so_before_any_scene() {
+    let refused = |args: &[&str]| {
+        let output = run(&[&["conform"], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        assert!(output.stdout.is_empty(), "{}", text(&output));
+        text(&output)
+    };
+    let said = refused(&["--", "/no/such/program"]);
+    assert!(said.contains("the program \"/no/such/program\" cannot be started: No such file"), "{said}");
+    let said = refused(&["--", "no-such-program-of-any-path"]);
+    assert!(said.contains("no directory of PATH"), "{said}");
+    let said = refused(&["--", "src/docs/clients.md"]);
+    assert!(said.contains("Permission denied"), "{said}");
+    let said = refused(&["--scene", "nonsense", "--", "true"]);
     assert!(said.contains("there is no scene \"nonsense\""), "{said}");
+    let said =
+        refused(&["--transport", "poll", "--scene", "snapshot", "--scene", "heartbeats", "--", "true"]);
+    assert!(said.contains("the scene heartbeats is not played for poll"), "{said}");
+}
+
+#[test]
+fn a_signal_ends_the_programs_and_what_they_started_too() {
+    for (name, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let directory = tempfile::tempdir().unwrap();
+        let (started, held) = (directory.path().join("started"), directory.path().join("started.held"));
+        for fifo in [&started, &held] {
+            assert!(Command::new("mkfifo").arg(fifo).status().unwrap().success());
+        }
+        // A program that ignores signals, and a process of it that holds a fifo open.
+        let script =
+            "trap '' INT TERM HUP; (exec 3<> \"$0.held\"; echo two > \"$0\"; exec sleep 600 2>&-) & wait";
+        let mut command = command();
+        command.args(["conform", "--transport", "poll", "--scene", "snapshot", "--", "sh", "-c", script]);
+        let mut suite = command.arg(&started).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        assert_eq!(fs::read_to_string(&started).unwrap(), "two\n");
+        let id = suite.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        assert_eq!(suite.wait().unwrap().code(), Some(code));
+        // Without a wait a fifo can be opened for writing only while somebody has it open for reading.
+        let is_held = || rustix::fs::open(&held, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).is_ok();
+        let end = Instant::now() + Duration::from_secs(20);
+        while is_held() {
+            assert!(Instant::now() < end, "a process of the program is still there after SIG{name}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 #[test]
@@ -153,7 +231,7 @@ fn the_page_for_clients_lists_every_scene_under_a_rule_that_it_has() {
     let rules = page.split("## The rules").nth(1).unwrap().split("## ").next().unwrap();
     let rules: Vec<_> =
         rules.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-    assert_eq!(rules.len(), 18, "{rules:?}");
+    assert_eq!(rules.len(), 20, "{rules:?}");
     for rule in &rules {
         assert!(listed.iter().any(|row| row.contains(&format!("| `{rule}` |"))), "no scene is for {rule}");
         assert!(BUGS.iter().any(|(_, _, broken)| broken == rule), "no planted bug is for {rule}");

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use clap::{Args, ValueEnum};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::escaped::Escaped;
 use super::{Failure, output};
-use crate::conform::{Broken, Outcome, Suite, Transport, scenes};
+use crate::conform::{Broken, Outcome, Suite, Transport, kill_all, scenes};
 
 /// The most scenes at the same time.
 const MAX_JOBS: u16 = 16;
@@ -61,6 +62,40 @@ struct RulesBroken {
     played: usize,
 }
 
+/// A signal ended the suite, and it has ended the programs.
+#[derive(Debug, thiserror::Error)]
+#[error("ended by signal {0}")]
+pub(super) struct EndedBySignal(u8);
+
+impl EndedBySignal {
+    /// The exit code that a shell has for a process that a signal ended.
+    pub(super) fn exit_code(&self) -> u8 {
+        128 + self.0
+    }
+}
+
+/// The signals that end the suite, each with its number.
+struct Signals([(Signal, u8); 3]);
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self([
+            (signal(SignalKind::interrupt())?, 2),
+            (signal(SignalKind::terminate())?, 15),
+            (signal(SignalKind::hangup())?, 1),
+        ]))
+    }
+
+    async fn next(&mut self) -> EndedBySignal {
+        let [(interrupt, a), (terminate, b), (hangup, c)] = &mut self.0;
+        EndedBySignal(tokio::select! {
+            _ = interrupt.recv() => *a,
+            _ = terminate.recv() => *b,
+            _ = hangup.recv() => *c,
+        })
+    }
+}
+
 impl Conform {
     pub(super) async fn run(self) -> Result<(), Failure> {
         if self.list {
@@ -79,6 +114,7 @@ impl Conform {
             scenes: self.scene,
             jobs: self.jobs.into(),
         };
+        let mut signals = Signals::listen()?;
         let mut printed = Ok(());
         let played = suite.play(|outcome| {
             let text = if json { as_json(outcome) } else { as_text(outcome, verbose) };
@@ -88,7 +124,15 @@ impl Conform {
         });
         let outcomes = tokio::select! {
             played = played => played?,
-            gone = output::reader_gone() => return Err(gone.into()),
+            // The programs are in process groups of their own, which no terminal ends.
+            gone = output::reader_gone() => {
+                kill_all();
+                return Err(gone.into());
+            }
+            ended = signals.next() => {
+                kill_all();
+                return Err(ended.into());
+            }
         };
         printed?;
         let rules: BTreeSet<_> = outcomes.iter().filter_map(Outcome::broken_rule).collect();

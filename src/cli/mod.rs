@@ -257,8 +257,12 @@ fn report(failure: &Failure) -> ExitCode {
         errors.0.iter().for_each(output::say);
         return ExitCode::from(EXIT_USAGE);
     }
+    if let Some(ended) = failure.downcast_ref::<conform::EndedBySignal>() {
+        return ExitCode::from(ended.exit_code());
+    }
     output::say(failure);
-    if failure.is::<serve::CheckFailed>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+    let is_usage = failure.is::<serve::CheckFailed>() || failure.is::<crate::conform::SuiteError>();
+    if is_usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
 }
 
 /// Prints the parser's message: the help, the version, or an error in the command line.

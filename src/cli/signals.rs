@@ -2,8 +2,8 @@
 //!
 //! | signal | the daemon | other commands |
 //! |---|---|---|
-//! | SIGTERM, SIGINT | during the start: ends it. Later: drains; a second one ends the drain, a third one the saving of the state | the system ends the process, but for `mirror` and `template`: they finish the write that is under way |
-//! | SIGHUP | reads tokens and certificates again, or logs that there is nothing to read: see [`crate::http::Reload`] | the system ends the process: the terminal has gone |
+//! | SIGTERM, SIGINT | during the start: ends it. Later: drains; a second one ends the drain, a third one the saving of the state | the system ends the process, but for `mirror` and `template`: they finish the write that is under way; `conform` ends its programs first |
+//! | SIGHUP | reads tokens and certificates again, or logs that there is nothing to read: see [`crate::http::Reload`] | the system ends the process: the terminal has gone; `conform` ends its programs first |
 //! | SIGXFSZ | the write fails, as on a full disk | the same |
 //! | SIGPIPE | ignored, as in every Rust program: the write fails | see [`super::output`] |
 

@@ -14,6 +14,7 @@ mod scenes;
 mod stage;
 mod suite;
 
+pub(crate) use program::kill_all;
 pub(crate) use scene::Transport;
 pub(crate) use stage::Broken;
-pub(crate) use suite::{Outcome, Suite, scenes};
+pub(crate) use suite::{Outcome, Suite, SuiteError, scenes};

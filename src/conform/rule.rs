@@ -25,6 +25,10 @@ pub(crate) enum Rule {
     Later,
     /// There are pauses between failures.
     Pace,
+    /// The connection is kept.
+    Connection,
+    /// Only 200 and 204 are answers; redirects are not followed.
+    Status,
     /// What cannot get better ends the client.
     Fatal,
     /// Keys and values are bytes.
@@ -57,6 +61,8 @@ impl Rule {
             Self::Empty => "empty",
             Self::Later => "later",
             Self::Pace => "pace",
+            Self::Connection => "connection",
+            Self::Status => "status",
             Self::Fatal => "fatal",
             Self::Bytes => "bytes",
             Self::Coding => "coding",

@@ -1,6 +1,6 @@
 //! The place where a scene is played: the replicas, the client program, and what it has said so far.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -11,14 +11,20 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use tokio::sync::watch;
 
-use super::daemon::{Crumb, Daemon, Kind, Request, Shared, State, World, state_of};
-use super::program::{Line, Program};
+use super::daemon::{Crumb, Daemon, Kind, Request, SHORTEST_WAIT, Shared, State, World, plain, state_of};
+use super::program::{Line, Program, Said};
 use super::rule::Rule;
 use super::scene::Transport;
 use crate::model::{Digest, Entry, History};
 
-/// How long a scene waits for something that must happen.
-pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+/// How long a scene waits for something that must happen, while the program does anything.
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long it waits for that while nothing happens.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// The sentences of failures that are kept.
+const KEPT_RETRIES: usize = 50;
 
 /// The lines of output that are kept for the report.
 const KEPT_LINES: usize = 6;
@@ -56,6 +62,9 @@ impl From<std::io::Error> for Broken {
     }
 }
 
+/// How long a program may take to see that going on does not help.
+const TIME_TO_SEE: Duration = Duration::from_secs(30);
+
 /// What the program is given beside its address.
 #[derive(Clone, Default)]
 pub(super) struct Given {
@@ -89,7 +98,10 @@ pub(super) struct Stage {
     told: usize,
     held: Option<u64>,
     fatal: Option<String>,
-    retries: usize,
+    /// Whether the client may end by itself.
+    may_end: bool,
+    /// The last sentences of failures.
+    retries: VecDeque<String>,
     /// What the client may show at these cursors, where that is not the state.
     instead: HashMap<String, Shown>,
     /// The prefixes of keys that the client may read, or could before.
@@ -127,7 +139,8 @@ impl Stage {
             told: 0,
             held: None,
             fatal: None,
-            retries: 0,
+            may_end: false,
+            retries: VecDeque::new(),
             instead: HashMap::new(),
             readable: vec![Vec::new()],
             looked_at: 0,
@@ -167,6 +180,11 @@ impl Stage {
             }
         }
         variables.extend(given.token.map(|token| ("CRUMBD_TOKEN", token.into())));
+        if let Some(timeout) = given.timeout {
+            for daemon in &self.replicas {
+                daemon.set(|settings| settings.shortest_wait = SHORTEST_WAIT.min(timeout / 4));
+            }
+        }
         let timeout = given.timeout.map(|timeout| timeout.as_millis().to_string());
         variables.extend(timeout.map(|ms| ("CRUMBD_TIMEOUT_MS", ms.into())));
         variables.extend(given.allow_empty.then(|| ("CRUMBD_ALLOW_EMPTY", "1".into())));
@@ -233,15 +251,23 @@ impl Stage {
         what: &str,
         mut holds: impl FnMut(&Self) -> bool,
     ) -> Result<(), Broken> {
-        let end = Instant::now() + limit;
+        let begin = Instant::now();
+        // On a busy machine a program may need long. One that does nothing at all has no need of more time.
+        let quiet = if limit == DEADLINE { QUIET } else { limit };
+        let mut end = begin + quiet;
         loop {
             self.look()?;
             if holds(self) {
                 return Ok(());
             }
             if !self.step(end).await? {
-                let came = format!("nothing of that within {:.0?}{}", limit, self.last_said());
+                let waited = begin.elapsed();
+                let came =
+                    format!("nothing of that within {:.0} s{}", waited.as_secs_f64(), self.last_said());
                 return Err(Broken::new(what, came));
+            }
+            if limit == DEADLINE {
+                end = (Instant::now() + quiet).min(begin + limit);
             }
         }
     }
@@ -265,7 +291,12 @@ impl Stage {
 
     fn last_said(&self) -> String {
         match &self.last {
-            None => "; there was no line with a cursor yet".to_owned(),
+            None => match self.retries.back() {
+                Some(retry) => {
+                    format!("; there was no line with a cursor yet, and the last failure was {retry:?}")
+                }
+                None => "; there was no line with a cursor yet".to_owned(),
+            },
             Some(line) => {
                 let text = |field: &Option<String>| field.clone().unwrap_or_default();
                 format!("; the last line has cursor {} and status {}", text(&line.cursor), text(&line.status))
@@ -285,11 +316,21 @@ impl Stage {
             return Err(Broken::new("a running program", "none"));
         };
         tokio::select! {
-            line = program.next_line(), if !ended_well => match line? {
-                Some(line) => self.take(&line)?,
-                None => {
+            said = program.next_line(), if !ended_well => match said? {
+                Said::Line(line) => self.take(&line)?,
+                Said::NotText(line) => {
+                    self.keep(&line);
+                    let came = format!("a line that is not UTF-8: \"{}\"", cut(&line));
+                    return Err(Broken::new("lines with one JSON object each, in UTF-8", came));
+                }
+                Said::Endless(begin) => {
+                    self.keep(&begin);
+                    let came = format!("a line without end on standard output: {:?}", cut(&begin));
+                    return Err(Broken::new("lines with one JSON object each", came));
+                }
+                Said::End => {
                     let status = program.exit().await;
-                    let how = status.map_or_else(|_| "closed its output".to_owned(), |status| status.to_string());
+                    let how = status.map_or_else(|_| "it closed its output".to_owned(), |status| status.to_string());
                     return Err(Broken::new("a program that follows for ever", how));
                 }
             },
@@ -297,22 +338,30 @@ impl Stage {
             () = tokio::time::sleep_until(until.into()) => return Ok(false),
         }
         self.look()?;
+        if let Some(sentence) = &self.fatal
+            && !self.may_end
+        {
+            return Err(Broken::new(
+                "a program that follows for ever",
+                format!("the end: {{\"fatal\":{sentence:?}}}"),
+            ));
+        }
         Ok(true)
     }
 
     /// Takes a line of the program.
     fn take(&mut self, text: &str) -> Result<(), Broken> {
+        self.keep(text);
         let line: Line = serde_json::from_str(text).map_err(|error| {
             Broken::new("lines with one JSON object each", format!("{:?}: {error}", cut(text)))
         })?;
-        if self.printed.len() == KEPT_LINES {
-            self.printed.remove(0);
-        }
-        self.printed.push(cut(text));
         if let Some(sentence) = line.fatal {
             self.fatal = Some(sentence);
-        } else if line.retry.is_some() {
-            self.retries += 1;
+        } else if let Some(sentence) = line.retry {
+            if self.retries.len() == KEPT_RETRIES {
+                self.retries.pop_front();
+            }
+            self.retries.push_back(sentence);
         } else if let Some(count) = line.held {
             self.held = Some(count);
         } else {
@@ -321,9 +370,19 @@ impl Stage {
         Ok(())
     }
 
+    /// Keeps a line for the report.
+    fn keep(&mut self, text: &str) {
+        if self.printed.len() == KEPT_LINES {
+            self.printed.remove(0);
+        }
+        self.printed.push(cut(text));
+    }
+
     /// Compares a line with a cursor with the state at that cursor.
     fn take_state(&mut self, line: Line) -> Result<(), Broken> {
-        let cursor = line.cursor.as_deref().map(bare).unwrap_or_default().to_owned();
+        let Some(cursor) = line.cursor.as_deref().map(|cursor| bare(cursor).to_owned()) else {
+            return Err(Broken::new("a line with cursor, retry, held or fatal", "none of these members"));
+        };
         for change in line.changes.as_deref().unwrap_or_default() {
             let decode = |text: &str| {
                 let wrong = |error| Broken::new("keys and values in base64", format!("{text:?}: {error}"));
@@ -443,7 +502,8 @@ impl Stage {
     /// Waits until the program ends with a sentence that has this text.
     pub(super) async fn ends_with(&mut self, text: &str) -> Result<(), Broken> {
         let what = format!("the line {{\"fatal\":…}} with {text:?} in it");
-        self.until(&what, |stage| stage.fatal.is_some()).await?;
+        self.may_end = true;
+        self.within(TIME_TO_SEE, &what, |stage| stage.fatal.is_some()).await?;
         let sentence = self.fatal.clone().unwrap_or_default();
         if !sentence.contains(text) {
             return Err(Broken::new(what, format!("{sentence:?}")));
@@ -453,6 +513,41 @@ impl Stage {
             Ok(status) if status.code() == Some(1) => Ok(()),
             Ok(status) => Err(Broken::new("exit code 1 after \"fatal\"", status.to_string())),
             Err(_) => Err(Broken::new("the end of the program after \"fatal\"", "it goes on")),
+        }
+    }
+
+    /// Waits until a sentence of a failure has all of these texts.
+    pub(super) async fn says_of_a_failure(&mut self, texts: &[&str]) -> Result<(), Broken> {
+        let what = format!("a line {{\"retry\":…}} with {} in it", texts.join(" and "));
+        let has_all = |sentence: &String| texts.iter().all(|text| sentence.contains(text));
+        self.until(&what, |stage| stage.retries.iter().any(has_all)).await
+    }
+
+    /// Fails where the requests came over more connections than this.
+    pub(super) fn used_connections(&self, at_most: usize) -> Result<(), Broken> {
+        let requests = self.requests();
+        let used: BTreeSet<_> =
+            requests.iter().map(|request| (request.replica, request.connection)).collect();
+        match used.len() {
+            count if count <= at_most => Ok(()),
+            count => Err(Broken::new(
+                format!("at most {at_most} connections: the client keeps its connection"),
+                format!("{count} connections for {} requests", requests.len()),
+            )),
+        }
+    }
+
+    /// Fails where the client was to follow by streams, and has come to a state without one.
+    pub(super) fn used_its_transport(&self) -> Result<(), Broken> {
+        match self.transport == Transport::Stream
+            && self.told > 0
+            && !self.requests().iter().any(Request::is_stream)
+        {
+            true => Err(Broken::new(
+                "at least one request for /v1/stream, because CRUMBD_TRANSPORT is \"stream\"",
+                "none",
+            )),
+            false => Ok(()),
         }
     }
 
@@ -491,7 +586,12 @@ impl Stage {
             let at = begin + requests.get(begin..)?.iter().position(is_it)?;
             Some((at, requests[at].clone(), requests.get(at + 1)?.clone()))
         };
-        let what = format!("the request again after an answer that was {answer:?}");
+        let what = match is_status {
+            true => format!("the next request after the answer {answer}"),
+            false => format!(
+                "the next request after an answer that is noted as \"… {answer} …\" among the requests"
+            ),
+        };
         let again = |stage: &Self| {
             found = find(&stage.requests());
             found.is_some()
@@ -520,13 +620,14 @@ impl Stage {
 
     /// Ends the program. A program that has ended by itself is no error here.
     pub(super) async fn finish(&mut self) -> Result<(), Broken> {
+        let by_transport = self.used_its_transport();
         let Some(program) = &mut self.program else { return Ok(()) };
         if self.fatal.is_some() {
-            return Ok(());
+            return by_transport;
         }
-        let expected = "exit code 0 within 5 s after standard input was closed";
+        let expected = "exit code 0 within 10 s after standard input was closed";
         match program.stop().await {
-            Ok(status) if status.success() => Ok(()),
+            Ok(status) if status.success() => by_transport,
             Ok(status) => Err(Broken::new(expected, status.to_string())),
             Err(_) => Err(Broken::new(expected, "it went on, and was killed")),
         }
@@ -549,7 +650,9 @@ impl Stage {
 
     /// The last lines of the program's output, for the report.
     pub(super) fn output_lines(&self) -> Vec<String> {
-        self.printed.clone()
+        let half = self.program.as_ref().and_then(Program::half_line);
+        let half = half.map(|half| format!("{} (without a line break)", cut(&half)));
+        self.printed.iter().cloned().chain(half).collect()
     }
 
     /// The last lines of the program's standard error, for the report.
@@ -565,7 +668,7 @@ pub(super) fn shown_of(state: &State) -> Shown {
 
 /// A cursor without the rights that an event stream adds.
 fn bare(cursor: &str) -> &str {
-    cursor.split('~').next().unwrap_or_default()
+    plain(cursor).split('~').next().unwrap_or_default()
 }
 
 fn digest_of(shown: &Shown) -> String {

@@ -9,14 +9,14 @@ use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::daemon;
 use super::rule::Rule;
 use super::scene::{Scene, Transport};
 use super::scenes::ALL;
 use super::stage::{Broken, Stage, Tls};
+use super::{daemon, program};
 
 /// The longest time of a scene; reached only by one that hangs.
-const LONGEST_SCENE: Duration = Duration::from_secs(180);
+const LONGEST_SCENE: Duration = Duration::from_secs(300);
 
 /// All scenes, in the order of the page for clients.
 pub(crate) fn scenes() -> impl Iterator<Item = &'static Scene> {
@@ -74,9 +74,22 @@ pub(crate) enum SuiteError {
     /// A name that no scene has.
     #[error("there is no scene {0:?}; --list shows the names")]
     UnknownScene(String),
-    /// None of the named scenes is for the chosen transport.
-    #[error("none of these scenes is for this transport; --list shows for which each is")]
-    NoScene,
+    /// A named scene is not for the chosen transport.
+    #[error("the scene {scene} is not played for {transport}; --list shows for which transports each is")]
+    NotForTransport {
+        /// The scene.
+        scene: String,
+        /// The chosen transport.
+        transport: Transport,
+    },
+    /// The program cannot be started.
+    #[error("the program {name:?} cannot be started: {source}")]
+    Program {
+        /// The program.
+        name: OsString,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// The file with the authority for the client cannot be written.
     #[error("the certificate authority for the client cannot be written to {}: {source}", path.display())]
     Authority {
@@ -109,6 +122,17 @@ impl Suite {
         if let Some(name) = self.scenes.iter().find(|name| !scenes().any(|scene| scene.name == **name)) {
             return Err(SuiteError::UnknownScene(name.clone()));
         }
+        let is_played = |name: &String, transport: &Transport| {
+            scenes().any(|scene| scene.name == *name && scene.transports.contains(transport))
+        };
+        // With both transports, each scene is for one of them.
+        if let [transport] = self.transports[..]
+            && let Some(name) = self.scenes.iter().find(|name| !is_played(name, &transport))
+        {
+            return Err(SuiteError::NotForTransport { scene: name.clone(), transport });
+        }
+        let name = self.command.first().cloned().unwrap_or_default();
+        program::find(&name).map_err(|source| SuiteError::Program { name, source })?;
         let is_wanted =
             |scene: &&Scene| self.scenes.is_empty() || self.scenes.iter().any(|n| n == scene.name);
         let wanted = scenes().filter(is_wanted).flat_map(|scene| {
@@ -116,9 +140,6 @@ impl Suite {
             transports.map(move |transport| (scene, *transport))
         });
         let wanted: Vec<_> = wanted.collect();
-        if wanted.is_empty() {
-            return Err(SuiteError::NoScene);
-        }
         let (tls, _authority) = match self.tls {
             true => {
                 let (tls, file) = prepare_tls()?;

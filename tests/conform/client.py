@@ -3,7 +3,7 @@
 `--bug NAME` plants a bug: the scene for it has to break. `--events` reads streams as server-sent events.
 """
 
-import argparse, base64, http.client, json, os, random, ssl, struct, sys, threading, time, zlib
+import argparse, base64, email.utils, http.client, json, os, random, re, ssl, struct, sys, threading, time, zlib
 from urllib.parse import quote_from_bytes, urlsplit
 
 import xxhash
@@ -13,12 +13,13 @@ PARSER.add_argument("--bug", default="")
 PARSER.add_argument("--events", action="store_true")
 OPTIONS = PARSER.parse_args()
 BASES = [urlsplit(url) for url in os.environ["CRUMBD_URL"].split(",")]
-STREAM = os.environ["CRUMBD_TRANSPORT"] == "stream"
+STREAM = os.environ["CRUMBD_TRANSPORT"] == "stream" and OPTIONS.bug != "polls-always"
 PREFIX = os.environ.get("CRUMBD_PREFIX")
 LIMIT = int(os.environ.get("CRUMBD_TIMEOUT_MS", "45000" if STREAM else "60000")) / 1000
 ALLOW_EMPTY = os.environ.get("CRUMBD_ALLOW_EMPTY") == "1"
 TLS = ssl.create_default_context(cafile=os.environ.get("CRUMBD_CA_FILE"))
 LONGEST_PAUSE = 5
+LONGEST_RETRY_AFTER = 300
 
 
 def bug(name):
@@ -47,6 +48,35 @@ class Gone(Exception):
 
 class Wrong(Exception):
     """Count or digest are not those of the answer."""
+
+
+class Response(http.client.HTTPResponse):
+    """An answer. The library skips 100 only."""
+
+    def _read_status(self):
+        while True:
+            line = super()._read_status()
+            if line[1] == 100 or line[1] // 100 != 1 or bug("takes-hints-for-answers"):
+                return line
+            http.client.parse_headers(self.fp)
+
+
+def retry_after(text):
+    """The seconds that `Retry-After` says; None where it cannot be read."""
+    if text is None or bug("ignores-retry-after"):
+        return None
+    if re.fullmatch("[0-9]+", text):
+        seconds = float(text)
+    elif bug("ignores-dates"):
+        return None
+    elif bug("chokes-on-retry-after"):
+        raise Fatal(f"Retry-After: {text}")
+    else:
+        try:
+            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        except (TypeError, ValueError):
+            return None
+    return min(max(seconds, 0), LONGEST_RETRY_AFTER)
 
 
 def share(key, value):
@@ -82,9 +112,13 @@ class Client:
         self.replica, self.connection, self.failures = 0, None, 0
         self.link = self.cursor = self.status = None
         self.state, self.shown, self.settled, self.revision = {}, {}, True, 0
+        self.narrowed = False
 
     def get(self, target, accept, **headers):
         """Sends a request and gives its answer, whose head is whole."""
+        if bug("connects-anew") and self.connection is not None:
+            self.connection.close()
+            self.connection = None
         if self.connection is None:
             base = BASES[self.replica]
             timeout = None if bug("waits-for-ever") else LIMIT
@@ -92,27 +126,37 @@ class Client:
                 self.connection = http.client.HTTPSConnection(base.netloc, timeout=timeout, context=TLS)
             else:
                 self.connection = http.client.HTTPConnection(base.netloc, timeout=timeout)
+            self.connection.response_class = Response
         headers = {name.replace("_", "-"): value for name, value in headers.items()} | {"Accept": accept}
         if "CRUMBD_TOKEN" in os.environ:
             headers["Authorization"] = "Bearer " + os.environ["CRUMBD_TOKEN"]
         self.connection.request("GET", target, headers=headers)
         answer = self.connection.getresponse()
-        if answer.status in (200, 204):
-            return answer
+        if answer.status in (200, 204) or answer.status == 206 and bug("applies-any-2xx"):
+            media = answer.getheader("Content-Type")
+            if answer.status == 204 or media == accept or bug("ignores-media-type"):
+                return answer
+            answer.read()
+            raise Failed(f"{target}: the media type is {media}")
         body = answer.read()
+        location = answer.getheader("Location")
+        if location and bug("follows-redirects"):
+            return self.get(location, accept, **headers)
         try:
             problem = json.loads(body)
             kind, detail = problem["type"], problem["detail"]
         except (ValueError, KeyError, TypeError):
             kind, detail = "", "no reason"
-        sentence = f"{target}: {answer.status}: {detail}"
+        sentence = f"{target}: {answer.status}: {detail}" + (f" (Location: {location})" if location else "")
         rights_changed = kind.endswith(":permission-changed") and not bug("ends-when-rights-change")
         if answer.status == 410 or rights_changed:
+            self.narrowed = self.narrowed or answer.status == 403
             raise Gone(sentence)
+        if 400 <= answer.status < 500 and answer.status != 429 and bug("ends-at-any-4xx"):
+            raise Fatal(sentence)
         if answer.status in (400, 401, 403, 404, 406) and not bug("retries-fatal"):
             raise Fatal(sentence)
-        after = answer.getheader("Retry-After") if answer.status in (429, 503) else None
-        raise Failed(sentence, float(after) if after and not bug("ignores-retry-after") else None)
+        raise Failed(sentence, retry_after(answer.getheader("Retry-After")) if answer.status in (429, 503) else None)
 
     def path(self, endpoint):
         prefix = "" if PREFIX is None or bug("drops-prefix") else "?prefix=" + quote_from_bytes(os.fsencode(PREFIX), "")
@@ -132,6 +176,8 @@ class Client:
             body = cut.partial
         if not link:
             raise Failed(f"{target}: the answer has no Link")
+        if bug("takes-cursors-apart"):
+            link = re.sub("~[^/]*", "", link)
         if answer.status == 204:
             return [], link
         if answer.getheader("Content-Encoding") == "gzip" and not bug("ignores-coding"):
@@ -173,12 +219,14 @@ class Client:
             if (header["count"], header["digest"]) != (len(state), digest(state)):
                 raise Wrong(f"count or digest are wrong at {header['cursor']}")
         if header["type"] == "snapshot":
-            if not state and self.shown and not ALLOW_EMPTY and not bug("deletes-on-empty"):
+            narrowed = self.narrowed and not bug("holds-what-is-forbidden")
+            if not (state or ALLOW_EMPTY or narrowed or bug("deletes-on-empty")) and self.shown:
                 say(held=len(self.shown))
                 self.link = self.cursor = None
                 raise Failed("the new state is empty", 1)
             self.settled = False
         self.settled = self.settled or header["status"] == "in-sync" or bug("deletes-unsettled")
+        self.narrowed = self.narrowed and not self.settled
         target = state if self.settled else self.shown | state
         if bug("forgets-old-state") and header["type"] == "snapshot":
             self.shown = {}
@@ -189,16 +237,17 @@ class Client:
         if changes or header["status"] != self.status or first:
             self.status = header["status"]
             say(cursor=self.cursor, status=self.status, count=len(target), digest=digest(target), changes=changes)
-        self.failures = 0
 
     def poll(self):
         if self.link is None:
             self.apply(*self.records(self.path("/v1/breadcrumbs/current")))
+            self.failures = 0
         else:
             target = self.link
             if bug("builds-links"):
                 target = f"/v1/breadcrumbs/{self.cursor}/next"
-            wait = f"{max(1, int(LIMIT * 500))}ms"
+            wait = "0ms" if bug("polls-without-waiting") else f"{int(LIMIT * 500)}ms"
+            before, asked = self.link, time.monotonic()
             records, link = self.records(target + ("&" if "?" in target else "?") + "wait=" + wait)
             if records:
                 self.apply(records, link)
@@ -206,7 +255,11 @@ class Client:
                 raise Gone("nothing new")
             elif not bug("ignores-204"):
                 self.link = link
-            self.failures = 0
+            moved = link != before or time.monotonic() - asked > 1
+            if not moved and not bug("asks-at-once-again"):
+                self.rest()
+            else:
+                self.failures = 0
 
     def stream(self):
         target = self.path("/v1/stream")
@@ -221,6 +274,7 @@ class Client:
                 records = [line]
             elif line.get("type") == "reset":
                 self.link, records = None, []
+                self.narrowed = self.narrowed or line["reason"] == "permission-changed"
             elif line.get("type") == "end" and records:
                 cursor = records[0]["cursor"] + ("~" + rights if rights else "")
                 if records[0]["mode"] == "none" and not bug("ignores-204"):
@@ -262,10 +316,14 @@ class Client:
         self.replica = (self.replica + 1) % len(BASES)
         if bug("reads-state-after-failure"):
             self.link = None
+        self.rest()
+
+    def rest(self):
+        """A pause that is random, and longer after each failure."""
         most = min(LONGEST_PAUSE, 0.25 * 2 ** min(self.failures, 10))
         self.failures += 1
         if bug("regular-pauses"):
-            time.sleep(1)
+            time.sleep(1.5)
         elif not bug("hot-loop"):
             time.sleep(random.uniform(0.01, most))
 

@@ -10,13 +10,16 @@ use super::body::{self, Body, Scope, Spelling};
 use super::connection::{Answer, Connection, Then, Woken};
 use super::request::{Endpoint, Kind, Request, link_of};
 use super::world::Crumb;
-use super::{Daemon, Fault, Inner, negotiation};
+use super::{AtOnce, Daemon, Fault, Inner, negotiation};
 use crate::conform::rule::Rule;
 use crate::model::SyncStatus;
 use crate::wire::{Coding, MediaType};
 
 /// What is written as it is in a query.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// Where redirects of scenes lead.
+pub(crate) const ELSEWHERE: &str = "/v1/elsewhere";
 
 /// The smallest body that is coded.
 const CODED_BYTES: usize = 1024;
@@ -65,7 +68,7 @@ impl Inner {
             Some(Fault::Lie(lie)) => Some(*lie),
             _ => None,
         };
-        Spelling { lie, unknown: self.settings.unknown }
+        Spelling { lie, unknown: self.settings.unknown, shaped: self.settings.shaped }
     }
 }
 
@@ -82,6 +85,7 @@ impl Daemon {
         let rights = rights.map(|(name, _)| format!("rights={}", encode(name.as_bytes())));
         let query: Vec<_> = prefix.into_iter().chain(rights).collect();
         let mark = if query.is_empty() { "" } else { "?" };
+        let cursor = self.written(cursor);
         let link = format!("{base}/v1/breadcrumbs/{cursor}/next{mark}{}", query.join("&"));
         self.shared.issued.lock().insert(link_of(&link));
         link
@@ -97,7 +101,7 @@ impl Daemon {
         request: &Request,
     ) -> Vec<(&'static str, String)> {
         let mut headers = vec![
-            ("Crumbd-Cursor", cursor.to_owned()),
+            ("Crumbd-Cursor", self.written(cursor)),
             ("Crumbd-Mode", mode.to_owned()),
             ("Crumbd-Reason", reason.to_owned()),
             ("Crumbd-Revision", crumb.cursor.revision.to_string()),
@@ -162,7 +166,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             _ => {}
         }
-        let prefix = self.daemon.inner.lock().settings.prefix.clone();
+        let (prefix, shortest) = {
+            let settings = &self.daemon.inner.lock().settings;
+            (settings.prefix.clone(), settings.shortest_wait)
+        };
+        if matches!(request.endpoint, Endpoint::Next(_)) && request.wait().is_some_and(|wait| wait < shortest)
+        {
+            let expected = format!("long polls with a wait of at least {shortest:?}");
+            shared.violation(Rule::Pace, expected, format!("a request for {target}"));
+        }
+        if target.starts_with(ELSEWHERE) {
+            let came = format!("a request for {target}");
+            shared.violation(Rule::Status, "no request for the Location of a redirect", came);
+        }
         if let Some(prefix) = prefix
             && request.kind != Kind::Other
             && request.parameter("prefix") != Some(&prefix[..])
@@ -249,6 +265,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 let after = inner.after(cursor, request, &scope, media, spelling);
                 if let Some(fault) = inner.take_head_fault(Kind::Follow) {
                     Act::Fault(fault)
+                } else if inner.has_other_rights(request)
+                    && let Some(fault) = inner.rights_fault.take()
+                {
+                    Act::Fault(fault)
+                } else if let Some(at_once) = inner.settings.at_once
+                    && inner.world.newest().cursor.to_string() == cursor
+                {
+                    inner.at_once_count += 1;
+                    let crumb = Box::new(inner.world.newest().clone());
+                    match (at_once, inner.at_once_count % 2) {
+                        (AtOnce::NoContent, _) => Act::Moved(cursor.to_owned(), crumb, None),
+                        (AtOnce::SameState, 1) => {
+                            Act::Send(body::unchanged(&crumb, &scope, media, spelling), crumb, None)
+                        }
+                        (AtOnce::SameState, _) => {
+                            Act::Send(body::snapshot(&crumb, &scope, media, spelling), crumb, None)
+                        }
+                    }
                 } else {
                     match after {
                         After::Gone(kind, sentence) => Act::Gone(kind, sentence),

@@ -1,5 +1,6 @@
 //! The bodies of the scripted daemon, in pieces: one a record.
 
+use super::shape::shaped;
 use super::world::{Crumb, State, Step, steps};
 use crate::model::{Digest, Entry, Key, Revision};
 use crate::wire::{BodyWriter, Coding, End, Header, MediaType, Mode, PutKind, WireError};
@@ -52,6 +53,8 @@ pub(super) struct Spelling {
     pub(super) lie: Option<Lie>,
     /// Whether there are fields and record types that no client knows.
     pub(super) unknown: bool,
+    /// Whether cursors have another shape.
+    pub(super) shaped: bool,
 }
 
 /// A body in pieces: the head, the records, the end.
@@ -142,6 +145,14 @@ pub(super) fn updates(
     Some(Body { pieces: pieces(writer, media, &head, steps, spelling), mode, reason })
 }
 
+/// Updates without an update, which lead to the breadcrumb that the client has.
+pub(super) fn unchanged(crumb: &Crumb, scope: &Scope, media: MediaType, spelling: Spelling) -> Body {
+    let head = header(crumb, Mode::Delta, "next", Some(crumb), scope, None);
+    let writer = BodyWriter::breadcrumb(media, &head, 0);
+    let pieces = pieces(writer, media, &head, Vec::new(), spelling);
+    Body { pieces, mode: Mode::Delta, reason: "next" }
+}
+
 /// A body that moves the cursor and says nothing else: the heartbeat of an NDJSON stream with a prefix.
 pub(super) fn moved(to: &Crumb, scope: &Scope, media: MediaType) -> Body {
     let head = header(to, Mode::None, "timeout", None, scope, None);
@@ -176,10 +187,37 @@ fn pieces(
     }
     let end = End { cursor: header.cursor, count: header.count, digest: header.digest };
     pieces.push(writer.finish(&end));
+    if spelling.shaped {
+        let cursors = [header.cursor, header.from].into_iter().flatten().map(|cursor| cursor.to_string());
+        for cursor in cursors {
+            let (old, new) = (written(&cursor, media), written(&shaped(&cursor), media));
+            pieces = pieces.into_iter().map(|piece| replace(&piece, &old, &new)).collect();
+        }
+    }
     match spelling.unknown {
         true => with_unknown(pieces, media),
         false => pieces,
     }
+}
+
+/// A cursor as a body has it: a short string of bincode has its length before it.
+fn written(cursor: &str, media: MediaType) -> Vec<u8> {
+    match media {
+        MediaType::Bincode => [&[u8::try_from(cursor.len()).unwrap_or(0)], cursor.as_bytes()].concat(),
+        _ => format!("\"{cursor}\"").into_bytes(),
+    }
+}
+
+fn replace(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(old.len()).position(|window| window == old) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(new);
+        rest = &rest[at + old.len()..];
+    }
+    out.extend_from_slice(rest);
+    out
 }
 
 /// A record of a type that no client knows.

@@ -17,6 +17,9 @@ use super::{Daemon, Fault};
 const MAX_HEAD_BYTES: usize = 128 << 10;
 const MAX_HEADERS: usize = 100;
 
+/// What comes before an answer, and is none.
+const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload; as=style\r\n\r\n";
+
 /// Accepts connections until the task is aborted, and ends them all with it.
 pub(super) async fn accept(daemon: Arc<Daemon>, listener: TcpListener) {
     let mut connections = JoinSet::new();
@@ -103,7 +106,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     async fn run(mut self) {
         loop {
             // An error here is the client's end of the connection; the scene sees it by the next request.
-            let Ok(Some(request)) = self.request().await else { break };
+            let Ok(Some(mut request)) = self.request().await else { break };
+            request.connection = self.id;
             let last = request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
             let number = self.daemon.record(request.clone());
             match self.answer(number, &request).await {
@@ -206,7 +210,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         length: Option<usize>,
         close: bool,
     ) -> Vec<u8> {
-        let mut head = format!("HTTP/1.1 {status} {}\r\n", phrase(status));
+        let mut head = match self.daemon.inner.lock().settings.hints {
+            true => HINTS.repeat(2),
+            false => String::new(),
+        };
+        head.push_str(&format!("HTTP/1.1 {status} {}\r\n", phrase(status)));
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -233,7 +241,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let accept = request.header("accept");
         match fault {
             Fault::Instead { status, headers, body } => {
-                let what = status.to_string();
+                let media = headers.iter().find(|(name, _)| *name == "Content-Type");
+                let what = match media {
+                    Some((_, media)) => format!("{status} of type {media}"),
+                    None => status.to_string(),
+                };
                 let answer = Answer { status, headers, end_at: 0, body: body.into_bytes(), what };
                 self.send(number, answer, None).await
             }
@@ -284,6 +296,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if matches!(fault, Some(Fault::NoLink)) {
             answer.headers.retain(|(name, _)| !matches!(*name, "Link" | "Crumbd-Cursor"));
             answer.what.push_str(", without its Link");
+        }
+        match fault {
+            Some(Fault::Status(status)) => {
+                answer.what = format!("{status} in the place of {}", answer.what);
+                answer.status = status;
+            }
+            Some(Fault::MediaType(media)) => {
+                answer.headers.retain(|(name, _)| *name != "Content-Type");
+                answer.headers.push(("Content-Type", media.to_owned()));
+                answer.what.push_str(&format!(", of type {media}"));
+            }
+            _ => {}
         }
         let body = std::mem::take(&mut answer.body);
         let cut = match fault {
@@ -347,6 +371,9 @@ fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        302 => "Found",
         304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
@@ -354,7 +381,10 @@ fn phrase(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
         410 => "Gone",
+        413 => "Content Too Large",
+        421 => "Misdirected Request",
         429 => "Too Many Requests",
         500 => "Internal Server Error",
         502 => "Bad Gateway",

@@ -26,6 +26,15 @@ pub(crate) enum Ending {
     Clean,
 }
 
+/// An answer to a long poll that comes at once and moves nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum AtOnce {
+    /// 204 with the cursor that the client has.
+    NoContent,
+    /// 200 with that cursor: by turns no update, and the whole state.
+    SameState,
+}
+
 /// A fault at one answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
@@ -50,6 +59,10 @@ pub(crate) enum Fault {
     CutBody(Cut, Ending),
     /// The answer is whole but for `Link` and `Crumbd-Cursor`.
     NoLink,
+    /// The answer is whole, but has this status.
+    Status(u16),
+    /// The answer is whole, but has this media type.
+    MediaType(&'static str),
     /// The body says something wrong.
     Lie(Lie),
     /// The body comes in so many parts, with a pause before each.

@@ -9,6 +9,7 @@ mod connection;
 mod fault;
 mod negotiation;
 mod request;
+mod shape;
 mod stream;
 mod tls;
 mod world;
@@ -31,14 +32,19 @@ use super::stage::Broken;
 use crate::model::History;
 use crate::wire::Coding;
 
+pub(super) use self::answer::ELSEWHERE;
 pub(super) use self::body::Lie;
-pub(super) use self::fault::{Cut, Ending, Fault};
+pub(super) use self::fault::{AtOnce, Cut, Ending, Fault};
 pub(super) use self::request::{Kind, Request};
+pub(super) use self::shape::plain;
 pub(super) use self::tls::{AUTHORITY, acceptor};
 pub(super) use self::world::{Crumb, State, World, state_of};
 
 /// How long the port of a replica that has gone is tried.
 const TIME_TO_BIND: Duration = Duration::from_secs(2);
+
+/// The shortest wait that a long poll may ask for, where the client's own limit is not shorter.
+pub(crate) const SHORTEST_WAIT: Duration = Duration::from_secs(5);
 
 /// What all replicas of a scene share.
 #[derive(Default)]
@@ -102,6 +108,14 @@ pub(super) struct Settings {
     pub(super) chunked: bool,
     /// Whether there are headers, fields and records that no client knows.
     pub(super) unknown: bool,
+    /// Whether 103 comes before each answer.
+    pub(super) hints: bool,
+    /// Whether cursors have another shape.
+    pub(super) shaped: bool,
+    /// What is answered to each long poll at once.
+    pub(super) at_once: Option<AtOnce>,
+    /// The shortest wait that a long poll may ask for.
+    pub(super) shortest_wait: Duration,
     /// The coding where the client accepts it.
     pub(super) prefer: Coding,
     /// A fault at every request, as long as it is there.
@@ -113,6 +127,10 @@ struct Inner {
     settings: Settings,
     /// The rights were others before.
     rights_changed: bool,
+    /// What is answered to the next long poll that has the rights of before.
+    rights_fault: Option<Fault>,
+    /// The long polls that were answered at once.
+    at_once_count: u64,
     faults: [VecDeque<Fault>; 2],
     /// The clients that wait, and their cursors.
     waiting: BTreeMap<u64, String>,
@@ -159,6 +177,10 @@ impl Daemon {
             drop: false,
             chunked: false,
             unknown: false,
+            hints: false,
+            shaped: false,
+            at_once: None,
+            shortest_wait: SHORTEST_WAIT,
             prefer: Coding::Gzip,
             down: None,
         };
@@ -166,6 +188,8 @@ impl Daemon {
             world,
             settings,
             rights_changed: false,
+            rights_fault: None,
+            at_once_count: 0,
             faults: Default::default(),
             waiting: BTreeMap::new(),
             next_connection: 0,
@@ -275,6 +299,27 @@ impl Daemon {
             inner.settings.rights = Some((name.to_owned(), readable.to_vec()));
         }
         self.end_streams(Some("permission-changed"));
+    }
+
+    /// Changes the rights of the client. Waits are answered 403, and streams end with a `reset`; both say why.
+    pub(super) fn change_rights_and_say_so(&self, name: &str, readable: &[u8]) {
+        {
+            let mut inner = self.inner.lock();
+            inner.rights_changed = inner.settings.rights.is_some();
+            inner.settings.rights = Some((name.to_owned(), readable.to_vec()));
+            // A stream takes no fault of a long poll.
+            let detail = "what this token may read has changed while the request waited";
+            inner.rights_fault = Some(Fault::problem(403, "permission-changed", detail));
+        }
+        self.end_streams(Some("permission-changed"));
+    }
+
+    /// The cursor as an answer has it.
+    fn written(&self, cursor: &str) -> String {
+        match self.inner.lock().settings.shaped {
+            true => shape::shaped(cursor),
+            false => cursor.to_owned(),
+        }
     }
 
     /// Has this fault at the next answer of this kind. A fault in the place of an answer comes at once to a client that

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::percent_decode;
 
+use super::shape::plain;
+
 /// What a request asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -30,6 +32,8 @@ pub(crate) struct Request {
     pub(crate) at: Instant,
     /// The number of the replica, from 0.
     pub(crate) replica: usize,
+    /// The number of the connection at this replica.
+    pub(crate) connection: u64,
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) kind: Kind,
@@ -65,7 +69,7 @@ impl Request {
                 .strip_prefix("breadcrumbs/")
                 .and_then(|rest| rest.strip_suffix("/next"))
                 .filter(|cursor| !cursor.contains('/'))
-                .map_or(Endpoint::Unknown, |cursor| Endpoint::Next(cursor.to_owned())),
+                .map_or(Endpoint::Unknown, |cursor| Endpoint::Next(plain(cursor).to_owned())),
             None => Endpoint::Unknown,
         };
         let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| text(v.clone()));
@@ -74,7 +78,7 @@ impl Request {
             Endpoint::Stream => {
                 let from = header("last-event-id").filter(|id| !id.is_empty());
                 let from = from.or_else(|| find("from").map(text));
-                match from.as_deref().map(|from| from.split_once('~').unwrap_or((from, ""))) {
+                match from.as_deref().map(|from| plain(from).split_once('~').unwrap_or((plain(from), ""))) {
                     None => (None, None),
                     Some((cursor, "")) => (Some(cursor.to_owned()), None),
                     Some((cursor, rights)) => (Some(cursor.to_owned()), Some(rights.to_owned())),
@@ -91,6 +95,7 @@ impl Request {
         Self {
             at: Instant::now(),
             replica,
+            connection: 0,
             method: method.to_owned(),
             target: target.to_owned(),
             kind,
@@ -121,6 +126,11 @@ impl Request {
             None => Some(Duration::from_secs(29)),
             Some(text) => parse_duration(std::str::from_utf8(text).ok()?),
         }
+    }
+
+    /// Whether this is a request for a stream.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.endpoint == Endpoint::Stream
     }
 
     /// The address as a link is compared: the path, and the parameters but `wait`, sorted.

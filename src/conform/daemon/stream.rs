@@ -1,6 +1,7 @@
 //! The streams of the contract: NDJSON and server-sent events.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -112,9 +113,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.daemon.answered(number, "200, a stream".to_owned());
         self.write(&head).await?;
 
+        let daemon = Arc::clone(&self.daemon);
         let id = |cursor: &str| match &rights {
-            Some(rights) => format!("{cursor}~{rights}"),
-            None => cursor.to_owned(),
+            Some(rights) => format!("{}~{rights}", daemon.written(cursor)),
+            None => daemon.written(cursor),
         };
         let mut at = request.cursor.clone();
         // Rights matter for the cursor that the client came with.

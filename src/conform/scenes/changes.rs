@@ -31,6 +31,13 @@ pub(super) const SCENES: &[Scene] = &[
         connection_dropped,
         "Each connection ends after its first answer, which does not say so."
     ),
+    scene!(
+        "connection-kept",
+        Connection,
+        POLL,
+        connection_kept,
+        "Many answers come, and each would leave its connection open: at most 3 connections are made."
+    ),
     scene!("chunked", Whole, BOTH, chunked, "Bodies come in chunks, without Content-Length."),
 ];
 
@@ -100,6 +107,18 @@ async fn connection_dropped(stage: &mut Stage) -> Result<(), Broken> {
         stage.daemon().world(|world| world.change(&[("a", Some(value)), ("e", Some(value))]));
         stage.reaches().await?;
     }
+    stage.read_the_state(1)
+}
+
+async fn connection_kept(stage: &mut Stage) -> Result<(), Broken> {
+    stage.daemon().set(|settings| settings.longest_wait = Duration::from_millis(500));
+    stage.follows(Given::default()).await?;
+    for value in ["2", "3", "4", "5", "6", "7", "8", "9"] {
+        stage.daemon().world(|world| world.change(&[("a", Some(value))]));
+        stage.reaches().await?;
+    }
+    stage.waits().await?;
+    stage.used_connections(3)?;
     stage.read_the_state(1)
 }
 

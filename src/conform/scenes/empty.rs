@@ -41,6 +41,20 @@ pub(super) const SCENES: &[Scene] = &[
         deletions,
         "The last key is deleted: an empty state like any other."
     ),
+    scene!(
+        "rights-narrowed-to-nothing",
+        Empty,
+        BOTH,
+        narrowed,
+        "The rights change (403, or a reset of permission-changed) to no key at all: all keys are deleted."
+    ),
+    scene!(
+        "rights-narrowed-not-in-sync",
+        Empty,
+        BOTH,
+        narrowed_not_in_sync,
+        "The same before the daemon is in sync: the keys stay until it is."
+    ),
     scene!("empty-at-first", Empty, BOTH, at_first, "The first state is empty, and then has keys."),
 ];
 
@@ -138,6 +152,54 @@ async fn deletions(stage: &mut Stage) -> Result<(), Broken> {
         true => Err(Broken::new("no \"held\": the keys were deleted one by one", "a line with \"held\"")),
         false => stage.read_the_state(1),
     }
+}
+
+/// The rights that no key of these scenes is in.
+const NOTHING: &[u8] = b"nothing/";
+
+async fn sees_nothing(stage: &mut Stage) -> Result<(), Broken> {
+    let what = "deletions of all keys: the client may see none of them any more";
+    stage.until(what, |stage| stage.told() > 0 && stage.shown().is_empty()).await?;
+    match stage.has_held() {
+        true => {
+            let expected = "no \"held\": what may no longer be seen is not kept";
+            Err(Broken::new(expected, "a line with \"held\""))
+        }
+        false => stage.waits().await,
+    }
+}
+
+async fn narrowed(stage: &mut Stage) -> Result<(), Broken> {
+    stage.daemon().change_rights("all", b"");
+    stage.follows(Given::default()).await?;
+    stage.reads_only(NOTHING);
+    stage.daemon().change_rights_and_say_so("none", NOTHING);
+    sees_nothing(stage).await?;
+    let all = stage.daemon().newest().state.len();
+    stage.daemon().change_rights_and_say_so("all again", b"");
+    stage.until("the client shows all keys again", |stage| stage.shown().len() == all).await?;
+    stage.waits().await?;
+    stage.daemon().world(|world| world.change(&[("a", Some("2"))]));
+    stage.reaches().await
+}
+
+async fn narrowed_not_in_sync(stage: &mut Stage) -> Result<(), Broken> {
+    stage.daemon().change_rights("all", b"");
+    stage.follows(Given::default()).await?;
+    stage.daemon().world(|world| world.set_status(SyncStatus::ResyncInProgress));
+    stage.reaches().await?;
+    stage.waits().await?;
+    let (all, asked) = (stage.shown().len(), stage.count(Kind::State));
+    stage.reads_only(NOTHING);
+    stage.daemon().change_rights_and_say_so("none", NOTHING);
+    stage.until("the state is read again", |stage| stage.count(Kind::State) > asked).await?;
+    stage.waits().await?;
+    if stage.shown().len() != all {
+        let came = format!("{} of {all} keys", stage.shown().len());
+        return Err(Broken::new("all keys stay until the status is in-sync", came));
+    }
+    stage.daemon().world(|world| world.set_status(SyncStatus::InSync));
+    sees_nothing(stage).await
 }
 
 async fn at_first(stage: &mut Stage) -> Result<(), Broken> {

@@ -1,6 +1,6 @@
 //! Answers that say: later.
 
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::super::daemon::{Fault, Kind, Request};
 use super::super::scene::{Scene, scene};
@@ -22,6 +22,20 @@ pub(super) const SCENES: &[Scene] = &[
         "429 with Retry-After: 2 comes in the place of the first state."
     ),
     scene!("retry-after-503-twice", Later, POLL, twice, "503 with Retry-After: 1 comes twice."),
+    scene!(
+        "retry-after-date",
+        Later,
+        BOTH,
+        date,
+        "503 comes with an HTTP date in Retry-After, some seconds ahead."
+    ),
+    scene!(
+        "retry-after-odd",
+        Later,
+        BOTH,
+        odd,
+        "503 comes with words, a negative number, a wrong date and nothing in Retry-After."
+    ),
     scene!("503-without-retry-after", Pace, BOTH, no_time, "503 comes without Retry-After."),
     scene!("502-html", Pace, BOTH, html, "A proxy answers 502 with an HTML page, several times."),
     scene!("504-and-500", Pace, BOTH, other, "504 and 500 come, one after the other."),
@@ -83,6 +97,39 @@ async fn twice(stage: &mut Stage) -> Result<(), Broken> {
     later(stage.asks_again("503").await?, 1)?;
     stage.daemon().world(|world| world.change(&[("a", Some("2"))]));
     stage.reaches().await?;
+    stage.read_the_state(1)
+}
+
+async fn date(stage: &mut Stage) -> Result<(), Broken> {
+    stage.follows(Given::default()).await?;
+    let cursor = stage.daemon().newest().cursor.to_string();
+    let date = SystemTime::now() + Duration::from_secs(5);
+    // A date has no fractions of a second, and a client may cut off one more.
+    let least = Instant::now() + Duration::from_secs(3);
+    let text = httpdate::fmt_http_date(date);
+    stage.daemon().fail(Kind::Follow, busy().with("Retry-After", &text));
+    let (met, next) = stage.continues("503", &cursor).await?;
+    let most = met.answer.map_or(met.at, |(at, _)| at) + Duration::from_secs(15);
+    if next.at < least || next.at > most {
+        let pause = next.at.saturating_duration_since(met.at);
+        let expected = format!("a request 0 to 10 s after {text}, which was 4 to 5 s ahead");
+        return Err(Broken::new(expected, format!("the next request after {:.2} s", pause.as_secs_f64())));
+    }
+    stage.daemon().world(|world| world.change(&[("a", Some("2"))]));
+    stage.reaches().await?;
+    stage.read_the_state(1)
+}
+
+async fn odd(stage: &mut Stage) -> Result<(), Broken> {
+    stage.follows(Given::default()).await?;
+    for value in ["soon", "-1", "Wed, 99 Nov 2026 25:99:99 GMT", ""] {
+        let cursor = stage.daemon().newest().cursor.to_string();
+        stage.daemon().fail(Kind::Follow, busy().with("Retry-After", value));
+        stage.continues("503", &cursor).await?;
+        stage.daemon().world(|world| world.change(&[("a", Some(value))]));
+        stage.reaches().await?;
+        stage.waits().await?;
+    }
     stage.read_the_state(1)
 }
 

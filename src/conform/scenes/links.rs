@@ -7,6 +7,13 @@ pub(super) const SCENES: &[Scene] = &[
     scene!("base-path", Link, BOTH, base_path, "The daemon is served under a path, which its links have."),
     scene!("rights-in-link", Link, BOTH, rights_in_link, "The links name the rights of the client."),
     scene!(
+        "cursors-of-another-shape",
+        Link,
+        BOTH,
+        another_shape,
+        "Cursors are texts of 200 characters, as none is today."
+    ),
+    scene!(
         "rights-changed",
         Gone,
         BOTH,
@@ -26,6 +33,20 @@ async fn rights_in_link(stage: &mut Stage) -> Result<(), Broken> {
     stage.daemon().change_rights("r1.a~b", b"");
     stage.follows(Given::default()).await?;
     changes(stage).await
+}
+
+async fn another_shape(stage: &mut Stage) -> Result<(), Broken> {
+    stage.daemon().set(|settings| settings.shaped = true);
+    stage.follows(Given::default()).await?;
+    changes(stage).await?;
+    stage.daemon().world(|world| {
+        world.change(&[("a", None), ("e", Some("5"))]);
+        world.forget_old();
+    });
+    stage.reaches().await?;
+    stage.waits().await?;
+    stage.daemon().world(|world| world.change(&[("e", Some("6"))]));
+    stage.reaches().await
 }
 
 async fn token(stage: &mut Stage) -> Result<(), Broken> {

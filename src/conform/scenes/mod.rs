@@ -16,12 +16,13 @@ mod proof;
 mod replicas;
 mod silence;
 mod snapshot;
+mod statuses;
 mod whole;
 
 use super::scene::Scene;
 
 /// All scenes, by file.
-pub(super) const ALL: [&[Scene]; 17] = [
+pub(super) const ALL: [&[Scene]; 18] = [
     snapshot::SCENES,
     changes::SCENES,
     whole::SCENES,
@@ -31,6 +32,7 @@ pub(super) const ALL: [&[Scene]; 17] = [
     empty::SCENES,
     failures::SCENES,
     outages::SCENES,
+    statuses::SCENES,
     fatal::SCENES,
     bytes::SCENES,
     codings::SCENES,
