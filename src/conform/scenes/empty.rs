@@ -189,13 +189,14 @@ async fn narrowed_not_in_sync(stage: &mut Stage) -> Result<(), Broken> {
     stage.daemon().world(|world| world.set_status(SyncStatus::ResyncInProgress));
     stage.reaches().await?;
     stage.waits().await?;
-    let (all, asked) = (stage.shown().len(), stage.count(Kind::State));
+    let (shown, asked) = (stage.shown().clone(), stage.count(Kind::State));
+    stage.instead_of_the_newest(shown.clone());
     stage.reads_only(NOTHING);
     stage.daemon().change_rights_and_say_so("none", NOTHING);
     stage.until("the state is read again", |stage| stage.count(Kind::State) > asked).await?;
     stage.waits().await?;
-    if stage.shown().len() != all {
-        let came = format!("{} of {all} keys", stage.shown().len());
+    if *stage.shown() != shown {
+        let came = format!("{} of {} keys", stage.shown().len(), shown.len());
         return Err(Broken::new("all keys stay until the status is in-sync", came));
     }
     stage.daemon().world(|world| world.set_status(SyncStatus::InSync));
