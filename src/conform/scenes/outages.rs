@@ -194,7 +194,8 @@ async fn fail_for(stage: &mut Stage, fault: Fault, time: Duration) -> Result<Vec
     let daemon = stage.daemon();
     let (before, begin) = (stage.requests().len(), Instant::now());
     daemon.down(fault);
-    daemon.world(|world| world.change(&[("a", Some(&before.to_string()))]));
+    let value = format!("after {before} requests");
+    daemon.world(|world| world.change(&[("a", Some(&value))]));
     stage.shows_nothing_new(time, "no answer is one").await?;
     let times = few_requests(stage, before, begin, "an outage")?;
     daemon.set(|settings| settings.down = None);
