@@ -188,7 +188,7 @@ fn pieces(
     let end = End { cursor: header.cursor, count: header.count, digest: header.digest };
     pieces.push(writer.finish(&end));
     if spelling.shaped {
-        let cursors = [header.cursor, header.from].into_iter().flatten().map(|cursor| cursor.to_string());
+        let cursors = [&header.cursor, &header.from].into_iter().flatten().map(ToString::to_string);
         for cursor in cursors {
             let (old, new) = (written(&cursor, media), written(&shaped(&cursor), media));
             pieces = pieces.into_iter().map(|piece| replace(&piece, &old, &new)).collect();
