@@ -121,7 +121,7 @@ fn each_planted_bug_breaks_the_scene_for_its_rule() {
         bugs.filter_map(|bug| one(*bug)).collect::<Vec<_>>()
     };
     let unseen: Vec<_> = thread::scope(|threads| {
-        let started: Vec<_> = (0..10).map(|_| threads.spawn(&work)).collect();
+        let started: Vec<_> = (0..10).map(|_| threads.spawn(work)).collect();
         started.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     assert!(unseen.is_empty(), "{}", unseen.join("\n"));
