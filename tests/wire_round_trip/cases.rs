@@ -120,7 +120,7 @@ fn an_error_says_which_field_and_what_it_may_be() {
         (r#"{"type":"snapshot","key":"k"}"#.to_owned(), &["`snapshot`", "`key`"]),
         (r#"{"type":"breadcrumb","key":"k"}"#.to_owned(), &["`breadcrumb`", "`key`"]),
         (r#"{"type":"snapshot","mode":"all"}"#.to_owned(), &["`mode`", "squash"]),
-        (r#"{"type":"snapshot","cursor":"1"}"#.to_owned(), &["`cursor`", "Crumbd-Cursor"]),
+        (r#"{"type":"snapshot","cursor":"a b"}"#.to_owned(), &["`cursor`", "Crumbd-Cursor"]),
         (r#"{"type":"snapshot","history":"x"}"#.to_owned(), &["`history`", "16"]),
         (r#"{"type":"end","digest":"00"}"#.to_owned(), &["`digest`", "32"]),
         (r#"["put","k",null,1]"#.to_owned(), &["not a record", "object"]),

@@ -16,6 +16,9 @@ pub(super) struct Application {
     begun: bool,
     /// Whether deletions wait until the daemon is in-sync and not empty.
     settling: bool,
+    /// Whether the state was read again because the rights have changed: what the application may no longer see is not kept
+    /// for it, also when that is everything.
+    is_narrowed: bool,
     /// What is told when the application agrees to the daemon's state, which is empty.
     held: Option<Changed>,
     /// Whether it was told that its keys are kept.
@@ -53,9 +56,8 @@ impl Application {
         gap: Option<Gap>,
         allow_empty: bool,
     ) -> Option<Event> {
+        self.is_narrowed = gap == Some(Gap::RightsChanged) || (self.is_narrowed && self.settling);
         self.settling = std::mem::replace(&mut self.begun, true);
-        // What the application may no longer see is not kept for it.
-        let allow_empty = allow_empty || gap == Some(Gap::RightsChanged);
         let answer = Changed { header, changes: Vec::new(), snapshot: true, gap };
         self.advance(answer, state, allow_empty)
     }
@@ -100,7 +102,12 @@ impl Application {
                 }
             }
             both.at_position_of(state)
-        } else if self.settling && state.is_empty() && !self.seen.is_empty() && !allow_empty {
+        } else if self.settling
+            && state.is_empty()
+            && !self.seen.is_empty()
+            && !allow_empty
+            && !self.is_narrowed
+        {
             self.held = Some(answer);
             let is_told = std::mem::replace(&mut self.is_told_held, true);
             return (!is_told).then(|| Event::Held { keys: self.seen.len() });

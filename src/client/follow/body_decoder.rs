@@ -5,6 +5,7 @@ use crate::wire::{Header, Record};
 
 /// The body of which records arrive.
 #[derive(Debug, Default)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and nearly always the large one")]
 pub(super) enum BodyDecoder {
     /// No body: its header has not arrived.
     #[default]
@@ -17,6 +18,7 @@ pub(super) enum BodyDecoder {
 
 /// A complete body.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and nearly always the large one")]
 pub(super) enum Body {
     /// A state.
     Snapshot(Header, CheckedState),
@@ -41,7 +43,9 @@ impl BodyDecoder {
             (Self::Idle, Record::Snapshot(header)) => {
                 let seen = Progress { entries: 0, total: header.count };
                 progress(seen);
-                *self = Self::Snapshot(header, CheckedState::default(), seen);
+                let mut state = CheckedState::default();
+                state.describe(&header);
+                *self = Self::Snapshot(header, state, seen);
             }
             (Self::Idle, Record::Breadcrumb(header)) => *self = Self::Updates(header, Vec::new()),
             (Self::Snapshot(_, mirror, seen), record) => {

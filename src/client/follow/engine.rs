@@ -149,6 +149,7 @@ impl Engine {
         for record in records {
             changes.extend(next.apply(record)?);
         }
+        next.describe(&header);
         self.state = next;
         let allow_empty = self.allow_empty();
         Ok(self.application.update(header, changes, &self.state.snapshot(), allow_empty))

@@ -7,6 +7,7 @@ use crate::wire::Header;
 
 /// What has happened.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and nearly always the large one")]
 pub enum Event {
     /// The state or the sync status has changed. The first one is the whole state.
     Changed(Changed),

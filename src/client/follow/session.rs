@@ -22,6 +22,7 @@ pub(super) enum Transport {
 }
 
 /// What a daemon says, whole.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and nearly always the large one")]
 pub(super) enum Answer {
     /// A state.
     State(Header, CheckedState),

@@ -36,6 +36,7 @@ const EXCERPT: usize = 160;
 
 /// The answer to a long poll.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a daemon without changes answers once in many seconds")]
 pub enum Next {
     /// Updates, or another status.
     Updates(Box<Records>),

@@ -2,7 +2,7 @@
 
 use super::{Change, MirrorSnapshot};
 use crate::model::{Digest, Entry, Key, OpaqueCursor, Revision};
-use crate::wire::{End, PutKind, Record};
+use crate::wire::{End, Header, PutKind, Record};
 
 /// A copy of the daemon's state, as the records of its answers make it.
 #[derive(Debug, Default, Clone)]
@@ -58,6 +58,11 @@ impl CheckedState {
     /// Advances over updates that did not concern this copy.
     pub(in crate::client) fn move_to(&mut self, cursor: OpaqueCursor) {
         self.state.move_to(cursor);
+    }
+
+    /// What the header of an answer says of the state after it.
+    pub(in crate::client) fn describe(&mut self, header: &Header) {
+        self.state.describe(header);
     }
 
     /// The entry of a key.
