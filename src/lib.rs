@@ -15,7 +15,7 @@
 //! ```
 //!
 //! **How a PUT becomes a breadcrumb.** The handler (`http/api/write.rs`) hands the update to
-//! [`feed::PushHandle::write`], which puts it into the [`ingest::IngestBuffer`]. The one writer,
+//! `PushHandle::write` in `feed/push`, which puts it into the [`ingest::IngestBuffer`]. The one writer,
 //! [`cache::IngestTask`], takes what the buffer holds, applies it to the map (`cache/store.rs`), has it
 //! persisted where there is a journal, and appends a [`cache::Breadcrumb`] to the trail (`cache/publish.rs`).
 //! Then the PUT is answered. Updates of every other feed take the same way from `feed/`.
@@ -105,6 +105,8 @@
 // They panic where nobody reads; `cli/output.rs` does not.
 // What is `pub` is for other programs, and has a name there. What only the rooms use is `pub(crate)`.
 #![warn(unreachable_pub, unnameable_types)]
+// The pages are read by those who work on the rooms, too: they are made with private items.
+#![allow(rustdoc::private_intra_doc_links)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cache;

@@ -4,7 +4,7 @@
 //! requests. It ignores nothing that a client sends: what it does not understand is refused with a `problem+json` that
 //! says what is allowed.
 //!
-//! Start at [`router()`], which has one line per endpoint. `serve/listener.rs` accepts a connection; `serve/connection.rs`
+//! Start at `router.rs`, which has one line per endpoint. `serve/listener.rs` accepts a connection; `serve/connection.rs`
 //! passes it to `lean/` for long polls and streams, and to hyper and axum for everything else. A connection of HTTP/2 is
 //! served in `http2/`.
 

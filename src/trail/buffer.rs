@@ -32,7 +32,7 @@ use super::sync::{Arc, ArcSwap, join_lock};
 ///
 /// The buffer itself holds only the newest item; older ones live as long as a reader holds
 /// them. There is no limit on the number of items, so a holder of old ones must set its own (see
-/// [`Limits`](super::Limits)). Dropping the buffer ends it for its readers with [`Closed`].
+/// [`WindowLimits`](super::WindowLimits)). Dropping the buffer ends it for its readers with [`Closed`].
 pub struct EventBuffer<T> {
     head: Head<T>,
     /// Whether the chain was joined to another buffer, whose writer appends to it now.
