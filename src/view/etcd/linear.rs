@@ -82,13 +82,51 @@ impl View {
     /// # Errors
     /// [`NotLinear::Behind`].
     pub(crate) async fn wait_complete_to(&self, revision: Revision) -> Result<(), NotLinear> {
-        let history = self.cache.current_breadcrumb().kvs().history();
+        let newest = self.cache.current_breadcrumb();
+        let (history, is_provisional) = (newest.kvs().history(), newest.is_provisional());
         let mut completeness = self.cache.completeness();
-        let complete = completeness
-            .wait_for(|complete| complete.history == Some(history) && complete.revision >= revision);
+        let complete = completeness.wait_for(|complete| {
+            // Before the first state is read its history is not known. Later, another one is that of another store.
+            let is_this = (complete.history == Some(history)) != is_provisional;
+            is_this && complete.revision >= revision
+        });
         match timeout(ANSWER, complete).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(NotLinear::Behind { asked: revision }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may unwrap
+
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+
+    use crate::cache::{Cache, CacheConfig};
+    use crate::feed::Upstream;
+    use crate::ingest::IngestBuffer;
+    use crate::model::{FeedEvent, History, ResyncClaim, Revision};
+    use crate::view::{View, ViewConfig};
+
+    /// A write that is passed on while the feed still reads etcd for the first time.
+    #[tokio::test]
+    async fn a_write_before_the_first_state_is_waited_for_in_that_state() {
+        let buffer = Arc::new(IngestBuffer::channel(8).unwrap());
+        let (cache, ingest) = Cache::new(CacheConfig::default(), None, buffer);
+        tokio::spawn(ingest.run());
+        let (view, _fanout) = View::new(cache.reader(), Arc::new(Upstream::remote()), &ViewConfig::default());
+        assert!(cache.current_breadcrumb().is_provisional());
+        let mut written = Box::pin(view.wait_complete_to(Revision(4)));
+        assert!(written.as_mut().now_or_never().is_none());
+
+        let (history, whole_at) = (Some(History::derive(b"etcd")), Some(Revision(3)));
+        cache.send(FeedEvent::ResyncBegin { history, whole_at, lossy: false }).await.unwrap();
+        let (revision, claim) = (Some(Revision(3)), ResyncClaim::default());
+        cache.send(FeedEvent::ResyncEnd { revision, claim, complete: true }).await.unwrap();
+        cache.send(FeedEvent::Complete(Revision(4))).await.unwrap();
+        written.await.unwrap();
     }
 }
