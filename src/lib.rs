@@ -68,9 +68,10 @@
 //!
 //! # The API boundary
 //!
-//! The wire contract ([`wire::protocol`]) is stable: it is added to, not changed. Of the crate, [`model`], [`cache`],
-//! [`feed`], [`ingest`], [`view`], [`http`], [`client`] and [`wire`] are meant for other programs; [`trail`] and [`value`] are
-//! building blocks that stand for themselves. [`cli`] and [`state`] belong to the daemon.
+//! The wire contract ([`wire::protocol`]) is stable: it is added to, not changed. Of the crate, [`daemon`], [`feed`],
+//! [`cache`], [`client`], and what they are made of ([`model`], [`ingest`], [`wire`]) are meant for other programs; [`trail`] and
+//! [`value`] are building blocks that stand for themselves. The other rooms belong to the daemon. They are public only with the
+//! feature `internals`, which the tests and benches of this repository have; it promises nothing.
 //!
 //! Pages to read on: [`docs::guide`], [`docs::clients`], [`docs::files`], [`docs::etcd`], [`docs::operations`], [`docs::metrics`], [`docs::figures`], [`docs::comparison`], [`docs::design`]. Where the
 //! ideas come from, and which test holds which case of the originals' tests: [`cases`].
@@ -101,10 +102,14 @@
 //! ```
 
 // What only some features use is dead code without them; it is checked with all of them.
-#![cfg_attr(not(all(feature = "cli", feature = "etcd")), allow(dead_code, unused_imports))]
+#![cfg_attr(
+    not(all(feature = "cli", feature = "etcd", feature = "internals")),
+    allow(dead_code, unused_imports)
+)]
 // They panic where nobody reads; `cli/output.rs` does not.
 // What is `pub` is for other programs, and has a name there. What only the rooms use is `pub(crate)`.
-#![warn(unreachable_pub, unnameable_types)]
+#![cfg_attr(feature = "internals", warn(unreachable_pub))]
+#![warn(unnameable_types)]
 // The pages are read by those who work on the rooms, too: they are made with private items.
 #![allow(rustdoc::private_intra_doc_links)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -112,12 +117,18 @@
 pub mod cache;
 #[doc = include_str!("cases.md")]
 pub mod cases {}
+/// The `crumbd` command: reads the arguments of the process, and does what they say.
 #[cfg(feature = "cli")]
+pub use cli::main as run_command;
+
+#[cfg(all(feature = "cli", feature = "internals"))]
 pub mod cli;
+#[cfg(all(feature = "cli", not(feature = "internals")))]
+mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "cli")]
-pub mod conform;
+mod conform;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 /// Pages for people: how to use it, how to run it, why it is as it is.
@@ -145,15 +156,21 @@ pub mod docs {
 }
 #[cfg(feature = "daemon")]
 pub mod feed;
-#[cfg(feature = "daemon")]
+#[cfg(all(feature = "daemon", feature = "internals"))]
 pub mod http;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod http;
 pub mod ingest;
 pub mod model;
-#[cfg(feature = "daemon")]
+#[cfg(all(feature = "daemon", feature = "internals"))]
 pub mod state;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod state;
 pub mod trail;
 pub mod value;
-#[cfg(feature = "daemon")]
+#[cfg(all(feature = "daemon", feature = "internals"))]
 pub mod view;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod view;
 #[cfg(feature = "wire")]
 pub mod wire;

@@ -75,7 +75,7 @@ impl Deref for App {
 
 /// What the clones of an [`App`] share. One pointer is all that a parked connection holds of it.
 #[derive(Clone)]
-#[expect(unnameable_types, reason = "reached through its clones only")]
+#[allow(unnameable_types, reason = "reached through its clones only")]
 pub struct Shared {
     pub(in crate::http) collections: Collections,
     pub(in crate::http) shutdown: Shutdown,

@@ -12,7 +12,7 @@ use super::wake_rate::WakeRate;
 use crate::cache;
 
 /// What the clones of a [`View`](super::View) share. One pointer is all that a parked reader holds of it.
-#[expect(unnameable_types, reason = "reached through its clones only")]
+#[allow(unnameable_types, reason = "reached through its clones only")]
 pub struct Shared {
     pub(super) cache: cache::Reader,
     pub(super) fanout: Fanout,
