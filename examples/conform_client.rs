@@ -11,7 +11,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use crumbd::client::{
-    Change, Changed, Client, ClientError, ClientTls, DEFAULT_SILENCE, Event, Follower, MirrorSnapshot,
+    Changed, Client, ClientError, ClientTls, DEFAULT_SILENCE, EntryChange, Event, Follower, MirrorSnapshot,
 };
 use crumbd::model::Entry;
 use serde_json::{Value, json};
@@ -70,12 +70,14 @@ fn follower() -> Result<Follower, ClientError> {
 
 fn line(changed: &Changed, state: &MirrorSnapshot) -> Value {
     let key = |entry: &Entry| BASE64.encode(entry.key());
-    let change = |change: &Change| match change {
-        Change::New(new) => json!({ "type": "new", "key": key(new), "value": BASE64.encode(new.value()) }),
-        Change::Updated { new, .. } => {
+    let change = |change: &EntryChange| match change {
+        EntryChange::New(new) => {
+            json!({ "type": "new", "key": key(new), "value": BASE64.encode(new.value()) })
+        }
+        EntryChange::Updated { new, .. } => {
             json!({ "type": "updated", "key": key(new), "value": BASE64.encode(new.value()) })
         }
-        Change::Deleted { old, .. } => json!({ "type": "deleted", "key": key(old) }),
+        EntryChange::Deleted { old, .. } => json!({ "type": "deleted", "key": key(old) }),
     };
     json!({
         "cursor": changed.header.cursor.map(|cursor| cursor.to_string()),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crumbd::client::{
-    Change, Client, DEFAULT_SILENCE, Event, Follower, FollowerBuilder, Gap, Mirror, MirrorSnapshot,
+    Client, DEFAULT_SILENCE, EntryChange, Event, Follower, FollowerBuilder, Gap, Mirror, MirrorSnapshot,
 };
 use crumbd::model::SyncStatus;
 
@@ -43,15 +43,15 @@ fn state_of(snapshot: &MirrorSnapshot) -> State {
 }
 
 /// Applies changes to what the application knows. Each must be true against that.
-fn take(known: &mut State, changes: &[Change]) {
+fn take(known: &mut State, changes: &[EntryChange]) {
     for change in changes {
         let before = known.get(change.key()).cloned();
         assert_eq!(before.as_deref(), change.before().map(|entry| entry.value()), "{change:?}");
         match change {
-            Change::New(new) | Change::Updated { new, .. } => {
+            EntryChange::New(new) | EntryChange::Updated { new, .. } => {
                 known.insert(new.key().to_vec(), new.value().into());
             }
-            Change::Deleted { old, .. } => _ = known.remove(old.key()),
+            EntryChange::Deleted { old, .. } => _ = known.remove(old.key()),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crumbd::client::{Change, CheckedState, MirrorSnapshot, MismatchError};
+use crumbd::client::{CheckedState, EntryChange, MirrorSnapshot, MismatchError};
 use crumbd::model::{Cursor, Digest, Entry, History, Key, OpaqueCursor, Revision, SyncStatus};
 use crumbd::wire::{End, Header, PutKind, Record};
 use proptest::collection::vec;
@@ -135,7 +135,7 @@ fn assert_differs_by_its_changes(from: &Kept, to: &Kept) {
         expected.insert(key.clone(), (None, Some(value.clone())));
     }
     let value = |entry: Option<&Entry>| entry.map(|entry| entry.value().to_vec());
-    let told: Vec<Change> = from.0.changes_to(&to.0).collect();
+    let told: Vec<EntryChange> = from.0.changes_to(&to.0).collect();
     let pairs: Vec<_> =
         told.iter().map(|one| (one.key().to_vec(), (value(one.before()), value(one.after())))).collect();
     assert_eq!(pairs, expected.into_iter().collect::<Vec<_>>());

@@ -9,7 +9,7 @@ use super::escaped::Escaped;
 use super::progress::Bar;
 use super::units::{Span, parse_wait};
 use super::{Daemon, Failure, output};
-use crate::client::{Change, Changed, DEFAULT_SILENCE, Event, Follower, FollowerBuilder, Gap, Retry};
+use crate::client::{Changed, DEFAULT_SILENCE, EntryChange, Event, Follower, FollowerBuilder, Gap, Retry};
 use crate::model::Entry;
 use crate::wire::{self, Record};
 
@@ -144,11 +144,11 @@ fn print(changed: &Changed, human: bool) -> Result<(), Failure> {
     Ok(output::bytes(&text)?)
 }
 
-fn write_human(out: &mut Vec<u8>, change: &Change) -> std::io::Result<()> {
+fn write_human(out: &mut Vec<u8>, change: &EntryChange) -> std::io::Result<()> {
     let (sign, entry) = match change {
-        Change::New(new) => ('+', new),
-        Change::Updated { new, .. } => ('~', new),
-        Change::Deleted { old, revision } => {
+        EntryChange::New(new) => ('+', new),
+        EntryChange::Updated { new, .. } => ('~', new),
+        EntryChange::Deleted { old, revision } => {
             return write!(out, "{:>8} - {}", revision.unwrap_or_default(), old.to_key());
         }
     };

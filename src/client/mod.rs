@@ -10,7 +10,7 @@
 //! | room | what it is |
 //! |---|---|
 //! | `request` | [`Client`]: one request, and its answer; errors; TLS |
-//! | `state` | [`CheckedState`], [`MirrorSnapshot`], [`Change`] |
+//! | `state` | [`CheckedState`], [`MirrorSnapshot`], [`EntryChange`] |
 //! | `follow` | [`Follower`]: both transports, pauses, other endpoints, what is told after a gap |
 //! | `mirror` | [`Mirror`], and [`Changes`] for slow applications |
 
@@ -27,4 +27,4 @@ pub use request::{
     TlsSettings,
 };
 pub(crate) use request::{RelayAnswer, RelayClient};
-pub use state::{Change, CheckedState, MirrorSnapshot, MismatchError};
+pub use state::{CheckedState, EntryChange, MirrorSnapshot, MismatchError};

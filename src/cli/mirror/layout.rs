@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::file_name::{self, directories_of, is_long, path_of};
-use crate::client::{Change, MirrorSnapshot};
+use crate::client::{EntryChange, MirrorSnapshot};
 use crate::model::Key;
 
 /// Which keys there are files of.
@@ -66,7 +66,7 @@ impl Layout {
         for change in before.changes_to(after) {
             affected.changed += 1;
             let key = change.key();
-            if matches!(change, Change::New(_) | Change::Deleted { .. }) {
+            if matches!(change, EntryChange::New(_) | EntryChange::Deleted { .. }) {
                 // A key of which this one is in the directory may be a plain file in one state only.
                 let name = self.name(key);
                 let outer =

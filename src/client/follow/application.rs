@@ -1,6 +1,6 @@
 //! The state as the application sees it.
 
-use crate::client::{Change, Gap, MirrorSnapshot};
+use crate::client::{EntryChange, Gap, MirrorSnapshot};
 use crate::model::SyncStatus;
 use crate::wire::Header;
 
@@ -66,7 +66,7 @@ impl Application {
     pub(super) fn update(
         &mut self,
         header: Header,
-        changes: Vec<Change>,
+        changes: Vec<EntryChange>,
         state: &MirrorSnapshot,
         allow_empty: bool,
     ) -> Option<Event> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::{Change, ClientError, Gap};
+use crate::client::{ClientError, EntryChange, Gap};
 use crate::wire::Header;
 
 /// What has happened.
@@ -31,7 +31,7 @@ pub struct Changed {
     /// The header of the answer; its cursor is now the state's.
     pub header: Header,
     /// The changes of the application's state. Where the state was read again: the difference to what it was.
-    pub changes: Vec<Change>,
+    pub changes: Vec<EntryChange>,
     /// Whether the whole state was read: at the start, or after a gap. Also for what ends [`Event::Held`].
     pub snapshot: bool,
     /// Why it was read again, if it was.

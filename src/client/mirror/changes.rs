@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::Latest;
-use crate::client::{Change, MirrorSnapshot};
+use crate::client::{EntryChange, MirrorSnapshot};
 use crate::model::SyncStatus;
 
 /// The changes of a mirror. An application that takes longer than the changes come gets them joined: of each key what
@@ -20,7 +20,7 @@ pub struct Changes {
 #[derive(Debug, Clone)]
 pub struct ChangeSet {
     /// One for each key that differs, in key order. None where only the status has changed.
-    pub changes: Vec<Change>,
+    pub changes: Vec<EntryChange>,
     /// The state after them.
     pub state: MirrorSnapshot,
     /// The daemon's sync status.
@@ -39,7 +39,7 @@ impl Changes {
         loop {
             self.latest.changed().await.ok()?;
             let Latest { state, status, .. } = self.latest.borrow_and_update().clone();
-            let changes: Vec<Change> = self.told.changes_to(&state).collect();
+            let changes: Vec<EntryChange> = self.told.changes_to(&state).collect();
             if changes.is_empty() && status == self.status {
                 continue;
             }

@@ -1,6 +1,6 @@
 //! A copy of the state, checked at every step.
 
-use super::{Change, MirrorSnapshot};
+use super::{EntryChange, MirrorSnapshot};
 use crate::model::{Digest, Entry, Key, OpaqueCursor, Revision};
 use crate::wire::{End, Header, PutKind, Record};
 
@@ -103,7 +103,7 @@ impl CheckedState {
     ///
     /// # Errors
     /// [`MismatchError`]; the copy must not be used any more.
-    pub fn apply(&mut self, record: &Record) -> Result<Option<Change>, MismatchError> {
+    pub fn apply(&mut self, record: &Record) -> Result<Option<EntryChange>, MismatchError> {
         match record {
             Record::Put { kind, entry } => self.put(*kind, entry).map(Some),
             Record::Deleted { key, revision } => self.delete(key, *revision).map(Some),
@@ -122,19 +122,19 @@ impl CheckedState {
         }
     }
 
-    fn delete(&mut self, key: &Key, revision: Option<Revision>) -> Result<Change, MismatchError> {
+    fn delete(&mut self, key: &Key, revision: Option<Revision>) -> Result<EntryChange, MismatchError> {
         let absent = || MismatchError::Unexpected(format!("key \"{key}\" is deleted but was not there"));
         let old = self.state.remove(key.as_bytes()).ok_or_else(absent)?;
-        Ok(Change::Deleted { old, revision })
+        Ok(EntryChange::Deleted { old, revision })
     }
 
-    fn put(&mut self, kind: PutKind, entry: &Entry) -> Result<Change, MismatchError> {
+    fn put(&mut self, kind: PutKind, entry: &Entry) -> Result<EntryChange, MismatchError> {
         let change = match self.state.insert(entry.clone()) {
-            None => Change::New(entry.clone()),
-            Some(old) => Change::Updated { old, new: entry.clone() },
+            None => EntryChange::New(entry.clone()),
+            Some(old) => EntryChange::Updated { old, new: entry.clone() },
         };
         match (kind, &change) {
-            (PutKind::New, Change::Updated { .. }) | (PutKind::Updated, Change::New(_)) => {
+            (PutKind::New, EntryChange::Updated { .. }) | (PutKind::Updated, EntryChange::New(_)) => {
                 let (key, kind) = (entry.to_key(), kind.as_str());
                 Err(MismatchError::Unexpected(format!("key \"{key}\" comes as {kind}, which it is not")))
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use im::OrdMap;
 use im::ordmap::DiffItem;
 
-use super::Change;
+use super::EntryChange;
 use crate::model::{Digest, Entry, OpaqueCursor, Revision, SyncStatus};
 use crate::wire::Header;
 
@@ -91,14 +91,14 @@ impl MirrorSnapshot {
 
     /// The changes that lead from this state to another one, in key order. What the two share is not looked at: a later
     /// state of the same follower costs what has changed since, and one that was read anew costs every key.
-    pub fn changes_to<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = Change> + 'a {
+    pub fn changes_to<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = EntryChange> + 'a {
         let revision = newer.revision;
         self.entries.diff(&newer.entries).map(move |difference| match difference {
-            DiffItem::Add(_, Content(new)) => Change::New(new.clone()),
+            DiffItem::Add(_, Content(new)) => EntryChange::New(new.clone()),
             DiffItem::Update { old: (_, Content(old)), new: (_, Content(new)) } => {
-                Change::Updated { old: old.clone(), new: new.clone() }
+                EntryChange::Updated { old: old.clone(), new: new.clone() }
             }
-            DiffItem::Remove(_, Content(old)) => Change::Deleted { old: old.clone(), revision },
+            DiffItem::Remove(_, Content(old)) => EntryChange::Deleted { old: old.clone(), revision },
         })
     }
 

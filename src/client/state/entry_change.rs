@@ -6,7 +6,7 @@ use crate::wire::{PutKind, Record};
 /// One change of the state, as the application sees it: always true against what it was told before, also where the
 /// whole state was read again.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub enum EntryChange {
     /// A key that was not there.
     New(Entry),
     /// A key with another value.
@@ -25,7 +25,7 @@ pub enum Change {
     },
 }
 
-impl Change {
+impl EntryChange {
     /// The key that has changed.
     pub fn key(&self) -> &[u8] {
         match self {
