@@ -11,6 +11,7 @@ mod file_attributes;
 mod file_error;
 mod follow;
 mod get;
+mod health;
 mod keep_files;
 mod load;
 mod log;
@@ -78,6 +79,7 @@ enum Command {
     Mirror(Box<mirror::Mirror>),
     Template(Box<template::Template>),
     Status(status::Status),
+    Health(health::Health),
     Feeds(feeds::Feeds),
     Token(token::Token),
     Conform(conform::Conform),
@@ -236,6 +238,7 @@ impl Cli {
             Command::Mirror(mirror) => mirror.run().await,
             Command::Template(template) => template.run().await,
             Command::Status(status) => status.run().await,
+            Command::Health(health) => health.run().await,
             Command::Feeds(feeds) => feeds.run(),
             Command::Token(token) => token.run(),
             Command::Conform(conform) => conform.run().await,
@@ -243,6 +246,9 @@ impl Cli {
         done.map_or_else(|failure| report(&failure), |()| ExitCode::SUCCESS)
     }
 }
+
+/// The exit code of `crumbd health` for a daemon that does not answer.
+const EXIT_NO_ANSWER: u8 = 3;
 
 /// The exit code for invalid flags and settings; clap uses the same.
 const EXIT_USAGE: u8 = 2;
@@ -261,6 +267,9 @@ fn report(failure: &Failure) -> ExitCode {
         return ExitCode::from(ended.exit_code());
     }
     output::say(failure);
+    if failure.is::<health::NoAnswer>() {
+        return ExitCode::from(EXIT_NO_ANSWER);
+    }
     let is_usage = failure.is::<serve::CheckFailed>() || failure.is::<crate::conform::SuiteError>();
     if is_usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
 }

@@ -459,6 +459,26 @@ impl Client {
         self.text(self.daemon_url("collections")).await
     }
 
+    /// The daemon's word for being ready; of the collection, if the client has one. With `wait` it may take so long to become
+    /// ready.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Refused`] with status 503 if it is not ready.
+    pub async fn ready(&self, wait: Option<Duration>) -> Result<String, ClientError> {
+        let wait = wait.map(|wait| format!("wait={}ms", wait.as_millis()));
+        let collection = self.collection.as_ref().map(|name| format!("collection={name}"));
+        let query: Vec<String> = wait.into_iter().chain(collection).collect();
+        self.text(format!("{}/readyz?{}", self.base.as_str().trim_end_matches('/'), query.join("&"))).await
+    }
+
+    /// The daemon's word for being alive.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Refused`] with status 503 if a part of it makes no progress.
+    pub async fn alive(&self) -> Result<String, ClientError> {
+        self.text(format!("{}/livez", self.base.as_str().trim_end_matches('/'))).await
+    }
+
     async fn text(&self, url: String) -> Result<String, ClientError> {
         let response = self.send_in_time(self.http.get(url), 0).await?;
         Ok(String::from_utf8_lossy(&self.body(response).await?).into_owned())
