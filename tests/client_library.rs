@@ -165,7 +165,8 @@ async fn a_state_that_was_kept_is_continued_without_a_snapshot() {
         http.post(&[put("a", "2"), deleted("b"), put("c", "1")]).await;
 
         let entries: Vec<_> = kept.iter().cloned().collect();
-        let kept = MirrorSnapshot::of(entries, kept.cursor(), kept.rights());
+        let kept = MirrorSnapshot::of(entries, kept.cursor(), kept.rights()).with_status(kept.status());
+        assert_eq!(kept.status(), Some(SyncStatus::InSync));
         let mut follower = way(follow(&daemon)).resume(kept.clone()).start();
         assert_same("before anything is asked", &state_of(follower.state()), &state_of(&kept));
         let changed = in_time("what has changed since", follower.next_change()).await.unwrap();

@@ -33,7 +33,7 @@ pub(super) struct Manifest {
     #[serde(with = "as_text")]
     pub(super) cursor: Option<OpaqueCursor>,
     rights: Option<String>,
-    status: Option<String>,
+    pub(super) status: Option<String>,
     count: u64,
     /// The daemon's digest: of the keys with their prefix.
     #[serde(with = "as_text")]

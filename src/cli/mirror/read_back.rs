@@ -95,5 +95,6 @@ pub(super) fn read_back(
 fn state_of(entries: impl Iterator<Item = Entry>, manifest: Option<&Manifest>) -> MirrorSnapshot {
     // Without a manifest the files are of no state, and nothing resumes from it.
     let cursor = manifest.and_then(|manifest| manifest.cursor);
-    MirrorSnapshot::of(entries, cursor, manifest.and_then(Manifest::rights))
+    let status = manifest.and_then(|manifest| manifest.status.as_deref()?.parse().ok());
+    MirrorSnapshot::of(entries, cursor, manifest.and_then(Manifest::rights)).with_status(status)
 }

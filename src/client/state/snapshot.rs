@@ -43,6 +43,12 @@ impl MirrorSnapshot {
         snapshot
     }
 
+    /// The same state with the status that it was kept with: an answer that nothing has changed does not repeat it.
+    #[must_use]
+    pub fn with_status(self, status: Option<SyncStatus>) -> Self {
+        Self { status, ..self }
+    }
+
     /// The cursor of this state; `None` before the first snapshot of the daemon.
     pub fn cursor(&self) -> Option<OpaqueCursor> {
         self.cursor
