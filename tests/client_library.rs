@@ -207,20 +207,23 @@ async fn another_replica_is_asked_when_one_fails_and_goes_on_from_the_cursor() {
     }
 }
 
+/// A follower that was told two keys, and the daemon that has lost them.
+async fn after_a_loss(way: fn(FollowerBuilder) -> FollowerBuilder) -> (Daemon, Follower) {
+    let listen = format!("127.0.0.1:{}", support::etcd::free_port());
+    let serve = || Daemon::serve(&["--feed", "push:", "--listen", &listen]);
+    let mut daemon = serve();
+    daemon.http().post(&[put("a", "1"), put("b", "1")]).await;
+    let mut follower = way(follow(&daemon)).start();
+    in_time("the state", follower.next_change()).await.unwrap();
+    daemon.signal("KILL");
+    _ = daemon.wait_exit();
+    (serve(), follower)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_state_in_place_of_one_with_keys_is_held_until_the_application_agrees() {
     for way in WAYS {
-        let port = support::etcd::free_port();
-        let listen = format!("127.0.0.1:{port}");
-        let serve = || Daemon::serve(&["--feed", "push:", "--listen", &listen]);
-        let mut daemon = serve();
-        daemon.http().post(&[put("a", "1"), put("b", "1")]).await;
-        let mut follower = way(follow(&daemon)).start();
-        in_time("the state", follower.next_change()).await.unwrap();
-        // All that it had is lost.
-        daemon.signal("KILL");
-        _ = daemon.wait_exit();
-        let daemon = serve();
+        let (daemon, mut follower) = after_a_loss(way).await;
         loop {
             match in_time("that it is held", follower.next()).await.unwrap() {
                 Event::Held { keys } => {
@@ -248,15 +251,7 @@ async fn an_empty_state_in_place_of_one_with_keys_is_held_until_the_application_
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_key_after_an_empty_state_is_heard_without_another_reading() {
     for way in WAYS {
-        let listen = format!("127.0.0.1:{}", support::etcd::free_port());
-        let serve = || Daemon::serve(&["--feed", "push:", "--listen", &listen]);
-        let mut daemon = serve();
-        daemon.http().post(&[put("a", "1"), put("b", "1")]).await;
-        let mut follower = way(follow(&daemon)).start();
-        in_time("the state", follower.next_change()).await.unwrap();
-        daemon.signal("KILL");
-        _ = daemon.wait_exit();
-        let daemon = serve();
+        let (daemon, mut follower) = after_a_loss(way).await;
         while !matches!(in_time("that it is held", follower.next()).await.unwrap(), Event::Held { keys: 2 }) {
         }
         daemon.http().post(&[put("b", "2")]).await;
