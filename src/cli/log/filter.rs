@@ -168,8 +168,12 @@ mod tests {
 
     #[test]
     fn every_module_can_be_named() {
-        let modules = include_str!("../../lib.rs").lines().filter_map(|line| line.strip_prefix("pub mod "));
-        let modules: Vec<&str> = modules.filter_map(|rest| rest.strip_suffix(';')).collect();
+        // A private module logs too. One that is public only with a feature is declared twice.
+        let declared =
+            include_str!("../../lib.rs").lines().map(|line| line.strip_prefix("pub ").unwrap_or(line));
+        let modules = declared.filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+        let mut modules: Vec<&str> = modules.collect();
+        modules.dedup();
         assert_eq!(modules, MODULES);
     }
 }
