@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod after_change;
+mod completions;
 mod config;
 mod conform;
 mod delete;
@@ -16,6 +17,7 @@ mod keep_files;
 mod load;
 mod log;
 mod lost_daemon;
+mod man;
 mod mirror;
 mod open_files;
 mod output;
@@ -82,6 +84,9 @@ enum Command {
     Health(health::Health),
     Feeds(feeds::Feeds),
     Token(token::Token),
+    Config(config::Config),
+    Completions(completions::Completions),
+    Man(man::Man),
     Conform(conform::Conform),
 }
 
@@ -241,6 +246,9 @@ impl Cli {
             Command::Health(health) => health.run().await,
             Command::Feeds(feeds) => feeds.run(),
             Command::Token(token) => token.run(),
+            Command::Config(config) => config.run(),
+            Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
             Command::Conform(conform) => conform.run().await,
         };
         done.map_or_else(|failure| report(&failure), |()| ExitCode::SUCCESS)

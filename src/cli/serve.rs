@@ -2,6 +2,7 @@
 
 mod check;
 mod cursor_key;
+mod service_manager;
 
 use std::time::Duration;
 
@@ -105,10 +106,13 @@ async fn start(settings: Settings, log_lines: LogLines, reload: Reload) -> Resul
 
 /// Serves until a signal or until every feed has failed for good. Then drains.
 async fn until_stopped(mut daemon: Daemon, mut stop: Stop, drain: Duration) -> Result<(), Failure> {
+    let app = daemon.app().clone();
     let ended = tokio::select! {
         failure = daemon.failed() => Err(failure.into()),
         () = stop.requested() => Ok(()),
+        never = service_manager::report(&app) => match never {},
     };
+    service_manager::stopping();
     let drained = tokio::select! {
         drained = daemon.drain(drain) => drained,
         () = stop.requested() => {

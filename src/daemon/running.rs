@@ -155,6 +155,12 @@ impl Daemon {
         self.app.waiters()
     }
 
+    /// The application that is served.
+    #[cfg(feature = "cli")]
+    pub(crate) fn app(&self) -> &App {
+        &self.app
+    }
+
     /// What reads the cache of a collection in this process, `None` for the default one.
     pub fn reader(&self, collection: Option<&str>) -> Option<Reader> {
         let is_wanted = |one: &&RunningCollection| one.name().map(|name| name.as_str()) == collection;

@@ -17,6 +17,7 @@ use crate::http::metrics::{LogLines, Metrics};
 use crate::http::rep::problem::Problem;
 use crate::http::serve::drain::Shutdown;
 use crate::http::serve::reload::Reloadable;
+use crate::value::Unwell;
 use crate::view::Reason;
 
 /// Limits of the handlers.
@@ -205,6 +206,29 @@ impl App {
     /// How many requests are waiting for a breadcrumb.
     pub fn waiters(&self) -> usize {
         self.budgets.waiters()
+    }
+
+    /// The first part that makes no progress, and why, as a sentence; `None` while all parts are healthy.
+    pub(crate) fn unwell(&self) -> Option<String> {
+        self.collections.iter().find_map(|collection| {
+            let Unwell { part, why } = collection.liveness.health.unwell()?;
+            let of = collection.name().map(|name| format!("collection \"{name}\", ")).unwrap_or_default();
+            Some(format!("{of}{part}: {why}"))
+        })
+    }
+
+    /// What is served, in one line, such as `in-sync, 1234 keys; 20 waiting`.
+    #[cfg(feature = "cli")]
+    pub(crate) fn summary(&self) -> String {
+        let of = |collection: &Arc<Collection>| {
+            let breadcrumb = collection.view.cache().current_breadcrumb();
+            let name = collection.name().map(|name| format!("{name}: ")).unwrap_or_default();
+            let keys = breadcrumb.kvs().len();
+            let noun = if keys == 1 { "key" } else { "keys" };
+            format!("{name}{}, {keys} {noun}", breadcrumb.sync_status())
+        };
+        let all: Vec<String> = self.collections.iter().map(of).collect();
+        format!("{}; {} waiting", all.join("; "), self.waiters())
     }
 
     /// The client of a request: its token, or else its address.

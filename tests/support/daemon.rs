@@ -70,6 +70,16 @@ impl Daemon {
         }
     }
 
+    /// The same, with these variables.
+    pub fn serve_with(variables: &[(&str, &str)], args: &[&str]) -> Daemon {
+        let mut command = command();
+        command.envs(variables.iter().copied());
+        match Daemon::spawn_as(command, args, Stdio::null()).listening() {
+            Ok(daemon) => daemon,
+            Err(ended) => panic!("serve {args:?} ended: {}\n{}", ended.status, ended.stderr),
+        }
+    }
+
     /// `crumbd serve`, which may refuse to start.
     pub fn try_serve(args: &[&str]) -> Result<Daemon, Ended> {
         Daemon::spawn(args, Stdio::null()).listening()

@@ -11,6 +11,7 @@
 
 mod base_path;
 mod collections;
+mod command;
 mod consistency;
 mod error;
 mod etcd_listen;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 pub(super) use collections::CollectionFeed;
+pub(super) use command::Config;
 pub(super) use error::{SettingError, SettingErrors, Warning};
 pub(super) use nearest::nearest;
 pub(super) use raw::RawSettings;
@@ -55,11 +57,7 @@ pub(super) struct LoadedSettings {
 impl LoadedSettings {
     /// Reads flags, variables and the file.
     pub(super) fn load(file: &ConfigFile, given: RawSettings) -> Self {
-        let (from_file, mut errors) = match &file.config {
-            Some(path) => file::read(path),
-            None => (RawSettings::default(), Vec::new()),
-        };
-        let given = given.over(from_file);
+        let (given, mut errors) = given.over_file(file);
         let (settings, mut invalid) = Settings::read(&given);
         errors.append(&mut invalid);
         let mut warnings = consistency::check(&given, &settings, &mut errors);

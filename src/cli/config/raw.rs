@@ -10,7 +10,9 @@ use std::sync::Arc;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use super::error::SettingError;
 use super::flags::Flags;
+use super::{ConfigFile, file};
 
 /// The kind of place where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +79,17 @@ impl RawSettings {
         self.0.insert(name.to_owned(), value);
     }
 
+    /// Adds the settings of the file that are not set here. Returns the errors of the file too.
+    pub(super) fn over_file(self, file: &ConfigFile) -> (Self, Vec<SettingError>) {
+        let (from_file, errors) = match &file.config {
+            Some(path) => file::read(path),
+            None => (Self::default(), Vec::new()),
+        };
+        (self.over(from_file), errors)
+    }
+
     /// Adds the settings of `others` that are not set here.
-    pub(super) fn over(mut self, others: Self) -> Self {
+    fn over(mut self, others: Self) -> Self {
         for (name, value) in others.0 {
             self.0.entry(name).or_insert(value);
         }

@@ -14,17 +14,15 @@ use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
 use crate::http::rep::reply::no_store;
 use crate::model::{KeySelector, SyncStatus};
-use crate::value::{Unwell, Watcher};
+use crate::value::Watcher;
 
 /// Alive: every part of the daemon makes progress.
 pub(in crate::http) async fn livez(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
-    for collection in app.collections.iter() {
-        if let Some(Unwell { part, why }) = collection.liveness.health.unwell() {
-            return Err(Problem::unavailable("unwell", format!("{}{part}: {why}", of(collection))));
-        }
+    match app.unwell() {
+        Some(unwell) => Err(Problem::unavailable("unwell", unwell)),
+        None => Ok(plain("alive\n")),
     }
-    Ok(plain("alive\n"))
 }
 
 /// Ready: every collection has been in sync, and the daemon is not shutting down. With `wait` the answer comes as soon as
@@ -87,11 +85,6 @@ fn not_ready(collection: &Collection) -> Option<String> {
     }
     let (of_feed, status) = (of_feed(collection), cache.current_breadcrumb().sync_status());
     Some(format!("the feed{of_feed} has not been in-sync yet; its status is {status}"))
-}
-
-/// The name of a collection at the beginning of a sentence.
-fn of(collection: &Collection) -> String {
-    collection.name().map(|name| format!("collection \"{name}\", ")).unwrap_or_default()
 }
 
 fn of_feed(collection: &Collection) -> String {
