@@ -1,11 +1,11 @@
 //! The cache's limits and counters.
 
-use prometheus_client::metrics::counter::Counter;
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
 use super::RefusedKeys;
@@ -115,16 +115,47 @@ pub struct CacheStats {
     pub swept: Counter,
     /// Times that the state could not be persisted.
     persist_failures: Counter,
-    persist_failing: AtomicBool,
+    persistence: RwLock<PersistState>,
+}
+
+/// Whether the state gets onto the disk.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PersistState {
+    /// The end of the last write that succeeded; `None` before the first.
+    pub last_write: Option<SystemTime>,
+    /// The failure, while the last try has failed.
+    pub failing: Option<PersistFailure>,
+}
+
+/// Tries to persist the state that fail.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PersistFailure {
+    /// The reason of the last one, as a sentence.
+    pub why: String,
+    /// The time of the first one.
+    pub since: SystemTime,
+    /// The time of the last one.
+    pub last: SystemTime,
 }
 
 impl CacheStats {
-    /// Records whether a try to persist the state succeeded. For the journal's caller, and for whoever else persists it.
-    pub(crate) fn tried_to_persist(&self, succeeded: bool) {
-        if !succeeded {
-            self.persist_failures.inc();
+    /// Records the result of a try to persist the state. For the journal's caller, and for whoever else persists it.
+    pub(crate) fn tried_to_persist<E: fmt::Display>(&self, result: Result<(), &E>) {
+        let now = SystemTime::now();
+        let mut persistence = self.persistence.write();
+        match result {
+            Ok(()) => *persistence = PersistState { last_write: Some(now), failing: None },
+            Err(error) => {
+                self.persist_failures.inc();
+                let since = persistence.failing.as_ref().map_or(now, |failing| failing.since);
+                persistence.failing = Some(PersistFailure { why: error.to_string(), since, last: now });
+            }
         }
-        self.persist_failing.store(!succeeded, Ordering::Relaxed);
+    }
+
+    /// Whether the state gets onto the disk, as far as that was tried.
+    pub fn persistence(&self) -> PersistState {
+        self.persistence.read().clone()
     }
 
     /// How often the state could not be persisted.
@@ -134,6 +165,6 @@ impl CacheStats {
 
     /// Whether the last try to persist the state failed.
     pub fn persist_failing(&self) -> bool {
-        self.persist_failing.load(Ordering::Relaxed)
+        self.persistence.read().failing.is_some()
     }
 }

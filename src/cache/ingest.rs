@@ -39,6 +39,9 @@ impl IngestTask {
 
     /// Sets the journal that persists every change before it can be read.
     pub fn with_journal(mut self, journal: Box<dyn Journal>) -> Self {
+        if let Some(why) = journal.refuses() {
+            self.store.stats.tried_to_persist(Err(&why));
+        }
         self.store.set_journal(journal);
         self
     }

@@ -51,6 +51,11 @@ pub trait Journal: Send + 'static {
     /// breadcrumb's writes are refused.
     fn append(&mut self, record: &BreadcrumbRecord<'_>) -> Result<(), JournalError>;
 
+    /// Why breadcrumbs are refused, as far as is known before the first one.
+    fn refuses(&self) -> Option<String> {
+        None
+    }
+
     /// Does a few milliseconds of deferred work while the ingest task is idle. Returns whether more is left.
     fn idle(&mut self) -> bool {
         false

@@ -46,6 +46,8 @@ pub use config::CacheConfig;
 pub use config::CacheOptions;
 pub use config::CacheStats;
 pub(crate) use config::Completeness;
+pub use config::PersistFailure;
+pub use config::PersistState;
 pub use handle::{Cache, Stopped};
 pub use ingest::IngestTask;
 pub use journal::BreadcrumbRecord;

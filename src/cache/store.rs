@@ -41,7 +41,7 @@ pub(super) struct Store {
     refused: Arc<RefusedKeys>,
     refusal_log: RefusalLog,
     config: CacheConfig,
-    stats: Arc<CacheStats>,
+    pub(super) stats: Arc<CacheStats>,
 }
 
 /// The result of an atomic batch.

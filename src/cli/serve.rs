@@ -73,14 +73,14 @@ fn valid_settings(loaded: LoadedSettings) -> Result<(Settings, LogLines), Failur
     }
     let (format, filter) = settings.log();
     let log_lines = log::start(format, filter)?;
-    warnings.iter().for_each(|warning| warn!("{warning}"));
+    warnings.iter().for_each(|warning| warn!("settings: {warning}"));
     Ok((settings, log_lines))
 }
 
 async fn start(settings: Settings, log_lines: LogLines, reload: Reload) -> Result<Daemon, Failure> {
     let (tokens, given_key) = (settings.tokens()?, cursor_key::given(&settings)?);
     if let Some(warning) = tokens.as_deref().and_then(|tokens| settings.tokens_without_feed(tokens)) {
-        warn!("{warning}");
+        warn!("settings: {warning}");
     }
     let config = DaemonConfig { log_lines: Some(log_lines), ..settings.daemon(tokens.clone())? };
     let daemon = OpenDaemon::listen(config)?;

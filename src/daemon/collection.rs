@@ -140,6 +140,7 @@ impl OpenCollection {
         let keeps_every_write = cache_config.keep_every_write;
         let cursor_key = cursor_key.for_collection(name.as_ref().map_or("", |name| name.as_str()));
         let options = CacheOptions { config: cache_config, cursor_key };
+        let directory = stored.kind();
         let (cache, ingest, persistence) = stored.cache(options, &*feed, Arc::clone(&buffer), &upstream)?;
         let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&upstream));
         let sink = sink.keeping_every_write(keeps_every_write);
@@ -150,7 +151,8 @@ impl OpenCollection {
             Tasks::start(ingest, persistence, feed, sink, &cache, storage).await?;
         let (view, fanout) = View::new(cache.reader(), Arc::clone(&upstream), &view);
         tokio::spawn(fanout.run());
-        let served = Collection::new(text.clone(), view, Arc::clone(&upstream), writer, silence);
+        let served = Collection::new(text.clone(), view, Arc::clone(&upstream), writer, silence)
+            .with_state_directory(directory);
         let served = match name.clone() {
             Some(name) => served.named(name),
             None => served,

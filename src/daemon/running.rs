@@ -194,12 +194,14 @@ impl Daemon {
             let (failure, failed, _) = select_all(failures).await;
             let failed = running.swap_remove(failed);
             if running.is_empty() {
-                failed.span().in_scope(|| error!("{failure}"));
+                failed
+                    .span()
+                    .in_scope(|| error!("the feed has failed for good, and the daemon ends: {failure}"));
                 return failure;
             }
             failed
                 .span()
-                .in_scope(|| error!("{failure}; its last state is served, and the other collections go on"));
+                .in_scope(|| error!("the feed has failed for good: {failure}; its last state is served, and the other collections go on"));
             failed.serve_without_feed(&failure).await;
         }
     }

@@ -10,6 +10,7 @@ use tracing::info;
 use super::{DaemonError, OwnFeed};
 use crate::cache::{Cache, CacheConfig, CacheOptions, IngestTask, Stopped};
 use crate::feed::{Feed, Storage, Upstream, Warm};
+use crate::http::Stored;
 use crate::ingest::{self, IngestBuffer};
 use crate::model::{Batch, Digest, Entry, FeedEvent, Grouping, ReplyTo, Revision};
 use crate::state::{FeedIdentity, Kept, PushStore, Saver, StateDir, StateError};
@@ -52,6 +53,15 @@ impl StoredState {
         }
         let kept = kept.filter(is_usable);
         Ok(saver.map_or(Self::Absent, |saver| Self::Copy { saver: Box::new(saver), kept }))
+    }
+
+    /// What the directory holds, if there is one.
+    pub(super) fn kind(&self) -> Option<Stored> {
+        match self {
+            Self::Absent => None,
+            Self::Copy { .. } => Some(Stored::Copy),
+            Self::Store(_) => Some(Stored::Writes),
+        }
     }
 
     /// Makes the cache, with the stored state or empty. Also returns its task, and the persistence for later changes.

@@ -23,7 +23,11 @@ impl Backoff {
     pub(super) fn failed(&mut self, upstream: &Upstream) -> u32 {
         upstream.reconnects.inc();
         let heard = upstream.heard_count();
-        self.failures = if heard > self.heard { 1 } else { self.failures.saturating_add(1) };
+        let was_heard = heard > self.heard;
+        if !was_heard {
+            upstream.connect_failures.inc();
+        }
+        self.failures = if was_heard { 1 } else { self.failures.saturating_add(1) };
         self.heard = heard;
         self.failures
     }
@@ -39,9 +43,9 @@ impl Backoff {
         let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(10));
         let longest = doubled.min(LONGEST_PAUSE).max(at_least.unwrap_or_default().saturating_mul(2));
         let pause = longest.mul_f64(0.5 + fastrand::f64() / 2.0);
-        let failures = self.failures;
-        warn!(failures, "{feed}: {error}; trying again in {} ms", pause.as_millis());
-        upstream.has_failed(&error);
+        if let Some(times) = upstream.keeps_failing(error) {
+            warn!(times, "{feed}: {error}; trying again in {} ms", pause.as_millis());
+        }
         upstream.does(Activity::Retrying);
         tokio::time::sleep(pause).await;
     }

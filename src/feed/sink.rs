@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::warn;
 
 use super::{FeedError, Upstream};
 use crate::ingest::{self, Buffer, BufferWriteError, IngestBuffer};
@@ -81,20 +80,23 @@ impl Sink {
         };
         self.upstream.waits.inc();
         let mut since = Instant::now();
+        let mut is_overdue = false;
         loop {
             let written = self.buffer.write(event, Some((since + WARN_AFTER).into_std())).await;
             let waited = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.upstream.waited_us.inc_by(waited);
             event = match written {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    if is_overdue {
+                        self.upstream.goes_on();
+                    }
+                    return Ok(());
+                }
                 Err(BufferWriteError::Timeout(event)) => event,
                 Err(_) => return Err(FeedError::Stopped),
             };
-            self.upstream.overdue.inc();
-            warn!(
-                capacity = self.buffer.capacity(),
-                "the ingest buffer has been full for {WARN_AFTER:?}; the feed waits"
-            );
+            is_overdue = true;
+            self.upstream.is_held_up(self.buffer.capacity(), WARN_AFTER);
             since = Instant::now();
         }
     }

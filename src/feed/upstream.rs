@@ -7,10 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::RwLock;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
 
 use super::Activity;
 use super::activity::ActivityReport;
 use crate::model::{History, Key, KeySelector, Revision, Sighting};
+use crate::value::Recurring;
 
 /// The upstream was never heard.
 const NEVER: i64 = i64::MIN;
@@ -42,6 +44,8 @@ pub struct Upstream {
     problem: RwLock<Option<String>>,
     activity: RwLock<ActivityReport>,
     sighting: watch::Sender<Option<Sighting>>,
+    /// The feed has read everything that there will ever be. Nothing newer can be missed, so it has no age.
+    ended: AtomicBool,
     /// Set for an upstream that is this process itself (a push feed): it is always heard.
     local: bool,
     /// The keys that the feed follows. The upstream may have others.
@@ -52,6 +56,12 @@ pub struct Upstream {
     pub reconnects: Counter,
     /// How often an error kept the feed from its upstream.
     failures: Counter,
+    /// How often the upstream was not reached, or did not answer, since it was last heard.
+    pub connect_failures: Counter,
+    /// What is logged of these errors.
+    failing: Recurring,
+    /// The same of a full ingest buffer.
+    full: Recurring,
     /// How often the feed found the ingest buffer full and waited.
     pub waits: Counter,
     /// How long it has waited in all, in microseconds.
@@ -87,11 +97,15 @@ impl Upstream {
             problem: RwLock::default(),
             activity: RwLock::new(ActivityReport::new()),
             sighting: watch::Sender::new(None),
+            ended: AtomicBool::new(false),
             local,
             followed: KeySelector::ALL,
             malformed: Counter::default(),
             reconnects: Counter::default(),
             failures: Counter::default(),
+            connect_failures: Counter::default(),
+            failing: Recurring::default(),
+            full: Recurring::default(),
             waits: Counter::default(),
             waited_us: Counter::default(),
             overdue: Counter::default(),
@@ -213,12 +227,44 @@ impl Upstream {
     /// Sets what the feed is doing.
     pub(crate) fn does(&self, activity: Activity) {
         self.activity.write().set(activity);
+        self.ended.store(activity == Activity::Ended, Ordering::Relaxed);
+        if activity == Activity::Watching {
+            self.recovered();
+        }
     }
 
     /// Records and counts an error of the feed.
     pub fn has_failed(&self, error: &impl fmt::Display) {
         self.failures.inc();
         self.activity.write().last_error = Some((error.to_string(), SystemTime::now()));
+    }
+
+    /// The same. If a line of the log is due, returns how often it has failed so since the line before.
+    pub(super) fn keeps_failing(&self, error: &str) -> Option<u64> {
+        self.has_failed(&error);
+        self.failing.failed(error)
+    }
+
+    /// The errors are over.
+    pub(super) fn recovered(&self) {
+        if let Some(end) = self.failing.ended() {
+            info!(times = end.times, lasted = %end.lasted(), "the upstream answers again, and changes are followed");
+        }
+    }
+
+    /// The feed waits for room in the ingest buffer, and has waited for this long.
+    pub(super) fn is_held_up(&self, capacity: usize, waited: Duration) {
+        self.overdue.inc();
+        if let Some(times) = self.full.failed("") {
+            warn!(capacity, times, "the ingest buffer has been full for {waited:?}; the feed waits");
+        }
+    }
+
+    /// The feed has got room in the ingest buffer.
+    pub(super) fn goes_on(&self) {
+        if let Some(end) = self.full.ended() {
+            info!(times = end.times, lasted = %end.lasted(), "there is room in the ingest buffer again");
+        }
     }
 
     /// How often an error kept the feed from its upstream.
@@ -242,13 +288,29 @@ impl Upstream {
         self.sighting.subscribe()
     }
 
-    /// Time since the upstream was last heard; since the start of the process when it never was.
+    /// When the upstream was last heard, by this process or by one before it; `None` if it never was.
+    pub fn heard_at(&self) -> Option<SystemTime> {
+        let heard = self.heard_ms.load(Ordering::Relaxed) != NEVER;
+        let was_heard = self.local || heard || self.earlier_ms.load(Ordering::Relaxed) > 0;
+        let age = self.heard_age_at(Instant::now());
+        was_heard.then(|| SystemTime::now().checked_sub(age)).flatten()
+    }
+
+    /// Time since the upstream was last heard; since the start of the process when it never was. An upstream that has
+    /// ended has none: there is nothing newer to hear.
     pub fn age(&self) -> Duration {
         self.age_at(Instant::now())
     }
 
     /// The same for who has just looked at the clock.
     pub fn age_at(&self, now: Instant) -> Duration {
+        if self.ended.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        self.heard_age_at(now)
+    }
+
+    fn heard_age_at(&self, now: Instant) -> Duration {
         if self.local {
             return Duration::ZERO;
         }

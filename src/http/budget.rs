@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -24,6 +25,9 @@ const PREFIX_BYTES: usize = 128;
 
 /// The longest head that a usual waiter may have. The framework keeps a longer one, in buffers of about twice its size.
 const USUAL_HEAD_BYTES: usize = 4096;
+
+/// How long a limit counts as one that refuses requests.
+const LATELY: Duration = Duration::from_secs(60);
 
 /// What a refusal says of a kind of clients.
 struct Kind {
@@ -136,6 +140,21 @@ impl FromRequestParts<App> for HeadBytes {
     }
 }
 
+/// The use of a limit.
+pub(super) struct LimitUse {
+    /// The name of the flag that sets it.
+    pub(super) flag: &'static str,
+    /// What is used of it now; `None` for the share of one client.
+    pub(super) used: Option<u64>,
+    pub(super) max: u64,
+    /// How many requests found it reached since the start.
+    pub(super) refused: u64,
+    /// Whether one did within the last minute.
+    pub(super) is_refusing: bool,
+    /// Whether `used` says something of every key.
+    pub(super) depends_on_keys: bool,
+}
+
 /// The bytes of a request body, returned to the budgets on drop.
 #[derive(Debug)]
 pub(super) struct UploadBytes {
@@ -214,6 +233,27 @@ impl Budgets {
     /// The refusals since the start, by the flag that sets the limit.
     pub(super) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Limit::ALL.into_iter().map(|limit| (limit.as_str(), self.refusals(limit).total()))
+    }
+
+    /// The use of each limit.
+    pub(super) fn usage(&self) -> impl Iterator<Item = LimitUse> {
+        let limits = &self.limits;
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Limit::ALL.into_iter().map(move |limit| {
+            let (used, max) = match limit {
+                Limit::Connections => (Some(number(self.connections())), number(limits.max_connections)),
+                Limit::Waiters => (Some(number(self.waiters())), number(limits.max_waiters)),
+                Limit::ClientWaiters => (None, number(limits.max_client_waiters)),
+                Limit::SnapshotBytes => (Some(self.snapshot_bytes()), limits.max_snapshot_bytes),
+                Limit::ClientSnapshotBytes => (None, limits.max_client_snapshot_bytes),
+                Limit::UploadBytes => (Some(self.upload_bytes()), limits.max_upload_bytes),
+                Limit::ClientUploadBytes => (None, limits.max_client_upload_bytes),
+            };
+            let refusals = self.refusals(limit);
+            let depends_on_keys = matches!(limit, Limit::SnapshotBytes | Limit::UploadBytes);
+            let (refused, is_refusing) = (refusals.total(), refusals.happened_within(LATELY));
+            LimitUse { flag: limit.as_str(), used, max, refused, is_refusing, depends_on_keys }
+        })
     }
 
     /// The limits.

@@ -33,8 +33,29 @@ pub struct Collection {
     /// The write side of a feed that takes writes.
     pub(super) writer: Option<Arc<dyn Writer>>,
     pub(super) liveness: Liveness,
+    /// What its state directory holds, if it has one.
+    pub(super) stored: Option<Stored>,
     /// The number of this collection within the process.
     pub(super) id: u64,
+}
+
+/// What a state directory holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stored {
+    /// A copy of the upstream's state.
+    Copy,
+    /// Every write: it is the datastore.
+    Writes,
+}
+
+impl Stored {
+    /// The word in the status.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Writes => "writes",
+        }
+    }
 }
 
 static COLLECTIONS: AtomicU64 = AtomicU64::new(0);
@@ -50,7 +71,14 @@ impl Collection {
         feed_silence: Option<Duration>,
     ) -> Self {
         let id = COLLECTIONS.fetch_add(1, Ordering::Relaxed);
-        Self { name: None, feed, view, upstream, writer, liveness: Liveness::new(feed_silence), id }
+        let (liveness, stored) = (Liveness::new(feed_silence), None);
+        Self { name: None, feed, view, upstream, writer, liveness, stored, id }
+    }
+
+    /// The same collection with a state directory.
+    #[must_use]
+    pub(crate) fn with_state_directory(self, stored: Option<Stored>) -> Self {
+        Self { stored, ..self }
     }
 
     /// The same collection with a name: its base path is `/v1/c/NAME/`.

@@ -2,9 +2,7 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{
-    from_fn, from_fn_with_state, map_request, map_request_with_state, map_response, map_response_with_state,
-};
+use axum::middleware::{from_fn, from_fn_with_state, map_request, map_request_with_state, map_response};
 use axum::routing::{get, post};
 
 use crate::http::api::{breadcrumbs, clients, collections, health, kv, openapi, status, stream, write};
@@ -12,6 +10,7 @@ use crate::http::app::App;
 use crate::http::auth::{access, cors, host};
 use crate::http::metrics;
 use crate::http::page;
+use crate::http::refusals;
 use crate::http::rep::problem::{self, Problem};
 use crate::http::rep::{conditions, excluded_identity, key_address, relay};
 
@@ -85,7 +84,7 @@ fn daemon(app: App) -> Router {
         .layer(map_request(host::require_one))
         .layer(map_response(problem::fill_empty_errors))
         .layer(from_fn(excluded_identity::encode_answer))
-        .layer(map_response_with_state(app.clone(), metrics::count))
+        .layer(from_fn_with_state(app.clone(), refusals::observe))
         // The write handlers limit bodies themselves.
         .layer(DefaultBodyLimit::disable())
         .with_state(app)

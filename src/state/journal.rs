@@ -10,6 +10,7 @@ use super::acknowledged::AcknowledgedFile;
 use super::directory::Lock;
 use super::writer::Writer;
 use crate::cache::{BreadcrumbRecord, Journal, JournalError};
+use crate::value::Recurring;
 
 /// After a failure the database is opened again, which may read all of it. The pause before the next try is this many
 /// times what the last one took: a small database is tried at once, a large one does not keep the disk busy.
@@ -25,10 +26,13 @@ pub(super) struct PushJournal {
     acknowledged: Option<AcknowledgedFile>,
     acknowledged_path: PathBuf,
     refusing: Option<Failure>,
+    /// What is logged of it.
+    refused: Recurring,
     /// Whether a refused write may be on the disk without a note that it was refused.
     unsettled: bool,
     reopening_took: Duration,
     fold_failed: Option<Failure>,
+    folding: Recurring,
     _lock: Lock,
 }
 
@@ -53,10 +57,15 @@ impl Journal for PushJournal {
             self.writer.forget_last();
             self.revoke(&error)
         })?;
-        if self.refusing.take().is_some() {
-            info!("the state directory can be written again: writes are taken");
+        self.refusing = None;
+        if let Some(end) = self.refused.ended() {
+            info!(times = end.times, lasted = %end.lasted(), "the state directory can be written again: writes are taken");
         }
         Ok(())
+    }
+
+    fn refuses(&self) -> Option<String> {
+        self.refusing.as_ref().map(|refusing| refusing.reason.clone())
     }
 
     fn idle(&mut self) -> bool {
@@ -67,10 +76,15 @@ impl Journal for PushJournal {
         match self.writer.fold_some() {
             Ok(more) => {
                 self.fold_failed = None;
+                if let Some(end) = self.folding.ended() {
+                    info!(times = end.times, lasted = %end.lasted(), "old breadcrumbs can be folded into the entries again");
+                }
                 more
             }
             Err(error) => {
-                warn!("old breadcrumbs cannot be folded into the entries, and pile up: {error}");
+                if let Some(times) = self.folding.failed(&error.to_string()) {
+                    warn!(times, "old breadcrumbs cannot be folded into the entries, and pile up: {error}");
+                }
                 self.fold_failed = Some(Failure::now(&error));
                 false
             }
@@ -96,8 +110,18 @@ impl PushJournal {
             unsettled,
             reopening_took,
             fold_failed,
+            refused: Recurring::default(),
+            folding: Recurring::default(),
             _lock: lock,
         }
+    }
+
+    /// The same journal, which could not be opened for writing: that is logged already.
+    pub(super) fn that_refuses(mut self, error: &StateError) -> Self {
+        let failure = Failure::now(error);
+        _ = self.refused.failed(&failure.reason);
+        self.refusing = Some(failure);
+        self
     }
 
     fn acknowledge(&mut self) -> Result<(), StateError> {
@@ -118,6 +142,7 @@ impl PushJournal {
             .as_ref()
             .filter(|refusing| refusing.tried.elapsed() < self.reopening_took * TRY_AGAIN)
         {
+            self.log_refused(&refusing.reason);
             return Err(refused(&refusing.reason));
         }
         let started = Instant::now();
@@ -159,15 +184,19 @@ impl PushJournal {
         JournalError::Unsettled(Box::from(&*reason))
     }
 
-    /// Logs why writes are refused, once for each cause.
+    /// Notes and logs why writes are refused.
     fn report(&mut self, error: &StateError) -> String {
         let failure = Failure::now(error);
         let reason = failure.reason.clone();
-        if self.refusing.as_ref().is_none_or(|before| before.reason != reason) {
-            error!("writes are refused: {error}; reading goes on, and later writes try again");
-        }
+        self.log_refused(&reason);
         self.refusing = Some(failure);
         reason
+    }
+
+    fn log_refused(&self, reason: &str) {
+        if let Some(times) = self.refused.failed(reason) {
+            error!(times, "writes are refused: {reason}; reading goes on, and later writes try again");
+        }
     }
 }
 

@@ -97,6 +97,7 @@ impl StateDir {
         if let Some(file) = &known {
             contents.prove(file, owner, self)?;
         }
+        let mut read_only = None;
         let mut writer = Writer::closed(self.database(), owner.id, &contents, self.window());
         let acknowledged = match writer.reopen() {
             Ok(()) if known.is_some() => {
@@ -107,11 +108,19 @@ impl StateDir {
             Ok(()) => Some(self.begin_new_history(&mut writer, &mut contents, owner)?),
             Err(error @ StateError::ReadOnly(_)) if known.is_some() => {
                 warn!("{error}: reading is served, writes are refused until it can be written");
+                read_only = Some(error);
                 None
             }
             Err(error) => return Err(error),
         };
-        Ok((contents, PushJournal::new(writer, acknowledged, path, lock)))
+        let journal = PushJournal::new(writer, acknowledged, path, lock);
+        Ok((
+            contents,
+            match read_only {
+                Some(error) => journal.that_refuses(&error),
+                None => journal,
+            },
+        ))
     }
 
     /// Begins another history with the state of the store. Without the file of what was acknowledged, an old copy

@@ -15,6 +15,7 @@ use super::writer::{Row, Writer};
 use crate::cache::run_on_own_thread;
 use crate::cache::{Breadcrumb, Cache, Position, RestoreError, StepWrite};
 use crate::model::{Cursor, Digest, Entry};
+use crate::value::Recurring;
 
 /// The most bytes of encoded breadcrumbs that wait for the interval; with more they are written at once.
 const WRITTEN_AT_ONCE: usize = 4 << 20;
@@ -43,8 +44,9 @@ pub(crate) struct Saver {
     unwritten_bytes: usize,
     /// Whether the database has write infos that the cache was not given.
     holds_more: bool,
-    /// Why the last try failed. Each reason is logged once, and not at every try.
-    failing: Option<String>,
+    /// Whether the last try failed.
+    is_failing: bool,
+    failing: Recurring,
 }
 
 impl StateDir {
@@ -83,7 +85,8 @@ impl Saver {
             unwritten,
             unwritten_bytes,
             holds_more: false,
-            failing: None,
+            is_failing: false,
+            failing: Recurring::default(),
         }
     }
 
@@ -153,12 +156,12 @@ impl Saver {
             stopped = self.wait(cache).await || self.gather(cache).await;
             match self.save(cache) {
                 Ok(true) => {
-                    cache.stats().tried_to_persist(true);
+                    cache.stats().tried_to_persist(Ok::<_, &StateError>(()));
                     self.report_success();
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    cache.stats().tried_to_persist(false);
+                    cache.stats().tried_to_persist(Err(&error));
                     self.report(&error);
                 }
             }
@@ -167,7 +170,7 @@ impl Saver {
 
     /// Waits until there is something to write. Returns whether the cache has stopped.
     async fn wait(&self, cache: &Cache) -> bool {
-        if self.failing.is_some() {
+        if self.is_failing {
             // Tried again even without a further change: the disk may have room again.
             return timeout(self.interval.max(TRY_AGAIN), ended(cache)).await.is_ok();
         }
@@ -258,7 +261,7 @@ impl Saver {
         self.saved = Some(current.cursor());
         self.encoded = self.saved;
         let (keys, revision, path) = (current.kvs().len(), current.revision().0, self.dir.path().display());
-        if first && self.failing.is_none() {
+        if first && !self.is_failing {
             info!(keys, revision, "state saved in {path}");
         } else {
             debug!(keys, revision, "state saved as a whole in {path}");
@@ -318,17 +321,19 @@ impl Saver {
     }
 
     fn report_success(&mut self) {
-        if self.failing.take().is_some() {
-            info!("the state can be saved again in {}", self.dir.path().display());
+        self.is_failing = false;
+        if let Some(end) = self.failing.ended() {
+            let path = self.dir.path().display();
+            info!(times = end.times, lasted = %end.lasted(), "the state can be saved again in {path}");
         }
     }
 
     fn report(&mut self, error: &StateError) {
+        self.is_failing = true;
         let reason = error.to_string();
-        if self.failing.as_ref() != Some(&reason) {
-            warn!("the state could not be saved: {reason}; serving goes on, and so do the tries");
+        if let Some(times) = self.failing.failed(&reason) {
+            warn!(times, "the state could not be saved: {reason}; serving goes on, and so do the tries");
         }
-        self.failing = Some(reason);
     }
 }
 

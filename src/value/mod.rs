@@ -19,6 +19,7 @@
 //!   become one. It reads from a [`RangeSource`]; a [`RangedValue`] is one in memory.
 //! * [`pipe()`] moves a watcher's values into a channel.
 //! * [`Health`] holds the last health report of each part.
+//! * [`Recurring`] says when a warning that recurs is logged.
 //!
 //! # What it promises
 //!
@@ -39,6 +40,7 @@ mod health;
 mod pipe;
 mod ranged;
 mod ranged_value;
+mod recurring;
 mod watcher;
 
 #[cfg(test)]
@@ -51,4 +53,5 @@ pub use self::health::{Health, Reporter, Unwell};
 pub use self::pipe::pipe;
 pub use self::ranged::{EntriesOf, EventOf, KeyChange, RangeSource, RangedWatcher, SourceEvent};
 pub use self::ranged_value::{RangedValue, RangedValueSource};
+pub use self::recurring::{FailureEnd, Recurring};
 pub use self::watcher::{GetError, ValueWatch, Watcher};

@@ -58,6 +58,11 @@ impl Refusals {
         fastrand::u64(1..=longest as u64)
     }
 
+    /// Whether there was a refusal within this time.
+    pub(crate) fn happened_within(&self, time: Duration) -> bool {
+        self.recent.lock().at.is_some_and(|at| at.elapsed() < time)
+    }
+
     /// All refusals since the start.
     pub(crate) fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)

@@ -147,11 +147,11 @@ impl Store {
             self.publisher.is_journaled() && draft.state.revision > self.publisher.head_cursor().revision;
         let published = self.publisher.publish(draft);
         if is_persisted {
-            self.stats.tried_to_persist(published.is_ok());
+            self.stats.tried_to_persist(published.as_ref().map(drop));
         }
         published.inspect_err(|error| self.roll_back(error))?;
         if self.status != status {
-            info!(keys, revision, "the feed is {status}");
+            log_status(status, keys, revision);
         }
         self.status = status;
         self.stats.breadcrumbs.inc();
@@ -162,6 +162,21 @@ impl Store {
     pub(in crate::cache) fn stop(&mut self) {
         if let Err(error) = self.publisher.terminate() {
             error!(cursor = %self.publisher.head_cursor(), %error, "the trail was ended twice");
+        }
+    }
+}
+
+/// What a change of the status means, for people.
+fn log_status(status: SyncStatus, keys: usize, revision: u64) {
+    match status {
+        SyncStatus::InSync => info!(keys, revision, "the feed is in-sync: the state is that of the upstream"),
+        SyncStatus::ResyncInProgress => info!(
+            keys,
+            revision,
+            "the feed is not in-sync: it reads the upstream anew, or has lost it; the last state is served meanwhile"
+        ),
+        SyncStatus::WaitForDatastore => {
+            info!(keys, revision, "the feed waits for its upstream, and has read nothing of it yet");
         }
     }
 }

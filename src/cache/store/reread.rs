@@ -75,7 +75,7 @@ impl Store {
         self.check_claim(claim);
         self.stats.resyncs.inc();
         self.stats.swept.inc_by(swept as u64);
-        info!(keys = self.state.len(), changed = deltas.len(), swept, revision = now.0, "resync finished");
+        self.log_resync(resync.before.len(), deltas.len(), swept);
         self.next_status = resync.status.unwrap_or(self.next_status);
         self.provisional &= !resync.reload;
         if self.resyncs.is_empty() {
@@ -148,6 +148,24 @@ impl Store {
             }
         }
         Some(std::mem::replace(&mut self.state, state))
+    }
+
+    /// A resync that deletes most keys is usually a fault: an empty file, a wrong prefix, a datastore that was restored.
+    fn log_resync(&self, before: usize, changed: usize, swept: usize) {
+        let (keys, revision) = (self.state.len(), self.state.revision.0);
+        if swept > before / 2 {
+            warn!(
+                keys,
+                before,
+                changed,
+                swept,
+                revision,
+                "resync finished, and more than half of the keys were deleted, for the feed no longer has them; if that \
+                 is not meant, look at what it reads"
+            );
+        } else {
+            info!(keys, changed, swept, revision, "resync finished");
+        }
     }
 
     fn check_claim(&self, claim: ResyncClaim) {

@@ -195,7 +195,7 @@ impl Steps {
             updates = self.steps.len(),
             from = base.0,
             through = through.0,
-            "history read: older cursors can be continued"
+            "history read: clients with cursors from after the revision `from` need not read everything again"
         );
         let past =
             Past { base, through, leads_to_the_end: true, steps: self.steps.iter().cloned().collect() };

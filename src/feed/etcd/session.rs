@@ -20,6 +20,7 @@ use super::watch_end::WatchEnd;
 use super::{EtcdError, range_end, range_start};
 use crate::feed::{Sink, Warm};
 use crate::model::{Comparison, FeedEvent, History, SyncStatus};
+use crate::value::Recurring;
 use crate::wire::etcd::ResponseHeader;
 use crate::wire::etcd::kv::{KeyValue, RangeRequest};
 
@@ -192,7 +193,10 @@ impl<'a> Session<'a> {
             Verified::Same(at) => Ok(at),
             Verified::Another => self.start_new_history(&known).await,
             Verified::Compacted => {
-                info!(revision = known.revision, "etcd has compacted what we know: reading everything again");
+                info!(
+                    revision = known.revision,
+                    "etcd has compacted the changes after our revision: reading everything again"
+                );
                 self.resync(&known).await
             }
         }
@@ -235,11 +239,14 @@ impl<'a> Session<'a> {
         self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
         let Self { connection, prefix, sink, leases, .. } = self;
         let reader = RangeReader { connection, prefix, sink };
+        let losing = Recurring::default();
         loop {
             match reader.read_current(&history_of, leases).await {
                 // Reading took longer than etcd keeps a revision.
                 Err(EtcdError::Compacted) => {
-                    warn!("etcd compacted the revision that was being read: beginning anew")
+                    if let Some(times) = losing.failed("") {
+                        warn!(times, "etcd compacted the revision that was being read: beginning anew");
+                    }
                 }
                 read => return read,
             }

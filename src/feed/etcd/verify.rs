@@ -93,7 +93,7 @@ impl Session<'_> {
             warn!(
                 counted = audit.keys(),
                 keys = loaded.keys,
-                "the number of keys was another one: counting anew"
+                "etcd holds another number of keys than were counted: counting anew"
             );
             audit = KeyCountAudit::new(loaded.keys, known.revision);
         }

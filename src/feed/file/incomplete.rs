@@ -2,15 +2,12 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use crate::feed::Sink;
 use crate::feed::translate::Unclosed;
-
-/// How often a lasting problem is reported again.
-const REMIND: Duration = Duration::from_secs(300);
+use crate::value::Recurring;
 
 /// Why a file is incomplete.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,35 +41,38 @@ impl fmt::Display for Incomplete {
     }
 }
 
-/// A problem that may pass. It is reported once it has lasted, and then seldom.
+/// A problem that may pass. It is reported once it has lasted.
 pub(super) struct LastingProblem {
     path: PathBuf,
     what: String,
     polls: u32,
-    said: Option<Instant>,
     /// Whether the status still reports this problem, or the one before it.
     told: bool,
+    log: Recurring,
 }
 
 impl LastingProblem {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), what: String::new(), polls: 0, said: None, told: false }
+        Self { path: path.to_owned(), what: String::new(), polls: 0, told: false, log: Recurring::default() }
     }
 
     /// Notes the problem at one more check, and reports it once it has lasted for `polls` checks.
     pub(super) fn persists(&mut self, what: &impl fmt::Display, polls: u32, sink: &Sink) {
         let what = what.to_string();
         if what != self.what {
-            (self.what, self.polls, self.said) = (what, 0, None);
+            (self.what, self.polls) = (what, 0);
         }
-        self.polls += 1;
-        if self.polls < polls || self.said.is_some_and(|at| at.elapsed() < REMIND) {
+        self.polls = self.polls.saturating_add(1);
+        if self.polls < polls {
             return;
         }
-        (self.said, self.told) = (Some(Instant::now()), true);
-        let problem = format!("feed file {}: {}", self.path.display(), self.what);
-        warn!("{problem}");
-        sink.upstream().has_failed(&problem);
+        self.told = true;
+        let path = self.path.display();
+        let problem = format!("feed file {path}: {}", self.what);
+        if let Some(times) = self.log.failed(&self.what) {
+            warn!(times, "feed file {path}: {}", self.what);
+            sink.upstream().has_failed(&problem);
+        }
         sink.upstream().has_problem(Some(problem));
     }
 
@@ -88,12 +88,14 @@ impl LastingProblem {
 
     /// Notes that the problem is over. Returns whether it had been reported.
     pub(super) fn clear(&mut self, sink: &Sink) -> bool {
-        self.said = None;
         let said = std::mem::take(&mut self.told);
         self.what.clear();
         self.polls = 0;
         if said {
-            info!("feed file {}: that is over", self.path.display());
+            let path = self.path.display();
+            if let Some(end) = self.log.ended() {
+                info!(times = end.times, lasted = %end.lasted(), "feed file {path} can be read again, and is whole");
+            }
             sink.upstream().has_problem(None);
         }
         said

@@ -17,11 +17,12 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::error::one_line;
 use super::kubeconfig::yaml_error;
 use super::token::bearer;
+use crate::value::Recurring;
 
 /// How long it may take, and the most that it may print.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -171,19 +172,31 @@ impl Plugin {
     }
 
     async fn keep_renewing(&self, sender: &watch::Sender<HeaderValue>, mut expires: Timestamp) {
+        let failing = Recurring::default();
         loop {
             sleep(renewed_after(expires)).await;
             match self.run().await {
                 Ok(Credentials { token: Some(token), expires: Some(until), .. }) => {
                     sender.send_replace(token);
                     expires = until;
+                    if let Some(end) = failing.ended() {
+                        info!(times = end.times, lasted = %end.lasted(), "the credential plugin gives tokens again");
+                    }
                 }
                 Ok(Credentials { token: Some(token), .. }) => {
                     sender.send_replace(token);
                     return;
                 }
-                Ok(_) => warn!("the credential plugin has given no token"),
-                Err(error) => warn!("the token is not renewed: {error}"),
+                Ok(_) => {
+                    if let Some(times) = failing.failed("") {
+                        warn!(times, "the credential plugin has given no token; using the last one");
+                    }
+                }
+                Err(error) => {
+                    if let Some(times) = failing.failed(&error.to_string()) {
+                        warn!(times, "the token is not renewed: {error}; using the last one");
+                    }
+                }
             }
         }
     }

@@ -22,6 +22,7 @@ use crate::ingest;
 use crate::model::{
     Batch, Comparison, FeedEvent, Grouping, History, ReplyTo, ResyncClaim, Revision, SyncStatus, Update,
 };
+use crate::value::Recurring;
 
 /// Updates in one event to the cache. Few, because the buffer to the cache is bounded by the number of events.
 pub(super) const BATCH: usize = 16;
@@ -327,6 +328,7 @@ impl<'a> Session<'a> {
         self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
         let mut pause = FIRST_PAUSE;
         let mut lost = 0;
+        let losing = Recurring::default();
         loop {
             if !self.memory.has_no_streaming_list {
                 match self.read_streaming_list(history).await {
@@ -344,7 +346,9 @@ impl<'a> Session<'a> {
             match self.read(listing, history).await {
                 // Reading took longer than the server keeps a revision.
                 Err(KubeError::Expired { .. }) => {
-                    warn!("the server lost the revision that was being read: beginning anew");
+                    if let Some(times) = losing.failed("") {
+                        warn!(times, "the server lost the revision that was being read: beginning anew");
+                    }
                     lost += 1;
                     let problem =
                         format!("the server has lost the revision of a list before its end, {lost} times");

@@ -8,9 +8,10 @@ use kube::config::AuthInfo;
 use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::kubeconfig::FileReason;
+use crate::value::Recurring;
 
 /// How often a token file is read. Kubernetes replaces it long before its token expires.
 const READ_EVERY: Duration = Duration::from_secs(10);
@@ -59,6 +60,7 @@ async fn read(file: &PathBuf) -> Result<HeaderValue, FileReason> {
 fn keep_reading(token: HeaderValue, file: PathBuf) -> watch::Receiver<HeaderValue> {
     let (sender, token) = watch::channel(token);
     tokio::spawn(async move {
+        let unreadable = Recurring::default();
         loop {
             tokio::select! {
                 () = sender.closed() => return,
@@ -67,8 +69,17 @@ fn keep_reading(token: HeaderValue, file: PathBuf) -> watch::Receiver<HeaderValu
             match read(&file).await {
                 Ok(token) => {
                     sender.send_replace(token);
+                    if let Some(end) = unreadable.ended() {
+                        let file = file.display();
+                        info!(times = end.times, lasted = %end.lasted(), "token file {file} can be read again");
+                    }
                 }
-                Err(error) => warn!("the token stays as it was: {}: {error}", file.display()),
+                Err(error) => {
+                    if let Some(times) = unreadable.failed(&error.to_string()) {
+                        let file = file.display();
+                        warn!(times, "token file {file}: {error}; using the token that was read last");
+                    }
+                }
             }
         }
     });

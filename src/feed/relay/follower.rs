@@ -126,8 +126,9 @@ impl Follower {
             let is_wrong = matches!(error, RelayError::Wrong);
             self.mismatches = if is_wrong { self.mismatches.saturating_add(1) } else { 0 };
             if (failures as usize) < self.feed.clients.len() && !is_wrong {
-                warn!(failures, "crumbd: {sentence}; trying another upstream");
-                self.sink.upstream().has_failed(&sentence);
+                if let Some(times) = self.sink.upstream().keeps_failing(&sentence) {
+                    warn!(times, "crumbd: {sentence}; trying another upstream");
+                }
                 continue;
             }
             if self.applied.is_some() && error.is_refusal_of_data() {

@@ -52,7 +52,11 @@ impl Follower {
             false => self.past(client, end).await?,
         };
         let past = past.map(|past| {
-            info!(from = past.base.0, through = end.0, "history read: older cursors can be continued");
+            info!(
+                from = past.base.0,
+                through = end.0,
+                "history read: clients with cursors from after the revision `from` need not read everything again"
+            );
             Past { base: past.base, through: end, leads_to_the_end: true, steps: past.steps }
         });
         Ok(self.sink.send(FeedEvent::Past { end, past }).await?)
@@ -73,7 +77,11 @@ impl Follower {
             Ok(StepsAnswer::NotYet) | Err(_) if self.past_asked < PAST_ASKED => return answer.map(drop),
             Ok(StepsAnswer::Steps(steps)) => {
                 let steps = steps.clone();
-                info!(steps = steps.len(), through = end.0, "history read: older cursors can be continued");
+                info!(
+                    steps = steps.len(),
+                    through = end.0,
+                    "history read: clients with the cursors of these steps need not read everything again"
+                );
                 FeedEvent::RelayedPast { end, steps }
             }
             Ok(StepsAnswer::Unknown | StepsAnswer::NotYet) | Err(_) => FeedEvent::Past { end, past: None },

@@ -116,6 +116,12 @@ impl Admission {
         self.access_to(collection).is_ok_and(|access| access.may_monitor())
     }
 
+    /// The name of the token for the log.
+    #[cfg(feature = "etcd")]
+    pub(in crate::http) fn token_name(&self) -> Option<String> {
+        self.0.as_ref().and_then(Grant::name)
+    }
+
     /// Whether the client may know of other clients.
     fn may_administrate(&self) -> bool {
         self.0.as_ref().is_none_or(|grant| grant.rights().admin)

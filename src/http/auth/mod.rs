@@ -38,6 +38,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
+
 use crate::http::budget::Budgets;
 use crate::http::client::Client;
 use crate::model::{CollectionName, KeySelector};
@@ -132,6 +134,8 @@ struct GrantState {
     revocation: Value<Revocation>,
     /// Whether `revocation` is set. Every request checks it, and a flag needs no lock.
     is_revoked: AtomicBool,
+    /// The name of the token in the log, if it has one.
+    name: ArcSwapOption<String>,
     /// The client that the token is in the budgets, once it was asked for. The next grant of the token shares it.
     client: Arc<OnceLock<Arc<Client>>>,
 }
@@ -142,6 +146,16 @@ impl Grant {
         Self::of_client(rights, Arc::default())
     }
 
+    /// Sets the name of the token for the log.
+    pub fn set_name(&self, name: Option<String>) {
+        self.0.name.store(name.map(Arc::new));
+    }
+
+    /// The name of the token for the log.
+    pub fn name(&self) -> Option<String> {
+        self.0.name.load().as_deref().cloned()
+    }
+
     /// A grant of other rights for the same token.
     #[must_use]
     pub fn with_rights(&self, rights: Rights) -> Self {
@@ -150,7 +164,7 @@ impl Grant {
 
     fn of_client(rights: Rights, client: Arc<OnceLock<Arc<Client>>>) -> Self {
         let (revocation, is_revoked) = (Value::new(), AtomicBool::new(false));
-        Self(Arc::new(GrantState { rights, revocation, is_revoked, client }))
+        Self(Arc::new(GrantState { rights, revocation, is_revoked, name: ArcSwapOption::empty(), client }))
     }
 
     /// The client that the token is in these budgets.

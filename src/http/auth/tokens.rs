@@ -22,9 +22,9 @@
 //! without any token is an error where there were tokens, unless a line `# no tokens` says that it is meant.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -33,14 +33,22 @@ use tracing::{error, info};
 
 use crate::http::auth::token::{Hash, Line, LineRights, hash, hex, unhex};
 use crate::http::auth::{Authorizer, Grant, KeyRights, Revocation, Rights};
-use crate::http::serve::reload::{Reloadable, Stamp, read_regular};
+use crate::http::serve::reload::{LoadRecord, LoadReport, Reloadable, Stamp, read_regular};
 use crate::model::{CollectionName, Key, KeySelector};
+use crate::value::Recurring;
 
 /// The largest file, in bytes: about half a million tokens.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// The largest number of prefixes in `read`, and in `write`.
 const MAX_PREFIXES: usize = 256;
+
+/// How many tokens a line of the log names.
+const MAX_NAMES: usize = 20;
+
+/// How many characters of a name, or of the hash of a token without one, are logged.
+const MAX_NAME_CHARS: usize = 64;
+const SHOWN_HASH_CHARS: usize = 8;
 
 /// What the shared secret is for, so that it is no other hash of the same bytes.
 const SECRET_NAME: &[u8] = b"crumbd cursor key";
@@ -126,8 +134,7 @@ pub struct Tokens {
     grants: ArcSwap<HashMap<Hash, Grant>>,
     /// Locked while the file is read.
     looks: Mutex<Looks>,
-    /// Whether the file had an error when it was last read.
-    invalid: AtomicBool,
+    record: LoadRecord,
 }
 
 /// What the looks at the file have found.
@@ -137,8 +144,10 @@ struct Looks {
     stamp: Option<Stamp>,
     /// The file that takes rights away, until it counts.
     pending: Option<Pending>,
-    /// The logged error, while the file has one.
+    /// The error, while the file has one.
     error: Option<String>,
+    /// What is logged of it.
+    failing: Recurring,
 }
 
 /// A file that takes rights away, and has been seen once.
@@ -148,9 +157,9 @@ struct Pending {
     seen: Instant,
 }
 
-/// The tokens of a file.
+/// The tokens of a file, each with its name for the log.
 struct Parsed {
-    rights: HashMap<Hash, Rights>,
+    rights: HashMap<Hash, (String, Rights)>,
     /// Whether a comment says that there are no tokens.
     is_meant_empty: bool,
 }
@@ -161,8 +170,8 @@ impl Tokens {
     /// # Errors
     /// [`TokensError`].
     pub fn open(path: PathBuf) -> Result<Arc<Self>, TokensError> {
-        let (grants, looks, invalid) = Default::default();
-        let tokens = Self { path, grants, looks, invalid };
+        let (grants, looks) = Default::default();
+        let tokens = Self { path, grants, looks, record: LoadRecord::new() };
         tokens.look(&mut tokens.looks.lock(), Instant::now())?;
         Ok(Arc::new(tokens))
     }
@@ -205,15 +214,16 @@ impl Tokens {
         if rights.is_empty() && !grants.is_empty() && !is_meant_empty {
             return Err(TokensError::Empty { path: self.path.clone() });
         }
-        let loses =
-            |(hash, grant): &(&Hash, &Grant)| !rights.get(*hash).is_some_and(|now| now.cover(grant.rights()));
-        let losers = grants.iter().filter(loses).count();
-        if losers > 0 {
+        let loses = |(hash, grant): &(&Hash, &Grant)| {
+            !rights.get(*hash).is_some_and(|(_, now)| now.cover(grant.rights()))
+        };
+        let losers = Names::of(grants.iter().filter(loses).map(|(_, grant)| grant));
+        if !losers.is_empty() {
             let (stamp, content) = (looks.stamp, hash(text.as_bytes()));
             let same = before.filter(|seen| seen.stamp == stamp && seen.content == content);
             if same.as_ref().is_none_or(|same| now.duration_since(same.seen) < SETTLING_TIME) {
                 if same.is_none() {
-                    info!(tokens = losers, "tokens lose rights unless {} changes again", self.path.display());
+                    info!(tokens = ?losers, "tokens lose rights unless {} changes again", self.path.display());
                 }
                 looks.pending = Some(same.unwrap_or(Pending { stamp, content, seen: now }));
                 return Ok(());
@@ -224,37 +234,73 @@ impl Tokens {
     }
 
     /// A token with unchanged rights keeps its grant; the grants of the others are revoked.
-    fn put_in_force(&self, rights: HashMap<Hash, Rights>) {
+    fn put_in_force(&self, rights: HashMap<Hash, (String, Rights)>) {
         let before = self.grants.load_full();
         let grants: HashMap<Hash, Grant> = rights
             .into_iter()
-            .map(|(hash, rights)| {
+            .map(|(hash, (name, rights))| {
                 let grant = match before.get(&hash) {
                     Some(kept) if *kept.rights() == rights => kept.clone(),
                     Some(changed) => changed.with_rights(rights),
                     None => Grant::new(rights),
                 };
+                grant.set_name(Some(name));
                 (hash, grant)
             })
             .collect();
         let grants = Arc::new(grants);
         // Stored before the old ones are revoked: revoked clients come back at once.
         self.grants.store(Arc::clone(&grants));
-        let (mut changed, mut removed) = (0, 0);
+        let (mut changed, mut removed) = (Names::default(), Names::default());
         for (hash, old) in before.iter() {
             match grants.get(hash) {
                 Some(now) if now.rights() == old.rights() => {}
-                Some(_) => {
-                    changed += 1;
+                Some(now) => {
+                    changed.add(now);
                     old.revoke(Revocation::Changed);
                 }
                 None => {
-                    removed += 1;
+                    removed.add(old);
                     old.revoke(Revocation::Removed);
                 }
             }
         }
-        info!(tokens = grants.len(), changed, removed, "tokens read from {}", self.path.display());
+        info!(tokens = grants.len(), ?changed, ?removed, "tokens read from {}", self.path.display());
+    }
+}
+
+/// The names of tokens for the log: the first ones, and how many others there are.
+#[derive(Default)]
+struct Names {
+    first: Vec<String>,
+    others: usize,
+}
+
+impl Names {
+    fn of<'a>(grants: impl Iterator<Item = &'a Grant>) -> Self {
+        let mut names = Self::default();
+        grants.for_each(|grant| names.add(grant));
+        names
+    }
+
+    fn add(&mut self, grant: &Grant) {
+        match self.first.len() {
+            MAX_NAMES => self.others += 1,
+            _ => self.first.extend(grant.name()),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first: Vec<&String> = self.first.iter().collect();
+        first.sort_unstable();
+        write!(f, "{first:?}")?;
+        if self.others > 0 { write!(f, " and {} others", self.others) } else { Ok(()) }
     }
 }
 
@@ -272,23 +318,27 @@ impl Reloadable for Tokens {
         }
         match self.look(&mut looks, Instant::now()) {
             Ok(()) => {
-                if looks.error.take().is_some() {
-                    info!("tokens file {} is good again", self.path.display());
+                looks.error = None;
+                self.record.succeeded();
+                if let Some(end) = looks.failing.ended() {
+                    let path = self.path.display();
+                    info!(times = end.times, lasted = %end.lasted(), "tokens file {path} is good again");
                 }
             }
             Err(error) => {
                 let error = error.to_string();
-                if forced || looks.error.as_ref() != Some(&error) {
-                    error!("{error}; all tokens keep the rights they had");
+                self.record.failed(&error);
+                let due = looks.failing.failed(&error);
+                if let Some(times) = due.or(forced.then_some(1)) {
+                    error!(times, "{error}; all tokens keep the rights they had");
                 }
                 looks.error = Some(error);
             }
         }
-        self.invalid.store(looks.error.is_some(), Ordering::Relaxed);
     }
 
-    fn is_invalid(&self) -> bool {
-        self.invalid.load(Ordering::Relaxed)
+    fn report(&self) -> LoadReport {
+        self.record.report()
     }
 }
 
@@ -309,15 +359,16 @@ fn parse(text: &str) -> Result<Parsed, (usize, LineError)> {
             parsed.is_meant_empty |= line == NO_TOKENS;
             continue;
         }
-        let (hash, rights) = parse_line(line).map_err(|error| (number, error))?;
-        if parsed.rights.insert(hash, rights).is_some() {
+        let (hash, name, rights) = parse_line(line).map_err(|error| (number, error))?;
+        if parsed.rights.insert(hash, (name, rights)).is_some() {
             return Err((number, LineError::Duplicate));
         }
     }
     Ok(parsed)
 }
 
-fn parse_line(line: &str) -> Result<(Hash, Rights), LineError> {
+/// The hash, the name for the log and the rights of a token.
+fn parse_line(line: &str) -> Result<(Hash, String, Rights), LineError> {
     // A list in the order of the members would be taken for them.
     let members: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).map_err(LineError::Json)?;
     if let Some(serde_json::Value::Object(collections)) = members.get("collections")
@@ -325,7 +376,7 @@ fn parse_line(line: &str) -> Result<(Hash, Rights), LineError> {
     {
         return Err(LineError::Rights(name.clone()));
     }
-    let Line { name: _, sha256, read, write, collections, admin } =
+    let Line { name, sha256, read, write, collections, admin } =
         serde_json::from_str(line).map_err(LineError::Json)?;
     let hash = unhex(&sha256).ok_or(LineError::Hash)?;
     let mut rights = Rights { default: key_rights(LineRights { read, write })?, admin, ..Rights::default() };
@@ -336,7 +387,9 @@ fn parse_line(line: &str) -> Result<(Hash, Rights), LineError> {
             None => rights.other_named = given,
         }
     }
-    Ok((hash, rights))
+    let hash_chars = &sha256[..SHOWN_HASH_CHARS];
+    let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("sha256 {hash_chars}…"));
+    Ok((hash, name.chars().take(MAX_NAME_CHARS).collect(), rights))
 }
 
 fn key_rights(given: LineRights) -> Result<KeyRights, LineError> {
@@ -518,7 +571,7 @@ mod tests {
 
     /// The rights of a line.
     fn rights(members: &str) -> Rights {
-        parse_line(&format!("{{\"sha256\":\"{}\",{members}}}", "0".repeat(64))).unwrap().1
+        parse_line(&format!("{{\"sha256\":\"{}\",{members}}}", "0".repeat(64))).unwrap().2
     }
 
     #[test]

@@ -134,12 +134,22 @@ impl EtcdFront {
     /// Admits a call.
     pub(super) fn admit(&self, peer: Peer, headers: &HeaderMap) -> Result<Call, Status> {
         let token = token(headers);
+        let refused = |reason, name: Option<String>| {
+            let address = peer.address().map(|address| address.ip());
+            self.app().metrics.refusals.log(reason, name.as_deref(), address);
+        };
         if token.is_none() && self.app().is_guarded() {
+            refused("token-missing", None);
             return Err(status::no_user());
         }
-        let admission = self.app().admit(token).map_err(|_| status::invalid_token())?;
-        let access = admission.access_to(&self.0.collection);
-        let access = access.map_err(|problem| status::of_problem(&problem))?;
+        let admission = self.app().admit(token).map_err(|_| {
+            refused("token-unknown", None);
+            status::invalid_token()
+        })?;
+        let access = admission.access_to(&self.0.collection).map_err(|problem| {
+            refused("not-permitted", admission.token_name());
+            status::of_problem(&problem)
+        })?;
         Ok(Call { front: self.clone(), peer, access, copies: 1 })
     }
 }

@@ -95,7 +95,7 @@ pub(super) async fn answer(app: App, peer: Peer, request: Arc<NextRequest>) -> R
         }
     };
     let reply = request.reply(&app, outcome);
-    app.metrics.count_response(reply.status().as_u16(), reply.headers());
+    app.metrics.count_reply(&reply);
     Ok(without_connection_headers(into_response(reply)))
 }
 

@@ -67,7 +67,7 @@ where
     if last {
         close(&mut reply);
     }
-    app.metrics.count_response(reply.status().as_u16(), reply.headers());
+    app.metrics.count_reply(&reply);
     let keep_alive = !reply.headers().contains_key(CONNECTION);
     write_reply(stream, &reply, stall).await.map(|()| keep_alive)
 }

@@ -123,7 +123,7 @@ where
     if last {
         close(&mut reply);
     }
-    app.metrics.count_response(reply.status().as_u16(), reply.headers());
+    app.metrics.count_reply(&reply);
     let stall = front.shared.stall;
     let Some(session) = session else {
         let written = respond::write_reply(front.stream, &reply, stall).await;

@@ -15,12 +15,10 @@ mod streams;
 
 use std::time::SystemTime;
 
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName};
-use axum::response::Response;
+use axum::http::HeaderName;
 use prometheus_client::metrics::counter::Counter;
 
-use crate::http::app::App;
+use crate::http::refusals::RefusalLog;
 use crate::http::rep::reply::{MODE, REASON};
 use crate::model::Cursor;
 use crate::view::{Answer, Next, Reason};
@@ -62,6 +60,8 @@ pub(super) struct Metrics {
     pub(super) refused: Counter,
     /// Accepted connections without a successful TLS handshake.
     pub(super) handshakes_failed: Counter,
+    /// The refused requests.
+    pub(super) refusals: RefusalLog,
     /// The counters of streams.
     pub(super) streams: Streams,
     /// The counters of etcd's clients.
@@ -78,6 +78,7 @@ impl Default for Metrics {
             accepted: Counter::default(),
             refused: Counter::default(),
             handshakes_failed: Counter::default(),
+            refusals: RefusalLog::default(),
             streams: Streams::default(),
             #[cfg(feature = "etcd")]
             etcd: etcd::EtcdMetrics::default(),
@@ -110,16 +111,17 @@ impl Metrics {
         self.latency_us.observe(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// Counts an answer with these headers.
-    pub(super) fn count_response(&self, status: u16, headers: &HeaderMap) {
-        let word = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    /// Counts an answer.
+    pub(super) fn count_reply<B>(&self, reply: &axum::http::Response<B>) {
+        self.refusals.count(reply);
+        let word = |name: HeaderName| reply.headers().get(name).and_then(|value| value.to_str().ok());
         let mode = word(MODE).and_then(|word| Mode::ALL.into_iter().find(|mode| mode.as_str() == word));
         let named = |word| Reason::ALL.into_iter().find(|reason| reason.as_str() == word);
         let reason = word(REASON).and_then(named);
-        self.count_answer(status, mode, reason);
+        self.count_answer(reply.status().as_u16(), mode, reason);
     }
 
-    /// Counts an answer.
+    /// Counts an answer of this kind.
     pub(super) fn count_answer(&self, status: u16, mode: Option<Mode>, reason: Option<Reason>) {
         let status = STATUSES.iter().position(|known| *known == status).unwrap_or(0);
         let mode = mode.map_or(0, |mode| mode as usize + 1);
@@ -137,12 +139,6 @@ impl Metrics {
         };
         (0..STATUSES.len() * MODES * REASONS).map(kind).filter(|(.., count)| *count > 0)
     }
-}
-
-/// Counts an answer of the framework. The lean front counts its own.
-pub(super) async fn count(State(app): State<App>, response: Response) -> Response {
-    app.metrics.count_response(response.status().as_u16(), response.headers());
-    response
 }
 
 #[cfg(test)]

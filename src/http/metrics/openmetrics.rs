@@ -128,7 +128,7 @@ fn stats(collection: &Collection) -> &CacheStats {
 }
 
 /// The metrics of a collection for every client.
-const NUMBERS: [Number; 25] = [
+const NUMBERS: [Number; 26] = [
     counted("breadcrumbs", "Breadcrumbs published", |c| stats(c).breadcrumbs.get()),
     counted("resyncs", "Times that the whole state was read again", |c| stats(c).resyncs.get()),
     measured("ingest_backlog_events", "Events waiting in the ingest buffer", |c| {
@@ -179,6 +179,11 @@ const NUMBERS: [Number; 25] = [
         "feed_failures",
         "Errors that kept the feed from its upstream, such as failed connections",
         |c| c.upstream.failures(),
+    ),
+    counted(
+        "feed_connect_failures",
+        "Times that the upstream was not reached, or did not answer, since it was last heard",
+        |c| c.upstream.connect_failures.get(),
     ),
     counted("feed_waits", "Times that the feed found the ingest buffer full and waited", |c| {
         c.upstream.waits.get()
@@ -333,8 +338,14 @@ impl Scrape {
             let help = "1 while these files are invalid, so that what was read before is in force";
             let mut family = to.encode_descriptor("files_invalid", help, None, MetricType::Gauge)?;
             for files in &self.app.files {
-                let invalid = ConstGauge::new(u64::from(files.is_invalid()));
+                let invalid = ConstGauge::new(u64::from(files.report().fault.is_some()));
                 invalid.encode(family.encode_family(&[("files", files.name())])?)?;
+            }
+            let help = "Times that these files were invalid when they were read again";
+            let mut family = to.encode_descriptor("reload_failures", help, None, MetricType::Counter)?;
+            for files in &self.app.files {
+                let failures = ConstCounter::new(files.report().failures);
+                failures.encode(family.encode_family(&[("what", files.name())])?)?;
             }
         }
         let expires = self.app.files.iter().filter_map(|files| files.expires()).min();
@@ -378,6 +389,12 @@ impl Scrape {
         for (status, mode, reason, count) in metrics.answers() {
             let status = status.to_string();
             let labels = [("status", status.as_str()), ("mode", mode), ("reason", reason)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Refused requests, by status and reason";
+        let mut family = to.encode_descriptor("refusals", help, None, MetricType::Counter)?;
+        for (status, reason, count) in metrics.refusals.counted() {
+            let labels = [("status", status.as_str()), ("reason", reason)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
         #[cfg(feature = "etcd")]

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::feed::WriteError;
+use crate::http::refusals::Refused;
 use crate::http::rep::reply::{Reply, into_response};
 use crate::model::{Cursor, Refusal};
 use crate::view::ViewError;
@@ -199,6 +200,8 @@ impl Problem {
         if let Some(seconds) = self.0.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
+        let Details { kind, .. } = *self.0;
+        response.extensions_mut().insert(Refused(kind.rsplit(':').next().unwrap_or_default().to_owned()));
         response
     }
 }

@@ -7,14 +7,16 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::http::app::App;
 #[cfg(feature = "etcd")]
 use crate::http::etcd::EtcdFront;
+use crate::http::refusals;
 use crate::http::serve::connection::{self, Shared};
 use crate::http::serve::liveness;
 use crate::http::tls::{self, Tls};
+use crate::value::Recurring;
 
 /// The default port of a daemon.
 pub(crate) const DEFAULT_PORT: u16 = 7811;
@@ -152,6 +154,9 @@ impl Server {
         for collection in app.collections.iter().filter(|_| is_main) {
             liveness_checks.spawn(liveness::watch(Arc::clone(collection), app.shutdown.clone()));
         }
+        if is_main {
+            liveness_checks.spawn(refusals::watch(app.clone()));
+        }
         let shared = Shared::new(app, config, stall);
         #[cfg(feature = "etcd")]
         let shared = match etcd {
@@ -161,6 +166,7 @@ impl Server {
         let shared = Arc::new(shared);
         let refusals = Arc::new(Semaphore::new(if tls.is_some() { MAX_TLS_REFUSALS } else { MAX_REFUSALS }));
         let mut connections = JoinSet::new();
+        let failing = Recurring::default();
         let window = loop {
             tokio::select! {
                 biased;
@@ -168,9 +174,16 @@ impl Server {
                 // Removes closed connections from the set.
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => accept(stream, peer, &shared, tls.as_ref(), &mut connections, &refusals),
+                    Ok((stream, peer)) => {
+                        if let Some(end) = failing.ended() {
+                            info!(times = end.times, lasted = %end.lasted(), "connections are accepted again");
+                        }
+                        accept(stream, peer, &shared, tls.as_ref(), &mut connections, &refusals);
+                    }
                     Err(error) => {
-                        warn!(%error, "cannot accept a connection; the limit of open files may be too low (ulimit -n)");
+                        if let Some(times) = failing.failed(&error.to_string()) {
+                            warn!(times, %error, "cannot accept a connection; the limit of open files may be too low (ulimit -n)");
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },

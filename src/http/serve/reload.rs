@@ -7,10 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::RwLock;
 use rustix::fs::OFlags;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
+
+use crate::value::Recurring;
 
 /// How often files are checked for changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -66,14 +69,53 @@ pub(crate) trait Reloadable: Send + Sync + 'static {
     /// the current settings. May block.
     fn reload(&self, forced: bool);
 
-    /// Whether the files are invalid, so that earlier settings are in force. Does not wait for a reload.
-    fn is_invalid(&self) -> bool {
-        false
-    }
+    /// The results of the readings. Does not wait for a reload.
+    fn report(&self) -> LoadReport;
 
     /// The time at which the settings expire, if they do.
     fn expires(&self) -> Option<SystemTime> {
         None
+    }
+}
+
+/// The results of reading files.
+#[derive(Clone, Debug)]
+pub(crate) struct LoadReport {
+    /// The last time at which they were read, and valid.
+    pub(in crate::http) read: SystemTime,
+    /// The fault of the files as a sentence, and the time at which it was found; `None` if they are valid. What was read
+    /// before is in force.
+    pub(in crate::http) fault: Option<(String, SystemTime)>,
+    /// How often they were invalid when they were read.
+    pub(in crate::http) failures: u64,
+}
+
+/// The same where the files are read.
+pub(in crate::http) struct LoadRecord(RwLock<LoadReport>);
+
+impl LoadRecord {
+    /// The files were read just now.
+    pub(in crate::http) fn new() -> Self {
+        Self(RwLock::new(LoadReport { read: SystemTime::now(), fault: None, failures: 0 }))
+    }
+
+    /// The files were read, and are valid.
+    pub(in crate::http) fn succeeded(&self) {
+        let mut report = self.0.write();
+        (report.read, report.fault) = (SystemTime::now(), None);
+    }
+
+    /// The files could not be used.
+    pub(in crate::http) fn failed(&self, fault: &str) {
+        let mut report = self.0.write();
+        report.failures += 1;
+        let since = report.fault.as_ref().map_or_else(SystemTime::now, |(_, since)| *since);
+        report.fault = Some((fault.to_owned(), since));
+    }
+
+    /// The results so far.
+    pub(in crate::http) fn report(&self) -> LoadReport {
+        self.0.read().clone()
     }
 }
 
@@ -101,6 +143,7 @@ impl Reload {
 
     /// Reloads changed files, for ever.
     pub(crate) async fn run(mut self) {
+        let slow = Recurring::default();
         let mut tick = tokio::time::interval(CHECK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -117,9 +160,12 @@ impl Reload {
                 let name = files.name();
                 let mut reload = tokio::task::spawn_blocking(move || files.reload(forced));
                 if tokio::time::timeout(SLOW_RELOAD, &mut reload).await.is_err() {
-                    warn!(
-                        "reading {name} takes longer than {SLOW_RELOAD:?}; until it ends nothing is reloaded"
-                    );
+                    if let Some(times) = slow.failed(name) {
+                        warn!(
+                            times,
+                            "reading {name} takes longer than {SLOW_RELOAD:?}; until it ends nothing is reloaded"
+                        );
+                    }
                     _ = reload.await;
                 }
             }

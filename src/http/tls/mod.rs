@@ -13,14 +13,13 @@ mod handshake;
 mod identity;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
-use crate::http::serve::reload::{Reloadable, Stamp};
-use crate::value::Value;
+use crate::http::serve::reload::{LoadRecord, LoadReport, Reloadable, Stamp};
+use crate::value::{Recurring, Value};
 use files::Loaded;
 pub use files::{TlsError, TlsFiles, UnusableError};
 pub(super) use handshake::{refuse, serve};
@@ -34,16 +33,17 @@ pub struct Tls {
     newest: Value<Arc<Loaded>>,
     /// Locked while the files are read.
     log: Mutex<LoadLog>,
-    /// Whether the files had an error when they were last read.
-    invalid: AtomicBool,
+    record: LoadRecord,
 }
 
 /// The last load of the files, and what was logged of it.
 #[derive(Default)]
 struct LoadLog {
     stamps: Vec<Option<Stamp>>,
-    /// The logged error of the files.
+    /// The error of the files, while they have one.
     error: Option<String>,
+    /// What is logged of it.
+    failing: Recurring,
     /// The logged state of the certificate's expiry.
     expiry: Option<Expiry>,
 }
@@ -63,8 +63,8 @@ impl Tls {
         let mut log = LoadLog { stamps: stamps(&files), ..LoadLog::default() };
         let loaded = files.load()?;
         log.warn_of_expiry(&files, loaded.expires);
-        let (newest, log, invalid) = (Value::of(Arc::new(loaded)), Mutex::new(log), AtomicBool::new(false));
-        Ok(Arc::new(Self { files, newest, log, invalid }))
+        let (newest, log) = (Value::of(Arc::new(loaded)), Mutex::new(log));
+        Ok(Arc::new(Self { files, newest, log, record: LoadRecord::new() }))
     }
 
     /// The settings for a new handshake.
@@ -87,27 +87,36 @@ impl Reloadable for Tls {
             log.stamps = stamps;
             match self.files.load() {
                 Ok(loaded) => {
-                    let had_error = log.error.take().is_some();
-                    let again = if had_error { ", which are good again" } else { "" };
-                    info!("certificates read from {}{again}", self.files.certificate.display());
+                    log.error = None;
+                    self.record.succeeded();
+                    let path = self.files.certificate.display();
+                    match log.failing.ended() {
+                        Some(end) => info!(
+                            times = end.times,
+                            lasted = %end.lasted(),
+                            "certificates read from {path}, which are good again"
+                        ),
+                        None => info!("certificates read from {path}"),
+                    }
                     log.expiry = None;
                     self.newest.set(Arc::new(loaded));
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    if forced || log.error.as_ref() != Some(&error) {
-                        error!("{error}; new connections get the previous certificate");
+                    self.record.failed(&error);
+                    let due = log.failing.failed(&error);
+                    if let Some(times) = due.or(forced.then_some(1)) {
+                        error!(times, "{error}; new connections get the previous certificate");
                     }
                     log.error = Some(error);
                 }
             }
-            self.invalid.store(log.error.is_some(), Ordering::Relaxed);
         }
         log.warn_of_expiry(&self.files, self.expires());
     }
 
-    fn is_invalid(&self) -> bool {
-        self.invalid.load(Ordering::Relaxed)
+    fn report(&self) -> LoadReport {
+        self.record.report()
     }
 
     fn expires(&self) -> Option<SystemTime> {
