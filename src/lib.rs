@@ -34,12 +34,12 @@
 //! |---|---|---|---|
 //! | [`model`] | the vocabulary: key, entry, update, revision, history, cursor, status, digest | no I/O, no channels, no counters | – |
 //! | [`wire`] | records ⇄ bytes: JSON, NDJSON, bincode, compression; [`wire::protocol`] is the contract; the messages of etcd's API | lossless both ways; knows no HTTP | model |
-//! | [`feed`] | where updates come from, one folder a feed | never reads the cache, drops nothing | model, wire, ingest; the relay also client |
+//! | [`feed`] | where updates come from, one folder a feed | never reads the cache, drops nothing | model, wire, ingest, value; the relay also client |
 //! | [`ingest`] | the bounded buffer between feed and cache | knows no keys; hands back what it refuses | – |
 //! | [`trail`] | the linked list, and the window of its items that are kept | knows no keys; only the window keeps old items in memory | – |
-//! | [`value`] | values that change: who watches one gets the newest | knows no keys; keeps no history | – |
+//! | [`value`] | values that change: who watches one gets the newest; health, and warnings that recur | knows no keys; keeps no history | – |
 //! | [`cache`] | the map: one writer applies updates and publishes breadcrumbs | a [`cache::Reader`] cannot write; never waits for a reader | model, ingest, trail |
-//! | [`state`] | the state directory, on an embedded database | reads the cache only; what is not proved is not served | model, wire, cache |
+//! | [`state`] | the state directory, on an embedded database | reads the cache only; what is not proved is not served | model, wire, value, cache |
 //! | [`view`] | what readers ask: snapshots, deltas, squashes, diffs, watches | encodes nothing twice; knows no HTTP | model, wire, trail, cache |
 //! | [`http`] | the interface: collections, endpoints, tokens, TLS | holds no client state between requests | model, wire, value, view, a feed's handles |
 //! | [`client`] | the other side of the network: follower and mirror | written from the contract alone | model, wire |
@@ -73,7 +73,7 @@
 //! [`value`] are building blocks that stand for themselves. The other rooms belong to the daemon. They are public only with the
 //! feature `internals`, which the tests and benches of this repository have; it promises nothing.
 //!
-//! Pages to read on: [`docs::guide`], [`docs::clients`], [`docs::files`], [`docs::etcd`], [`docs::operations`], [`docs::metrics`], [`docs::figures`], [`docs::comparison`], [`docs::design`]. Where the
+//! Pages to read on: [`docs::guide`], [`docs::clients`], [`docs::files`], [`docs::etcd`], [`docs::operations`], [`docs::metrics`], [`docs::runbook`], [`docs::figures`], [`docs::comparison`], [`docs::design`]. Where the
 //! ideas come from, and which test holds which case of the originals' tests: [`cases`].
 //!
 //! # A cache in a program of one's own
@@ -151,6 +151,8 @@ pub mod docs {
     pub mod metrics {}
     #[doc = include_str!("docs/operations.md")]
     pub mod operations {}
+    #[doc = include_str!("docs/runbook.md")]
+    pub mod runbook {}
     #[doc = include_str!("docs/tree.md")]
     pub mod tree {}
 }
