@@ -9,7 +9,7 @@ use super::{Daemon, Failure, output};
 use crate::client::ClientError;
 
 /// How long the daemon may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Ask a daemon whether it is ready, for health checks
 ///
@@ -31,7 +31,7 @@ pub(super) struct Health {
 /// The daemon did not answer.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub(super) struct NoAnswer(ClientError);
+pub(super) struct NoAnswer(pub(super) ClientError);
 
 impl Health {
     pub(super) async fn run(self) -> Result<(), Failure> {

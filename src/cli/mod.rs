@@ -29,6 +29,7 @@ mod status;
 mod template;
 mod token;
 pub mod units;
+mod wrong;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -255,7 +256,7 @@ impl Cli {
     }
 }
 
-/// The exit code of `crumbd health` for a daemon that does not answer.
+/// The exit code of `crumbd health` and `crumbd status --check` for a daemon that does not answer.
 const EXIT_NO_ANSWER: u8 = 3;
 
 /// The exit code for invalid flags and settings; clap uses the same.
@@ -273,6 +274,10 @@ fn report(failure: &Failure) -> ExitCode {
     }
     if let Some(ended) = failure.downcast_ref::<conform::EndedBySignal>() {
         return ExitCode::from(ended.exit_code());
+    }
+    // What is wrong is printed already.
+    if failure.is::<status::SomethingIsWrong>() {
+        return ExitCode::FAILURE;
     }
     output::say(failure);
     if failure.is::<health::NoAnswer>() {

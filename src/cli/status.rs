@@ -4,11 +4,18 @@ use clap::Args;
 use serde_json::Value;
 
 use super::escaped::Escaped;
+use super::health::{NoAnswer, TIMEOUT};
 use super::units::Bytes;
-use super::{Daemon, Failure, output};
+use super::{Daemon, Failure, output, wrong};
 use crate::client::{Client, ClientError};
 
-/// Show the status of a daemon
+/// Show the status of a daemon, what is wrong first
+///
+/// With --check it prints only what is wrong, and its exit code is for scripts: 0 if nothing is, 1 if something is, and 3 if the
+/// daemon does not answer within 5 s. Wrong is a feed that is not in-sync, a state directory that cannot be written, a
+/// limit that is reached or has refused requests within the last minute, a certificate that expires within a week, a file
+/// that cannot be used, and keys that are absent because their values cannot be kept. A token for administration, or one
+/// that may read everything, is told all of it.
 ///
 /// Of a daemon with named collections it shows one line for each: its name, status, number of keys, the time since its
 /// upstream was heard, and its feed. With --collection it shows everything of one; "" is the one without a name.
@@ -19,25 +26,66 @@ pub(super) struct Status {
     /// Print the daemon's JSON unchanged.
     #[arg(long)]
     json: bool,
+    /// Print only what is wrong, and end with 1 if something is.
+    #[arg(long, conflicts_with = "json")]
+    check: bool,
 }
+
+/// Something is wrong, which is printed.
+#[derive(Debug, thiserror::Error)]
+#[error("something is wrong")]
+pub(super) struct SomethingIsWrong;
 
 impl Status {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let client = self.daemon.client()?;
+        if self.check {
+            return self.check(client.with_timeout(TIMEOUT)).await;
+        }
         if self.daemon.collection.is_none()
             && let Some(text) = several_collections(&client).await?
         {
-            let shown = if self.json { text } else { table(&serde_json::from_str(&text)?) };
-            return Ok(output::bytes(shown.as_bytes())?);
+            if self.json {
+                return Ok(output::bytes(text.as_bytes())?);
+            }
+            let collections = serde_json::from_str(&text)?;
+            let wrong = wrong::of_all(&client, &collections).await?;
+            let shown = wrong.iter().map(|message| format!("WRONG: {message}\n")).collect::<String>();
+            return Ok(output::bytes((shown + &table(&collections)).as_bytes())?);
         }
         let text = client.status().await?;
         if self.json {
             return Ok(output::bytes(text.as_bytes())?);
         }
         let status: Value = serde_json::from_str(&text)?;
-        let lines = lines(&status).into_iter().chain(refused(&status));
+        let wrong = wrong::of_status(&status).into_iter().map(|message| ("WRONG", message));
+        let lines = wrong.chain(lines(&status)).chain(refused(&status));
         let lines = lines.map(|(name, shown)| format!("{name:<12} {}\n", Escaped::in_one_line(shown)));
         Ok(output::bytes(lines.collect::<String>().as_bytes())?)
+    }
+
+    async fn check(self, client: Client) -> Result<(), Failure> {
+        let wrong = self.all_that_is_wrong(&client).await.map_err(|failure| {
+            match failure.downcast::<ClientError>().map(|error| *error) {
+                Ok(error @ ClientError::Refused { .. }) => error.into(),
+                Ok(error) => NoAnswer(error).into(),
+                Err(failure) => failure,
+            }
+        })?;
+        if wrong.is_empty() {
+            return Ok(output::line("nothing is wrong")?);
+        }
+        wrong.iter().try_for_each(output::line)?;
+        Err(SomethingIsWrong.into())
+    }
+
+    async fn all_that_is_wrong(&self, client: &Client) -> Result<Vec<String>, Failure> {
+        if self.daemon.collection.is_none()
+            && let Some(text) = several_collections(client).await?
+        {
+            return wrong::of_all(client, &serde_json::from_str(&text)?).await;
+        }
+        Ok(wrong::of_status(&serde_json::from_str(&client.status().await?)?))
     }
 }
 
@@ -98,7 +146,7 @@ fn lines(status: &Value) -> Vec<(&'static str, String)> {
     let ready = if text("/ready") == "true" { "ready" } else { "not ready" };
     vec![
         ("feed", text("/feed")),
-        ("status", format!("{}, {ready}, upstream heard {} ago", text("/status"), seconds("/age_seconds"))),
+        ("status", format!("{}, {ready}, upstream {}", text("/status"), heard(status))),
         (
             "feed is",
             format!(
@@ -124,7 +172,10 @@ fn lines(status: &Value) -> Vec<(&'static str, String)> {
                 text("/kept/oldest")
             ),
         ),
-        ("waiters", text("/waiters")),
+        ("stored", stored(status)),
+        ("waiters", format!("{} of {}", text("/waiters"), text("/waiters_limit"))),
+        ("limits", limits(status)),
+        ("files", files(status)),
         (
             "ingest",
             format!(
@@ -139,6 +190,58 @@ fn lines(status: &Value) -> Vec<(&'static str, String)> {
         ),
         ("uptime", format!("{}, version {}", seconds("/uptime_seconds"), text("/version"))),
     ]
+}
+
+/// When the upstream was last heard.
+fn heard(status: &Value) -> String {
+    match status.get("upstream_heard_timestamp") {
+        Some(Value::Null) => "never heard".to_owned(),
+        // An older daemon does not say that it never was.
+        _ => format!("heard {:.1} s ago", status["age_seconds"].as_f64().unwrap_or(0.0)),
+    }
+}
+
+/// What the state directory holds, and whether it is written.
+fn stored(status: &Value) -> String {
+    let Some(store) = status.get("store") else { return "-".to_owned() };
+    let what = match store["keeps"].as_str() {
+        Some("writes") => "every write, on disk",
+        Some(_) => "a copy of the state, on disk",
+        None => return "nothing (no --state-dir)".to_owned(),
+    };
+    let written = match store["last_write_timestamp"].as_str() {
+        Some(at) => format!("last written {at}"),
+        None => "not written since the start".to_owned(),
+    };
+    match store["failing"]["message"].as_str() {
+        Some(why) => format!("{what}; {written}; FAILING: {why}"),
+        None => format!("{what}; {written}"),
+    }
+}
+
+/// The use of the daemon's limits.
+fn limits(status: &Value) -> String {
+    let all = status["limits"].as_array().map_or(&[][..], Vec::as_slice);
+    let used = all.iter().filter_map(|limit| {
+        let (flag, used, max) = (limit["flag"].as_str()?, limit["used"].as_u64()?, limit["limit"].as_u64()?);
+        Some(format!("{flag} {used} of {max}"))
+    });
+    let used: Vec<String> = used.collect();
+    if used.is_empty() { "-".to_owned() } else { used.join(", ") }
+}
+
+/// The files that are read again when they change.
+fn files(status: &Value) -> String {
+    let all = status["files"].as_array().map_or(&[][..], Vec::as_slice);
+    let files = all.iter().map(|files| {
+        let text = |name: &str| files[name].as_str();
+        let read = format!("{} read {}", text("files").unwrap_or("-"), text("read_timestamp").unwrap_or("-"));
+        let fault = files["fault"]["message"].as_str().map(|fault| format!(", FAULT: {fault}"));
+        let expires = text("expires_timestamp").map(|at| format!(", expires {at}"));
+        read + &fault.unwrap_or_default() + &expires.unwrap_or_default()
+    });
+    let files: Vec<String> = files.collect();
+    if files.is_empty() { "-".to_owned() } else { files.join("; ") }
 }
 
 /// The last error of the feed, and why it cannot be in-sync.

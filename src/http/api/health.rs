@@ -1,6 +1,7 @@
 //! `GET /livez` and `GET /readyz`, for orchestrators and load balancers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::Uri;
@@ -9,12 +10,25 @@ use axum::response::{IntoResponse, Response};
 use crate::http::app::App;
 use crate::http::budget::HeadBytes;
 use crate::http::client::Peer;
-use crate::http::collection::Collection;
+use crate::http::collection::{Collection, Stored};
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
 use crate::http::rep::reply::no_store;
 use crate::model::{KeySelector, SyncStatus};
 use crate::value::Watcher;
+
+/// How long a daemon is not ready for writes after one that its store could not keep.
+const REFUSES_WRITES: Duration = Duration::from_secs(30);
+
+/// How often it is checked whether writes are possible.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a daemon has to be ready for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Reads,
+    Writes,
+}
 
 /// Alive: every part of the daemon makes progress.
 pub(in crate::http) async fn livez(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
@@ -26,24 +40,29 @@ pub(in crate::http) async fn livez(State(app): State<App>, uri: Uri) -> Result<R
 }
 
 /// Ready: every collection has been in sync, and the daemon is not shutting down. With `wait` the answer comes as soon as
-/// it is ready. `collection` selects one collection.
+/// it is ready. `collection` selects one collection. With `for=writes` writes are possible, too.
 pub(in crate::http) async fn readyz(
     State(app): State<App>,
     peer: Peer,
     head: HeadBytes,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let mut query = Query::parse(&uri, &["wait", "collection"])?;
+    let mut query = Query::parse(&uri, &["wait", "collection", "for"])?;
+    let purpose = match query.parsed::<String>("for")?.as_deref() {
+        None | Some("reads") => Purpose::Reads,
+        Some("writes") => Purpose::Writes,
+        Some(_) => return Err(Problem::bad_request("the query parameter \"for\" is reads or writes")),
+    };
     let selected: Vec<Arc<Collection>> = match query.parsed::<String>("collection")? {
         Some(name) => vec![app.collections.find_or_404(Some(&name))?],
         None => app.collections.iter().cloned().collect(),
     };
     if !query.has("wait") {
-        return ready(&app, &selected);
+        return ready(&app, &selected, purpose);
     }
     let deadline = query.wait()?.deadline();
     drop((query, uri));
-    if let ready @ Ok(_) = ready(&app, &selected) {
+    if let ready @ Ok(_) = ready(&app, &selected, purpose) {
         return ready;
     }
     // Without a token a client is counted by its address.
@@ -53,24 +72,28 @@ pub(in crate::http) async fn readyz(
     for collection in &selected {
         // Subscribed before the first check, so that no change is missed.
         let mut in_sync = collection.liveness.status.watch().filter(|status| *status == SyncStatus::InSync);
-        while not_ready(collection).is_some() {
+        while not_ready(collection).is_some() || no_writes(collection, purpose).is_some() {
             tokio::select! {
-                _ = in_sync.get() => {}
-                _ = app.shutdown.begun() => return ready(&app, &selected),
-                () = tokio::time::sleep_until(deadline) => return ready(&app, &selected),
+                _ = in_sync.get(), if not_ready(collection).is_some() => {}
+                () = tokio::time::sleep(CHECK_INTERVAL), if not_ready(collection).is_none() => {}
+                _ = app.shutdown.begun() => return ready(&app, &selected, purpose),
+                () = tokio::time::sleep_until(deadline) => return ready(&app, &selected, purpose),
             }
         }
     }
-    ready(&app, &selected)
+    ready(&app, &selected, purpose)
 }
 
-fn ready(app: &App, selected: &[Arc<Collection>]) -> Result<Response, Problem> {
+fn ready(app: &App, selected: &[Arc<Collection>], purpose: Purpose) -> Result<Response, Problem> {
     if app.shutdown.has_begun() {
         return Err(Problem::unavailable("shutting-down", "the daemon is shutting down"));
     }
     let not_ready: Vec<String> = selected.iter().filter_map(|one| not_ready(one)).collect();
     if !not_ready.is_empty() {
         return Err(Problem::unavailable("starting", not_ready.join("; ")));
+    }
+    if let Some((kind, why)) = selected.iter().find_map(|one| no_writes(one, purpose)) {
+        return Err(Problem::unavailable(kind, why));
     }
     let in_sync =
         |one: &Arc<Collection>| one.view.cache().current_breadcrumb().sync_status() == SyncStatus::InSync;
@@ -87,6 +110,24 @@ fn not_ready(collection: &Collection) -> Option<String> {
     Some(format!("the feed{of_feed} has not been in-sync yet; its status is {status}"))
 }
 
+/// The reason why a collection is not ready for writes, if it is asked for that: its kind, and a sentence. Reading goes on
+/// meanwhile. Nobody but a write finds out whether the store works again, so after a while writes are let through.
+fn no_writes(collection: &Collection, purpose: Purpose) -> Option<(&'static str, String)> {
+    if purpose == Purpose::Reads {
+        return None;
+    }
+    let of_feed = of_feed(collection);
+    if collection.writer.is_none() {
+        return Some(("read-only", format!("the feed{of_feed} takes no writes")));
+    }
+    let failing = collection.view.cache().stats().persistence().failing?;
+    let lately = failing.last.elapsed().is_ok_and(|age| age < REFUSES_WRITES);
+    let is_store = collection.stored == Some(Stored::Writes);
+    let why = failing.why;
+    (is_store && lately)
+        .then(|| ("not-kept", format!("writes{of_feed} are refused, for the store cannot be written: {why}")))
+}
+
 fn of_feed(collection: &Collection) -> String {
     collection.name().map(|name| format!(" of collection \"{name}\"")).unwrap_or_default()
 }
@@ -100,7 +141,6 @@ mod tests {
     #![allow(clippy::unwrap_used)] // a test may unwrap
 
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::cache::{Cache, CacheConfig, IngestTask};

@@ -11,3 +11,4 @@ mod posted_records;
 pub(in crate::http) mod status;
 pub(in crate::http) mod stream;
 pub(in crate::http) mod write;
+mod wrong;

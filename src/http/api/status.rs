@@ -10,18 +10,22 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use crate::feed::ActivityReport;
+use crate::http::api::wrong::{self, Wrong};
 use crate::http::auth::access::Access;
-use crate::http::collection::Context;
+use crate::http::budget::LimitUse;
+use crate::http::collection::{Collection, Context, Stored};
 use crate::http::rep::problem::Problem;
 use crate::http::rep::query::Query;
 use crate::http::rep::reply::{self, no_store};
+use crate::http::serve::reload::Reloadable;
 use crate::model::CollectionName;
 use crate::view::{RefusedKey, RefusedKeys};
 
 /// The members that say something of keys which the client may not read: the part of the status, and the name there.
-const HIDDEN: [(&str, &str); 10] = [
+const HIDDEN: [(&str, &str); 11] = [
     // It may quote a record, with other keys.
     ("", "feed_last_error"),
+    ("", "store"),
     ("", "count"),
     ("", "payload_bytes"),
     ("", "digest"),
@@ -52,6 +56,7 @@ pub(in crate::http) async fn status(cx: Context, uri: Uri) -> Result<Response, P
     let streams = collection.view.stream_counts();
     let report = collection.upstream.activity();
     let known = (!crumb.is_provisional()).then(|| crumb.cursor());
+    let monitors_all = app.may_monitor_all(&access.admission());
     let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "collection": collection.name().map(CollectionName::as_str),
@@ -63,6 +68,7 @@ pub(in crate::http) async fn status(cx: Context, uri: Uri) -> Result<Response, P
         "feed_activity": activity(&report),
         "feed_last_error": report.last_error.as_ref().map(|(error, at)| json!({ "message": error, "at": time(*at) })),
         "feed_problem": collection.upstream.problem(),
+        "upstream_heard_timestamp": collection.upstream.heard_at().map(time),
         "age_seconds": collection.upstream.age().as_secs_f64(),
         "uptime_seconds": app.started.elapsed().as_secs_f64(),
         "cursor": known.map(|cursor| cursor.to_string()),
@@ -103,12 +109,17 @@ pub(in crate::http) async fn status(cx: Context, uri: Uri) -> Result<Response, P
             "reconnects": collection.upstream.reconnects.get(),
         },
         "refused": refused(&cache.refused_keys(), access),
+        "store": store(collection),
+        "limits": app.budgets.usage().map(|limit| limit_use(&limit, monitors_all)).collect::<Vec<_>>(),
+        "files": app.files.iter().map(|files| file(&**files)).collect::<Vec<_>>(),
+        "wrong": wrong::all(app, collection, access).iter().map(Wrong::json).collect::<Vec<_>>(),
     });
     if !access.may_monitor() {
         HIDDEN.iter().for_each(|(part, name)| hide(&mut status, part, name));
     }
-    if !app.may_monitor_all(&access.admission()) {
+    if !monitors_all {
         hide(&mut status, "", "snapshot_bytes_in_flight");
+        hide(&mut status, "", "files");
     }
     // Strings and numbers always serialize.
     let mut body = serde_json::to_vec_pretty(&status).unwrap_or_default();
@@ -132,6 +143,44 @@ fn refused(refused: &RefusedKeys, access: &Access) -> Value {
         // The number of the others is not the client's business.
         false => json!({ "count": keys.len(), "exact": false, "keys": keys }),
     }
+}
+
+/// The state directory; null without one.
+fn store(collection: &Collection) -> Value {
+    let Some(stored) = collection.stored else { return Value::Null };
+    let state = collection.view.cache().stats().persistence();
+    let failing = state.failing.map(|failing| {
+        json!({ "message": failing.why, "since": time(failing.since), "last_timestamp": time(failing.last) })
+    });
+    json!({
+        "keeps": stored.as_str(),
+        "last_write_timestamp": state.last_write.map(time),
+        "takes_writes": (stored == Stored::Writes).then_some(failing.is_none()),
+        "failing": failing,
+    })
+}
+
+fn limit_use(limit: &LimitUse, monitors_all: bool) -> Value {
+    let used = limit.used.filter(|_| monitors_all || !limit.depends_on_keys);
+    json!({
+        "flag": limit.flag,
+        "used": used,
+        "limit": limit.max,
+        "refused": limit.refused,
+        "refusing": limit.is_refusing,
+    })
+}
+
+/// Settings that are read again when their files change.
+fn file(files: &dyn Reloadable) -> Value {
+    let report = files.report();
+    json!({
+        "files": files.name(),
+        "read_timestamp": time(report.read),
+        "fault": report.fault.map(|(fault, since)| json!({ "message": fault, "since": time(since) })),
+        "failures": report.failures,
+        "expires_timestamp": files.expires().map(time),
+    })
 }
 
 /// What the feed is doing.

@@ -144,24 +144,53 @@ function activity(doing) {
   return `${doing.name}${doing.page === undefined ? "" : ` page ${doing.page}`} since ${doing.since}`;
 }
 
+// When the upstream was last heard; an older daemon does not say that it never was.
+function heard(status) {
+  return status.upstream_heard_timestamp === null ? "never" : ago(status.age_seconds);
+}
+
+function stored(store) {
+  if (!store) return store === null ? "nothing (no --state-dir)" : undefined;
+  const what = store.keeps === "writes" ? "every write, on disk" : "a copy of the state, on disk";
+  const written = store.last_write_timestamp ? `last written ${store.last_write_timestamp}` : "not written since the start";
+  return `${what}; ${written}${store.failing ? `; failing since ${store.failing.since}: ${store.failing.message}` : ""}`;
+}
+
+function file(one) {
+  return `read ${one.read_timestamp}` + (one.expires_timestamp ? `, expires ${one.expires_timestamp}` : "") +
+    (one.fault ? `; faulty since ${one.fault.since}: ${one.fault.message}` : "");
+}
+
+// What is wrong, in sentences: first of all that a tired person needs.
+function showWrong(wrong) {
+  $("wrong").hidden = !wrong?.length;
+  $("wrong-list").replaceChildren(...(wrong ?? []).map((one) => element("li", one.message)));
+}
+
 function show(status) {
   let [colour, title, text] = STATES[status.status] ?? ["unknown", status.status, ""];
   if (status.unwell) [colour, title, text] = ["bad", `Unhealthy: ${status.unwell.part}`, status.unwell.why];
   else if (status.draining) [colour, title, text] = ["careful", "Shutting down", "Clients continue on other replicas."];
   else if (!status.ready) [colour, text] = ["bad", "Nothing is served yet. " + text];
+  else if (colour === "good" && status.wrong?.length) [colour, title, text] =
+    ["careful", "In sync, but something is wrong", "It is listed below."];
   if (status.feed_problem && colour !== "good") text = `${text} ${status.feed_problem}`;
   banner(colour, title, text);
   const facts = [
     ["Feed", status.feed],
     ["The feed is", activity(status.feed_activity)],
     ["Last error of the feed", status.feed_last_error && `${status.feed_last_error.message} (${status.feed_last_error.at})`],
-    ["Upstream last heard", ago(status.age_seconds)],
+    ["Upstream last heard", heard(status)],
     ["Keys", status.count?.toLocaleString("en")],
     ["Keys and values", status.payload_bytes === undefined ? undefined : bytes(status.payload_bytes)],
     ["Revision", status.revision],
     ["Last change", status.timestamp],
-    ["Waiting clients", status.waiters],
+    ["Stored", stored(status.store)],
+    ["Waiting clients", `${status.waiters} of ${status.waiters_limit}`],
     ["Connections", status.connections],
+    ...(status.limits ?? []).filter((one) => one.used !== null && !["max-waiters", "max-connections"].includes(one.flag))
+      .map((one) => [`--${one.flag}`, `${bytes(one.used)} of ${bytes(one.limit)}`]),
+    ...(status.files ?? []).map((one) => [`The ${one.files}`, file(one)]),
     ["Open streams", status.streams?.open],
     ["Ingest buffer", `${status.ingest.backlog} of ${status.ingest.capacity}`],
     ["Updates refused", status.ingest.refused],
@@ -177,6 +206,7 @@ function show(status) {
     row.append(element("dt", name), element("dd", String(fact)));
     return row;
   }));
+  showWrong(status.wrong);
   showRefused(status.refused);
   const root = new URL(".", location.href).href.replace(/\/$/, "");
   $("follow").textContent = [
