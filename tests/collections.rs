@@ -51,7 +51,13 @@ async fn serve_app(lean_front: bool, change: impl FnOnce(App) -> App) -> (Http, 
         max_client_upload_bytes: 1 << 20,
         max_upload_bytes: 1 << 20,
     };
-    let config = AppConfig { max_body_bytes: 1 << 20, stall_timeout: A_MINUTE, limits, heartbeat: A_MINUTE };
+    let config = AppConfig {
+        max_body_bytes: 1 << 20,
+        stall_timeout: A_MINUTE,
+        limits,
+        heartbeat: A_MINUTE,
+        ..AppConfig::default()
+    };
     let app = App::new([default, named.named("pods".parse().unwrap())], Shutdown::default(), config);
     let server = Server::bind(ServerConfig {
         listen: ([127, 0, 0, 1], 0).into(),

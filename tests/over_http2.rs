@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)] // a test may unwrap
 #![allow(clippy::duplicate_mod)] // each of the files has what the tests share
 
+#[path = "access_log.rs"]
+mod access_log;
 #[path = "budgets.rs"]
 mod budgets;
 #[path = "collections.rs"]

@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Failure;
 use super::escaped::Escaped;
-use crate::http::LogLines;
+use crate::http::{ACCESS_LOG, LogLines};
 pub(super) use filter::{Filter, FilterError};
 
 /// The format of log lines.
@@ -50,12 +50,15 @@ pub(super) fn start(format: LogFormat, filter: Filter) -> Result<LogLines, Failu
     Ok(log_lines)
 }
 
-/// Counts the lines that pass the filter.
+/// Counts the lines that pass the filter, without those of the access log: requests are counted elsewhere.
 struct LineCounter(LogLines);
 
 impl<S: Subscriber> Layer<S> for LineCounter {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        self.0.count(*event.metadata().level());
+        let is_access_log = event.metadata().target() == ACCESS_LOG;
+        if !is_access_log {
+            self.0.count(*event.metadata().level());
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use tokio::time::Instant;
 
+use crate::http::access_log::AccessLog;
 use crate::http::auth::{Authorizer, Grant, Hosts, Origins};
 use crate::http::budget::{Budgets, Limits};
 use crate::http::client::{Client, Peer};
@@ -31,6 +32,8 @@ pub struct AppConfig {
     pub limits: Limits,
     /// The interval of a stream's heartbeats.
     pub heartbeat: Duration,
+    /// Which requests are logged.
+    pub access_log: AccessLog,
 }
 
 impl Default for AppConfig {
@@ -41,6 +44,7 @@ impl Default for AppConfig {
             stall_timeout: Duration::from_secs(30),
             limits: Limits::default(),
             heartbeat: Duration::from_secs(15),
+            access_log: AccessLog::Off,
         }
     }
 }
@@ -58,7 +62,8 @@ impl AppConfig {
             max_client_upload_bytes: 1,
             max_upload_bytes: 1,
         };
-        Self { max_body_bytes: 1, stall_timeout: Duration::from_secs(1), limits, heartbeat: Duration::MAX }
+        let (stall_timeout, heartbeat) = (Duration::from_secs(1), Duration::MAX);
+        Self { max_body_bytes: 1, stall_timeout, limits, heartbeat, access_log: AccessLog::Off }
     }
 }
 

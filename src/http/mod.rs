@@ -8,6 +8,7 @@
 //! passes it to `lean/` for long polls and streams, and to hyper and axum for everything else. A connection of HTTP/2 is
 //! served in `http2/`.
 
+mod access_log;
 mod api;
 mod app;
 pub mod auth;
@@ -27,6 +28,9 @@ mod router;
 mod serve;
 pub mod tls;
 
+pub use access_log::AccessLog;
+#[cfg(feature = "cli")]
+pub(crate) use access_log::TARGET as ACCESS_LOG;
 pub use api::kv::keys_after::KeysAfter;
 pub use app::{App, AppConfig};
 pub use budget::Limits;

@@ -5,6 +5,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state, map_request, map_request_with_state, map_response};
 use axum::routing::{get, post};
 
+use crate::http::access_log;
 use crate::http::api::{breadcrumbs, clients, collections, health, kv, openapi, status, stream, write};
 use crate::http::app::App;
 use crate::http::auth::{access, cors, host};
@@ -55,10 +56,19 @@ fn public() -> Router<App> {
 /// before them those of the program that the daemon is a part of.
 pub(crate) fn router(app: App) -> Router {
     let own = app.routes.clone();
-    let daemon = daemon(app);
-    match own {
+    let daemon = daemon(app.clone());
+    let all = match own {
         Some(own) => own.fallback_service(daemon),
         None => daemon,
+    };
+    logged(all, app)
+}
+
+/// The routes, whose requests have lines in the access log if it is on.
+pub(in crate::http) fn logged(routes: Router, app: App) -> Router {
+    match app.config.access_log.is_on() {
+        true => routes.layer(from_fn_with_state(app, access_log::record)),
+        false => routes,
     }
 }
 

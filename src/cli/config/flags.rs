@@ -432,6 +432,12 @@ pub(super) struct Flags {
     )]
     ingest_capacity: Option<OsString>,
 
+    /// Which requests have a line in the log: off, errors (refused, failed, or left by the client) or all. A line has the
+    /// request id and trace that the client sent, who it is, how far behind it was, and how long it waited. It has no values
+    /// and no tokens [default: off]
+    #[arg(long, env = "CRUMBD_ACCESS_LOG", value_name = "WHICH", help_heading = "Logging")]
+    access_log: Option<OsString>,
+
     /// Format of log lines: text, or json for machines [default: text]
     #[arg(long, env = "CRUMBD_LOG_FORMAT", value_name = "text|json", help_heading = "Logging")]
     log_format: Option<OsString>,

@@ -23,7 +23,7 @@ use crate::daemon::EtcdListener;
 use crate::feed::{EtcdFlags, FeedSettings};
 use crate::http::auth::{Hosts, Origins, Tokens, TokensError};
 use crate::http::tls::{Tls, TlsError, TlsFiles};
-use crate::http::{AppConfig, Limits, ServerConfig};
+use crate::http::{AccessLog, AppConfig, Limits, ServerConfig};
 use crate::ingest::{CapacityError, IngestBuffer};
 use crate::model::{CollectionName, FeedEvent};
 use crate::view::ViewConfig;
@@ -38,6 +38,8 @@ pub(super) enum BufferKind {
 const YES_OR_NO: [(&str, bool); 2] = [("true", true), ("false", false)];
 const ON_OR_OFF: [(&str, bool); 2] = [("on", true), ("off", false)];
 const BUFFERS: [(&str, BufferKind); 2] = [("channel", BufferKind::Channel), ("ring", BufferKind::Ring)];
+const ACCESS_LOGS: [(&str, AccessLog); 3] =
+    [("off", AccessLog::Off), ("errors", AccessLog::Errors), ("all", AccessLog::All)];
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 /// All settings.
@@ -54,6 +56,7 @@ pub(in crate::cli) struct Settings {
     pub(super) server: ServerConfig,
     limits: Limits,
     heartbeat: Duration,
+    access_log: AccessLog,
     pub(super) max_body_bytes: usize,
     view: ViewConfig,
     tokens: Option<PathBuf>,
@@ -93,6 +96,7 @@ impl Settings {
             server: server(reader),
             limits: budgets(reader),
             heartbeat: span(reader, "heartbeat", limits::HEARTBEAT, app.heartbeat),
+            access_log: reader.choice("access-log", &ACCESS_LOGS).unwrap_or_default(),
             max_body_bytes: reader.bytes("max-body-bytes", limits::BODY).unwrap_or(app.max_body_bytes),
             view: view(reader),
             tokens: reader.path("tokens"),
@@ -146,7 +150,8 @@ impl Settings {
 
     /// The format and the filter of the log.
     pub(in crate::cli) fn log(&mut self) -> (LogFormat, Filter) {
-        (self.log.0, self.log.1.take().unwrap_or_default())
+        let filter = self.log.1.take().unwrap_or_default();
+        (self.log.0, if self.access_log == AccessLog::Off { filter } else { filter.with_access_log() })
     }
 
     pub(in crate::cli) fn buffer(&self) -> Result<IngestBuffer<FeedEvent>, CapacityError> {
@@ -267,6 +272,7 @@ impl Settings {
             stall_timeout: self.server.stall_timeout,
             limits: Limits { max_connections, ..self.limits.clone() },
             heartbeat: self.heartbeat,
+            access_log: self.access_log,
         }
     }
 

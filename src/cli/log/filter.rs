@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use crate::cli::config::nearest;
+use crate::http::ACCESS_LOG;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
@@ -47,6 +48,15 @@ impl Filter {
         match "kube_client=off".parse() {
             Ok(quiet) if !self.0.to_string().contains("kube_client") => self.0.add_directive(quiet),
             _ => self.0,
+        }
+    }
+
+    /// The same filter, which lets the access log pass, unless it says otherwise itself: who sets `--access-log` wants it at
+    /// any level of the other lines.
+    pub(in crate::cli) fn with_access_log(self) -> Self {
+        match format!("{ACCESS_LOG}=info").parse() {
+            Ok(shown) if !self.0.to_string().contains(ACCESS_LOG) => Self(self.0.add_directive(shown)),
+            _ => self,
         }
     }
 

@@ -33,9 +33,7 @@ pub(super) async fn report(app: &App) -> Infallible {
         match (&unwell, unwell_since) {
             (Some(why), None) => {
                 unwell_since = Some(Instant::now());
-                let then =
-                    if watchdog.is_some() { "; the watchdog is not fed, so a restart will come" } else { "" };
-                error!("a part of the daemon makes no progress: {why}{then}");
+                error!("a part of the daemon makes no progress: {why}");
             }
             (None, Some(since)) => {
                 unwell_since = None;

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
+use crate::http::access_log::{Line, Notes, RequestHead};
 use crate::http::app::App;
 use crate::http::auth::access::{Access, EffectiveScope, while_granted};
 use crate::http::budget::{HeadBytes, NoPlace};
@@ -70,6 +72,8 @@ pub(in crate::http) struct NextRequest {
     pub(in crate::http) wait: Wait,
     /// The name that the client gives itself, if there is a table of clients.
     name: Option<ClientName>,
+    /// What the access log says of it, if it is on. The framework's requests have their lines by themselves.
+    pub(in crate::http) logged: Option<Arc<RequestHead>>,
     /// For a relay, which gets each breadcrumb and no squash: what else it reads.
     one_by_one: Option<OneByOneWith>,
 }
@@ -88,7 +92,15 @@ impl NextRequest {
         let (wait, rights) = (query.wait()?, query.rights()?);
         let scope = access.scope(query.prefixes()?)?.require_rights(rights)?;
         let collection = Arc::clone(collection);
-        Ok(Self { collection, cursor, scope, format, wait, name, one_by_one: None })
+        Ok(Self { collection, cursor, scope, format, wait, name, logged: None, one_by_one: None })
+    }
+
+    /// The request's line in the access log, if that is on.
+    pub(in crate::http) fn line(&self, app: &App, peer: &Peer) -> Option<Box<Line>> {
+        let mut line = Line::begin(app, Arc::clone(self.logged.as_ref()?), peer)?;
+        line.is_of(self.scope.grant());
+        line.asks_after(self.cursor, &self.collection);
+        Some(line)
     }
 
     /// The same request of a relay, if the headers say that it is one. A body of JSON is one object, and so is a squash.
@@ -204,10 +216,18 @@ impl From<Problem> for NextError {
     }
 }
 
-pub(in crate::http) async fn next(cx: Context, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+pub(in crate::http) async fn next(
+    cx: Context,
+    notes: Option<Extension<Notes>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let name = cx.app.client_name(&headers)?;
     let request = NextRequest::parse(&cx.collection, &uri, format(&headers)?, &cx.access, name)?;
     let request = request.of_relay(&headers);
+    if let Some(Extension(notes)) = notes {
+        notes.asks_after(request.cursor, &request.collection);
+    }
     drop((uri, headers));
     request.note(&cx.app, &cx.peer);
     let deadline = request.wait.deadline();

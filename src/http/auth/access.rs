@@ -8,6 +8,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::http::access_log::Notes;
 use crate::http::app::App;
 use crate::http::auth::{Grant, KeyRights, Revocation};
 use crate::http::collection::Collection;
@@ -39,6 +40,9 @@ impl GrantedAccess {
 /// Admits a request with a known token, and attaches its [`Admission`].
 pub(in crate::http) async fn admit(State(app): State<App>, mut request: Request) -> Result<Request, Problem> {
     let admission = app.admit(authorization(request.headers())?)?;
+    if let (Some(notes), Some(grant)) = (request.extensions().get::<Notes>(), &admission.0) {
+        notes.is_of(grant);
+    }
     request.extensions_mut().insert(admission);
     Ok(request)
 }

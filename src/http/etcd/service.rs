@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use super::front::{Call, EtcdFront};
 use super::grpc::{self, Body, Messages, Unary};
 use super::status;
+use crate::http::access_log::{Line, RequestHead};
 use crate::http::client::Peer;
 use crate::view::etcd::Room;
 
@@ -23,9 +24,15 @@ impl EtcdFront {
     /// Answers a call of a client.
     pub(super) async fn answer(self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
         let (app, path) = (self.app().clone(), request.uri().clone());
+        let head = || RequestHead::new("POST", path.path(), "HTTP/2", request.headers());
+        let line =
+            app.config.access_log.is_on().then(|| Line::begin(&app, Arc::new(head()), &peer)).flatten();
         let answered = self.call(peer, request).await;
         let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
         app.metrics.etcd.count_call(path.path(), code as i32);
+        if let Some(mut line) = line {
+            line.is_answered_call(code as i32);
+        }
         answered.unwrap_or_else(grpc::failed)
     }
 

@@ -81,6 +81,7 @@ async fn wait_ends(app: &App, deadline: Instant) -> Reason {
 /// Answers a plain long poll.
 pub(super) async fn answer(app: App, peer: Peer, request: Arc<NextRequest>) -> Result<Response, Infallible> {
     request.note(&app, &peer);
+    let line = request.line(&app, &peer);
     let mut over = pin!(wait_ends(&app, request.wait.deadline()));
     let outcome = match try_wait(&app, &peer, &request, over.as_mut()).await {
         Ok(next) => Ok(next),
@@ -96,6 +97,11 @@ pub(super) async fn answer(app: App, peer: Peer, request: Arc<NextRequest>) -> R
     };
     let reply = request.reply(&app, outcome);
     app.metrics.count_reply(&reply);
+    if let Some(mut line) = line {
+        line.is_answered(reply.status().as_u16(), reply.headers());
+        line.bytes = reply.body().len();
+        line.is_complete = true;
+    }
     Ok(without_connection_headers(into_response(reply)))
 }
 

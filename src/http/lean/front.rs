@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
+use crate::http::access_log::Line;
 use crate::http::api::breadcrumbs::{NextRequest, Outcome};
 use crate::http::budget::HeadBytes;
 use crate::http::client::Peer;
@@ -137,11 +138,16 @@ where
         request: &NextRequest,
         at_once: bool,
         now: Instant,
+        line: &mut Option<Box<Line>>,
         cx: &mut Context<'_>,
     ) -> Poll<TryNext<Written>> {
         let app = &self.shared.app;
-        let write =
-            |answer: &Answer| response_cache::write(self.stream, cx, app, request, (answer, at_once), now);
+        let write = |answer: &Answer| {
+            if let Some(line) = line {
+                line.is_answered_with(answer);
+            }
+            response_cache::write(self.stream, cx, app, request, (answer, at_once), now)
+        };
         Poll::Ready(request.collection.view.try_next(request.cursor, request.format, at_once, write))
     }
 
@@ -186,13 +192,14 @@ where
         at_once: bool,
         age: &ConnectionAge,
         now: &mut Instant,
+        line: &mut Option<Box<Line>>,
     ) -> bool {
         let Some(mut outcome) = self.follow(request).await else { return false };
         if let Ok(Next::Answer(answer)) = &mut outcome {
             answer.at_once &= at_once;
         }
         let last = self.is_last(age, Instant::now());
-        let answered = respond::answer(self.stream, self.shared, request, outcome, last).await;
+        let answered = respond::answer(self.stream, self.shared, request, outcome, last, line).await;
         *now = Instant::now();
         answered.unwrap_or(false)
     }
@@ -214,18 +221,21 @@ where
         request: &NextRequest,
         written: Written,
         now: &mut Instant,
+        line: &mut Option<Box<Line>>,
     ) -> bool {
         let finished = match written {
             Written::All => Ok(true),
             Written::Failed(_) => return false,
             Written::Rest(rest) => {
-                respond::write_rest(self.stream, &rest, self.shared.stall).await.map(|()| true)
+                let written = respond::write_rest(self.stream, &rest, self.shared.stall).await;
+                line.iter_mut().for_each(|line| line.is_complete = written.is_ok());
+                written.map(|()| true)
             }
             Written::TooLarge(answer) => {
                 let next = Next::Answer(*answer);
                 self.shared.app.metrics.observe_poll(request.cursor, &next);
                 let outcome = Ok(next);
-                respond::answer(self.stream, self.shared, request, outcome, false).await
+                respond::answer(self.stream, self.shared, request, outcome, false, line).await
             }
         };
         *now = Instant::now();

@@ -87,6 +87,7 @@ where
             Err(outcome) => return outcome,
         };
         request.note(app, peer);
+        let mut line = request.line(app, peer);
         let mut woken = Instant::now();
         front.deadline.wait_until(request.wait.deadline_from(woken));
         // `front.answer` refuses a request over the budget.
@@ -99,7 +100,7 @@ where
             if waiter.is_none() || front.is_last(age, woken) {
                 break None;
             }
-            let next = match poll_fn(|cx| front.try_answer(&request, at_once, woken, cx)).await {
+            let next = match poll_fn(|cx| front.try_answer(&request, at_once, woken, &mut line, cx)).await {
                 TryNext::Answered(written) => break Some(written),
                 TryNext::Pending(next) => next,
                 TryNext::Unknown => break None,
@@ -114,10 +115,14 @@ where
         };
         drop(waiter);
         let keep_alive = match written {
-            Some(Written::All) => true,
-            Some(unfinished) => Box::pin(front.finish(&request, unfinished, &mut woken)).await,
-            None => Box::pin(front.answer(&request, at_once, age, &mut woken)).await,
+            Some(Written::All) => {
+                line.iter_mut().for_each(|line| line.is_complete = true);
+                true
+            }
+            Some(unfinished) => Box::pin(front.finish(&request, unfinished, &mut woken, &mut line)).await,
+            None => Box::pin(front.answer(&request, at_once, age, &mut woken, &mut line)).await,
         };
+        drop(line);
         if !keep_alive {
             // The client is gone, reads nothing, or has its last answer.
             _ = front.stream.shutdown().await;

@@ -7,6 +7,7 @@ use axum::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use memchr::memmem;
 
+use crate::http::access_log::{REQUEST_ID, RequestHead, TRACEPARENT};
 use crate::http::api::breadcrumbs::NextRequest;
 use crate::http::api::stream::{LAST_EVENT_ID, StreamRequest};
 use crate::http::app::App;
@@ -68,6 +69,7 @@ pub(super) fn recognise(bytes: &[u8], app: &App) -> Recognised {
         hosts: &app.hosts,
         allows_origins: !app.origins.is_empty(),
         names: app.clients.is_some(),
+        logs: app.config.access_log.is_on(),
     };
     recognise_with(bytes, &lookup)
 }
@@ -82,6 +84,8 @@ struct Lookup<'a, C, A> {
     allows_origins: bool,
     /// Whether clients are named.
     names: bool,
+    /// Whether requests are logged.
+    logs: bool,
 }
 
 fn recognise_with<C, A>(bytes: &[u8], lookup: &Lookup<'_, C, A>) -> Recognised
@@ -114,11 +118,26 @@ impl LastRequest {
         same.then(|| Recognised::Plain(PlainRequest::Next(Arc::clone(&self.request)), self.head.len()))
     }
 
-    /// The format, admission and client's name of the same header lines, if the rights still hold.
-    fn by_headers(&self, lines: &[u8], app: u64) -> Option<(Format, Admission, Option<ClientName>)> {
+    /// What the same header lines say, if the rights still hold.
+    fn by_headers(&self, lines: &[u8], app: u64) -> Option<HeaderLines> {
         let same = self.app == app && self.head[self.headers..] == *lines && self.request.scope.is_granted();
-        same.then(|| (self.request.format, self.request.scope.admission(), self.request.name()))
+        same.then(|| HeaderLines {
+            format: self.request.format,
+            admission: self.request.scope.admission(),
+            name: self.request.name(),
+            logged: self.request.logged.clone(),
+        })
     }
+}
+
+/// What the header lines of a long poll say.
+struct HeaderLines {
+    format: Format,
+    admission: Admission,
+    /// The client's name.
+    name: Option<ClientName>,
+    /// The head for the access log; its target may be another one.
+    logged: Option<Arc<RequestHead>>,
 }
 
 /// Whether this is the beginning of a valid head. An error is answered as soon as it is seen, before the head is
@@ -143,35 +162,61 @@ where
         let (headers, token) = plain_headers(head, lookup.hosts, lookup.allows_origins)?;
         let access = (lookup.admit)(token.as_deref())?.access_to(&collection).ok()?;
         let name = if lookup.names { client_name(&headers).ok()? } else { None };
-        let request = StreamRequest::parse(&collection, &uri, &headers, &access, name).ok()?;
+        let mut request = StreamRequest::parse(&collection, &uri, &headers, &access, name).ok()?;
+        request.logged = lookup.logs.then(|| logged_head(line, &headers));
         return Some(PlainRequest::Stream(Box::new(request)));
     }
     if !is_next(uri.path()) {
         return None;
     }
     let same = |last: &LastRequest| last.by_headers(lines, lookup.app);
-    let (format, admission, name) = match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
-        Some(known) => known,
-        None => {
-            let (headers, token) = plain_headers(head, lookup.hosts, lookup.allows_origins)?;
-            // The framework encodes what is not encoded for others.
-            if excludes_identity(&headers) {
-                return None;
+    let HeaderLines { format, admission, name, logged } =
+        match LAST.with_borrow(|last| last.as_ref().and_then(same)) {
+            // Of the last request, only the target may differ.
+            Some(known) => {
+                let target = target(line).map(String::from_utf8_lossy);
+                let of_this = |head: Arc<RequestHead>| Some(Arc::new(head.with_target(target.as_deref()?)));
+                HeaderLines { logged: known.logged.and_then(of_this), ..known }
             }
-            let name = if lookup.names { client_name(&headers).ok()? } else { None };
-            (format(&headers).ok()?, (lookup.admit)(token.as_deref())?, name)
-        }
-    };
+            None => {
+                let (headers, token) = plain_headers(head, lookup.hosts, lookup.allows_origins)?;
+                // The framework encodes what is not encoded for others.
+                if excludes_identity(&headers) {
+                    return None;
+                }
+                let name = if lookup.names { client_name(&headers).ok()? } else { None };
+                let logged = lookup.logs.then(|| logged_head(line, &headers));
+                let (format, admission) = (format(&headers).ok()?, (lookup.admit)(token.as_deref())?);
+                HeaderLines { format, admission, name, logged }
+            }
+        };
     let access = admission.access_to(&collection).ok()?;
-    let request = Arc::new(NextRequest::parse(&collection, &uri, format, &access, name).ok()?);
+    let mut request = NextRequest::parse(&collection, &uri, format, &access, name).ok()?;
+    request.logged = logged;
+    let request = Arc::new(request);
     let (head, app) = (head.to_vec(), lookup.app);
     LAST.set(Some(LastRequest { app, head, headers: line_end, request: Arc::clone(&request) }));
     Some(PlainRequest::Next(request))
 }
 
+/// The head of a request with this first line, for the access log.
+fn logged_head(line: &[u8], headers: &HeaderMap) -> Arc<RequestHead> {
+    Arc::new(RequestHead::new(
+        "GET",
+        &String::from_utf8_lossy(target(line).unwrap_or_default()),
+        "HTTP/1.1",
+        headers,
+    ))
+}
+
+/// The target in a request line.
+fn target(line: &[u8]) -> Option<&[u8]> {
+    line.strip_prefix(b"GET ")?.strip_suffix(b" HTTP/1.1\r\n")
+}
+
 /// The collection in a request line and the path below its base, if every parser reads the line in the same way.
 fn plain_target(line: &[u8]) -> Option<(Option<&str>, Uri)> {
-    collection_target(line.strip_prefix(b"GET ")?.strip_suffix(b" HTTP/1.1\r\n")?)
+    collection_target(target(line)?)
 }
 
 /// The collection in a target and the path below its base, if every parser reads the target in the same way.
@@ -231,7 +276,10 @@ pub(in super::super) fn plain_next(target: &str, headers: &HeaderMap, app: &App)
     }
     let access = app.admit(token(&headers)?.as_deref()).ok()?.access_to(collection).ok()?;
     let name = app.client_name(&headers).ok()?;
-    NextRequest::parse(collection, &uri, format(&headers).ok()?, &access, name).ok()
+    let mut request = NextRequest::parse(collection, &uri, format(&headers).ok()?, &access, name).ok()?;
+    let logs = app.config.access_log.is_on();
+    request.logged = logs.then(|| Arc::new(RequestHead::new("GET", target, "HTTP/2", &headers)));
+    Some(request)
 }
 
 /// Whether it is `/breadcrumbs/{cursor}/next` without escapes.
@@ -283,7 +331,8 @@ fn relevant<'h>(
         if is(&AUTHORIZATION) && relevant.contains_key(AUTHORIZATION) {
             return None;
         }
-        for name in [ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LAST_EVENT_ID, CLIENT].into_iter().filter(is) {
+        let kept = [ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LAST_EVENT_ID, CLIENT, REQUEST_ID, TRACEPARENT];
+        for name in kept.into_iter().filter(is) {
             relevant.append(name, HeaderValue::from_bytes(value).ok()?);
         }
     }
@@ -298,7 +347,10 @@ fn recognise_open(bytes: &[u8]) -> Recognised {
     }
     let collection = |name: Option<&str>| COLLECTION.with(|only| name.is_none().then(|| Arc::clone(only)));
     let (hosts, admit) = (&Hosts::default(), |_: Option<&str>| Some(Admission::open()));
-    recognise_with(bytes, &Lookup { app: 0, collection, admit, hosts, allows_origins: false, names: false })
+    recognise_with(
+        bytes,
+        &Lookup { app: 0, collection, admit, hosts, allows_origins: false, names: false, logs: false },
+    )
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::http::access_log::Line;
 use crate::http::api::breadcrumbs::{NextRequest, Outcome};
 use crate::http::lean::head_cache;
 use crate::http::rep::reply::Reply;
@@ -48,6 +49,7 @@ pub(super) async fn answer<S>(
     request: &NextRequest,
     outcome: Outcome,
     last: bool,
+    line: &mut Option<Box<Line>>,
 ) -> io::Result<bool>
 where
     S: AsyncWrite + Unpin,
@@ -58,18 +60,29 @@ where
         && !last
     {
         app.metrics.count_answer(200, Some(answer.mode), Some(answer.reason));
+        if let Some(line) = line {
+            line.is_answered_with(answer);
+        }
         // Thousands of clients get the same answer, so its head is cached.
         let head = head_cache::cached(app, request, answer);
         let tail = head_cache::tail(Some(request.collection.upstream.age().as_secs()), SystemTime::now());
-        return write_all(stream, &head, &tail, &answer.body, stall).await.map(|()| true);
+        write_all(stream, &head, &tail, &answer.body, stall).await?;
+        line.iter_mut().for_each(|line| line.is_complete = true);
+        return Ok(true);
     }
     let mut reply = request.reply(app, outcome);
     if last {
         close(&mut reply);
     }
     app.metrics.count_reply(&reply);
+    if let Some(line) = line {
+        line.is_answered(reply.status().as_u16(), reply.headers());
+        line.bytes = reply.body().len();
+    }
     let keep_alive = !reply.headers().contains_key(CONNECTION);
-    write_reply(stream, &reply, stall).await.map(|()| keep_alive)
+    write_reply(stream, &reply, stall).await?;
+    line.iter_mut().for_each(|line| line.is_complete = true);
+    Ok(keep_alive)
 }
 
 /// Writes as many bytes as possible without waiting. Returns how many are left.

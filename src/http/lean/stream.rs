@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
+use crate::http::access_log::Line;
 use crate::http::api::stream::{Framing, Interrupt, StreamRequest, StreamSession, Timers};
 use crate::http::app::App;
 use crate::http::budget::HeadBytes;
@@ -88,10 +89,15 @@ pub(super) async fn serve<S>(
 where
     S: Socket,
 {
+    let mut line = request.line(&front.shared.app, front.peer);
     // Boxed, so that a waiting stream has no space for its opening.
-    match Box::pin(open(front, request, age)).await {
+    match Box::pin(open(front, request, age, &mut line)).await {
         Opened::Refused { keep_alive } => keep_alive,
-        Opened::Stream { mut session, last } => send_events(front, &mut session, age).await.is_ok() && !last,
+        Opened::Stream { mut session, last } => {
+            let sent = send_events(front, &mut session, age, &mut line).await;
+            line.iter_mut().for_each(|line| line.is_complete = sent.is_ok());
+            sent.is_ok() && !last
+        }
     }
 }
 
@@ -103,7 +109,12 @@ enum Opened {
     Stream { session: Box<StreamSession>, last: bool },
 }
 
-async fn open<S>(front: &mut Front<'_, S>, request: Box<StreamRequest>, age: &ConnectionAge) -> Opened
+async fn open<S>(
+    front: &mut Front<'_, S>,
+    request: Box<StreamRequest>,
+    age: &ConnectionAge,
+    line: &mut Option<Box<Line>>,
+) -> Opened
 where
     S: Socket,
 {
@@ -124,9 +135,14 @@ where
         close(&mut reply);
     }
     app.metrics.count_reply(&reply);
+    if let Some(line) = line {
+        line.is_answered(reply.status().as_u16(), reply.headers());
+        line.bytes = reply.body().len();
+    }
     let stall = front.shared.stall;
     let Some(session) = session else {
         let written = respond::write_reply(front.stream, &reply, stall).await;
+        line.iter_mut().for_each(|line| line.is_complete = written.is_ok());
         return Opened::Refused { keep_alive: written.is_ok() && !last };
     };
     reply.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -143,6 +159,7 @@ async fn send_events<S>(
     front: &mut Front<'_, S>,
     session: &mut StreamSession,
     age: &ConnectionAge,
+    line: &mut Option<Box<Line>>,
 ) -> io::Result<()>
 where
     S: Socket,
@@ -152,7 +169,7 @@ where
     let mut timers = LeanTimers { deadline, age, heartbeat_at, has_begun: false };
     timers.arm();
     loop {
-        match poll_fn(|cx| Poll::Ready(try_send(*stream, cx, &shared.app, session))).await {
+        match poll_fn(|cx| Poll::Ready(try_send(*stream, cx, &shared.app, session, line))).await {
             TryNext::Answered(Written::All) => {
                 timers.set_heartbeat(session.heartbeat_at(Instant::now()));
                 continue;
@@ -175,7 +192,7 @@ where
             TryNext::Unknown => {}
         }
         if let ControlFlow::Break(()) =
-            Box::pin(send_piece(*stream, unread, session, &mut timers, shared.stall)).await?
+            Box::pin(send_piece(*stream, unread, session, &mut timers, shared.stall, line)).await?
         {
             return respond::write_rest(*stream, LAST_CHUNK, shared.stall).await;
         }
@@ -221,6 +238,7 @@ async fn send_piece<S>(
     session: &mut StreamSession,
     timers: &mut LeanTimers<'_, '_>,
     stall: Option<std::time::Duration>,
+    line: &mut Option<Box<Line>>,
 ) -> io::Result<ControlFlow<()>>
 where
     S: Socket,
@@ -233,6 +251,7 @@ where
         }
     };
     let Some(piece) = piece else { return Ok(ControlFlow::Break(())) };
+    line.iter_mut().for_each(|line| line.bytes += piece.len() as u64);
     for part in piece.chunks(CHUNK) {
         let chunk = chunk(&[part]);
         let left = poll_fn(|cx| Poll::Ready(respond::try_write(stream, cx, &chunk))).await?;
@@ -252,6 +271,7 @@ fn try_send<S>(
     cx: &mut Context<'_>,
     app: &App,
     session: &mut StreamSession,
+    line: &mut Option<Box<Line>>,
 ) -> TryNext<Written>
 where
     S: AsyncWrite + Unpin,
@@ -263,6 +283,7 @@ where
         }
         app.metrics.streams.count_body(answer.mode);
         let event = event(EventKey::new(app.id, collection, framing, answer), answer);
+        line.iter_mut().for_each(|line| line.bytes += event.len() as u64);
         match respond::try_write(stream, cx, &event) {
             Ok(0) => Written::All,
             Ok(left) => Written::Rest(event.slice(event.len() - left..)),

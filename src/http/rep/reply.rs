@@ -18,7 +18,7 @@ use crate::model::{CollectionName, Cursor, Sequence};
 use crate::view::{self, Answer, Reason};
 use crate::wire::{Coding, MediaType, Mode};
 
-const CURSOR: HeaderName = HeaderName::from_static("crumbd-cursor");
+pub(in crate::http) const CURSOR: HeaderName = HeaderName::from_static("crumbd-cursor");
 pub(in crate::http) const MODE: HeaderName = HeaderName::from_static("crumbd-mode");
 pub(in crate::http) const REASON: HeaderName = HeaderName::from_static("crumbd-reason");
 const REVISION: HeaderName = HeaderName::from_static("crumbd-revision");

@@ -33,6 +33,8 @@ use crate::http::etcd::{self, EtcdFront};
 use crate::http::http2;
 use crate::http::lean::{self, LeanOutcome};
 use crate::http::rep::problem::Problem;
+#[cfg(feature = "etcd")]
+use crate::http::router::logged;
 use crate::http::router::router;
 use crate::http::serve::connection_age::ConnectionAge;
 use crate::http::serve::header_timeout::HeaderTimer;
@@ -85,7 +87,8 @@ impl Shared {
     /// The same for connections of etcd's clients.
     #[cfg(feature = "etcd")]
     pub(in crate::http) fn for_etcd(self, front: EtcdFront) -> Self {
-        Self { router: etcd::router(front.clone()), etcd: Some(front), ..self }
+        let router = logged(etcd::router(front.clone()), self.app.clone());
+        Self { router, etcd: Some(front), ..self }
     }
 }
 

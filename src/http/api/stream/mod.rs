@@ -16,7 +16,10 @@ use axum::http::header::{CACHE_CONTROL, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::response::Response;
 
+use crate::http::access_log::{Line, Notes, RequestHead};
+use crate::http::app::App;
 use crate::http::auth::access::{Access, EffectiveScope};
+use crate::http::client::Peer;
 use crate::http::client_table::ClientName;
 use crate::http::collection::{Collection, Context};
 use crate::http::rep::negotiate;
@@ -43,6 +46,8 @@ pub(in crate::http) struct StreamRequest {
     framing: Framing,
     /// The name that the client gives itself, if there is a table of clients.
     name: Option<ClientName>,
+    /// What the access log says of it, if it is on. The framework's requests have their lines by themselves.
+    pub(in crate::http) logged: Option<Arc<RequestHead>>,
 }
 
 impl StreamRequest {
@@ -64,7 +69,17 @@ impl StreamRequest {
             Err(error) => return Err(error),
         };
         let from = last.or(from).filter(|_| !starts_over);
-        Ok(Self { collection: Arc::clone(collection), from, starts_over, scope, framing, name })
+        Ok(Self { collection: Arc::clone(collection), from, starts_over, scope, framing, name, logged: None })
+    }
+
+    /// The request's line in the access log, if that is on.
+    pub(in crate::http) fn line(&self, app: &App, peer: &Peer) -> Option<Box<Line>> {
+        let mut line = Line::begin(app, Arc::clone(self.logged.as_ref()?), peer)?;
+        line.is_of(self.scope.grant());
+        if let Some(from) = self.from {
+            line.asks_after(from.cursor, &self.collection);
+        }
+        Some(line)
     }
 
     /// The reply to a stream that cannot be opened. After a 503 an `EventSource` would never come back, so it is given an
@@ -84,12 +99,16 @@ impl StreamRequest {
 pub(in crate::http) async fn stream(
     cx: Context,
     age: Option<Extension<ConnectionAge>>,
+    notes: Option<Extension<Notes>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let request =
         StreamRequest::parse(&cx.collection, &uri, &headers, &cx.access, cx.app.client_name(&headers)?)?;
     drop((uri, headers));
+    if let (Some(Extension(notes)), Some(from)) = (notes, &request.from) {
+        notes.asks_after(from.cursor, &request.collection);
+    }
     let session = match StreamSession::open(&cx.app, &cx.peer, cx.head, &request).await {
         Ok(session) => session,
         Err(problem) => return Ok(into_response(request.refusal(problem))),

@@ -98,7 +98,7 @@ impl StreamSession {
         head: HeadBytes,
         request: &StreamRequest,
     ) -> Result<Self, Problem> {
-        let StreamRequest { collection, from, starts_over, scope, framing, name } = request;
+        let StreamRequest { collection, from, starts_over, scope, framing, name, .. } = request;
         let (scope, framing) = (scope.clone(), *framing);
         let status = collection.view.newest()?.sync_status();
         let client = app.client(scope.grant(), peer);
