@@ -10,6 +10,9 @@ use crate::support::etcd::{Keys, free_port};
 use crate::support::eventually;
 use crate::support::http::Http;
 
+/// The daemon's binary in the directory of the deployment.
+const BINARY: &str = "crumbd";
+
 /// `deploy/replicas.sh`, running. Dropping it ends the script, which ends what it started.
 pub struct Deployment {
     script: Child,
@@ -24,6 +27,8 @@ impl Deployment {
     /// Waits until the script says that everything is ready.
     pub fn start() -> Deployment {
         let dir = tempfile::tempdir().unwrap();
+        let binary = dir.path().join(BINARY);
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_crumbd"), &binary).unwrap();
         let [balancer, one, other, etcd, peer, etcd_balancer, etcd_one, etcd_other] =
             std::array::from_fn(|_| free_port());
         let mut command = Command::new("bash");
@@ -34,7 +39,7 @@ impl Deployment {
         }
         let mut script = command
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/replicas.sh"))
-            .env("CRUMBD", env!("CARGO_BIN_EXE_crumbd"))
+            .env("CRUMBD", &binary)
             .env("CRUMBD_STATE_INTERVAL", "200ms")
             .env("PREFIX", "app/")
             .env("DIR", dir.path())
@@ -88,6 +93,13 @@ impl Deployment {
 
     fn pid(&self, name: &str) -> Option<String> {
         Some(std::fs::read_to_string(self.dir.path().join(format!("{name}.pid"))).ok()?.trim().to_owned())
+    }
+
+    /// Puts another file in place of the daemon's binary, as an upgrade does. The next restart takes it.
+    pub fn replace_binary(&self) {
+        let (new, binary) = (self.dir.path().join("crumbd.new"), self.dir.path().join(BINARY));
+        std::fs::copy(env!("CARGO_BIN_EXE_crumbd"), &new).unwrap();
+        std::fs::rename(new, binary).unwrap();
     }
 
     /// Ends a replica and waits until the script has started it again and it is in-sync.

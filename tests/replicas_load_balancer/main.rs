@@ -8,3 +8,4 @@ mod support;
 mod deployment;
 mod etcd_client;
 mod http_client;
+mod upgrade;
