@@ -51,3 +51,7 @@ bench-relay *args:
 # What the clients in Go, TypeScript and Python cost (some minutes).
 bench-clients *args:
     cargo bench --bench client_languages -- {{args}}
+
+# A mixed load on one daemon for half an hour, with faults: does its memory stay flat?
+soak:
+    CRUMBD_SOAK_SECONDS=1800 cargo test --locked --release --test soak -- --nocapture
