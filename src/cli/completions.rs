@@ -7,9 +7,9 @@ use super::{Cli, Failure, output};
 
 /// Print the completions of a shell
 ///
-/// For bash: crumbd completions bash > /etc/bash_completion.d/crumbd
-/// For zsh: crumbd completions zsh > "${fpath[1]}/_crumbd"
-/// For fish: crumbd completions fish > ~/.config/fish/completions/crumbd.fish
+/// For bash: `crumbd completions bash > /etc/bash_completion.d/crumbd`
+/// For zsh: `crumbd completions zsh > "${fpath[1]}/_crumbd"`
+/// For fish: `crumbd completions fish > ~/.config/fish/completions/crumbd.fish`
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Completions {

@@ -2,8 +2,11 @@
 
 mod check;
 mod cursor_key;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod service_manager;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,7 +17,7 @@ use super::config::{ConfigFile, LoadedSettings, RawSettings, SettingErrors, Sett
 use super::signals::Stop;
 use super::{Failure, log};
 use crate::daemon::{CollectionConfig, Daemon, DaemonConfig, OpenCollection, OpenDaemon};
-use crate::http::{LogLines, Reload};
+use crate::http::{LogLines, Reload, RequestSpans};
 
 /// Follow a feed and serve its state
 ///
@@ -51,8 +54,13 @@ impl Serve {
         }
         let (settings, log_lines) = valid_settings(loaded)?;
         let drain = settings.drain();
+        #[cfg(feature = "otlp")]
+        let spans = settings.otlp_endpoint().map(otlp::Spans::to).transpose()?.map(Arc::new);
+        let request_spans: Option<Arc<dyn RequestSpans>> = None;
+        #[cfg(feature = "otlp")]
+        let request_spans = spans.clone().map(|spans| spans as Arc<dyn RequestSpans>).or(request_spans);
         // A task of its own: reading a large state keeps a thread busy, and signals must be noticed meanwhile.
-        let mut starting = tokio::spawn(start(settings, log_lines, reload));
+        let mut starting = tokio::spawn(start(settings, log_lines, request_spans, reload));
         let running = tokio::select! {
             started = &mut starting => started??,
             () = stop.requested() => {
@@ -61,7 +69,12 @@ impl Serve {
                 return Ok(());
             }
         };
-        until_stopped(running, stop, drain).await
+        let ended = until_stopped(running, stop, drain).await;
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = spans {
+            spans.end().await;
+        }
+        ended
     }
 }
 
@@ -77,12 +90,18 @@ fn valid_settings(loaded: LoadedSettings) -> Result<(Settings, LogLines), Failur
     Ok((settings, log_lines))
 }
 
-async fn start(settings: Settings, log_lines: LogLines, reload: Reload) -> Result<Daemon, Failure> {
+async fn start(
+    settings: Settings,
+    log_lines: LogLines,
+    request_spans: Option<Arc<dyn RequestSpans>>,
+    reload: Reload,
+) -> Result<Daemon, Failure> {
     let (tokens, given_key) = (settings.tokens()?, cursor_key::given(&settings)?);
     if let Some(warning) = tokens.as_deref().and_then(|tokens| settings.tokens_without_feed(tokens)) {
         warn!("settings: {warning}");
     }
-    let config = DaemonConfig { log_lines: Some(log_lines), ..settings.daemon(tokens.clone())? };
+    let config =
+        DaemonConfig { log_lines: Some(log_lines), request_spans, ..settings.daemon(tokens.clone())? };
     let daemon = OpenDaemon::listen(config)?;
     let mut collections = Vec::new();
     for collection in settings.collections() {

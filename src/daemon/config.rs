@@ -7,7 +7,7 @@ use axum::Router;
 
 use crate::http::auth::{Hosts, Origins, Tokens};
 use crate::http::tls::Tls;
-use crate::http::{AppConfig, LogLines, ServerConfig};
+use crate::http::{AppConfig, LogLines, RequestSpans, ServerConfig};
 
 /// What a daemon is started with, beside its collections. The default has the limits of `crumbd serve` without flags:
 /// everybody may read everything, over plain HTTP, on port 7811 of the loopback address.
@@ -31,6 +31,8 @@ pub struct DaemonConfig {
     pub client_table: Option<usize>,
     /// Routes of the program's own, see [`App::with_routes`](crate::http::App::with_routes).
     pub routes: Option<Router>,
+    /// Who takes the spans of requests in sampled traces.
+    pub request_spans: Option<Arc<dyn RequestSpans>>,
     /// The counters of log lines, if the program counts them.
     pub log_lines: Option<LogLines>,
     /// The addresses for etcd's clients.

@@ -44,7 +44,9 @@ mod stored_state;
 // What the settings of a daemon, and its errors, are made of.
 pub use crate::http::auth::{Hosts, LineError, OriginError, Origins, Tokens, TokensError};
 pub use crate::http::tls::{Tls, TlsError, TlsFiles, UnusableError};
-pub use crate::http::{AccessLog, AppConfig, Limits, LogLines, ServeError, ServerConfig};
+pub use crate::http::{
+    AccessLog, AppConfig, Limits, LogLines, RequestSpan, RequestSpans, ServeError, ServerConfig, TraceParent,
+};
 pub use crate::state::{Damage, StateError};
 pub use builder::DaemonBuilder;
 pub(crate) use collection::{CollectionConfig, OpenCollection, OwnFeed};

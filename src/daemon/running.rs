@@ -78,6 +78,9 @@ impl OpenDaemon {
         if let Some(routes) = config.routes {
             app = app.with_routes(routes);
         }
+        if let Some(spans) = config.request_spans {
+            app = app.with_request_spans(spans);
+        }
         if let Some(log_lines) = config.log_lines {
             app = app.with_log_lines(log_lines);
         }

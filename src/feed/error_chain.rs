@@ -11,7 +11,7 @@ pub(super) fn causes<'a>(
 
 /// An error and its causes in one line. The outermost usually says least ("transport error"), the innermost what
 /// happened. An error that only repeats its cause is left out.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut said: Vec<String> = Vec::new();
     for cause in causes(error).map(ToString::to_string) {
         said.retain(|before| !cause.contains(before.as_str()));

@@ -11,7 +11,7 @@
 mod activity;
 mod backoff;
 mod config;
-#[cfg(any(feature = "etcd", feature = "kubernetes"))]
+#[cfg(any(feature = "etcd", feature = "kubernetes", feature = "otlp"))]
 mod error_chain;
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -33,6 +33,8 @@ mod write;
 pub use activity::Activity;
 pub(crate) use activity::ActivityReport;
 pub(crate) use config::{EtcdFlags, FeedConfig, FeedSettings, PASSWORD_VARIABLE};
+#[cfg(feature = "otlp")]
+pub(crate) use error_chain::chain as error_chain;
 #[cfg(feature = "etcd")]
 pub use etcd::{EtcdAccess, EtcdFeed, EtcdTarget, Password};
 pub use file::{FileFeed, NoFile};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::http::access_log::AccessLog;
+use crate::http::access_log::{AccessLog, RequestSpans};
 use crate::http::auth::{Authorizer, Grant, Hosts, Origins};
 use crate::http::budget::{Budgets, Limits};
 use crate::http::client::{Client, Peer};
@@ -103,6 +103,8 @@ pub struct Shared {
     pub(in crate::http) metrics: Arc<Metrics>,
     /// Settings from files, whose state is a metric.
     pub(in crate::http) files: Vec<Arc<dyn Reloadable>>,
+    /// Who takes the spans of requests in sampled traces.
+    pub(in crate::http) request_spans: Option<Arc<dyn RequestSpans>>,
     /// The counters of log lines, if the program counts them.
     pub(in crate::http) log_lines: Option<LogLines>,
     /// The number of this app within the process.
@@ -134,6 +136,7 @@ impl App {
             origins: Origins::default(),
             metrics: Arc::default(),
             files: Vec::new(),
+            request_spans: None,
             log_lines: None,
             id: APPS.fetch_add(1, Ordering::Relaxed),
         }))
@@ -181,6 +184,17 @@ impl App {
     #[must_use]
     pub fn with_log_lines(self, log_lines: LogLines) -> Self {
         self.changed(|shared| shared.log_lines = Some(log_lines))
+    }
+
+    /// The same app, whose requests in sampled traces have their spans taken here.
+    #[must_use]
+    pub fn with_request_spans(self, spans: Arc<dyn RequestSpans>) -> Self {
+        self.changed(|shared| shared.request_spans = Some(spans))
+    }
+
+    /// Whether requests may be logged, or have spans.
+    pub(in crate::http) fn records_requests(&self) -> bool {
+        self.config.access_log.is_on() || self.request_spans.is_some()
     }
 
     /// A changed app has a number of its own, because the lean front caches requests by it.

@@ -28,9 +28,9 @@ mod router;
 mod serve;
 pub mod tls;
 
-pub use access_log::AccessLog;
 #[cfg(feature = "cli")]
 pub(crate) use access_log::TARGET as ACCESS_LOG;
+pub use access_log::{AccessLog, RequestSpan, RequestSpans, TraceParent};
 pub use api::kv::keys_after::KeysAfter;
 pub use app::{App, AppConfig};
 pub use budget::Limits;

@@ -66,7 +66,7 @@ pub(crate) fn router(app: App) -> Router {
 
 /// The routes, whose requests have lines in the access log if it is on.
 pub(in crate::http) fn logged(routes: Router, app: App) -> Router {
-    match app.config.access_log.is_on() {
+    match app.records_requests() {
         true => routes.layer(from_fn_with_state(app, access_log::record)),
         false => routes,
     }

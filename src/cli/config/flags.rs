@@ -438,6 +438,12 @@ pub(super) struct Flags {
     #[arg(long, env = "CRUMBD_ACCESS_LOG", value_name = "WHICH", help_heading = "Logging")]
     access_log: Option<OsString>,
 
+    /// URL of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318, to which the spans of requests are
+    /// sent: of those that come with a `traceparent` whose trace is sampled [default: none]
+    #[cfg(feature = "otlp")]
+    #[arg(long, env = "CRUMBD_OTLP_ENDPOINT", value_name = "URL", help_heading = "Logging")]
+    otlp_endpoint: Option<OsString>,
+
     /// Format of log lines: text, or json for machines [default: text]
     #[arg(long, env = "CRUMBD_LOG_FORMAT", value_name = "text|json", help_heading = "Logging")]
     log_format: Option<OsString>,

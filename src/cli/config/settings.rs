@@ -57,6 +57,8 @@ pub(in crate::cli) struct Settings {
     limits: Limits,
     heartbeat: Duration,
     access_log: AccessLog,
+    #[cfg(feature = "otlp")]
+    otlp_endpoint: Option<String>,
     pub(super) max_body_bytes: usize,
     view: ViewConfig,
     tokens: Option<PathBuf>,
@@ -96,6 +98,8 @@ impl Settings {
             server: server(reader),
             limits: budgets(reader),
             heartbeat: span(reader, "heartbeat", limits::HEARTBEAT, app.heartbeat),
+            #[cfg(feature = "otlp")]
+            otlp_endpoint: reader.text("otlp-endpoint"),
             access_log: reader.choice("access-log", &ACCESS_LOGS).unwrap_or_default(),
             max_body_bytes: reader.bytes("max-body-bytes", limits::BODY).unwrap_or(app.max_body_bytes),
             view: view(reader),
@@ -148,6 +152,12 @@ impl Settings {
         self.drain
     }
 
+    /// Where the spans of requests go.
+    #[cfg(feature = "otlp")]
+    pub(in crate::cli) fn otlp_endpoint(&self) -> Option<&str> {
+        self.otlp_endpoint.as_deref()
+    }
+
     /// The format and the filter of the log.
     pub(in crate::cli) fn log(&mut self) -> (LogFormat, Filter) {
         let filter = self.log.1.take().unwrap_or_default();
@@ -187,6 +197,7 @@ impl Settings {
             base_path: self.base_path().to_owned(),
             client_table: self.client_table(),
             routes: None,
+            request_spans: None,
             log_lines: None,
             #[cfg(feature = "etcd")]
             etcd: self.etcd_listeners(),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use axum::http::{HeaderMap, HeaderName};
 
+use super::TraceParent;
 use crate::http::client_table::CLIENT;
 
 /// The id that a client or a proxy gives a request.
@@ -68,6 +69,11 @@ impl RequestHead {
             request_id: text(REQUEST_ID),
             traceparent: text(TRACEPARENT),
         }
+    }
+
+    /// Its position in a sampled trace, if it has one.
+    pub(super) fn parent(&self) -> Option<TraceParent> {
+        TraceParent::sampled(self.traceparent.as_deref()?)
     }
 
     /// The head of the same client's request for another target.

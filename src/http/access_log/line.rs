@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, HeaderName};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{AccessLog, RequestHead, TARGET};
+use super::{AccessLog, RequestHead, RequestSpan, RequestSpans, TARGET, TraceParent};
 use crate::http::app::App;
 use crate::http::auth::Grant;
 use crate::http::client::Peer;
@@ -20,7 +20,10 @@ use crate::view::Answer;
 /// A line in the making. It is written when it is dropped, so that a request whose client has gone has one too.
 pub(in crate::http) struct Line {
     head: Arc<RequestHead>,
-    only_errors: bool,
+    /// Which requests are logged.
+    logged: AccessLog,
+    /// Who takes the request's span, if it is in a sampled trace.
+    span: Option<(Arc<dyn RequestSpans>, TraceParent)>,
     address: Option<IpAddr>,
     /// The name of the client's token.
     pub(super) token: Option<String>,
@@ -45,16 +48,17 @@ struct Answered {
 }
 
 impl Line {
-    /// The line of a request that begins now, if the log is on.
+    /// The line of a request that begins now, if it may be logged, or has a span.
     pub(in crate::http) fn begin(app: &App, head: Arc<RequestHead>, peer: &Peer) -> Option<Box<Self>> {
-        let only_errors = match app.config.access_log {
-            AccessLog::Off => return None,
-            AccessLog::Errors => true,
-            AccessLog::All => false,
-        };
+        let logged = app.config.access_log;
+        let span = app.request_spans.clone().and_then(|spans| Some((spans, head.parent()?)));
+        if logged == AccessLog::Off && span.is_none() {
+            return None;
+        }
         Some(Box::new(Self {
             head,
-            only_errors,
+            logged,
+            span,
             address: peer.address().map(|address| address.ip()),
             token: None,
             lag_revisions: None,
@@ -117,9 +121,42 @@ impl Line {
     }
 }
 
+impl Line {
+    /// Gives the request's span away.
+    fn end_span(&self, spans: &dyn RequestSpans, parent: TraceParent) {
+        let (now, ended, answered) = (Instant::now(), SystemTime::now(), self.answered.as_ref());
+        // The clock of the system may be set meanwhile; the time that has passed is known.
+        let at = |time: Instant| ended.checked_sub(now - time).unwrap_or(ended);
+        spans.take(RequestSpan {
+            parent,
+            began: at(self.began),
+            answered: answered.map(|answered| at(answered.at)),
+            ended,
+            method: &self.head.method,
+            path: &self.head.target,
+            protocol: self.head.protocol,
+            status: answered.map(|answered| answered.status),
+            mode: answered.and_then(|answered| answered.mode.as_deref()),
+            cursor: answered.and_then(|answered| answered.cursor.as_deref()),
+            lag_revisions: self.lag_revisions,
+            bytes: self.bytes,
+            address: self.address,
+            token: self.token.as_deref(),
+        });
+    }
+}
+
 impl Drop for Line {
     fn drop(&mut self) {
-        if self.only_errors && !self.is_error() {
+        if let Some((spans, parent)) = &self.span {
+            self.end_span(&**spans, *parent);
+        }
+        let is_logged = match self.logged {
+            AccessLog::Off => false,
+            AccessLog::Errors => self.is_error(),
+            AccessLog::All => true,
+        };
+        if !is_logged {
             return;
         }
         let RequestHead { method, target, protocol, client, request_id, traceparent } = &*self.head;

@@ -7,10 +7,12 @@
 mod head;
 mod line;
 mod routes;
+mod span;
 
 pub(in crate::http) use head::{REQUEST_ID, RequestHead, TRACEPARENT};
 pub(in crate::http) use line::Line;
 pub(in crate::http) use routes::{Notes, record};
+pub use span::{RequestSpan, RequestSpans, TraceParent};
 
 /// The target of the lines.
 pub(crate) const TARGET: &str = "crumbd::http::access_log";

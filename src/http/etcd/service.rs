@@ -25,8 +25,7 @@ impl EtcdFront {
     pub(super) async fn answer(self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
         let (app, path) = (self.app().clone(), request.uri().clone());
         let head = || RequestHead::new("POST", path.path(), "HTTP/2", request.headers());
-        let line =
-            app.config.access_log.is_on().then(|| Line::begin(&app, Arc::new(head()), &peer)).flatten();
+        let line = app.records_requests().then(|| Line::begin(&app, Arc::new(head()), &peer)).flatten();
         let answered = self.call(peer, request).await;
         let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
         app.metrics.etcd.count_call(path.path(), code as i32);

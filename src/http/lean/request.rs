@@ -69,7 +69,7 @@ pub(super) fn recognise(bytes: &[u8], app: &App) -> Recognised {
         hosts: &app.hosts,
         allows_origins: !app.origins.is_empty(),
         names: app.clients.is_some(),
-        logs: app.config.access_log.is_on(),
+        logs: app.records_requests(),
     };
     recognise_with(bytes, &lookup)
 }
@@ -277,7 +277,7 @@ pub(in super::super) fn plain_next(target: &str, headers: &HeaderMap, app: &App)
     let access = app.admit(token(&headers)?.as_deref()).ok()?.access_to(collection).ok()?;
     let name = app.client_name(&headers).ok()?;
     let mut request = NextRequest::parse(collection, &uri, format(&headers).ok()?, &access, name).ok()?;
-    let logs = app.config.access_log.is_on();
+    let logs = app.records_requests();
     request.logged = logs.then(|| Arc::new(RequestHead::new("GET", target, "HTTP/2", &headers)));
     Some(request)
 }
