@@ -46,7 +46,10 @@ fn shown(message: &str) -> String {
     let mut rest = message;
     while let Some((before, after)) = rest.split_once('{') {
         shown += before;
-        shown.push('…');
+        // Two parts side by side are one.
+        if !shown.ends_with('…') {
+            shown.push('…');
+        }
         rest = after.split_once('}').unwrap().1;
     }
     shown + rest

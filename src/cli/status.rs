@@ -124,7 +124,10 @@ fn row(collection: &Value) -> [String; 5] {
     };
     // A token that may not read every key is not told.
     let keys = collection["count"].as_u64().map_or_else(|| "-".to_owned(), |count| count.to_string());
-    let heard = format!("{:.1} s ago", collection["age_seconds"].as_f64().unwrap_or(0.0));
+    let heard = match collection.get("upstream_heard_timestamp") {
+        Some(Value::Null) => "never".to_owned(),
+        _ => format!("{:.1} s ago", collection["age_seconds"].as_f64().unwrap_or(0.0)),
+    };
     [name.to_owned(), status, keys, heard, text("feed")].map(|shown| Escaped::in_one_line(shown).to_string())
 }
 

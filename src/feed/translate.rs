@@ -5,6 +5,7 @@ use tracing::{error, warn};
 use super::lines::LastLine;
 use super::{FeedError, Sink};
 use crate::model::{Batch, Change, FeedEvent, Grouping, ResyncClaim, Revision, SyncStatus, Update};
+use crate::value::Recurring;
 use crate::wire::{self, End, Record};
 
 /// The most updates in one event. Updates of one revision are never split.
@@ -38,6 +39,8 @@ pub(super) struct Translator {
     line: u64,
     records: u64,
     malformed: u64,
+    /// What is logged of the bad lines that are not logged each.
+    unlogged: Recurring,
     updates: Vec<Update>,
     /// Bytes of keys and values in `updates`.
     bytes: usize,
@@ -65,6 +68,7 @@ impl Translator {
             line: 0,
             records: 0,
             malformed: 0,
+            unlogged: Recurring::default(),
             updates: Vec::new(),
             bytes: 0,
             breadcrumb: None,
@@ -138,10 +142,11 @@ impl Translator {
         }
         match self.malformed {
             ..=LOGGED => warn!(line = self.line, "{place} is skipped: {reason}"),
-            n if n == LOGGED + 1 => {
-                warn!("{}: more bad lines than {LOGGED}; the rest is only counted", self.source);
+            _ => {
+                if let Some(times) = self.unlogged.failed("") {
+                    warn!(times, "{}: more bad lines than {LOGGED}; the rest is only counted", self.source);
+                }
             }
-            _ => {}
         }
         Ok(())
     }

@@ -328,6 +328,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_upstream_that_has_ended_does_not_grow_old() {
+        let upstream = Upstream::remote();
+        assert_eq!(upstream.heard_at(), None);
+        upstream.heard_with_age(Duration::from_secs(3600));
+        upstream.does(Activity::Ended);
+        assert_eq!(upstream.age(), Duration::ZERO, "there is nothing newer to hear");
+        assert!(upstream.heard_at().is_some_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() >= 3600)));
+    }
+
+    #[test]
     fn the_age_is_that_of_the_newest_word_and_may_be_older_than_the_process() {
         let upstream = Upstream::remote();
         let hour = Duration::from_secs(3600);

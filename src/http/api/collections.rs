@@ -5,6 +5,7 @@ use axum::http::Uri;
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use crate::http::api::status::time;
 use crate::http::app::App;
 use crate::http::auth::access::{Access, Admission};
 use crate::http::collection::Collection;
@@ -40,6 +41,7 @@ fn describe(app: &App, collection: &Collection, access: &Access) -> Value {
         "feed": collection.feed,
         "status": crumb.sync_status().as_str(),
         "ready": cache.was_in_sync() && !app.shutdown.has_begun(),
+        "upstream_heard_timestamp": collection.upstream.heard_at().map(time),
         "age_seconds": collection.upstream.age().as_secs_f64(),
     });
     if access.may_monitor() {

@@ -192,7 +192,8 @@ fn activity(report: &ActivityReport) -> Value {
     activity
 }
 
-fn time(at: SystemTime) -> String {
+/// A time as clients get it.
+pub(super) fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
 

@@ -82,8 +82,7 @@ fn feed(collection: &Collection, access: &Access) -> Option<Wrong> {
         (false, true) => "nothing is served yet",
     };
     let (activity, since) = (report.activity, time(report.since));
-    let message =
-        format!("the feed is not in-sync: {why}. It is {activity} since {since}; {heard}; {served}");
+    let message = format!("the feed is not in-sync: {why} ({activity} since {since}; {heard}); {served}");
     Some(Wrong::new("feed", message))
 }
 

@@ -169,6 +169,9 @@ function showWrong(wrong) {
 
 function show(status) {
   let [colour, title, text] = STATES[status.status] ?? ["unknown", status.status, ""];
+  // While the upstream is not reached, nothing is compared with it.
+  if (status.status === "resync-in-progress" && ["connecting", "retrying", "failed"].includes(status.feed_activity?.name))
+    [title, text] = ["The upstream is not reached", "The last known state is served."];
   if (status.unwell) [colour, title, text] = ["bad", `Unhealthy: ${status.unwell.part}`, status.unwell.why];
   else if (status.draining) [colour, title, text] = ["careful", "Shutting down", "Clients continue on other replicas."];
   else if (!status.ready) [colour, text] = ["bad", "Nothing is served yet. " + text];
