@@ -31,7 +31,7 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// The statuses of refusals, and the reasons of this daemon for them: the last part of the problem's type. Any other is
 /// the upstream's, or of the program that the daemon is a part of.
-const REASONS: [(StatusCode, &str); 26] = [
+const REASONS: [(StatusCode, &str); 27] = [
     (StatusCode::UNAUTHORIZED, "token-missing"),
     (StatusCode::UNAUTHORIZED, "token-unknown"),
     (StatusCode::UNAUTHORIZED, "token-removed"),
@@ -41,6 +41,7 @@ const REASONS: [(StatusCode, &str); 26] = [
     (StatusCode::FORBIDDEN, "cross-origin"),
     (StatusCode::FORBIDDEN, "unknown-client"),
     (StatusCode::FORBIDDEN, "upstream-forbids"),
+    (StatusCode::FORBIDDEN, "read-only"),
     (StatusCode::FORBIDDEN, OTHER),
     (StatusCode::TOO_MANY_REQUESTS, "buffer-full"),
     (StatusCode::TOO_MANY_REQUESTS, "over-budget"),
@@ -57,8 +58,12 @@ const REASONS: [(StatusCode, &str); 26] = [
     (StatusCode::SERVICE_UNAVAILABLE, "unwell"),
     (StatusCode::SERVICE_UNAVAILABLE, "read-only"),
     (StatusCode::SERVICE_UNAVAILABLE, OTHER),
-    (StatusCode::MISDIRECTED_REQUEST, OTHER),
+    (StatusCode::MISDIRECTED_REQUEST, "unknown-host"),
 ];
+
+/// The reasons that are want of rights. The others of their statuses are about the feed or the page that asks.
+const WANT_OF_RIGHTS: [&str; 5] =
+    ["token-missing", "token-unknown", "token-removed", "not-permitted", "permission-changed"];
 
 /// The word for every other reason.
 const OTHER: &str = "other";
@@ -122,8 +127,9 @@ pub(in crate::http) async fn observe(State(app): State<App>, request: Request, n
     let token = app.is_guarded().then(|| request.headers().get(AUTHORIZATION).cloned()).flatten();
     let response = next.run(request).await;
     app.metrics.count_reply(&response);
-    if let StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN = response.status() {
-        let reason = response.extensions().get::<Refused>().map_or(OTHER, |Refused(reason)| reason);
+    if let Some(Refused(reason)) = response.extensions().get()
+        && WANT_OF_RIGHTS.contains(&&**reason)
+    {
         let address = peer.and_then(|peer| peer.address()).map(|address| address.ip());
         app.metrics.refusals.log(reason, app.token_name(token.as_ref()).as_deref(), address);
     }
