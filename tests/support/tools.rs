@@ -39,6 +39,27 @@ pub fn kube_apiserver() -> PathBuf {
     path
 }
 
+/// The package manager of Kubernetes.
+pub fn helm() -> Command {
+    manifest_tool("bin/helm")
+}
+
+/// The command line of Kubernetes, of which the tests use kustomize.
+pub fn kubectl() -> Command {
+    manifest_tool("bin/kubectl")
+}
+
+/// Python with the schemas of Kubernetes' objects.
+pub fn manifest_python() -> Command {
+    manifest_tool("venv/bin/python")
+}
+
+fn manifest_tool(path: &str) -> Command {
+    let path = std::path::absolute("target/tools/deploy-manifests").unwrap().join(path);
+    assert!(path.is_file(), "{} is missing; .ci/setup installs it", path.display());
+    Command::new(path)
+}
+
 fn check(command: &mut Command, what: &str) {
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     assert!(status.is_ok_and(|status| status.success()), "{what} is missing; .ci/setup installs it");
