@@ -12,6 +12,10 @@ test:
 fleet:
     CRUMBD_FLEET_CLIENTS=50 CRUMBD_FLEET_SECONDS=600 cargo test --locked --test fleet -- --nocapture
 
+# The list of everything that the binary is made of (CycloneDX), in target/release-files. deploy/release.sh alone builds the binary, too.
+sbom:
+    deploy/release.sh sbom
+
 # What CI executes.
 ci:
     .ci/run
