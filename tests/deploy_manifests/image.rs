@@ -1,6 +1,6 @@
 //! The Dockerfile and the compose file: what pods expect of the image, and settings that the daemon takes.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -26,17 +26,42 @@ fn the_image_is_what_the_pods_expect() {
     assert!(of_health.ends_with(&format!("CMD [\"{program}\", \"health\"]")), "{of_health}");
 }
 
+/// What the Dockerfile copies out of the clone.
+fn copied() -> Vec<&'static str> {
+    let lines = DOCKERFILE.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let of_clone = lines.filter(|line| !line.starts_with("--"));
+    of_clone.flat_map(|line| line.rsplit_once(' ').unwrap().0.split(' ')).collect()
+}
+
 #[test]
 fn the_builder_is_sent_what_the_dockerfile_copies() {
-    let copied = DOCKERFILE
-        .lines()
-        .filter_map(|line| line.strip_prefix("COPY "))
-        .filter(|line| !line.starts_with("--"));
-    let copied: Vec<&str> = copied.flat_map(|line| line.rsplit_once(' ').unwrap().0.split(' ')).collect();
     let sent: Vec<&str> = IGNORED.lines().filter_map(|line| line.strip_prefix('!')).collect();
-    assert_eq!(copied, sent);
+    assert_eq!(copied(), sent);
     assert!(IGNORED.lines().any(|line| line == "*"));
-    copied.iter().for_each(|path| assert!(std::path::Path::new(path).exists(), "{path}"));
+}
+
+#[test]
+fn cargo_accepts_the_manifest_in_what_the_dockerfile_copies() {
+    // What it says where one of them is left out.
+    let accepts = |left_out: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = copied().into_iter().filter(|path| *path != left_out);
+        let copy = Command::new("cp").arg("-r").args(paths).arg(directory.path()).status().unwrap();
+        assert!(copy.success());
+        let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        let mut cargo = Command::new(env!("CARGO"));
+        let output = cargo
+            .args(["fetch", "--locked", "--offline", "--target", &target])
+            .current_dir(directory.path())
+            .output();
+        let output = output.unwrap();
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
+    };
+    accepts("").unwrap();
+    for left_out in ["benches", "examples"] {
+        let said = accepts(left_out).unwrap_err();
+        assert!(said.contains("failed to"), "{left_out}: {said}");
+    }
 }
 
 #[test]
