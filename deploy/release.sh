@@ -38,6 +38,7 @@ sbom() {
   cargo cyclonedx -q --format json --spec-version 1.5 --target "$TARGET" --describe binaries
   # References to the package itself name the directory that it lies in here.
   sed "s|path+file://$PWD#|path+file:///crumbd#|g" crumbd_bin.cdx.json >"$OUT/crumbd.cdx.json"
+  rm -f crumbd_bin.cdx.json benches/*.cdx.json
 }
 
 binary() {
