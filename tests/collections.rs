@@ -5,6 +5,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,15 +60,14 @@ async fn serve_app(lean_front: bool, change: impl FnOnce(App) -> App) -> (Http, 
         ..AppConfig::default()
     };
     let app = App::new([default, named.named("pods".parse().unwrap())], Shutdown::default(), config);
-    let server = Server::bind(ServerConfig {
-        listen: ([127, 0, 0, 1], 0).into(),
+    let config = ServerConfig {
         header_timeout: A_MINUTE,
         idle_timeout: A_MINUTE,
         stall_timeout: A_MINUTE,
-        max_connection_age: None,
         lean_front,
-    })
-    .unwrap();
+        ..ServerConfig::default()
+    };
+    let server = Server::bind(&[SocketAddr::from(([127, 0, 0, 1], 0)).into()], config).unwrap();
     let http = Http::new(&format!("http://{}", server.address()));
     tokio::spawn(server.run(change(app)));
     (http, [first, second])

@@ -102,7 +102,7 @@ async fn start(
     }
     let config =
         DaemonConfig { log_lines: Some(log_lines), request_spans, ..settings.daemon(tokens.clone())? };
-    let daemon = OpenDaemon::listen(config)?;
+    let daemon = OpenDaemon::listen(config)?.answering_to(|is_local| settings.hosts(is_local));
     let mut collections = Vec::new();
     for collection in settings.collections() {
         let name = collection.name.as_ref();

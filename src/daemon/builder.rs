@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use axum::Router;
 
-use super::{CollectionConfig, Daemon, DaemonConfig, DaemonError, OpenCollection, OpenDaemon, OwnFeed};
+use super::{
+    CollectionConfig, Daemon, DaemonConfig, DaemonError, ListenAddress, OpenCollection, OpenDaemon, OwnFeed,
+};
 use crate::feed::{Feed, FeedSettings, FeedSpec, Storage};
 use crate::http::Reload;
 use crate::model::{CollectionName, CursorKey};
@@ -63,10 +65,17 @@ impl DaemonBuilder {
         self
     }
 
-    /// Listens on this address; port 0 takes a free port. Otherwise it is port 7811 of the loopback address.
+    /// Listens on this address; port 0 takes a free port. It may be said several times. Otherwise it is port 7811 of the
+    /// loopback address.
     #[must_use]
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.config.server.listen = address;
+    pub fn listen(self, address: SocketAddr) -> Self {
+        self.listen_on(address.into())
+    }
+
+    /// Listens on an address of whatever kind, beside others.
+    #[must_use]
+    pub fn listen_on(mut self, address: ListenAddress) -> Self {
+        self.config.listen.push(address);
         self
     }
 

@@ -7,13 +7,15 @@ use axum::Router;
 
 use crate::http::auth::{Hosts, Origins, Tokens};
 use crate::http::tls::Tls;
-use crate::http::{AppConfig, LogLines, RequestSpans, ServerConfig};
+use crate::http::{AppConfig, ListenAddress, LogLines, RequestSpans, ServerConfig};
 
 /// What a daemon is started with, beside its collections. The default has the limits of `crumbd serve` without flags:
 /// everybody may read everything, over plain HTTP, on port 7811 of the loopback address.
 #[derive(Clone, Default)]
 pub struct DaemonConfig {
-    /// The listener.
+    /// The addresses to listen on; none is port 7811 of the loopback address.
+    pub listen: Vec<ListenAddress>,
+    /// The limits of connections.
     pub server: ServerConfig,
     /// The limits of the handlers.
     pub app: AppConfig,

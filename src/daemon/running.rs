@@ -8,12 +8,14 @@ use futures_util::future::{select_all, try_join_all};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
+#[cfg(feature = "cli")]
+use super::Hosts;
 use super::collection::{OpenCollection, RunningCollection};
 use super::{DaemonBuilder, DaemonConfig, DaemonError};
 use crate::cache::Reader;
 #[cfg(feature = "etcd")]
 use crate::http::etcd::{EtcdConfig, EtcdFront};
-use crate::http::{App, Reload, Reloadable, Server, Shutdown};
+use crate::http::{App, ListenAddress, Reload, Reloadable, Server, Shutdown, default_address};
 use crate::model::CursorKey;
 
 /// A daemon that listens, and serves nothing yet.
@@ -29,17 +31,17 @@ impl OpenDaemon {
     ///
     /// # Errors
     /// [`DaemonError::Serve`].
-    pub(crate) fn listen(
-        #[cfg_attr(not(feature = "etcd"), expect(unused_mut, reason = "there is one server"))]
-        mut config: DaemonConfig,
-    ) -> Result<Self, DaemonError> {
-        let server = Server::bind(config.server.clone())?;
+    pub(crate) fn listen(mut config: DaemonConfig) -> Result<Self, DaemonError> {
+        if config.listen.is_empty() {
+            config.listen.push(default_address());
+        }
+        let server = Server::bind(&config.listen, config.server.clone())?;
         #[cfg(feature = "etcd")]
         let etcd_servers = std::mem::take(&mut config.etcd)
             .into_iter()
             .map(|listener| {
-                let listen = crate::http::ServerConfig { listen: listener.address, ..config.server.clone() };
-                Ok((listener, Server::bind(listen)?))
+                let server = Server::bind(&[listener.address.into()], config.server.clone())?;
+                Ok((listener, server))
             })
             .collect::<Result<_, DaemonError>>()?;
         Ok(Self {
@@ -48,6 +50,13 @@ impl OpenDaemon {
             #[cfg(feature = "etcd")]
             etcd_servers,
         })
+    }
+
+    /// The same daemon, answering to the names that `hosts` gives: it is told whether only this machine reaches the daemon.
+    #[cfg(feature = "cli")]
+    pub(crate) fn answering_to(mut self, hosts: impl FnOnce(bool) -> Hosts) -> Self {
+        self.config.hosts = hosts(self.server.is_local());
+        self
     }
 
     /// Restores what was stored, and starts feeds and listeners. All collections are open by now, so that what keeps one
@@ -99,9 +108,12 @@ impl OpenDaemon {
             tokio::spawn(reload.run());
         }
         let app = app.with_files(files);
+        let addresses: Vec<ListenAddress> = server.addresses().cloned().collect();
         let address = server.address();
         let feeds: Vec<String> = running.iter().map(RunningCollection::to_string).collect();
-        info!(url = %format!("{scheme}://{address}"), feed = %feeds.join(" "), "listening");
+        for listening in &addresses {
+            info!(url = %listening.url(scheme), feed = %feeds.join(" "), "listening");
+        }
         let serving = vec![tokio::spawn(server.run(app.clone()))];
         #[cfg(feature = "etcd")]
         let serving = {
@@ -121,7 +133,7 @@ impl OpenDaemon {
             }
             serving
         };
-        Ok(Daemon { app, address, collections: running, shutdown, serving })
+        Ok(Daemon { app, addresses, address, collections: running, shutdown, serving })
     }
 }
 
@@ -136,6 +148,7 @@ fn etcd_config(listener: super::EtcdListener, url: &str) -> EtcdConfig {
 /// A daemon that serves. When it is dropped, its tasks go on; [`Daemon::stop`] ends them.
 pub struct Daemon {
     app: App,
+    addresses: Vec<ListenAddress>,
     address: SocketAddr,
     collections: Vec<RunningCollection>,
     shutdown: Shutdown,
@@ -148,9 +161,14 @@ impl Daemon {
         DaemonBuilder::default()
     }
 
-    /// The address that it listens on.
+    /// The address that it listens on: the first one of TCP, or `0.0.0.0:0` if there is none.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// All addresses that it listens on.
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.addresses
     }
 
     /// How many requests are waiting for a breadcrumb.

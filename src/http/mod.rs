@@ -38,8 +38,11 @@ pub use collection::Collection;
 pub(crate) use collection::Stored;
 pub use metrics::LogLines;
 pub use serve::drain::Shutdown;
-pub(crate) use serve::listener::DEFAULT_PORT;
-pub use serve::listener::{ServeError, Server, ServerConfig};
+#[cfg(feature = "cli")]
+pub(crate) use serve::listen::check as check_address;
+pub use serve::listen::{ListenAddress, ListenAddressError, ServeError};
+pub(crate) use serve::listener::{DEFAULT_PORT, default_address};
+pub use serve::listener::{Server, ServerConfig};
 #[cfg(feature = "cli")]
 pub(crate) use serve::reload::read_regular;
 pub(crate) use serve::reload::{Reload, Reloadable};

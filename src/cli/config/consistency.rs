@@ -3,15 +3,15 @@
 //! A setting that can only be a mistake is an error. A setting without effect is a warning: several daemons may share a
 //! file or an environment.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use super::CollectionFeed;
 use super::error::{SettingError, Warning};
-use super::etcd_listen::EtcdListen;
 use super::nearest::nearest;
 use super::raw::{RawSettings, names, variable};
 use super::settings::Settings;
 use crate::feed::{FeedSpec, PASSWORD_VARIABLE, Storage};
+use crate::http::ListenAddress;
 
 /// Variables of other commands, and variables without a flag.
 const OTHER_VARIABLES: [&str; 8] = [
@@ -59,22 +59,36 @@ pub(super) fn check(
 
 /// Each listener needs an address of its own.
 fn listeners(given: &RawSettings, settings: &Settings, errors: &mut Vec<SettingError>) {
-    let Some(origin) = given.origin("etcd-listen") else { return };
-    let mut taken = vec![(settings.server.listen, "--listen")];
-    for EtcdListen { address, .. } in &settings.etcd_listen {
-        if let Some((at, flag)) = taken.iter().find(|(at, _)| is_same(*at, *address)) {
-            let (origin, other) = (origin.clone(), format!("{flag} {at}"));
-            errors.push(SettingError::SameAddress { origin, address: *address, other });
+    let etcd = settings.etcd_listen.iter().map(|listen| ("etcd-listen", listen.address.into()));
+    let main = settings.listen().into_iter().map(|address| ("listen", address));
+    let mut taken: Vec<(&str, ListenAddress)> = Vec::new();
+    for (flag, address) in main.chain(etcd) {
+        if let Some((other_flag, at)) = taken.iter().find(|(_, at)| is_same(at, &address)) {
+            // The default address has no origin.
+            let origin = given.origin(flag).or_else(|| given.origin(other_flag));
+            let other = format!("--{other_flag} {at}");
+            errors.extend(origin.map(|origin| SettingError::SameAddress {
+                origin,
+                address: address.clone(),
+                other,
+            }));
         }
-        taken.push((*address, "--etcd-listen"));
+        taken.push((flag, address));
     }
 }
 
 /// Whether the system refuses the second of two listeners at these addresses. Port 0 is any free one.
-fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
-    let (ip, other_ip) = (one.ip(), other.ip());
-    let is_every = (ip.is_unspecified() || other_ip.is_unspecified()) && ip.is_ipv4() == other_ip.is_ipv4();
-    one.port() != 0 && one.port() == other.port() && (ip == other_ip || is_every)
+fn is_same(one: &ListenAddress, other: &ListenAddress) -> bool {
+    match (one, other) {
+        (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => {
+            let (ip, other_ip) = (one.ip(), other.ip());
+            // `[::]` is every address of IPv4, too.
+            let covers =
+                |every: IpAddr, ip: IpAddr| every.is_unspecified() && (every.is_ipv6() || ip.is_ipv4());
+            let is_every = covers(ip, other_ip) || covers(other_ip, ip);
+            one.port() != 0 && one.port() == other.port() && (ip == other_ip || is_every)
+        }
+    }
 }
 
 fn etcd(

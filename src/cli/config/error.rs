@@ -2,7 +2,6 @@
 
 use super::base_path::BasePathError;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::super::log::FilterError;
@@ -11,6 +10,7 @@ use super::etcd_listen::EtcdListenError;
 use super::raw::Origin;
 use crate::cli::units::{OutOfBounds, UnitError};
 use crate::http::auth::OriginError;
+use crate::http::{ListenAddress, ListenAddressError};
 
 /// An error in a setting.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub(in crate::cli) enum SettingError {
     EtcdListen { origin: Origin, why: EtcdListenError },
     /// Two listeners cannot have one address.
     #[error("{origin}: {address} is the address of {other} already; each needs its own")]
-    SameAddress { origin: Origin, address: SocketAddr, other: String },
+    SameAddress { origin: Origin, address: ListenAddress, other: String },
     #[error("{origin}: {why}")]
     Log { origin: Origin, why: FilterError },
     /// The file is not valid TOML, or has a value of the wrong type.
@@ -56,8 +56,10 @@ pub(in crate::cli) enum InvalidValue {
     NotANumber,
     #[error("none of the possible values: {0}")]
     NotAChoice(String),
-    #[error("no address and port, such as 127.0.0.1:7811 or [::]:7811; a name is not looked up")]
-    NotAnAddress,
+    #[error("no address and port, such as 127.0.0.1:12379 or [::]:12379; a name is not looked up")]
+    NotASocketAddress,
+    #[error(transparent)]
+    NotAnAddress(#[from] ListenAddressError),
     #[error("not a list of origins: {0}")]
     NotOrigins(#[from] OriginError),
     #[error(transparent)]

@@ -48,7 +48,7 @@ fn parse(text: &str, collections: &[CollectionFeed]) -> Result<EtcdListen, EtcdL
     };
     let address: SocketAddr = address
         .parse()
-        .map_err(|_| EtcdListenError::Address(address.to_owned(), InvalidValue::NotAnAddress))?;
+        .map_err(|_| EtcdListenError::Address(address.to_owned(), InvalidValue::NotASocketAddress))?;
     let is_served = collections.iter().any(|served| served.name == collection);
     match (collection, collections.first().and_then(|first| first.name.clone())) {
         (collection, _) if is_served => Ok(EtcdListen { collection, address }),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::error::{InvalidValue, SettingError};
 use super::raw::{Origin, RawSettings};
 use crate::cli::units::{Bounds, Bytes, Span, UnitError};
+use crate::http::{ListenAddress, ListenAddressError};
 
 /// Reads one setting after the other, and collects the errors.
 pub(super) struct Reader<'a> {
@@ -102,8 +103,14 @@ impl<'a> Reader<'a> {
         self.parsed(name, |text| Ok(text.to_owned()))
     }
 
-    pub(super) fn address(&mut self, name: &'static str) -> Option<std::net::SocketAddr> {
-        self.parsed(name, |text| text.parse().map_err(|_| InvalidValue::NotAnAddress))
+    /// Reads the addresses of a listener.
+    pub(super) fn addresses(&mut self, name: &'static str) -> Vec<ListenAddress> {
+        let parse = |text: &str| text.parse().map_err(|why| (text.to_owned(), why));
+        self.all(name, parse, |origin, (text, why): (String, ListenAddressError)| SettingError::Value {
+            origin,
+            text,
+            why: why.into(),
+        })
     }
 
     pub(super) fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {

@@ -1,6 +1,5 @@
 //! All settings with their types and defaults.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use crate::daemon::EtcdListener;
 use crate::feed::{EtcdFlags, FeedSettings};
 use crate::http::auth::{Hosts, Origins, Tokens, TokensError};
 use crate::http::tls::{Tls, TlsError, TlsFiles};
-use crate::http::{AccessLog, AppConfig, Limits, ServerConfig};
+use crate::http::{AccessLog, AppConfig, Limits, ListenAddress, ServerConfig, default_address};
 use crate::ingest::{CapacityError, IngestBuffer};
 use crate::model::{CollectionName, FeedEvent};
 use crate::view::ViewConfig;
@@ -53,7 +52,8 @@ pub(in crate::cli) struct Settings {
     pub(super) state_dir: Option<PathBuf>,
     state_interval: Duration,
     drain: Duration,
-    pub(super) server: ServerConfig,
+    listen: Vec<ListenAddress>,
+    server: ServerConfig,
     limits: Limits,
     heartbeat: Duration,
     access_log: AccessLog,
@@ -95,6 +95,7 @@ impl Settings {
             state_dir: reader.path("state-dir"),
             state_interval: span(reader, "state-interval", limits::STATE_INTERVAL, Duration::from_secs(10)),
             drain: span(reader, "drain", limits::DRAIN, Duration::from_secs(5)),
+            listen: reader.addresses("listen"),
             server: server(reader),
             limits: budgets(reader),
             heartbeat: span(reader, "heartbeat", limits::HEARTBEAT, app.heartbeat),
@@ -188,11 +189,13 @@ impl Settings {
     /// [`TlsError`].
     pub(in crate::cli) fn daemon(&self, tokens: Option<Arc<Tokens>>) -> Result<DaemonConfig, TlsError> {
         Ok(DaemonConfig {
-            server: self.server(),
+            listen: self.listen(),
+            server: self.server.clone(),
             app: self.app(),
             tokens,
             tls: self.tls().map(Tls::open).transpose()?,
-            hosts: self.hosts(self.server.listen),
+            // Known once it listens.
+            hosts: Hosts::default(),
             origins: self.origins(),
             base_path: self.base_path().to_owned(),
             client_table: self.client_table(),
@@ -210,7 +213,7 @@ impl Settings {
             collection: listen.collection.as_ref().map(ToString::to_string),
             address: listen.address,
             serializable: self.etcd_serializable,
-            hosts: self.hosts(listen.address),
+            hosts: self.hosts(listen.address.ip().is_loopback()),
         };
         self.etcd_listen.iter().map(listener).collect()
     }
@@ -246,10 +249,10 @@ impl Settings {
         self.cursor_key.as_deref()
     }
 
-    /// The names under which the daemon answers. One without tokens and TLS on a loopback address answers to no public
-    /// name unless that is allowed.
-    pub(in crate::cli) fn hosts(&self, listen: SocketAddr) -> Hosts {
-        let is_local = listen.ip().is_loopback() && self.tokens.is_none() && self.tls.is_none();
+    /// The names under which the daemon answers at addresses that only this machine reaches, or at others. One without
+    /// tokens and TLS that only its machine reaches answers to no public name unless that is allowed.
+    pub(in crate::cli) fn hosts(&self, is_local: bool) -> Hosts {
+        let is_local = is_local && self.tokens.is_none() && self.tls.is_none();
         match &self.allow_host {
             None if !is_local => Hosts::default(),
             names => Hosts::local_and(names.clone().unwrap_or_default()),
@@ -287,8 +290,14 @@ impl Settings {
         }
     }
 
-    pub(in crate::cli) fn server(&self) -> ServerConfig {
-        self.server.clone()
+    /// The addresses to listen on.
+    pub(in crate::cli) fn listen(&self) -> Vec<ListenAddress> {
+        if self.listen.is_empty() { vec![default_address()] } else { self.listen.clone() }
+    }
+
+    /// The addresses for etcd's clients.
+    pub(in crate::cli) fn etcd_addresses(&self) -> impl Iterator<Item = ListenAddress> {
+        self.etcd_listen.iter().map(|listen| listen.address.into())
     }
 }
 
@@ -313,7 +322,6 @@ fn etcd(reader: &mut Reader<'_>) -> EtcdFlags {
 fn server(reader: &mut Reader<'_>) -> ServerConfig {
     let default = ServerConfig::default();
     ServerConfig {
-        listen: reader.address("listen").unwrap_or(default.listen),
         header_timeout: span(reader, "header-timeout", limits::HEADER_TIMEOUT, default.header_timeout),
         idle_timeout: span(reader, "idle-timeout", limits::IDLE_TIMEOUT, default.idle_timeout),
         stall_timeout: span(reader, "stall-timeout", limits::STALL_TIMEOUT, default.stall_timeout),

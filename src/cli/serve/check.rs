@@ -5,7 +5,6 @@
 //! while it reads it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
@@ -19,6 +18,7 @@ use crate::cli::log::{self, Filter, LogFormat};
 use crate::feed::{FeedError, FeedSpec, Storage};
 use crate::http::auth::TokensError;
 use crate::http::tls::{Tls, TlsError};
+use crate::http::{ServeError, check_address};
 use crate::state::{FeedIdentity, StateDir, StateError};
 
 /// One reason why a daemon would not start.
@@ -36,15 +36,8 @@ enum Problem {
     Tls(#[from] TlsError),
     #[error(transparent)]
     StateDir(#[from] StateDirError),
-    #[error(
-        "cannot listen on {listen}: {source}{}",
-        if source.kind() == io::ErrorKind::AddrInUse {
-            "; if a daemon of yours with the same settings runs there, check with --listen 127.0.0.1:0"
-        } else {
-            ""
-        }
-    )]
-    Listen { listen: SocketAddr, source: io::Error },
+    #[error("{}{}", .0, advice(.0))]
+    Listen(#[from] ServeError),
 }
 
 /// A state directory that cannot be used.
@@ -100,7 +93,9 @@ pub(super) async fn run(loaded: LoadedSettings) -> Result<(), Failure> {
             Err(error) => output::say(format_args!("note: no state is kept: {error}")),
         }
     }
-    problems.extend(check_listen(settings.server().listen).err());
+    for address in settings.listen().into_iter().chain(settings.etcd_addresses()) {
+        problems.extend(check_address(&address).err().map(Problem::from));
+    }
     warnings.iter().for_each(|warning| output::say(format_args!("note: {warning}")));
     problems.iter().for_each(output::say);
     if !problems.is_empty() {
@@ -172,14 +167,13 @@ fn is_kernels(path: &Path) -> bool {
     path.is_ok_and(|path| path.starts_with("/proc") || path.starts_with("/sys"))
 }
 
-/// Checks that the address can be bound. It is bound for a moment, and never listened on.
-fn check_listen(listen: SocketAddr) -> Result<(), Problem> {
-    let socket = match listen {
-        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
-        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
-    };
-    let bound = socket.and_then(|socket| socket.set_reuseaddr(true).and_then(|()| socket.bind(listen)));
-    bound.map_err(|source| Problem::Listen { listen, source })
+fn advice(error: &ServeError) -> &'static str {
+    match error {
+        ServeError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            "; if a daemon of yours with the same settings runs there, check with --listen 127.0.0.1:0"
+        }
+        _ => "",
+    }
 }
 
 fn summary(settings: &Settings) -> String {
@@ -194,6 +188,6 @@ fn summary(settings: &Settings) -> String {
     };
     let scheme = if settings.tls().is_some() { "https" } else { "http" };
     let state = settings.state().map(|(path, _)| format!(", state in {}", path.display()));
-    let listen = settings.server().listen;
-    format!("all is well: {feeds}, {scheme}://{listen}{}", state.unwrap_or_default())
+    let listen: Vec<String> = settings.listen().iter().map(|address| address.url(scheme)).collect();
+    format!("all is well: {feeds}, {}{}", listen.join(" "), state.unwrap_or_default())
 }

@@ -320,7 +320,6 @@ mod tests {
     fn shared() -> Shared {
         let app = App::new([Collection::empty()], Shutdown::default(), AppConfig::smallest());
         let config = ServerConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
             header_timeout: Duration::ZERO,
             idle_timeout: Duration::ZERO,
             stall_timeout: Duration::ZERO,

@@ -1,10 +1,12 @@
-//! The listener: it accepts connections, and drains them on shutdown.
+//! The server: it accepts the connections of its listeners, and drains them on shutdown.
 
+use std::future::poll_fn;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
@@ -14,6 +16,7 @@ use crate::http::app::App;
 use crate::http::etcd::EtcdFront;
 use crate::http::refusals;
 use crate::http::serve::connection::{self, Shared};
+use crate::http::serve::listen::{Accepted, ListenAddress, Listener, ServeError, bind};
 use crate::http::serve::liveness;
 use crate::http::tls::{self, Tls};
 use crate::value::Recurring;
@@ -24,9 +27,6 @@ pub(crate) const DEFAULT_PORT: u16 = 7811;
 /// The pause after a failed accept call, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The kernel's queue of connections that were not accepted yet.
-const BACKLOG: u32 = 4096;
-
 /// How many connections over the budget are answered at a time. More are closed without an answer.
 const MAX_REFUSALS: usize = 256;
 
@@ -36,8 +36,6 @@ const MAX_TLS_REFUSALS: usize = 32;
 /// Limits of the server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// The address to listen on; port 0 takes a free port.
-    pub listen: SocketAddr,
     /// The time limit for the head of a request.
     pub header_timeout: Duration,
     /// The time limit between two requests on a connection (keep-alive).
@@ -54,7 +52,6 @@ impl Default for ServerConfig {
     /// The settings of `crumbd serve` without flags.
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(30),
@@ -64,53 +61,33 @@ impl Default for ServerConfig {
     }
 }
 
-/// Errors of the server.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {listen}: {source}")]
-    Listen {
-        /// The address.
-        listen: SocketAddr,
-        /// The system's error.
-        source: std::io::Error,
-    },
+/// The address of a daemon that was given none: port 7811 of the loopback address.
+pub(crate) fn default_address() -> ListenAddress {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)).into()
 }
 
-/// A server with a bound listener.
+/// A server with bound listeners, all of which serve the same.
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+    listeners: Vec<Listener>,
     config: ServerConfig,
-    /// The stall timeout, if the system does not enforce it; see [`set_user_timeout`].
-    stall: Option<Duration>,
     tls: Option<Arc<Tls>>,
     #[cfg(feature = "etcd")]
     etcd: Option<EtcdFront>,
 }
 
 impl Server {
-    /// A server bound to the configured address.
+    /// A server bound to these addresses.
     ///
     /// # Errors
-    /// [`ServeError::Listen`].
-    pub fn bind(config: ServerConfig) -> Result<Self, ServeError> {
-        let listen = config.listen;
-        let bound = listener(listen).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (address, listener) = bound.map_err(|source| ServeError::Listen { listen, source })?;
-        let stall = match set_user_timeout(&listener, config.stall_timeout) {
-            Ok(()) => None,
-            Err(error) => {
-                debug!(%error, "TCP_USER_TIMEOUT is not supported; the stall timeout is approximate");
-                Some(config.stall_timeout)
-            }
-        };
+    /// [`ServeError`].
+    pub fn bind(addresses: &[ListenAddress], config: ServerConfig) -> Result<Self, ServeError> {
+        let mut listeners = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            listeners.append(&mut bind(address, config.stall_timeout)?);
+        }
         Ok(Self {
-            listener,
-            address,
+            listeners,
             config,
-            stall,
             tls: None,
             #[cfg(feature = "etcd")]
             etcd: None,
@@ -136,9 +113,22 @@ impl Server {
         return true;
     }
 
-    /// The bound address.
+    /// The bound addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.listeners.iter().map(Listener::address)
+    }
+
+    /// The first bound address of TCP; `0.0.0.0:0` if there is none.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        let tcp = self.addresses().map(|address| match address {
+            ListenAddress::Tcp(address) => *address,
+        });
+        tcp.into_iter().next().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
+    }
+
+    /// Whether only this machine reaches it.
+    pub(crate) fn is_local(&self) -> bool {
+        self.addresses().all(ListenAddress::is_local)
     }
 
     /// Serves until the shutdown begins. Then connections finish their requests within the drain window. Returns when the
@@ -147,7 +137,7 @@ impl Server {
         let is_main = self.is_main();
         #[cfg(feature = "etcd")]
         let etcd = self.etcd.clone();
-        let Self { listener, config, stall, tls, .. } = self;
+        let Self { listeners, config, tls, .. } = self;
         let begun = app.shutdown.clone();
         let mut begun = std::pin::pin!(begun.begun());
         let mut liveness_checks = JoinSet::new();
@@ -157,13 +147,17 @@ impl Server {
         if is_main {
             liveness_checks.spawn(refusals::watch(app.clone()));
         }
-        let shared = Shared::new(app, config, stall);
-        #[cfg(feature = "etcd")]
-        let shared = match etcd {
-            Some(front) => shared.for_etcd(front),
-            None => shared,
+        let front = |listener: Listener| {
+            let shared = Shared::new(app.clone(), config.clone(), listener.stall());
+            #[cfg(feature = "etcd")]
+            let shared = match etcd.clone() {
+                Some(front) => shared.for_etcd(front),
+                None => shared,
+            };
+            Front { listener, shared: Arc::new(shared), tls: tls.clone() }
         };
-        let shared = Arc::new(shared);
+        let fronts: Vec<Front> = listeners.into_iter().map(front).collect();
+        let mut turn = 0;
         let refusals = Arc::new(Semaphore::new(if tls.is_some() { MAX_TLS_REFUSALS } else { MAX_REFUSALS }));
         let mut connections = JoinSet::new();
         let failing = Recurring::default();
@@ -173,12 +167,12 @@ impl Server {
                 window = &mut begun => break window,
                 // Removes closed connections from the set.
                 Some(_) = connections.join_next() => {}
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => {
+                (front, accepted) = poll_fn(|cx| poll_accept(&fronts, &mut turn, cx)) => match accepted {
+                    Ok(accepted) => {
                         if let Some(end) = failing.ended() {
                             info!(times = end.times, lasted = %end.lasted(), "connections are accepted again");
                         }
-                        accept(stream, peer, &shared, tls.as_ref(), &mut connections, &refusals);
+                        accept(accepted, front, &mut connections, &refusals);
                     }
                     Err(error) => {
                         if let Some(times) = failing.failed(&error.to_string()) {
@@ -189,8 +183,8 @@ impl Server {
                 },
             }
         };
-        // Frees the address for a successor.
-        drop(listener);
+        // Frees the addresses for a successor.
+        drop(fronts);
         let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(window, drained).await.is_err() {
             warn!(
@@ -202,44 +196,37 @@ impl Server {
     }
 }
 
-fn listener(listen: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = match listen {
-        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
-    };
-    // A restarted daemon gets its address back while old connections are still in TIME_WAIT.
-    socket.set_reuseaddr(true)?;
-    socket.bind(listen)?;
-    socket.listen(BACKLOG)
+/// A listener, and what its connections share.
+struct Front {
+    listener: Listener,
+    shared: Arc<Shared>,
+    tls: Option<Arc<Tls>>,
 }
 
-/// Sets `TCP_USER_TIMEOUT`, with which the system closes a connection whose client acknowledges nothing for this long.
-/// Accepted connections inherit it from the listener.
-///
-/// Only the system sees each acknowledged byte. To a program, a full socket is writable again only when a third of its
-/// send buffer is free, which may be a megabyte: a slow but steady client would seem stalled for minutes.
-fn set_user_timeout(listener: &TcpListener, stall: Duration) -> std::io::Result<()> {
-    // 0 would be the system's default of about 15 minutes.
-    let stall_ms = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX).max(1);
-    #[cfg(target_os = "linux")]
-    return Ok(rustix::net::sockopt::set_tcp_user_timeout(listener, stall_ms)?);
-    #[cfg(not(target_os = "linux"))]
-    return Err(std::io::ErrorKind::Unsupported.into());
+/// The next connection of any listener. `turn` is the listener that is asked first, so that none has to wait for another
+/// one's clients.
+fn poll_accept<'a>(
+    fronts: &'a [Front],
+    turn: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<(&'a Front, io::Result<Accepted>)> {
+    let (before, from) = fronts.split_at(*turn % fronts.len().max(1));
+    for front in from.iter().chain(before) {
+        *turn = (*turn + 1) % fronts.len();
+        if let Poll::Ready(accepted) = front.listener.poll_accept(cx) {
+            return Poll::Ready((front, accepted));
+        }
+    }
+    Poll::Pending
 }
 
-fn accept(
-    stream: TcpStream,
-    peer: SocketAddr,
-    shared: &Arc<Shared>,
-    tls: Option<&Arc<Tls>>,
-    connections: &mut JoinSet<()>,
-    refusals: &Arc<Semaphore>,
-) {
+fn accept(accepted: Accepted, front: &Front, connections: &mut JoinSet<()>, refusals: &Arc<Semaphore>) {
+    let Accepted::Tcp(stream, peer) = accepted;
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
-    let shared = Arc::clone(shared);
-    match (shared.app.budgets.connection(), tls.cloned()) {
+    let shared = Arc::clone(&front.shared);
+    match (shared.app.budgets.connection(), front.tls.clone()) {
         (Some(permit), tls) => {
             shared.app.metrics.accepted.inc();
             let client = shared.app.budgets.peer(peer);

@@ -5,6 +5,7 @@ pub(in crate::http) mod connection_age;
 pub(in crate::http) mod drain;
 pub(in crate::http) mod header_timeout;
 pub(in crate::http) mod linger;
+pub(in crate::http) mod listen;
 pub(in crate::http) mod listener;
 pub(in crate::http) mod liveness;
 pub(in crate::http) mod protocol;
