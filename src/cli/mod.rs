@@ -94,7 +94,7 @@ enum Command {
 /// The flags with which a command reaches the daemon.
 #[derive(Args)]
 pub struct Daemon {
-    /// The daemon's address.
+    /// The daemon's address; `unix:/PATH` for a unix socket.
     #[arg(long, env = "CRUMBD_URL", value_name = "URL", default_value_t = format!("http://127.0.0.1:{DEFAULT_PORT}"))]
     pub url: String,
 

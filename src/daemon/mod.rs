@@ -46,7 +46,7 @@ pub use crate::http::auth::{Hosts, LineError, OriginError, Origins, Tokens, Toke
 pub use crate::http::tls::{Tls, TlsError, TlsFiles, UnusableError};
 pub use crate::http::{
     AccessLog, AppConfig, Limits, ListenAddress, ListenAddressError, LogLines, RequestSpan, RequestSpans,
-    ServeError, ServerConfig, TraceParent,
+    ServeError, ServerConfig, SocketPathError, TraceParent,
 };
 pub use crate::state::{Damage, StateError};
 pub use builder::DaemonBuilder;

@@ -175,7 +175,8 @@ pub(super) struct Budgets {
     uploads: ByteBudget,
     large_writes: Arc<Semaphore>,
     addresses: Arc<Addresses>,
-    /// The client of requests without a [`Peer`]: a program that embeds the crate may have a server of its own.
+    /// The client of unix sockets, and of requests without a [`Peer`]: a program that embeds the crate may have a server of
+    /// its own.
     unknown: Arc<Client>,
 }
 
@@ -212,9 +213,10 @@ impl Budgets {
         self.addresses.peer(address, || self.client(&ADDRESS))
     }
 
-    /// The client of requests without a [`Peer`].
-    pub(super) fn unknown_client(&self) -> &Arc<Client> {
-        &self.unknown
+    /// The peer of a connection without an address, which are all those of unix sockets, and of requests without a [`Peer`].
+    /// Together they are one client.
+    pub(super) fn peer_without_address(&self) -> Peer {
+        Peer::without_address(&self.unknown)
     }
 
     /// A client that is a token.

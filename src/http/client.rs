@@ -98,6 +98,11 @@ impl<C: Deref<Target = Client>> Drop for WaiterGuard<C> {
 }
 
 impl Peer {
+    /// A peer without an address of its own.
+    pub(in crate::http) fn without_address(client: &Arc<Client>) -> Self {
+        Self { client: Arc::clone(client), port: 0 }
+    }
+
     /// The client as which the address is counted.
     pub(in crate::http) fn client(&self) -> &Arc<Client> {
         &self.client
@@ -113,7 +118,7 @@ impl FromRequestParts<App> for Peer {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let unknown = || Self { client: Arc::clone(app.budgets.unknown_client()), port: 0 };
+        let unknown = || app.budgets.peer_without_address();
         Ok(parts.extensions.get().cloned().unwrap_or_else(unknown))
     }
 }

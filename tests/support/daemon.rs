@@ -327,7 +327,9 @@ pub fn run(args: &[&str]) -> Output {
 fn find_url(line: &Value) -> Option<String> {
     match line {
         Value::Object(members) => members.iter().find_map(|(name, value)| match value {
-            Value::String(url) if name == "url" && url.starts_with("http") => Some(url.clone()),
+            Value::String(url) if name == "url" && (url.starts_with("http") || url.starts_with("unix:")) => {
+                Some(url.clone())
+            }
             value => find_url(value),
         }),
         Value::Array(items) => items.iter().find_map(find_url),

@@ -88,6 +88,8 @@ fn is_same(one: &ListenAddress, other: &ListenAddress) -> bool {
             let is_every = covers(ip, other_ip) || covers(other_ip, ip);
             one.port() != 0 && one.port() == other.port() && (ip == other_ip || is_every)
         }
+        (ListenAddress::Unix { path, .. }, ListenAddress::Unix { path: other, .. }) => path == other,
+        _ => false,
     }
 }
 

@@ -27,10 +27,12 @@ pub(super) struct Flags {
     #[arg(long, env = "CRUMBD_FEED", value_name = "[NAME=]FEED", action = ArgAction::Append)]
     feed: Vec<OsString>,
 
-    /// Address and port to serve on. Port 0 takes a free port and logs it. [::] takes connections of IPv4, too. It may be
-    /// given several times: all addresses serve the same. In the variable each line is an address; in the file several
-    /// are a list [default: 127.0.0.1:7811]
-    #[arg(long, env = "CRUMBD_LISTEN", value_name = "ADDRESS:PORT", action = ArgAction::Append)]
+    /// Address and port to serve on. Port 0 takes a free port and logs it. [::] takes connections of IPv4, too.
+    /// `unix:/PATH` is a unix socket, which speaks plain HTTP; `unix:/PATH?mode=0600` sets its permissions, otherwise 0660.
+    ///
+    /// It may be given several times: all addresses serve the same. In the variable each line is an address; in the file
+    /// several are a list [default: 127.0.0.1:7811]
+    #[arg(long, env = "CRUMBD_LISTEN", value_name = "ADDRESS", action = ArgAction::Append)]
     listen: Vec<OsString>,
 
     /// End with an error at the first record of the feed that cannot be read, and at the first value over

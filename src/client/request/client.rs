@@ -90,7 +90,7 @@ struct ProblemBody {
 }
 
 impl Client {
-    /// A client of the daemon at this address, such as `http://127.0.0.1:7811`.
+    /// A client of the daemon at this address, such as `http://127.0.0.1:7811`, or `unix:/PATH` for a unix socket.
     ///
     /// # Errors
     /// [`ClientError::Url`].
@@ -105,10 +105,16 @@ impl Client {
     /// [`ClientError::Url`], [`ClientError::TlsFile`].
     pub fn over_tls(url: &str, tls: ClientTls) -> Result<Self, ClientError> {
         let error = |reason: String| ClientError::Url { url: url.to_owned(), reason };
-        let base: Url = url.parse().map_err(|e: url_error::ParseError| error(e.to_string()))?;
+        let socket = url.strip_prefix("unix:");
+        if socket.is_some_and(|path| !path.starts_with('/')) {
+            return Err(error("the path of a unix socket begins with a slash".to_owned()));
+        }
+        // Over a unix socket nobody looks at the host.
+        let base = socket.map_or(url, |_| "http://localhost");
+        let base: Url = base.parse().map_err(|e: url_error::ParseError| error(e.to_string()))?;
         let over_tls = base.scheme() == "https";
         if base.cannot_be_a_base() || (base.scheme() != "http" && !over_tls) {
-            return Err(error("only http:// and https:// are spoken".to_owned()));
+            return Err(error("it has to begin with http://, https:// or unix:/".to_owned()));
         }
         // A user who names certificates expects encryption.
         if !over_tls && !tls.is_default() {
@@ -118,10 +124,15 @@ impl Client {
         let http = reqwest::Client::builder().no_gzip().connect_timeout(DEADLINE);
         // A redirect is an error: the daemon sends none, so it is somebody else who answers.
         let http = http.redirect(reqwest::redirect::Policy::none());
-        let http = http.tls_backend_preconfigured(tls.config(over_tls)?).build();
+        let http = http.tls_backend_preconfigured(tls.config(over_tls)?);
+        let http = match socket {
+            Some(path) => http.unix_socket(path),
+            None => http,
+        };
+        let http = http.build();
         let http = http.map_err(|e| error(e.to_string()))?;
         let timeout = DEFAULT_TIMEOUT;
-        let shown = without_credentials(&base);
+        let shown = socket.map_or_else(|| without_credentials(&base), |_| url.to_owned());
         Ok(Self { base, shown, collection: None, http, tls, authorization: None, relays: None, timeout })
     }
 

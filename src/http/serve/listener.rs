@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::http::app::App;
 #[cfg(feature = "etcd")]
 use crate::http::etcd::EtcdFront;
 use crate::http::refusals;
+use crate::http::rep::problem::Problem;
 use crate::http::serve::connection::{self, Shared};
 use crate::http::serve::listen::{Accepted, ListenAddress, Listener, ServeError, bind};
 use crate::http::serve::liveness;
@@ -100,7 +101,7 @@ impl Server {
         Self { etcd: Some(front), ..self }
     }
 
-    /// The same server over TLS only.
+    /// The same server over TLS only, but for unix sockets.
     pub fn with_tls(self, tls: Arc<Tls>) -> Self {
         Self { tls: Some(tls), ..self }
     }
@@ -120,10 +121,11 @@ impl Server {
 
     /// The first bound address of TCP; `0.0.0.0:0` if there is none.
     pub fn address(&self) -> SocketAddr {
-        let tcp = self.addresses().map(|address| match address {
-            ListenAddress::Tcp(address) => *address,
+        let tcp = self.addresses().find_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(*address),
+            _ => None,
         });
-        tcp.into_iter().next().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
+        tcp.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
     }
 
     /// Whether only this machine reaches it.
@@ -221,39 +223,47 @@ fn poll_accept<'a>(
 }
 
 fn accept(accepted: Accepted, front: &Front, connections: &mut JoinSet<()>, refusals: &Arc<Semaphore>) {
-    let Accepted::Tcp(stream, peer) = accepted;
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%peer, %error, "cannot set TCP_NODELAY");
-    }
-    let shared = Arc::clone(&front.shared);
-    match (shared.app.budgets.connection(), front.tls.clone()) {
-        (Some(permit), tls) => {
-            shared.app.metrics.accepted.inc();
-            let client = shared.app.budgets.peer(peer);
-            // Two kinds of tasks, so that the future of a connection without TLS has no space for TLS.
-            match tls {
-                None => connections.spawn(async move {
-                    connection::serve(stream, &client, &shared).await;
-                    drop(permit);
-                }),
-                Some(tls) => connections.spawn(async move {
-                    tls::serve(stream, peer, &client, &tls, &shared).await;
-                    drop(permit);
-                }),
-            };
-        }
-        (None, tls) => {
-            shared.app.metrics.refused.inc();
-            // Too many to answer even a refusal.
-            let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
+    let (shared, tls) = (Arc::clone(&front.shared), front.tls.clone());
+    let Some(permit) = shared.app.budgets.connection() else {
+        shared.app.metrics.refused.inc();
+        // Too many to answer even a refusal.
+        let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
+        connections.spawn(async move {
+            refuse(accepted, tls, shared.app.budgets.too_many_connections()).await;
+            drop(permit);
+        });
+        return;
+    };
+    shared.app.metrics.accepted.inc();
+    // Tasks of several kinds, so that the future of a connection has no space for what it does not need.
+    match (accepted, tls) {
+        (Accepted::Unix(stream), _) => connections.spawn(async move {
+            connection::serve(stream, &shared.app.budgets.peer_without_address(), &shared).await;
+            drop(permit);
+        }),
+        (Accepted::Tcp(stream, address), None) => {
+            let peer = shared.app.budgets.peer(address);
             connections.spawn(async move {
-                let problem = shared.app.budgets.too_many_connections();
-                match tls {
-                    None => connection::refuse(stream, problem).await,
-                    Some(tls) => Box::pin(tls::refuse(stream, peer, &tls, problem)).await,
-                }
+                connection::serve(stream, &peer, &shared).await;
                 drop(permit);
-            });
+            })
+        }
+        (Accepted::Tcp(stream, address), Some(tls)) => {
+            let peer = shared.app.budgets.peer(address);
+            connections.spawn(async move {
+                tls::serve(stream, address, &peer, &tls, &shared).await;
+                drop(permit);
+            })
+        }
+    };
+}
+
+async fn refuse(accepted: Accepted, tls: Option<Arc<Tls>>, problem: Problem) {
+    match (accepted, tls) {
+        (Accepted::Unix(stream), _) => connection::refuse(stream, problem).await,
+        (Accepted::Tcp(stream, _), None) => connection::refuse(stream, problem).await,
+        (Accepted::Tcp(stream, address), Some(tls)) => {
+            Box::pin(tls::refuse(stream, address, &tls, problem)).await;
         }
     }
 }

@@ -5,13 +5,14 @@
 //! bytes before it are unread. Only a client that closes its side behind more than the system buffers is not noticed: its
 //! own system keeps the end of the connection back until there is room.
 
+use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::http::serve::protocol::Protocol;
@@ -27,20 +28,39 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The byte stream of a connection.
 pub(in crate::http) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// The TCP stream below it.
-    fn tcp(&self) -> &TcpStream;
+    /// Whether the runtime knows that the client has closed its side or the connection has failed. It asks no system call:
+    /// the runtime knows it from the event that woke it.
+    fn is_read_closed(&self, cx: &mut Context<'_>) -> bool;
 
     /// What is known of the protocol before the first byte.
     fn protocol(&self) -> Protocol;
 }
 
 impl Socket for TcpStream {
-    fn tcp(&self) -> &TcpStream {
-        self
+    fn is_read_closed(&self, cx: &mut Context<'_>) -> bool {
+        is_closed(pin!(self.ready(Interest::READABLE)).poll(cx))
     }
 
     fn protocol(&self) -> Protocol {
         Protocol::ByFirstBytes
+    }
+}
+
+impl Socket for UnixStream {
+    fn is_read_closed(&self, cx: &mut Context<'_>) -> bool {
+        is_closed(pin!(self.ready(Interest::READABLE)).poll(cx))
+    }
+
+    fn protocol(&self) -> Protocol {
+        Protocol::ByFirstBytes
+    }
+}
+
+fn is_closed(known: Poll<io::Result<Ready>>) -> bool {
+    match known {
+        Poll::Ready(Ok(known)) => known.is_read_closed(),
+        Poll::Ready(Err(_)) => true,
+        Poll::Pending => false,
     }
 }
 
@@ -86,10 +106,7 @@ impl DisconnectCheck {
     pub(in crate::http) fn poll(&mut self, socket: &impl Socket, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.0.as_mut().poll(cx));
-            // No system call: the runtime knows it from the event that woke it.
-            if let Poll::Ready(known) = pin!(socket.tcp().ready(Interest::READABLE)).poll(cx)
-                && known.map_or(true, |known| known.is_read_closed())
-            {
+            if socket.is_read_closed(cx) {
                 return Poll::Ready(());
             }
             self.0.as_mut().reset(Instant::now() + CHECK_INTERVAL);

@@ -48,8 +48,8 @@ impl Write for AtOnce<'_> {
 }
 
 impl Socket for TlsConnection {
-    fn tcp(&self) -> &TcpStream {
-        self.0.get_ref().0
+    fn is_read_closed(&self, cx: &mut Context<'_>) -> bool {
+        self.0.get_ref().0.is_read_closed(cx)
     }
 
     fn protocol(&self) -> Protocol {

@@ -2,7 +2,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
+
+/// The permissions of a unix socket for which none are given: its owner and group may connect.
+const DEFAULT_MODE: u32 = 0o660;
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +14,13 @@ use std::str::FromStr;
 pub enum ListenAddress {
     /// An IP address and port. Port 0 takes a free port. `[::]` takes connections of IPv4, too.
     Tcp(SocketAddr),
+    /// A unix socket.
+    Unix {
+        /// Its path.
+        path: PathBuf,
+        /// Its permissions, such as `0o660`.
+        mode: u32,
+    },
 }
 
 /// A text that is no address to listen on.
@@ -17,8 +28,19 @@ pub enum ListenAddress {
 #[non_exhaustive]
 pub enum ListenAddressError {
     /// It has no known form.
-    #[error("no address and port, such as 127.0.0.1:7811 or [::]:7811; a name is not looked up")]
+    #[error(
+        "no address and port, such as 127.0.0.1:7811 or [::]:7811; a name is not looked up. unix:/PATH is a unix \
+         socket"
+    )]
     Unknown,
+    /// The path of a unix socket does not begin with a slash.
+    #[error("no unix socket: its path has to begin with a slash, as in unix:/run/crumbd/crumbd.sock")]
+    RelativePath,
+    /// The mode is no octal number.
+    #[error(
+        "no unix socket: what follows the question mark has to be a mode in octal digits, as in ?mode=0660"
+    )]
+    Mode,
 }
 
 impl ListenAddress {
@@ -26,6 +48,7 @@ impl ListenAddress {
     pub(crate) fn url(&self, scheme: &str) -> String {
         match self {
             Self::Tcp(address) => format!("{scheme}://{address}"),
+            other => other.to_string(),
         }
     }
 
@@ -33,6 +56,7 @@ impl ListenAddress {
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix { .. } => true,
         }
     }
 }
@@ -47,6 +71,7 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -55,6 +80,58 @@ impl FromStr for ListenAddress {
     type Err = ListenAddressError;
 
     fn from_str(text: &str) -> Result<Self, ListenAddressError> {
-        text.parse().map(Self::Tcp).map_err(|_| ListenAddressError::Unknown)
+        let Some(path) = text.strip_prefix("unix:") else {
+            return text.parse().map(Self::Tcp).map_err(|_| ListenAddressError::Unknown);
+        };
+        let (path, mode) = match path.split_once('?') {
+            Some((path, option)) => (path, mode(option).ok_or(ListenAddressError::Mode)?),
+            None => (path, DEFAULT_MODE),
+        };
+        match path.starts_with('/') {
+            true => Ok(Self::Unix { path: PathBuf::from(path), mode }),
+            false => Err(ListenAddressError::RelativePath),
+        }
+    }
+}
+
+fn mode(option: &str) -> Option<u32> {
+    let digits = option.strip_prefix("mode=")?;
+    // A sign is no digit.
+    let is_octal = digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    u32::from_str_radix(digits, 8).ok().filter(|mode| is_octal && *mode <= 0o777)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may unwrap
+
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_socket_address_or_a_path() {
+        let unix = |path: &str, mode| ListenAddress::Unix { path: path.into(), mode };
+        for (text, address) in [
+            ("127.0.0.1:7811", ListenAddress::Tcp(([127, 0, 0, 1], 7811).into())),
+            ("[::1]:0", ListenAddress::Tcp("[::1]:0".parse().unwrap())),
+            ("unix:/run/a.sock", unix("/run/a.sock", 0o660)),
+            ("unix:/run/a.sock?mode=0600", unix("/run/a.sock", 0o600)),
+            ("unix:/a?mode=777", unix("/a", 0o777)),
+        ] {
+            assert_eq!(text.parse(), Ok(address), "{text}");
+        }
+        for (text, error) in [
+            ("7811", ListenAddressError::Unknown),
+            ("localhost:7811", ListenAddressError::Unknown),
+            ("/run/a.sock", ListenAddressError::Unknown),
+            ("unix:a.sock", ListenAddressError::RelativePath),
+            ("unix:", ListenAddressError::RelativePath),
+            ("unix:/a?mode=", ListenAddressError::Mode),
+            ("unix:/a?mode=0888", ListenAddressError::Mode),
+            ("unix:/a?mode=+66", ListenAddressError::Mode),
+            ("unix:/a?mode=1777", ListenAddressError::Mode),
+            ("unix:/a?backlog=1", ListenAddressError::Mode),
+        ] {
+            assert_eq!(text.parse::<ListenAddress>(), Err(error), "{text}");
+        }
     }
 }

@@ -1,10 +1,12 @@
-//! The sockets on which the daemon accepts connections.
+//! The sockets on which the daemon accepts connections: TCP and unix sockets.
 
 mod address;
 mod socket;
+mod unix;
 
 pub use address::{ListenAddress, ListenAddressError};
 pub use socket::ServeError;
 #[cfg(feature = "cli")]
 pub(crate) use socket::check;
 pub(in crate::http) use socket::{Accepted, Listener, bind};
+pub use unix::SocketPathError;

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tracing::debug;
 
 use super::address::ListenAddress;
+use super::unix::{self, SocketFile, SocketPathError};
 
 /// The kernel's queue of connections that were not accepted yet.
 const BACKLOG: u32 = 4096;
@@ -24,6 +25,14 @@ pub enum ServeError {
         listen: SocketAddr,
         /// The system's error.
         source: io::Error,
+    },
+    /// The unix socket cannot be made.
+    #[error("cannot listen on {listen}: {source}")]
+    Unix {
+        /// The address.
+        listen: ListenAddress,
+        /// The reason.
+        source: SocketPathError,
     },
 }
 
@@ -43,6 +52,7 @@ fn advice(listen: SocketAddr, error: &io::Error) -> &'static str {
 pub(in crate::http) enum Accepted {
     /// With the address of the other end; an IPv4 client of an IPv6 socket has its IPv4 address.
     Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
 }
 
 /// A socket that listens.
@@ -51,10 +61,13 @@ pub(in crate::http) struct Listener {
     address: ListenAddress,
     /// The time after which a client that reads nothing is disconnected, if the system does not do it.
     stall: Option<Duration>,
+    /// Removes the file when this is dropped.
+    _file: Option<SocketFile>,
 }
 
 enum Socket {
     Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
 impl Listener {
@@ -73,8 +86,13 @@ impl Listener {
         Poll::Ready(Ok(match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, address) = ready!(listener.poll_accept(cx))?;
-                Accepted::Tcp(stream, canonical(address))
+                let address = canonical(address);
+                if let Err(error) = stream.set_nodelay(true) {
+                    debug!(peer = %address, %error, "cannot set TCP_NODELAY");
+                }
+                Accepted::Tcp(stream, address)
             }
+            Socket::Unix(listener) => Accepted::Unix(ready!(listener.poll_accept(cx))?.0),
         }))
     }
 
@@ -87,7 +105,7 @@ impl Listener {
                 Some(stall)
             }
         };
-        Ok(Self { socket: Socket::Tcp(listener), address, stall })
+        Ok(Self { socket: Socket::Tcp(listener), address, stall, _file: None })
     }
 }
 
@@ -111,6 +129,14 @@ pub(in crate::http) fn bind(listen: &ListenAddress, stall: Duration) -> Result<V
             let listener = listening.map_err(|source| ServeError::Listen { listen: *address, source })?;
             Ok(vec![listener])
         }
+        ListenAddress::Unix { path, mode } => {
+            let listening = unix::listen(path, *mode, BACKLOG);
+            let (listener, file) =
+                listening.map_err(|source| ServeError::Unix { listen: listen.clone(), source })?;
+            let (socket, address) = (Socket::Unix(listener), listen.clone());
+            // There is no such option for a unix socket.
+            Ok(vec![Listener { socket, address, stall: Some(stall), _file: Some(file) }])
+        }
     }
 }
 
@@ -119,6 +145,9 @@ pub(crate) fn check(listen: &ListenAddress) -> Result<(), ServeError> {
     match listen {
         ListenAddress::Tcp(address) => {
             tcp_socket(*address).map(drop).map_err(|source| ServeError::Listen { listen: *address, source })
+        }
+        ListenAddress::Unix { path, .. } => {
+            unix::check(path).map_err(|source| ServeError::Unix { listen: listen.clone(), source })
         }
     }
 }
