@@ -40,7 +40,7 @@ pub use metrics::LogLines;
 pub use serve::drain::Shutdown;
 #[cfg(feature = "cli")]
 pub(crate) use serve::listen::check as check_address;
-pub use serve::listen::{ListenAddress, ListenAddressError, ServeError, SocketPathError};
+pub use serve::listen::{ListenAddress, ListenAddressError, PassedSocketError, ServeError, SocketPathError};
 pub(crate) use serve::listener::{DEFAULT_PORT, default_address};
 pub use serve::listener::{Server, ServerConfig};
 #[cfg(feature = "cli")]

@@ -5,6 +5,7 @@
 mod support;
 
 mod addresses;
+mod systemd_sockets;
 mod unix_sockets;
 
 use std::io;

@@ -1,6 +1,7 @@
 //! The real `crumbd` binary as a child process, on a port of its own choosing.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
@@ -235,6 +236,16 @@ impl Daemon {
             Ok(daemon) => daemon,
             Err(ended) => panic!("serve {args:?} ended: {}\n{}", ended.status, ended.stderr),
         }
+    }
+
+    /// `crumbd serve` to which a socket of the test's own is passed as systemd does, once under each of these names.
+    pub fn activated(socket: impl Into<OwnedFd>, names: &[&str], args: &[&str]) -> Result<Daemon, Ended> {
+        let mut shell = Command::new("sh");
+        let copies: String = (3..).zip(names).map(|(at, _)| format!("{at}<&0 ")).collect();
+        let script = format!("exec {copies}</dev/null; LISTEN_PID=$$ exec \"$0\" \"$@\"");
+        shell.arg("-c").arg(script).arg(BINARY);
+        shell.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+        Daemon::spawn_as(without_own_settings(shell), args, Stdio::from(socket.into())).listening()
     }
 
     /// There is room on the disk again.

@@ -89,6 +89,10 @@ fn is_same(one: &ListenAddress, other: &ListenAddress) -> bool {
             one.port() != 0 && one.port() == other.port() && (ip == other_ip || is_every)
         }
         (ListenAddress::Unix { path, .. }, ListenAddress::Unix { path: other, .. }) => path == other,
+        // `systemd:` takes all sockets.
+        (ListenAddress::Systemd(one), ListenAddress::Systemd(other)) => {
+            one.is_none() || other.is_none() || one == other
+        }
         _ => false,
     }
 }

@@ -29,6 +29,7 @@ pub(super) struct Flags {
 
     /// Address and port to serve on. Port 0 takes a free port and logs it. [::] takes connections of IPv4, too.
     /// `unix:/PATH` is a unix socket, which speaks plain HTTP; `unix:/PATH?mode=0600` sets its permissions, otherwise 0660.
+    /// `systemd:` stands for all sockets that systemd passes, `systemd:NAME` for those with this FileDescriptorName.
     ///
     /// It may be given several times: all addresses serve the same. In the variable each line is an address; in the file
     /// several are a list [default: 127.0.0.1:7811]

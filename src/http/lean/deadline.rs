@@ -93,14 +93,23 @@ impl<'a> Deadline<'a> {
         Poll::Ready(if self.draining().is_some() { Reason::ShuttingDown } else { Reason::Timeout })
     }
 
-    /// Resolves when a connection without a complete request has to be closed. `now` is as for
-    /// [`poll_wait_end`](Self::poll_wait_end).
-    pub(super) fn poll_idle_end(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<IdleEnd> {
-        self.poll_drain_begin(cx);
-        if self.draining().is_some() {
+    /// Resolves when a connection without a complete request has to be closed. During a drain a new connection still has
+    /// some time for its first one. `now` is as for [`poll_wait_end`](Self::poll_wait_end).
+    pub(super) fn poll_idle_end(
+        &mut self,
+        now: Instant,
+        is_new: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<IdleEnd> {
+        if let Some(window) = self.poll_drain_begin(cx) {
+            self.shorten(Instant::now() + Shutdown::first_request_time(window));
+        }
+        let draining = self.draining().is_some();
+        if draining && !is_new {
             return Poll::Ready(IdleEnd::Draining);
         }
-        self.poll_limit(now, cx).map(|()| IdleEnd::Timeout)
+        ready!(self.poll_limit(now, cx));
+        Poll::Ready(if draining { IdleEnd::Draining } else { IdleEnd::Timeout })
     }
 
     /// The drain window, at the first poll after the drain has begun.

@@ -88,7 +88,7 @@ where
             let mut chunk = ReadBuf::uninit(&mut chunk);
             let Poll::Ready(read) = Pin::new(&mut *self.stream).poll_read(cx, &mut chunk) else {
                 let now = now.unwrap_or_else(Instant::now);
-                return Poll::Ready(Err(match ready!(self.deadline.poll_idle_end(now, cx)) {
+                return Poll::Ready(Err(match ready!(self.deadline.poll_idle_end(now, self.is_new, cx)) {
                     IdleEnd::Draining if was_empty => LeanOutcome::Closed,
                     IdleEnd::Timeout if was_empty && !self.is_new => LeanOutcome::Closed,
                     IdleEnd::Draining => LeanOutcome::OtherRequest,

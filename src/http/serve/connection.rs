@@ -176,6 +176,7 @@ where
     let tracked = Arc::clone(&session);
     let routes = TowerToHyperService::new(router.clone());
     let (peer, peer_address) = (peer.clone(), peer.address());
+    let shutdown = app.shutdown.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         // A stream may outlive the age.
         request.extensions_mut().insert(age);
@@ -184,13 +185,14 @@ where
         let is_long = request.body().size_hint().upper().is_none_or(|bytes| bytes > MAX_SKIPPED_BODY);
         let session = Arc::clone(&tracked);
         let answered = routes.call(request.map(|body| ReceivedBody { body, session: Arc::clone(&session) }));
+        let shutdown = shutdown.clone();
         async move {
             let mut response = answered.await?;
             if [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&response.status()) {
                 // The router sets it. A 204 must not have it, and a 304 not that of its empty body (RFC 9110, 8.6).
                 response.headers_mut().remove(CONTENT_LENGTH);
             }
-            if age.is_reached() || is_long && session.body_is_open() {
+            if age.is_reached() || shutdown.has_begun() || is_long && session.body_is_open() {
                 session.close_after_response();
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -204,18 +206,28 @@ where
         .serve_connection(TokioIo::new(transport), service);
     let mut begun = std::pin::pin!(app.shutdown.begun());
     let mut draining = false;
+    // Boxed: it is polled during a drain only.
+    let mut late = None;
     let ended = poll_fn(|cx| {
         if !draining && begun.as_mut().poll(cx).is_ready() {
             draining = true;
             session.drain();
-            Pin::new(&mut connection).graceful_shutdown();
+            late = Some(Box::pin(app.shutdown.first_request_is_late()));
         }
-        match Pin::new(&mut connection).poll(cx) {
-            Poll::Ready(ended) => Poll::Ready(Some(ended)),
-            Poll::Pending if config.lean_front && !draining && session.can_leave_framework() => {
-                Poll::Ready(None)
-            }
-            Poll::Pending => Poll::Pending,
+        // Before it is shut down, so that a request which has arrived is seen.
+        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        if let Some(first) = &mut late
+            && (session.any_begun() || first.as_mut().poll(cx).is_ready())
+        {
+            late = None;
+            Pin::new(&mut connection).graceful_shutdown();
+            return Pin::new(&mut connection).poll(cx).map(Some);
+        }
+        match config.lean_front && !draining && session.can_leave_framework() {
+            true => Poll::Ready(None),
+            false => Poll::Pending,
         }
     });
     match ended.await {

@@ -12,6 +12,11 @@ const SPREAD: f64 = 0.6;
 /// The longest spread per waiter: few waiters are answered within a short time.
 const SPREAD_PER_WAITER: Duration = Duration::from_millis(1);
 
+/// The part of the drain window in which a new connection may send its first request, and the longest such time. Its client
+/// has just connected: it cannot know of the shutdown, and would take the end of the connection for an error.
+const FIRST_REQUEST: f64 = 0.2;
+const MAX_FIRST_REQUEST: Duration = Duration::from_millis(500);
+
 /// The shutdown signal. Clones share it.
 #[derive(Clone)]
 pub struct Shutdown {
@@ -49,6 +54,17 @@ impl Shutdown {
         let mut receiver = self.draining.subscribe();
         // The sender lives as long as `self`, so waiting for it cannot fail.
         receiver.wait_for(Option::is_some).await.ok().and_then(|window| *window).unwrap_or_default()
+    }
+
+    /// The time from the beginning until a connection that has sent nothing is closed.
+    pub(in crate::http) fn first_request_time(window: Duration) -> Duration {
+        window.mul_f64(FIRST_REQUEST).min(MAX_FIRST_REQUEST)
+    }
+
+    /// Resolves when a connection that has sent nothing has to be closed because of the shutdown.
+    pub(in crate::http) async fn first_request_is_late(&self) {
+        let window = self.begun().await;
+        tokio::time::sleep(Self::first_request_time(window)).await;
     }
 
     /// The time from the beginning until a waiter is answered. It is random within the window, so that clients do not all

@@ -111,6 +111,11 @@ impl FrameworkSession {
                 .any(|flag| flag.load(Ordering::Relaxed))
     }
 
+    /// Whether any request has begun.
+    pub(in crate::http) fn any_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) > 0
+    }
+
     /// Called when the framework begins to wait for a head. After a request with a body it is unknown whether bytes of
     /// the next head were read; none are assumed, which gives that head more time.
     pub(in crate::http) fn head_awaited(&self) {
@@ -121,7 +126,7 @@ impl FrameworkSession {
 
     /// Whether the client was answered and has not begun another request.
     pub(in crate::http) fn is_between_requests(&self) -> bool {
-        self.begun.load(Ordering::Relaxed) > 0 && !self.head_has_begun.load(Ordering::Relaxed)
+        self.any_begun() && !self.head_has_begun.load(Ordering::Relaxed)
     }
 
     fn record_read(&self, bytes: &[u8]) {

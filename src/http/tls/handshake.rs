@@ -70,8 +70,7 @@ pub(in super::super) async fn refuse(stream: TcpStream, peer: SocketAddr, tls: &
 async fn handshake(stream: TcpStream, peer: SocketAddr, tls: &Tls, shared: &Shared) -> Option<TlsConnection> {
     let accepted = tokio::select! {
         biased;
-        // There is no request to finish yet.
-        _ = shared.app.shutdown.begun() => return None,
+        () = shared.app.shutdown.first_request_is_late() => return None,
         accepted = timeout(shared.config.header_timeout, accept(stream, tls)) => accepted,
     };
     let error = match accepted {

@@ -21,6 +21,8 @@ pub enum ListenAddress {
         /// Its permissions, such as `0o660`.
         mode: u32,
     },
+    /// Sockets that systemd passes: those with this name (`FileDescriptorName=`), or all.
+    Systemd(Option<String>),
 }
 
 /// A text that is no address to listen on.
@@ -29,8 +31,8 @@ pub enum ListenAddress {
 pub enum ListenAddressError {
     /// It has no known form.
     #[error(
-        "no address and port, such as 127.0.0.1:7811 or [::]:7811; a name is not looked up. unix:/PATH is a unix \
-         socket"
+        "no address and port, such as 127.0.0.1:7811 or [::]:7811; a name is not looked up. unix:/PATH is a unix socket, and \
+         systemd: stands for the sockets that systemd passes"
     )]
     Unknown,
     /// The path of a unix socket does not begin with a slash.
@@ -57,6 +59,7 @@ impl ListenAddress {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix { .. } => true,
+            Self::Systemd(_) => false,
         }
     }
 }
@@ -72,6 +75,7 @@ impl fmt::Display for ListenAddress {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{}", name.as_deref().unwrap_or_default()),
         }
     }
 }
@@ -80,6 +84,9 @@ impl FromStr for ListenAddress {
     type Err = ListenAddressError;
 
     fn from_str(text: &str) -> Result<Self, ListenAddressError> {
+        if let Some(name) = text.strip_prefix("systemd:") {
+            return Ok(Self::Systemd((!name.is_empty()).then(|| name.to_owned())));
+        }
         let Some(path) = text.strip_prefix("unix:") else {
             return text.parse().map(Self::Tcp).map_err(|_| ListenAddressError::Unknown);
         };
@@ -108,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_a_socket_address_or_a_path() {
+    fn an_address_is_a_socket_address_a_path_or_sockets_of_systemd() {
         let unix = |path: &str, mode| ListenAddress::Unix { path: path.into(), mode };
         for (text, address) in [
             ("127.0.0.1:7811", ListenAddress::Tcp(([127, 0, 0, 1], 7811).into())),
@@ -116,6 +123,8 @@ mod tests {
             ("unix:/run/a.sock", unix("/run/a.sock", 0o660)),
             ("unix:/run/a.sock?mode=0600", unix("/run/a.sock", 0o600)),
             ("unix:/a?mode=777", unix("/a", 0o777)),
+            ("systemd:", ListenAddress::Systemd(None)),
+            ("systemd:http", ListenAddress::Systemd(Some("http".to_owned()))),
         ] {
             assert_eq!(text.parse(), Ok(address), "{text}");
         }

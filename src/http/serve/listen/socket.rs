@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tracing::debug;
 
 use super::address::ListenAddress;
+use super::passed::{self, Passed, PassedSocketError};
 use super::unix::{self, SocketFile, SocketPathError};
 
 /// The kernel's queue of connections that were not accepted yet.
@@ -33,6 +34,14 @@ pub enum ServeError {
         listen: ListenAddress,
         /// The reason.
         source: SocketPathError,
+    },
+    /// Sockets that systemd passes cannot be used.
+    #[error("cannot listen on {listen}: {source}")]
+    Passed {
+        /// The address.
+        listen: ListenAddress,
+        /// The reason.
+        source: PassedSocketError,
     },
 }
 
@@ -107,6 +116,23 @@ impl Listener {
         };
         Ok(Self { socket: Socket::Tcp(listener), address, stall, _file: None })
     }
+
+    fn passed(passed: Passed, stall: Duration) -> io::Result<Self> {
+        match passed {
+            Passed::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Self::tcp(TcpListener::from_std(listener)?, stall)
+            }
+            Passed::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                let path = listener.local_addr()?.as_pathname().unwrap_or("(unnamed)".as_ref()).to_owned();
+                let socket = Socket::Unix(UnixListener::from_std(listener)?);
+                // systemd removes its file.
+                let address = ListenAddress::Unix { path, mode: 0 };
+                Ok(Self { socket, address, stall: Some(stall), _file: None })
+            }
+        }
+    }
 }
 
 /// The address of a client. One of IPv4 that comes over an IPv6 socket (`::ffff:a.b.c.d`) is that of IPv4.
@@ -137,10 +163,16 @@ pub(in crate::http) fn bind(listen: &ListenAddress, stall: Duration) -> Result<V
             // There is no such option for a unix socket.
             Ok(vec![Listener { socket, address, stall: Some(stall), _file: Some(file) }])
         }
+        ListenAddress::Systemd(name) => {
+            let listen_on = |passed| Listener::passed(passed, stall).map_err(PassedSocketError::from);
+            passed::take(name.as_deref())
+                .and_then(|passed| passed.into_iter().map(listen_on).collect())
+                .map_err(|source| ServeError::Passed { listen: listen.clone(), source })
+        }
     }
 }
 
-/// Checks that the address can be listened on, without listening.
+/// Checks that the address can be listened on, without listening. Sockets that systemd passes are there at the start only.
 pub(crate) fn check(listen: &ListenAddress) -> Result<(), ServeError> {
     match listen {
         ListenAddress::Tcp(address) => {
@@ -149,6 +181,7 @@ pub(crate) fn check(listen: &ListenAddress) -> Result<(), ServeError> {
         ListenAddress::Unix { path, .. } => {
             unix::check(path).map_err(|source| ServeError::Unix { listen: listen.clone(), source })
         }
+        ListenAddress::Systemd(_) => Ok(()),
     }
 }
 
