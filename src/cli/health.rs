@@ -15,7 +15,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// It prints one line. The exit code is 0 if the daemon is ready, 1 if it says that it is not, and 3 if it does not answer
 /// within 5 s. Ready means that the feed of every collection has been in-sync, or that the state of the last run is served.
-/// No token is needed.
+/// No token is needed. Any address of the daemon will do, one of --admin-listen too.
 #[derive(Args)]
 pub(super) struct Health {
     #[command(flatten)]

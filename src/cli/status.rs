@@ -19,6 +19,8 @@ use crate::client::{Client, ClientError};
 ///
 /// Of a daemon with named collections it shows one line for each: its name, status, number of keys, the time since its
 /// upstream was heard, and its feed. With --collection it shows everything of one; "" is the one without a name.
+///
+/// The --url of a daemon with --admin-listen is that address: others do not serve the status.
 #[derive(Args)]
 pub(super) struct Status {
     #[command(flatten)]

@@ -15,6 +15,8 @@ use crate::http::{AppConfig, ListenAddress, LogLines, RequestSpans, ServerConfig
 pub struct DaemonConfig {
     /// The addresses to listen on; none is port 7811 of the loopback address.
     pub listen: Vec<ListenAddress>,
+    /// The addresses for operators. Where there are any, the others serve only what clients need.
+    pub admin_listen: Vec<ListenAddress>,
     /// The limits of connections.
     pub server: ServerConfig,
     /// The limits of the handlers.

@@ -8,10 +8,8 @@ use futures_util::future::{select_all, try_join_all};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
-#[cfg(feature = "cli")]
-use super::Hosts;
 use super::collection::{OpenCollection, RunningCollection};
-use super::{DaemonBuilder, DaemonConfig, DaemonError};
+use super::{DaemonBuilder, DaemonConfig, DaemonError, Hosts};
 use crate::cache::Reader;
 #[cfg(feature = "etcd")]
 use crate::http::etcd::{EtcdConfig, EtcdFront};
@@ -22,6 +20,8 @@ use crate::model::CursorKey;
 pub(crate) struct OpenDaemon {
     config: DaemonConfig,
     server: Server,
+    /// That for operators, with the names under which it answers.
+    admin: Option<(Server, Hosts)>,
     #[cfg(feature = "etcd")]
     etcd_servers: Vec<(super::EtcdListener, Server)>,
 }
@@ -35,7 +35,13 @@ impl OpenDaemon {
         if config.listen.is_empty() {
             config.listen.push(default_address());
         }
-        let server = Server::bind(&config.listen, config.server.clone())?;
+        let mut server = Server::bind(&config.listen, config.server.clone())?;
+        let mut admin = None;
+        if !config.admin_listen.is_empty() {
+            server = server.for_clients();
+            let operators = Server::bind(&config.admin_listen, config.server.clone())?.for_operators();
+            admin = Some((operators, config.hosts.clone()));
+        }
         #[cfg(feature = "etcd")]
         let etcd_servers = std::mem::take(&mut config.etcd)
             .into_iter()
@@ -47,15 +53,21 @@ impl OpenDaemon {
         Ok(Self {
             config,
             server,
+            admin,
             #[cfg(feature = "etcd")]
             etcd_servers,
         })
     }
 
-    /// The same daemon, answering to the names that `hosts` gives: it is told whether only this machine reaches the daemon.
+    /// The same daemon, answering to the names that `hosts` gives: it is told whether only this machine reaches
+    /// the address.
     #[cfg(feature = "cli")]
-    pub(crate) fn answering_to(mut self, hosts: impl FnOnce(bool) -> Hosts) -> Self {
+    pub(crate) fn answering_to(mut self, hosts: impl Fn(bool) -> Hosts) -> Self {
         self.config.hosts = hosts(self.server.is_local());
+        self.admin = self.admin.map(|(server, _)| {
+            let hosts = hosts(server.is_local());
+            (server, hosts)
+        });
         self
     }
 
@@ -76,10 +88,10 @@ impl OpenDaemon {
             served.push(collection);
             running.push(tasks);
         }
-        let Self { config, mut server, .. } = self;
+        let Self { config, server, admin, .. } = self;
         let shutdown = Shutdown::default();
         let mut app = App::new(served, shutdown.clone(), config.app)
-            .with_hosts(config.hosts, config.origins)
+            .with_hosts(config.hosts, config.origins.clone())
             .with_base_path(&config.base_path);
         if let Some(clients) = config.client_table {
             app = app.with_client_table(clients);
@@ -101,8 +113,11 @@ impl OpenDaemon {
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         if let Some(tls) = &config.tls {
             files.push(tls.clone());
-            server = server.with_tls(Arc::clone(tls));
         }
+        let over_tls = |server: Server| match &config.tls {
+            Some(tls) => server.with_tls(Arc::clone(tls)),
+            None => server,
+        };
         if let Some(mut reload) = reload {
             files.iter().for_each(|files| reload.add(Arc::clone(files)));
             tokio::spawn(reload.run());
@@ -114,25 +129,24 @@ impl OpenDaemon {
         for listening in &addresses {
             info!(url = %listening.url(scheme), feed = %feeds.join(" "), "listening");
         }
-        let serving = vec![tokio::spawn(server.run(app.clone()))];
-        #[cfg(feature = "etcd")]
-        let serving = {
-            let mut serving = serving;
-            for (listener, server) in self.etcd_servers {
-                let url = format!("{scheme}://{}", server.address());
-                let server = match &config.tls {
-                    Some(tls) => server.with_tls(Arc::clone(tls)),
-                    None => server,
-                };
-                let Some(front) = EtcdFront::new(app.clone(), etcd_config(listener, &url)) else {
-                    // There is one of every collection that an address names.
-                    continue;
-                };
-                info!(%url, "listening for etcd's clients");
-                serving.push(tokio::spawn(server.for_etcd(front).run(app.clone())));
+        let mut serving = vec![tokio::spawn(over_tls(server).run(app.clone()))];
+        if let Some((server, hosts)) = admin {
+            for listening in server.addresses() {
+                info!(url = %listening.url(scheme), "listening for operators");
             }
-            serving
-        };
+            let app = app.clone().with_hosts(hosts, config.origins);
+            serving.push(tokio::spawn(over_tls(server).run(app)));
+        }
+        #[cfg(feature = "etcd")]
+        for (listener, server) in self.etcd_servers {
+            let url = format!("{scheme}://{}", server.address());
+            let Some(front) = EtcdFront::new(app.clone(), etcd_config(listener, &url)) else {
+                // There is one of every collection that an address names.
+                continue;
+            };
+            info!(%url, "listening for etcd's clients");
+            serving.push(tokio::spawn(over_tls(server).for_etcd(front).run(app.clone())));
+        }
         Ok(Daemon { app, addresses, address, collections: running, shutdown, serving })
     }
 }

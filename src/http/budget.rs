@@ -29,6 +29,9 @@ const USUAL_HEAD_BYTES: usize = 4096;
 /// How long a limit counts as one that refuses requests.
 const LATELY: Duration = Duration::from_secs(60);
 
+/// The connections of operators that have a place beside the limit: a few monitoring systems and people.
+const RESERVED_CONNECTIONS: usize = 32;
+
 /// What a refusal says of a kind of clients.
 struct Kind {
     name: &'static str,
@@ -171,6 +174,8 @@ pub(super) struct Budgets {
     /// The places of all waiters.
     waiters: Arc<AtomicUsize>,
     connections: Arc<Semaphore>,
+    /// For connections of operators.
+    reserve: Arc<Semaphore>,
     snapshots: ByteBudget,
     uploads: ByteBudget,
     large_writes: Arc<Semaphore>,
@@ -197,6 +202,7 @@ impl Budgets {
         let unknown = Arc::new(new_client(&ADDRESS, &limits, &refusals, &waiters, &snapshots));
         Self {
             connections: permits(limits.max_connections),
+            reserve: permits(RESERVED_CONNECTIONS),
             large_writes: permits(1),
             addresses: Arc::default(),
             unknown,
@@ -300,12 +306,14 @@ impl Budgets {
         self.waiters.load(Ordering::Relaxed)
     }
 
-    /// A permit for one more connection, if there is one.
-    pub(super) fn connection(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.connections).try_acquire_owned().ok()
+    /// A permit for one more connection, if there is one; out of the reserve, if it may be.
+    pub(super) fn connection(&self, has_reserve: bool) -> Option<OwnedSemaphorePermit> {
+        let permit = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
+        let reserved = if has_reserve { permit(&self.reserve) } else { None };
+        reserved.or_else(|| permit(&self.connections))
     }
 
-    /// How many connections are open.
+    /// How many connections are open, without those of the reserve.
     pub(super) fn connections(&self) -> usize {
         self.limits.max_connections.saturating_sub(self.connections.available_permits())
     }

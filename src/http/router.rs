@@ -2,8 +2,9 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state, map_request, map_request_with_state, map_response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, any, get, post};
 
 use crate::http::access_log;
 use crate::http::api::{breadcrumbs, clients, collections, health, kv, openapi, status, stream, write};
@@ -15,8 +16,32 @@ use crate::http::refusals;
 use crate::http::rep::problem::{self, Problem};
 use crate::http::rep::{conditions, excluded_identity, key_address, relay};
 
+/// Which routes are served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::http) enum Routes {
+    All,
+    /// Those that clients need. Of the others it is said where they are.
+    ForClients,
+}
+
+impl Routes {
+    /// A route that clients do not need.
+    fn for_operators(self, route: MethodRouter<App>) -> MethodRouter<App> {
+        match self {
+            Self::All => route,
+            Self::ForClients => any(async || {
+                Problem::new(
+                    StatusCode::NOT_FOUND,
+                    "admin-only",
+                    "this is for operators; the daemon serves it at the addresses of --admin-listen only",
+                )
+            }),
+        }
+    }
+}
+
 /// The routes of a collection, relative to its base path.
-fn collection(app: &App) -> Router<App> {
+fn collection(app: &App, routes: Routes) -> Router<App> {
     Router::new()
         .route("/breadcrumbs/current", get(breadcrumbs::current))
         .route("/breadcrumbs/{cursor}/next", get(breadcrumbs::next))
@@ -35,17 +60,17 @@ fn collection(app: &App) -> Router<App> {
         .route("/kv/", get(kv::get).put(write::put).delete(write::delete))
         .route("/kv/{*key}", get(kv::get).put(write::put).delete(write::delete))
         .route("/updates", post(write::post))
-        .route("/status", get(status::status))
+        .route("/status", routes.for_operators(get(status::status)))
         .layer(from_fn(conditions::honour))
         .layer(from_fn_with_state(app.clone(), relay::inform))
 }
 
 /// The routes that need no token: orchestrators and load balancers have none, and the page holds no data.
-fn public() -> Router<App> {
+fn public(routes: Routes) -> Router<App> {
     Router::new()
-        .route("/", get(page::page))
-        .route("/page.css", get(page::style))
-        .route("/page.js", get(page::script))
+        .route("/", routes.for_operators(get(page::page)))
+        .route("/page.css", routes.for_operators(get(page::style)))
+        .route("/page.js", routes.for_operators(get(page::script)))
         .layer(from_fn(conditions::honour))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
@@ -54,9 +79,9 @@ fn public() -> Router<App> {
 
 /// All routes: those of the default collection under `/v1/`, those of a named one under `/v1/c/NAME/`, the daemon's, and
 /// before them those of the program that the daemon is a part of.
-pub(crate) fn router(app: App) -> Router {
+pub(in crate::http) fn router(app: App, routes: Routes) -> Router {
     let own = app.routes.clone();
-    let daemon = daemon(app.clone());
+    let daemon = daemon(app.clone(), routes);
     let all = match own {
         Some(own) => own.fallback_service(daemon),
         None => daemon,
@@ -72,14 +97,15 @@ pub(in crate::http) fn logged(routes: Router, app: App) -> Router {
     }
 }
 
-fn daemon(app: App) -> Router {
+fn daemon(app: App, routes: Routes) -> Router {
+    let openapi = get(openapi::openapi).layer(from_fn(conditions::honour));
     Router::new()
-        .nest("/v1", collection(&app))
-        .nest("/v1/c/{collection}", collection(&app))
-        .route("/v1/collections", get(collections::collections))
-        .route("/v1/clients", get(clients::clients))
-        .route("/metrics", get(metrics::metrics))
-        .route("/openapi.json", get(openapi::openapi).layer(from_fn(conditions::honour)))
+        .nest("/v1", collection(&app, routes))
+        .nest("/v1/c/{collection}", collection(&app, routes))
+        .route("/v1/collections", routes.for_operators(get(collections::collections)))
+        .route("/v1/clients", routes.for_operators(get(clients::clients)))
+        .route("/metrics", routes.for_operators(get(metrics::metrics)))
+        .route("/openapi.json", routes.for_operators(openapi))
         .fallback(async || {
             Problem::not_found(
                 "there is no such endpoint; GET /openapi.json lists all of them, GET /v1/breadcrumbs/current is the state",
@@ -89,7 +115,7 @@ fn daemon(app: App) -> Router {
         // Every request to a handler above passes here, also one that no route matches.
         .layer(map_request_with_state(app.clone(), access::admit))
         .layer(map_request_with_state(app.clone(), host::require_allowed))
-        .merge(public())
+        .merge(public(routes))
         .layer(from_fn_with_state(app.clone(), cors::apply))
         .layer(map_request(host::require_one))
         .layer(map_response(problem::fill_empty_errors))

@@ -59,10 +59,8 @@ pub(super) fn check(
 
 /// Each listener needs an address of its own.
 fn listeners(given: &RawSettings, settings: &Settings, errors: &mut Vec<SettingError>) {
-    let etcd = settings.etcd_listen.iter().map(|listen| ("etcd-listen", listen.address.into()));
-    let main = settings.listen().into_iter().map(|address| ("listen", address));
     let mut taken: Vec<(&str, ListenAddress)> = Vec::new();
-    for (flag, address) in main.chain(etcd) {
+    for (flag, address) in settings.addresses() {
         if let Some((other_flag, at)) = taken.iter().find(|(_, at)| is_same(at, &address)) {
             // The default address has no origin.
             let origin = given.origin(flag).or_else(|| given.origin(other_flag));

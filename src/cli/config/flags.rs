@@ -333,6 +333,19 @@ pub(super) struct Flags {
     )]
     client_table: Option<OsString>,
 
+    /// Address for operators, as for --listen. /metrics, /v1/status, /v1/collections, /v1/clients, the page and
+    /// /openapi.json are then served there only, and the addresses of --listen serve the data, /livez and /readyz. It serves
+    /// everything else, too, with the same tokens and over TLS as --listen. 32 of its connections have a place beside
+    /// --max-connections. It may be given several times [default: --listen serves everything]
+    #[arg(
+        long,
+        env = "CRUMBD_ADMIN_LISTEN",
+        value_name = "ADDRESS",
+        action = ArgAction::Append,
+        help_heading = "Serving"
+    )]
+    admin_listen: Vec<OsString>,
+
     /// Certificate (PEM) for TLS, followed by its intermediate certificates; needs --tls-key. The port then serves TLS
     /// only. Changes of the TLS files apply to new connections, within about a second or at SIGHUP
     /// [default: plain HTTP]

@@ -52,7 +52,7 @@ pub(super) struct Value {
 }
 
 /// The settings that may be repeated. In a variable each line is a value, in the file they are a list.
-pub(super) const REPEATABLE: [&str; 3] = ["feed", "listen", "etcd-listen"];
+pub(super) const REPEATABLE: [&str; 4] = ["feed", "listen", "etcd-listen", "admin-listen"];
 
 /// The text of all settings that were set, by name.
 #[derive(Clone, Debug, Default)]

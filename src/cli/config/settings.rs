@@ -53,6 +53,7 @@ pub(in crate::cli) struct Settings {
     state_interval: Duration,
     drain: Duration,
     listen: Vec<ListenAddress>,
+    admin_listen: Vec<ListenAddress>,
     server: ServerConfig,
     limits: Limits,
     heartbeat: Duration,
@@ -96,6 +97,7 @@ impl Settings {
             state_interval: span(reader, "state-interval", limits::STATE_INTERVAL, Duration::from_secs(10)),
             drain: span(reader, "drain", limits::DRAIN, Duration::from_secs(5)),
             listen: reader.addresses("listen"),
+            admin_listen: reader.addresses("admin-listen"),
             server: server(reader),
             limits: budgets(reader),
             heartbeat: span(reader, "heartbeat", limits::HEARTBEAT, app.heartbeat),
@@ -190,6 +192,7 @@ impl Settings {
     pub(in crate::cli) fn daemon(&self, tokens: Option<Arc<Tokens>>) -> Result<DaemonConfig, TlsError> {
         Ok(DaemonConfig {
             listen: self.listen(),
+            admin_listen: self.admin_listen.clone(),
             server: self.server.clone(),
             app: self.app(),
             tokens,
@@ -295,9 +298,11 @@ impl Settings {
         if self.listen.is_empty() { vec![default_address()] } else { self.listen.clone() }
     }
 
-    /// The addresses for etcd's clients.
-    pub(in crate::cli) fn etcd_addresses(&self) -> impl Iterator<Item = ListenAddress> {
-        self.etcd_listen.iter().map(|listen| listen.address.into())
+    /// All addresses, each with the name of the setting that it comes from.
+    pub(in crate::cli) fn addresses(&self) -> impl Iterator<Item = (&'static str, ListenAddress)> {
+        let main = self.listen().into_iter().map(|address| ("listen", address));
+        let etcd = self.etcd_listen.iter().map(|listen| ("etcd-listen", listen.address.into()));
+        main.chain(etcd).chain(self.admin_listen.iter().map(|address| ("admin-listen", address.clone())))
     }
 }
 

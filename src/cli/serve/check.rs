@@ -93,7 +93,7 @@ pub(super) async fn run(loaded: LoadedSettings) -> Result<(), Failure> {
             Err(error) => output::say(format_args!("note: no state is kept: {error}")),
         }
     }
-    for address in settings.listen().into_iter().chain(settings.etcd_addresses()) {
+    for (_, address) in settings.addresses() {
         problems.extend(check_address(&address).err().map(Problem::from));
     }
     warnings.iter().for_each(|warning| output::say(format_args!("note: {warning}")));

@@ -29,13 +29,11 @@ use tracing::debug;
 use crate::http::app::App;
 use crate::http::client::Peer;
 #[cfg(feature = "etcd")]
-use crate::http::etcd::{self, EtcdFront};
+use crate::http::etcd;
 use crate::http::http2;
 use crate::http::lean::{self, LeanOutcome};
 use crate::http::rep::problem::Problem;
-#[cfg(feature = "etcd")]
-use crate::http::router::logged;
-use crate::http::router::router;
+use crate::http::serve::audience::Audience;
 use crate::http::serve::connection_age::ConnectionAge;
 use crate::http::serve::header_timeout::HeaderTimer;
 use crate::http::serve::linger;
@@ -67,28 +65,19 @@ pub(in crate::http) struct Shared {
     /// The stall timeout, if the system does not enforce it.
     pub(in crate::http) stall: Option<Duration>,
     pub(in crate::http) router: Router,
-    /// The front of a listener for etcd's clients.
-    #[cfg(feature = "etcd")]
-    etcd: Option<EtcdFront>,
+    /// Whom the listener is for.
+    pub(in crate::http) audience: Audience,
 }
 
 impl Shared {
-    pub(in crate::http) fn new(app: App, config: ServerConfig, stall: Option<Duration>) -> Self {
-        Self {
-            router: router(app.clone()),
-            app,
-            config,
-            stall,
-            #[cfg(feature = "etcd")]
-            etcd: None,
-        }
-    }
-
-    /// The same for connections of etcd's clients.
-    #[cfg(feature = "etcd")]
-    pub(in crate::http) fn for_etcd(self, front: EtcdFront) -> Self {
-        let router = logged(etcd::router(front.clone()), self.app.clone());
-        Self { router, etcd: Some(front), ..self }
+    pub(in crate::http) fn new(
+        app: App,
+        config: ServerConfig,
+        stall: Option<Duration>,
+        audience: Audience,
+    ) -> Self {
+        let router = audience.router(app.clone());
+        Self { app, config, stall, router, audience }
     }
 }
 
@@ -98,7 +87,7 @@ where
     S: Socket,
 {
     #[cfg(feature = "etcd")]
-    if let Some(front) = &shared.etcd {
+    if let Audience::Etcd(front) = &shared.audience {
         return Box::pin(etcd::serve(stream, peer, shared, front)).await;
     }
     let (mut unread, mut is_new) = (Vec::new(), true);
@@ -338,7 +327,7 @@ mod tests {
             lean_front: true,
             max_connection_age: None,
         };
-        Shared::new(app, config, None)
+        Shared::new(app, config, None, Audience::Everybody)
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use crate::http::app::App;
 use crate::http::etcd::EtcdFront;
 use crate::http::refusals;
 use crate::http::rep::problem::Problem;
+use crate::http::serve::audience::Audience;
 use crate::http::serve::connection::{self, Shared};
 use crate::http::serve::listen::{Accepted, ListenAddress, Listener, ServeError, bind};
 use crate::http::serve::liveness;
@@ -72,8 +73,7 @@ pub struct Server {
     listeners: Vec<Listener>,
     config: ServerConfig,
     tls: Option<Arc<Tls>>,
-    #[cfg(feature = "etcd")]
-    etcd: Option<EtcdFront>,
+    audience: Audience,
 }
 
 impl Server {
@@ -86,32 +86,31 @@ impl Server {
         for address in addresses {
             listeners.append(&mut bind(address, config.stall_timeout)?);
         }
-        Ok(Self {
-            listeners,
-            config,
-            tls: None,
-            #[cfg(feature = "etcd")]
-            etcd: None,
-        })
+        Ok(Self { listeners, config, tls: None, audience: Audience::Everybody })
     }
 
     /// The same server for etcd's clients.
     #[cfg(feature = "etcd")]
     pub fn for_etcd(self, front: EtcdFront) -> Self {
-        Self { etcd: Some(front), ..self }
+        Self { audience: Audience::Etcd(front), ..self }
+    }
+
+    /// The same server for clients: what is for operators is served elsewhere.
+    #[must_use]
+    pub fn for_clients(self) -> Self {
+        Self { audience: Audience::Clients, ..self }
+    }
+
+    /// The same server for operators: it serves everything, and a few connections have a place even when the others
+    /// have used theirs up.
+    #[must_use]
+    pub fn for_operators(self) -> Self {
+        Self { audience: Audience::Operators, ..self }
     }
 
     /// The same server over TLS only, but for unix sockets.
     pub fn with_tls(self, tls: Arc<Tls>) -> Self {
         Self { tls: Some(tls), ..self }
-    }
-
-    /// Whether it serves the HTTP interface.
-    fn is_main(&self) -> bool {
-        #[cfg(feature = "etcd")]
-        return self.etcd.is_none();
-        #[cfg(not(feature = "etcd"))]
-        return true;
     }
 
     /// The bound addresses.
@@ -136,26 +135,18 @@ impl Server {
     /// Serves until the shutdown begins. Then connections finish their requests within the drain window. Returns when the
     /// last connection is closed or the window is over.
     pub async fn run(self, app: App) {
-        let is_main = self.is_main();
-        #[cfg(feature = "etcd")]
-        let etcd = self.etcd.clone();
-        let Self { listeners, config, tls, .. } = self;
+        let Self { listeners, config, tls, audience } = self;
         let begun = app.shutdown.clone();
         let mut begun = std::pin::pin!(begun.begun());
         let mut liveness_checks = JoinSet::new();
-        for collection in app.collections.iter().filter(|_| is_main) {
+        for collection in app.collections.iter().filter(|_| audience.is_main()) {
             liveness_checks.spawn(liveness::watch(Arc::clone(collection), app.shutdown.clone()));
         }
-        if is_main {
+        if audience.is_main() {
             liveness_checks.spawn(refusals::watch(app.clone()));
         }
         let front = |listener: Listener| {
-            let shared = Shared::new(app.clone(), config.clone(), listener.stall());
-            #[cfg(feature = "etcd")]
-            let shared = match etcd.clone() {
-                Some(front) => shared.for_etcd(front),
-                None => shared,
-            };
+            let shared = Shared::new(app.clone(), config.clone(), listener.stall(), audience.clone());
             Front { listener, shared: Arc::new(shared), tls: tls.clone() }
         };
         let fronts: Vec<Front> = listeners.into_iter().map(front).collect();
@@ -224,7 +215,7 @@ fn poll_accept<'a>(
 
 fn accept(accepted: Accepted, front: &Front, connections: &mut JoinSet<()>, refusals: &Arc<Semaphore>) {
     let (shared, tls) = (Arc::clone(&front.shared), front.tls.clone());
-    let Some(permit) = shared.app.budgets.connection() else {
+    let Some(permit) = shared.app.budgets.connection(shared.audience.has_reserve()) else {
         shared.app.metrics.refused.inc();
         // Too many to answer even a refusal.
         let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };

@@ -1,5 +1,6 @@
 //! Connections: accept, choose the front, timeouts, drain; and the tasks beside them: liveness, reload.
 
+pub(in crate::http) mod audience;
 pub(in crate::http) mod connection;
 pub(in crate::http) mod connection_age;
 pub(in crate::http) mod drain;
