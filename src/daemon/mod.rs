@@ -45,8 +45,8 @@ mod stored_state;
 pub use crate::http::auth::{Hosts, LineError, OriginError, Origins, Tokens, TokensError};
 pub use crate::http::tls::{Tls, TlsError, TlsFiles, UnusableError};
 pub use crate::http::{
-    AccessLog, AppConfig, Limits, ListenAddress, ListenAddressError, LogLines, PassedSocketError,
-    RequestSpan, RequestSpans, ServeError, ServerConfig, SocketPathError, TraceParent,
+    AccessLog, AppConfig, Limits, ListenAddress, ListenAddressError, LogLines, PassedSocketError, Proxies,
+    ProxiesError, RequestSpan, RequestSpans, ServeError, ServerConfig, SocketPathError, TraceParent,
 };
 pub use crate::state::{Damage, StateError};
 pub use builder::DaemonBuilder;

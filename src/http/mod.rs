@@ -43,6 +43,7 @@ pub(crate) use serve::listen::check as check_address;
 pub use serve::listen::{ListenAddress, ListenAddressError, PassedSocketError, ServeError, SocketPathError};
 pub(crate) use serve::listener::{DEFAULT_PORT, default_address};
 pub use serve::listener::{Server, ServerConfig};
+pub use serve::proxy_protocol::{Proxies, ProxiesError};
 #[cfg(feature = "cli")]
 pub(crate) use serve::reload::read_regular;
 pub(crate) use serve::reload::{Reload, Reloadable};

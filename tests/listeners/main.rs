@@ -6,6 +6,7 @@ mod support;
 
 mod addresses;
 mod admin;
+mod proxy_protocol;
 mod systemd_sockets;
 mod unix_sockets;
 

@@ -10,7 +10,7 @@ use super::etcd_listen::EtcdListenError;
 use super::raw::Origin;
 use crate::cli::units::{OutOfBounds, UnitError};
 use crate::http::auth::OriginError;
-use crate::http::{ListenAddress, ListenAddressError};
+use crate::http::{ListenAddress, ListenAddressError, ProxiesError};
 
 /// An error in a setting.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,8 @@ pub(in crate::cli) enum InvalidValue {
     NotASocketAddress,
     #[error(transparent)]
     NotAnAddress(#[from] ListenAddressError),
+    #[error(transparent)]
+    NotProxies(#[from] ProxiesError),
     #[error("not a list of origins: {0}")]
     NotOrigins(#[from] OriginError),
     #[error(transparent)]

@@ -27,7 +27,7 @@ pub(super) struct Flags {
     #[arg(long, env = "CRUMBD_FEED", value_name = "[NAME=]FEED", action = ArgAction::Append)]
     feed: Vec<OsString>,
 
-    /// Address and port to serve on. Port 0 takes a free port and logs it. [::] takes connections of IPv4, too.
+    /// Address and port to serve on. Port 0 takes a free port and logs it. `[::]` takes connections of IPv4, too.
     /// `unix:/PATH` is a unix socket, which speaks plain HTTP; `unix:/PATH?mode=0600` sets its permissions, otherwise 0660.
     /// `systemd:` stands for all sockets that systemd passes, `systemd:NAME` for those with this FileDescriptorName.
     ///
@@ -345,6 +345,13 @@ pub(super) struct Flags {
         help_heading = "Serving"
     )]
     admin_listen: Vec<OsString>,
+
+    /// Networks of proxies, such as 10.0.0.0/8,192.168.1.7, that begin each connection with a header of the PROXY protocol,
+    /// version 2 (of haproxy: `send-proxy-v2`). The client's address is then the one in the header: for its share of the
+    /// budgets, the table of clients, and the log. Other clients connect without it. For every TCP address, those of
+    /// --etcd-listen and --admin-listen too [default: none]
+    #[arg(long, env = "CRUMBD_PROXY_PROTOCOL_FROM", value_name = "CIDR,…", help_heading = "Serving")]
+    proxy_protocol_from: Option<OsString>,
 
     /// Certificate (PEM) for TLS, followed by its intermediate certificates; needs --tls-key. The port then serves TLS
     /// only. Changes of the TLS files apply to new connections, within about a second or at SIGHUP

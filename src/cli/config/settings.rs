@@ -22,7 +22,7 @@ use crate::daemon::EtcdListener;
 use crate::feed::{EtcdFlags, FeedSettings};
 use crate::http::auth::{Hosts, Origins, Tokens, TokensError};
 use crate::http::tls::{Tls, TlsError, TlsFiles};
-use crate::http::{AccessLog, AppConfig, Limits, ListenAddress, ServerConfig, default_address};
+use crate::http::{AccessLog, AppConfig, Limits, ListenAddress, Proxies, ServerConfig, default_address};
 use crate::ingest::{CapacityError, IngestBuffer};
 use crate::model::{CollectionName, FeedEvent};
 use crate::view::ViewConfig;
@@ -330,6 +330,9 @@ fn server(reader: &mut Reader<'_>) -> ServerConfig {
         header_timeout: span(reader, "header-timeout", limits::HEADER_TIMEOUT, default.header_timeout),
         idle_timeout: span(reader, "idle-timeout", limits::IDLE_TIMEOUT, default.idle_timeout),
         stall_timeout: span(reader, "stall-timeout", limits::STALL_TIMEOUT, default.stall_timeout),
+        proxies: reader
+            .parsed("proxy-protocol-from", |text| Ok(text.parse::<Proxies>()?))
+            .unwrap_or(default.proxies),
         max_connection_age: reader.span("max-connection-age", limits::CONNECTION_AGE),
         lean_front: reader.choice("lean-front", &ON_OR_OFF).unwrap_or(default.lean_front),
     }

@@ -326,6 +326,7 @@ mod tests {
             stall_timeout: Duration::ZERO,
             lean_front: true,
             max_connection_age: None,
+            proxies: Default::default(),
         };
         Shared::new(app, config, None, Audience::Everybody)
     }

@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::http::app::App;
 #[cfg(feature = "etcd")]
 use crate::http::etcd::EtcdFront;
 use crate::http::refusals;
-use crate::http::rep::problem::Problem;
 use crate::http::serve::audience::Audience;
 use crate::http::serve::connection::{self, Shared};
 use crate::http::serve::listen::{Accepted, ListenAddress, Listener, ServeError, bind};
 use crate::http::serve::liveness;
+use crate::http::serve::proxy_protocol::{Proxies, client_address};
 use crate::http::tls::{self, Tls};
 use crate::value::Recurring;
 
@@ -35,6 +36,9 @@ const MAX_REFUSALS: usize = 256;
 /// The same limit over TLS, where a refusal costs a handshake; see [`tls::refuse`].
 const MAX_TLS_REFUSALS: usize = 32;
 
+/// The time limit for a proxy's header on a connection over the budget.
+const REFUSAL_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Limits of the server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -46,6 +50,8 @@ pub struct ServerConfig {
     pub stall_timeout: Duration,
     /// About the age after which a connection is closed with its next answer.
     pub max_connection_age: Option<Duration>,
+    /// The proxies whose connections begin with a header of the PROXY protocol, version 2. Not for unix sockets.
+    pub proxies: Proxies,
     /// Whether the lean front serves long polls and streams. The answers are the same without it.
     pub lean_front: bool,
 }
@@ -58,6 +64,7 @@ impl Default for ServerConfig {
             idle_timeout: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(30),
             max_connection_age: None,
+            proxies: Proxies::default(),
             lean_front: true,
         }
     }
@@ -220,7 +227,7 @@ fn accept(accepted: Accepted, front: &Front, connections: &mut JoinSet<()>, refu
         // Too many to answer even a refusal.
         let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
         connections.spawn(async move {
-            refuse(accepted, tls, shared.app.budgets.too_many_connections()).await;
+            refuse(accepted, tls, &shared).await;
             drop(permit);
         });
         return;
@@ -232,29 +239,35 @@ fn accept(accepted: Accepted, front: &Front, connections: &mut JoinSet<()>, refu
             connection::serve(stream, &shared.app.budgets.peer_without_address(), &shared).await;
             drop(permit);
         }),
-        (Accepted::Tcp(stream, address), None) => {
-            let peer = shared.app.budgets.peer(address);
-            connections.spawn(async move {
+        (Accepted::Tcp(mut stream, from), None) => connections.spawn(async move {
+            if let Some(address) = client_address(&mut stream, from, &shared).await {
+                let peer = shared.app.budgets.peer(address);
                 connection::serve(stream, &peer, &shared).await;
-                drop(permit);
-            })
-        }
-        (Accepted::Tcp(stream, address), Some(tls)) => {
-            let peer = shared.app.budgets.peer(address);
-            connections.spawn(async move {
+            }
+            drop(permit);
+        }),
+        (Accepted::Tcp(mut stream, from), Some(tls)) => connections.spawn(async move {
+            if let Some(address) = client_address(&mut stream, from, &shared).await {
+                let peer = shared.app.budgets.peer(address);
                 tls::serve(stream, address, &peer, &tls, &shared).await;
-                drop(permit);
-            })
-        }
+            }
+            drop(permit);
+        }),
     };
 }
 
-async fn refuse(accepted: Accepted, tls: Option<Arc<Tls>>, problem: Problem) {
-    match (accepted, tls) {
-        (Accepted::Unix(stream), _) => connection::refuse(stream, problem).await,
-        (Accepted::Tcp(stream, _), None) => connection::refuse(stream, problem).await,
-        (Accepted::Tcp(stream, address), Some(tls)) => {
-            Box::pin(tls::refuse(stream, address, &tls, problem)).await;
+/// Answers a client over the budget.
+async fn refuse(accepted: Accepted, tls: Option<Arc<Tls>>, shared: &Shared) {
+    let problem = shared.app.budgets.too_many_connections();
+    match accepted {
+        Accepted::Unix(stream) => connection::refuse(stream, problem).await,
+        Accepted::Tcp(mut stream, from) => {
+            let address = timeout(REFUSAL_HEADER_TIMEOUT, client_address(&mut stream, from, shared)).await;
+            let Ok(Some(address)) = address else { return };
+            match tls {
+                None => connection::refuse(stream, problem).await,
+                Some(tls) => Box::pin(tls::refuse(stream, address, &tls, problem)).await,
+            }
         }
     }
 }

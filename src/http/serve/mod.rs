@@ -10,6 +10,7 @@ pub(in crate::http) mod listen;
 pub(in crate::http) mod listener;
 pub(in crate::http) mod liveness;
 pub(in crate::http) mod protocol;
+pub(in crate::http) mod proxy_protocol;
 pub(in crate::http) mod read_ahead;
 pub(in crate::http) mod reload;
 pub(in crate::http) mod transport;

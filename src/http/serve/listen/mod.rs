@@ -10,5 +10,5 @@ pub use passed::PassedSocketError;
 pub use socket::ServeError;
 #[cfg(feature = "cli")]
 pub(crate) use socket::check;
-pub(in crate::http) use socket::{Accepted, Listener, bind};
+pub(in crate::http) use socket::{Accepted, Listener, bind, canonical};
 pub use unix::SocketPathError;

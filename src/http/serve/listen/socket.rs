@@ -136,7 +136,7 @@ impl Listener {
 }
 
 /// The address of a client. One of IPv4 that comes over an IPv6 socket (`::ffff:a.b.c.d`) is that of IPv4.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(in crate::http) fn canonical(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
             SocketAddr::new(address.ip().to_canonical(), address.port())
