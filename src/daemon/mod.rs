@@ -45,7 +45,8 @@ mod stored_state;
 pub use crate::http::auth::{Hosts, LineError, OriginError, Origins, Tokens, TokensError};
 pub use crate::http::tls::{Tls, TlsError, TlsFiles, UnusableError};
 pub use crate::http::{
-    AccessLog, AppConfig, Limits, LogLines, RequestSpan, RequestSpans, ServeError, ServerConfig, TraceParent,
+    AccessLog, AppConfig, Limits, LogLines, Rate, RateError, RequestSpan, RequestSpans, ServeError,
+    ServerConfig, TraceParent,
 };
 pub use crate::state::{Damage, StateError};
 pub use builder::DaemonBuilder;

@@ -45,7 +45,7 @@ const REASONS: [(StatusCode, &str); 27] = [
     (StatusCode::FORBIDDEN, OTHER),
     (StatusCode::TOO_MANY_REQUESTS, "buffer-full"),
     (StatusCode::TOO_MANY_REQUESTS, "over-budget"),
-    (StatusCode::TOO_MANY_REQUESTS, "over-rate"),
+    (StatusCode::TOO_MANY_REQUESTS, "rate-limited"),
     (StatusCode::TOO_MANY_REQUESTS, OTHER),
     (StatusCode::SERVICE_UNAVAILABLE, "over-budget"),
     (StatusCode::SERVICE_UNAVAILABLE, "starting"),

@@ -41,12 +41,13 @@ fn collection(app: &App) -> Router<App> {
 }
 
 /// The routes that need no token: orchestrators and load balancers have none, and the page holds no data.
-fn public() -> Router<App> {
+fn public(app: &App) -> Router<App> {
     Router::new()
         .route("/", get(page::page))
         .route("/page.css", get(page::style))
         .route("/page.js", get(page::script))
         .layer(from_fn(conditions::honour))
+        .layer(map_request_with_state(app.clone(), access::count))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .method_not_allowed_fallback(problem::method_not_allowed)
@@ -89,7 +90,7 @@ fn daemon(app: App) -> Router {
         // Every request to a handler above passes here, also one that no route matches.
         .layer(map_request_with_state(app.clone(), access::admit))
         .layer(map_request_with_state(app.clone(), host::require_allowed))
-        .merge(public())
+        .merge(public(&app))
         .layer(from_fn_with_state(app.clone(), cors::apply))
         .layer(map_request(host::require_one))
         .layer(map_response(problem::fill_empty_errors))

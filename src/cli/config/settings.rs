@@ -23,7 +23,7 @@ use crate::daemon::EtcdListener;
 use crate::feed::{EtcdFlags, FeedSettings};
 use crate::http::auth::{Hosts, Origins, Tokens, TokensError};
 use crate::http::tls::{Tls, TlsError, TlsFiles};
-use crate::http::{AccessLog, AppConfig, Limits, ServerConfig};
+use crate::http::{AccessLog, AppConfig, Limits, Rate, ServerConfig};
 use crate::ingest::{CapacityError, IngestBuffer};
 use crate::model::{CollectionName, FeedEvent};
 use crate::view::ViewConfig;
@@ -55,6 +55,8 @@ pub(in crate::cli) struct Settings {
     drain: Duration,
     pub(super) server: ServerConfig,
     limits: Limits,
+    /// Its default depends on how many connections the system allows.
+    client_connections: Option<usize>,
     heartbeat: Duration,
     access_log: AccessLog,
     #[cfg(feature = "otlp")]
@@ -97,6 +99,7 @@ impl Settings {
             drain: span(reader, "drain", limits::DRAIN, Duration::from_secs(5)),
             server: server(reader),
             limits: budgets(reader),
+            client_connections: reader.count("max-client-connections", limits::COUNT),
             heartbeat: span(reader, "heartbeat", limits::HEARTBEAT, app.heartbeat),
             #[cfg(feature = "otlp")]
             otlp_endpoint: reader.text("otlp-endpoint"),
@@ -281,7 +284,11 @@ impl Settings {
         AppConfig {
             max_body_bytes: self.max_body_bytes,
             stall_timeout: self.server.stall_timeout,
-            limits: Limits { max_connections, ..self.limits.clone() },
+            limits: Limits {
+                max_connections,
+                max_client_connections: self.client_connections.unwrap_or(share(max_connections)),
+                ..self.limits.clone()
+            },
             heartbeat: self.heartbeat,
             access_log: self.access_log,
         }
@@ -332,16 +339,25 @@ fn budgets(reader: &mut Reader<'_>) -> Limits {
     let max_upload_bytes = bytes(reader.bytes("max-upload-bytes", limits::BUDGET), default.max_upload_bytes);
     let client_upload_bytes = reader.bytes("max-client-upload-bytes", limits::BUDGET);
     let client_snapshot_bytes = reader.bytes("max-client-snapshot-bytes", limits::BUDGET);
+    let max_client_waiters = client_waiters.unwrap_or(share(max_waiters));
+    let client_streams = reader.count("max-client-streams", limits::COUNT);
     Limits {
         max_connections: reader.count("max-connections", limits::COUNT).unwrap_or(default.max_connections),
         max_waiters,
-        // Rounded up, so that a small limit is a client's too.
-        max_client_waiters: client_waiters.unwrap_or((max_waiters * 9).div_ceil(10)),
+        max_client_waiters,
+        max_client_streams: client_streams.unwrap_or(max_client_waiters),
+        max_client_rate: reader.parsed("max-client-rate", |rate| Ok(rate.parse::<Rate>()?)),
         max_snapshot_bytes,
         max_client_snapshot_bytes: bytes(client_snapshot_bytes, max_snapshot_bytes.div_ceil(2)),
         max_upload_bytes,
         max_client_upload_bytes: bytes(client_upload_bytes, upload_share(max_upload_bytes)),
+        ..default
     }
+}
+
+/// A client's nine tenths, rounded up, so that a small limit is a client's too.
+fn share(max: usize) -> usize {
+    (max * 9).div_ceil(10)
 }
 
 /// Nine tenths, rounded up to a whole MiB, so that a small limit is a client's too.

@@ -363,8 +363,25 @@ impl Scrape {
         gauge(to, "waiters_limit", "The limit of waiters", budgets.limits().max_waiters as f64)?;
         gauge(to, "connections", "Open connections", budgets.connections() as f64)?;
         gauge(to, "connections_limit", "The limit of connections", budgets.limits().max_connections as f64)?;
+        let limit = budgets.limits().max_client_connections;
+        gauge(to, "client_connections_limit", "The limit of connections of one address", limit as f64)?;
+        let limit = budgets.limits().max_client_waiters;
+        gauge(to, "client_waiters_limit", "The limit of waiters of one client", limit as f64)?;
+        let limit = budgets.limits().max_client_streams;
+        gauge(
+            to,
+            "client_streams_limit",
+            "The limit of streams and key watches of one client",
+            limit as f64,
+        )?;
+        if let Some(rate) = budgets.limits().max_client_rate {
+            let help = "The limit of requests of one client a second";
+            gauge(to, "client_requests_per_second_limit", help, rate.per_second())?;
+        }
+        let help = "Addresses that are counted: they have connections, or have had many requests lately";
+        gauge(to, "client_addresses", help, budgets.addresses() as f64)?;
         counter(to, "connections_accepted", "Connections accepted", metrics.accepted.get())?;
-        let help = "Connections refused because --max-connections was reached";
+        let help = "Connections refused because --max-connections or --max-client-connections was reached";
         counter(to, "connections_refused", help, metrics.refused.get())?;
         let help = "Connections without a TLS handshake: no TLS, too slow, or no accepted certificate";
         counter(to, "tls_handshakes_failed", help, metrics.handshakes_failed.get())?;

@@ -33,6 +33,10 @@ const MAX_REFUSALS: usize = 256;
 /// The same limit over TLS, where a refusal costs a handshake; see [`tls::refuse`].
 const MAX_TLS_REFUSALS: usize = 32;
 
+/// How many of them may be of one address that is over its own share, and over TLS.
+const MAX_CLIENT_REFUSALS: usize = 16;
+const MAX_CLIENT_TLS_REFUSALS: usize = 2;
+
 /// Limits of the server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -239,33 +243,37 @@ fn accept(
         debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     let shared = Arc::clone(shared);
-    match (shared.app.budgets.connection(), tls.cloned()) {
-        (Some(permit), tls) => {
+    match (shared.app.budgets.connection(peer), tls.cloned()) {
+        (Ok(connection), tls) => {
             shared.app.metrics.accepted.inc();
-            let client = shared.app.budgets.peer(peer);
             // Two kinds of tasks, so that the future of a connection without TLS has no space for TLS.
             match tls {
                 None => connections.spawn(async move {
-                    connection::serve(stream, &client, &shared).await;
-                    drop(permit);
+                    connection::serve(stream, &connection.peer, &shared).await;
+                    drop(connection);
                 }),
                 Some(tls) => connections.spawn(async move {
-                    tls::serve(stream, peer, &client, &tls, &shared).await;
-                    drop(permit);
+                    tls::serve(stream, peer, &connection.peer, &tls, &shared).await;
+                    drop(connection);
                 }),
             };
         }
-        (None, tls) => {
+        (Err(full), tls) => {
             shared.app.metrics.refused.inc();
+            let most = if tls.is_some() { MAX_CLIENT_TLS_REFUSALS } else { MAX_CLIENT_REFUSALS };
             // Too many to answer even a refusal.
-            let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
+            let (Some(of_client), Ok(permit)) =
+                (full.refusing(most), Arc::clone(refusals).try_acquire_owned())
+            else {
+                return;
+            };
             connections.spawn(async move {
-                let problem = shared.app.budgets.too_many_connections();
+                let problem = shared.app.budgets.too_many_connections(&full);
                 match tls {
                     None => connection::refuse(stream, problem).await,
                     Some(tls) => Box::pin(tls::refuse(stream, peer, &tls, problem)).await,
                 }
-                drop(permit);
+                drop((permit, of_client));
             });
         }
     }
