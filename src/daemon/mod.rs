@@ -38,6 +38,7 @@ mod builder;
 mod collection;
 mod config;
 mod error;
+mod reread;
 mod running;
 mod stored_state;
 

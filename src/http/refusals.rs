@@ -31,7 +31,7 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// The statuses of refusals, and the reasons of this daemon for them: the last part of the problem's type. Any other is
 /// the upstream's, or of the program that the daemon is a part of.
-const REASONS: [(StatusCode, &str); 27] = [
+const REASONS: [(StatusCode, &str); 28] = [
     (StatusCode::UNAUTHORIZED, "token-missing"),
     (StatusCode::UNAUTHORIZED, "token-unknown"),
     (StatusCode::UNAUTHORIZED, "token-removed"),
@@ -59,6 +59,7 @@ const REASONS: [(StatusCode, &str); 27] = [
     (StatusCode::SERVICE_UNAVAILABLE, "read-only"),
     (StatusCode::SERVICE_UNAVAILABLE, OTHER),
     (StatusCode::MISDIRECTED_REQUEST, "unknown-host"),
+    (StatusCode::INSUFFICIENT_STORAGE, "over-limit"),
 ];
 
 /// The reasons that are want of rights. The others of their statuses are about the feed or the page that asks.

@@ -190,3 +190,23 @@ async fn a_client_has_a_rate() {
         assert_eq!(in_time("health", health).await.unwrap().status().as_u16(), 200);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_without_room_is_refused_as_etcd_refuses_one_and_not_done() {
+    let front = Front::start("push:", &["--max-keys", "2"]);
+    let client = front.ready().await;
+    client.txn(txn(vec![put("a", vec![1]), put("b", vec![1])])).await.unwrap();
+    let refused = client.put(PutRequest { key: "c".into(), ..PutRequest::default() }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    let message = refused.message();
+    assert!(message.starts_with("etcdserver: mvcc: database space exceeded"), "{message}");
+    assert!(message.contains("(--max-keys)"), "{message}");
+    assert_eq!(count(&client).await, 2);
+    client.put(PutRequest { key: "a".into(), value: "2".into(), ..PutRequest::default() }).await.unwrap();
+    client
+        .delete_range(DeleteRangeRequest { key: "a".into(), ..DeleteRangeRequest::default() })
+        .await
+        .unwrap();
+    client.put(PutRequest { key: "c".into(), ..PutRequest::default() }).await.unwrap();
+    assert_eq!(count(&client).await, 2);
+}

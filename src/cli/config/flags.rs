@@ -453,6 +453,27 @@ pub(super) struct Flags {
     )]
     max_value_bytes: Option<OsString>,
 
+    /// Most keys of a collection. A write that would add one more is refused (507). What a feed has beyond is absent, and
+    /// /v1/status says so (`over_limit`, `refused`); it comes back when there is room [default: no limit]
+    #[arg(
+        long,
+        env = "CRUMBD_MAX_KEYS",
+        value_name = "N",
+        allow_hyphen_values = true,
+        help_heading = "Ingest"
+    )]
+    max_keys: Option<OsString>,
+
+    /// The same for the bytes of all keys and values of a collection [default: no limit]
+    #[arg(
+        long,
+        env = "CRUMBD_MAX_BYTES",
+        value_name = "SIZE",
+        allow_hyphen_values = true,
+        help_heading = "Ingest"
+    )]
+    max_bytes: Option<OsString>,
+
     /// The buffer between feed and cache: a channel, or a ring behind a lock (for comparison) [default: channel]
     #[arg(long, env = "CRUMBD_INGEST_BUFFER", value_name = "channel|ring", help_heading = "Ingest")]
     ingest_buffer: Option<OsString>,

@@ -384,6 +384,8 @@ fn cache(reader: &mut Reader<'_>) -> CacheConfig {
         max_batch: reader.count("max-batch", limits::COUNT).unwrap_or(default.max_batch),
         min_interval: span(reader, "min-interval", limits::MIN_INTERVAL, default.min_interval),
         max_value_bytes: reader.bytes("max-value-bytes", limits::VALUE).unwrap_or(default.max_value_bytes),
+        max_keys: reader.count("max-keys", limits::COUNT),
+        max_bytes: reader.bytes("max-bytes", limits::BUDGET).map(|bytes| bytes as u64),
         window: WindowLimits {
             max_count: reader.count("keep-count", limits::COUNT).unwrap_or(default.window.max_count),
             max_bytes: reader.bytes("keep-bytes", limits::CACHE).unwrap_or(default.window.max_bytes),

@@ -173,6 +173,9 @@ impl From<WriteError> for Problem {
             WriteError::Refused(Refusal::Unsettled { .. }) | WriteError::Unsettled { .. } => {
                 Self::unavailable("unsettled", detail)
             }
+            WriteError::Refused(Refusal::NoRoom { .. }) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "over-limit", detail)
+            }
             WriteError::Refused(_) | WriteError::TooLarge(_) => Self::too_large(detail),
             WriteError::NotDone { .. } => Self::unavailable("not-done", detail),
             WriteError::NotYetRead { .. } => Self::unavailable("not-yet-read", detail),
