@@ -51,6 +51,7 @@ async fn serve_app(lean_front: bool, change: impl FnOnce(App) -> App) -> (Http, 
         max_client_snapshot_bytes: 1 << 20,
         max_client_upload_bytes: 1 << 20,
         max_upload_bytes: 1 << 20,
+        ..Limits::default()
     };
     let config = AppConfig {
         max_body_bytes: 1 << 20,

@@ -623,3 +623,32 @@ async fn an_answer_that_is_no_list_is_no_empty_state() {
     .await;
     assert_eq!(first.json()["count"], 2);
 }
+
+#[tokio::test]
+async fn objects_without_room_come_when_another_one_has_gone() {
+    let double = with_two_objects().await;
+    let feed = double.feed("resource=v1/configmaps", "token: x");
+    let daemon = Daemon::serve(&["--feed", &feed, "--max-keys", "2"]);
+    let http = daemon.http();
+    is(&http, "in-sync").await;
+    let cursor = http.cursor().await;
+    double.put("c", "new", true);
+    let lacks = |keys: u64| {
+        let http = http.clone();
+        async move {
+            let status = status(&http).await;
+            let is_so = status["status"] == "in-sync" && status["refused"]["count"] == keys;
+            is_so.then_some(status)
+        }
+    };
+    let over = eventually("no room for the third", || lacks(1)).await;
+    assert_eq!(over["over_limit"], json!(["max-keys"]));
+    assert_eq!(over["refused"]["keys"][0]["key"], "n/c");
+    // Nobody tells that it has gone: the list does.
+    double.next_watch(vec![Step::Refuse(refusal(410, "Gone", ""))]);
+    double.lose("a");
+    double.cut();
+    agrees_with(&http, &double).await;
+    assert_eq!(eventually("nothing to be refused", || lacks(0)).await["over_limit"], json!([]));
+    http.get(&format!("/v1/breadcrumbs/{cursor}/next")).await.ok(200);
+}

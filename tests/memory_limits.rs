@@ -310,3 +310,34 @@ async fn snapshots_that_nobody_reads_stay_within_their_limit() {
     }
     assert!(now <= most, "{} MiB, {} before", now / MIB, base / MIB);
 }
+
+/// The memory of a daemon with so many keys in its feed, once it has read them.
+async fn with_feed(path: &std::path::Path, keys: usize, more: &[&str]) -> usize {
+    use std::io::Write as _;
+    const VALUE: usize = 2000;
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
+    let mut rng = fastrand::Rng::with_seed(7);
+    for key in 0..keys {
+        let value: String = std::iter::repeat_with(|| rng.alphanumeric()).take(VALUE).collect();
+        writeln!(file, r#"{{"type":"put","key":"key/{key}","value":"{value}"}}"#).unwrap();
+    }
+    drop(file);
+    let daemon = daemon(&format!("file:{}", path.display()), 1, more);
+    let status = is(&daemon.http(), "in-sync").await;
+    assert_eq!(status["ingest"]["updates"].as_u64().unwrap(), keys as u64);
+    resident(&daemon)
+}
+
+#[tokio::test]
+async fn a_feed_of_ten_times_the_limit_takes_little_more_than_one_that_is_at_it() {
+    const KEYS: usize = 5000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("feed.ndjson");
+    let limit = KEYS.to_string();
+    let at_it = with_feed(&path, KEYS, &["--max-keys", &limit]).await;
+    let over = with_feed(&path, 10 * KEYS, &["--max-keys", &limit]).await;
+    let unlimited = with_feed(&path, 10 * KEYS, &[]).await;
+    // Otherwise the comparison would say nothing.
+    assert!(unlimited > at_it + 80 * MIB, "{} MiB and {} MiB", at_it / MIB, unlimited / MIB);
+    assert!(over < at_it + 25 * MIB, "{} MiB at the limit, {} MiB over it", at_it / MIB, over / MIB);
+}

@@ -139,7 +139,8 @@ async fn scraped() -> Metrics {
     etcd.keys().txn(&[support::etcd::Op::Put(b"app/a".to_vec(), b"1".to_vec())]).await;
     let (from_file, from_etcd) = (format!("f=file:{}", file.display()), format!("e={}", etcd.feed("app/")));
     let feeds = ["--feed", "push:", "--feed", &from_file, "--feed", &from_etcd];
-    let daemon = Daemon::serve(&[&feeds[..], &["--etcd-listen", "127.0.0.1:0"]].concat());
+    let limits = ["--max-keys", "1000", "--max-bytes", "1MiB", "--max-client-rate", "10000/s"];
+    let daemon = Daemon::serve(&[&feeds[..], &["--etcd-listen", "127.0.0.1:0"], &limits].concat());
     let http = daemon.http();
     let url = daemon.logged("an address for etcd's clients", |line| {
         let line: Value = serde_json::from_str(line).ok()?;
@@ -421,10 +422,12 @@ async fn a_real_prometheus_raises_the_alerts_of_a_daemon_in_trouble_and_none_of_
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("feed.ndjson");
     std::fs::write(&file, put("a", "\"a value that is too long\"") + "\n").unwrap();
-    let from_file = format!("f=file:{}", file.display());
+    let full = dir.path().join("full.ndjson");
+    std::fs::write(&full, ["a", "b", "c"].map(|key| put(key, "1") + "\n").concat()).unwrap();
+    let (from_file, from_full) = (format!("f=file:{}", file.display()), format!("g=file:{}", full.display()));
     let unreachable = format!("e=etcd://127.0.0.1:{}/app/", free_port());
-    let limits = ["--max-value-bytes", "16", "--max-waiters", "1"];
-    let feeds = ["--feed", "push:", "--feed", &from_file, "--feed", &unreachable];
+    let limits = ["--max-value-bytes", "16", "--max-waiters", "1", "--max-keys", "2"];
+    let feeds = ["--feed", "push:", "--feed", &from_file, "--feed", &from_full, "--feed", &unreachable];
     let (troubled, well) = (Daemon::serve(&[&feeds[..], &limits].concat()), Daemon::push(&[]));
     let prometheus = Prometheus::of(&[&troubled, &well]).await;
     let http = troubled.http();
@@ -437,7 +440,7 @@ async fn a_real_prometheus_raises_the_alerts_of_a_daemon_in_trouble_and_none_of_
         (http.get("/v1/status").await.ok(200).json()["waiters"] == 1).then_some(())
     })
     .await;
-    let expected = ["CrumbdNotInSync", "CrumbdOverBudget", "CrumbdRefusedKeys"];
+    let expected = ["CrumbdNotInSync", "CrumbdOverBudget", "CrumbdOverLimit", "CrumbdRefusedKeys"];
     eventually("the alerts", || async {
         http.get(&next).await.problem(503);
         let alerts = prometheus.alerts(&troubled).await?;

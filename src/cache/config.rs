@@ -25,6 +25,11 @@ pub struct CacheConfig {
     pub max_value_bytes: usize,
     /// The longest key, in bytes; at most [`MAX_KEY_BYTES`].
     pub max_key_bytes: usize,
+    /// The most keys; `None` for no limit. What a feed has beyond is refused: absent, counted and named. A write that would
+    /// make the state larger is refused as a whole. A restored state of a feed that is its own datastore is kept whole.
+    pub max_keys: Option<usize>,
+    /// The same for the bytes of all keys and values.
+    pub max_bytes: Option<u64>,
     /// The limits of the window: older breadcrumbs within them stay readable.
     pub window: WindowLimits,
     /// Whether to keep every single write inside a breadcrumb with its value, and to count the writes of each key
@@ -58,6 +63,8 @@ impl Default for CacheConfig {
             min_interval: Duration::ZERO,
             max_value_bytes: 8 << 20,
             max_key_bytes: MAX_KEY_BYTES,
+            max_keys: None,
+            max_bytes: None,
             window: WindowLimits {
                 max_count: 16_384,
                 max_bytes: 64 << 20,
@@ -105,6 +112,10 @@ pub struct CacheStats {
     pub refused: Counter,
     /// The keys that are absent because the upstream's value was refused.
     pub(super) refused_keys: RwLock<Arc<RefusedKeys>>,
+    /// The most keys and bytes of the state.
+    pub(super) state_limits: (Option<usize>, Option<u64>),
+    /// Whether the feed should read everything again: there is room for keys that were refused for want of it.
+    pub(super) reread_wanted: watch::Sender<bool>,
     /// How far the state is complete.
     pub(super) complete: watch::Sender<Completeness>,
     /// Breadcrumbs published.
@@ -139,6 +150,11 @@ pub struct PersistFailure {
 }
 
 impl CacheStats {
+    /// The counters of a cache whose state has at most so many keys and bytes.
+    pub(super) fn of_state_limits(state_limits: (Option<usize>, Option<u64>)) -> Self {
+        Self { state_limits, ..Self::default() }
+    }
+
     /// Records the result of a try to persist the state. For the journal's caller, and for whoever else persists it.
     pub(crate) fn tried_to_persist<E: fmt::Display>(&self, result: Result<(), &E>) {
         let now = SystemTime::now();

@@ -10,7 +10,7 @@ use super::publish::Publisher;
 use super::store::Store;
 use super::{CacheOptions, CacheStats, Reader, RestoreError, RestoredBreadcrumb, Snapshot};
 use crate::ingest::{Buffer, IngestBuffer};
-use crate::model::{Batch, EntryLimits, FeedEvent, Grouping, History, SyncStatus, Update};
+use crate::model::{Batch, FeedEvent, Grouping, History, SyncStatus, Update};
 
 /// The cache has stopped: it takes no more events, and no breadcrumb follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,8 +26,8 @@ struct StartOptions {
     lossy: bool,
     /// The breadcrumbs after the first state.
     breadcrumbs: Vec<RestoredBreadcrumb>,
-    /// The limits to apply to the restored state, if any.
-    limits: Option<EntryLimits>,
+    /// Whether the configured limits apply to the restored state.
+    within_limits: bool,
 }
 
 /// Write access to a cache, and everything that a [`Reader`] can do. Clones share the cache.
@@ -98,8 +98,7 @@ impl Cache {
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> Result<(Self, IngestTask), RestoreError> {
         let config: CacheOptions = config.into();
-        let limits = Some(config.config.entry_limits());
-        let options = StartOptions { lossy, breadcrumbs, limits, provisional: false };
+        let options = StartOptions { lossy, breadcrumbs, within_limits: true, provisional: false };
         Self::start(config, state, options, buffer)
     }
 
@@ -109,7 +108,7 @@ impl Cache {
         options: StartOptions,
         buffer: Arc<IngestBuffer<FeedEvent>>,
     ) -> Result<(Self, IngestTask), RestoreError> {
-        let StartOptions { provisional, lossy, breadcrumbs, limits } = options;
+        let StartOptions { provisional, lossy, breadcrumbs, within_limits } = options;
         let was_in_sync = Arc::new(AtomicBool::new(false));
         let begin = |state, timestamp| {
             let in_sync = Arc::clone(&was_in_sync);
@@ -120,14 +119,18 @@ impl Cache {
         let (mut publisher, mut head, mut window) = begin(state, timestamp);
         breadcrumbs.into_iter().try_for_each(|breadcrumb| publisher.restore(breadcrumb))?;
         let mut state = publisher.head_state();
-        let refused =
-            limits.map(|limits| state.remove_over_limits(limits)).filter(|refused| !refused.is_empty());
+        let refused = within_limits.then(|| state.remove_over_limits(&config));
+        let refused = refused.filter(|refused| !refused.is_empty());
         if refused.is_some() {
             (publisher, head, window) = begin(state, SystemTime::now());
         }
-        let stats = Arc::new(CacheStats::default());
+        let state_limits = (config.max_keys, config.max_bytes);
+        let stats = Arc::new(CacheStats::of_state_limits(state_limits));
         let (max_batch, min_interval) = (config.max_batch, config.min_interval);
-        let store = Store::new(provisional, publisher, config, Arc::clone(&stats));
+        let mut store = Store::new(provisional, publisher, config, Arc::clone(&stats));
+        if within_limits {
+            store.may_lack_keys_of_before();
+        }
         let task = IngestTask::new(store, Arc::clone(&buffer), max_batch, min_interval);
         let task = task.with_refused(refused.unwrap_or_default());
         let reader = Reader::new(head, window, Arc::clone(&buffer), stats, was_in_sync, cursor_key);

@@ -254,6 +254,17 @@ impl Reader {
         Arc::clone(&self.stats.refused_keys.read())
     }
 
+    /// The most keys, and bytes of keys and values, of the state.
+    pub(crate) fn state_limits(&self) -> (Option<usize>, Option<u64>) {
+        self.stats.state_limits
+    }
+
+    /// Whether the feed should read everything again, and when it should: there is room for keys that were refused for want
+    /// of it.
+    pub(crate) fn reread_wanted(&self) -> watch::Receiver<bool> {
+        self.stats.reread_wanted.subscribe()
+    }
+
     /// The number of events that wait for the ingest task, and the number that may wait.
     pub fn backlog(&self) -> (usize, usize) {
         (self.buffer.len(), self.buffer.capacity())

@@ -10,6 +10,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::store::room::Unread;
 use super::weight::key_only;
 use super::{Delta, DeltaKind, RefusedKeys, Snapshot};
 use crate::model::{Comparison, Entry, History, Revision, SyncStatus};
@@ -24,6 +25,10 @@ pub(super) struct Resync {
     pub(super) reload: bool,
     /// Whether the changes between `before` and its end are unknown.
     pub(super) lossy: bool,
+    /// The keys of `before` that hold room until they are read.
+    pub(super) unread: Unread,
+    /// Whether `before` may lack keys for want of room.
+    pub(super) lacked_keys: bool,
     /// Whether an entry came that was set at or before the revision of `before` and is not in it. Then this cannot be a
     /// later state of the same upstream.
     is_other_state: bool,
@@ -58,6 +63,8 @@ impl Resync {
             whole_at,
             reload: history.is_some(),
             lossy,
+            unread: Unread::default(),
+            lacked_keys: false,
             is_other_state: false,
             status: None,
             refused: Arc::default(),
@@ -99,17 +106,30 @@ impl Resync {
         }
         let old = self.before.get(entry.key());
         let by_then = set_at.is_some_and(|set_at| set_at <= self.before.revision);
-        self.is_other_state |= by_then && old.is_none_or(|old| old.value() != entry.value());
+        // A key that is new here may have been there for long, without room.
+        self.is_other_state |= by_then && old.map_or(!self.lacked_keys, |old| old.value() != entry.value());
         let is_same_write = |old: &Entry| {
             entry.write_info().is_none_or(|info| old.write_info() == Some(info) && old.revision() == set_at)
         };
         old.filter(|old| old.same_content(entry) && (!same_write || is_same_write(old))).cloned()
     }
 
-    /// The comparison of the state read so far with the state before.
+    /// Whether a log is read from its start, under another history: each record is a change of its own.
+    pub(super) fn is_of_log(&self) -> bool {
+        self.reload && self.whole_at.is_none()
+    }
+
+    /// Whether the state read so far is the state before.
+    pub(super) fn has_read_the_same(&self, read: &Snapshot) -> bool {
+        self.before.len() == read.len() && self.before.digest == read.digest
+    }
+
+    /// The comparison of the state read so far with the state before. Keys for which that had no room are no difference.
     pub(super) fn comparison(&self, read: &Snapshot) -> Comparison {
+        let is_there = |old: &Entry| read.get(old.key()).is_some_and(|now| now.value() == old.value());
         match &self.before {
-            before if before.len() == read.len() && before.digest == read.digest => Comparison::Same,
+            _ if self.has_read_the_same(read) => Comparison::Same,
+            before if self.lacked_keys && before.iter().all(is_there) => Comparison::Same,
             _ if self.is_other_state => Comparison::Other,
             _ => Comparison::Later,
         }

@@ -1,8 +1,8 @@
 //! The whole state at one revision.
 
-use super::RefusedKeys;
 use super::table::Table;
-use crate::model::{Digest, Entry, EntryLimits, History, ReadEntries, Revision};
+use super::{CacheConfig, RefusedKeys};
+use crate::model::{Digest, Entry, EntryLimits, History, Key, ReadEntries, Refusal, Revision, StateLimit};
 
 /// The whole state at one revision. A clone is O(1) and never changes afterwards.
 #[derive(Clone)]
@@ -86,21 +86,56 @@ impl Snapshot {
         Self { history, ..self }
     }
 
-    /// Removes the entries that exceed the limits, and returns their keys.
-    pub(super) fn remove_over_limits(&mut self, limits: EntryLimits) -> RefusedKeys {
+    /// Removes the entries that exceed the limits, and those for which there is no room. Returns their keys.
+    pub(super) fn remove_over_limits(&mut self, config: &CacheConfig) -> RefusedKeys {
         let mut refused = RefusedKeys::default();
+        self.remove_too_large(config.entry_limits(), &mut refused);
+        let max_keys = config.max_keys.unwrap_or(usize::MAX);
+        let max_bytes = config.max_bytes.unwrap_or(u64::MAX);
+        for (entry, limit) in self.remove_over_room(max_keys, max_bytes) {
+            let refusal = Refusal::NoRoom { key: Key::shortened(entry.key()), limit };
+            let reason = refusal.reason().unwrap_or_default();
+            refused.add(entry.key(), &reason, entry.revision().unwrap_or(self.revision), Some(limit));
+        }
+        refused
+    }
+
+    /// Removes the last entries in key order until the rest has room.
+    pub(super) fn remove_over_room(&mut self, max_keys: usize, max_bytes: u64) -> Vec<(Entry, StateLimit)> {
+        if self.len() <= max_keys && self.payload_bytes <= max_bytes {
+            return Vec::new();
+        }
+        let mut entries: Vec<Entry> = self.iter().cloned().collect();
+        entries.sort_unstable_by(|one, other| one.key().cmp(other.key()));
+        let (mut keys, mut bytes, mut removed) = (0, 0, Vec::new());
+        for entry in entries {
+            let with_it = bytes + entry.payload_bytes() as u64;
+            if keys < max_keys && with_it <= max_bytes {
+                (keys, bytes) = (keys + 1, with_it);
+                continue;
+            }
+            let limit = match keys < max_keys {
+                true => StateLimit::Bytes(max_bytes),
+                false => StateLimit::Keys(max_keys as u64),
+            };
+            self.remove(&entry);
+            removed.push((entry, limit));
+        }
+        removed
+    }
+
+    fn remove_too_large(&mut self, limits: EntryLimits, refused: &mut RefusedKeys) {
         if self.payload_bytes <= limits.max_value_bytes.min(limits.max_key_bytes) as u64 {
-            return refused;
+            return;
         }
         let allowed = |entry: &&Entry| limits.allow(entry.key(), entry.value().len());
         let over: Vec<Entry> = self.iter().filter(|entry| !allowed(entry)).cloned().collect();
         for entry in over {
             let refusal = limits.check(&entry.clone().into()).err();
             let reason = refusal.and_then(|refusal| refusal.reason()).unwrap_or_default();
-            refused.add(entry.key(), &reason, entry.revision().unwrap_or(self.revision));
+            refused.add(entry.key(), &reason, entry.revision().unwrap_or(self.revision), None);
             self.remove(&entry);
         }
-        refused
     }
 
     /// Sets the entry; `old` is what [`Snapshot::get`] found.

@@ -4,12 +4,14 @@ mod publication;
 mod refuse;
 mod relayed;
 mod reread;
+pub(super) mod room;
 
 use std::collections::HashSet;
 use std::iter::Peekable;
 use std::sync::Arc;
 
 use self::refuse::RefusalLog;
+use self::room::Room;
 use super::pending::Pending;
 use super::publish::Publisher;
 use super::resync::Resync;
@@ -40,6 +42,7 @@ pub(super) struct Store {
     /// The keys that are refused in `state`.
     refused: Arc<RefusedKeys>,
     refusal_log: RefusalLog,
+    room: Room,
     config: CacheConfig,
     pub(super) stats: Arc<CacheStats>,
 }
@@ -71,6 +74,7 @@ impl Store {
             publisher,
             refused,
             refusal_log: RefusalLog::default(),
+            room: Room::new(&config),
             config,
             stats,
         }
@@ -155,12 +159,15 @@ impl Store {
         self.stats.updates.inc_by(batch.updates.len() as u64);
         if let Some(ack) = batch.ack {
             // The write is all or nothing, so everything is checked before anything changes.
-            if let Err(refusal) = self.check(&batch.conditions, &batch.updates) {
+            let replaces = batch.grouping == Grouping::Replace;
+            let checked = self.check(&batch.conditions, &batch.updates);
+            if let Err(refusal) = checked.and_then(|()| self.check_room_for_write(&batch.updates, replaces)) {
                 self.stats.refused.inc_by(batch.updates.len() as u64);
                 ack.send(Err(refusal));
                 return;
             }
-            let applied = self.apply_atomic(batch.updates, batch.grouping);
+            let applied =
+                self.knowing_that_it_fits(|store| store.apply_atomic(batch.updates, batch.grouping));
             self.unacknowledged.push((ack, applied));
             return;
         }
@@ -180,7 +187,7 @@ impl Store {
             updates.extend(self.missing_from(&updates));
         }
         let mut assigned = None;
-        for update in updates {
+        for update in self.in_order_of_room(updates) {
             self.apply_update(update, claimed, &mut assigned);
         }
         self.end_group(before, claimed, assigned)
@@ -210,9 +217,17 @@ impl Store {
         // Updates that claim more are refused one by one.
         let claimed = update.revision.filter(|claimed| *claimed <= Revision::MAX_CLAIM);
         let (before, mut assigned) = (self.state.revision, None);
-        self.apply_update(update, claimed, &mut assigned);
-        while let Some(update) = updates.next_if(|u| claimed.is_some() && u.revision == claimed) {
+        let mut next = || updates.next_if(|u| claimed.is_some() && u.revision == claimed);
+        if self.is_room_limited() {
+            let group = std::iter::once(update).chain(std::iter::from_fn(next)).collect();
+            for update in self.in_order_of_room(group) {
+                self.apply_update(update, claimed, &mut assigned);
+            }
+        } else {
             self.apply_update(update, claimed, &mut assigned);
+            while let Some(update) = next() {
+                self.apply_update(update, claimed, &mut assigned);
+            }
         }
         self.end_group(before, claimed, assigned);
         true

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle};
 use tracing::{Instrument, Span, info_span};
 
-use super::DaemonError;
 use super::stored_state::{self, Persistence, StoredState};
+use super::{DaemonError, reread};
 use crate::cache::{Cache, CacheConfig, CacheOptions, IngestTask, Reader};
 use crate::feed::{Activity, Feed, FeedError, FeedSettings, FeedSpec, Sink, Storage, Upstream};
 use crate::http::Collection;
@@ -78,6 +78,8 @@ pub(super) struct RunningCollection {
     /// `None` once it has ended.
     feeding: Option<JoinHandle<Result<(), FeedError>>>,
     saving: Option<JoinHandle<()>>,
+    /// What asks the feed to read everything again, where the room for keys is limited.
+    rereading: Option<JoinHandle<()>>,
 }
 
 impl OpenCollection {
@@ -137,6 +139,7 @@ impl OpenCollection {
         let buffer = Arc::new(buffer);
         let upstream = Arc::new(feed.upstream());
         let limits = cache_config.entry_limits();
+        let is_limited = cache_config.max_keys.is_some() || cache_config.max_bytes.is_some();
         let keeps_every_write = cache_config.keep_every_write;
         let cursor_key = cursor_key.for_collection(name.as_ref().map_or("", |name| name.as_str()));
         let options = CacheOptions { config: cache_config, cursor_key };
@@ -158,7 +161,14 @@ impl OpenCollection {
             None => served,
         };
         let feeding = Some(feeding);
-        Ok((served, RunningCollection { name, feed: text, span, cache, upstream, ingest, feeding, saving }))
+        let rereading = is_limited.then(|| {
+            let wanted = cache.reader().reread_wanted();
+            tokio::spawn(reread::ask(wanted, Arc::clone(&upstream)))
+        });
+        let feed = text;
+        let running =
+            RunningCollection { name, feed, span, cache, upstream, ingest, feeding, saving, rereading };
+        Ok((served, running))
     }
 }
 
@@ -253,6 +263,7 @@ impl RunningCollection {
     /// Takes no more updates. What the cache has taken is still applied and saved.
     pub(super) fn stop(&self) {
         self.feeding.iter().for_each(JoinHandle::abort);
+        self.rereading.iter().for_each(JoinHandle::abort);
         self.cache.stop();
     }
 

@@ -38,6 +38,7 @@ mod builder;
 mod collection;
 mod config;
 mod error;
+mod reread;
 mod running;
 mod stored_state;
 
@@ -46,7 +47,8 @@ pub use crate::http::auth::{Hosts, LineError, OriginError, Origins, Tokens, Toke
 pub use crate::http::tls::{Tls, TlsError, TlsFiles, UnusableError};
 pub use crate::http::{
     AccessLog, AppConfig, Limits, ListenAddress, ListenAddressError, LogLines, PassedSocketError, Proxies,
-    ProxiesError, RequestSpan, RequestSpans, ServeError, ServerConfig, SocketPathError, TraceParent,
+    ProxiesError, Rate, RateError, RequestSpan, RequestSpans, ServeError, ServerConfig, SocketPathError,
+    TraceParent,
 };
 pub use crate::state::{Damage, StateError};
 pub use builder::DaemonBuilder;

@@ -40,6 +40,8 @@ pub struct Upstream {
     answers: AtomicBool,
     /// Somebody wants to know how far the upstream is.
     asked: Notify,
+    /// Somebody wants everything to be read again.
+    asked_to_reread: Notify,
     /// Why the feed cannot say that it is in-sync, for people.
     problem: RwLock<Option<String>>,
     activity: RwLock<ActivityReport>,
@@ -94,6 +96,7 @@ impl Upstream {
             exhausted: AtomicBool::new(local),
             answers: AtomicBool::new(false),
             asked: Notify::new(),
+            asked_to_reread: Notify::new(),
             problem: RwLock::default(),
             activity: RwLock::new(ActivityReport::new()),
             sighting: watch::Sender::new(None),
@@ -212,6 +215,17 @@ impl Upstream {
     /// Resolves when somebody has asked. For the feed; cancel-safe.
     pub async fn asked(&self) {
         self.asked.notified().await;
+    }
+
+    /// Asks the feed to read everything again: there is room for keys that the cache has refused for want of it. A feed that
+    /// cannot need not listen.
+    pub fn ask_to_reread(&self) {
+        self.asked_to_reread.notify_one();
+    }
+
+    /// Resolves when somebody has asked for that. For the feed; cancel-safe.
+    pub async fn asked_to_reread(&self) {
+        self.asked_to_reread.notified().await;
     }
 
     /// Why the feed cannot say that it is in-sync, as a sentence; `None` once it can.

@@ -55,8 +55,11 @@ impl AppConfig {
     pub(in crate::http) fn smallest() -> Self {
         let limits = Limits {
             max_connections: 1,
+            max_client_connections: 1,
             max_waiters: 1,
             max_client_waiters: 1,
+            max_client_streams: 1,
+            max_client_rate: None,
             max_snapshot_bytes: 1,
             max_client_snapshot_bytes: 1,
             max_client_upload_bytes: 1,

@@ -1,5 +1,5 @@
 //! Budgets of connections, waiters and bytes in flight, and each client's share. A request over a budget gets a 503 with
-//! a random `Retry-After`.
+//! a random `Retry-After`, and one over its client's rate a 429.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -13,7 +13,8 @@ use axum::http::request::Parts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::http::app::App;
-use crate::http::client::{Addresses, Client, Peer, WaiterGuard};
+use crate::http::client::{Addresses, Client, Connected, Peer, Refusing, WaiterGuard};
+use crate::http::rate::{BucketSize, Rate};
 use crate::http::rep::problem::Problem;
 use crate::view::{Account, ByteBudget, KeySelector, Refusals, Reserved, ViewError, queue_deadline};
 
@@ -55,10 +56,16 @@ const TOKEN: Kind = Kind {
 pub struct Limits {
     /// Open connections.
     pub max_connections: usize,
+    /// Open connections of one address.
+    pub max_client_connections: usize,
     /// Requests that wait for a breadcrumb.
     pub max_waiters: usize,
     /// Requests of one client that wait for a breadcrumb.
     pub max_client_waiters: usize,
+    /// Those of them that are streams or wait for one key.
+    pub max_client_streams: usize,
+    /// Requests of one client, if they are limited.
+    pub max_client_rate: Option<Rate>,
     /// Bytes of large bodies that are being sent. What they share counts once. A larger body is sent alone.
     pub max_snapshot_bytes: u64,
     /// The part of them that one client may hold.
@@ -70,13 +77,16 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// The limits of `crumbd serve` without flags. A client's share is nine tenths of the waiters, half of the snapshot
-    /// bytes, and nine tenths of the upload bytes.
+    /// The limits of `crumbd serve` without flags. A client's share is nine tenths of the connections and the waiters, half of
+    /// the snapshot bytes, and nine tenths of the upload bytes.
     fn default() -> Self {
         Self {
             max_connections: 100_000,
+            max_client_connections: 90_000,
             max_waiters: 100_000,
             max_client_waiters: 90_000,
+            max_client_streams: 90_000,
+            max_client_rate: None,
             max_snapshot_bytes: 1 << 30,
             max_client_snapshot_bytes: 1 << 29,
             max_upload_bytes: 256 << 20,
@@ -89,8 +99,11 @@ impl Default for Limits {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Limit {
     Connections,
+    ClientConnections,
     Waiters,
     ClientWaiters,
+    ClientStreams,
+    ClientRate,
     SnapshotBytes,
     ClientSnapshotBytes,
     UploadBytes,
@@ -98,10 +111,13 @@ pub(super) enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 10] = [
         Self::Connections,
+        Self::ClientConnections,
         Self::Waiters,
         Self::ClientWaiters,
+        Self::ClientStreams,
+        Self::ClientRate,
         Self::SnapshotBytes,
         Self::ClientSnapshotBytes,
         Self::UploadBytes,
@@ -112,8 +128,11 @@ impl Limit {
     fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "max-connections",
+            Self::ClientConnections => "max-client-connections",
             Self::Waiters => "max-waiters",
             Self::ClientWaiters => "max-client-waiters",
+            Self::ClientStreams => "max-client-streams",
+            Self::ClientRate => "max-client-rate",
             Self::SnapshotBytes => "max-snapshot-bytes",
             Self::ClientSnapshotBytes => "max-client-snapshot-bytes",
             Self::UploadBytes => "max-upload-bytes",
@@ -180,6 +199,8 @@ pub(super) struct Budgets {
     uploads: ByteBudget,
     large_writes: Arc<Semaphore>,
     addresses: Arc<Addresses>,
+    /// The size of the buckets of requests, if they are limited.
+    buckets: Option<Arc<BucketSize>>,
     /// The client of unix sockets, and of requests without a [`Peer`]: a program that embeds the crate may have a server of
     /// its own.
     unknown: Arc<Client>,
@@ -187,6 +208,12 @@ pub(super) struct Budgets {
 
 /// There is no place for a waiter. It is no refusal yet: the request may not have to wait.
 pub(super) struct NoPlace(Limit);
+
+/// There is no room for a connection: in the budget of all, or in the share of its address.
+pub(super) enum NoRoom {
+    ForAll,
+    ForClient(Arc<Client>),
+}
 
 impl Budgets {
     pub(super) fn new(limits: Limits) -> Self {
@@ -199,12 +226,15 @@ impl Budgets {
         let what = "request bodies are being received (--max-upload-bytes)";
         let uploads = bytes(limits.max_upload_bytes, Limit::UploadBytes, what);
         let waiters = Arc::default();
-        let unknown = Arc::new(new_client(&ADDRESS, &limits, &refusals, &waiters, &snapshots));
+        let buckets = limits.max_client_rate.map(|rate| Arc::new(BucketSize::new(rate)));
+        let unknown = new_client(&ADDRESS, &limits, &refusals, &waiters, &snapshots, buckets.clone());
+        let unknown = Arc::new(unknown);
         Self {
             connections: permits(limits.max_connections),
             reserve: permits(RESERVED_CONNECTIONS),
             large_writes: permits(1),
             addresses: Arc::default(),
+            buckets,
             unknown,
             waiters,
             snapshots,
@@ -231,7 +261,8 @@ impl Budgets {
     }
 
     fn client(&self, kind: &Kind) -> Client {
-        new_client(kind, &self.limits, &self.refusals, &self.waiters, &self.snapshots)
+        let (limits, refusals, buckets) = (&self.limits, &self.refusals, self.buckets.clone());
+        new_client(kind, limits, refusals, &self.waiters, &self.snapshots, buckets)
     }
 
     fn refusals(&self, limit: Limit) -> &Arc<Refusals> {
@@ -247,11 +278,15 @@ impl Budgets {
     pub(super) fn usage(&self) -> impl Iterator<Item = LimitUse> {
         let limits = &self.limits;
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        Limit::ALL.into_iter().map(move |limit| {
+        Limit::ALL.into_iter().filter_map(move |limit| {
             let (used, max) = match limit {
                 Limit::Connections => (Some(number(self.connections())), number(limits.max_connections)),
                 Limit::Waiters => (Some(number(self.waiters())), number(limits.max_waiters)),
+                Limit::ClientConnections => (None, number(limits.max_client_connections)),
                 Limit::ClientWaiters => (None, number(limits.max_client_waiters)),
+                Limit::ClientStreams => (None, number(limits.max_client_streams)),
+                // In the time of the flag.
+                Limit::ClientRate => (None, u64::from(limits.max_client_rate?.requests())),
                 Limit::SnapshotBytes => (Some(self.snapshot_bytes()), limits.max_snapshot_bytes),
                 Limit::ClientSnapshotBytes => (None, limits.max_client_snapshot_bytes),
                 Limit::UploadBytes => (Some(self.upload_bytes()), limits.max_upload_bytes),
@@ -260,13 +295,33 @@ impl Budgets {
             let refusals = self.refusals(limit);
             let depends_on_keys = matches!(limit, Limit::SnapshotBytes | Limit::UploadBytes);
             let (refused, is_refusing) = (refusals.total(), refusals.happened_within(LATELY));
-            LimitUse { flag: limit.as_str(), used, max, refused, is_refusing, depends_on_keys }
+            Some(LimitUse { flag: limit.as_str(), used, max, refused, is_refusing, depends_on_keys })
         })
     }
 
     /// The limits.
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Counts a request of this client.
+    ///
+    /// # Errors
+    /// The refusal of a request over its client's rate.
+    #[inline]
+    pub(super) fn request(&self, client: &Client) -> Result<(), Problem> {
+        client.count_request().map_err(|after| self.too_fast(client, after))
+    }
+
+    #[cold]
+    fn too_fast(&self, client: &Client, after: Duration) -> Problem {
+        self.refusals(Limit::ClientRate).note();
+        let rate = self.limits.max_client_rate.map(|rate| rate.to_string()).unwrap_or_default();
+        let flag = Limit::ClientRate.as_str();
+        // Rounded up: it is let in then.
+        let after_s = after.as_millis().div_ceil(1000).max(1);
+        let detail = format!("{} sends more than {rate} requests (--{flag}); retry later", client.name());
+        Problem::rate_limited(detail, u64::try_from(after_s).unwrap_or(u64::MAX))
     }
 
     /// Counts a waiter of this client for these keys, whose request has this head, until the guard is dropped.
@@ -279,26 +334,58 @@ impl Budgets {
     where
         C: Deref<Target = Client>,
     {
+        self.place(client, keys, head, false)
+    }
+
+    /// The same for a waiter that is a stream, or waits for one key.
+    pub(super) fn stream<C>(
+        &self,
+        client: C,
+        keys: &KeySelector,
+        head: HeadBytes,
+    ) -> Result<WaiterGuard<C>, NoPlace>
+    where
+        C: Deref<Target = Client>,
+    {
+        self.place(client, keys, head, true)
+    }
+
+    fn place<C>(
+        &self,
+        client: C,
+        keys: &KeySelector,
+        head: HeadBytes,
+        is_stream: bool,
+    ) -> Result<WaiterGuard<C>, NoPlace>
+    where
+        C: Deref<Target = Client>,
+    {
         // However long its keys and head are, a waiter fits into an empty budget.
         let (max, max_client) = (self.limits.max_waiters, self.limits.max_client_waiters);
         let places = places(keys, head).min(max).min(max_client);
-        let (waiter, [client_before, before]) =
-            WaiterGuard::take(client, u32::try_from(places).unwrap_or(u32::MAX));
+        let (waiter, before) =
+            WaiterGuard::take(client, u32::try_from(places).unwrap_or(u32::MAX), is_stream);
         match () {
-            () if before + places > max => Err(NoPlace(Limit::Waiters)),
-            () if client_before + places > max_client => Err(NoPlace(Limit::ClientWaiters)),
+            () if before.all + places > max => Err(NoPlace(Limit::Waiters)),
+            () if before.client + places > max_client => Err(NoPlace(Limit::ClientWaiters)),
+            () if before.streams >= self.limits.max_client_streams => Err(NoPlace(Limit::ClientStreams)),
             () => Ok(waiter),
         }
     }
 
     /// The refusal of a request of this client that would have to wait.
     pub(super) fn no_place(&self, NoPlace(limit): NoPlace, client: &Client) -> Problem {
-        let (max, whose) = match limit {
-            Limit::ClientWaiters => (self.limits.max_client_waiters, format!("of {} ", client.name())),
-            _ => (self.limits.max_waiters, String::new()),
+        let (limits, name) = (&self.limits, client.name());
+        let full = match limit {
+            Limit::ClientWaiters => {
+                format!("{} requests of {name} are waiting for a breadcrumb", limits.max_client_waiters)
+            }
+            Limit::ClientStreams => {
+                format!("{} streams and waits for one key of {name} are open", limits.max_client_streams)
+            }
+            _ => format!("{} requests are waiting for a breadcrumb", limits.max_waiters),
         };
-        let flag = limit.as_str();
-        self.refuse(limit, &format!("{max} requests {whose}are waiting for a breadcrumb (--{flag})"))
+        self.refuse(limit, &format!("{full} (--{})", limit.as_str()))
     }
 
     /// How many places waiters take.
@@ -313,15 +400,35 @@ impl Budgets {
         reserved.or_else(|| permit(&self.connections))
     }
 
+    /// The peer of one more connection from this address, if there is room in its share. Operators have no share.
+    pub(super) fn connected(&self, address: SocketAddr, is_operator: bool) -> Result<Connected, NoRoom> {
+        let (peer, before) = self.peer(address).connects();
+        match is_operator || before < self.limits.max_client_connections {
+            true => Ok(peer),
+            false => Err(NoRoom::ForClient(Arc::clone(peer.client()))),
+        }
+    }
+
     /// How many connections are open, without those of the reserve.
     pub(super) fn connections(&self) -> usize {
         self.limits.max_connections.saturating_sub(self.connections.available_permits())
     }
 
-    /// The refusal of a connection over the budget.
-    pub(super) fn too_many_connections(&self) -> Problem {
-        let max = self.limits.max_connections;
-        self.refuse(Limit::Connections, &format!("{max} connections are open (--max-connections)"))
+    /// How many addresses are counted.
+    pub(super) fn addresses(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// The refusal of a connection over a budget.
+    pub(super) fn too_many_connections(&self, full: &NoRoom) -> Problem {
+        let (limit, open) = match full {
+            NoRoom::ForAll => (Limit::Connections, format!("{} connections", self.limits.max_connections)),
+            NoRoom::ForClient(client) => (
+                Limit::ClientConnections,
+                format!("{} connections of {}", self.limits.max_client_connections, client.name()),
+            ),
+        };
+        self.refuse(limit, &format!("{open} are open (--{})", limit.as_str()))
     }
 
     fn refuse(&self, limit: Limit, detail: &str) -> Problem {
@@ -356,18 +463,38 @@ impl Budgets {
     }
 }
 
+impl NoPlace {
+    /// Whether the client has too many streams.
+    #[cfg(feature = "etcd")]
+    pub(super) fn is_of_streams(&self) -> bool {
+        self.0 == Limit::ClientStreams
+    }
+}
+
+impl NoRoom {
+    /// A place among the refusals of the same address, of at most so many; `None` if there is none. Where all are full, the
+    /// listener's own limit is enough.
+    pub(super) fn refusing(&self, most: usize) -> Option<Option<Refusing>> {
+        match self {
+            Self::ForAll => Some(None),
+            Self::ForClient(client) => client.refusing(most).map(Some),
+        }
+    }
+}
+
 fn new_client(
     kind: &Kind,
     limits: &Limits,
     refusals: &[Arc<Refusals>; Limit::ALL.len()],
     waiters: &Arc<AtomicUsize>,
     snapshots: &ByteBudget,
+    buckets: Option<Arc<BucketSize>>,
 ) -> Client {
     let own = |max, limit: Limit, what| ByteBudget::new(max, what, Arc::clone(&refusals[limit as usize]));
     let to = own(limits.max_client_snapshot_bytes, Limit::ClientSnapshotBytes, kind.snapshots);
     let from = own(limits.max_client_upload_bytes, Limit::ClientUploadBytes, kind.uploads);
     let uploads = (limits.max_client_upload_bytes < limits.max_upload_bytes).then_some(from);
-    Client::new(kind.name, waiters, Account::new(snapshots.clone(), to), uploads)
+    Client::new(kind.name, waiters, Account::new(snapshots.clone(), to), uploads, buckets)
 }
 
 impl UploadBytes {

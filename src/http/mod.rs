@@ -22,6 +22,7 @@ mod http2;
 mod lean;
 mod metrics;
 mod page;
+mod rate;
 mod refusals;
 mod rep;
 mod router;
@@ -37,6 +38,7 @@ pub use budget::Limits;
 pub use collection::Collection;
 pub(crate) use collection::Stored;
 pub use metrics::LogLines;
+pub use rate::{Rate, RateError};
 pub use serve::drain::Shutdown;
 #[cfg(feature = "cli")]
 pub(crate) use serve::listen::check as check_address;

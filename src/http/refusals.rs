@@ -31,7 +31,7 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// The statuses of refusals, and the reasons of this daemon for them: the last part of the problem's type. Any other is
 /// the upstream's, or of the program that the daemon is a part of.
-const REASONS: [(StatusCode, &str); 27] = [
+const REASONS: [(StatusCode, &str); 28] = [
     (StatusCode::UNAUTHORIZED, "token-missing"),
     (StatusCode::UNAUTHORIZED, "token-unknown"),
     (StatusCode::UNAUTHORIZED, "token-removed"),
@@ -45,7 +45,7 @@ const REASONS: [(StatusCode, &str); 27] = [
     (StatusCode::FORBIDDEN, OTHER),
     (StatusCode::TOO_MANY_REQUESTS, "buffer-full"),
     (StatusCode::TOO_MANY_REQUESTS, "over-budget"),
-    (StatusCode::TOO_MANY_REQUESTS, "over-rate"),
+    (StatusCode::TOO_MANY_REQUESTS, "rate-limited"),
     (StatusCode::TOO_MANY_REQUESTS, OTHER),
     (StatusCode::SERVICE_UNAVAILABLE, "over-budget"),
     (StatusCode::SERVICE_UNAVAILABLE, "starting"),
@@ -59,6 +59,7 @@ const REASONS: [(StatusCode, &str); 27] = [
     (StatusCode::SERVICE_UNAVAILABLE, "read-only"),
     (StatusCode::SERVICE_UNAVAILABLE, OTHER),
     (StatusCode::MISDIRECTED_REQUEST, "unknown-host"),
+    (StatusCode::INSUFFICIENT_STORAGE, "over-limit"),
 ];
 
 /// The reasons that are want of rights. The others of their statuses are about the feed or the page that asks.

@@ -66,12 +66,13 @@ fn collection(app: &App, routes: Routes) -> Router<App> {
 }
 
 /// The routes that need no token: orchestrators and load balancers have none, and the page holds no data.
-fn public(routes: Routes) -> Router<App> {
+fn public(app: &App, routes: Routes) -> Router<App> {
     Router::new()
         .route("/", routes.for_operators(get(page::page)))
         .route("/page.css", routes.for_operators(get(page::style)))
         .route("/page.js", routes.for_operators(get(page::script)))
         .layer(from_fn(conditions::honour))
+        .layer(map_request_with_state(app.clone(), access::count))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .method_not_allowed_fallback(problem::method_not_allowed)
@@ -115,7 +116,7 @@ fn daemon(app: App, routes: Routes) -> Router {
         // Every request to a handler above passes here, also one that no route matches.
         .layer(map_request_with_state(app.clone(), access::admit))
         .layer(map_request_with_state(app.clone(), host::require_allowed))
-        .merge(public(routes))
+        .merge(public(&app, routes))
         .layer(from_fn_with_state(app.clone(), cors::apply))
         .layer(map_request(host::require_one))
         .layer(map_response(problem::fill_empty_errors))

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Check, Cursor, Digest, Entry, History, Key, Revision, SyncStatus, Transaction};
+use super::{Check, Cursor, Digest, Entry, History, Key, Revision, StateLimit, SyncStatus, Transaction};
 
 /// One change of one key.
 #[derive(Clone, Debug)]
@@ -181,6 +181,14 @@ pub enum Refusal {
         /// The largest size that is accepted.
         limit: usize,
     },
+    /// A key, or a larger value, for which the state has no room.
+    #[error("key \"{key}\": {}", self.reason().unwrap_or_default())]
+    NoRoom {
+        /// The key, cut to a readable length.
+        key: Key,
+        /// The limit that is reached.
+        limit: StateLimit,
+    },
     /// A record of the feed that names a key but cannot be read.
     #[error("key \"{key}\": {reason}")]
     Unreadable {
@@ -203,7 +211,18 @@ impl Refusal {
             Self::TooLarge { what, bytes, limit, .. } => {
                 Some(format!("its {what} has {bytes} bytes, the limit is {limit}"))
             }
+            Self::NoRoom { limit, .. } => {
+                Some(format!("there is no room for it, because the collection has at most {limit}"))
+            }
             Self::Unreadable { reason, .. } => Some(reason.clone()),
+        }
+    }
+
+    /// The limit of the state that is reached, if that is the reason.
+    pub(crate) fn state_limit(&self) -> Option<StateLimit> {
+        match self {
+            Self::NoRoom { limit, .. } => Some(*limit),
+            _ => None,
         }
     }
 }

@@ -9,6 +9,9 @@ use bytes::Bytes;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Key(Bytes);
 
+/// The most bytes of a refused key in a message.
+const SHOWN_KEY_BYTES: usize = 120;
+
 impl Key {
     /// The empty key.
     pub const EMPTY: Self = Self(Bytes::new());
@@ -21,6 +24,11 @@ impl Key {
     /// A key with a copy of these bytes.
     pub fn copy_from(bytes: &[u8]) -> Self {
         Self(Bytes::copy_from_slice(bytes))
+    }
+
+    /// The beginning of a key, for a message.
+    pub(crate) fn shortened(bytes: &[u8]) -> Self {
+        Self::copy_from(&bytes[..bytes.len().min(SHOWN_KEY_BYTES)])
     }
 
     /// The raw bytes.

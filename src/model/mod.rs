@@ -33,7 +33,7 @@ pub use event::{
 pub use event::{Comparison, KeyStep, PastStep, PastValue, UpstreamBreadcrumb, Verdict};
 pub use key::Key;
 pub use key_selector::KeySelector;
-pub use limits::EntryLimits;
+pub use limits::{EntryLimits, StateLimit};
 pub use opaque_cursor::OpaqueCursor;
 pub use revision::Sighting;
 pub use revision::{History, HistoryError, Revision, Sequence};

@@ -63,6 +63,12 @@ impl Refusals {
         self.recent.lock().at.is_some_and(|at| at.elapsed() < time)
     }
 
+    /// Counts a refusal that says itself when the client may come back.
+    pub(crate) fn note(&self) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+        self.recent.lock().at = Some(Instant::now());
+    }
+
     /// All refusals since the start.
     pub(crate) fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)

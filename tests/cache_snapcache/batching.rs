@@ -106,8 +106,17 @@ async fn where_nothing_changed_there_is_no_breadcrumb() {
 
 #[tokio::test]
 async fn the_defaults_bound_everything() {
-    let CacheConfig { max_batch, min_interval, max_value_bytes, max_key_bytes, window, keep_every_write } =
-        CacheConfig::default();
+    let CacheConfig {
+        max_batch,
+        min_interval,
+        max_value_bytes,
+        max_key_bytes,
+        max_keys,
+        max_bytes,
+        window,
+        keep_every_write,
+    } = CacheConfig::default();
+    assert_eq!((max_keys, max_bytes), (None, None), "the state is as large as the upstream's");
     assert!((1..=10_000).contains(&max_batch) && min_interval.is_zero() && !keep_every_write);
     assert!(max_value_bytes <= 64 << 20 && max_key_bytes <= 64 << 10);
     assert!(window.max_count <= 1 << 20 && window.max_bytes <= 1 << 30);

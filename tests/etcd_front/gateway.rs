@@ -8,7 +8,7 @@ use crate::support::DEADLINE;
 use crate::support::etcd::Etcd;
 use crate::support::tls::client_config;
 
-fn http() -> reqwest::Client {
+pub fn http() -> reqwest::Client {
     reqwest::Client::builder().tls_backend_preconfigured(client_config(&[], None)).build().unwrap()
 }
 

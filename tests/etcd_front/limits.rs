@@ -8,9 +8,11 @@ use crate::etcd::kv::{
     Compare, CompareResult, CompareTarget, CompareWith, DeleteRangeRequest, PutRequest, RangeRequest,
     RequestOp, RequestOpUnion, TxnRequest, TxnResponse,
 };
+use crate::etcd::watch::WatchCreateRequest;
+use crate::gateway::http;
 use crate::servers::{Front, all_keys, client_of};
 use crate::support::etcd::Etcd;
-use crate::support::in_time;
+use crate::support::{eventually, in_time};
 
 fn put(key: &str, value: Vec<u8>) -> RequestOp {
     let put = PutRequest { key: key.to_owned().into(), value: value.into(), ..PutRequest::default() };
@@ -144,4 +146,67 @@ async fn a_message_that_does_not_end_is_refused_after_a_while() {
     };
     assert_eq!(status, "4", "DEADLINE_EXCEEDED");
     connection.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_a_share_of_streams() {
+    let front = Front::start("push:", &["--max-client-streams", "2"]);
+    let client = front.ready().await;
+    let watch = || WatchCreateRequest { key: "a".into(), ..WatchCreateRequest::default() };
+    let mut held = [client.watch(watch()).await.unwrap(), client.watch(watch()).await.unwrap()];
+    for watches in &mut held {
+        // Watches of one stream are one.
+        watches.create(watch());
+        assert!(watches.next().await.unwrap().created && watches.next().await.unwrap().created);
+    }
+    let refused = client.watch(watch()).await.err().unwrap();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(refused.message().contains("(--max-client-streams)"), "{refused:?}");
+    client.range(all_keys()).await.unwrap();
+    let [one, _two] = held;
+    drop(one);
+    eventually("room for a stream", || async { client.watch(watch()).await.ok() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_a_rate() {
+    // Nothing comes back while the test runs.
+    let front = Front::start("push:", &["--max-client-rate", "20/h"]);
+    let client = front.ready().await;
+    let refused = eventually("the end of the burst", || async { client.range(all_keys()).await.err() }).await;
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(refused.message().contains("(--max-client-rate)"), "{refused:?}");
+    let refused = client.watch(WatchCreateRequest::default()).await.err().unwrap();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    let json = http();
+    let range = json.post(format!("http://{}/v3/kv/range", front.address)).body("{\"key\":\"YQ==\"}");
+    let refused = in_time("an answer", range.send()).await.unwrap();
+    assert_eq!(refused.status().as_u16(), 429);
+    assert!(refused.headers().contains_key("retry-after"));
+    // The other port counts the same address, and health counts nowhere.
+    front.daemon.http().get("/v1/kv/a").await.problem(429);
+    for _ in 0..20 {
+        let health = json.get(format!("http://{}/health", front.address)).send();
+        assert_eq!(in_time("health", health).await.unwrap().status().as_u16(), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_without_room_is_refused_as_etcd_refuses_one_and_not_done() {
+    let front = Front::start("push:", &["--max-keys", "2"]);
+    let client = front.ready().await;
+    client.txn(txn(vec![put("a", vec![1]), put("b", vec![1])])).await.unwrap();
+    let refused = client.put(PutRequest { key: "c".into(), ..PutRequest::default() }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    let message = refused.message();
+    assert!(message.starts_with("etcdserver: mvcc: database space exceeded"), "{message}");
+    assert!(message.contains("(--max-keys)"), "{message}");
+    assert_eq!(count(&client).await, 2);
+    client.put(PutRequest { key: "a".into(), value: "2".into(), ..PutRequest::default() }).await.unwrap();
+    client
+        .delete_range(DeleteRangeRequest { key: "a".into(), ..DeleteRangeRequest::default() })
+        .await
+        .unwrap();
+    client.put(PutRequest { key: "c".into(), ..PutRequest::default() }).await.unwrap();
+    assert_eq!(count(&client).await, 2);
 }

@@ -74,3 +74,28 @@ async fn requests_that_are_reset_at_once_leave_nothing_and_keep_nobody_waiting()
     until(&http, "nobody to wait", |status| status["waiters"] == 0).await;
     http.put(b"a", "application/json", b"1").await;
 }
+
+#[tokio::test]
+async fn streams_of_one_connection_and_of_several_are_one_client() {
+    // Nothing comes back while the test runs.
+    let daemon = Daemon::push(&["--max-client-rate", "2/h", "--max-client-streams", "1"]);
+    let poll = format!("/v1/breadcrumbs/{}/next?wait=0", daemon.http().cursor().await);
+    let mut connection = Connection::to(&daemon).await;
+    let stream = connection.begin("/v1/stream").await.unwrap();
+    assert_eq!(in_time("a stream", stream).await.unwrap().status().as_u16(), 200);
+    let (status, body) = connection.get("/v1/stream").await.unwrap();
+    assert_eq!(status.as_u16(), 503);
+    assert!(String::from_utf8(body).unwrap().contains("(--max-client-streams)"));
+    let mut statuses = Vec::new();
+    for _ in 0..10 {
+        statuses.push(connection.get(&poll).await.unwrap().0.as_u16());
+    }
+    assert_eq!(statuses, [[204; 7].as_slice(), &[429; 3]].concat());
+    let mut other = Connection::to(&daemon).await;
+    for path in [poll.as_str(), "/v1/kv/a", "/v1/breadcrumbs/current"] {
+        let (status, body) = other.get(path).await.unwrap();
+        assert_eq!(status.as_u16(), 429, "{path}");
+        assert!(String::from_utf8(body).unwrap().contains("(--max-client-rate)"));
+    }
+    assert_eq!(other.get("/livez").await.unwrap().0.as_u16(), 200);
+}

@@ -25,6 +25,7 @@ impl Store {
         if self.resyncs.is_empty() {
             self.acknowledge();
             self.publish_completeness();
+            self.look_for_room();
         }
         self.stats.breadcrumbs.get() > before
     }

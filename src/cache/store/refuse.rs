@@ -47,14 +47,15 @@ impl Store {
         self.state.get(key.as_bytes()).map(|entry| entry.revision().unwrap_or_default())
     }
 
-    fn check_update(&self, update: &Update) -> Result<(), Refusal> {
+    pub(super) fn check_update(&self, update: &Update) -> Result<(), Refusal> {
         self.config.entry_limits().check(update)
     }
 
     /// The update, or the deletion of its key if it is refused, so that no old value passes for the current one. `None` if
     /// it is refused and the key is absent already.
     pub(super) fn accept_or_delete(&mut self, update: Update, claimed: Option<Revision>) -> Option<Update> {
-        let refusal = self.check_update(&update).err();
+        self.note_read(update.change.key());
+        let refusal = self.check_update(&update).and_then(|()| self.check_room(&update)).err();
         self.note_seen(&update.change, refusal.is_some());
         let Some(refusal) = refusal else {
             self.clear_refused(update.change.key());
@@ -73,10 +74,14 @@ impl Store {
     }
 
     /// Adds a key to the refused ones, and logs it the first time.
-    fn record_refused(&mut self, key: &[u8], refusal: &Refusal, claimed: Option<Revision>) {
+    pub(super) fn record_refused(&mut self, key: &[u8], refusal: &Refusal, claimed: Option<Revision>) {
+        // A copy of the list may be costly, and a feed may have any number of such keys.
+        if self.refused.is_full_for(key, refusal.state_limit()) {
+            return;
+        }
         let reason = refusal.reason().unwrap_or_default();
-        let revision = claimed.unwrap_or(self.state.revision);
-        if Arc::make_mut(&mut self.refused).add(key, &reason, revision) && self.refusal_log.may_log() {
+        let (revision, limit) = (claimed.unwrap_or(self.state.revision), refusal.state_limit());
+        if Arc::make_mut(&mut self.refused).add(key, &reason, revision, limit) && self.refusal_log.may_log() {
             warn!(revision = revision.0, "refused, so the key is absent here: {refusal}");
         }
     }

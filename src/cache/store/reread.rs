@@ -35,9 +35,11 @@ impl Store {
             self.unacknowledged.clear();
         }
         let refused = Arc::clone(&self.refused);
+        let (unread, lacked_keys) = self.begin_reading_for_room(history.is_some());
         let full_read = Arc::make_mut(&mut self.refused).begin_full_read();
         let (mut resync, fresh) = Resync::begin(self.state.clone(), history, claimed, lossy);
         (resync.refused, resync.full_read) = (refused, full_read);
+        (resync.unread, resync.lacked_keys) = (unread, lacked_keys);
         resync.outer_deleted = self.resyncs.last().map_or_else(HashSet::new, |around| around.deleted.clone());
         self.resyncs.push(resync);
         self.state = fresh;
@@ -49,8 +51,14 @@ impl Store {
             return;
         };
         match complete {
-            true => Arc::make_mut(&mut self.refused).end_full_read(resync.full_read),
+            true => {
+                Arc::make_mut(&mut self.refused).end_full_read(resync.full_read);
+                self.end_reading_for_room();
+            }
             false => self.restore_unread(&resync),
+        }
+        if resync.is_of_log() {
+            self.trim_to_room();
         }
         let mut changes = differences(&resync.before, &self.state).peekable();
         let changed = changes.peek().is_some();
@@ -98,9 +106,12 @@ impl Store {
 
     /// Aborts the resync in progress. If it has read the same state again, the keys refused in it are the refused ones.
     pub(super) fn abort_resync(&mut self) {
-        let same = self.resyncs.len() == 1 && self.comparison() == Comparison::Same;
+        let same = self.resyncs.len() == 1
+            && self.resyncs.first().is_some_and(|resync| resync.has_read_the_same(&self.state));
         let Some(mut first) = self.resyncs.drain(..).next() else { return };
         if same {
+            self.end_reading_for_room();
+            first.lacked_keys = false;
             Arc::make_mut(&mut self.refused).end_full_read(first.full_read);
             first.refused = Arc::clone(&self.refused);
         }
@@ -111,6 +122,7 @@ impl Store {
 
     /// Restores the state before a resync.
     fn roll_back_resync(&mut self, resync: Resync) {
+        self.give_up_reading_for_room(resync.lacked_keys);
         (self.state, self.refused) = (resync.before, resync.refused);
         self.resyncs.iter_mut().for_each(|around| around.deleted.clone_from(&resync.outer_deleted));
     }
@@ -124,6 +136,10 @@ impl Store {
             self.state.revision = self.state.revision.next();
         }
         for entry in unread {
+            if let Err(refusal) = self.check_room(&entry.clone().into()) {
+                self.record_refused(entry.key(), &refusal, entry.revision());
+                continue;
+            }
             let entry = if resync.reload { entry.at(self.state.revision) } else { entry };
             self.state.put(entry, None);
         }

@@ -9,6 +9,7 @@ use super::collections::FeedSettingError;
 use super::etcd_listen::EtcdListenError;
 use super::raw::Origin;
 use crate::cli::units::{OutOfBounds, UnitError};
+use crate::http::RateError;
 use crate::http::auth::OriginError;
 use crate::http::{ListenAddress, ListenAddressError, ProxiesError};
 
@@ -66,6 +67,8 @@ pub(in crate::cli) enum InvalidValue {
     NotOrigins(#[from] OriginError),
     #[error(transparent)]
     NotABasePath(#[from] BasePathError),
+    #[error(transparent)]
+    NotARate(#[from] RateError),
 }
 
 struct Line(Option<usize>);

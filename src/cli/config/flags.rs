@@ -177,6 +177,18 @@ pub(super) struct Flags {
     )]
     max_connections: Option<OsString>,
 
+    /// Most of those connections for one address: a connection has no token. An IPv6 address counts as its network of 64
+    /// bits (/64). One more is answered 503, or closed where many are. Where a proxy in front has nearly all connections, set
+    /// it to the whole limit [default: nine tenths of --max-connections]
+    #[arg(
+        long,
+        env = "CRUMBD_MAX_CLIENT_CONNECTIONS",
+        value_name = "N",
+        allow_hyphen_values = true,
+        help_heading = "Serving"
+    )]
+    max_client_connections: Option<OsString>,
+
     /// Most requests that wait for a breadcrumb at a time; one more is answered 503
     /// [default: 100000]
     #[arg(
@@ -198,6 +210,30 @@ pub(super) struct Flags {
         help_heading = "Serving"
     )]
     max_client_waiters: Option<OsString>,
+
+    /// Most streams and waits for one key (`/v1/stream`, `/v1/kv/KEY?after=`) of one client, among its waiters. A stream of
+    /// watches of an etcd client is one [default: --max-client-waiters]
+    #[arg(
+        long,
+        env = "CRUMBD_MAX_CLIENT_STREAMS",
+        value_name = "N",
+        allow_hyphen_values = true,
+        help_heading = "Serving"
+    )]
+    max_client_streams: Option<OsString>,
+
+    /// Most requests of one client in a time, such as 10/s, 30/m or 600/h: of a token, or of an address where there are no
+    /// tokens. A client may send those of 5 s at once, and at least 10. One more is answered 429, with the time after
+    /// which there is room for it. A long poll counts once, when it begins. /livez and /readyz do not count [default: no
+    /// limit]
+    #[arg(
+        long,
+        env = "CRUMBD_MAX_CLIENT_RATE",
+        value_name = "N/s",
+        allow_hyphen_values = true,
+        help_heading = "Serving"
+    )]
+    max_client_rate: Option<OsString>,
 
     /// Most bytes of snapshots, pages and large updates that are being sent at a time. What several of them share
     /// counts once. Over it, a request waits up to 5s for others to be sent, and is then answered 503
@@ -441,6 +477,27 @@ pub(super) struct Flags {
         help_heading = "Ingest"
     )]
     max_value_bytes: Option<OsString>,
+
+    /// Most keys of a collection. A write that would add one more is refused (507). What a feed has beyond is absent, and
+    /// /v1/status says so (`over_limit`, `refused`); it comes back when there is room [default: no limit]
+    #[arg(
+        long,
+        env = "CRUMBD_MAX_KEYS",
+        value_name = "N",
+        allow_hyphen_values = true,
+        help_heading = "Ingest"
+    )]
+    max_keys: Option<OsString>,
+
+    /// The same for the bytes of all keys and values of a collection [default: no limit]
+    #[arg(
+        long,
+        env = "CRUMBD_MAX_BYTES",
+        value_name = "SIZE",
+        allow_hyphen_values = true,
+        help_heading = "Ingest"
+    )]
+    max_bytes: Option<OsString>,
 
     /// The buffer between feed and cache: a channel, or a ring behind a lock (for comparison) [default: channel]
     #[arg(long, env = "CRUMBD_INGEST_BUFFER", value_name = "channel|ring", help_heading = "Ingest")]

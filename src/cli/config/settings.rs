@@ -22,7 +22,9 @@ use crate::daemon::EtcdListener;
 use crate::feed::{EtcdFlags, FeedSettings};
 use crate::http::auth::{Hosts, Origins, Tokens, TokensError};
 use crate::http::tls::{Tls, TlsError, TlsFiles};
-use crate::http::{AccessLog, AppConfig, Limits, ListenAddress, Proxies, ServerConfig, default_address};
+use crate::http::{
+    AccessLog, AppConfig, Limits, ListenAddress, Proxies, Rate, ServerConfig, default_address,
+};
 use crate::ingest::{CapacityError, IngestBuffer};
 use crate::model::{CollectionName, FeedEvent};
 use crate::view::ViewConfig;
@@ -56,6 +58,8 @@ pub(in crate::cli) struct Settings {
     admin_listen: Vec<ListenAddress>,
     server: ServerConfig,
     limits: Limits,
+    /// Its default depends on how many connections the system allows.
+    client_connections: Option<usize>,
     heartbeat: Duration,
     access_log: AccessLog,
     #[cfg(feature = "otlp")]
@@ -100,6 +104,7 @@ impl Settings {
             admin_listen: reader.addresses("admin-listen"),
             server: server(reader),
             limits: budgets(reader),
+            client_connections: reader.count("max-client-connections", limits::COUNT),
             heartbeat: span(reader, "heartbeat", limits::HEARTBEAT, app.heartbeat),
             #[cfg(feature = "otlp")]
             otlp_endpoint: reader.text("otlp-endpoint"),
@@ -287,7 +292,11 @@ impl Settings {
         AppConfig {
             max_body_bytes: self.max_body_bytes,
             stall_timeout: self.server.stall_timeout,
-            limits: Limits { max_connections, ..self.limits.clone() },
+            limits: Limits {
+                max_connections,
+                max_client_connections: self.client_connections.unwrap_or(share(max_connections)),
+                ..self.limits.clone()
+            },
             heartbeat: self.heartbeat,
             access_log: self.access_log,
         }
@@ -348,16 +357,25 @@ fn budgets(reader: &mut Reader<'_>) -> Limits {
     let max_upload_bytes = bytes(reader.bytes("max-upload-bytes", limits::BUDGET), default.max_upload_bytes);
     let client_upload_bytes = reader.bytes("max-client-upload-bytes", limits::BUDGET);
     let client_snapshot_bytes = reader.bytes("max-client-snapshot-bytes", limits::BUDGET);
+    let max_client_waiters = client_waiters.unwrap_or(share(max_waiters));
+    let client_streams = reader.count("max-client-streams", limits::COUNT);
     Limits {
         max_connections: reader.count("max-connections", limits::COUNT).unwrap_or(default.max_connections),
         max_waiters,
-        // Rounded up, so that a small limit is a client's too.
-        max_client_waiters: client_waiters.unwrap_or((max_waiters * 9).div_ceil(10)),
+        max_client_waiters,
+        max_client_streams: client_streams.unwrap_or(max_client_waiters),
+        max_client_rate: reader.parsed("max-client-rate", |rate| Ok(rate.parse::<Rate>()?)),
         max_snapshot_bytes,
         max_client_snapshot_bytes: bytes(client_snapshot_bytes, max_snapshot_bytes.div_ceil(2)),
         max_upload_bytes,
         max_client_upload_bytes: bytes(client_upload_bytes, upload_share(max_upload_bytes)),
+        ..default
     }
+}
+
+/// A client's nine tenths, rounded up, so that a small limit is a client's too.
+fn share(max: usize) -> usize {
+    (max * 9).div_ceil(10)
 }
 
 /// Nine tenths, rounded up to a whole MiB, so that a small limit is a client's too.
@@ -384,6 +402,8 @@ fn cache(reader: &mut Reader<'_>) -> CacheConfig {
         max_batch: reader.count("max-batch", limits::COUNT).unwrap_or(default.max_batch),
         min_interval: span(reader, "min-interval", limits::MIN_INTERVAL, default.min_interval),
         max_value_bytes: reader.bytes("max-value-bytes", limits::VALUE).unwrap_or(default.max_value_bytes),
+        max_keys: reader.count("max-keys", limits::COUNT),
+        max_bytes: reader.bytes("max-bytes", limits::BUDGET).map(|bytes| bytes as u64),
         window: WindowLimits {
             max_count: reader.count("keep-count", limits::COUNT).unwrap_or(default.window.max_count),
             max_bytes: reader.bytes("keep-bytes", limits::CACHE).unwrap_or(default.window.max_bytes),

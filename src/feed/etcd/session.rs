@@ -131,6 +131,10 @@ impl<'a> Session<'a> {
                     }
                     self.resync(&at).await?
                 }
+                WatchEnd::RoomAgain => {
+                    info!(revision = at.revision, "{end}: reading everything again");
+                    self.resync(&at).await?
+                }
                 WatchEnd::WentBack => self.start_new_history(&at).await?,
                 WatchEnd::Unobserved | WatchEnd::Contradiction => {
                     let (now, _) = self.probe(None).await?;

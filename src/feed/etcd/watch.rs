@@ -204,6 +204,7 @@ impl<'s, 'a> Watch<'s, 'a> {
                 _ = self.ticks.tick() => Input::CheckDue,
                 () = self.session.sink.position_wanted(position_not_before) => Input::PositionWanted,
                 () = due(self.completeness_due) => Input::CompletenessDue,
+                () = self.session.sink.upstream().asked_to_reread() => return Err(WatchEnd::RoomAgain.into()),
             };
             match input {
                 Input::Response(response) => {

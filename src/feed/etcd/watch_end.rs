@@ -3,7 +3,7 @@
 /// Why a watch ended. What follows from it is decided in one place, [`Session::run`](super::session::Session::run).
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WatchEnd {
-    // Changes were missed, and only reading everything again tells which.
+    // Changes were missed, or refused, and only reading everything again tells which.
     /// etcd has compacted revisions that the watch still had to deliver.
     #[error("etcd has compacted revisions that were not delivered")]
     Compacted,
@@ -13,6 +13,9 @@ pub(super) enum WatchEnd {
     /// Something changed while no watch was open.
     #[error("keys have changed while there was no watch")]
     ChangesMissed,
+    /// The cache has room for keys that it has refused for want of it.
+    #[error("there is room for keys that were refused")]
+    RoomAgain,
     /// The store is not as far as it was when its keys were last counted, although it is not behind our revision.
     #[error("the store is behind the revision at which its keys were counted")]
     BehindKeyCount,

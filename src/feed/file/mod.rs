@@ -174,9 +174,10 @@ impl Run {
                 _ => {}
             }
             self.end(&mut reader).await?;
-            self.follow(&mut reader).await?;
+            let has_changed = self.follow(&mut reader).await?;
             self.had_records = reader.translator.had_records();
-            self.known = Some((reader.fingerprint(), reader.history));
+            // What is read again for want of room leads to another state, so it has another history.
+            self.known = has_changed.then(|| (reader.fingerprint(), reader.history));
             self.reload = true;
             self.sink.upstream().reconnects.inc();
         }
@@ -338,14 +339,19 @@ impl Run {
         }
     }
 
-    /// Reads what is appended, until the content differs.
-    async fn follow(&mut self, reader: &mut FileReader) -> Result<(), FeedError> {
+    /// Reads what is appended, until the content differs, or has to be read again for keys that were refused for want of room.
+    /// Returns whether it differs.
+    async fn follow(&mut self, reader: &mut FileReader) -> Result<bool, FeedError> {
         self.sink.upstream().does(Activity::Watching);
         let (mut still, mut asked) = (0, false);
         let mut pending: Option<PendingChange> = None;
         loop {
             tokio::select! {
                 () = self.sink.upstream().asked() => asked = true,
+                () = self.sink.upstream().asked_to_reread() => {
+                    info!("there is room for keys of {} that were refused: reading it again", self.feed.path.display());
+                    return Ok(false);
+                }
                 () = tokio::time::sleep(POLL) => {}
             }
             let at = Instant::now();
@@ -353,14 +359,16 @@ impl Run {
                 Ok(Check::OtherContent { stamp, other_file }) => {
                     still = 0;
                     if pending.get_or_insert_with(|| PendingChange::new(stamp)).is_settled(stamp) {
-                        return self.report_change(reader, other_file).await;
+                        self.report_change(reader, other_file).await?;
+                        return Ok(true);
                     }
                     continue;
                 }
                 Ok(Check::Appended) => {
                     still = 0;
                     if !self.read(reader).await? {
-                        return self.report_change(reader, false).await;
+                        self.report_change(reader, false).await?;
+                        return Ok(true);
                     }
                     reader.translator.caught_up().await?;
                 }

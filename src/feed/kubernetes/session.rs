@@ -135,6 +135,10 @@ impl<'a> Session<'a> {
                     self.start_new_history(&at).await?
                 }
                 WatchEnd::WentBack => self.start_new_history(&at).await?,
+                end @ WatchEnd::RoomAgain => {
+                    info!(revision = at.revision.0, "{end}: reading everything again");
+                    self.reread(&at).await?
+                }
                 end @ (WatchEnd::Expired | WatchEnd::OutOfOrder | WatchEnd::ChangesMissed) => {
                     info!(revision = at.revision.0, "{end}: reading everything again");
                     self.sink.send(FeedEvent::Status(SyncStatus::ResyncInProgress)).await?;
@@ -322,6 +326,16 @@ impl<'a> Session<'a> {
                 })
             }
         }
+    }
+
+    /// Reads everything for the sake of keys for which there was no room. Even where all others are the same it counts.
+    async fn reread(&mut self, known: &ResumePoint) -> Result<ResumePoint, KubeError> {
+        let loaded = self.read_current(None).await?;
+        if loaded.revision >= known.revision && self.likeness().await? != Comparison::Other {
+            return self.end_resync(loaded, known.generation).await;
+        }
+        self.sink.send(FeedEvent::ResyncAborted).await?;
+        self.start_new_history(known).await
     }
 
     async fn read_current(&mut self, history: Option<History>) -> Result<Loaded, KubeError> {

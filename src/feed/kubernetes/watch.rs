@@ -69,6 +69,8 @@ pub(super) enum WatchEnd {
     ChangesMissed,
     #[error("the server is behind our revision")]
     WentBack,
+    #[error("there is room for keys that were refused")]
+    RoomAgain,
 }
 
 /// The end of a watch, or of the session.
@@ -214,6 +216,7 @@ impl<'s, 'a> Watch<'s, 'a> {
                 _ = ticks.tick() => Input::CheckDue,
                 () = self.audit.due() => Input::AuditDue,
                 () = self.session.sink.position_wanted(position_not_before) => Input::PositionWanted,
+                () = self.session.sink.upstream().asked_to_reread() => return Err(WatchEnd::RoomAgain.into()),
             };
             match input {
                 Input::Lines(Some(lines)) => self.take(&lines).await?,

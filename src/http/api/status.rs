@@ -22,13 +22,14 @@ use crate::model::CollectionName;
 use crate::view::{RefusedKey, RefusedKeys};
 
 /// The members that say something of keys which the client may not read: the part of the status, and the name there.
-const HIDDEN: [(&str, &str); 11] = [
+const HIDDEN: [(&str, &str); 12] = [
     // It may quote a record, with other keys.
     ("", "feed_last_error"),
     ("", "store"),
     ("", "count"),
     ("", "payload_bytes"),
     ("", "digest"),
+    ("", "over_limit"),
     ("/kept", "bytes"),
     ("/ingest", "updates"),
     ("/ingest", "suppressed"),
@@ -108,6 +109,9 @@ pub(in crate::http) async fn status(cx: Context, uri: Uri) -> Result<Response, P
             "swept": stats.swept.get(),
             "reconnects": collection.upstream.reconnects.get(),
         },
+        "count_limit": cache.state_limits().0,
+        "payload_bytes_limit": cache.state_limits().1,
+        "over_limit": cache.refused_keys().lacking_room().collect::<Vec<_>>(),
         "refused": refused(&cache.refused_keys(), access),
         "store": store(collection),
         "limits": app.budgets.usage().map(|limit| limit_use(&limit, monitors_all)).collect::<Vec<_>>(),

@@ -46,12 +46,15 @@ pub(super) fn all(app: &App, collection: &Collection, access: &Access) -> Vec<Wr
     wrong.extend(feed(collection, access));
     if access.may_monitor() {
         wrong.extend(store(collection));
-        let refused = collection.view.cache().refused_keys().len();
-        if refused > 0 {
+        let refused_keys = collection.view.cache().refused_keys();
+        let (refused, flags) = (refused_keys.len(), refused_keys.lacking_room().collect::<Vec<_>>());
+        if refused > 0 || !flags.is_empty() {
             let keys = if refused == 1 { "1 key is".to_owned() } else { format!("{refused} keys are") };
-            let message =
-                format!("{keys} absent, for the upstream's values cannot be kept; \"refused\" names them");
-            wrong.push(Wrong::new("keys", message));
+            let why = match flags.join(" and --") {
+                flags if flags.is_empty() => "for the upstream's values cannot be kept".to_owned(),
+                flags => format!("for the upstream has more than --{flags} allows"),
+            };
+            wrong.push(Wrong::new("keys", format!("{keys} absent, {why}; \"refused\" names them")));
         }
     }
     let monitors_all = app.may_monitor_all(&access.admission());

@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::http::access_log::Notes;
 use crate::http::app::App;
 use crate::http::auth::{Grant, KeyRights, Revocation};
+use crate::http::client::Peer;
 use crate::http::collection::Collection;
 use crate::http::rep::problem::Problem;
 use crate::model::{CollectionName, Key, KeySelector};
@@ -37,14 +38,40 @@ impl GrantedAccess {
     }
 }
 
-/// Admits a request with a known token, and attaches its [`Admission`].
-pub(in crate::http) async fn admit(State(app): State<App>, mut request: Request) -> Result<Request, Problem> {
-    let admission = app.admit(authorization(request.headers())?)?;
+/// A request over its client's rate that is to be refused by its handler.
+#[derive(Clone)]
+pub(in crate::http) struct OverRate(pub(in crate::http) Problem);
+
+/// Admits a request with a known token, and attaches its [`Admission`]. Counts it for its token, or else for its address.
+pub(in crate::http) async fn admit(
+    State(app): State<App>,
+    peer: Peer,
+    mut request: Request,
+) -> Result<Request, Problem> {
+    let admission = authorization(request.headers()).and_then(|token| app.admit(token));
+    let grant = admission.as_ref().ok().and_then(Admission::grant);
+    if let Err(problem) = app.budgets.request(app.client(grant, &peer)) {
+        // After an error an `EventSource` never comes back, so the handler of streams answers.
+        if admission.is_err() || !request.uri().path().ends_with("/stream") {
+            return Err(problem);
+        }
+        request.extensions_mut().insert(OverRate(problem));
+    }
+    let admission = admission?;
     if let (Some(notes), Some(grant)) = (request.extensions().get::<Notes>(), &admission.0) {
         notes.is_of(grant);
     }
     request.extensions_mut().insert(admission);
     Ok(request)
+}
+
+/// Counts a request that needs no token for its address.
+pub(in crate::http) async fn count(
+    State(app): State<App>,
+    peer: Peer,
+    request: Request,
+) -> Result<Request, Problem> {
+    app.budgets.request(peer.client()).map(|()| request)
 }
 
 /// The bearer token of a request, if it has one.
@@ -94,6 +121,11 @@ impl Admission {
     #[cfg(test)]
     pub(in crate::http) fn open() -> Self {
         Self(None)
+    }
+
+    /// The grant of the client's token; `None` on a daemon without tokens.
+    pub(in crate::http) fn grant(&self) -> Option<&Grant> {
+        self.0.as_ref()
     }
 
     /// The rights in a collection. It is an error if there are none.

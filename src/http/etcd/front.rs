@@ -131,7 +131,12 @@ impl EtcdFront {
         }
     }
 
-    /// Admits a call.
+    /// Counts a request of this client, whose rate may be limited.
+    pub(super) fn count_request(&self, client: &Client) -> Result<(), Status> {
+        self.app().budgets.request(client).map_err(|problem| status::of_problem(&problem))
+    }
+
+    /// Admits a call, and counts it.
     pub(super) fn admit(&self, peer: Peer, headers: &HeaderMap) -> Result<Call, Status> {
         let token = token(headers);
         let refused = |reason, name: Option<String>| {
@@ -139,13 +144,16 @@ impl EtcdFront {
             self.app().metrics.refusals.log(reason, name.as_deref(), address);
         };
         if token.is_none() && self.app().is_guarded() {
+            self.count_request(peer.client())?;
             refused("token-missing", None);
             return Err(status::no_user());
         }
-        let admission = self.app().admit(token).map_err(|_| {
+        let Ok(admission) = self.app().admit(token) else {
+            self.count_request(peer.client())?;
             refused("token-unknown", None);
-            status::invalid_token()
-        })?;
+            return Err(status::invalid_token());
+        };
+        self.count_request(self.app().client(admission.grant(), &peer))?;
         let access = admission.access_to(&self.0.collection).map_err(|problem| {
             refused("not-permitted", admission.token_name());
             status::of_problem(&problem)
@@ -171,8 +179,16 @@ impl Call {
     /// A place among the waiters, for a stream.
     pub(super) fn place(&self) -> Result<WaiterGuard<Arc<Client>>, Status> {
         let (budgets, client) = (&self.app().budgets, self.client());
-        let place = budgets.waiter(Arc::clone(client), &KeySelector::ALL, HeadBytes::default());
-        place.map_err(|full| status::of_problem(&budgets.no_place(full, client)))
+        let place = budgets.stream(Arc::clone(client), &KeySelector::ALL, HeadBytes::default());
+        place.map_err(|full| {
+            // etcd's clients try what is unavailable again at once.
+            let of_streams = full.is_of_streams();
+            let status = status::of_problem(&budgets.no_place(full, client));
+            match of_streams {
+                true => Status::resource_exhausted(status.message()),
+                false => status,
+            }
+        })
     }
 
     /// Resolves when the rights have changed, with the status that ends a stream then.

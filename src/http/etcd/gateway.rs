@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, Method, Response, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post};
@@ -325,7 +325,12 @@ fn malformed(error: &json::JsonError) -> Status {
 
 fn failed(status: &Status) -> Response<Body> {
     let body = json::write_error(status.code() as i32, status.message()).unwrap_or_default();
-    with_json(http_status(status.code()), Body::from(body))
+    let mut response = with_json(http_status(status.code()), Body::from(body));
+    let retry_after = status.metadata().get(RETRY_AFTER.as_str());
+    if let Some(Ok(seconds)) = retry_after.map(|seconds| HeaderValue::from_bytes(seconds.as_bytes())) {
+        response.headers_mut().insert(RETRY_AFTER, seconds);
+    }
+    response
 }
 
 /// As etcd's gateway answers.

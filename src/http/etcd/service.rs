@@ -41,6 +41,7 @@ impl EtcdFront {
         let is_unary = !["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"].contains(&path);
         let mut messages = Messages::new(body, is_unary, self.app().config.stall_timeout);
         if path == "/etcdserverpb.Auth/Authenticate" {
+            self.count_request(peer.client())?;
             let request = grpc::decode(messages.only().await?)?;
             return self.authenticate(request).map(Unary::into_response);
         }
@@ -68,6 +69,7 @@ impl EtcdFront {
     ) -> Result<(Bytes, Option<Room>), Status> {
         let answered = async {
             if path == "etcdserverpb.Auth/Authenticate" {
+                self.count_request(peer.client())?;
                 return self.authenticate(grpc::decode(message)?);
             }
             let call = Call { copies: 1 + JSON_BYTES, ..self.admit(peer, headers)? };

@@ -1,5 +1,6 @@
 //! The errors of etcd, in its words: clients compare the texts.
 
+use axum::http::header::RETRY_AFTER;
 use tonic::{Code, Status};
 
 use crate::http::rep::problem::Problem;
@@ -93,5 +94,9 @@ pub(super) fn of_problem(problem: &Problem) -> Status {
         413 | 429 => Code::ResourceExhausted,
         _ => Code::Unavailable,
     };
-    Status::new(code, format!("crumbd: {}", problem.detail()))
+    let mut status = Status::new(code, format!("crumbd: {}", problem.detail()));
+    if let Some(seconds) = problem.retry_after() {
+        status.metadata_mut().insert(RETRY_AFTER.as_str(), seconds.into());
+    }
+    status
 }

@@ -17,7 +17,7 @@ use super::kv;
 use super::status;
 use super::txn::is_met;
 use crate::feed::WriteError;
-use crate::model::{Change, Entry, Key, ReadEntries, Revision, Update, WriteInfo};
+use crate::model::{Change, Entry, Key, ReadEntries, Refusal, Revision, Update, WriteInfo};
 use crate::view::etcd::{KeyRange, Room, encoded_len};
 use crate::wire::etcd::ResponseHeader;
 use crate::wire::etcd::kv::{
@@ -89,6 +89,10 @@ fn refused(error: &WriteError) -> Status {
     match error {
         WriteError::Full { .. } => Status::resource_exhausted("etcdserver: too many requests"),
         WriteError::Stopped => status::unavailable(error),
+        WriteError::Refused(Refusal::NoRoom { .. }) => {
+            // As etcd says it, and then why.
+            Status::resource_exhausted(format!("etcdserver: mvcc: database space exceeded; {error}"))
+        }
         WriteError::Refused(_) | WriteError::TooLarge(_) => {
             Status::invalid_argument(format!("crumbd: {error}"))
         }

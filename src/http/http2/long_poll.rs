@@ -16,6 +16,7 @@ use axum::response::Response;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, sleep_until};
 
+use crate::http::access_log::Line;
 use crate::http::api::breadcrumbs::{NextRequest, Outcome};
 use crate::http::app::App;
 use crate::http::budget::HeadBytes;
@@ -78,7 +79,13 @@ async fn wait_ends(app: &App, deadline: Instant) -> Reason {
     .await
 }
 
-/// Answers a plain long poll.
+/// The refusal of a plain long poll over its client's rate.
+pub(super) fn over_rate(app: &App, peer: &Peer, request: &NextRequest) -> Option<Response> {
+    let problem = app.budgets.request(app.client(request.scope.grant(), peer)).err()?;
+    Some(reply(app, request, Err(problem.into()), request.line(app, peer)))
+}
+
+/// Answers a plain long poll, which was counted.
 pub(super) async fn answer(app: App, peer: Peer, request: Arc<NextRequest>) -> Result<Response, Infallible> {
     request.note(&app, &peer);
     let line = request.line(&app, &peer);
@@ -95,14 +102,18 @@ pub(super) async fn answer(app: App, peer: Peer, request: Arc<NextRequest>) -> R
             Box::pin(follow(&app, &peer, &request, over, at_once)).await
         }
     };
-    let reply = request.reply(&app, outcome);
+    Ok(reply(&app, &request, outcome, line))
+}
+
+fn reply(app: &App, request: &NextRequest, outcome: Outcome, line: Option<Box<Line>>) -> Response {
+    let reply = request.reply(app, outcome);
     app.metrics.count_reply(&reply);
     if let Some(mut line) = line {
         line.is_answered(reply.status().as_u16(), reply.headers());
         line.bytes = reply.body().len();
         line.is_complete = true;
     }
-    Ok(without_connection_headers(into_response(reply)))
+    without_connection_headers(into_response(reply))
 }
 
 /// The fast path has no answer; the view has to find it.

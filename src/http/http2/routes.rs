@@ -33,7 +33,10 @@ pub(in crate::http) async fn serve_routes<S: Socket>(
     let service = service_fn(move |request: Request<Incoming>| -> Answering {
         let mut request = as_origin_form(request);
         if let Some(plain) = long_poll::plain(&request, &app) {
-            return Box::pin(long_poll::answer(app.clone(), from.clone(), plain));
+            return match long_poll::over_rate(&app, &from, &plain) {
+                Some(refusal) => Box::pin(std::future::ready(Ok(refusal))),
+                None => Box::pin(long_poll::answer(app.clone(), from.clone(), plain)),
+            };
         }
         // A stream may outlive the age.
         request.extensions_mut().insert(age);

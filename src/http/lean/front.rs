@@ -16,6 +16,7 @@ use crate::http::lean::deadline::{Deadline, IdleEnd};
 use crate::http::lean::request::{PlainRequest, Recognised, recognise};
 use crate::http::lean::respond::{self, Written};
 use crate::http::lean::{LeanOutcome, response_cache};
+use crate::http::rep::problem::Problem;
 use crate::http::serve::connection::Shared;
 use crate::http::serve::connection_age::ConnectionAge;
 use crate::http::serve::read_ahead::{DisconnectCheck, ReadAheadEnd, Socket, poll_read_ahead};
@@ -201,6 +202,19 @@ where
         let last = self.is_last(age, Instant::now());
         let answered = respond::answer(self.stream, self.shared, request, outcome, last, line).await;
         *now = Instant::now();
+        answered.unwrap_or(false)
+    }
+
+    /// Refuses a long poll. Returns whether the connection may be used again.
+    pub(super) async fn refuse(
+        &mut self,
+        request: &NextRequest,
+        problem: Problem,
+        age: &ConnectionAge,
+    ) -> bool {
+        let last = self.is_last(age, Instant::now());
+        let (outcome, mut line) = (Err(problem.into()), request.line(&self.shared.app, self.peer));
+        let answered = respond::answer(self.stream, self.shared, request, outcome, last, &mut line).await;
         answered.unwrap_or(false)
     }
 

@@ -86,6 +86,14 @@ where
             }
             Err(outcome) => return outcome,
         };
+        if let Err(problem) = app.budgets.request(app.client(request.scope.grant(), peer)) {
+            if !Box::pin(front.refuse(&request, problem, age)).await {
+                _ = front.stream.shutdown().await;
+                return LeanOutcome::Closed;
+            }
+            front.start_keep_alive(Instant::now());
+            continue;
+        }
         request.note(app, peer);
         let mut line = request.line(app, peer);
         let mut woken = Instant::now();

@@ -119,9 +119,13 @@ where
     S: Socket,
 {
     let app = &front.shared.app;
+    let opening = async {
+        app.budgets.request(app.client(request.scope.grant(), front.peer))?;
+        StreamSession::open(app, front.peer, HeadBytes::default(), &request).await
+    };
     let opened = tokio::select! {
         biased;
-        opened = StreamSession::open(app, front.peer, HeadBytes::default(), &request) => opened,
+        opened = opening => opened,
         () = disconnected(front.stream, front.unread) => {
             return Opened::Refused { keep_alive: false };
         }

@@ -38,9 +38,9 @@ const LATENCY_US: [u64; 16] = [
 const BEHIND: [u64; 14] = [0, 1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 10_000, 100_000, 1_000_000];
 
 /// The status codes of this daemon. Any other is counted as 0.
-const STATUSES: [u16; 23] = [
+const STATUSES: [u16; 24] = [
     0, 200, 204, 304, 400, 401, 403, 404, 405, 406, 408, 410, 412, 413, 414, 415, 421, 429, 431, 500, 501,
-    503, 505,
+    503, 505, 507,
 ];
 
 const MODES: usize = Mode::ALL.len() + 1;

@@ -128,7 +128,7 @@ fn stats(collection: &Collection) -> &CacheStats {
 }
 
 /// The metrics of a collection for every client.
-const NUMBERS: [Number; 26] = [
+const NUMBERS: [Number; 28] = [
     counted("breadcrumbs", "Breadcrumbs published", |c| stats(c).breadcrumbs.get()),
     counted("resyncs", "Times that the whole state was read again", |c| stats(c).resyncs.get()),
     measured("ingest_backlog_events", "Events waiting in the ingest buffer", |c| {
@@ -165,6 +165,16 @@ const NUMBERS: [Number; 26] = [
     measured("feed_age_seconds", "Seconds since the upstream was last heard", |c| {
         c.upstream.age().as_secs_f64()
     }),
+    Number {
+        name: "keys_limit",
+        help: "The limit of keys; only where there is one",
+        read: Read::Limit(|c| c.view.cache().state_limits().0.map(|keys| keys as f64)),
+    },
+    Number {
+        name: "payload_bytes_limit",
+        help: "The limit of the bytes of keys and values; only where there is one",
+        read: Read::Limit(|c| c.view.cache().state_limits().1.map(|bytes| bytes as f64)),
+    },
     Number {
         name: "feed_silence_limit_seconds",
         help: "The longest silence of a healthy upstream; only of feeds that may not be silent",
@@ -221,14 +231,19 @@ const NUMBERS: [Number; 26] = [
 ];
 
 /// The metrics of a collection for clients that may read every key: they say something of every key.
-const SIZES: [Number; 12] = [
+const SIZES: [Number; 13] = [
+    measured(
+        "over_limit",
+        "1 while keys are refused because --max-keys or --max-bytes leaves no room",
+        |c| f64::from(u8::from(c.view.cache().refused_keys().lacking_room().next().is_some())),
+    ),
     counted("updates", "Updates taken from the feed", |c| stats(c).updates.get()),
     counted("updates_suppressed", "Updates that changed nothing and were skipped", |c| {
         stats(c).suppressed.get()
     }),
     counted(
         "updates_refused",
-        "Updates refused: a key or value over its limit, or an unreadable record that names a key",
+        "Updates refused: a key or value over its limit or without room, or an unreadable record that names a key",
         |c| stats(c).refused.get(),
     ),
     measured("refused_keys", "Keys that are absent because the upstream's value for them was refused", |c| {
@@ -363,8 +378,25 @@ impl Scrape {
         gauge(to, "waiters_limit", "The limit of waiters", budgets.limits().max_waiters as f64)?;
         gauge(to, "connections", "Open connections", budgets.connections() as f64)?;
         gauge(to, "connections_limit", "The limit of connections", budgets.limits().max_connections as f64)?;
+        let limit = budgets.limits().max_client_connections;
+        gauge(to, "client_connections_limit", "The limit of connections of one address", limit as f64)?;
+        let limit = budgets.limits().max_client_waiters;
+        gauge(to, "client_waiters_limit", "The limit of waiters of one client", limit as f64)?;
+        let limit = budgets.limits().max_client_streams;
+        gauge(
+            to,
+            "client_streams_limit",
+            "The limit of streams and key watches of one client",
+            limit as f64,
+        )?;
+        if let Some(rate) = budgets.limits().max_client_rate {
+            let help = "The limit of requests of one client a second";
+            gauge(to, "client_requests_per_second_limit", help, rate.per_second())?;
+        }
+        let help = "Addresses that are counted: they have connections, or have had many requests lately";
+        gauge(to, "client_addresses", help, budgets.addresses() as f64)?;
         counter(to, "connections_accepted", "Connections accepted", metrics.accepted.get())?;
-        let help = "Connections refused because --max-connections was reached";
+        let help = "Connections refused because --max-connections or --max-client-connections was reached";
         counter(to, "connections_refused", help, metrics.refused.get())?;
         let help = "Connections without a TLS handshake: no TLS, too slow, or no accepted certificate";
         counter(to, "tls_handshakes_failed", help, metrics.handshakes_failed.get())?;

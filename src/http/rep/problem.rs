@@ -18,10 +18,10 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=3;
 
 /// An error for the client. Boxed to keep the results of handlers small.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::http) struct Problem(Box<Details>);
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Details {
     /// The kind of problem, for programs.
     #[serde(rename = "type")]
@@ -89,6 +89,13 @@ impl Problem {
     /// The 503 of a request over a budget.
     pub(in crate::http) fn over_budget(detail: String, retry_after_s: u64) -> Self {
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "over-budget", detail);
+        problem.0.retry_after = Some(retry_after_s);
+        problem
+    }
+
+    /// The 429 of a request over its client's rate.
+    pub(in crate::http) fn rate_limited(detail: String, retry_after_s: u64) -> Self {
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", detail);
         problem.0.retry_after = Some(retry_after_s);
         problem
     }
@@ -165,6 +172,9 @@ impl From<WriteError> for Problem {
             WriteError::Refused(Refusal::NotPersisted { .. }) => Self::unavailable("not-kept", detail),
             WriteError::Refused(Refusal::Unsettled { .. }) | WriteError::Unsettled { .. } => {
                 Self::unavailable("unsettled", detail)
+            }
+            WriteError::Refused(Refusal::NoRoom { .. }) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "over-limit", detail)
             }
             WriteError::Refused(_) | WriteError::TooLarge(_) => Self::too_large(detail),
             WriteError::NotDone { .. } => Self::unavailable("not-done", detail),

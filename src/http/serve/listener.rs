@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::http::app::App;
+use crate::http::budget::NoRoom;
+use crate::http::client::Connected;
 #[cfg(feature = "etcd")]
 use crate::http::etcd::EtcdFront;
 use crate::http::refusals;
@@ -38,6 +41,10 @@ const MAX_TLS_REFUSALS: usize = 32;
 
 /// The time limit for a proxy's header on a connection over the budget.
 const REFUSAL_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many of them may be of one address that is over its own share, and over TLS.
+const MAX_CLIENT_REFUSALS: usize = 16;
+const MAX_CLIENT_TLS_REFUSALS: usize = 2;
 
 /// Limits of the server.
 #[derive(Clone, Debug)]
@@ -221,44 +228,79 @@ fn poll_accept<'a>(
 }
 
 fn accept(accepted: Accepted, front: &Front, connections: &mut JoinSet<()>, refusals: &Arc<Semaphore>) {
-    let (shared, tls) = (Arc::clone(&front.shared), front.tls.clone());
+    let (shared, tls, refusals) = (Arc::clone(&front.shared), front.tls.clone(), Arc::clone(refusals));
     let Some(permit) = shared.app.budgets.connection(shared.audience.has_reserve()) else {
         shared.app.metrics.refused.inc();
         // Too many to answer even a refusal.
-        let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
+        let Ok(permit) = refusals.try_acquire_owned() else { return };
         connections.spawn(async move {
             refuse(accepted, tls, &shared).await;
             drop(permit);
         });
         return;
     };
-    shared.app.metrics.accepted.inc();
     // Tasks of several kinds, so that the future of a connection has no space for what it does not need.
     match (accepted, tls) {
         (Accepted::Unix(stream), _) => connections.spawn(async move {
+            shared.app.metrics.accepted.inc();
             connection::serve(stream, &shared.app.budgets.peer_without_address(), &shared).await;
             drop(permit);
         }),
         (Accepted::Tcp(mut stream, from), None) => connections.spawn(async move {
             if let Some(address) = client_address(&mut stream, from, &shared).await {
-                let peer = shared.app.budgets.peer(address);
-                connection::serve(stream, &peer, &shared).await;
+                match connected(address, &shared) {
+                    Ok(peer) => connection::serve(stream, &peer, &shared).await,
+                    Err(full) => {
+                        Box::pin(refuse_client(stream, address, None, &full, refusals, &shared)).await
+                    }
+                }
             }
             drop(permit);
         }),
         (Accepted::Tcp(mut stream, from), Some(tls)) => connections.spawn(async move {
             if let Some(address) = client_address(&mut stream, from, &shared).await {
-                let peer = shared.app.budgets.peer(address);
-                tls::serve(stream, address, &peer, &tls, &shared).await;
+                match connected(address, &shared) {
+                    Ok(peer) => tls::serve(stream, address, &peer, &tls, &shared).await,
+                    Err(full) => {
+                        Box::pin(refuse_client(stream, address, Some(&tls), &full, refusals, &shared)).await;
+                    }
+                }
             }
             drop(permit);
         }),
     };
 }
 
-/// Answers a client over the budget.
+/// The peer of a connection from this address, if there is room in its share.
+fn connected(address: SocketAddr, shared: &Shared) -> Result<Connected, NoRoom> {
+    let peer = shared.app.budgets.connected(address, shared.audience.has_reserve());
+    let metrics = &shared.app.metrics;
+    if peer.is_ok() { &metrics.accepted } else { &metrics.refused }.inc();
+    peer
+}
+
+/// Answers a client that has as many connections as it may. A further one is closed at once while several are being
+/// answered so.
+async fn refuse_client(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<&Arc<Tls>>,
+    full: &NoRoom,
+    refusals: Arc<Semaphore>,
+    shared: &Shared,
+) {
+    let most = if tls.is_some() { MAX_CLIENT_TLS_REFUSALS } else { MAX_CLIENT_REFUSALS };
+    let (Some(_of_client), Ok(_permit)) = (full.refusing(most), refusals.try_acquire_owned()) else { return };
+    let problem = shared.app.budgets.too_many_connections(full);
+    match tls {
+        None => connection::refuse(stream, problem).await,
+        Some(tls) => Box::pin(tls::refuse(stream, address, tls, problem)).await,
+    }
+}
+
+/// Answers a client over the budget of all.
 async fn refuse(accepted: Accepted, tls: Option<Arc<Tls>>, shared: &Shared) {
-    let problem = shared.app.budgets.too_many_connections();
+    let problem = shared.app.budgets.too_many_connections(&NoRoom::ForAll);
     match accepted {
         Accepted::Unix(stream) => connection::refuse(stream, problem).await,
         Accepted::Tcp(mut stream, from) => {

@@ -51,7 +51,7 @@ pub(in crate::http) async fn get(cx: Context, uri: Uri, headers: HeaderMap) -> R
         }
         (None, Some(after)) => {
             let (client, one) = (cx.client(), KeySelector::key(key.clone()));
-            let waiter = cx.app.budgets.waiter(&**client, &one, cx.head);
+            let waiter = cx.app.budgets.stream(&**client, &one, cx.head);
             let until = if waiter.is_ok() { deadline } else { deadline.min(Instant::now() + NO_WAIT) };
             let next = async { Ok(wait_for_change(&cx, &key, after, until).await?) };
             let next = cx.access.while_granted::<_, Problem>(next).await?;

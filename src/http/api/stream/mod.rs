@@ -18,7 +18,7 @@ use axum::response::Response;
 
 use crate::http::access_log::{Line, Notes, RequestHead};
 use crate::http::app::App;
-use crate::http::auth::access::{Access, EffectiveScope};
+use crate::http::auth::access::{Access, EffectiveScope, OverRate};
 use crate::http::client::Peer;
 use crate::http::client_table::ClientName;
 use crate::http::collection::{Collection, Context};
@@ -82,7 +82,7 @@ impl StreamRequest {
         Some(line)
     }
 
-    /// The reply to a stream that cannot be opened. After a 503 an `EventSource` would never come back, so it is given an
+    /// The reply to a stream that cannot be opened. After an error an `EventSource` would never come back, so it is given an
     /// event stream that ends at once and says when to come back.
     pub(in crate::http) fn refusal(&self, problem: Problem) -> Reply {
         let Some(seconds) = problem.retry_after().filter(|_| self.framing.is_events()) else {
@@ -100,6 +100,7 @@ pub(in crate::http) async fn stream(
     cx: Context,
     age: Option<Extension<ConnectionAge>>,
     notes: Option<Extension<Notes>>,
+    over_rate: Option<Extension<OverRate>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -108,6 +109,9 @@ pub(in crate::http) async fn stream(
     drop((uri, headers));
     if let (Some(Extension(notes)), Some(from)) = (notes, &request.from) {
         notes.asks_after(from.cursor, &request.collection);
+    }
+    if let Some(Extension(OverRate(problem))) = over_rate {
+        return Ok(into_response(request.refusal(problem)));
     }
     let session = match StreamSession::open(&cx.app, &cx.peer, cx.head, &request).await {
         Ok(session) => session,

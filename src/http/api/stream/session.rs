@@ -102,7 +102,7 @@ impl StreamSession {
         let (scope, framing) = (scope.clone(), *framing);
         let status = collection.view.newest()?.sync_status();
         let client = app.client(scope.grant(), peer);
-        let waiter = app.budgets.waiter(Arc::clone(client), scope.keys(), head);
+        let waiter = app.budgets.stream(Arc::clone(client), scope.keys(), head);
         let waiter = waiter.map_err(|full| app.budgets.no_place(full, client))?;
         let from_cursor = from.map(|from| from.cursor);
         let mut stream =
