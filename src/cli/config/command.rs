@@ -102,7 +102,7 @@ fn default_of(flag: &Arg) -> Option<DefaultValue> {
     let help = help_of(flag);
     let (_, rest) = help.split_once("[default: ")?;
     let (text, _) = rest.split_once(']')?;
-    let is_word = text.contains(' ') || text == "none";
+    let is_word = text.contains(' ') || text == "none" || text.starts_with("--");
     Some(if is_word { DefaultValue::Words(text.to_owned()) } else { DefaultValue::Text(text.to_owned()) })
 }
 

@@ -185,7 +185,7 @@ mod tests {
     use crate::http::{AppConfig, Collection, Shutdown};
 
     /// A connection may have hundreds of waiting streams.
-    const MAX_BYTES: usize = 640;
+    const MAX_BYTES: usize = 648;
 
     #[tokio::test]
     async fn a_waiting_stream_is_small() {
