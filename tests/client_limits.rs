@@ -286,3 +286,18 @@ fn a_rate_that_is_none_is_an_error_that_shows_one() {
         assert!(ended.stderr.contains("--max-client-rate") && ended.stderr.contains(why), "{}", ended.stderr);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_over_the_share_of_an_address_take_no_place_of_others() {
+    let daemon = Daemon::push(&["--max-connections", "8", "--max-client-connections", "4"]);
+    let mut silent = Vec::new();
+    // Many more than all places; those over the share of the address send nothing, and are told so or closed.
+    for _ in 0..60 {
+        silent.push(connect(&daemon, HERE).await);
+    }
+    let elsewhere = Http::from_address(daemon.url(), ELSEWHERE);
+    for _ in 0..3 {
+        elsewhere.get("/v1/breadcrumbs/current").await.ok(200);
+    }
+    assert_eq!(refusals(&metrics(&elsewhere).await, "max-connections"), 0.0);
+}

@@ -45,6 +45,16 @@ const ADDRESS: Kind = Kind {
     snapshots: "snapshots are being sent to this address (--max-client-snapshot-bytes)",
     uploads: "request bodies are being received from this address (--max-client-upload-bytes)",
 };
+const NO_ADDRESS: Kind = Kind {
+    name: "clients without an address (unix sockets)",
+    snapshots: "snapshots are being sent to clients without an address (--max-client-snapshot-bytes)",
+    uploads: "request bodies are being received from clients without an address (--max-client-upload-bytes)",
+};
+const OPERATORS: Kind = Kind {
+    name: "operators",
+    snapshots: "snapshots are being sent to operators (--max-client-snapshot-bytes)",
+    uploads: "request bodies are being received from operators (--max-client-upload-bytes)",
+};
 const TOKEN: Kind = Kind {
     name: "this token",
     snapshots: "snapshots are being sent to this token (--max-client-snapshot-bytes)",
@@ -204,6 +214,8 @@ pub(super) struct Budgets {
     /// The client of unix sockets, and of requests without a [`Peer`]: a program that embeds the crate may have a server of
     /// its own.
     unknown: Arc<Client>,
+    /// The client of the addresses for operators. Its rate is not limited, so that nobody else can use it up.
+    operators: Arc<Client>,
 }
 
 /// There is no place for a waiter. It is no refusal yet: the request may not have to wait.
@@ -227,8 +239,9 @@ impl Budgets {
         let uploads = bytes(limits.max_upload_bytes, Limit::UploadBytes, what);
         let waiters = Arc::default();
         let buckets = limits.max_client_rate.map(|rate| Arc::new(BucketSize::new(rate)));
-        let unknown = new_client(&ADDRESS, &limits, &refusals, &waiters, &snapshots, buckets.clone());
-        let unknown = Arc::new(unknown);
+        let unknown = new_client(&NO_ADDRESS, &limits, &refusals, &waiters, &snapshots, buckets.clone());
+        let operators = new_client(&OPERATORS, &limits, &refusals, &waiters, &snapshots, None);
+        let (unknown, operators) = (Arc::new(unknown), Arc::new(operators));
         Self {
             connections: permits(limits.max_connections),
             reserve: permits(RESERVED_CONNECTIONS),
@@ -236,6 +249,7 @@ impl Budgets {
             addresses: Arc::default(),
             buckets,
             unknown,
+            operators,
             waiters,
             snapshots,
             uploads,
@@ -252,7 +266,7 @@ impl Budgets {
     /// The peer of a connection without an address, which are all those of unix sockets, and of requests without a [`Peer`].
     /// Together they are one client.
     pub(super) fn peer_without_address(&self) -> Peer {
-        Peer::without_address(&self.unknown)
+        Peer::of(&self.unknown, None)
     }
 
     /// A client that is a token.
@@ -400,9 +414,19 @@ impl Budgets {
         reserved.or_else(|| permit(&self.connections))
     }
 
-    /// The peer of one more connection from this address, if there is room in its share. Operators have no share.
-    pub(super) fn connected(&self, address: SocketAddr, is_operator: bool) -> Result<Connected, NoRoom> {
-        let (peer, before) = self.peer(address).connects();
+    /// The peer of one more connection from this address, if there is room in the share of its client; without an address, on a
+    /// unix socket. The connections of operators have no share.
+    pub(super) fn connected(
+        &self,
+        address: Option<SocketAddr>,
+        is_operator: bool,
+    ) -> Result<Connected, NoRoom> {
+        let peer = match address {
+            _ if is_operator => Peer::of(&self.operators, address),
+            Some(address) => self.peer(address),
+            None => self.peer_without_address(),
+        };
+        let (peer, before) = peer.connects();
         match is_operator || before < self.limits.max_client_connections {
             true => Ok(peer),
             false => Err(NoRoom::ForClient(Arc::clone(peer.client()))),

@@ -200,9 +200,10 @@ impl<C: Deref<Target = Client>> Drop for WaiterGuard<C> {
 }
 
 impl Peer {
-    /// A peer without an address of its own.
-    pub(in crate::http) fn without_address(client: &Arc<Client>) -> Self {
-        Self { client: Arc::clone(client), ip: None, port: 0 }
+    /// A peer that is counted as this client, whatever its address is.
+    pub(in crate::http) fn of(client: &Arc<Client>, address: Option<SocketAddr>) -> Self {
+        let ip = address.map(|address| address.ip().to_canonical());
+        Self { client: Arc::clone(client), ip, port: address.map_or(0, |address| address.port()) }
     }
 
     /// The client as which the address is counted.

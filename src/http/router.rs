@@ -2,14 +2,16 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state, map_request, map_request_with_state, map_response};
+use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, any, get, post};
 
 use crate::http::access_log;
 use crate::http::api::{breadcrumbs, clients, collections, health, kv, openapi, status, stream, write};
 use crate::http::app::App;
 use crate::http::auth::{access, cors, host};
+use crate::http::collection::Context;
 use crate::http::metrics;
 use crate::http::page;
 use crate::http::refusals;
@@ -29,15 +31,29 @@ impl Routes {
     fn for_operators(self, route: MethodRouter<App>) -> MethodRouter<App> {
         match self {
             Self::All => route,
-            Self::ForClients => any(async || {
-                Problem::new(
-                    StatusCode::NOT_FOUND,
-                    "admin-only",
-                    "this is for operators; the daemon serves it at the addresses of --admin-listen only",
-                )
-            }),
+            Self::ForClients => any(async || for_operators_only()),
         }
     }
+
+    /// The status. A relay reads none of it, but what is added to every answer for a relay, so it gets that everywhere.
+    fn status(self) -> MethodRouter<App> {
+        let for_relays = async |_: Context, headers: HeaderMap| match headers.contains_key(relay::RELAY) {
+            true => StatusCode::NO_CONTENT.into_response(),
+            false => for_operators_only().into_response(),
+        };
+        match self {
+            Self::All => get(status::status),
+            Self::ForClients => any(async || for_operators_only()).get(for_relays),
+        }
+    }
+}
+
+fn for_operators_only() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "admin-only",
+        "this is for operators; the daemon serves it at the addresses of --admin-listen only",
+    )
 }
 
 /// The routes of a collection, relative to its base path.
@@ -60,7 +76,7 @@ fn collection(app: &App, routes: Routes) -> Router<App> {
         .route("/kv/", get(kv::get).put(write::put).delete(write::delete))
         .route("/kv/{*key}", get(kv::get).put(write::put).delete(write::delete))
         .route("/updates", post(write::post))
-        .route("/status", routes.for_operators(get(status::status)))
+        .route("/status", routes.status())
         .layer(from_fn(conditions::honour))
         .layer(from_fn_with_state(app.clone(), relay::inform))
 }

@@ -136,3 +136,30 @@ async fn it_may_be_a_unix_socket_and_needs_an_address_of_its_own() {
     let wanted = "--admin-listen: 127.0.0.1:24995 is the address of --listen 127.0.0.1:24995 already";
     assert!(says.contains(wanted), "{says}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_follows_the_address_of_clients() {
+    let root = Daemon::push(&["--admin-listen", "127.0.0.1:0"]);
+    root.http().put(b"a", "text/plain", b"1").await;
+    let feed = format!("crumbd://{}/", root.address());
+    let relay = Daemon::serve(&["--feed", &feed]);
+    assert_eq!(relay.http().get("/readyz?wait=20s").await.ok(200).body, b"ready\n");
+    assert_eq!(relay.http().get("/v1/kv/a").await.ok(200).body, b"1");
+    let status = relay.http().get("/v1/status").await.ok(200).json();
+    assert_eq!(status["feed_activity"]["name"], "watching", "{status}");
+    // What a relay reads there says nothing of the daemon itself.
+    let headers = [("crumbd-relay", "0123456789abcdef")];
+    let got = root.http().get_with("/v1/status", &headers).await.ok(204);
+    assert!(got.body.is_empty() && got.header("crumbd-begin").is_some());
+}
+
+#[tokio::test]
+async fn clients_do_not_use_up_the_rate_of_operators() {
+    let daemon = Daemon::push(&["--admin-listen", "127.0.0.1:0", "--max-client-rate", "1/h"]);
+    let (http, admin) = (daemon.http(), Http::new(&admin_url(&daemon)));
+    while http.get("/v1/kv/a").await.status != 429 {}
+    for _ in 0..20 {
+        admin.get("/metrics").await.ok(200);
+    }
+    http.get("/v1/kv/a").await.problem(429);
+}

@@ -211,3 +211,24 @@ async fn an_address_twice_is_an_error() {
     let says = addresses::refused(&["--listen", "unix:a.sock"]);
     assert!(says.contains("has to begin with a slash"), "{says}");
 }
+
+#[tokio::test]
+async fn its_clients_have_a_share_of_the_connections_together() {
+    let place = Place::new();
+    let daemon =
+        Daemon::push(&["--listen", "127.0.0.1:0", "--listen", &place.url(), "--max-client-connections", "2"]);
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        held.push(tokio::net::UnixStream::connect(&place.path).await.unwrap());
+    }
+    let refusal = async || {
+        let mut stream = tokio::net::UnixStream::connect(&place.path).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        in_time("an answer", stream.read_to_string(&mut answer)).await.ok()?;
+        (answer.starts_with("HTTP/1.1 503") && answer.contains("clients without an address")).then_some(())
+    };
+    // The first two may not have been accepted yet.
+    eventually("a refusal", refusal).await;
+    daemon.http().get("/livez").await.ok(200);
+}

@@ -339,8 +339,11 @@ impl Follower {
     async fn confirmed(&mut self, origin: &Origin, has_changes: bool) -> Result<(), RelayError> {
         let (Some(newest), Some(position)) = (origin.newest, &self.position) else { return Ok(()) };
         let is_newest = is_at_or_after(position.cursor, newest);
-        if is_newest && !std::mem::replace(&mut self.caught_up, true) {
-            info!(host = self.host_name(self.host), revision = newest.revision.0, "following");
+        if is_newest {
+            if !std::mem::replace(&mut self.caught_up, true) {
+                info!(host = self.host_name(self.host), revision = newest.revision.0, "following");
+            }
+            // It may have read the whole state again meanwhile.
             self.sink.upstream().does(Activity::Watching);
         }
         if !is_newest && !self.caught_up {

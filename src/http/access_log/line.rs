@@ -74,6 +74,12 @@ impl Line {
         self.token = grant.and_then(Grant::name);
     }
 
+    /// Sets the name of the client's token.
+    #[cfg(feature = "etcd")]
+    pub(in crate::http) fn is_of_token(&mut self, name: Option<String>) {
+        self.token = name;
+    }
+
     /// Sets the cursor that the client has.
     pub(in crate::http) fn asks_after(&mut self, cursor: Cursor, collection: &Collection) {
         self.lag_revisions = Some(lag_revisions(cursor, collection));

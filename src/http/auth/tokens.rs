@@ -57,6 +57,9 @@ const SECRET_NAME: &[u8] = b"crumbd cursor key";
 const NO_TOKENS: &str = "# no tokens";
 
 /// What a line looks like.
+/// The longest word of an error that is shown: a name of a member with a typing mistake, but no token.
+const MAX_WORD: usize = 15;
+
 const LINE_FORM: &str = r#"{"name":"edge","sha256":"64 HEX DIGITS","read":["edge/"],"write":[]}"#;
 
 /// The least time between the two looks at a file that takes rights away. Less than the time between two checks of it.
@@ -119,12 +122,33 @@ pub enum LineError {
 
 /// The text of an error in a line, which has columns only.
 fn in_one_line(error: &serde_json::Error) -> String {
-    let text = error.to_string();
+    let text = without_secrets(&error.to_string());
     let place = format!(" at line {} column {}", error.line(), error.column());
     match text.strip_suffix(&place) {
         Some(what) => format!("{what} at column {}", error.column()),
         None => text,
     }
+}
+
+/// The text of an error without what may be a token: somebody may have put it where the hash or a prefix belongs, and the
+/// error is logged and shown. Left out are texts where something else is expected, and words longer than any of this format.
+fn without_secrets(text: &str) -> String {
+    // As the library names a text where something else is expected.
+    let (before, quoted, after) = match (text.find("string \""), text.rfind("\", expected")) {
+        (Some(begin), Some(end)) if begin < end => (&text[..begin], "a text", &text[end + 1..]),
+        _ => (text, "", ""),
+    };
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_-+/=.".contains(c);
+    let masked = |text: &str| {
+        let mut masked = String::new();
+        for word in text.split_inclusive(|c: char| !is_part(c)) {
+            let length = word.trim_end_matches(|c: char| !is_part(c)).len();
+            let shown = if length > MAX_WORD { "…" } else { &word[..length] };
+            masked.extend([shown, &word[length..]]);
+        }
+        masked
+    };
+    [&masked(before), quoted, &masked(after)].concat()
 }
 
 /// The tokens of a file and their current rights.
@@ -374,7 +398,7 @@ fn parse_line(line: &str) -> Result<(Hash, String, Rights), LineError> {
     if let Some(serde_json::Value::Object(collections)) = members.get("collections")
         && let Some((name, _)) = collections.iter().find(|(_, rights)| !rights.is_object())
     {
-        return Err(LineError::Rights(name.clone()));
+        return Err(LineError::Rights(without_secrets(name)));
     }
     let Line { name, sha256, read, write, collections, admin } =
         serde_json::from_str(line).map_err(LineError::Json)?;
@@ -566,6 +590,28 @@ mod tests {
             let text = format!("{good}\n{{\"sha256\":\"{}\",\"collections\":{collections}}}", "1".repeat(64));
             let (line, error) = parse(&text).err().unwrap();
             assert!(line == 2 && error.to_string().contains(wanted), "{collections}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_error_shows_no_token_that_is_in_the_wrong_place() {
+        let token = made().token;
+        let hash = "0".repeat(64);
+        for line in [
+            format!("\"{token}\""),
+            format!("{{\"{token}\":1}}"),
+            format!("{{\"sha256\":\"{token}\"}}"),
+            format!("{{\"sha256\":\"{hash}\",\"{token}\":1}}"),
+            format!("{{\"sha256\":\"{hash}\",\"read\":\"{token}\"}}"),
+            format!("{{\"sha256\":\"{hash}\",\"read\":\"a\\\"b {token}\"}}"),
+            format!("{{\"sha256\":\"{hash}\",\"admin\":\"{token}\"}}"),
+            format!("{{\"sha256\":\"{hash}\",\"collections\":{{\"{token}\":{{}}}}}}"),
+            format!("{{\"sha256\":\"{hash}\",\"collections\":{{\"{token}\":1}}}}"),
+            format!("{{\"sha256\":\"{hash}\",\"collections\":\"{token}\"}}"),
+            format!("{token}"),
+        ] {
+            let error = parse(&line).err().unwrap().1.to_string();
+            assert!(!error.contains(&token[10..20]), "{line}: {error}");
         }
     }
 

@@ -131,6 +131,11 @@ impl EtcdFront {
         }
     }
 
+    /// The name of the token in these headers.
+    pub(super) fn token_name(&self, headers: &HeaderMap) -> Option<String> {
+        self.app().admit(token(headers)).ok()?.token_name()
+    }
+
     /// Counts a request of this client, whose rate may be limited.
     pub(super) fn count_request(&self, client: &Client) -> Result<(), Status> {
         self.app().budgets.request(client).map_err(|problem| status::of_problem(&problem))

@@ -26,6 +26,10 @@ impl EtcdFront {
         let (app, path) = (self.app().clone(), request.uri().clone());
         let head = || RequestHead::new("POST", path.path(), "HTTP/2", request.headers());
         let line = app.records_requests().then(|| Line::begin(&app, Arc::new(head()), &peer)).flatten();
+        let line = line.map(|mut line| {
+            line.is_of_token(self.token_name(request.headers()));
+            line
+        });
         let answered = self.call(peer, request).await;
         let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
         app.metrics.etcd.count_call(path.path(), code as i32);

@@ -8,14 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::http::app::App;
 use crate::http::budget::NoRoom;
-use crate::http::client::Connected;
+use crate::http::client::Refusing;
 #[cfg(feature = "etcd")]
 use crate::http::etcd::EtcdFront;
 use crate::http::refusals;
@@ -229,87 +229,122 @@ fn poll_accept<'a>(
 
 fn accept(accepted: Accepted, front: &Front, connections: &mut JoinSet<()>, refusals: &Arc<Semaphore>) {
     let (shared, tls, refusals) = (Arc::clone(&front.shared), front.tls.clone(), Arc::clone(refusals));
-    let Some(permit) = shared.app.budgets.connection(shared.audience.has_reserve()) else {
+    let budgets = &shared.app.budgets;
+    // A client over its share takes no place among all connections. Of a client behind a proxy the address is not known yet.
+    let peer = match &accepted {
+        Accepted::Tcp(_, from) if shared.config.proxies.contain(from.ip()) => None,
+        Accepted::Tcp(_, from) => Some(budgets.connected(Some(*from), shared.audience.has_reserve())),
+        Accepted::Unix(_) => Some(budgets.connected(None, shared.audience.has_reserve())),
+    };
+    let peer = match peer.transpose() {
+        Ok(peer) => peer,
+        Err(full) => {
+            shared.app.metrics.refused.inc();
+            let Some(places) = refusal_places(&full, tls.is_some(), refusals) else { return };
+            connections.spawn(async move {
+                refuse(accepted, tls, &full, &shared).await;
+                drop(places);
+            });
+            return;
+        }
+    };
+    let Some(permit) = budgets.connection(shared.audience.has_reserve()) else {
         shared.app.metrics.refused.inc();
-        // Too many to answer even a refusal.
-        let Ok(permit) = refusals.try_acquire_owned() else { return };
+        let Some(places) = refusal_places(&NoRoom::ForAll, tls.is_some(), refusals) else { return };
         connections.spawn(async move {
-            refuse(accepted, tls, &shared).await;
-            drop(permit);
+            refuse(accepted, tls, &NoRoom::ForAll, &shared).await;
+            drop(places);
         });
         return;
     };
     // Tasks of several kinds, so that the future of a connection has no space for what it does not need.
-    match (accepted, tls) {
-        (Accepted::Unix(stream), _) => connections.spawn(async move {
+    match (accepted, peer, tls) {
+        (Accepted::Unix(stream), Some(peer), _) => connections.spawn(async move {
             shared.app.metrics.accepted.inc();
-            connection::serve(stream, &shared.app.budgets.peer_without_address(), &shared).await;
+            connection::serve(stream, &peer, &shared).await;
             drop(permit);
         }),
-        (Accepted::Tcp(mut stream, from), None) => connections.spawn(async move {
-            if let Some(address) = client_address(&mut stream, from, &shared).await {
-                match connected(address, &shared) {
-                    Ok(peer) => connection::serve(stream, &peer, &shared).await,
-                    Err(full) => {
-                        Box::pin(refuse_client(stream, address, None, &full, refusals, &shared)).await
-                    }
-                }
-            }
+        (Accepted::Tcp(stream, _), Some(peer), None) => connections.spawn(async move {
+            shared.app.metrics.accepted.inc();
+            connection::serve(stream, &peer, &shared).await;
             drop(permit);
         }),
-        (Accepted::Tcp(mut stream, from), Some(tls)) => connections.spawn(async move {
-            if let Some(address) = client_address(&mut stream, from, &shared).await {
-                match connected(address, &shared) {
-                    Ok(peer) => tls::serve(stream, address, &peer, &tls, &shared).await,
-                    Err(full) => {
-                        Box::pin(refuse_client(stream, address, Some(&tls), &full, refusals, &shared)).await;
-                    }
-                }
-            }
+        (Accepted::Tcp(stream, from), Some(peer), Some(tls)) => connections.spawn(async move {
+            shared.app.metrics.accepted.inc();
+            tls::serve(stream, from, &peer, &tls, &shared).await;
             drop(permit);
         }),
+        (Accepted::Tcp(stream, from), None, tls) => connections.spawn(async move {
+            Box::pin(serve_behind_proxy(stream, from, tls, &shared, refusals)).await;
+            drop(permit);
+        }),
+        // The peer of a unix socket is always known.
+        (Accepted::Unix(_), None, _) => return,
     };
 }
 
-/// The peer of a connection from this address, if there is room in its share.
-fn connected(address: SocketAddr, shared: &Shared) -> Result<Connected, NoRoom> {
-    let peer = shared.app.budgets.connected(address, shared.audience.has_reserve());
-    let metrics = &shared.app.metrics;
-    if peer.is_ok() { &metrics.accepted } else { &metrics.refused }.inc();
-    peer
-}
-
-/// Answers a client that has as many connections as it may. A further one is closed at once while several are being
-/// answered so.
-async fn refuse_client(
-    stream: TcpStream,
-    address: SocketAddr,
-    tls: Option<&Arc<Tls>>,
-    full: &NoRoom,
-    refusals: Arc<Semaphore>,
+/// Serves a connection from a proxy, which says first whose connection it is.
+async fn serve_behind_proxy(
+    mut stream: TcpStream,
+    from: SocketAddr,
+    tls: Option<Arc<Tls>>,
     shared: &Shared,
+    refusals: Arc<Semaphore>,
 ) {
-    let most = if tls.is_some() { MAX_CLIENT_TLS_REFUSALS } else { MAX_CLIENT_REFUSALS };
-    let (Some(_of_client), Ok(_permit)) = (full.refusing(most), refusals.try_acquire_owned()) else { return };
-    let problem = shared.app.budgets.too_many_connections(full);
-    match tls {
-        None => connection::refuse(stream, problem).await,
-        Some(tls) => Box::pin(tls::refuse(stream, address, tls, problem)).await,
+    let Some(address) = client_address(&mut stream, from, shared).await else { return };
+    match shared.app.budgets.connected(Some(address), shared.audience.has_reserve()) {
+        Ok(peer) => {
+            shared.app.metrics.accepted.inc();
+            match tls {
+                None => connection::serve(stream, &peer, shared).await,
+                Some(tls) => tls::serve(stream, address, &peer, &tls, shared).await,
+            }
+        }
+        Err(full) => {
+            shared.app.metrics.refused.inc();
+            if let Some(_places) = refusal_places(&full, tls.is_some(), refusals) {
+                refuse_tcp(stream, address, tls, &full, shared).await;
+            }
+        }
     }
 }
 
-/// Answers a client over the budget of all.
-async fn refuse(accepted: Accepted, tls: Option<Arc<Tls>>, shared: &Shared) {
-    let problem = shared.app.budgets.too_many_connections(&NoRoom::ForAll);
+/// The places of a connection that is refused: among those of its client, and among all. `None` if there are too many to
+/// answer even a refusal.
+fn refusal_places(
+    full: &NoRoom,
+    is_tls: bool,
+    refusals: Arc<Semaphore>,
+) -> Option<(Option<Refusing>, OwnedSemaphorePermit)> {
+    let most = if is_tls { MAX_CLIENT_TLS_REFUSALS } else { MAX_CLIENT_REFUSALS };
+    Some((full.refusing(most)?, refusals.try_acquire_owned().ok()?))
+}
+
+/// Answers a client over a limit of connections.
+async fn refuse(accepted: Accepted, tls: Option<Arc<Tls>>, full: &NoRoom, shared: &Shared) {
     match accepted {
-        Accepted::Unix(stream) => connection::refuse(stream, problem).await,
+        Accepted::Unix(stream) => {
+            connection::refuse(stream, shared.app.budgets.too_many_connections(full)).await;
+        }
         Accepted::Tcp(mut stream, from) => {
             let address = timeout(REFUSAL_HEADER_TIMEOUT, client_address(&mut stream, from, shared)).await;
-            let Ok(Some(address)) = address else { return };
-            match tls {
-                None => connection::refuse(stream, problem).await,
-                Some(tls) => Box::pin(tls::refuse(stream, address, &tls, problem)).await,
+            if let Ok(Some(address)) = address {
+                refuse_tcp(stream, address, tls, full, shared).await;
             }
         }
+    }
+}
+
+async fn refuse_tcp(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<Tls>>,
+    full: &NoRoom,
+    shared: &Shared,
+) {
+    let problem = shared.app.budgets.too_many_connections(full);
+    match tls {
+        None => connection::refuse(stream, problem).await,
+        Some(tls) => Box::pin(tls::refuse(stream, address, &tls, problem)).await,
     }
 }

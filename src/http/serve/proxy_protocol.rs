@@ -47,7 +47,8 @@ pub struct Proxies {
 pub struct ProxiesError(String);
 
 impl Proxies {
-    fn contain(&self, address: IpAddr) -> bool {
+    /// Whether connections from this address begin with a header.
+    pub(in crate::http) fn contain(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
     }
 }
