@@ -427,7 +427,9 @@ impl Budgets {
             None => self.peer_without_address(),
         };
         let (peer, before) = peer.connects();
-        match is_operator || before < self.limits.max_client_connections {
+        let Limits { max_connections, max_client_connections: share, .. } = *self.limits;
+        // A share of everything is none: then the limit of all is what is said.
+        match is_operator || before < share || share >= max_connections {
             true => Ok(peer),
             false => Err(NoRoom::ForClient(Arc::clone(peer.client()))),
         }
