@@ -608,7 +608,7 @@ mod tests {
             format!("{{\"sha256\":\"{hash}\",\"collections\":{{\"{token}\":{{}}}}}}"),
             format!("{{\"sha256\":\"{hash}\",\"collections\":{{\"{token}\":1}}}}"),
             format!("{{\"sha256\":\"{hash}\",\"collections\":\"{token}\"}}"),
-            format!("{token}"),
+            token.clone(),
         ] {
             let error = parse(&line).err().unwrap().1.to_string();
             assert!(!error.contains(&token[10..20]), "{line}: {error}");
