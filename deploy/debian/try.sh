@@ -42,20 +42,21 @@ fi
 
 package=$(realpath "$1") base=$(realpath "$2")
 namespaces=(unshare --pid --mount --uts --ipc --net --cgroup --fork)
-if ! "${namespaces[@]}" true 2>/dev/null; then
-  echo "this system does not allow the namespaces that a booted system needs" >&2
+cannot() {
+  echo "this system does not allow what a booted system needs: $*" >&2
   exit 77
-fi
+}
+"${namespaces[@]}" true 2>/dev/null || cannot "namespaces"
 
 work=$(mktemp -d)
 mkdir "$work/root" "$work/changes"
-mount -t tmpfs tmpfs "$work/changes"
+mount -t tmpfs tmpfs "$work/changes" || cannot "mounts"
 mkdir "$work/changes/upper" "$work/changes/work"
 # A cgroup of its own, so that its systemd does not see this system's processes.
 group=/sys/fs/cgroup/systemd
 mountpoint -q "$group" || group=/sys/fs/cgroup
 group=$group/crumbd-try-$$
-mkdir "$group"
+mkdir "$group" || cannot "cgroups"
 
 systemd='' init=''
 finish() {
@@ -98,7 +99,17 @@ for _ in $(seq 100); do
   if [ -n "$init" ] && [ -d "$work/root" ]; then break; fi
   sleep 0.1
 done
-until_inside "the system is up" bash -c 'case $(systemctl is-system-running) in running | degraded) ;; *) exit 1 ;; esac'
+is_up() {
+  for _ in $(seq 300); do
+    case $(inside systemctl is-system-running 2>/dev/null) in running | degraded) return ;; esac
+    sleep 0.2
+  done
+  return 1
+}
+if ! is_up; then
+  cat "$work/boot.log" >&2
+  cannot "systemd does not come up in its namespaces"
+fi
 
 echo "== a new user installs it: the blocks of deploy/README.md, section \"Debian and Ubuntu\""
 # Each block of the section, as it stands there.
