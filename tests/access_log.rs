@@ -186,3 +186,23 @@ async fn the_setting_alone_decides_whether_there_are_lines() {
         wrong.stderr.contains("--access-log \"some\" is none of the possible values: off and errors and all")
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_an_etcd_client_names_its_token_and_code() {
+    let mut tokens = TokenFile::new();
+    let edge = tokens.add_with(&["--name", "edge", "--read", "edge/"]);
+    tokens.save();
+    let daemon = tokens.daemon(&["--access-log", "all", "--etcd-listen", "127.0.0.1:0"]);
+    let endpoint = daemon.logged("the address for etcd's clients", |line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let is_wanted = line["message"] == "listening for etcd's clients";
+        is_wanted.then(|| line["url"].as_str().unwrap().to_owned())
+    });
+    let user = format!("edge:{}", edge.text);
+    let done = support::etcd::etcdctl(&endpoint).args(["--user", &user, "get", "edge/a"]).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let found = async || lines(&daemon).into_iter().find(|line| line["path"] == "/etcdserverpb.KV/Range");
+    let line = eventually("a line of the range", found).await;
+    assert_eq!((&line["token"], &line["grpc_code"]), (&"edge".into(), &0.into()), "{line}");
+    assert!(!daemon.log().contains(&edge.text), "{}", daemon.log());
+}
